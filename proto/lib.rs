@@ -1,0 +1,34 @@
+//! Generated bindings of procpool's protocols, and nothing else.
+//!
+//! Fields that carry user data (`ListValue`, `BlobList`, `Value`, `Struct`) are [`bytes::Bytes`] here: the encoded
+//! message, undecoded. `procpool-items` reads and writes them. `build.rs` says how and why.
+#![allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all)]
+
+pub use procpool::{v1, worker};
+
+// prost refers from one package to another by nested modules of their names.
+mod procpool {
+    /// The public API, `procpool.v1`.
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/procpool.v1.rs"));
+    }
+
+    /// The frames between server and worker, `procpool.worker.v1`.
+    pub mod worker {
+        /// Version 1.
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/procpool.worker.v1.rs"));
+        }
+    }
+}
+
+/// Google's error model.
+pub mod google {
+    /// `google.rpc`.
+    pub mod rpc {
+        include!(concat!(env!("OUT_DIR"), "/google.rpc.rs"));
+    }
+}
+
+/// The served descriptors: `procpool.v1` and `google/rpc/{status,error_details}.proto` with all that they import.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/procpool_descriptor.bin"));
