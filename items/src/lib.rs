@@ -1,1 +1,11 @@
-//! TODO
+//! Items on the wire.
+//!
+//! [`ItemSlab`] finds the items of an encoded list without decoding them, so that a chunk of work is a byte range.
+//! [`value`] turns serde types into encoded `google.protobuf.Value`s and back, for the two ends that do look inside.
+//!
+//! This crate knows neither jobs nor workers nor gRPC.
+
+mod slab;
+pub mod value;
+
+pub use slab::{ItemKind, ItemSlab, SlabBuilder, SlabError, SlabProblem};

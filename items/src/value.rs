@@ -1,0 +1,1 @@
+//! serde types as encoded `google.protobuf.Value`s, and back.

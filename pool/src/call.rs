@@ -1,0 +1,150 @@
+//! What a caller asks of the pool, and what it gets. Plain data.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use bytes::Bytes;
+pub use procpool_items::ItemKind;
+use procpool_items::ItemSlab;
+use tokio::time::Instant;
+
+use crate::error::ItemFailure;
+
+/// What to run, and how.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The name of the function.
+    pub function: String,
+    /// The media type of blobs; empty for values.
+    pub content_type: String,
+    /// How the function is called with an item.
+    pub style: CallStyle,
+    /// How the call is run.
+    pub options: CallOptions,
+    /// When the caller stops waiting. `None`: never.
+    pub deadline: Option<Instant>,
+    /// The caller's trace, handed to the worker.
+    pub trace: TraceContext,
+}
+
+/// How a function is called with an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallStyle {
+    /// `f(item)`
+    Map,
+    /// `f(*item)`
+    Star,
+    /// `f(*args, **kwargs)`: the one item is an encoded `ApplyArguments`.
+    Apply,
+}
+
+/// How a call is run. The default suits most calls.
+#[derive(Debug, Clone, Default)]
+pub struct CallOptions {
+    /// Items handed to a worker at a time. `None`: chosen from the function's measured run time.
+    pub chunk_size: Option<NonZeroU32>,
+    /// The longest time that one item may run, from its start. `None`: the pool's default.
+    pub item_timeout: Option<Duration>,
+    /// How often an item may be executed in all. `None`: once, or up to the crash limit if the function is idempotent.
+    pub max_attempts: Option<NonZeroU32>,
+    /// What to do when an item fails. `None`: fail fast for Map and Apply, collect for streams.
+    pub on_error: Option<OnError>,
+    /// The share of the pool beside other calls: each step up doubles it. -8 to 8.
+    pub priority: i32,
+    /// The caller's name for the call, for logs. May be empty.
+    pub request_id: String,
+}
+
+/// What to do when an item fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnError {
+    /// The call fails with the first failure to arrive.
+    FailFast,
+    /// The call succeeds; errors come beside the results.
+    Collect,
+}
+
+/// The order of a stream's results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ResultOrder {
+    /// In the order of the items.
+    #[default]
+    Ordered,
+    /// As they finish.
+    Unordered,
+}
+
+/// How a stream delivers.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StreamOptions {
+    /// The order of the results.
+    pub order: ResultOrder,
+    /// How many items the pool may run ahead of the reader. `None`: enough to keep every slot busy, at most 1024.
+    pub window: Option<NonZeroU32>,
+}
+
+/// A W3C trace context, as the caller sent it.
+#[derive(Debug, Clone, Default)]
+pub struct TraceContext {
+    /// Empty if there is none.
+    pub traceparent: String,
+    /// Empty if there is none.
+    pub tracestate: String,
+}
+
+/// The arguments of a call that runs a function once.
+#[derive(Debug, Clone)]
+pub struct Apply {
+    /// The positional arguments.
+    pub args: ItemSlab,
+    /// The keyword arguments: an encoded `google.protobuf.Struct`; may be empty.
+    pub kwargs: Bytes,
+}
+
+/// One item that failed.
+#[derive(Debug, Clone)]
+pub struct ItemError {
+    /// The index of the item in the caller's list.
+    pub index: u64,
+    /// What happened.
+    pub failure: ItemFailure,
+}
+
+/// The results of a Map, in the order of the items.
+#[derive(Debug, Clone, Default)]
+pub struct MapOutput {
+    /// Encoded lists that make the whole when laid end to end; a placeholder stands where an item failed.
+    pub parts: Vec<Bytes>,
+    /// The items that failed, by rising index; only with [`OnError::Collect`].
+    pub errors: Vec<ItemError>,
+}
+
+/// Results of a stream that are ready now. Never empty.
+#[derive(Debug, Clone)]
+pub struct ResultRun {
+    /// The index of the first result; the others follow it, if `indexes` is empty.
+    pub first_index: u64,
+    /// The index of each result of an unordered stream; empty for an ordered one.
+    pub indexes: Vec<u64>,
+    /// The number of results.
+    pub count: u64,
+    /// Encoded lists that make the whole when laid end to end; a placeholder stands where an item failed.
+    pub parts: Vec<Bytes>,
+    /// Which of these items failed, by rising index.
+    pub errors: Vec<ItemError>,
+}
+
+/// A function that the workers registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionInfo {
+    /// The name to call it by.
+    pub name: String,
+    /// Its parameters as its language writes them; may be empty.
+    pub signature: String,
+    /// What it does; may be empty.
+    pub doc: String,
+    /// A request as JSON, for people to paste; may be empty.
+    pub example: String,
+    /// It may be executed more than once for one item.
+    pub idempotent: bool,
+}

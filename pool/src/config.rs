@@ -1,0 +1,50 @@
+//! The settings of a pool, with their defaults. Plain data; nothing here reads the environment.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// How a pool of workers is kept and fed.
+#[derive(Debug, Clone)]
+pub struct PoolConfig {
+    /// The number of slots: how many items run at a time.
+    pub processes: NonZeroU32,
+    /// The most items queued or running at a time, over all calls. Default 10,000,000.
+    pub max_queued_items: u32,
+    /// The most bytes of items and results held at a time, over all calls. Default 256 MiB.
+    pub max_queued_bytes: u32,
+    /// The default limit on the run time of one item. `None` (the default): none.
+    pub item_timeout: Option<Duration>,
+    /// The longest that a worker may take from its start to Ready. Default 60 s.
+    pub worker_start_timeout: Duration,
+    /// How long a cancelled or timed-out item may go on by itself before SIGTERM. Default 2 s.
+    pub cancel_grace_period: Duration,
+    /// From SIGTERM to SIGKILL. Default 2 s.
+    pub kill_grace_period: Duration,
+    /// Replace a worker that has run this many items. `None` (the default): never.
+    pub max_items_per_worker: Option<NonZeroU32>,
+    /// Replace a worker that is this old. `None` (the default): never.
+    pub max_worker_age: Option<Duration>,
+    /// Replace a worker that has been idle this long. `None` (the default): never.
+    pub idle_timeout: Option<Duration>,
+    /// An item that kills this many workers is not tried again. Default 3.
+    pub crash_limit: NonZeroU32,
+}
+
+impl PoolConfig {
+    /// Returns the default settings for a pool of this size.
+    pub fn new(processes: NonZeroU32) -> Self {
+        Self {
+            processes,
+            max_queued_items: 10_000_000,
+            max_queued_bytes: 256 << 20,
+            item_timeout: None,
+            worker_start_timeout: Duration::from_secs(60),
+            cancel_grace_period: Duration::from_secs(2),
+            kill_grace_period: Duration::from_secs(2),
+            max_items_per_worker: None,
+            max_worker_age: None,
+            idle_timeout: None,
+            crash_limit: NonZeroU32::new(3).expect("3 is not 0"),
+        }
+    }
+}

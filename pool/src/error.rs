@@ -1,0 +1,170 @@
+//! The three kinds of errors, never mixed: the user's function failed and a worker failed are data of one item
+//! ([`ItemFailure`]); the pool refused or gave up a call is [`CallError`].
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::call::ItemError;
+
+/// Why one item has no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ItemFailure {
+    /// The user's function raised. The worker lives on.
+    #[error("{}", raised_message(.kind, .message))]
+    Raised {
+        /// The type of the error in its language, such as `ValueError`; may be empty.
+        kind: String,
+        /// What it says.
+        message: String,
+        /// Where, as the language prints it; may be empty.
+        traceback: String,
+    },
+    /// The function returned what cannot be sent. The worker lives on.
+    #[error("the result cannot be encoded: {message}")]
+    ResultNotEncodable {
+        /// Why.
+        message: String,
+    },
+    /// The function cannot be called with this item. The worker lives on.
+    #[error("the item cannot be used: {message}")]
+    InvalidItem {
+        /// Why.
+        message: String,
+    },
+    /// The worker died while it ran the item.
+    #[error("worker process {pid} {exit} while it ran the item (attempt {attempt})")]
+    WorkerCrashed {
+        /// How it ended.
+        exit: WorkerExit,
+        /// Its process id; 0 if it never told.
+        pid: u32,
+        /// Which execution of the item it was, from 1.
+        attempt: u32,
+        /// The end of what it wrote to stderr.
+        stderr_tail: String,
+    },
+    /// The item killed as many workers as one item may.
+    #[error("the item killed {attempts} workers; the last one {exit}")]
+    CrashLimit {
+        /// How many.
+        attempts: u32,
+        /// How the last one ended.
+        exit: WorkerExit,
+        /// The end of what the last one wrote to stderr.
+        stderr_tail: String,
+    },
+    /// The item ran longer than it may.
+    #[error("the item ran longer than its limit of {limit:?} (attempt {attempt})")]
+    ItemTimeout {
+        /// The limit.
+        limit: Duration,
+        /// Which execution of the item it was, from 1.
+        attempt: u32,
+    },
+    /// The worker broke the protocol and was killed.
+    #[error("the worker broke the protocol: {detail}")]
+    WorkerProtocol {
+        /// How.
+        detail: String,
+    },
+}
+
+fn raised_message(kind: &str, message: &str) -> String {
+    match (kind.is_empty(), message.is_empty()) {
+        (true, _) => message.to_owned(),
+        (false, true) => kind.to_owned(),
+        (false, false) => format!("{kind}: {message}"),
+    }
+}
+
+/// How a worker process ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorkerExit {
+    /// It exited with this code, 0 included.
+    Code(i32),
+    /// A signal ended it.
+    Signal(i32),
+    /// It broke the protocol, and we killed it.
+    Protocol(String),
+    /// It did not become ready in time, and we killed it.
+    StartTimeout,
+    /// It could not be started at all.
+    SpawnFailed(String),
+}
+
+impl fmt::Display for WorkerExit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(formatter, "exited with code {code}"),
+            Self::Signal(signal) => write!(formatter, "was killed by signal {signal}"),
+            Self::Protocol(detail) => write!(formatter, "broke the protocol ({detail})"),
+            Self::StartTimeout => write!(formatter, "did not become ready in time"),
+            Self::SpawnFailed(error) => write!(formatter, "could not be started ({error})"),
+        }
+    }
+}
+
+/// Where a call was when its deadline passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeadlinePhase {
+    /// None of its items had started.
+    Queued,
+    /// Some had.
+    Running,
+}
+
+/// Why a call as a whole has no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// Too much is queued. Nothing has started; try again later.
+    #[error("the queue is full: {what} would pass the limit of {limit}")]
+    QueueFull {
+        /// What there is too much of, such as `items` or `bytes`.
+        what: &'static str,
+        /// The limit.
+        limit: u64,
+        /// When it may be worth trying again.
+        retry_after: Duration,
+    },
+    /// The pool is shutting down.
+    #[error("the pool is shutting down")]
+    Draining {
+        /// Some items may have been executed.
+        started: bool,
+    },
+    /// No worker could be started.
+    #[error("no worker could be started: {reason}")]
+    Degraded {
+        /// How the last attempt ended.
+        reason: String,
+        /// Some items may have been executed.
+        started: bool,
+        /// When it may be worth trying again.
+        retry_after: Duration,
+    },
+    /// No worker registered this function.
+    #[error("no worker registered a function {name:?}")]
+    FunctionNotFound {
+        /// The name that was asked for.
+        name: String,
+        /// The nearest names that are registered, best first; may be empty.
+        nearest: Vec<String>,
+    },
+    /// An item failed, and the call was to fail with the first failure.
+    #[error("item {} failed: {}", .0.index, .0.failure)]
+    ItemFailed(Box<ItemError>),
+    /// The call's deadline passed.
+    #[error("the deadline passed")]
+    DeadlineExceeded {
+        /// Where the call was.
+        phase: DeadlinePhase,
+    },
+    /// A list of items in a stream is of another kind than the first.
+    #[error("all messages of a call must send the same kind of items")]
+    MixedKinds,
+    /// The pool's task is gone; a bug, or the runtime shut down.
+    #[error("the pool is gone")]
+    PoolGone,
+}

@@ -1,0 +1,150 @@
+//! Worker processes: starting them, talking to them, burying them.
+//!
+//! The supervisor knows processes, frames and chunks. It never sees a job, decides nothing about scheduling, and knows
+//! nothing of gRPC. [`WorkerSpawner`] is the seam: the driver is tested with a scripted one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use procpool_items::ItemKind;
+use procpool_scheduler::{ChunkId, WorkerId};
+use tokio::sync::mpsc;
+
+use crate::call::{CallStyle, FunctionInfo, TraceContext};
+use crate::error::{ItemFailure, WorkerExit};
+
+/// The most commands that may wait for one worker. The scheduler has at most two chunks at a worker, with a run, a
+/// recall and a cancel each, and three ways to end it; so a channel of this size is never full.
+pub const COMMAND_CAPACITY: usize = 32;
+
+/// Starts workers.
+pub trait WorkerSpawner: Send + Sync + 'static {
+    /// Starts a worker and returns at once; how that goes comes as events.
+    ///
+    /// The last event of every worker is [`WorkerEventKind::Exited`], exactly once, when the process is gone and
+    /// reaped. Sending to `events` may wait: the driver never waits for a worker. Dropping the command sender ends the
+    /// worker as [`WorkerCommand::Kill`] does.
+    fn spawn(&self, worker: WorkerId, events: mpsc::Sender<WorkerEvent>) -> mpsc::Sender<WorkerCommand>;
+}
+
+/// What the driver tells a worker. Sent over a channel of [`COMMAND_CAPACITY`].
+#[derive(Debug)]
+pub enum WorkerCommand {
+    /// Run a chunk after those it already has.
+    Run(ChunkRun),
+    /// Give back what has not begun of a chunk; answered by [`WorkerEventKind::Recalled`] unless the chunk finishes
+    /// first or the worker dies.
+    Recall {
+        /// The chunk.
+        chunk: ChunkId,
+        /// Nobody waits for its results any more.
+        cancel: bool,
+    },
+    /// Tell which item runs and for how long; answered by [`WorkerEventKind::Progress`] if one runs.
+    Probe,
+    /// Finish the item that runs and exit.
+    Shutdown,
+    /// SIGTERM to the process group.
+    Terminate,
+    /// SIGKILL to the process group. Works also while the session is stuck writing to the worker.
+    Kill,
+}
+
+/// A chunk for a worker to run.
+#[derive(Debug, Clone)]
+pub struct ChunkRun {
+    /// Its name.
+    pub chunk: ChunkId,
+    /// What runs it; for log lines only.
+    pub job: u64,
+    /// The function.
+    pub function: Arc<str>,
+    /// How items and results are encoded.
+    pub kind: ItemKind,
+    /// The media type of blobs.
+    pub content_type: Arc<str>,
+    /// How the function is called.
+    pub style: CallStyle,
+    /// The index of the first item in the caller's list.
+    pub first_index: u64,
+    /// The number of items.
+    pub count: u32,
+    /// Which execution of these items this is, from 1.
+    pub attempt: u32,
+    /// The items have a time limit: their start times must be known.
+    pub stamp_start: bool,
+    /// The caller's trace.
+    pub trace: Arc<TraceContext>,
+    /// Encoded lists that make the chunk when laid end to end.
+    pub parts: Vec<Bytes>,
+}
+
+/// What a worker tells the driver.
+#[derive(Debug)]
+pub struct WorkerEvent {
+    /// Which worker.
+    pub worker: WorkerId,
+    /// What.
+    pub kind: WorkerEventKind,
+}
+
+/// What a worker tells the driver.
+#[derive(Debug)]
+pub enum WorkerEventKind {
+    /// It runs and speaks our protocol.
+    Hello {
+        /// Its process id.
+        pid: u32,
+        /// Its SDK.
+        sdk: String,
+        /// What it can run.
+        functions: Vec<FunctionInfo>,
+    },
+    /// It can take chunks.
+    Ready,
+    /// An item runs, for this long so far. The answer to [`WorkerCommand::Probe`].
+    Progress {
+        /// The chunk.
+        chunk: ChunkId,
+        /// The offset of the item in the chunk.
+        offset: u32,
+        /// How long it has been running.
+        running_for: Duration,
+    },
+    /// Results of consecutive items, checked: in order, without gaps, of the right number and form.
+    Results(ChunkResults),
+    /// From this offset on, no item of the chunk has begun, and none will.
+    Recalled {
+        /// The chunk.
+        chunk: ChunkId,
+        /// The offset of the first item that never begins; the chunk's count if all have begun.
+        first_not_begun: u32,
+    },
+    /// The process is gone and reaped. Results that it had finished but not sent came before, as `Results`.
+    Exited {
+        /// How it ended.
+        exit: WorkerExit,
+        /// The item that had begun and has no result.
+        running: Option<(ChunkId, u32)>,
+        /// The end of what it wrote to stderr, at most 4 KiB.
+        stderr_tail: String,
+    },
+}
+
+/// Results of consecutive items of a chunk.
+#[derive(Debug)]
+pub struct ChunkResults {
+    /// The chunk.
+    pub chunk: ChunkId,
+    /// The offset in the chunk of the first result.
+    pub first: u32,
+    /// The number of results, failed items included.
+    pub count: u32,
+    /// The items that failed, by rising offset in the chunk. A placeholder stands in their place in `items`.
+    pub failures: Vec<(u32, ItemFailure)>,
+    /// How long these items ran, all together.
+    pub busy: Duration,
+    /// The encoded list of results.
+    pub items: Bytes,
+}
