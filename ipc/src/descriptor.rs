@@ -1,0 +1,82 @@
+//! File descriptors that come over a Unix socket, and the one that comes by inheritance.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::{io, slice};
+
+use rustix::io::FdFlags;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+};
+
+/// Sends bytes over a Unix socket, and a file descriptor with the first of them. Returns how many bytes were taken; the
+/// descriptor went with them if that is not 0.
+///
+/// # Errors
+///
+/// As `sendmsg(2)`; `WouldBlock` on a socket that does not wait.
+pub fn send_with_fd(socket: impl AsFd, bytes: &[u8], fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fits = control.push(SendAncillaryMessage::ScmRights(slice::from_ref(&fd)));
+    debug_assert!(fits, "the space was made for one descriptor");
+    Ok(rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?)
+}
+
+/// Receives bytes from a Unix socket, and the file descriptor that came with them, if one did. 0 bytes: the end.
+///
+/// The descriptor is not inherited by child processes. Should several come, the first is returned and the others are
+/// closed.
+///
+/// # Errors
+///
+/// As `recvmsg(2)`; `WouldBlock` on a socket that does not wait.
+pub fn recv_with_fd(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let mut descriptor = None;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            for received_descriptor in descriptors {
+                descriptor.get_or_insert(received_descriptor);
+            }
+        }
+    }
+    Ok((received.bytes, descriptor))
+}
+
+/// Takes over the socket that this process inherited under a number, such as the one that `PROCPOOL_FD` names. From
+/// then on child processes no longer inherit it. Works once in a process.
+///
+/// # Errors
+///
+/// If the number is below 3 or names no open socket, or the socket was taken before.
+pub fn take_inherited_socket(number: RawFd) -> io::Result<OwnedFd> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+
+    if number < 3 {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "stdin, stdout and stderr are not the pool's"));
+    }
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the inherited socket was taken before"));
+    }
+    let socket = own(number)?;
+    rustix::io::fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
+    Ok(socket)
+}
+
+#[expect(unsafe_code, reason = "there is no safe way to own a descriptor that a number names")]
+fn own(number: RawFd) -> io::Result<OwnedFd> {
+    use std::os::fd::FromRawFd;
+
+    // SAFETY: the borrow ends with this function. Whatever the number names, asking for its type changes nothing, and
+    // a number that names nothing is answered with EBADF.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    rustix::net::sockopt::socket_type(borrowed)?;
+    // SAFETY: the process that started us opened this socket for us and told us its number; nothing else in this
+    // process owns it, since it was there before main, and this function runs once.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}

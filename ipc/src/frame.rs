@@ -1,0 +1,196 @@
+//! Bytes to frames and back. Sans I/O: whoever has the socket reads and writes.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
+
+use crate::proto::{Results, Run, ServerFrame, WorkerFrame, server_frame, worker_frame};
+
+/// The length in front of every frame.
+const LENGTH_BYTES: usize = 4;
+/// The field number of `items` in Run and Results: the highest, so that it comes last.
+const ITEMS_FIELD: u32 = 15;
+/// The field number of `run` in `ServerFrame`.
+const RUN_FIELD: u32 = 2;
+/// The field number of `results` in `WorkerFrame`.
+const RESULTS_FIELD: u32 = 4;
+/// Room for the next read, made when less than [`MIN_ROOM`] is left. Small frames share it.
+const ROOM: usize = 64 << 10;
+const MIN_ROOM: usize = 8 << 10;
+
+/// Why bytes are no frame. The connection is of no use after any of these.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The length in front of the frame is over the limit.
+    #[error("a frame of {length} bytes is over the limit of {limit}")]
+    TooLong {
+        /// The length that was claimed.
+        length: u32,
+        /// The limit.
+        limit: u32,
+    },
+    /// The bytes are no protobuf message of the right type.
+    #[error("malformed frame: {0}")]
+    Malformed(#[from] prost::DecodeError),
+    /// A message without a frame in it, or with one that this version does not know.
+    #[error("empty or unknown frame")]
+    Unknown,
+}
+
+/// Splits a stream of bytes into frames.
+///
+/// Read into [`FrameDecoder::buffer`], then call [`FrameDecoder::next_frame`] until it has none.
+#[derive(Debug)]
+pub struct FrameDecoder {
+    buffer: BytesMut,
+    max_frame_bytes: u32,
+}
+
+impl FrameDecoder {
+    /// Returns a decoder that refuses frames longer than this.
+    pub fn new(max_frame_bytes: u32) -> Self {
+        Self { buffer: BytesMut::new(), max_frame_bytes }
+    }
+
+    /// Changes the limit, for the frames that were not yet returned.
+    pub fn set_max_frame_bytes(&mut self, max_frame_bytes: u32) {
+        self.max_frame_bytes = max_frame_bytes;
+    }
+
+    /// Returns where to append what was read; there is always spare capacity.
+    pub fn buffer(&mut self) -> &mut BytesMut {
+        if self.buffer.capacity() - self.buffer.len() < MIN_ROOM && !self.holds_room_for_frame() {
+            self.buffer.reserve(ROOM);
+        }
+        &mut self.buffer
+    }
+
+    /// Returns the next whole frame, without its length; `None` if more bytes are needed.
+    ///
+    /// The frame is a part of the buffer, not a copy.
+    ///
+    /// # Errors
+    ///
+    /// If the next frame is over the limit, as soon as its length is known; and from then on always.
+    pub fn next_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
+        let Some(length) = self.next_length() else { return Ok(None) };
+        if length > self.max_frame_bytes {
+            return Err(FrameError::TooLong { length, limit: self.max_frame_bytes });
+        }
+        let total = LENGTH_BYTES + length as usize;
+        if self.buffer.len() < total {
+            // Room for the whole frame at once, so that it is not copied while it grows.
+            self.buffer.reserve(total - self.buffer.len());
+            return Ok(None);
+        }
+        self.buffer.advance(LENGTH_BYTES);
+        Ok(Some(self.buffer.split_to(length as usize).freeze()))
+    }
+
+    /// Tells whether the stream would end in the middle of a frame if it ended now. Only after
+    /// [`FrameDecoder::next_frame`] returned `None`.
+    pub fn has_partial_frame(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
+    fn next_length(&self) -> Option<u32> {
+        self.buffer.first_chunk::<LENGTH_BYTES>().map(|length| u32::from_be_bytes(*length))
+    }
+
+    /// Tells whether the rest of the frame that has begun fits the spare capacity, which must not be moved then.
+    fn holds_room_for_frame(&self) -> bool {
+        self.next_length().is_some_and(|length| {
+            let total = LENGTH_BYTES + length as usize;
+            self.buffer.len() < total && total <= self.buffer.capacity()
+        })
+    }
+}
+
+/// Decodes a frame from the server. User data stays a part of `frame`, not a copy.
+///
+/// # Errors
+///
+/// If it is malformed, empty or of an unknown kind.
+pub fn decode_server_frame(frame: Bytes) -> Result<server_frame::Frame, FrameError> {
+    ServerFrame::decode(frame)?.frame.ok_or(FrameError::Unknown)
+}
+
+/// Decodes a frame from a worker. User data stays a part of `frame`, not a copy.
+///
+/// # Errors
+///
+/// If it is malformed, empty or of an unknown kind.
+pub fn decode_worker_frame(frame: Bytes) -> Result<worker_frame::Frame, FrameError> {
+    WorkerFrame::decode(frame)?.frame.ok_or(FrameError::Unknown)
+}
+
+/// Encodes a frame for a worker, its length included. The caller keeps it within `max_frame_bytes`.
+///
+/// # Panics
+///
+/// If it is longer than 4 GiB.
+pub fn encode_server_frame(frame: server_frame::Frame) -> Bytes {
+    encode_with_length(&ServerFrame { frame: Some(frame) })
+}
+
+/// Encodes a frame for the server, its length included. The caller keeps it within `max_frame_bytes`.
+///
+/// # Panics
+///
+/// If it is longer than 4 GiB.
+pub fn encode_worker_frame(frame: worker_frame::Frame) -> Bytes {
+    encode_with_length(&WorkerFrame { frame: Some(frame) })
+}
+
+/// Encodes a Run frame, its length included, up to its items, which the caller writes after it: `items_len` bytes of
+/// them. `run.items` must be empty.
+///
+/// # Panics
+///
+/// If the whole frame is longer than 4 GiB.
+pub fn encode_run_header(run: &Run, items_len: usize) -> Bytes {
+    debug_assert!(run.items.is_empty(), "the items follow the header");
+    encode_header(RUN_FIELD, run, items_len)
+}
+
+/// Encodes a Results frame, its length included, up to its items, which the caller writes after it: `items_len` bytes
+/// of them. `results.items` must be empty.
+///
+/// # Panics
+///
+/// If the whole frame is longer than 4 GiB.
+pub fn encode_results_header(results: &Results, items_len: usize) -> Bytes {
+    debug_assert!(results.items.is_empty(), "the items follow the header");
+    encode_header(RESULTS_FIELD, results, items_len)
+}
+
+fn encode_with_length(message: &impl Message) -> Bytes {
+    let length = message.encoded_len();
+    let mut bytes = BytesMut::with_capacity(LENGTH_BYTES + length);
+    bytes.put_u32(frame_length(length));
+    message.encode_raw(&mut bytes);
+    bytes.freeze()
+}
+
+fn encode_header(frame_field: u32, message: &impl Message, items_len: usize) -> Bytes {
+    let items_field_len =
+        if items_len == 0 { 0 } else { key_len(ITEMS_FIELD) + encoded_len_varint(items_len as u64) + items_len };
+    let message_len = message.encoded_len() + items_field_len;
+    let frame_len = key_len(frame_field) + encoded_len_varint(message_len as u64) + message_len;
+
+    let mut bytes = BytesMut::with_capacity(LENGTH_BYTES + frame_len - items_len);
+    bytes.put_u32(frame_length(frame_len));
+    encode_key(frame_field, WireType::LengthDelimited, &mut bytes);
+    encode_varint(message_len as u64, &mut bytes);
+    message.encode_raw(&mut bytes);
+    if items_len > 0 {
+        encode_key(ITEMS_FIELD, WireType::LengthDelimited, &mut bytes);
+        encode_varint(items_len as u64, &mut bytes);
+    }
+    bytes.freeze()
+}
+
+fn frame_length(length: usize) -> u32 {
+    u32::try_from(length).expect("the caller keeps frames within max_frame_bytes, a u32")
+}
