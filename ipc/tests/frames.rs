@@ -1,0 +1,152 @@
+//! The decoder yields the same frames however the bytes arrive, and never makes room for a frame over the limit.
+
+use bytes::Bytes;
+use procpool_ipc::proto::server_frame::Frame as ServerFrame;
+use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
+use procpool_ipc::proto::{ItemFailure, Results, Run};
+use procpool_ipc::{
+    FrameDecoder, FrameError, decode_server_frame, encode_results_header, encode_run_header, encode_server_frame,
+    encode_worker_frame,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+const MAX_FRAME_BYTES: u32 = 300_000;
+
+fn with_length(payload: &[u8]) -> Vec<u8> {
+    let mut bytes = u32::try_from(payload.len()).unwrap().to_be_bytes().to_vec();
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+/// Feeds a stream in pieces, as reads of a socket would, and returns the frames.
+fn feed(decoder: &mut FrameDecoder, stream: &[u8], mut piece_lens: impl Iterator<Item = usize>) -> Vec<Bytes> {
+    let mut frames = Vec::new();
+    let mut rest = stream;
+    while !rest.is_empty() {
+        let buffer = decoder.buffer();
+        let room = buffer.capacity() - buffer.len();
+        assert!(room > 0, "there is always room to read into");
+        let (piece, others) = rest.split_at(piece_lens.next().unwrap_or(usize::MAX).clamp(1, rest.len().min(room)));
+        buffer.extend_from_slice(piece);
+        rest = others;
+        while let Some(frame) = decoder.next_frame().unwrap() {
+            frames.push(frame);
+        }
+    }
+    frames
+}
+
+proptest! {
+    #[test]
+    fn any_split_gives_the_same_frames(
+        payload_lens in vec(prop_oneof![0..40_usize, 0..2000_usize, 60_000..140_000_usize], 0..12),
+        piece_lens in vec(prop_oneof![1..9_usize, 1..100_000_usize], 1..200),
+        fill in any::<u8>(),
+    ) {
+        let payloads: Vec<Vec<u8>> =
+            payload_lens.iter().enumerate().map(|(index, &len)| vec![fill.wrapping_add(index as u8); len]).collect();
+        let stream: Vec<u8> = payloads.iter().flat_map(|payload| with_length(payload)).collect();
+
+        let mut decoder = FrameDecoder::new(MAX_FRAME_BYTES);
+        let frames = feed(&mut decoder, &stream, piece_lens.into_iter());
+
+        prop_assert_eq!(frames, payloads);
+        prop_assert!(!decoder.has_partial_frame());
+    }
+
+    #[test]
+    fn a_frame_over_the_limit_is_never_buffered(length in MAX_FRAME_BYTES + 1.., before in 0..3_usize) {
+        let mut decoder = FrameDecoder::new(MAX_FRAME_BYTES);
+        let mut stream = with_length(b"fine").repeat(before);
+        stream.extend_from_slice(&length.to_be_bytes());
+        decoder.buffer().extend_from_slice(&stream);
+        for _ in 0..before {
+            prop_assert_eq!(decoder.next_frame().unwrap().unwrap(), &b"fine"[..]);
+        }
+
+        let expected = FrameError::TooLong { length, limit: MAX_FRAME_BYTES };
+        prop_assert_eq!(decoder.next_frame(), Err(expected.clone()));
+        prop_assert!(decoder.buffer().capacity() < 200_000);
+        // More bytes change nothing.
+        decoder.buffer().extend_from_slice(b"more");
+        prop_assert_eq!(decoder.next_frame(), Err(expected));
+    }
+
+    #[test]
+    fn garbage_never_panics(stream in vec(any::<u8>(), 0..4000)) {
+        let mut decoder = FrameDecoder::new(1000);
+        decoder.buffer().extend_from_slice(&stream);
+        while let Ok(Some(frame)) = decoder.next_frame() {
+            // Nearly always an error; what matters is that it returns.
+            let _ = decode_server_frame(frame);
+        }
+    }
+
+    #[test]
+    fn a_run_header_with_its_items_is_the_whole_frame(items in vec(any::<u8>(), 0..300), chunk in any::<u64>()) {
+        let mut run = Run { chunk, function: "f".into(), count: 3, ..Run::default() };
+        let header = encode_run_header(&run, items.len());
+        run.items = Bytes::from(items.clone());
+        prop_assert_eq!([&header[..], &items].concat(), encode_server_frame(ServerFrame::Run(run)));
+    }
+
+    #[test]
+    fn a_results_header_with_its_items_is_the_whole_frame(items in vec(any::<u8>(), 0..300), first in any::<u32>()) {
+        let failure = ItemFailure { offset: first, message: "no".into(), ..ItemFailure::default() };
+        let mut results = Results { chunk: 1, first, count: 1, failures: vec![failure], ..Results::default() };
+        let header = encode_results_header(&results, items.len());
+        results.items = Bytes::from(items.clone());
+        prop_assert_eq!([&header[..], &items].concat(), encode_worker_frame(WorkerFrame::Results(results)));
+    }
+}
+
+#[test]
+fn frames_and_their_items_are_not_copied() {
+    let items = Bytes::from(vec![7; 100_000]);
+    let run = Run { items, ..Run::default() };
+    let mut decoder = FrameDecoder::new(MAX_FRAME_BYTES);
+    decoder.buffer().extend_from_slice(&encode_server_frame(ServerFrame::Run(run)));
+    let buffered = decoder.buffer().as_ptr_range();
+
+    let frame = decoder.next_frame().unwrap().unwrap();
+    assert!(buffered.contains(&frame.as_ptr()));
+    let ServerFrame::Run(run) = decode_server_frame(frame).unwrap() else { panic!("it is a run") };
+    assert_eq!(run.items.len(), 100_000);
+    assert!(buffered.contains(&run.items.as_ptr()));
+}
+
+#[test]
+fn a_frame_of_the_limit_is_fine_and_moves_at_most_once() {
+    let stream = with_length(&vec![1; MAX_FRAME_BYTES as usize]);
+    let mut decoder = FrameDecoder::new(MAX_FRAME_BYTES);
+    decoder.buffer().extend_from_slice(&stream[..100]);
+    assert_eq!(decoder.next_frame(), Ok(None));
+    let room_at = decoder.buffer().as_ptr();
+    for piece in stream[100..].chunks(1000) {
+        assert_eq!(decoder.next_frame(), Ok(None));
+        decoder.buffer().extend_from_slice(piece);
+    }
+    let frame = decoder.next_frame().unwrap().unwrap();
+    assert_eq!(frame.len(), MAX_FRAME_BYTES as usize);
+    assert_eq!(frame.as_ptr(), room_at.wrapping_add(4));
+}
+
+#[test]
+fn small_frames_share_their_memory() {
+    let mut decoder = FrameDecoder::new(MAX_FRAME_BYTES);
+    let frame = with_length(&[1; 28]);
+    let mut kept = Vec::new();
+    let mut num_blocks = 0;
+    let mut block = 0..0;
+    for _ in 0..10_000 {
+        kept.extend(feed(&mut decoder, &frame, std::iter::empty()));
+        let address = kept.last().map(|frame| frame.as_ptr() as usize).unwrap();
+        if !block.contains(&address) {
+            num_blocks += 1;
+            block = address..address + 60_000;
+        }
+    }
+    assert_eq!(kept.len(), 10_000);
+    assert!(num_blocks <= 8, "320 KB of frames are held by {num_blocks} blocks of 64 KiB");
+}
