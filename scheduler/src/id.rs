@@ -17,7 +17,7 @@ macro_rules! id {
 }
 
 id! {
-    /// One Apply, Map, StarMap or IMap call being served.
+    /// One call being served.
     JobId(u64)
 }
 id! {

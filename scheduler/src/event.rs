@@ -1,0 +1,332 @@
+//! What the scheduler is told and what it wants done. Payloads do not appear: an item is an index.
+
+use std::time::Duration;
+
+use crate::id::{ChunkId, FunctionId, JobId, WorkerId};
+use crate::time::Time;
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A caller wants a list of items run.
+    JobSubmitted(JobSpec),
+    /// More items of a stream arrived.
+    ItemsAdded {
+        /// The stream's job.
+        job: JobId,
+        /// How many more.
+        count: u64,
+    },
+    /// A stream has no more items.
+    InputClosed {
+        /// The stream's job.
+        job: JobId,
+    },
+    /// The reader of a stream has taken results.
+    ResultsTaken {
+        /// The stream's job.
+        job: JobId,
+        /// How many so far, in all. What is not more than before changes nothing.
+        total: u64,
+    },
+    /// The caller is gone.
+    JobCancelled {
+        /// Its job.
+        job: JobId,
+    },
+    /// A worker can take chunks.
+    WorkerReady {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// Results of consecutive items of a chunk arrived, in order and without gaps.
+    ItemsFinished {
+        /// Who ran them.
+        worker: WorkerId,
+        /// The chunk.
+        chunk: ChunkId,
+        /// The offset in the chunk of the first of them.
+        first: u32,
+        /// How many.
+        count: u32,
+        /// The offsets in the chunk of those that failed in the user's function, rising.
+        failed: Vec<u32>,
+        /// How long they ran, all together; zero if that is not known.
+        busy: Duration,
+    },
+    /// A worker gave back the rest of a chunk.
+    Recalled {
+        /// Who.
+        worker: WorkerId,
+        /// The chunk.
+        chunk: ChunkId,
+        /// The offset in the chunk of the first item that never begins there.
+        first_not_begun: u32,
+    },
+    /// The answer to [`Effect::Probe`].
+    Progress {
+        /// Who.
+        worker: WorkerId,
+        /// The chunk.
+        chunk: ChunkId,
+        /// The offset in the chunk of the item that runs.
+        offset: u32,
+        /// How long it has been running.
+        running_for: Duration,
+    },
+    /// A worker process is gone and reaped. All that it finished was reported before.
+    WorkerExited {
+        /// Which.
+        worker: WorkerId,
+        /// The item that had begun and has no result: its chunk, and its offset there.
+        running: Option<(ChunkId, u32)>,
+    },
+    /// The pool is to have this many slots. At least 1.
+    Resized {
+        /// How many.
+        slots: u32,
+    },
+    /// Take nothing new, finish what there is, then stop.
+    DrainRequested,
+    /// Stop now.
+    StopRequested,
+    /// [`crate::PoolState::next_wakeup`] has come.
+    TimePassed,
+}
+
+/// A job, as far as scheduling is concerned.
+#[derive(Debug, Clone)]
+pub struct JobSpec {
+    /// Its name.
+    pub id: JobId,
+    /// Whose run time to learn from.
+    pub function: FunctionId,
+    /// How many items are there already.
+    pub num_items: u64,
+    /// No more items will come.
+    pub input_closed: bool,
+    /// How results are delivered.
+    pub delivery: Delivery,
+    /// Items a chunk, as the caller asked. `None`: adaptive.
+    pub chunk_size: Option<u32>,
+    /// The most items of an adaptive chunk; keeps large items from making huge frames. At least 1.
+    pub max_chunk_items: u32,
+    /// The first failure ends the job.
+    pub fail_fast: bool,
+    /// How often an item may be executed in all. At least 1.
+    pub max_attempts: u32,
+    /// The longest time that one item may run.
+    pub item_timeout: Option<Duration>,
+    /// When the caller stops waiting.
+    pub deadline: Option<Time>,
+    /// Each step up doubles the job's share. -8 to 8.
+    pub priority: i32,
+}
+
+/// How the results of a job are delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// All together at the end.
+    Whole,
+    /// As a stream in the order of the items, at most `window` ahead of the reader. `None`: adaptive.
+    Ordered {
+        /// In items. At least 1.
+        window: Option<u32>,
+    },
+    /// As a stream in the order of completion, at most `window` ahead of the reader. `None`: adaptive.
+    Unordered {
+        /// In items. At least 1.
+        window: Option<u32>,
+    },
+}
+
+/// Something to be done. In the order in which they were given out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Start a worker in its slot.
+    SpawnWorker {
+        /// Its name.
+        worker: WorkerId,
+    },
+    /// Send a chunk to a worker.
+    Dispatch(Dispatch),
+    /// Ask a worker to give back what has not begun of a chunk.
+    Recall {
+        /// Which.
+        worker: WorkerId,
+        /// The chunk.
+        chunk: ChunkId,
+        /// Nobody waits for the item that runs, either.
+        cancel: bool,
+    },
+    /// Find out what a worker runs and for how long; answered by [`Event::Progress`], or not at all if it runs nothing.
+    Probe {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// Ask an idle worker to exit.
+    Shutdown {
+        /// Which.
+        worker: WorkerId,
+        /// Why.
+        reason: StopReason,
+    },
+    /// SIGTERM.
+    Terminate {
+        /// Which.
+        worker: WorkerId,
+        /// Why.
+        reason: StopReason,
+    },
+    /// SIGKILL.
+    Kill {
+        /// Which.
+        worker: WorkerId,
+        /// Why.
+        reason: StopReason,
+    },
+    /// Keep some of the results that the current [`Event::ItemsFinished`] brought; the others are late answers.
+    StoreResults {
+        /// The job.
+        job: JobId,
+        /// The index in the job of the first.
+        first_index: u64,
+        /// Its position among the results of the event.
+        skip: u32,
+        /// How many.
+        count: u32,
+    },
+    /// An item has failed for good, other than in the user's function.
+    FailItem {
+        /// The job.
+        job: JobId,
+        /// The index of the item.
+        index: u64,
+        /// Which execution of it was the last, from 1.
+        attempt: u32,
+        /// Why.
+        cause: FailureCause,
+    },
+    /// Hand the stored outcomes of these items to the reader.
+    Deliver {
+        /// The job.
+        job: JobId,
+        /// The index of the first.
+        first_index: u64,
+        /// How many.
+        count: u64,
+    },
+    /// Every item has its outcome, and all were delivered but for [`Delivery::Whole`]. The job is forgotten.
+    CompleteJob {
+        /// The job.
+        job: JobId,
+    },
+    /// The job ends without an answer. It is forgotten; what still runs of it is discarded.
+    FailJob {
+        /// The job.
+        job: JobId,
+        /// Why.
+        failure: JobFailure,
+    },
+    /// Tell the world.
+    ReadinessChanged(Readiness),
+}
+
+/// A chunk for a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dispatch {
+    /// Who runs it.
+    pub worker: WorkerId,
+    /// Its name.
+    pub chunk: ChunkId,
+    /// Whose items.
+    pub job: JobId,
+    /// The index of the first item.
+    pub first_index: u64,
+    /// How many.
+    pub count: u32,
+    /// Which execution of these items this is, from 1.
+    pub attempt: u32,
+    /// The items have a time limit.
+    pub has_time_limit: bool,
+}
+
+/// Why a worker is made to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    /// It did not become ready in time.
+    StartTimeout,
+    /// It has run as many items as a worker may.
+    MaxItems,
+    /// It is as old as a worker may get.
+    MaxAge,
+    /// It has been idle for too long.
+    Idle,
+    /// Its item ran too long and did not end when asked.
+    ItemTimeout,
+    /// Its item was cancelled and did not end when asked.
+    Cancelled,
+    /// The pool has fewer slots now.
+    Resize,
+    /// The pool is shutting down.
+    Drain,
+}
+
+/// Why an item failed, other than in the user's function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureCause {
+    /// The worker of the current [`Event::WorkerExited`] died while it ran the item.
+    WorkerDied,
+    /// The item killed this many workers, the one of the current event last.
+    CrashLimit {
+        /// How many.
+        crashes: u32,
+    },
+    /// It ran longer than this limit.
+    TimedOut {
+        /// The limit.
+        limit: Duration,
+    },
+}
+
+/// Why a job ended without an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobFailure {
+    /// An item failed, and the first failure ends the job.
+    ItemFailed {
+        /// The index of the item.
+        index: u64,
+    },
+    /// The deadline passed.
+    DeadlineExceeded {
+        /// Some item may have been executed.
+        started: bool,
+    },
+    /// The caller went away.
+    Cancelled,
+    /// The pool is shutting down.
+    Draining {
+        /// Some item may have been executed.
+        started: bool,
+    },
+    /// No worker could be started.
+    Degraded {
+        /// Some item may have been executed.
+        started: bool,
+    },
+}
+
+/// Whether the pool takes jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// No worker has been ready yet; jobs wait.
+    Starting,
+    /// Workers are there, or will be in a moment.
+    Ready,
+    /// No worker is alive, and starting them keeps failing. The pool goes on trying; jobs are refused.
+    Degraded,
+    /// The pool finishes what it has.
+    Draining,
+    /// Every worker is gone, for good.
+    Stopped,
+}

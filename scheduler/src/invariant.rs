@@ -1,0 +1,79 @@
+//! What always holds. Checked after every event in debug builds and tests.
+
+use crate::event::Readiness;
+use crate::pool::PoolState;
+use crate::timer::TimerKey;
+
+impl PoolState {
+    /// Checks the invariants.
+    ///
+    /// # Panics
+    ///
+    /// If one does not hold, naming it.
+    pub(crate) fn check_invariants(&self) {
+        self.check_jobs();
+        self.check_workers();
+        self.check_timers();
+    }
+
+    fn check_jobs(&self) {
+        for (id, job) in &self.jobs {
+            let out: u64 = self
+                .workers()
+                .flat_map(|worker| &worker.chunks)
+                .filter(|chunk| chunk.job == *id && !chunk.abandoned)
+                .map(|chunk| {
+                    let timed_out = chunk.timed_out.is_some_and(|offset| chunk.finished <= offset);
+                    u64::from(chunk.remaining()) - u64::from(timed_out)
+                })
+                .sum();
+            assert_eq!(job.outstanding, out, "job {id}: items out are those at workers");
+            let fresh = job.spec.num_items - job.next_fresh;
+            let known = fresh + job.num_given_back() + out + job.finished.len();
+            assert_eq!(job.spec.num_items, known, "job {id}: every item is in exactly one place");
+            assert!(!job.is_complete(), "job {id}: a job that is complete is forgotten");
+            assert_eq!(job.queued, job.available().is_some(), "job {id}: queued if and only if it has work");
+            assert_eq!(
+                job.queued,
+                self.queue.contains(*id, job.virtual_time),
+                "job {id}: stands in the queue as it says"
+            );
+        }
+        let queued = self.jobs.values().filter(|job| job.queued).count();
+        assert_eq!(self.queue.len(), queued, "nothing but jobs stands in the queue");
+    }
+
+    fn check_workers(&self) {
+        for worker in self.workers() {
+            let id = worker.id;
+            assert!(worker.chunks.len() <= 2, "worker {id}: one chunk runs, at most one waits");
+            for chunk in &worker.chunks {
+                assert!(chunk.remaining() > 0, "worker {id}: a finished chunk is gone");
+                assert!(chunk.abandoned || self.jobs.contains_key(&chunk.job), "worker {id}: a chunk has a job");
+            }
+            let is_idle = worker.is_idle() && worker.takes_chunks();
+            assert!(!is_idle || self.queue.len() == 0, "worker {id}: no ready slot idles while an item may run");
+            let overdue = worker.is_up() && worker.chunks.front().is_some_and(|chunk| chunk.overdue().is_some());
+            let watched = self.timers.is_set(TimerKey::CancelGrace(id));
+            assert_eq!(overdue, watched, "worker {id}: what should have ended is watched");
+        }
+        if self.readiness == Readiness::Stopped {
+            assert!(self.workers().next().is_none() && self.jobs.is_empty(), "nothing is left of a stopped pool");
+        }
+    }
+
+    fn check_timers(&self) {
+        use TimerKey::{Age, CancelGrace, Deadline, Idle, ItemTimeout, Rebalance, Restart, Retry, Start, StopGrace};
+        for key in self.timers.keys() {
+            let has_owner = match key {
+                Deadline(job) | Retry(job) => self.jobs.contains_key(&job),
+                Start(id) | CancelGrace(id) | StopGrace(id) | ItemTimeout(id) | Age(id) | Idle(id) => {
+                    self.workers().any(|worker| worker.id == id)
+                }
+                Restart(slot) => self.slots[slot.0 as usize].worker.is_none(),
+                Rebalance => true,
+            };
+            assert!(has_owner, "timer {key:?} has nobody to wait for it");
+        }
+    }
+}

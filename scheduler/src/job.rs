@@ -1,0 +1,200 @@
+//! One job: which of its items have not been handed out, which were given back, which have their outcome.
+
+use std::collections::BTreeMap;
+
+use crate::chunk::{MAX_DEFAULT_WINDOW, RunTimes};
+use crate::event::{Delivery, JobSpec};
+use crate::queue::VirtualTime;
+use crate::run_set::RunSet;
+use crate::time::Time;
+
+/// What has happened to an item before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct History {
+    /// Which execution comes next, from 1.
+    pub(crate) attempt: u32,
+    /// How many workers it killed.
+    pub(crate) crashes: u32,
+    /// How many workers died with it at the head of their chunk, but not begun.
+    pub(crate) fruitless: u32,
+}
+
+impl History {
+    pub(crate) const NEW: Self = Self { attempt: 1, crashes: 0, fruitless: 0 };
+
+    /// A suspect runs in a chunk of its own.
+    pub(crate) fn is_suspect(self) -> bool {
+        self != Self::NEW
+    }
+}
+
+/// Consecutive items that can be handed out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Available {
+    pub(crate) first: u64,
+    pub(crate) count: u64,
+    pub(crate) history: History,
+}
+
+/// One job.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) spec: JobSpec,
+    /// The first item that was never handed out.
+    pub(crate) next_fresh: u64,
+    /// Runs of items that were given back, by their first index.
+    returned: BTreeMap<u64, (u64, History)>,
+    /// Items that wait until they may be tried again.
+    waiting: BTreeMap<(Time, u64), History>,
+    /// Items that have their outcome.
+    pub(crate) finished: RunSet,
+    /// Items at workers, without outcome.
+    pub(crate) outstanding: u64,
+    /// How many outcomes of an ordered stream were delivered.
+    pub(crate) delivered: u64,
+    /// How many results the reader has taken.
+    pub(crate) taken: u64,
+    /// How many items a stream may run ahead of `taken`. Never falls.
+    pub(crate) window: u64,
+    pub(crate) virtual_time: VirtualTime,
+    /// It stands in the fair queue.
+    pub(crate) queued: bool,
+    /// Some item was handed to a worker.
+    pub(crate) started: bool,
+}
+
+impl Job {
+    pub(crate) fn new(spec: JobSpec) -> Self {
+        Self {
+            spec,
+            next_fresh: 0,
+            returned: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            finished: RunSet::default(),
+            outstanding: 0,
+            delivered: 0,
+            taken: 0,
+            window: 0,
+            virtual_time: VirtualTime::default(),
+            queued: false,
+            started: false,
+        }
+    }
+
+    /// Returns the first items that can be handed out now.
+    pub(crate) fn available(&self) -> Option<Available> {
+        if let Some((&first, &(count, history))) = self.returned.first_key_value() {
+            return Some(Available { first, count, history });
+        }
+        let limit = match self.spec.delivery {
+            Delivery::Whole => self.spec.num_items,
+            Delivery::Ordered { .. } | Delivery::Unordered { .. } => {
+                self.spec.num_items.min(self.taken.saturating_add(self.window))
+            }
+        };
+        let count = limit.saturating_sub(self.next_fresh);
+        (count > 0).then_some(Available { first: self.next_fresh, count, history: History::NEW })
+    }
+
+    /// Hands out the first `count` items of [`Job::available`].
+    pub(crate) fn take(&mut self, count: u32) {
+        let count = u64::from(count);
+        if let Some((first, (returned, history))) = self.returned.pop_first() {
+            if returned > count {
+                self.returned.insert(first + count, (returned - count, history));
+            }
+        } else {
+            self.next_fresh += count;
+        }
+        self.outstanding += count;
+        self.started = true;
+    }
+
+    /// Takes back items that have not begun.
+    pub(crate) fn give_back(&mut self, first: u64, count: u64, history: History) {
+        debug_assert!(count > 0 && self.outstanding >= count, "items given back that were not out");
+        self.outstanding -= count;
+        let mut run = (first, count);
+        if !history.is_suspect() {
+            if let Some((&before, &(before_count, History::NEW))) = self.returned.range(..first).next_back()
+                && before + before_count == first
+            {
+                run = (before, before_count + count);
+            }
+            if let Some(&(after_count, History::NEW)) = self.returned.get(&(first + count)) {
+                self.returned.remove(&(first + count));
+                run.1 += after_count;
+            }
+        }
+        self.returned.insert(run.0, (run.1, history));
+    }
+
+    /// Takes back an item that is to be tried again, but not before `not_before`.
+    pub(crate) fn retry(&mut self, index: u64, history: History, not_before: Time) {
+        self.outstanding -= 1;
+        self.waiting.insert((not_before, index), history);
+    }
+
+    /// Makes the items available whose wait is over; returns when the next wait ends.
+    pub(crate) fn end_waits(&mut self, now: Time) -> Option<Time> {
+        while let Some(entry) = self.waiting.first_entry() {
+            let &(at, index) = entry.key();
+            if at > now {
+                return Some(at);
+            }
+            self.returned.insert(index, (1, entry.remove()));
+        }
+        None
+    }
+
+    /// Gives `count` items their outcome, that were outstanding.
+    pub(crate) fn finish(&mut self, first: u64, count: u64) {
+        debug_assert!(self.outstanding >= count, "items finished that were not out");
+        self.outstanding -= count;
+        self.finished.insert(first, first + count);
+    }
+
+    /// Tells whether every item that there will ever be has its outcome.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.spec.input_closed && self.finished.len() == self.spec.num_items
+    }
+
+    /// Returns how many items are not handed out.
+    pub(crate) fn num_not_out(&self) -> u64 {
+        self.spec.num_items - self.finished.len() - self.outstanding
+    }
+
+    /// Works out the window anew: what the caller asked for, or enough to keep every slot busy.
+    pub(crate) fn update_window(&mut self, slots: u32, run_times: &RunTimes) {
+        let asked = match self.spec.delivery {
+            Delivery::Whole => return,
+            Delivery::Ordered { window } | Delivery::Unordered { window } => window,
+        };
+        let slots = 2 * u64::from(slots);
+        let chunk = self.spec.chunk_size.unwrap_or_else(|| run_times.items_per_chunk(self.spec.function));
+        let adaptive = slots.saturating_mul(u64::from(chunk)).min(MAX_DEFAULT_WINDOW).max(slots);
+        self.window = self.window.max(asked.map_or(adaptive, u64::from));
+    }
+
+    /// Returns the most items that the next chunk may have.
+    pub(crate) fn chunk_limit(&self, slots: u32, run_times: &RunTimes) -> u32 {
+        use crate::chunk::guided_share;
+        if let Some(chunk_size) = self.spec.chunk_size {
+            return chunk_size;
+        }
+        let mut limit = run_times.items_per_chunk(self.spec.function).min(self.spec.max_chunk_items);
+        if self.spec.input_closed {
+            limit = limit.min(guided_share(self.num_not_out(), slots));
+        }
+        if self.spec.delivery != Delivery::Whole {
+            limit = limit.min(guided_share(self.window, slots));
+        }
+        limit.max(1)
+    }
+
+    /// Returns the number of items that wait to be tried again or were given back.
+    #[cfg(any(test, debug_assertions))]
+    pub(crate) fn num_given_back(&self) -> u64 {
+        self.returned.values().map(|&(count, _)| count).sum::<u64>() + self.waiting.len() as u64
+    }
+}

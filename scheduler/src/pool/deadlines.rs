@@ -1,0 +1,160 @@
+//! What happens because time passes: deadlines, time limits of items, grace periods, recycling.
+
+use std::time::Duration;
+
+use super::PoolState;
+use crate::event::{Effect, FailureCause, JobFailure, StopReason};
+use crate::id::{ChunkId, JobId, WorkerId};
+use crate::timer::TimerKey;
+use crate::worker::{ActiveChunk, Phase, StopStage, Worker};
+
+/// How long recycling waits when another slot is being refilled: one slot at a time.
+const RECYCLE_DELAY: Duration = Duration::from_millis(500);
+
+impl PoolState {
+    pub(super) fn fire_timers(&mut self) {
+        while let Some(key) = self.timers.pop_due(self.now) {
+            match key {
+                TimerKey::Deadline(job) => self.deadline_passed(job),
+                TimerKey::Retry(job) => self.arm_retry(job),
+                TimerKey::Start(worker) => self.kill(worker, StopReason::StartTimeout),
+                TimerKey::CancelGrace(worker) => self.cancel_grace_passed(worker),
+                TimerKey::StopGrace(worker) => self.escalate(worker),
+                TimerKey::ItemTimeout(worker) => self.probe(worker),
+                TimerKey::Age(worker) => self.recycle(worker, key, StopReason::MaxAge),
+                TimerKey::Idle(worker) => self.recycle(worker, key, StopReason::Idle),
+                TimerKey::Restart(slot) => self.spawn_worker(slot),
+                // `dispatch` follows and looks again.
+                TimerKey::Rebalance => {}
+            }
+        }
+    }
+
+    fn deadline_passed(&mut self, job: JobId) {
+        let started = self.jobs.get(&job).is_some_and(|job| job.started);
+        self.fail_job(job, JobFailure::DeadlineExceeded { started });
+    }
+
+    /// The time limit of what a worker runs may have passed: only the worker's page tells since when it runs.
+    fn probe(&mut self, id: WorkerId) {
+        if self.worker_mut(id).is_some_and(|worker| worker.is_up()) {
+            self.emit(Effect::Probe { worker: id });
+            self.watch_time_limit(id);
+        }
+    }
+
+    /// Sets the timer for the chunk that runs, if it has a time limit and there is none yet.
+    pub(super) fn watch_time_limit(&mut self, id: WorkerId) {
+        let key = TimerKey::ItemTimeout(id);
+        let now = self.now;
+        let Some(worker) = self.worker_mut(id) else { return };
+        let shortest = worker.chunks.iter().filter(|chunk| !chunk.abandoned).filter_map(|chunk| chunk.time_limit).min();
+        match shortest {
+            Some(limit) if !self.timers.is_set(key) => self.timers.set(key, now.after(limit)),
+            Some(_) => {}
+            None => self.timers.clear(key),
+        }
+    }
+
+    /// The answer to a probe.
+    pub(super) fn progress(&mut self, id: WorkerId, chunk: ChunkId, offset: u32, running_for: Duration) {
+        let now = self.now;
+        let Some(worker) = self.worker_mut(id).filter(|worker| worker.is_up()) else { return };
+        let Some(position) = worker.position(chunk) else { return };
+        let active = &mut worker.chunks[position];
+        let Some(limit) = active.time_limit.filter(|_| !active.abandoned && active.overdue().is_none()) else { return };
+        if offset < active.finished || offset >= active.count {
+            return;
+        }
+        if running_for < limit {
+            let at = now.after(limit.saturating_sub(running_for));
+            return self.timers.set(TimerKey::ItemTimeout(id), at);
+        }
+        active.timed_out = Some(offset);
+        active.recalled_at = Some(now);
+        let (job, index, history) = (active.job, active.first_index + u64::from(offset), active.history);
+        self.emit(Effect::Recall { worker: id, chunk, cancel: true });
+        self.watch_overdue(id);
+        self.item_failed(job, index, history, FailureCause::TimedOut { limit });
+    }
+
+    /// Sets or clears the timer for a worker whose item should end by itself. Nothing may begin behind such an item: no
+    /// kill may hit the next one.
+    pub(super) fn watch_overdue(&mut self, id: WorkerId) {
+        let key = TimerKey::CancelGrace(id);
+        let deadline = self.now.after(self.config.cancel_grace_period);
+        let Some(worker) = self.worker_mut(id).filter(|worker| worker.is_up()) else { return };
+        if worker.chunks.front().is_none_or(|chunk| chunk.overdue().is_none()) {
+            return self.timers.clear(key);
+        }
+        let behind: Vec<ChunkId> = worker.chunks.iter().skip(1).map(|chunk| chunk.id).collect();
+        if !self.timers.is_set(key) {
+            self.timers.set(key, deadline);
+        }
+        for chunk in behind {
+            self.recall(id, chunk);
+        }
+    }
+
+    fn cancel_grace_passed(&mut self, id: WorkerId) {
+        let Some(worker) = self.worker_mut(id) else { return };
+        if let Some(reason) = worker.chunks.front().and_then(ActiveChunk::overdue) {
+            self.terminate(id, reason);
+        }
+    }
+
+    /// Asks an idle worker to exit.
+    pub(super) fn shut_down(&mut self, id: WorkerId, reason: StopReason) {
+        self.stop_worker(id, StopStage::Asked, reason);
+    }
+
+    /// Sends SIGTERM to a worker.
+    pub(super) fn terminate(&mut self, id: WorkerId, reason: StopReason) {
+        self.stop_worker(id, StopStage::Terminated, reason);
+    }
+
+    /// Sends SIGKILL to a worker.
+    pub(super) fn kill(&mut self, id: WorkerId, reason: StopReason) {
+        self.stop_worker(id, StopStage::Killed, reason);
+    }
+
+    fn stop_worker(&mut self, id: WorkerId, stage: StopStage, reason: StopReason) {
+        let Some(worker) = self.worker_mut(id) else { return };
+        worker.phase = Phase::Stopping { stage, reason };
+        self.timers.clear_worker(id);
+        if stage != StopStage::Killed {
+            self.timers.set(TimerKey::StopGrace(id), self.now.after(self.config.kill_grace_period));
+        }
+        self.emit(match stage {
+            StopStage::Asked => Effect::Shutdown { worker: id, reason },
+            StopStage::Terminated => Effect::Terminate { worker: id, reason },
+            StopStage::Killed => Effect::Kill { worker: id, reason },
+        });
+    }
+
+    /// A worker that was to stop has not.
+    fn escalate(&mut self, id: WorkerId) {
+        match self.worker_mut(id).map(|worker| worker.phase) {
+            Some(Phase::Stopping { stage: StopStage::Asked, reason }) => self.terminate(id, reason),
+            Some(Phase::Stopping { stage: StopStage::Terminated, reason }) => self.kill(id, reason),
+            _ => {}
+        }
+    }
+
+    /// Replaces a worker between items, but one slot at a time.
+    fn recycle(&mut self, id: WorkerId, key: TimerKey, reason: StopReason) {
+        let slot_is_empty = |worker: Option<&Worker>| worker.is_none_or(|worker| !worker.is_up());
+        let another_is_busy_with_it = self.slots.iter().filter(|slot| !slot.removed).any(|slot| {
+            slot_is_empty(slot.worker.as_ref())
+                || slot.worker.as_ref().is_some_and(|worker| worker.id != id && worker.retire.is_some())
+        });
+        if another_is_busy_with_it {
+            let delay = self.rng.jitter(RECYCLE_DELAY);
+            return self.timers.set(key, self.now.after(delay));
+        }
+        if let Some(worker) = self.worker_mut(id).filter(|worker| worker.is_up()) {
+            worker.retire = Some(reason);
+            self.stop_if_unneeded(id);
+        }
+    }
+}

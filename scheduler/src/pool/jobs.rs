@@ -1,0 +1,193 @@
+//! Jobs come, get outcomes, and end.
+
+use super::PoolState;
+use crate::event::{Delivery, Effect, FailureCause, JobFailure, JobSpec, Readiness};
+use crate::id::{JobId, WorkerId};
+use crate::job::{History, Job};
+use crate::restart::retry_backoff;
+use crate::timer::TimerKey;
+use crate::worker::ActiveChunk;
+
+/// Consecutive items of a job that a worker dealt with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ItemsOf {
+    pub(super) job: JobId,
+    pub(super) first: u64,
+    pub(super) count: u64,
+}
+
+impl PoolState {
+    pub(super) fn submit(&mut self, spec: JobSpec) {
+        let id = spec.id;
+        let refusal = match self.readiness {
+            Readiness::Starting | Readiness::Ready => None,
+            Readiness::Degraded => Some(JobFailure::Degraded { started: false }),
+            Readiness::Draining | Readiness::Stopped => Some(JobFailure::Draining { started: false }),
+        };
+        if let Some(failure) = refusal {
+            return self.emit(Effect::FailJob { job: id, failure });
+        }
+        if let Some(deadline) = spec.deadline {
+            self.timers.set(TimerKey::Deadline(id), deadline);
+        }
+        self.jobs.insert(id, Job::new(spec));
+        self.refresh(id);
+        self.complete_if_done(id);
+    }
+
+    pub(super) fn add_items(&mut self, id: JobId, count: u64) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            debug_assert!(!job.spec.input_closed, "items after the end of the input");
+            job.spec.num_items += count;
+            self.refresh(id);
+        }
+    }
+
+    pub(super) fn close_input(&mut self, id: JobId) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.spec.input_closed = true;
+            self.complete_if_done(id);
+        }
+    }
+
+    pub(super) fn take_results(&mut self, id: JobId, total: u64) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.taken = job.taken.max(total);
+            self.refresh(id);
+        }
+    }
+
+    /// Puts the job into the fair queue or takes it out, as it now has an item to run or not.
+    pub(super) fn refresh(&mut self, id: JobId) {
+        let slots = self.num_slots();
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.update_window(slots, &self.run_times);
+        let has_work = job.available().is_some();
+        if has_work && !job.queued {
+            job.virtual_time = self.queue.add(id, job.virtual_time);
+        } else if !has_work && job.queued {
+            self.queue.remove(id, job.virtual_time);
+        }
+        job.queued = has_work;
+    }
+
+    /// Gives items their outcome, which the driver has stored, and delivers what can be delivered.
+    pub(super) fn finish_items(&mut self, items: ItemsOf) {
+        let ItemsOf { job: id, first, count } = items;
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.finish(first, count);
+        match job.spec.delivery {
+            Delivery::Whole => {}
+            Delivery::Unordered { .. } => self.emit(Effect::Deliver { job: id, first_index: first, count }),
+            Delivery::Ordered { .. } => {
+                let from = job.delivered;
+                let to = job.finished.end_of_run_at(from);
+                job.delivered = to;
+                if to > from {
+                    self.emit(Effect::Deliver { job: id, first_index: from, count: to - from });
+                }
+            }
+        }
+        self.complete_if_done(id);
+    }
+
+    /// An item has failed, other than in the user's function: tries it again or gives it up.
+    pub(super) fn item_failed(&mut self, id: JobId, index: u64, history: History, cause: FailureCause) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let mut crashes = history.crashes;
+        let mut cause = cause;
+        if cause == FailureCause::WorkerDied {
+            crashes += 1;
+            if crashes >= self.config.crash_limit && job.spec.max_attempts > 1 {
+                cause = FailureCause::CrashLimit { crashes };
+            }
+        }
+        let is_final = matches!(cause, FailureCause::CrashLimit { .. });
+        if history.attempt < job.spec.max_attempts && !is_final {
+            let attempt = history.attempt + 1;
+            let not_before = self.now.after(retry_backoff(attempt, &mut self.rng));
+            job.retry(index, History { attempt, crashes, fruitless: 0 }, not_before);
+            self.arm_retry(id);
+            return;
+        }
+        let fail_fast = job.spec.fail_fast;
+        self.emit(Effect::FailItem { job: id, index, attempt: history.attempt, cause });
+        if fail_fast {
+            self.fail_job(id, JobFailure::ItemFailed { index });
+        } else {
+            self.finish_items(ItemsOf { job: id, first: index, count: 1 });
+        }
+    }
+
+    /// Makes the items available that have waited long enough, and sets the timer for the next.
+    pub(super) fn arm_retry(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        match job.end_waits(self.now) {
+            Some(at) => self.timers.set(TimerKey::Retry(id), at),
+            None => self.timers.clear(TimerKey::Retry(id)),
+        }
+        self.refresh(id);
+    }
+
+    fn complete_if_done(&mut self, id: JobId) {
+        if self.jobs.get(&id).is_some_and(Job::is_complete) {
+            self.forget_job(id);
+            self.emit(Effect::CompleteJob { job: id });
+        }
+    }
+
+    /// Ends a job without an answer. What it has at workers is asked back; what runs may have to end.
+    pub(super) fn fail_job(&mut self, id: JobId, failure: JobFailure) {
+        if self.forget_job(id).is_none() {
+            return;
+        }
+        self.emit(Effect::FailJob { job: id, failure });
+        // When another item failed, those that run are let finish: killing a warm worker for one item is a waste.
+        let cancel = !matches!(failure, JobFailure::ItemFailed { .. });
+        let holders: Vec<WorkerId> = self
+            .workers()
+            .filter(|worker| worker.chunks.iter().any(|chunk| chunk.job == id))
+            .map(|worker| worker.id)
+            .collect();
+        for worker in holders {
+            self.abandon(worker, id, cancel);
+        }
+    }
+
+    fn forget_job(&mut self, id: JobId) -> Option<Job> {
+        let job = self.jobs.remove(&id)?;
+        if job.queued {
+            self.queue.remove(id, job.virtual_time);
+        }
+        self.timers.clear(TimerKey::Deadline(id));
+        self.timers.clear(TimerKey::Retry(id));
+        Some(job)
+    }
+
+    pub(super) fn fail_all_jobs(&mut self, failure: impl Fn(bool) -> JobFailure) {
+        let jobs: Vec<(JobId, bool)> = self.jobs.iter().map(|(&id, job)| (id, job.started)).collect();
+        for (id, started) in jobs {
+            self.fail_job(id, failure(started));
+        }
+    }
+
+    /// A chunk is over: the job pays what it really cost.
+    pub(super) fn settle(&mut self, chunk: &ActiveChunk) {
+        let Some(job) = self.jobs.get_mut(&chunk.job) else { return };
+        let before = job.virtual_time;
+        let priority = job.spec.priority;
+        // A chunk of which nothing is known (its worker died) keeps its estimate.
+        let real = if chunk.busy.is_zero() && chunk.finished > 0 { chunk.charged } else { chunk.busy };
+        let after = if real >= chunk.charged {
+            before.charged(real.saturating_sub(chunk.charged), priority)
+        } else {
+            before.refunded(chunk.charged.saturating_sub(real), priority)
+        };
+        if job.queued {
+            self.queue.remove(chunk.job, before);
+            job.virtual_time = self.queue.add(chunk.job, after);
+        } else {
+            job.virtual_time = after;
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The state of the whole pool and the one way to change it.
+//!
+//! The handling of events is split by whom they concern: `jobs`, `workers`, `deadlines`; `dispatch` hands out chunks
+//! after every event.
+
+mod deadlines;
+mod dispatch;
+mod jobs;
+mod workers;
+
+use std::collections::BTreeMap;
+
+use crate::chunk::RunTimes;
+use crate::config::SchedulerConfig;
+use crate::event::{Effect, Event, JobFailure, Readiness};
+use crate::id::{JobId, SlotId, WorkerId};
+use crate::job::Job;
+use crate::queue::FairQueue;
+use crate::restart::{Rng, StartFailures};
+use crate::time::Time;
+use crate::timer::Timers;
+use crate::worker::{Slot, Worker};
+
+/// The pool: jobs, slots and whose turn it is.
+#[derive(Debug)]
+pub struct PoolState {
+    pub(crate) config: SchedulerConfig,
+    pub(crate) jobs: BTreeMap<JobId, Job>,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) queue: FairQueue,
+    pub(crate) run_times: RunTimes,
+    pub(crate) timers: Timers,
+    pub(crate) readiness: Readiness,
+    pub(crate) stopping: bool,
+    start_failures: StartFailures,
+    rng: Rng,
+    last_generation: u64,
+    last_chunk: u64,
+    /// The time of the event that is being applied.
+    now: Time,
+    /// The effects of the event that is being applied.
+    effects: Vec<Effect>,
+}
+
+impl PoolState {
+    /// Returns a pool of empty slots. Its workers start with the first event.
+    pub fn new(config: SchedulerConfig) -> Self {
+        let slots = (0..config.slots.max(1)).map(|_| Slot::default()).collect();
+        let mut state = Self {
+            rng: Rng::new(config.seed),
+            config,
+            jobs: BTreeMap::new(),
+            slots,
+            queue: FairQueue::default(),
+            run_times: RunTimes::default(),
+            timers: Timers::default(),
+            readiness: Readiness::Starting,
+            stopping: false,
+            start_failures: StartFailures::default(),
+            last_generation: 0,
+            last_chunk: 0,
+            now: Time::ZERO,
+            effects: Vec::new(),
+        };
+        for slot in 0..state.config.slots.max(1) {
+            state.spawn_worker(SlotId(slot));
+        }
+        state
+    }
+
+    /// Applies one event; what is to be done is appended to `effects`, in the order in which it is to be done.
+    ///
+    /// Time must not run backwards.
+    pub fn apply(&mut self, now: Time, event: Event, effects: &mut Vec<Effect>) {
+        self.now = self.now.max(now);
+        self.handle(event);
+        self.fire_timers();
+        self.dispatch();
+        self.stop_if_drained();
+        effects.append(&mut self.effects);
+        #[cfg(any(test, debug_assertions))]
+        self.check_invariants();
+    }
+
+    /// Returns when [`Event::TimePassed`] is to be applied next.
+    pub fn next_wakeup(&self) -> Option<Time> {
+        self.timers.next()
+    }
+
+    /// Returns how many items of a stream the pool will hold so far, in all; `None` if there is no such job.
+    pub fn items_allowed(&self, job: JobId) -> Option<u64> {
+        self.jobs.get(&job).map(|job| job.taken.saturating_add(job.window))
+    }
+
+    /// Returns whether the pool takes jobs.
+    pub fn readiness(&self) -> Readiness {
+        self.readiness
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::JobSubmitted(spec) => self.submit(spec),
+            Event::ItemsAdded { job, count } => self.add_items(job, count),
+            Event::InputClosed { job } => self.close_input(job),
+            Event::ResultsTaken { job, total } => self.take_results(job, total),
+            Event::JobCancelled { job } => self.fail_job(job, JobFailure::Cancelled),
+            Event::WorkerReady { worker } => self.worker_ready(worker),
+            Event::ItemsFinished { worker, chunk, first, count, failed, busy } => {
+                self.items_finished(worker, chunk, workers::Finished { first, count, failed: &failed, busy });
+            }
+            Event::Recalled { worker, chunk, first_not_begun } => self.recalled(worker, chunk, first_not_begun),
+            Event::Progress { worker, chunk, offset, running_for } => {
+                self.progress(worker, chunk, offset, running_for);
+            }
+            Event::WorkerExited { worker, running } => self.worker_exited(worker, running),
+            Event::Resized { slots } => self.resize(slots),
+            Event::DrainRequested => self.set_readiness(Readiness::Draining),
+            Event::StopRequested => self.stop(),
+            Event::TimePassed => {}
+        }
+    }
+
+    fn emit(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    fn set_readiness(&mut self, readiness: Readiness) {
+        let is_final = matches!(self.readiness, Readiness::Draining | Readiness::Stopped);
+        if self.readiness == readiness || is_final && readiness != Readiness::Stopped {
+            return;
+        }
+        self.readiness = readiness;
+        self.emit(Effect::ReadinessChanged(readiness));
+    }
+
+    fn is_draining(&self) -> bool {
+        matches!(self.readiness, Readiness::Draining | Readiness::Stopped)
+    }
+
+    /// Returns the number of slots that are to have a worker.
+    fn num_slots(&self) -> u32 {
+        u32::try_from(self.slots.iter().filter(|slot| !slot.removed).count()).unwrap_or(u32::MAX).max(1)
+    }
+
+    pub(crate) fn workers(&self) -> impl Iterator<Item = &Worker> {
+        self.slots.iter().filter_map(|slot| slot.worker.as_ref())
+    }
+
+    fn slot_mut(&mut self, slot: SlotId) -> &mut Slot {
+        &mut self.slots[slot.0 as usize]
+    }
+
+    /// Returns the worker, unless it has been replaced: the fence against stale events.
+    fn worker_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
+        self.slots.get_mut(id.slot.0 as usize)?.worker.as_mut().filter(|worker| worker.id == id)
+    }
+}

@@ -1,0 +1,333 @@
+//! Workers start, finish items, give chunks back, and end.
+
+use std::time::Duration;
+
+use super::PoolState;
+use super::jobs::ItemsOf;
+use crate::event::{Effect, FailureCause, JobFailure, Readiness, StopReason};
+use crate::id::{ChunkId, JobId, SlotId, WorkerId};
+use crate::job::History;
+use crate::timer::TimerKey;
+use crate::worker::{ActiveChunk, Phase, Slot, Worker};
+
+/// Results of consecutive items of a chunk.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Finished<'a> {
+    pub(super) first: u32,
+    pub(super) count: u32,
+    pub(super) failed: &'a [u32],
+    pub(super) busy: Duration,
+}
+
+impl PoolState {
+    pub(super) fn spawn_worker(&mut self, slot: SlotId) {
+        let unneeded = self.stopping || self.is_draining() && self.jobs.is_empty();
+        let entry = self.slot_mut(slot);
+        if entry.removed || entry.worker.is_some() || unneeded {
+            return;
+        }
+        self.last_generation += 1;
+        let worker = WorkerId { slot, generation: self.last_generation };
+        self.slot_mut(slot).worker = Some(Worker::new(worker));
+        self.timers.set(TimerKey::Start(worker), self.now.after(self.config.worker_start_timeout));
+        self.emit(Effect::SpawnWorker { worker });
+    }
+
+    pub(super) fn worker_ready(&mut self, id: WorkerId) {
+        let quota = self.config.max_items_per_worker.map(|most| {
+            // Up to a tenth fewer, so that the workers are not all replaced together; 1 stays 1.
+            u64::from(most) - self.rng.below(u64::from(most / 10) + 1)
+        });
+        let Some(worker) = self.worker_mut(id).filter(|worker| worker.phase == Phase::Starting) else { return };
+        worker.phase = Phase::Up;
+        worker.quota = quota;
+        self.slot_mut(id.slot).restarts.ready();
+        self.start_failures.forget();
+        self.timers.clear(TimerKey::Start(id));
+        if let Some(age) = self.config.max_worker_age {
+            let age = self.rng.jitter(age);
+            self.timers.set(TimerKey::Age(id), self.now.after(age));
+        }
+        self.set_readiness(Readiness::Ready);
+    }
+
+    pub(super) fn items_finished(&mut self, id: WorkerId, chunk: ChunkId, finished: Finished<'_>) {
+        let Some(worker) = self.worker_mut(id) else { return };
+        let Some(position) = worker.position(chunk) else { return };
+        let active = &mut worker.chunks[position];
+        let (first, end) = (finished.first, finished.first.saturating_add(finished.count));
+        if first != active.finished || end > active.count {
+            return debug_assert!(false, "the session lets only results through that are next in their chunk");
+        }
+        active.finished = end;
+        active.busy = active.busy.saturating_add(finished.busy);
+        let late = active.timed_out.filter(|offset| (first..end).contains(offset));
+        let (job, function, first_index) = (active.job, active.function, active.first_index);
+        let abandoned = active.abandoned;
+        worker.finished_items += u64::from(finished.count);
+        self.slot_mut(id.slot).restarts.finished_an_item();
+        self.run_times.record(function, finished.count, finished.busy);
+
+        let cut = late.unwrap_or(end);
+        for (from, to) in [(first, cut), (cut + u32::from(late.is_some()), end)] {
+            if from < to && !abandoned {
+                let items = ItemsOf { job, first: first_index + u64::from(from), count: u64::from(to - from) };
+                let failed = finished.failed.iter().find(|offset| (from..to).contains(offset));
+                self.store_items(items, from - first, failed.map(|&offset| first_index + u64::from(offset)));
+            }
+        }
+        self.refresh(job);
+        self.end_chunk_if_done(id, chunk);
+        self.watch_overdue(id);
+    }
+
+    fn store_items(&mut self, items: ItemsOf, skip: u32, first_failed: Option<u64>) {
+        let Some(job) = self.jobs.get(&items.job) else { return };
+        let fail_fast = job.spec.fail_fast;
+        let count = u32::try_from(items.count).expect("a chunk is no longer");
+        self.emit(Effect::StoreResults { job: items.job, first_index: items.first, skip, count });
+        match first_failed {
+            Some(index) if fail_fast => self.fail_job(items.job, JobFailure::ItemFailed { index }),
+            _ => self.finish_items(items),
+        }
+    }
+
+    pub(super) fn recalled(&mut self, id: WorkerId, chunk: ChunkId, first_not_begun: u32) {
+        let Some(worker) = self.worker_mut(id) else { return };
+        let Some(position) = worker.position(chunk) else { return };
+        let active = &mut worker.chunks[position];
+        // What was given back can't be given back again, and what has finished had begun.
+        let end = first_not_begun.clamp(active.finished, active.count);
+        let given_back = active.count - end;
+        active.count = end;
+        active.recalled_at = None;
+        let (job, first, history) = (active.job, active.first_index + u64::from(end), active.history);
+        let abandoned = active.abandoned;
+        if let Some(quota) = &mut worker.quota {
+            *quota += u64::from(given_back);
+        }
+        if given_back > 0 && !abandoned {
+            self.give_back(job, first, u64::from(given_back), history);
+        }
+        self.end_chunk_if_done(id, chunk);
+        self.watch_overdue(id);
+    }
+
+    fn give_back(&mut self, id: JobId, first: u64, count: u64, history: History) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.give_back(first, count, history);
+            self.refresh(id);
+        }
+    }
+
+    /// Takes a chunk off its worker when all of it is accounted for.
+    fn end_chunk_if_done(&mut self, id: WorkerId, chunk: ChunkId) {
+        let Some(worker) = self.worker_mut(id) else { return };
+        let Some(position) = worker.position(chunk) else { return };
+        if worker.chunks[position].remaining() > 0 {
+            return;
+        }
+        let ended = worker.chunks.remove(position).expect("it was just found");
+        self.timers.clear(TimerKey::ItemTimeout(id));
+        self.settle(&ended);
+        self.watch_time_limit(id);
+        self.stop_if_unneeded(id);
+    }
+
+    /// Stops an idle worker that is to be replaced, or starts to count how long it is idle.
+    pub(super) fn stop_if_unneeded(&mut self, id: WorkerId) {
+        let Some(worker) = self.worker_mut(id).filter(|worker| worker.is_idle()) else { return };
+        let has_worked = worker.finished_items > 0;
+        let reason = worker.retire.or(if worker.quota == Some(0) { Some(StopReason::MaxItems) } else { None });
+        if let Some(reason) = reason {
+            self.shut_down(id, reason);
+        } else if let Some(timeout) = self.config.idle_timeout.filter(|_| has_worked) {
+            let timeout = self.rng.jitter(timeout);
+            self.timers.set(TimerKey::Idle(id), self.now.after(timeout));
+        }
+    }
+
+    /// Nobody waits for a job any more: asks the worker to give back what has not begun of it and, if `cancel`, to end
+    /// what runs.
+    pub(super) fn abandon(&mut self, id: WorkerId, job: JobId, cancel: bool) {
+        let now = self.now;
+        let Some(worker) = self.worker_mut(id) else { return };
+        let is_up = worker.is_up();
+        let mut asked = Vec::new();
+        for chunk in worker.chunks.iter_mut().filter(|chunk| chunk.job == job) {
+            chunk.abandoned = true;
+            chunk.cancelled = cancel;
+            chunk.recalled_at = Some(now);
+            asked.push(chunk.id);
+        }
+        if !is_up {
+            return;
+        }
+        for chunk in asked {
+            self.emit(Effect::Recall { worker: id, chunk, cancel });
+        }
+        self.watch_time_limit(id);
+        self.watch_overdue(id);
+    }
+
+    pub(super) fn worker_exited(&mut self, id: WorkerId, running: Option<(ChunkId, u32)>) {
+        if self.worker_mut(id).is_none() {
+            return;
+        }
+        let worker = self.slot_mut(id.slot).worker.take().expect("it was just found");
+        self.timers.clear_worker(id);
+        for (position, chunk) in worker.chunks.iter().enumerate() {
+            let begun = running.and_then(|(running_chunk, offset)| (running_chunk == chunk.id).then_some(offset));
+            let is_suspect = position == 0 && worker.is_up() && begun.is_none() && chunk.finished == 0;
+            self.bury_chunk(chunk, begun, is_suspect);
+        }
+        let rng = &mut self.rng;
+        let restarts = &mut self.slots[id.slot.0 as usize].restarts;
+        let delay = match worker.phase {
+            Phase::Starting | Phase::Stopping { reason: StopReason::StartTimeout, .. } => {
+                let delay = restarts.start_failed(rng);
+                if self.start_failures.record(self.now) && !self.has_worker_up() {
+                    self.set_readiness(Readiness::Degraded);
+                    self.fail_all_jobs(|started| JobFailure::Degraded { started });
+                }
+                delay
+            }
+            Phase::Up => restarts.crashed(worker.finished_items > 0, rng),
+            Phase::Stopping { .. } => Duration::ZERO,
+        };
+        if delay.is_zero() {
+            self.spawn_worker(id.slot);
+        } else if !self.slot_mut(id.slot).removed && !self.stopping {
+            self.timers.set(TimerKey::Restart(id.slot), self.now.after(delay));
+        }
+    }
+
+    /// The worker of a chunk is dead. Only the item that ran is blamed; what had not begun runs elsewhere. `is_suspect`:
+    /// the worker died by itself with this chunk at hand, but before it began its first item.
+    fn bury_chunk(&mut self, chunk: &ActiveChunk, begun: Option<u32>, is_suspect: bool) {
+        self.settle(chunk);
+        if chunk.abandoned {
+            return;
+        }
+        let first_safe = begun.map_or(chunk.finished, |offset| offset + 1).clamp(chunk.finished, chunk.count);
+        for offset in chunk.finished..first_safe {
+            // Before the item that ran there can be others only if the worker has no progress page and lost results.
+            if chunk.timed_out != Some(offset) {
+                let index = chunk.first_index + u64::from(offset);
+                self.item_failed(chunk.job, index, chunk.history, FailureCause::WorkerDied);
+            }
+        }
+        let mut first = chunk.first_index + u64::from(first_safe);
+        let mut count = u64::from(chunk.count - first_safe);
+        if is_suspect && count > 0 {
+            self.suspect(chunk.job, first, chunk.history);
+            (first, count) = (first + 1, count - 1);
+        }
+        if count > 0 {
+            self.give_back(chunk.job, first, count, chunk.history);
+        }
+    }
+
+    /// A worker died with this item at hand: it runs alone next time, and not for ever.
+    fn suspect(&mut self, job: JobId, index: u64, history: History) {
+        let fruitless = history.fruitless + 1;
+        if fruitless >= self.config.crash_limit {
+            self.item_failed(job, index, history, FailureCause::CrashLimit { crashes: fruitless });
+        } else {
+            self.give_back(job, index, 1, History { fruitless, ..history });
+        }
+    }
+
+    fn has_worker_up(&self) -> bool {
+        self.workers().any(Worker::is_up)
+    }
+
+    pub(super) fn resize(&mut self, slots: u32) {
+        let wanted = slots.max(1) as usize;
+        while self.slots.len() < wanted {
+            self.slots.push(Slot::default());
+        }
+        for slot in 0..self.slots.len() {
+            let id = SlotId(u32::try_from(slot).expect("there are fewer slots than 2^32"));
+            self.slots[slot].removed = slot >= wanted;
+            if slot < wanted {
+                self.keep_slot(id);
+            } else {
+                self.timers.clear(TimerKey::Restart(id));
+                self.remove_worker(id);
+            }
+        }
+        let jobs: Vec<JobId> = self.jobs.keys().copied().collect();
+        for job in jobs {
+            self.refresh(job);
+        }
+    }
+
+    fn keep_slot(&mut self, slot: SlotId) {
+        let restarts_later = self.timers.is_set(TimerKey::Restart(slot));
+        match &mut self.slot_mut(slot).worker {
+            Some(worker) if worker.retire == Some(StopReason::Resize) => worker.retire = None,
+            Some(_) => {}
+            None if restarts_later => {}
+            None => self.spawn_worker(slot),
+        }
+    }
+
+    fn remove_worker(&mut self, slot: SlotId) {
+        let Some(worker) = &mut self.slot_mut(slot).worker else { return };
+        let (id, phase) = (worker.id, worker.phase);
+        match phase {
+            Phase::Starting => self.terminate(id, StopReason::Resize),
+            Phase::Up => {
+                worker.retire = Some(StopReason::Resize);
+                let chunks: Vec<ChunkId> = worker.chunks.iter().map(|chunk| chunk.id).collect();
+                for chunk in chunks {
+                    self.recall(id, chunk);
+                }
+                self.stop_if_unneeded(id);
+            }
+            Phase::Stopping { .. } => {}
+        }
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.set_readiness(Readiness::Draining);
+        self.stopping = true;
+        self.fail_all_jobs(|started| JobFailure::Draining { started });
+        for worker in self.worker_ids(|worker| !matches!(worker.phase, Phase::Stopping { .. })) {
+            self.terminate(worker, StopReason::Drain);
+        }
+    }
+
+    /// Ends a drained pool: when no job is left, no worker is needed; when no worker is left, the pool has stopped.
+    pub(super) fn stop_if_drained(&mut self) {
+        if !self.is_draining() || !self.jobs.is_empty() {
+            return;
+        }
+        for slot in 0..self.slots.len() {
+            self.timers.clear(TimerKey::Restart(SlotId(u32::try_from(slot).expect("there are fewer than 2^32"))));
+        }
+        for id in self.worker_ids(|worker| worker.phase == Phase::Starting) {
+            self.terminate(id, StopReason::Drain);
+        }
+        for id in self.worker_ids(|worker| worker.is_up() && worker.retire != Some(StopReason::Drain)) {
+            let worker = self.worker_mut(id).expect("it was just found");
+            worker.retire = Some(StopReason::Drain);
+            // What still runs is of jobs that have failed, and nobody waits for it.
+            worker.chunks.iter_mut().for_each(|chunk| chunk.cancelled = true);
+            let chunks: Vec<ChunkId> = worker.chunks.iter().map(|chunk| chunk.id).collect();
+            for chunk in chunks {
+                self.emit(Effect::Recall { worker: id, chunk, cancel: true });
+            }
+            self.watch_overdue(id);
+            self.stop_if_unneeded(id);
+        }
+        if self.slots.iter().all(|slot| slot.worker.is_none()) {
+            self.set_readiness(Readiness::Stopped);
+        }
+    }
+
+    fn worker_ids(&self, wanted: impl Fn(&Worker) -> bool) -> Vec<WorkerId> {
+        self.workers().filter(|worker| wanted(worker)).map(|worker| worker.id).collect()
+    }
+}

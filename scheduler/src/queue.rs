@@ -1,0 +1,118 @@
+//! Whose turn it is: fair sharing of the slots between jobs by run time.
+//!
+//! Each job has a virtual time, the run time that it has been given divided by its weight; the job with the least goes
+//! next. This gives what deficit round robin gives (a one-item job never waits for a million-item one) without rounds:
+//! one item that runs for ten seconds would cost thousands of them. Start-time fair queueing is the field's name for it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::id::JobId;
+use crate::time::saturating_nanos;
+
+/// Run time divided by weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct VirtualTime(u128);
+
+impl VirtualTime {
+    /// Returns the virtual time after another `cost` of run time at this priority.
+    pub(crate) fn charged(self, cost: Duration, priority: i32) -> Self {
+        Self(self.0.saturating_add(weighted(cost, priority)))
+    }
+
+    /// Returns the virtual time without a `cost` that was charged and not used.
+    pub(crate) fn refunded(self, cost: Duration, priority: i32) -> Self {
+        Self(self.0.saturating_sub(weighted(cost, priority)))
+    }
+}
+
+/// Each step of priority halves the price; 8 steps either way.
+fn weighted(cost: Duration, priority: i32) -> u128 {
+    u128::from(saturating_nanos(cost)) << u32::try_from(8 - priority.clamp(-8, 8)).expect("it is 0 to 16")
+}
+
+/// The jobs that have an item to run now.
+#[derive(Debug, Default)]
+pub(crate) struct FairQueue {
+    jobs: BTreeSet<(VirtualTime, JobId)>,
+    /// The virtual time of the job that went last: where a job that comes or comes back starts.
+    now: VirtualTime,
+}
+
+impl FairQueue {
+    /// Returns the job whose turn it is.
+    pub(crate) fn first(&self) -> Option<JobId> {
+        self.jobs.first().map(|&(_, job)| job)
+    }
+
+    /// Adds a job, and returns its virtual time: it can't have saved up turns while it had nothing to run.
+    pub(crate) fn add(&mut self, job: JobId, time: VirtualTime) -> VirtualTime {
+        let time = time.max(self.now);
+        self.jobs.insert((time, job));
+        time
+    }
+
+    /// Removes a job that was added with this virtual time.
+    pub(crate) fn remove(&mut self, job: JobId, time: VirtualTime) {
+        self.jobs.remove(&(time, job));
+    }
+
+    /// It was the turn of a job with this virtual time.
+    pub(crate) fn advance(&mut self, time: VirtualTime) {
+        self.now = self.now.max(time);
+    }
+
+    pub(crate) fn contains(&self, job: JobId, time: VirtualTime) -> bool {
+        self.jobs.contains(&(time, job))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.jobs.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{FairQueue, VirtualTime};
+    use crate::id::JobId;
+
+    /// Runs `turns` turns of equal cost between two jobs with these priorities; returns how many each had.
+    fn turns_of(priorities: [i32; 2], turns: usize) -> [usize; 2] {
+        let mut queue = FairQueue::default();
+        let mut times = [VirtualTime::default(); 2];
+        let mut counts = [0; 2];
+        for job in 0..2 {
+            times[job] = queue.add(JobId(job as u64), times[job]);
+        }
+        for _ in 0..turns {
+            let id = queue.first().unwrap();
+            let job = usize::try_from(id.0).unwrap();
+            queue.remove(id, times[job]);
+            queue.advance(times[job]);
+            times[job] = queue.add(id, times[job].charged(Duration::from_millis(4), priorities[job]));
+            counts[job] += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn equal_jobs_share_equally_and_priority_doubles_the_share() {
+        assert_eq!(turns_of([0, 0], 100), [50, 50]);
+        let [high, low] = turns_of([1, 0], 300);
+        assert!(high.abs_diff(2 * low) <= 2, "{high} to {low}");
+    }
+
+    #[test]
+    fn a_job_that_comes_late_goes_next_but_catches_nothing_up() {
+        let mut queue = FairQueue::default();
+        let old = queue.add(JobId(1), VirtualTime::default());
+        queue.remove(JobId(1), old);
+        queue.advance(old.charged(Duration::from_secs(10), 0));
+        queue.add(JobId(1), old.charged(Duration::from_secs(20), 0));
+        let time = queue.add(JobId(2), VirtualTime::default());
+        assert_eq!(queue.first(), Some(JobId(2)));
+        assert_eq!(time, VirtualTime::default().charged(Duration::from_secs(10), 0));
+    }
+}

@@ -1,0 +1,132 @@
+//! One slot and the worker in it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::event::StopReason;
+use crate::id::{ChunkId, FunctionId, JobId, WorkerId};
+use crate::job::History;
+use crate::restart::Restarts;
+use crate::time::Time;
+
+/// A place for a worker.
+#[derive(Debug, Default)]
+pub(crate) struct Slot {
+    pub(crate) worker: Option<Worker>,
+    pub(crate) restarts: Restarts,
+    /// The pool was made smaller: no worker starts here any more.
+    pub(crate) removed: bool,
+}
+
+/// A worker process, from its start until it is reaped.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) id: WorkerId,
+    pub(crate) phase: Phase,
+    /// What it was given and has not finished; the first runs.
+    pub(crate) chunks: VecDeque<ActiveChunk>,
+    /// How many more items it may be given.
+    pub(crate) quota: Option<u64>,
+    pub(crate) finished_items: u64,
+    /// It gets no more chunks, and stops when it has none.
+    pub(crate) retire: Option<StopReason>,
+}
+
+/// Where a worker stands. Ready and Busy are one phase: it is busy when it has a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Not ready yet. Starting => (Up | Stopping | exited)
+    Starting,
+    /// Up => (Stopping | exited)
+    Up,
+    /// Stopping => exited
+    Stopping { stage: StopStage, reason: StopReason },
+}
+
+/// How hard a worker was asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StopStage {
+    /// By a frame.
+    Asked,
+    /// SIGTERM.
+    Terminated,
+    /// SIGKILL.
+    Killed,
+}
+
+/// A chunk at a worker.
+#[derive(Debug)]
+pub(crate) struct ActiveChunk {
+    pub(crate) id: ChunkId,
+    pub(crate) job: JobId,
+    pub(crate) function: FunctionId,
+    /// The index in the job of the first item.
+    pub(crate) first_index: u64,
+    /// How many items the worker has still to account for: fewer after a recall.
+    pub(crate) count: u32,
+    /// How many of them it has finished.
+    pub(crate) finished: u32,
+    pub(crate) history: History,
+    /// The job has ended: what comes is discarded.
+    pub(crate) abandoned: bool,
+    /// The caller chose the size: a chunk that runs is not taken apart.
+    pub(crate) fixed_size: bool,
+    /// A recall is under way since then.
+    pub(crate) recalled_at: Option<Time>,
+    pub(crate) time_limit: Option<Duration>,
+    /// The offset of an item that had its outcome before it finished: its time was up.
+    pub(crate) timed_out: Option<u32>,
+    /// The caller has gone: what runs should end soon.
+    pub(crate) cancelled: bool,
+    pub(crate) dispatched_at: Time,
+    /// What the job was charged for it.
+    pub(crate) charged: Duration,
+    /// What it really cost so far.
+    pub(crate) busy: Duration,
+}
+
+impl ActiveChunk {
+    /// Tells why what runs should have ended, if it should.
+    pub(crate) fn overdue(&self) -> Option<StopReason> {
+        if self.cancelled {
+            return Some(StopReason::Cancelled);
+        }
+        self.timed_out.filter(|&offset| self.finished <= offset).map(|_| StopReason::ItemTimeout)
+    }
+
+    /// Returns the number of items that have not finished.
+    pub(crate) fn remaining(&self) -> u32 {
+        self.count - self.finished
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(id: WorkerId) -> Self {
+        Self {
+            id,
+            phase: Phase::Starting,
+            chunks: VecDeque::with_capacity(2),
+            quota: None,
+            finished_items: 0,
+            retire: None,
+        }
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.phase == Phase::Up
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.is_up() && self.chunks.is_empty()
+    }
+
+    /// Tells whether it may be given a chunk at all.
+    pub(crate) fn takes_chunks(&self) -> bool {
+        self.is_up() && self.retire.is_none() && self.quota != Some(0)
+    }
+
+    /// Returns the position of a chunk.
+    pub(crate) fn position(&self, chunk: ChunkId) -> Option<usize> {
+        self.chunks.iter().position(|active| active.id == chunk)
+    }
+}
