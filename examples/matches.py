@@ -1,0 +1,40 @@
+"""Functions for a procpool of Python workers.
+
+    procpool serve --processes 4 -- python -m procpool.worker examples/matches.py
+
+There is nothing of procpool in here: every public function of a module can be called, with its docstring as its help.
+"""
+
+import math
+
+ROUNDS = 4_000_000
+
+
+def analyze_match(match_id: int) -> str:
+    """Analyse a match: announce it, work for a few tenths of a second, and report."""
+    print(f"Analyzing match #{match_id}")
+    total = 0
+    for i in range(ROUNDS):
+        total += i * i
+    if total <= 0:
+        raise ArithmeticError("the sum of squares can't be negative")
+    return f"Result for Match #{match_id}: Analysis Clear"
+
+
+def power(base: float, exponent: float) -> float:
+    """Raise a base to an exponent; for StarMap, as each item has two arguments."""
+    return base**exponent
+
+
+def is_prime(number: int) -> bool:
+    """Tell whether a number is prime, by trying every divisor."""
+    if number < 2:
+        return False
+    return all(number % divisor for divisor in range(2, math.isqrt(number) + 1))
+
+
+def square_root(number: float) -> float:
+    """Return the square root of a number, and raise ValueError if it is negative."""
+    if number < 0:
+        raise ValueError(f"{number} has no real square root")
+    return math.sqrt(number)

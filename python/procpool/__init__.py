@@ -1,0 +1,15 @@
+"""procpool: `multiprocessing.Pool` as a gRPC service.
+
+This is the worker's side. A module of plain functions needs nothing of it::
+
+    procpool serve --processes 4 -- python -m procpool.worker my_functions.py
+
+What is here is for functions that want more: options (`function`), the item that runs (`current`), and whether anybody
+still waits for its result (`cancelled`).
+"""
+
+from ._context import Cancelled, CurrentItem, cancelled, current
+from ._function import function
+from ._version import __version__
+
+__all__ = ["Cancelled", "CurrentItem", "__version__", "cancelled", "current", "function"]

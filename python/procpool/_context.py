@@ -1,0 +1,61 @@
+"""What a function can ask about the item that it works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Cancelled(BaseException):
+    """Nobody waits for the result any more.
+
+    Raise it to end an item early once `cancelled` returns true. It is no `Exception`, so that code which catches those
+    lets it pass.
+    """
+
+
+@dataclass(frozen=True)
+class CurrentItem:
+    """The item that runs."""
+
+    index: int
+    """Its index in the caller's list, from 0."""
+    attempt: int
+    """Which execution of this item this is, from 1."""
+    chunk: int
+    """The number of the chunk that it came in; unique in the life of the server."""
+    function: str
+    """The name that the caller called."""
+    traceparent: str
+    """The caller's W3C trace context; empty if there is none."""
+    tracestate: str
+    """The rest of the caller's trace context."""
+
+
+class _Running(Protocol):
+    def current(self) -> CurrentItem | None: ...
+
+    def cancelled(self) -> bool: ...
+
+
+# Set once, by the worker, before it runs anything; a process has one worker at most.
+_running: _Running | None = None
+
+
+def set_running(running: _Running) -> None:
+    """Says whom to ask. For the worker alone."""
+    global _running
+    _running = running
+
+
+def current() -> CurrentItem | None:
+    """Return the item that runs; None outside of one, such as when the module is used without a worker."""
+    return None if _running is None else _running.current()
+
+
+def cancelled() -> bool:
+    """Tell whether nobody waits for the result of the item that runs: its caller hung up, or its time is over.
+
+    A function that runs for long can ask now and then, and end early by raising `Cancelled`.
+    """
+    return _running is not None and _running.cancelled()

@@ -1,0 +1,419 @@
+"""Python values as `google.protobuf.Value`, and back, such that they keep their meaning.
+
+Written by hand: going through `struct_pb2` costs ten times as much, rounds integers beyond 2^53 without a word, and
+turns every integer into a float.
+
+The table, which docs/python.md has for users:
+
+==============================  ==================================================================================
+None, bool, str                 as they are
+int                             a number up to 2^53 either way; beyond that an error (a double cannot carry it)
+float                           a number; NaN and infinities are an error, or null where the function asks for that
+list, tuple, range              a list
+dict, Mapping                   a struct; keys must be str
+Enum                            its value
+dataclass, namedtuple           a struct of its fields
+date, time, datetime            `isoformat()`
+numpy and alike                 `tolist()` or `item()`
+anything else                   an error that names the type and the path to it
+==============================  ==================================================================================
+
+Numbers come back as int where they are whole and within 2^53, as float otherwise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import struct
+from array import array
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any
+
+from ._wire import MalformedError, read_length, read_varint, record, skip_field, split_records, varint
+
+MAX_SAFE_INTEGER = 2**53
+"""The largest integer up to which a double carries all."""
+
+MAX_LEVELS = 100
+"""How deep messages may be nested: protobuf's readers refuse more. A list is two levels, a dict three."""
+
+# A value stands in a list in a response.
+_LEVELS_ABOVE = 2
+
+NUMBER_RECORD_PREFIX = b"\n\t\x11"
+"""A record of a list that is a number: this and the double, little-endian."""
+NUMBER_RECORD_BYTES = 11
+
+NULL = b"\x08\x00"
+_TRUE = b"\x20\x01"
+_FALSE = b"\x20\x00"
+_NUMBER = struct.Struct("<Bd")
+_DOUBLE = struct.Struct("<d")
+
+
+class NotEncodableError(ValueError):
+    """A value that cannot be sent. `path` leads to it, from the inside out."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.path: list[str] = []
+
+    def __str__(self) -> str:
+        return f"result{''.join(reversed(self.path))}: {self.problem}"
+
+
+def encode_record(value: object, *, nan_as_null: bool = False) -> bytes:
+    """Encode a value as one record of a `ListValue`.
+
+    Raises:
+        NotEncodableError: If it, or something in it, cannot be sent.
+
+    """
+    return record(encode_value(value, nan_as_null=nan_as_null))
+
+
+def encode_value(value: object, *, nan_as_null: bool = False) -> bytes:
+    """Encode a value as a `Value`, which is never empty.
+
+    Raises:
+        NotEncodableError: If it, or something in it, cannot be sent.
+
+    """
+    return _encode(value, _LEVELS_ABOVE, nan_as_null)
+
+
+def _encode(value: Any, level: int, nan_as_null: bool) -> bytes:
+    encoder = _ENCODERS.get(type(value))
+    if encoder is None:
+        return _encode_other(value, level, nan_as_null)
+    return encoder(value, level, nan_as_null)
+
+
+def _encode_none(_value: None, _level: int, _nan_as_null: bool) -> bytes:
+    return NULL
+
+
+def _encode_bool(value: bool, _level: int, _nan_as_null: bool) -> bytes:
+    return _TRUE if value else _FALSE
+
+
+def _encode_int(value: int, _level: int, _nan_as_null: bool) -> bytes:
+    if -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
+        return _NUMBER.pack(0x11, value)
+    shown = str(value) if value.bit_length() < 256 else f"an integer of {value.bit_length()} bits"
+    raise NotEncodableError(f"{shown} is beyond 2^53, which a number cannot carry exactly; return it as a str")
+
+
+def _encode_float(value: float, _level: int, nan_as_null: bool) -> bytes:
+    if math.isfinite(value):
+        return _NUMBER.pack(0x11, value)
+    if nan_as_null:
+        return NULL
+    raise NotEncodableError(
+        f"JSON has no {value}; return None instead, or decorate the function with @procpool.function(nan='null')"
+    )
+
+
+def _encode_str(value: str, _level: int, _nan_as_null: bool) -> bytes:
+    data = _utf8(value)
+    return b"\x1a" + varint(len(data)) + data
+
+
+def _utf8(value: str) -> bytes:
+    try:
+        return value.encode()
+    except UnicodeEncodeError as error:
+        raise NotEncodableError(f"a str with a lone surrogate at {error.start} is no Unicode text") from None
+
+
+def _encode_list(value: Any, level: int, nan_as_null: bool) -> bytes:
+    if level + 2 > MAX_LEVELS:
+        raise NotEncodableError(_TOO_DEEP)
+    parts = []
+    for item in value:
+        try:
+            content = _encode(item, level + 2, nan_as_null)
+        except NotEncodableError as error:
+            error.path.append(f"[{len(parts)}]")
+            raise
+        parts.append(b"\n" + varint(len(content)) + content)
+    body = b"".join(parts)
+    return b"\x32" + varint(len(body)) + body
+
+
+def _encode_mapping(value: Mapping[str, Any], level: int, nan_as_null: bool) -> bytes:
+    if level + 3 > MAX_LEVELS:
+        raise NotEncodableError(_TOO_DEEP)
+    entries = []
+    for key, item in value.items():
+        if not isinstance(key, str):
+            raise NotEncodableError(f"a dict with the key {_short_repr(key)}: keys must be str")
+        try:
+            name = _utf8(key)
+            content = _encode(item, level + 3, nan_as_null)
+        except NotEncodableError as error:
+            error.path.append(f"[{_short_repr(key)}]")
+            raise
+        entry = b"\n" + varint(len(name)) + name + b"\x12" + varint(len(content)) + content
+        entries.append(b"\n" + varint(len(entry)) + entry)
+    body = b"".join(entries)
+    return b"\x2a" + varint(len(body)) + body
+
+
+_TOO_DEEP = f"nested more than {MAX_LEVELS} protobuf levels deep, which most readers refuse; is it a cycle?"
+
+_ENCODERS: dict[type, Callable[[Any, int, bool], bytes]] = {
+    type(None): _encode_none,
+    bool: _encode_bool,
+    int: _encode_int,
+    float: _encode_float,
+    str: _encode_str,
+    list: _encode_list,
+    tuple: _encode_list,
+    range: _encode_list,
+    dict: _encode_mapping,
+}
+
+
+def _encode_other(value: Any, level: int, nan_as_null: bool) -> bytes:
+    if level > MAX_LEVELS:
+        raise NotEncodableError(_TOO_DEEP)
+    simpler = simplify(value)
+    encoder = _ENCODERS.get(type(simpler))
+    if encoder is None:
+        # One level down, so that an object which turns into itself comes to an end.
+        return _encode_other(simpler, level + 1, nan_as_null)
+    return encoder(simpler, level, nan_as_null)
+
+
+def simplify(value: Any) -> Any:
+    """Turn a value of no plain type into a plainer one: one rung of the ladder.
+
+    Raises:
+        NotEncodableError: If there is no rung for it.
+
+    """
+    kind = type(value)
+    if isinstance(value, Enum):
+        return value.value
+    if callable(getattr(kind, "_asdict", None)):
+        return dict(_converted(value, "_asdict", value._asdict))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    for plain in (int, float, str):
+        if isinstance(value, plain):
+            return plain.__str__(value) if plain is str else plain(value)
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        raise NotEncodableError(f"{kind.__name__} is not JSON; call with blobs to get bytes, or return text")
+    if not isinstance(value, type):
+        for method in ("tolist", "item", "isoformat"):
+            convert = getattr(value, method, None)
+            if callable(convert):
+                return _converted(value, method, convert)
+    raise NotEncodableError(_cannot_be_sent(value))
+
+
+def _converted(value: Any, method: str, convert: Callable[[], Any]) -> Any:
+    try:
+        return convert()
+    except Exception as error:
+        raise NotEncodableError(f"{type(value).__name__}.{method}() raised {type(error).__name__}: {error}") from error
+
+
+def _cannot_be_sent(value: Any) -> str:
+    kind = type(value)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    advice = {
+        set: "return a list, such as sorted(…)",
+        frozenset: "return a list, such as sorted(…)",
+    }.get(kind, "return numbers, text, lists or dicts of these")
+    if hasattr(kind, "__anext__"):
+        advice = "return a list, not an async generator"
+    elif hasattr(kind, "__await__"):
+        advice = "it was never awaited; make the function itself async"
+    elif hasattr(kind, "__next__"):
+        advice = "return a list, such as list(…)"
+    return f"{name} cannot be sent; {advice}"
+
+
+def _short_repr(value: Any) -> str:
+    if isinstance(value, str):
+        return repr(value if len(value) <= 60 else value[:60] + "…")
+    if isinstance(value, (int, float, bytes, tuple, type(None))):
+        try:
+            shown = repr(value)
+        except Exception:
+            return f"<{type(value).__name__}>"
+        return shown if len(shown) <= 60 else f"{shown[:60]}…"
+    return f"<{type(value).__name__}>"
+
+
+def decode_value(data: bytes) -> Any:
+    """Decode a `Value`.
+
+    Raises:
+        MalformedError: If it is none.
+
+    """
+    return decode_value_at(data, 0, len(data))
+
+
+def decode_value_at(data: bytes, start: int, end: int) -> Any:
+    """Decode a `Value` in the midst of other bytes."""
+    if end - start == 9 and data[start] == 0x11:
+        return _number(_DOUBLE.unpack_from(data, start + 1)[0])
+    return _decode(data, start, end, _LEVELS_ABOVE)
+
+
+def decode_list(data: bytes) -> list[Any]:
+    """Decode a `ListValue`.
+
+    Raises:
+        MalformedError: If it is none.
+
+    """
+    return _decode_list(data, 0, len(data), _LEVELS_ABOVE)
+
+
+def decode_struct(data: bytes) -> dict[str, Any]:
+    """Decode a `Struct`.
+
+    Raises:
+        MalformedError: If it is none.
+
+    """
+    return _decode_struct(data, 0, len(data), _LEVELS_ABOVE)
+
+
+def decode_number_list(data: bytes, count: int) -> list[int | float] | None:
+    """Decode a `ListValue` of this many numbers and nothing else in bulk; None if it is not that."""
+    if count == 0 or len(data) != NUMBER_RECORD_BYTES * count:
+        return None
+    for position, byte in enumerate(NUMBER_RECORD_PREFIX):
+        if data[position::NUMBER_RECORD_BYTES].count(byte) != count:
+            return None
+    doubles = bytearray(8 * count)
+    for byte_of_double in range(8):
+        doubles[byte_of_double::8] = data[len(NUMBER_RECORD_PREFIX) + byte_of_double :: NUMBER_RECORD_BYTES]
+    numbers = array("d")
+    numbers.frombytes(doubles)
+    if struct.pack("=H", 1) != struct.pack("<H", 1):
+        numbers.byteswap()
+    floats = numbers.tolist()
+    try:
+        integers = list(map(int, floats))
+    except (ValueError, OverflowError):  # NaN or an infinity is among them.
+        return list(map(_number, floats))
+    if integers == floats and min(integers) >= -MAX_SAFE_INTEGER and max(integers) <= MAX_SAFE_INTEGER:
+        return integers
+    return list(map(_number, floats))
+
+
+def _number(value: float) -> int | float:
+    if value.is_integer() and -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
+        return int(value)
+    return value
+
+
+def _decode(data: bytes, position: int, end: int, level: int) -> Any:
+    if level > MAX_LEVELS:
+        raise MalformedError(f"nested more than {MAX_LEVELS} protobuf levels deep")
+    value: Any = None
+    while position < end:
+        tag, position = read_varint(data, position, end)
+        if tag == 0x11:
+            if end - position < 8:
+                raise MalformedError("the bytes end too early")
+            value = _number(_DOUBLE.unpack_from(data, position)[0])
+            position += 8
+        elif tag == 0x1A:
+            start, position = read_length(data, position, end)
+            value = _text(data, start, position)
+        elif tag == 0x32:
+            start, position = read_length(data, position, end)
+            value = _decode_list(data, start, position, level + 1)
+        elif tag == 0x2A:
+            start, position = read_length(data, position, end)
+            value = _decode_struct(data, start, position, level + 1)
+        elif tag == 0x20:
+            number, position = read_varint(data, position, end)
+            value = number != 0
+        elif tag == 0x08:
+            _, position = read_varint(data, position, end)
+            value = None
+        else:
+            position = skip_field(data, position, end, tag)
+    return value
+
+
+def _decode_list(data: bytes, position: int, end: int, level: int) -> list[Any]:
+    if level > MAX_LEVELS:
+        raise MalformedError(f"nested more than {MAX_LEVELS} protobuf levels deep")
+    values = []
+    while position < end:
+        tag, position = read_varint(data, position, end)
+        if tag == 0x0A:
+            start, position = read_length(data, position, end)
+            values.append(_decode(data, start, position, level + 1))
+        else:
+            position = skip_field(data, position, end, tag)
+    return values
+
+
+def _decode_struct(data: bytes, position: int, end: int, level: int) -> dict[str, Any]:
+    fields = {}
+    while position < end:
+        tag, position = read_varint(data, position, end)
+        if tag == 0x0A:
+            start, position = read_length(data, position, end)
+            key, value = _decode_entry(data, start, position, level + 1)
+            fields[key] = value
+        else:
+            position = skip_field(data, position, end, tag)
+    return fields
+
+
+def _decode_entry(data: bytes, position: int, end: int, level: int) -> tuple[str, Any]:
+    key, value = "", None
+    while position < end:
+        tag, position = read_varint(data, position, end)
+        if tag == 0x0A:
+            start, position = read_length(data, position, end)
+            key = _text(data, start, position)
+        elif tag == 0x12:
+            start, position = read_length(data, position, end)
+            value = _decode(data, start, position, level + 1)
+        else:
+            position = skip_field(data, position, end, tag)
+    return key, value
+
+
+def _text(data: bytes, start: int, end: int) -> str:
+    try:
+        return data[start:end].decode()
+    except UnicodeDecodeError:
+        raise MalformedError("a text is not UTF-8") from None
+
+
+__all__ = [
+    "MAX_LEVELS",
+    "MAX_SAFE_INTEGER",
+    "NULL",
+    "MalformedError",
+    "NotEncodableError",
+    "decode_list",
+    "decode_number_list",
+    "decode_struct",
+    "decode_value",
+    "decode_value_at",
+    "encode_record",
+    "encode_value",
+    "split_records",
+]

@@ -1,0 +1,170 @@
+"""`python -m procpool.worker MODULE_OR_FILE`: the life of a worker, from the command line to its end."""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import gc
+import io
+import os
+import signal
+import sys
+import traceback
+from types import FrameType
+
+from .. import _context
+from .._proto import worker_pb2
+from .._version import __version__
+from .channel import PROTOCOL_VERSION, Channel, ChannelClosedError, NotStartedByServerError, ProtocolError
+from .loader import LoadError, WorkerFunction, find_functions, find_initializer, load_module
+from .page import NoPage, ProgressPage
+from .runner import Runner
+from .session import Session, exit_after, exit_at_once
+
+# A thread that waits for the interpreter gets it after this time. Python's own 5 ms would be the time that results
+# and answers to the server wait while an item computes.
+_SWITCH_INTERVAL_SECONDS = 0.0005
+
+_EXIT_LOAD_FAILED = 1
+_EXIT_USAGE = 2
+
+
+def main() -> None:
+    """Run a worker until the server says that it is enough, or goes away."""
+    arguments = _parse_arguments()
+    try:
+        channel = Channel.open()
+    except NotStartedByServerError as error:
+        print(_how_to_start(arguments.module, error), file=sys.stderr)
+        sys.exit(_EXIT_USAGE)
+    try:
+        _serve(channel, arguments.module, arguments.init)
+    except ChannelClosedError:
+        exit_at_once(0)
+    except ProtocolError as error:
+        exit_after(error)
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m procpool.worker",
+        description="Run the public functions of a Python module for a procpool server, which starts this program.",
+        epilog="Example: procpool serve --processes 4 -- python -m procpool.worker my_functions.py",
+    )
+    parser.add_argument("module", metavar="MODULE_OR_FILE", help="a module such as package.module, or a .py file")
+    parser.add_argument(
+        "--init", metavar="FUNCTION", help="a function of the module to call once, before the first item"
+    )
+    parser.add_argument("--version", action="version", version=f"procpool {__version__}")
+    return parser.parse_args()
+
+
+def _how_to_start(module: str, error: NotStartedByServerError) -> str:
+    return (
+        f"procpool.worker: {error}\n"
+        "A worker is started by the server, which gives it a socket:\n"
+        f"    procpool serve --processes 4 -- python -m procpool.worker {module}"
+    )
+
+
+def _serve(channel: Channel, target: str, initializer_name: str | None) -> None:
+    _prepare_process()
+    welcome, memory_fd = channel.receive_welcome()
+    session = Session(channel, _map_page(memory_fd, welcome.journal_bytes))
+    _context.set_running(session)
+
+    # The lock keeps a Pong from overtaking Hello.
+    with session.lock:
+        # From now on the process ends when the server does, however long the import takes.
+        session.start_threads()
+        initializer, functions = _load(target, initializer_name)
+        session.send(hello=_hello(session, functions))
+    if initializer is not None:
+        _call_initializer(initializer)
+    # What is there now stays: the collector need not look at it again, nor copy its pages after a fork.
+    gc.collect()
+    gc.freeze()
+    sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
+    with session.lock:
+        session.send(ready=worker_pb2.Ready())
+
+    runner = Runner(session, functions)
+    while (chunk := session.queue.get()) is not None:
+        runner.run_chunk(chunk)
+
+
+def _prepare_process() -> None:
+    faulthandler.enable()
+    # Ctrl-C is for the server, which ends its workers in order. A handler and not SIG_IGN, which programs that the
+    # user's code starts would inherit.
+    signal.signal(signal.SIGINT, _ignore_signal)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # The server logs what is printed, line by line, as it is printed.
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+
+
+def _ignore_signal(_number: int, _frame: FrameType | None) -> None:
+    pass
+
+
+def _map_page(memory_fd: int | None, journal_bytes: int) -> ProgressPage:
+    if memory_fd is None:
+        return NoPage()
+    try:
+        return ProgressPage(memory_fd, journal_bytes) if journal_bytes else NoPage()
+    except (OSError, ValueError) as error:
+        print(f"procpool.worker: can't map the progress page, going on without: {error}", file=sys.stderr)
+        return NoPage()
+    finally:
+        os.close(memory_fd)
+
+
+def _load(target: str, initializer_name: str | None):
+    try:
+        module = load_module(target)
+        initializer = None if initializer_name is None else find_initializer(module, initializer_name)
+        return initializer, find_functions(module, initializer_name)
+    except LoadError as error:
+        print(f"procpool.worker: {error}", file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+        print(f"procpool.worker: can't import {target}", file=sys.stderr)
+    _exit_unloaded()
+
+
+def _call_initializer(initializer) -> None:
+    try:
+        initializer()
+    except BaseException:
+        traceback.print_exc()
+        print("procpool.worker: the initialiser failed", file=sys.stderr)
+        _exit_unloaded()
+
+
+def _exit_unloaded() -> None:
+    sys.stdout.flush()
+    # Not sys.exit: threads that the module started could keep the process, and the server waiting.
+    os._exit(_EXIT_LOAD_FAILED)
+
+
+def _hello(session: Session, functions: dict[str, WorkerFunction]) -> worker_pb2.Hello:
+    return worker_pb2.Hello(
+        protocol_version=PROTOCOL_VERSION,
+        sdk=f"procpool-python/{__version__} (Python {sys.version.split()[0]})",
+        pid=os.getpid(),
+        functions=[
+            worker_pb2.Function(
+                name=function.name,
+                signature=function.signature,
+                doc=function.doc,
+                example=function.example,
+                idempotent=function.idempotent,
+            )
+            for function in functions.values()
+        ],
+        uses_progress_page=session.page.is_shared,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""The socket to the server: whole frames in, whole frames out. What they mean is not its concern."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Iterator
+
+from google.protobuf.message import DecodeError
+
+from .._proto import worker_pb2
+from .._wire import varint
+
+FD_VARIABLE = "PROCPOOL_FD"
+SOCKET_VARIABLE = "PROCPOOL_SOCKET"
+
+PROTOCOL_VERSION = 1
+
+_LENGTH = struct.Struct(">I")
+_READ_BYTES = 256 << 10
+# Until Welcome tells the real limit.
+_MAX_WELCOME_BYTES = 64 << 10
+# WorkerFrame.results, and Results.items: both length-delimited.
+_RESULTS_TAG = b"\x22"
+_ITEMS_TAG = b"\x7a"
+
+
+class ChannelClosedError(Exception):
+    """The server is gone."""
+
+
+class ProtocolError(Exception):
+    """The server sent what this worker cannot understand."""
+
+
+class NotStartedByServerError(Exception):
+    """There is no channel to a server."""
+
+
+class Channel:
+    """The connection to the server. Sending is for one thread at a time, and so is receiving."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        # A program that the user's code starts must not keep the channel open.
+        connection.set_inheritable(False)
+        # The server may have made both ends non-blocking.
+        connection.setblocking(True)
+        self._received = b""
+        self._max_frame_bytes = _MAX_WELCOME_BYTES
+
+    @classmethod
+    def open(cls) -> Channel:
+        """Connect to the server as the environment says, and forget how: it is of no use to anybody else.
+
+        Raises:
+            NotStartedByServerError: If the environment does not say it, or what it says is not so.
+
+        """
+        fd_text = os.environ.pop(FD_VARIABLE, "")
+        path = os.environ.pop(SOCKET_VARIABLE, "")
+        if fd_text:
+            try:
+                return cls(socket.socket(fileno=int(fd_text)))
+            except (ValueError, OSError) as error:
+                raise NotStartedByServerError(f"{FD_VARIABLE}={fd_text} is no open socket: {error}") from error
+        if path:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                connection.connect(path)
+            except OSError as error:
+                connection.close()
+                raise NotStartedByServerError(f"can't connect to {SOCKET_VARIABLE}={path}: {error}") from error
+            return cls(connection)
+        raise NotStartedByServerError(f"neither {FD_VARIABLE} nor {SOCKET_VARIABLE} is set")
+
+    def receive_welcome(self) -> tuple[worker_pb2.Welcome, int | None]:
+        """Receive the first frame, and the descriptor of the progress page if one came along.
+
+        Raises:
+            ChannelClosedError: If the server went away.
+            ProtocolError: If it is no Welcome.
+
+        """
+        memory_fd: int | None = None
+        received = b""
+        end = _LENGTH.size
+        while len(received) < end:
+            try:
+                data, fds, _flags, _address = socket.recv_fds(self._socket, 4096, 4, socket.MSG_CMSG_CLOEXEC)
+            except ConnectionError as error:
+                raise ChannelClosedError from error
+            for fd in fds:
+                if memory_fd is None:
+                    memory_fd = fd
+                else:
+                    os.close(fd)
+            if not data:
+                raise ChannelClosedError
+            received += data
+            end = _LENGTH.size + self._frame_length(received, 0)
+        self._received = received[end:]
+        message = _parse(received[_LENGTH.size : end])
+        if message.WhichOneof("frame") != "welcome":
+            raise ProtocolError("the first frame is no Welcome")
+        welcome = message.welcome
+        if welcome.protocol_version != PROTOCOL_VERSION:
+            raise ProtocolError(
+                f"the server speaks version {welcome.protocol_version} of the worker protocol, this worker speaks "
+                f"version {PROTOCOL_VERSION}"
+            )
+        if welcome.max_frame_bytes:
+            self._max_frame_bytes = welcome.max_frame_bytes
+        return welcome, memory_fd
+
+    @property
+    def max_frame_bytes(self) -> int:
+        """The longest frame that either side may send."""
+        return self._max_frame_bytes
+
+    def frames(self) -> Iterator[worker_pb2.ServerFrame]:
+        """Yield the frames that follow Welcome.
+
+        Raises:
+            ChannelClosedError: When the server is gone.
+            ProtocolError: If a frame makes no sense.
+
+        """
+        received, self._received = self._received, b""
+        position = 0
+        while True:
+            start = position + _LENGTH.size
+            end = start + self._frame_length(received, position)
+            if len(received) >= end:
+                position = end
+                yield _parse(received[start:end])
+                continue
+            received = received[position:]
+            missing = end - position - len(received)
+            position = 0
+            received += self._receive_exactly(missing) if missing > _READ_BYTES else self._receive()
+
+    def _receive(self) -> bytes:
+        try:
+            data = self._socket.recv(_READ_BYTES)
+        except ConnectionError as error:
+            raise ChannelClosedError from error
+        if not data:
+            raise ChannelClosedError
+        return data
+
+    def _receive_exactly(self, num_bytes: int) -> bytes:
+        buffer = memoryview(bytearray(num_bytes))
+        filled = 0
+        while filled < num_bytes:
+            try:
+                count = self._socket.recv_into(buffer[filled:])
+            except ConnectionError as error:
+                raise ChannelClosedError from error
+            if not count:
+                raise ChannelClosedError
+            filled += count
+        return bytes(buffer)
+
+    def _frame_length(self, received: bytes, position: int) -> int:
+        """Return the length of the frame at this position; 0 while that is not known."""
+        if len(received) < position + _LENGTH.size:
+            return 0
+        (length,) = _LENGTH.unpack_from(received, position)
+        if length > self._max_frame_bytes:
+            raise ProtocolError(f"a frame of {length} bytes is over the limit of {self._max_frame_bytes}")
+        return length
+
+    def send(self, frame: worker_pb2.WorkerFrame) -> None:
+        """Send a frame.
+
+        Raises:
+            ChannelClosedError: If the server is gone.
+
+        """
+        data = frame.SerializeToString()
+        self._send_parts([_LENGTH.pack(len(data)) + data])
+
+    def send_results(self, results: worker_pb2.Results, items: bytes | memoryview) -> None:
+        """Send a Results frame with these items, which are not copied.
+
+        Raises:
+            ChannelClosedError: If the server is gone.
+
+        """
+        fields = results.SerializeToString() + _ITEMS_TAG + varint(len(items))
+        header = _RESULTS_TAG + varint(len(fields) + len(items)) + fields
+        self._send_parts([_LENGTH.pack(len(header) + len(items)) + header, items])
+
+    def _send_parts(self, parts: list[bytes | memoryview]) -> None:
+        total = sum(map(len, parts))
+        try:
+            sent = self._socket.sendmsg(parts)
+            if sent == total:
+                return
+            for part in parts:
+                if sent < len(part):
+                    self._socket.sendall(memoryview(part)[sent:])
+                sent = max(0, sent - len(part))
+        except OSError as error:
+            raise ChannelClosedError from error
+
+    def close(self) -> None:
+        """Close this process's end."""
+        self._socket.close()
+
+
+def _parse(frame: bytes) -> worker_pb2.ServerFrame:
+    try:
+        return worker_pb2.ServerFrame.FromString(frame)
+    except DecodeError as error:
+        raise ProtocolError("a frame is no ServerFrame") from error

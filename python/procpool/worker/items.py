@@ -1,0 +1,203 @@
+"""The items of a chunk as the arguments of calls, and results as records: all that depends on kind and style."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from .._proto import worker_pb2
+from .._values import (
+    NULL,
+    NotEncodableError,
+    decode_list,
+    decode_number_list,
+    decode_struct,
+    decode_value_at,
+    encode_record,
+    simplify,
+)
+from .._wire import MalformedError, record, split_records
+from .channel import ProtocolError
+
+JSON_TYPE = "application/json"
+
+_NULL_RECORD = record(NULL)
+_EMPTY_BLOB_RECORD = record(b"")
+
+
+@dataclass
+class DecodedItems:
+    """What a chunk asks for."""
+
+    items: list[Any]
+    """One for each item: what the call is made with."""
+    invalid: dict[int, str] = field(default_factory=dict)
+    """By offset: what is wrong with the items that the function cannot be called with."""
+
+
+def placeholder(kind: int) -> bytes:
+    """Return the record that stands at the place of a failed item."""
+    return _NULL_RECORD if kind == worker_pb2.ITEM_KIND_VALUES else _EMPTY_BLOB_RECORD
+
+
+def decode_items(run: worker_pb2.Run) -> DecodedItems:
+    """Decode the items of a chunk for the call that `bind` makes.
+
+    Raises:
+        ProtocolError: If the chunk as a whole makes no sense; a single item that doesn't is in `invalid`.
+
+    """
+    if run.kind not in (worker_pb2.ITEM_KIND_VALUES, worker_pb2.ITEM_KIND_BLOBS):
+        raise ProtocolError(f"chunk {run.chunk} has items of the unknown kind {run.kind}")
+    if run.style == worker_pb2.CALL_STYLE_APPLY:
+        decoded = _decode_apply(run)
+    elif run.style in (worker_pb2.CALL_STYLE_MAP, worker_pb2.CALL_STYLE_STAR):
+        decoded = _decode_list_of_items(run)
+    else:
+        raise ProtocolError(f"chunk {run.chunk} is to be called in the unknown style {run.style}")
+    if len(decoded.items) != run.count:
+        raise ProtocolError(f"chunk {run.chunk} has {len(decoded.items)} items instead of {run.count}")
+    return decoded
+
+
+def _decode_list_of_items(run: worker_pb2.Run) -> DecodedItems:
+    data = run.items
+    is_star = run.style == worker_pb2.CALL_STYLE_STAR
+    is_values = run.kind == worker_pb2.ITEM_KIND_VALUES
+    if is_values and not is_star:
+        numbers = decode_number_list(data, run.count)
+        if numbers is not None:
+            return DecodedItems(numbers)
+    try:
+        spans = split_records(data)
+    except MalformedError as error:
+        raise ProtocolError(f"the items of chunk {run.chunk} are no list: {error}") from error
+    decode = decode_value_at if is_values else _blob_decoder(run.content_type)
+    decoded = DecodedItems([])
+    for offset, (start, end) in enumerate(spans):
+        item = None
+        try:
+            item = decode(data, start, end)
+        except MalformedError as error:
+            decoded.invalid[offset] = f"the item can't be decoded: {error}"
+        else:
+            if is_star and type(item) is not list:
+                shown = "bytes" if isinstance(item, bytes) else json.dumps(item)[:100]
+                decoded.invalid[offset] = f"the item must be a list, the arguments of one call, and is {shown}"
+        decoded.items.append(item)
+    return decoded
+
+
+def _decode_apply(run: worker_pb2.Run) -> DecodedItems:
+    arguments = _apply_arguments(run)
+    try:
+        if run.kind == worker_pb2.ITEM_KIND_VALUES:
+            positional = decode_list(arguments.args)
+        else:
+            decode = _blob_decoder(run.content_type)
+            positional = [decode(arguments.args, start, end) for start, end in split_records(arguments.args)]
+        return DecodedItems([(positional, decode_struct(arguments.kwargs))])
+    except MalformedError as error:
+        return DecodedItems([None], {0: f"the arguments can't be decoded: {error}"})
+
+
+def _apply_arguments(run: worker_pb2.Run) -> worker_pb2.ApplyArguments:
+    try:
+        ((start, end),) = split_records(run.items)
+        return worker_pb2.ApplyArguments.FromString(run.items[start:end])
+    except (ValueError, DecodeError) as error:
+        raise ProtocolError(f"chunk {run.chunk} is to apply a function once, but is not one item") from error
+
+
+def _blob_decoder(content_type: str) -> Callable[[bytes, int, int], Any]:
+    if content_type == JSON_TYPE:
+        return _decode_json
+    return lambda data, start, end: data[start:end]
+
+
+def _decode_json(data: bytes, start: int, end: int) -> Any:
+    try:
+        return json.loads(data[start:end], parse_constant=_refuse_constant)
+    except RecursionError:
+        raise MalformedError("the JSON is nested too deep") from None
+    except ValueError as error:
+        raise MalformedError(f"it is no JSON: {error}") from None
+
+
+def _refuse_constant(constant: str) -> Any:
+    raise ValueError(f"JSON has no {constant}")
+
+
+def bind(function: Callable[..., Any], style: int) -> Callable[[Any], Any]:
+    """Return what to call with each decoded item."""
+    if style == worker_pb2.CALL_STYLE_STAR:
+        return lambda arguments: function(*arguments)
+    if style == worker_pb2.CALL_STYLE_APPLY:
+        return lambda arguments: function(*arguments[0], **arguments[1])
+    return function
+
+
+def result_encoder(kind: int, content_type: str, *, nan_as_null: bool) -> Callable[[Any], bytes]:
+    """Return what makes a record of a result; it raises NotEncodableError for what cannot be sent."""
+    if kind == worker_pb2.ITEM_KIND_VALUES:
+        return lambda result: encode_record(result, nan_as_null=nan_as_null)
+    if content_type == JSON_TYPE:
+        return lambda result: record(_encode_json(result, nan_as_null))
+    return _encode_blob
+
+
+def _encode_blob(result: Any) -> bytes:
+    if isinstance(result, (bytes, bytearray, memoryview)):
+        return record(bytes(result))
+    raise NotEncodableError(
+        f"{type(result).__name__} is not bytes, which a function called with blobs must return; call it with values, "
+        f"or with the content type {JSON_TYPE}"
+    )
+
+
+def _encode_json(result: Any, nan_as_null: bool) -> bytes:
+    try:
+        return _dump_json(result)
+    except NotEncodableError:
+        raise
+    except ValueError as error:
+        if nan_as_null and "float" in str(error):
+            return _dump_json(_without_nan(result))
+        raise NotEncodableError(_json_problem(error)) from None
+    except RecursionError:
+        raise NotEncodableError("nested too deep for JSON") from None
+    except TypeError as error:
+        raise NotEncodableError(str(error)) from None
+
+
+def _dump_json(result: Any) -> bytes:
+    return json.dumps(
+        result, allow_nan=False, ensure_ascii=False, check_circular=True, separators=(",", ":"), default=simplify
+    ).encode()
+
+
+def _json_problem(error: ValueError) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return f"a str with a lone surrogate at {error.start} is no Unicode text"
+    if "float" in str(error):
+        return (
+            "JSON has no NaN and no infinity; return None, or decorate the function with @procpool.function(nan='null')"
+        )
+    return str(error)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    if isinstance(value, (str, int, type(None))):
+        return value
+    return _without_nan(simplify(value))

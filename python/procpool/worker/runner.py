@@ -1,0 +1,210 @@
+"""Runs the items of a chunk, one after the other, on the main thread.
+
+The loop is long and flat on purpose: what a no-op item costs is the number of Python calls in it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .._proto import worker_pb2
+from .._values import MAX_SAFE_INTEGER, NUMBER_RECORD_BYTES, NUMBER_RECORD_PREFIX, NotEncodableError
+from .errors import ErrorText, describe, shorten
+from .items import DecodedItems, bind, decode_items, placeholder, result_encoder
+from .loader import WorkerFunction
+from .page import BEGUN, BEGUN_AT, JOURNAL_FIRST, JOURNAL_LENGTH
+from .session import COALESCE_NS, Chunk, Session
+
+# What a Results frame needs beside its items.
+_FRAME_OVERHEAD_BYTES = 128
+# So that the frame stays small when a whole chunk fails.
+_FAILURES_PER_FRAME = 1000
+_MAX_PROBLEM_BYTES = 4096
+
+_pack_number_record = struct.Struct(f"<{len(NUMBER_RECORD_PREFIX)}sd").pack_into
+
+
+class Runner:
+    """Runs chunks. All its methods are for the main thread."""
+
+    def __init__(self, session: Session, functions: Mapping[str, WorkerFunction]) -> None:
+        self._session = session
+        self._functions = functions
+
+    def run_chunk(self, chunk: Chunk) -> None:
+        """Run what was not recalled of a chunk and send its results."""
+        session = self._session
+        function = self._functions.get(chunk.run.function)
+        # What was recalled before it began needs no decoding.
+        decoded = decode_items(chunk.run) if function is not None and chunk.limit > 0 else DecodedItems([])
+        with session.lock:
+            session.running = chunk
+            session.start_busy_time()
+            if function is None:
+                self._fail_all(chunk)
+            else:
+                self._run_items(chunk, function, decoded.items, decoded.invalid)
+            session.flush()
+            # From here on a Recall of this chunk is ignored; before, it is answered ahead of the last results.
+            session.running = None
+            del session.chunks[chunk.run.chunk]
+
+    def _run_items(self, chunk: Chunk, function: WorkerFunction, items: list[Any], invalid: dict[int, str]) -> None:
+        """Run the items. Called with the lock, and lets go of it only while the user's function runs."""
+        session = self._session
+        run = chunk.run
+        call = bind(function.call, run.style)
+        encode = result_encoder(run.kind, run.content_type, nan_as_null=function.nan_as_null)
+        is_values = run.kind == worker_pb2.ITEM_KIND_VALUES
+        stamp_start = run.stamp_start
+        sequence = run.first_sequence
+        page = session.page
+        words, journal, sends_started = page.words, page.journal, not page.is_shared
+        last_number_start = page.capacity - NUMBER_RECORD_BYTES
+        acquire, release, now_ns = session.lock.acquire, session.lock.release, time.monotonic_ns
+
+        for offset, item in enumerate(items):
+            if offset >= chunk.limit:
+                break
+            chunk.begun = offset + 1
+            if offset in invalid:
+                session.busy_until = now_ns()
+                problem = ErrorText("", invalid[offset], "")
+                self._send_failure(run, offset, worker_pb2.FAILURE_KIND_INVALID_ITEM, problem)
+                sequence += 1
+                continue
+
+            if sends_started:
+                session.send(started=worker_pb2.Started(chunk=run.chunk, offset=offset))
+            if stamp_start:
+                words[BEGUN_AT] = now_ns()
+            # The order of these two stores is what makes the page exact.
+            words[JOURNAL_LENGTH] = session.pending_bytes
+            words[BEGUN] = sequence
+            if session.flusher_is_idle and session.pending_count:
+                session.flusher_is_idle = False
+                session.wake_flusher.put(None)
+
+            session.is_in_item = True
+            release()
+            try:
+                result = call(item)
+            except BaseException as error:
+                if session.is_forked_copy:
+                    self._end_forked_copy()
+                text = describe(error)
+                acquire()
+                session.is_in_item = False
+                session.busy_until = now_ns()
+                self._send_failure(run, offset, worker_pb2.FAILURE_KIND_RAISED, text)
+                sequence += 1
+                continue
+            if session.is_forked_copy:
+                self._end_forked_copy()
+            acquire()
+            session.is_in_item = False
+
+            now = session.busy_until = now_ns()
+            start = session.pending_bytes
+            kind = type(result)
+            if (
+                (kind is int or kind is float)
+                and is_values
+                and start <= last_number_start
+                and -MAX_SAFE_INTEGER <= result <= MAX_SAFE_INTEGER
+            ):
+                _pack_number_record(journal, start, NUMBER_RECORD_PREFIX, result)
+                session.pending_bytes = start + NUMBER_RECORD_BYTES
+            else:
+                record = self._encode_or_fail(run, offset, encode, result)
+                if record is None:
+                    sequence += 1
+                    continue
+                start = session.pending_bytes
+                journal[start : start + len(record)] = record
+                session.pending_bytes = start + len(record)
+            if session.pending_count == 0:
+                session.pending_first = offset
+                session.pending_since = now
+                words[JOURNAL_FIRST] = sequence
+            session.pending_count += 1
+            sequence += 1
+            if now - session.pending_since > COALESCE_NS:
+                session.flush()
+                session.start_busy_time()
+
+    def _encode_or_fail(
+        self, run: worker_pb2.Run, offset: int, encode: Callable[[Any], bytes], result: Any
+    ) -> bytes | None:
+        """Return the record to put into the journal; None if the result was dealt with."""
+        session = self._session
+        try:
+            record = encode(result)
+        except NotEncodableError as error:
+            problem = ErrorText("", shorten(str(error), _MAX_PROBLEM_BYTES), "")
+        except BaseException as error:
+            # Such as a dict that another thread changes, or a property of a dataclass that raises.
+            problem = describe(error)
+        else:
+            limit = session.channel.max_frame_bytes - _FRAME_OVERHEAD_BYTES
+            if len(record) <= limit:
+                return self._make_room_or_send(run, offset, record)
+            problem = ErrorText("", f"result: has {len(record)} bytes encoded; at most {limit} can be sent", "")
+        self._send_failure(run, offset, worker_pb2.FAILURE_KIND_NOT_ENCODABLE, problem)
+        return None
+
+    def _make_room_or_send(self, run: worker_pb2.Run, offset: int, record: bytes) -> bytes | None:
+        session = self._session
+        capacity = session.page.capacity
+        if session.pending_bytes + len(record) <= capacity:
+            return record
+        session.flush()
+        session.start_busy_time()
+        if len(record) <= capacity:
+            return record
+        self._send_one(run, offset, record, [])
+        return None
+
+    def _send_failure(self, run: worker_pb2.Run, offset: int, kind: int, text: ErrorText) -> None:
+        failure = worker_pb2.ItemFailure(
+            offset=offset, kind=kind, type=text.type, message=text.message, traceback=text.traceback
+        )
+        self._session.flush()
+        self._send_one(run, offset, placeholder(run.kind), [failure])
+
+    def _send_one(
+        self, run: worker_pb2.Run, offset: int, record: bytes, failures: list[worker_pb2.ItemFailure]
+    ) -> None:
+        session = self._session
+        results = worker_pb2.Results(
+            chunk=run.chunk, first=offset, count=1, failures=failures, busy_ns=session.take_busy_ns()
+        )
+        session.channel.send_results(results, record)
+        session.start_busy_time()
+
+    def _fail_all(self, chunk: Chunk) -> None:
+        """Answer every item of a chunk whose function is not here."""
+        run = chunk.run
+        message = f"this worker has no function {run.function!r}"
+        for first in range(0, chunk.limit, _FAILURES_PER_FRAME):
+            offsets = range(first, min(first + _FAILURES_PER_FRAME, chunk.limit))
+            failures = [
+                worker_pb2.ItemFailure(
+                    offset=offset, kind=worker_pb2.FAILURE_KIND_UNKNOWN_FUNCTION, message=shorten(message, 1024)
+                )
+                for offset in offsets
+            ]
+            results = worker_pb2.Results(chunk=run.chunk, first=first, count=len(offsets), failures=failures)
+            self._session.channel.send_results(results, placeholder(run.kind) * len(offsets))
+
+    def _end_forked_copy(self) -> None:
+        print(
+            "procpool.worker: a process that the function forked came back from it; it ends here, the worker goes on",
+            file=sys.stderr,
+        )
+        os._exit(1)

@@ -1,0 +1,222 @@
+"""The conversation with the server: what is pending, what was recalled, and who may send.
+
+The lock: the main thread holds it whenever it is not in the user's function or waiting for work, so a thread that has
+it sees whole items only. It also orders what is sent: a Recalled never follows the last results of its chunk.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import traceback
+from queue import SimpleQueue
+from typing import Any, NoReturn
+
+from .._context import CurrentItem
+from .._proto import worker_pb2
+from .channel import Channel, ChannelClosedError, ProtocolError
+from .page import JOURNAL_LENGTH, ProgressPage
+
+COALESCE_NS = 1_000_000
+"""The longest time that a result waits for company."""
+
+_FLUSHER_PATIENCE_NS = 250_000
+"""How much longer the flusher waits: while short items run, the main thread sends at less cost."""
+
+EXIT_PROTOCOL = 70
+"""The exit code when the server broke the protocol, or this worker is at fault itself (EX_SOFTWARE)."""
+
+
+class Chunk:
+    """A Run frame and how far it is."""
+
+    __slots__ = ("begun", "cancelled", "limit", "recalled", "run")
+
+    def __init__(self, run: worker_pb2.Run) -> None:
+        self.run = run
+        self.begun = 0
+        """How many of its items have begun."""
+        self.limit = run.count
+        """Items from this offset on do not begin."""
+        self.recalled = False
+        self.cancelled = False
+
+
+class Session:
+    """All that the three threads share. Fields are for holders of the lock, unless they say otherwise."""
+
+    def __init__(self, channel: Channel, page: ProgressPage) -> None:
+        self.lock = threading.Lock()
+        self.channel = channel
+        self.page = page
+        self.chunks: dict[int, Chunk] = {}
+        """Those of which something may still be said to the server."""
+        self.queue: SimpleQueue[Chunk | None] = SimpleQueue()
+        """What the main thread takes its work from; None is the end."""
+        self.running: Chunk | None = None
+        """The chunk that the main thread works on."""
+        self.is_in_item = False
+
+        # The results in the journal, all of the chunk that runs.
+        self.pending_first = 0
+        self.pending_count = 0
+        self.pending_bytes = 0
+        self.pending_since = 0
+        self.busy_since = 0
+        """When the item after the last that was reported began, or the one before it ended."""
+        self.busy_until = 0
+        """When the last item that finished did so."""
+        self.flusher_is_idle = True
+        self.wake_flusher: SimpleQueue[None] = SimpleQueue()
+        self.is_forked_copy = False
+
+    def start_threads(self) -> None:
+        """Start reading frames, and sending results that have waited."""
+        threading.Thread(target=self._read_frames, name="procpool-reader", daemon=True).start()
+        if self.page.is_shared:
+            threading.Thread(target=self._flush_when_due, name="procpool-flusher", daemon=True).start()
+        os.register_at_fork(after_in_child=self._after_fork_in_child)
+
+    def send(self, **frame: Any) -> None:
+        """Send a frame."""
+        self.channel.send(worker_pb2.WorkerFrame(**frame))
+
+    def flush(self) -> None:
+        """Send what is in the journal and empty it."""
+        if self.pending_count == 0:
+            return
+        chunk = self.running
+        assert chunk is not None, "results are pending only while their chunk runs"
+        results = worker_pb2.Results(
+            chunk=chunk.run.chunk,
+            first=self.pending_first,
+            count=self.pending_count,
+            busy_ns=self.take_busy_ns(),
+        )
+        self.channel.send_results(results, self.page.journal[: self.pending_bytes])
+        self.page.words[JOURNAL_LENGTH] = 0
+        self.pending_count = 0
+        self.pending_bytes = 0
+
+    def start_busy_time(self) -> None:
+        """Count from now how long the next item runs."""
+        self.busy_since = self.busy_until = time.monotonic_ns()
+
+    def take_busy_ns(self) -> int:
+        """Return how long the items ran that were not reported yet."""
+        busy_ns = self.busy_until - self.busy_since
+        self.busy_since = self.busy_until
+        return max(0, busy_ns)
+
+    # What follows is for the reader thread.
+
+    def _read_frames(self) -> None:
+        try:
+            for frame in self.channel.frames():
+                self._handle(frame)
+        except ChannelClosedError:
+            exit_at_once(0)
+        except BaseException as error:
+            exit_after(error)
+
+    def _handle(self, frame: worker_pb2.ServerFrame) -> None:
+        kind = frame.WhichOneof("frame")
+        if kind == "run":
+            chunk = Chunk(frame.run)
+            # Without the lock: no other thread adds chunks, and the main thread shall not be disturbed for this.
+            self.chunks[frame.run.chunk] = chunk
+            self.queue.put(chunk)
+        elif kind == "recall":
+            self._recall(frame.recall)
+        elif kind == "ping":
+            with self.lock:
+                self.send(pong=worker_pb2.Pong(nonce=frame.ping.nonce))
+        elif kind == "shutdown":
+            with self.lock:
+                for chunk in self.chunks.values():
+                    chunk.limit = chunk.begun
+            self.queue.put(None)
+        else:
+            raise ProtocolError(f"a frame of the unexpected kind {kind}")
+
+    def _recall(self, recall: worker_pb2.Recall) -> None:
+        with self.lock:
+            chunk = self.chunks.get(recall.chunk)
+            if chunk is None:
+                return
+            chunk.cancelled = chunk.cancelled or recall.cancel
+            if chunk.recalled:
+                return
+            chunk.recalled = True
+            chunk.limit = chunk.begun
+            self.send(recalled=worker_pb2.Recalled(chunk=recall.chunk, first_not_begun=chunk.begun))
+
+    # What follows is for the flusher thread.
+
+    def _flush_when_due(self) -> None:
+        try:
+            while True:
+                self.wake_flusher.get()
+                self._flush_until_nothing_is_pending()
+        except ChannelClosedError:
+            exit_at_once(0)
+        except BaseException as error:
+            exit_after(error)
+
+    def _flush_until_nothing_is_pending(self) -> None:
+        wait_ns = COALESCE_NS + _FLUSHER_PATIENCE_NS
+        while True:
+            time.sleep(wait_ns / 1e9)
+            # Without the lock: while short items run, the main thread flushes by itself and shall not wait for us.
+            wait_ns = self.pending_since + COALESCE_NS + _FLUSHER_PATIENCE_NS - time.monotonic_ns()
+            if self.pending_count and wait_ns > 0:
+                continue
+            with self.lock:
+                self.flush()
+                self.flusher_is_idle = True
+                return
+
+    # What follows is for whoever runs the user's function.
+
+    def current(self) -> CurrentItem | None:
+        """Return the item that runs."""
+        chunk = self.running
+        if chunk is None or not self.is_in_item:
+            return None
+        run = chunk.run
+        return CurrentItem(
+            index=run.first_index + chunk.begun - 1,
+            attempt=run.attempt,
+            chunk=run.chunk,
+            function=run.function,
+            traceparent=run.traceparent,
+            tracestate=run.tracestate,
+        )
+
+    def cancelled(self) -> bool:
+        """Tell whether the server said that nobody waits for the item that runs."""
+        chunk = self.running
+        return chunk is not None and chunk.cancelled
+
+    def _after_fork_in_child(self) -> None:
+        self.is_forked_copy = True
+        self.channel.close()
+
+
+def exit_at_once(code: int) -> NoReturn:
+    """End the process from whichever thread, whatever the user's code is doing."""
+    os._exit(code)
+
+
+def exit_after(error: BaseException) -> NoReturn:
+    """End the process because the conversation cannot go on, and say why on stderr."""
+    try:
+        if isinstance(error, ProtocolError):
+            print(f"procpool.worker: the server broke the protocol: {error}", file=sys.stderr)
+        else:
+            print("procpool.worker: this is a bug in the worker:", file=sys.stderr)
+            traceback.print_exception(type(error), error, error.__traceback__)
+    finally:
+        exit_at_once(EXIT_PROTOCOL)
