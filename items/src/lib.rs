@@ -8,4 +8,4 @@
 mod slab;
 pub mod value;
 
-pub use slab::{ItemKind, ItemSlab, SlabBuilder, SlabError, SlabProblem};
+pub use slab::{ItemKind, ItemSlab, Records, SlabBuilder, SlabError, SlabProblem};

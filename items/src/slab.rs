@@ -7,10 +7,10 @@ use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::value::LIST_TAG;
+
 /// The tag of field 1, length-delimited: what every record starts with.
-const RECORD_TAG: u8 = 0x0a;
-/// The tag of `Value.list_value`.
-const LIST_VALUE_TAG: u8 = 0x32;
+pub(crate) const RECORD_TAG: u8 = 0x0a;
 /// A varint of a 64-bit number has at most this many bytes.
 const MAX_VARINT_BYTES: usize = 10;
 
@@ -75,15 +75,13 @@ impl ItemSlab {
     pub fn parse(kind: ItemKind, bytes: Bytes) -> Result<Self, SlabError> {
         let mut starts = Vec::with_capacity(bytes.len() / 11 + 1);
         let total = u32::try_from(bytes.len()).map_err(|_| SlabError { index: 0, problem: SlabProblem::TooLong })?;
-        let mut records = Records { bytes: &bytes, position: 0 };
-        while let Some(record) = records.next() {
-            let malformed = SlabError { index: starts.len(), problem: SlabProblem::Malformed };
-            let (start, content) = record.ok_or(malformed)?;
-            if content.is_empty() && kind == ItemKind::Values {
-                return Err(SlabError { index: starts.len(), problem: SlabProblem::EmptyValue });
-            }
+        let mut records = Records::new(&bytes);
+        loop {
             // No record starts beyond the end, and the end fits.
-            starts.push(u32::try_from(start).unwrap_or(total));
+            let start = u32::try_from(bytes.len() - records.rest.len()).unwrap_or(total);
+            let Some(record) = records.next() else { break };
+            check(kind, record).map_err(|problem| SlabError { index: starts.len(), problem })?;
+            starts.push(start);
         }
         starts.push(total);
         Ok(Self { kind, bytes, starts })
@@ -138,7 +136,7 @@ impl ItemSlab {
     pub fn first_non_list(&self) -> Option<usize> {
         (0..self.len()).find(|&index| {
             let record = &self.bytes[self.starts[index] as usize..self.starts[index + 1] as usize];
-            content_of(record).first() != Some(&LIST_VALUE_TAG)
+            content_of(record).first() != Some(&LIST_TAG)
         })
     }
 
@@ -149,12 +147,8 @@ impl ItemSlab {
     /// As [`ItemSlab::parse`].
     pub fn count(kind: ItemKind, bytes: &[u8]) -> Result<usize, SlabError> {
         let mut count = 0;
-        let mut records = Records { bytes, position: 0 };
-        while let Some(record) = records.next() {
-            let (_, content) = record.ok_or(SlabError { index: count, problem: SlabProblem::Malformed })?;
-            if content.is_empty() && kind == ItemKind::Values {
-                return Err(SlabError { index: count, problem: SlabProblem::EmptyValue });
-            }
+        for record in Records::new(bytes) {
+            check(kind, record).map_err(|problem| SlabError { index: count, problem })?;
             count += 1;
         }
         Ok(count)
@@ -211,35 +205,48 @@ impl SlabBuilder {
     }
 }
 
-/// Walks the records of an encoded list.
-struct Records<'a> {
-    bytes: &'a [u8],
-    position: usize,
+/// The contents of the records of an encoded list, one after the other: encoded `Value`s, or blobs. Ends after the
+/// first record that is malformed.
+#[derive(Debug, Clone)]
+pub struct Records<'a> {
+    rest: &'a [u8],
 }
 
 impl<'a> Records<'a> {
-    /// Returns where the next record starts and its content; `Some(None)` if it is malformed, `None` at the end.
-    #[expect(clippy::option_option, reason = "the end and an error are two things, and the caller adds the index")]
-    fn next(&mut self) -> Option<Option<(usize, &'a [u8])>> {
-        let rest = &self.bytes[self.position..];
-        if rest.is_empty() {
-            return None;
-        }
-        Some(self.parse_record(rest))
+    /// Returns the records of an encoded `ListValue` or `BlobList`.
+    pub fn new(list: &'a [u8]) -> Self {
+        Self { rest: list }
     }
 
-    fn parse_record(&mut self, rest: &'a [u8]) -> Option<(usize, &'a [u8])> {
-        if rest[0] != RECORD_TAG {
+    fn parse_record(&mut self) -> Option<&'a [u8]> {
+        let (&tag, after_tag) = self.rest.split_first()?;
+        if tag != RECORD_TAG {
             return None;
         }
-        let (length, header) = read_varint(&rest[1..])?;
-        let content_start = 1 + header;
-        let content_end = content_start.checked_add(usize::try_from(length).ok()?)?;
-        let content = rest.get(content_start..content_end)?;
-        let start = self.position;
-        self.position += content_end;
-        Some((start, content))
+        let (length, header) = read_varint(after_tag)?;
+        let (content, rest) = after_tag[header..].split_at_checked(usize::try_from(length).ok()?)?;
+        self.rest = rest;
+        Some(content)
     }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<&'a [u8], SlabProblem>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let record = self.parse_record().ok_or(SlabProblem::Malformed);
+        if record.is_err() {
+            self.rest = &[];
+        }
+        Some(record)
+    }
+}
+
+fn check(kind: ItemKind, record: Result<&[u8], SlabProblem>) -> Result<(), SlabProblem> {
+    if record?.is_empty() && kind == ItemKind::Values { Err(SlabProblem::EmptyValue) } else { Ok(()) }
 }
 
 /// Returns the content of a record that is known to be well-formed.
@@ -249,7 +256,7 @@ fn content_of(record: &[u8]) -> &[u8] {
 }
 
 /// Reads a varint; returns it and the number of its bytes.
-fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
+pub(crate) fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
     // Nearly every item is shorter than 128 bytes.
     let first = *bytes.first()?;
     if first < 0x80 {
@@ -257,18 +264,25 @@ fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
     }
     let mut value = 0_u64;
     for (position, &byte) in bytes.iter().take(MAX_VARINT_BYTES).enumerate() {
-        value |= u64::from(byte & 0x7f).checked_shl(7 * u32::try_from(position).ok()?)?;
+        value |= u64::from(byte & 0x7f) << (7 * position);
         if byte < 0x80 {
-            return Some((value, position + 1));
+            // The tenth byte has room for one bit.
+            let overflows = position + 1 == MAX_VARINT_BYTES && byte > 1;
+            return if overflows { None } else { Some((value, position + 1)) };
         }
     }
     None
 }
 
-fn put_varint(bytes: &mut BytesMut, mut value: u64) {
+/// Appends a varint.
+pub(crate) fn put_varint(bytes: &mut impl BufMut, mut value: u64) {
     while value >= 0x80 {
-        bytes.put_u8((value & 0x7f) as u8 | 0x80);
+        bytes.put_u8(low_byte(value) | 0x80);
         value >>= 7;
     }
-    bytes.put_u8(value as u8);
+    bytes.put_u8(low_byte(value));
+}
+
+fn low_byte(value: u64) -> u8 {
+    value.to_le_bytes()[0]
 }

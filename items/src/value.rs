@@ -1,1 +1,0 @@
-//! serde types as encoded `google.protobuf.Value`s, and back.
