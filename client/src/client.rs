@@ -1,0 +1,320 @@
+//! The client and its verbs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
+use procpool_items::SlabBuilder;
+use procpool_proto::v1 as proto;
+use procpool_proto::v1::pool_service_client::PoolServiceClient;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::call::{Apply, Call, IMap, IMapStream, Map};
+use crate::connect::{ClientBuilder, ConnectError};
+use crate::error::CallError;
+use crate::guard::GuardedChannel;
+use crate::payload::{self, Encoding, Format, Payload};
+use crate::status::call_error;
+
+/// A connection to a pool. Cheap to clone; clones share the connection.
+///
+/// The verbs are those of Python's `multiprocessing.Pool`. Each returns a [`Call`] to add options to and then await.
+/// Dropping the future, or the stream that it returned, cancels the call on the server: queued items never run.
+#[derive(Debug, Clone)]
+pub struct Client {
+    channel: GuardedChannel,
+    settings: Arc<ClientBuilder>,
+    encoding: Encoding,
+}
+
+impl Client {
+    /// Connects with the default settings to `http://HOST:PORT`, `HOST:PORT` or `unix:PATH`.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClientBuilder::connect`].
+    pub async fn connect(address: &str) -> Result<Self, ConnectError> {
+        Self::builder().connect(address).await
+    }
+
+    /// Returns the default settings, to change and then [connect](ClientBuilder::connect).
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    pub(crate) fn new(channel: GuardedChannel, settings: ClientBuilder) -> Self {
+        Self { channel, settings: Arc::new(settings), encoding: Encoding::default() }
+    }
+
+    /// Returns a client over the same connection that encodes items another way.
+    #[must_use]
+    pub fn with_encoding(&self, encoding: Encoding) -> Self {
+        Self { encoding, ..self.clone() }
+    }
+
+    /// Runs a function once; the arguments are a tuple, a list, or `()`. A tuple of one is `(x,)`.
+    ///
+    /// ```no_run
+    /// # async fn example(client: procpool_client::Client) -> Result<(), procpool_client::CallError> {
+    /// let power: u64 = client.apply("power", (2, 10)).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn apply<R: DeserializeOwned>(&self, function: impl Into<String>, arguments: impl Serialize) -> Call<Apply<R>> {
+        let format = Format::from(self.encoding);
+        self.call(function, Apply::new(Payload::encode_arguments(format, &arguments), format.decoder()))
+    }
+
+    /// Runs a function over every item; the results are in the order of the items.
+    ///
+    /// The call fails with the first item that fails, unless [`Call::collect_errors`] is asked for.
+    ///
+    /// ```no_run
+    /// # async fn example(client: procpool_client::Client) -> Result<(), procpool_client::CallError> {
+    /// let primes: Vec<bool> = client.map("is_prime", 1..=100).chunk_size(10).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn map<R: DeserializeOwned>(
+        &self,
+        function: impl Into<String>,
+        items: impl IntoIterator<Item = impl Serialize>,
+    ) -> Call<Map<R>> {
+        let format = Format::from(self.encoding);
+        self.call(function, Map::new(Payload::encode(format, items), format.decoder(), false))
+    }
+
+    /// Like [`Client::map`], but each item is the arguments of one call: a tuple or a list.
+    ///
+    /// ```no_run
+    /// # async fn example(client: procpool_client::Client) -> Result<(), procpool_client::CallError> {
+    /// let powers: Vec<u64> = client.starmap("power", [(2, 10), (3, 3)]).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn starmap<R: DeserializeOwned>(
+        &self,
+        function: impl Into<String>,
+        items: impl IntoIterator<Item = impl Serialize>,
+    ) -> Call<Map<R>> {
+        let format = Format::from(self.encoding);
+        self.call(function, Map::new(Payload::encode(format, items), format.decoder(), true))
+    }
+
+    /// Runs a function over every item and returns a stream of the results in the order of the items, each as soon as
+    /// it is there. A failed item does not end the stream.
+    ///
+    /// ```no_run
+    /// # async fn example(client: procpool_client::Client) -> Result<(), procpool_client::CallError> {
+    /// let mut results = client.imap::<String>("analyze_match", 1..=10).await?;
+    /// while let Some(item) = results.try_next().await? {
+    ///     match item.result {
+    ///         Ok(text) => println!("{}: {text}", item.index),
+    ///         Err(error) => eprintln!("{error}"),
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn imap<R: DeserializeOwned>(
+        &self,
+        function: impl Into<String>,
+        items: impl IntoIterator<Item = impl Serialize>,
+    ) -> Call<IMap<R>> {
+        let format = Format::from(self.encoding);
+        self.call(function, IMap::new(Payload::encode(format, items), format.decoder()))
+    }
+
+    /// Like [`Client::imap`], but the results come as they finish; each has the index of its item.
+    pub fn imap_unordered<R: DeserializeOwned>(
+        &self,
+        function: impl Into<String>,
+        items: impl IntoIterator<Item = impl Serialize>,
+    ) -> Call<IMap<R>> {
+        self.imap(function, items).unordered()
+    }
+
+    /// Like [`Client::imap`], but the items are a stream too, and may be endless.
+    ///
+    /// Items are taken from the stream only as the server has room for them, which it has as results are taken: both
+    /// ends use a bounded amount of memory. For an iterator, use [`iter`](crate::iter).
+    ///
+    /// ```no_run
+    /// # async fn example(client: procpool_client::Client) -> Result<(), procpool_client::CallError> {
+    /// let mut primes = client.imap_stream::<bool>("is_prime", procpool_client::iter(1_u64..)).await?;
+    /// while let Some(item) = primes.try_next().await? {
+    ///     if item.index > 1_000_000 {
+    ///         break; // Dropping the stream stops the server.
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn imap_stream<R: DeserializeOwned>(
+        &self,
+        function: impl Into<String>,
+        items: impl Stream<Item = impl Serialize> + Send + 'static,
+    ) -> Call<IMapStream<R>> {
+        let format = Format::from(self.encoding);
+        let mut builder = SlabBuilder::new();
+        let items = items.map(move |item| format.push(&mut builder, &item).map(|()| builder.take()));
+        self.call(function, IMapStream::new(format, items.boxed(), format.decoder()))
+    }
+
+    /// Like [`Client::apply`] with bytes as they are; no item means no arguments.
+    pub fn apply_bytes(
+        &self,
+        function: impl Into<String>,
+        arguments: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    ) -> Call<Apply<Bytes>> {
+        self.call(function, Apply::new(Ok(Payload::from_blobs(arguments)), payload::raw))
+    }
+
+    /// Like [`Client::map`] with bytes as they are.
+    pub fn map_bytes(
+        &self,
+        function: impl Into<String>,
+        items: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    ) -> Call<Map<Bytes>> {
+        self.call(function, Map::new(Ok(Payload::from_blobs(items)), payload::raw, false))
+    }
+
+    /// Like [`Client::imap`] with bytes as they are.
+    pub fn imap_bytes(
+        &self,
+        function: impl Into<String>,
+        items: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    ) -> Call<IMap<Bytes>> {
+        self.call(function, IMap::new(Ok(Payload::from_blobs(items)), payload::raw))
+    }
+
+    /// Like [`Client::imap_stream`] with bytes as they are.
+    pub fn imap_stream_bytes(
+        &self,
+        function: impl Into<String>,
+        items: impl Stream<Item = impl AsRef<[u8]>> + Send + 'static,
+    ) -> Call<IMapStream<Bytes>> {
+        let mut builder = SlabBuilder::new();
+        let items = items.map(move |item| {
+            builder.push(item.as_ref());
+            Ok(builder.take())
+        });
+        self.call(function, IMapStream::new(Format::Bytes, items.boxed(), payload::raw))
+    }
+
+    /// Returns the functions that the workers registered, by name.
+    ///
+    /// # Errors
+    ///
+    /// If the server cannot be reached or does not answer.
+    pub async fn functions(&self) -> Result<Vec<FunctionInfo>, CallError> {
+        let functions = self.list_functions().await?.functions.into_iter();
+        Ok(functions.map(FunctionInfo::from).collect())
+    }
+
+    /// Returns what the server accepts.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::functions`].
+    pub async fn limits(&self) -> Result<Limits, CallError> {
+        let limits = self.list_functions().await?.limits.unwrap_or_default();
+        let item_timeout = limits.default_item_timeout.and_then(|timeout| Duration::try_from(timeout).ok());
+        Ok(Limits {
+            max_message_bytes: limits.max_message_bytes,
+            max_queued_items: limits.max_queued_items,
+            num_slots: limits.num_slots,
+            default_item_timeout: item_timeout,
+        })
+    }
+
+    async fn list_functions(&self) -> Result<proto::ListFunctionsResponse, CallError> {
+        let request = self.request(proto::ListFunctionsRequest {}, self.settings.default_timeout);
+        let response = self.grpc().list_functions(request).await;
+        Ok(response.map_err(call_error)?.into_inner())
+    }
+
+    /// Returns whether the server takes calls, as it tells Kubernetes and load balancers.
+    ///
+    /// # Errors
+    ///
+    /// If the server cannot be reached or does not answer.
+    pub async fn health(&self) -> Result<Health, CallError> {
+        let request = self.request(HealthCheckRequest { service: String::new() }, self.settings.default_timeout);
+        let response = HealthClient::new(self.channel.clone()).check(request).await.map_err(call_error)?;
+        Ok(match response.into_inner().status() {
+            ServingStatus::Serving => Health::Serving,
+            ServingStatus::NotServing => Health::NotServing,
+            ServingStatus::Unknown | ServingStatus::ServiceUnknown => Health::Unknown,
+        })
+    }
+
+    fn call<V>(&self, function: impl Into<String>, verb: V) -> Call<V> {
+        Call::new(self.clone(), function.into(), verb)
+    }
+
+    pub(crate) fn settings(&self) -> &ClientBuilder {
+        &self.settings
+    }
+
+    pub(crate) fn grpc(&self) -> PoolServiceClient<GuardedChannel> {
+        PoolServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(self.settings.max_message_bytes)
+            .max_encoding_message_size(self.settings.max_message_bytes)
+    }
+
+    #[expect(clippy::unused_self, reason = "where credentials and trace context will come from")]
+    pub(crate) fn request<M>(&self, message: M, timeout: Option<Duration>) -> tonic::Request<M> {
+        let mut request = tonic::Request::new(message);
+        if let Some(timeout) = timeout {
+            request.set_timeout(timeout);
+        }
+        request
+    }
+}
+
+/// A function that the workers registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionInfo {
+    /// The name to call it by.
+    pub name: String,
+    /// Its parameters as its language writes them; may be empty.
+    pub signature: String,
+    /// What it does; may be empty.
+    pub doc: String,
+    /// A request as JSON, to paste into grpcurl; may be empty.
+    pub example: String,
+    /// It may be executed more than once for one item.
+    pub idempotent: bool,
+}
+
+impl From<proto::Function> for FunctionInfo {
+    fn from(function: proto::Function) -> Self {
+        let proto::Function { name, signature, doc, example, idempotent } = function;
+        Self { name, signature, doc, example, idempotent }
+    }
+}
+
+/// What a server accepts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest message, in bytes, either way.
+    pub max_message_bytes: u32,
+    /// The most items that may be queued or running at a time, over all calls.
+    pub max_queued_items: u32,
+    /// How many items run at a time.
+    pub num_slots: u32,
+    /// The default time limit of one item. `None`: none.
+    pub default_item_timeout: Option<Duration>,
+}
+
+/// Whether a server takes calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// It does.
+    Serving,
+    /// No worker is ready, or it is shutting down.
+    NotServing,
+    /// It does not say.
+    Unknown,
+}

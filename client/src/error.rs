@@ -1,0 +1,223 @@
+//! What can go wrong with a call as a whole, and with one item of it.
+
+use std::fmt;
+use std::time::Duration;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why one item has no result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ItemError {
+    /// The index of the item in the caller's list, from 0.
+    pub index: u64,
+    /// What happened.
+    pub kind: ItemErrorKind,
+    /// The server's words.
+    pub message: String,
+}
+
+impl ItemError {
+    /// Returns the remote traceback of a function that raised, if there is one.
+    pub fn traceback(&self) -> Option<&str> {
+        match &self.kind {
+            ItemErrorKind::Raised { traceback, .. } if !traceback.is_empty() => Some(traceback),
+            _ => None,
+        }
+    }
+
+    /// Returns the end of what a worker that died wrote to stderr, if it wrote anything.
+    pub fn stderr_tail(&self) -> Option<&str> {
+        match &self.kind {
+            ItemErrorKind::WorkerCrashed { stderr_tail, .. }
+            | ItemErrorKind::WorkerOomKilled { stderr_tail, .. }
+            | ItemErrorKind::CrashLimit { stderr_tail, .. }
+                if !stderr_tail.is_empty() =>
+            {
+                Some(stderr_tail)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for ItemError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "item {}: {}", self.index, self.message)
+    }
+}
+
+impl std::error::Error for ItemError {}
+
+/// What happened to an item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ItemErrorKind {
+    /// The function raised, or returned an error.
+    Raised {
+        /// The type of the error in its language, such as `ValueError`; may be empty.
+        type_name: String,
+        /// What it says, without the type.
+        message: String,
+        /// Where, as its language prints it; may be empty.
+        traceback: String,
+    },
+    /// The function returned what cannot be sent.
+    ResultNotEncodable,
+    /// The function returned more than fits into a message.
+    ResultTooLarge,
+    /// The function cannot be called with this item.
+    InvalidItem,
+    /// The worker died while it ran the item.
+    WorkerCrashed {
+        /// The signal that killed it, if one did.
+        signal: Option<i32>,
+        /// The code it exited with, if it did.
+        exit_code: Option<i32>,
+        /// Which execution of the item it was, from 1; 0 if the server did not say.
+        attempt: u32,
+        /// The end of what it wrote to stderr; may be empty.
+        stderr_tail: String,
+    },
+    /// The worker was killed for its memory while it ran the item.
+    WorkerOomKilled {
+        /// Which execution of the item it was, from 1; 0 if the server did not say.
+        attempt: u32,
+        /// The end of what it wrote to stderr; may be empty.
+        stderr_tail: String,
+    },
+    /// The item killed as many workers as one item may.
+    CrashLimit {
+        /// How many; 0 if the server did not say.
+        attempts: u32,
+        /// The end of what the last one wrote to stderr; may be empty.
+        stderr_tail: String,
+    },
+    /// The item ran longer than its limit.
+    ItemTimeout {
+        /// Which execution of the item it was, from 1; 0 if the server did not say.
+        attempt: u32,
+    },
+    /// The worker broke the protocol and was killed.
+    WorkerProtocol,
+    /// What this version does not know.
+    Other {
+        /// The gRPC code, such as `INTERNAL`.
+        code: &'static str,
+        /// The reason; may be empty.
+        reason: String,
+    },
+}
+
+/// A field of a request that the server does not accept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldViolation {
+    /// The path of the field, such as `values[17]`.
+    pub field: String,
+    /// What is wrong with it.
+    pub description: String,
+}
+
+/// Why a call as a whole has no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// Too much is queued on the server. Nothing has started; try again later.
+    #[error("{message}")]
+    QueueFull {
+        /// The server's words.
+        message: String,
+        /// When it may be worth trying again.
+        retry_after: Option<Duration>,
+    },
+    /// The server is shutting down, has no worker, or cannot be reached.
+    #[error("{message}")]
+    Unavailable {
+        /// `DRAINING` or `POOL_DEGRADED`; empty if the server could not be reached.
+        reason: String,
+        /// The server's words, or what the connection says.
+        message: String,
+        /// When it may be worth trying again. `None`: some items may have been executed already.
+        retry_after: Option<Duration>,
+    },
+    /// No worker registered this function.
+    #[error("{message}")]
+    FunctionNotFound {
+        /// The server's words.
+        message: String,
+        /// The nearest names that are registered, best first; may be empty.
+        nearest: Vec<String>,
+    },
+    /// The server does not accept a field of the request.
+    #[error("{message}")]
+    InvalidArgument {
+        /// The server's words.
+        message: String,
+        /// Which fields.
+        violations: Vec<FieldViolation>,
+    },
+    /// An item cannot be encoded. It was not sent, nor was what comes after it.
+    #[error("item {index} cannot be sent: {source}")]
+    Encode {
+        /// The index of the item in the caller's list, from 0.
+        index: u64,
+        /// Why.
+        source: BoxError,
+    },
+    /// A result is not of the type that the caller asked for.
+    #[error("the result of item {index} is not of the expected type: {source}")]
+    Decode {
+        /// The index of the item in the caller's list, from 0.
+        index: u64,
+        /// Why.
+        source: BoxError,
+    },
+    /// An item failed, and the call was to fail with the first failure.
+    #[error("{0}")]
+    ItemFailed(#[source] Box<ItemError>),
+    /// The call's time is over.
+    #[error("{message}")]
+    DeadlineExceeded {
+        /// The server's words.
+        message: String,
+        /// Where the call was: `queued` or `running`; empty if it is not known.
+        phase: String,
+    },
+    /// The call was cancelled on the way.
+    #[error("the call was cancelled: {message}")]
+    Cancelled {
+        /// Who says so.
+        message: String,
+    },
+    /// A message is over a limit.
+    #[error("{message}")]
+    MessageTooLarge {
+        /// Which, and what to do.
+        message: String,
+    },
+    /// The server answered what it should not.
+    #[error("the server broke the protocol: {message}")]
+    Protocol {
+        /// What.
+        message: String,
+    },
+    /// Anything else.
+    #[error("{code}: {message}")]
+    Other {
+        /// The gRPC code, such as `INTERNAL`.
+        code: &'static str,
+        /// The reason; may be empty.
+        reason: String,
+        /// The server's words.
+        message: String,
+        /// The cause on this side, such as a broken connection.
+        source: Option<BoxError>,
+    },
+}
+
+impl CallError {
+    /// Tells whether nothing of the call has started, so that the same call may be made again without running anything
+    /// twice.
+    pub fn is_safe_to_retry(&self) -> bool {
+        matches!(self, Self::QueueFull { retry_after: Some(_), .. } | Self::Unavailable { retry_after: Some(_), .. })
+    }
+}

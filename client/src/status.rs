@@ -1,0 +1,316 @@
+//! From gRPC statuses to the errors of this crate. The one file that looks into a status.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use procpool_proto::google::rpc;
+use procpool_proto::v1 as proto;
+use prost::Message as _;
+use tonic::{Code, Status};
+
+use crate::connect::innermost;
+use crate::error::{CallError, FieldViolation, ItemError, ItemErrorKind};
+
+const DOMAIN: &str = "procpool";
+
+/// The details of a status that this crate understands. What is malformed counts as absent.
+#[derive(Debug, Default)]
+struct Details {
+    reason: String,
+    metadata: HashMap<String, String>,
+    retry_after: Option<Duration>,
+    stack_entries: Vec<String>,
+    debug_detail: String,
+    violations: Vec<FieldViolation>,
+}
+
+impl Details {
+    fn decode(details: &[prost_types::Any]) -> Self {
+        let mut decoded = Self::default();
+        for detail in details {
+            let name = detail.type_url.rsplit('/').next().unwrap_or_default();
+            decoded.decode_one(name, detail.value.as_slice());
+        }
+        decoded
+    }
+
+    fn decode_one(&mut self, name: &str, value: &[u8]) {
+        match name {
+            "google.rpc.ErrorInfo" => {
+                if let Ok(info) = rpc::ErrorInfo::decode(value)
+                    && info.domain == DOMAIN
+                {
+                    self.reason = info.reason;
+                    self.metadata = info.metadata;
+                }
+            }
+            "google.rpc.RetryInfo" => {
+                if let Ok(info) = rpc::RetryInfo::decode(value) {
+                    self.retry_after = info.retry_delay.and_then(|delay| Duration::try_from(delay).ok());
+                }
+            }
+            "google.rpc.DebugInfo" => {
+                if let Ok(info) = rpc::DebugInfo::decode(value) {
+                    self.stack_entries = info.stack_entries;
+                    self.debug_detail = info.detail;
+                }
+            }
+            "google.rpc.BadRequest" => {
+                if let Ok(bad_request) = rpc::BadRequest::decode(value) {
+                    let violations = bad_request.field_violations.into_iter();
+                    self.violations = violations
+                        .map(|violation| FieldViolation { field: violation.field, description: violation.description })
+                        .collect();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn take(&mut self, key: &str) -> String {
+        self.metadata.remove(key).unwrap_or_default()
+    }
+
+    fn number<T: std::str::FromStr>(&self, key: &str) -> Option<T> {
+        self.metadata.get(key)?.parse().ok()
+    }
+}
+
+/// Converts the error of one item.
+pub(crate) fn item_error(error: proto::ItemError) -> ItemError {
+    let status = error.status.unwrap_or_default();
+    let details = Details::decode(&status.details);
+    item_error_from(error.index, Code::from_i32(status.code), status.message, details)
+}
+
+fn item_error_from(index: u64, code: Code, message: String, mut details: Details) -> ItemError {
+    let attempt = details.number("attempt").unwrap_or(0);
+    let stderr_tail = std::mem::take(&mut details.debug_detail);
+    let kind = match details.reason.as_str() {
+        "FUNCTION_RAISED" => {
+            let type_name = details.take("type");
+            let own_words = message.strip_prefix(&type_name).and_then(|rest| rest.strip_prefix(": "));
+            let traceback = details.stack_entries.join("\n");
+            ItemErrorKind::Raised { message: own_words.unwrap_or(&message).to_owned(), type_name, traceback }
+        }
+        "RESULT_NOT_ENCODABLE" => ItemErrorKind::ResultNotEncodable,
+        "MESSAGE_TOO_LARGE" => ItemErrorKind::ResultTooLarge,
+        "INVALID_ITEM" => ItemErrorKind::InvalidItem,
+        "WORKER_CRASHED" => ItemErrorKind::WorkerCrashed {
+            signal: details.number("signal"),
+            exit_code: details.number("exit_code"),
+            attempt,
+            stderr_tail,
+        },
+        "WORKER_OOM_KILLED" => ItemErrorKind::WorkerOomKilled { attempt, stderr_tail },
+        "CRASH_LIMIT" => {
+            ItemErrorKind::CrashLimit { attempts: details.number("attempts").unwrap_or(attempt), stderr_tail }
+        }
+        "ITEM_TIMEOUT" => ItemErrorKind::ItemTimeout { attempt },
+        "WORKER_PROTOCOL" => ItemErrorKind::WorkerProtocol,
+        _ => ItemErrorKind::Other { code: code_name(code), reason: details.reason },
+    };
+    ItemError { index, kind, message }
+}
+
+/// Converts the status of a call.
+pub(crate) fn call_error(status: Status) -> CallError {
+    let code = status.code();
+    let message = status.message().to_owned();
+    // tonic's own helper for this panics on malformed details.
+    let decoded = rpc::Status::decode(status.details()).unwrap_or_default();
+    let mut details = Details::decode(&decoded.details);
+    match details.reason.as_str() {
+        "" => {}
+        "QUEUE_FULL" => return CallError::QueueFull { message, retry_after: details.retry_after },
+        // With an index, it is the result of that item.
+        "MESSAGE_TOO_LARGE" if !details.metadata.contains_key("index") => {
+            return CallError::MessageTooLarge { message };
+        }
+        "DRAINING" | "POOL_DEGRADED" => {
+            return CallError::Unavailable { reason: details.reason, message, retry_after: details.retry_after };
+        }
+        "FUNCTION_NOT_FOUND" => {
+            let nearest = details.take("nearest");
+            let names = nearest.split(',').map(str::trim).filter(|name| !name.is_empty());
+            return CallError::FunctionNotFound { message, nearest: names.map(str::to_owned).collect() };
+        }
+        "INVALID_ARGUMENT" => return CallError::InvalidArgument { message, violations: details.violations },
+        // The server finds a malformed item before it starts anything, and names the field; a worker finds one later.
+        "INVALID_ITEM" if !details.violations.is_empty() => {
+            return CallError::InvalidArgument { message, violations: details.violations };
+        }
+        "DEADLINE" => return CallError::DeadlineExceeded { message, phase: details.take("phase") },
+        _ => {
+            if let Some(index) = details.number("index") {
+                let error = item_error_from(index, code, message, details);
+                return CallError::ItemFailed(Box::new(error));
+            }
+        }
+    }
+    call_error_without_reason(status, message, details)
+}
+
+/// Converts a status that procpool did not make, by its code: the transport's, a proxy's, tonic's.
+fn call_error_without_reason(status: Status, message: String, details: Details) -> CallError {
+    let source = std::error::Error::source(&status);
+    match status.code() {
+        Code::Unavailable => {
+            let message = source.map_or(message, |cause| format!("cannot reach the server: {}", innermost(cause)));
+            CallError::Unavailable { reason: details.reason, message, retry_after: details.retry_after }
+        }
+        Code::InvalidArgument => CallError::InvalidArgument { message, violations: details.violations },
+        Code::DeadlineExceeded => CallError::DeadlineExceeded { message, phase: String::new() },
+        // tonic's own timer says CANCELLED.
+        Code::Cancelled if message == "Timeout expired" => deadline_exceeded(),
+        Code::Cancelled => CallError::Cancelled { message },
+        // tonic's word for a message over the limit.
+        Code::OutOfRange if message.contains("message length too large") => CallError::MessageTooLarge { message },
+        code => CallError::Other {
+            code: code_name(code),
+            reason: details.reason,
+            message: match source {
+                Some(cause) if message == cause.to_string() => format!("{message}: {}", innermost(cause)),
+                _ => message,
+            },
+            source: Some(Box::new(status)),
+        },
+    }
+}
+
+/// Returns the error of a call whose time is over on this side before the server said so.
+pub(crate) fn deadline_exceeded() -> CallError {
+    CallError::DeadlineExceeded { message: "the deadline passed".to_owned(), phase: String::new() }
+}
+
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use procpool_proto::google::rpc::{BadRequest, DebugInfo, ErrorInfo, RetryInfo};
+    use prost_types::Any;
+
+    use super::*;
+
+    fn any(name: &str, detail: &impl prost::Message) -> Any {
+        Any { type_url: format!("type.googleapis.com/google.rpc.{name}"), value: detail.encode_to_vec() }
+    }
+
+    fn info(reason: &str, metadata: &[(&str, &str)]) -> Any {
+        let metadata = metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        any(
+            "ErrorInfo",
+            &ErrorInfo { reason: reason.to_owned(), domain: DOMAIN.to_owned(), metadata: metadata.collect() },
+        )
+    }
+
+    fn status(code: Code, message: &str, details: Vec<Any>) -> Status {
+        let details = rpc::Status { code: code as i32, message: message.to_owned(), details };
+        Status::with_details(code, message, details.encode_to_vec().into())
+    }
+
+    #[test]
+    fn a_raised_exception_keeps_its_type_and_traceback() {
+        let debug =
+            DebugInfo { stack_entries: vec!["Traceback".to_owned(), "  line 1".to_owned()], ..Default::default() };
+        let details =
+            vec![info("FUNCTION_RAISED", &[("type", "ValueError"), ("index", "3")]), any("DebugInfo", &debug)];
+        let error = call_error(status(Code::Unknown, "ValueError: bad", details));
+        let CallError::ItemFailed(error) = error else { panic!("{error:?}") };
+        assert_eq!(error.index, 3);
+        assert_eq!(error.traceback(), Some("Traceback\n  line 1"));
+        assert_eq!(error.to_string(), "item 3: ValueError: bad");
+        let ItemErrorKind::Raised { type_name, message, .. } = &error.kind else { panic!("{error:?}") };
+        assert_eq!((type_name.as_str(), message.as_str()), ("ValueError", "bad"));
+    }
+
+    #[test]
+    fn a_crash_keeps_what_is_known_of_it() {
+        let debug = DebugInfo { detail: "last words".to_owned(), ..Default::default() };
+        let status = rpc::Status {
+            code: Code::Aborted as i32,
+            message: "worker died".to_owned(),
+            details: vec![info("WORKER_CRASHED", &[("signal", "9"), ("attempt", "2")]), any("DebugInfo", &debug)],
+        };
+        let error = item_error(proto::ItemError { index: 7, status: Some(status) });
+        let expected = ItemErrorKind::WorkerCrashed {
+            signal: Some(9),
+            exit_code: None,
+            attempt: 2,
+            stderr_tail: "last words".to_owned(),
+        };
+        assert_eq!((error.index, error.kind), (7, expected));
+    }
+
+    #[test]
+    fn each_reason_of_a_call_has_its_variant() {
+        let retry = RetryInfo { retry_delay: Some(prost_types::Duration { seconds: 2, nanos: 0 }) };
+        let violation = rpc::bad_request::FieldViolation { field: "values[1]".to_owned(), ..Default::default() };
+        let bad = BadRequest { field_violations: vec![violation] };
+        let retry = || any("RetryInfo", &retry);
+        let cases = [
+            (Code::ResourceExhausted, vec![info("QUEUE_FULL", &[]), retry()], "QueueFull"),
+            (Code::ResourceExhausted, vec![info("MESSAGE_TOO_LARGE", &[])], "MessageTooLarge"),
+            (Code::ResourceExhausted, vec![info("MESSAGE_TOO_LARGE", &[("index", "1")])], "ItemFailed"),
+            (Code::Unavailable, vec![info("DRAINING", &[]), retry()], "Unavailable"),
+            (Code::Unavailable, vec![], "Unavailable"),
+            (Code::NotFound, vec![info("FUNCTION_NOT_FOUND", &[("nearest", "a, b")])], "FunctionNotFound"),
+            (
+                Code::InvalidArgument,
+                vec![info("INVALID_ITEM", &[("index", "1")]), any("BadRequest", &bad)],
+                "InvalidArgument",
+            ),
+            (Code::InvalidArgument, vec![], "InvalidArgument"),
+            (Code::DeadlineExceeded, vec![info("DEADLINE", &[("phase", "queued")])], "DeadlineExceeded"),
+            (Code::DeadlineExceeded, vec![info("ITEM_TIMEOUT", &[("index", "1")])], "ItemFailed"),
+            (Code::Aborted, vec![info("STREAM_STALLED", &[])], "Other"),
+            (Code::Internal, vec![info("INTERNAL", &[])], "Other"),
+            (Code::Cancelled, vec![], "Cancelled"),
+        ];
+        for (code, details, expected) in cases {
+            let error = format!("{:?}", call_error(status(code, "words", details)));
+            assert!(error.starts_with(expected), "{code:?} became {error}, not {expected}");
+        }
+        assert!(matches!(call_error(Status::cancelled("Timeout expired")), CallError::DeadlineExceeded { .. }));
+    }
+
+    #[test]
+    fn only_a_call_that_has_not_started_is_safe_to_retry() {
+        let retry = RetryInfo { retry_delay: Some(prost_types::Duration { seconds: 2, nanos: 0 }) };
+        let refused = vec![info("DRAINING", &[]), any("RetryInfo", &retry)];
+        assert!(call_error(status(Code::Unavailable, "words", refused)).is_safe_to_retry());
+        assert!(!call_error(status(Code::Unavailable, "words", vec![info("DRAINING", &[])])).is_safe_to_retry());
+    }
+
+    #[test]
+    fn malformed_details_count_as_absent() {
+        let garbage = Status::with_details(Code::Unknown, "words", Bytes::from_static(b"\xff\xff\xff"));
+        assert!(matches!(call_error(garbage), CallError::Other { code: "UNKNOWN", .. }));
+        let broken = Any { type_url: "type.googleapis.com/google.rpc.ErrorInfo".to_owned(), value: vec![0xff] };
+        let error = call_error(status(Code::NotFound, "words", vec![broken]));
+        assert!(matches!(error, CallError::Other { code: "NOT_FOUND", .. }), "{error:?}");
+        let error = item_error(proto::ItemError { index: 1, status: None });
+        assert!(matches!(error.kind, ItemErrorKind::Other { code: "OK", .. }));
+    }
+}

@@ -1,0 +1,251 @@
+//! The results of a call as they come.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt as _};
+use procpool_items::ItemSlab;
+use procpool_proto::v1 as proto;
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::DropGuard;
+use tonic::Status;
+
+use crate::error::{CallError, ItemError};
+use crate::feeder::{Progress, SendFailure};
+use crate::payload::{Decoder, parse_results};
+use crate::status::{call_error, deadline_exceeded, item_error};
+use crate::wire::EncodedList;
+
+/// The result of one item of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ItemResult<R> {
+    /// The index of the item in the caller's list, from 0.
+    pub index: u64,
+    /// What the function returned, or why there is nothing.
+    pub result: Result<R, ItemError>,
+}
+
+/// One message of a stream of results.
+#[derive(Debug)]
+pub(crate) struct RunMessage {
+    first_index: u64,
+    indexes: Vec<u64>,
+    results: Option<EncodedList>,
+    errors: Vec<proto::ItemError>,
+    items_allowed: u64,
+}
+
+impl From<proto::IMapResponse> for RunMessage {
+    fn from(message: proto::IMapResponse) -> Self {
+        let proto::IMapResponse { first_index, indexes, results, errors, .. } = message;
+        Self { first_index, indexes, results: results.map(EncodedList::from), errors, items_allowed: 0 }
+    }
+}
+
+impl From<proto::IMapStreamResponse> for RunMessage {
+    fn from(message: proto::IMapStreamResponse) -> Self {
+        let proto::IMapStreamResponse { first_index, indexes, results, errors, items_allowed, .. } = message;
+        Self { first_index, indexes, results: results.map(EncodedList::from), errors, items_allowed }
+    }
+}
+
+/// What an IMapStream needs beside its messages.
+#[derive(Debug)]
+pub(crate) struct SendingSide {
+    pub(crate) progress: watch::Sender<Progress>,
+    pub(crate) failure: SendFailure,
+    /// Stops the request body when the stream is dropped.
+    pub(crate) _stop: DropGuard,
+}
+
+/// The results of a call as they come; ends with the last one or with an error.
+///
+/// Dropping it cancels the call on the server. [`ResultStream::try_next`] reads it; it is a [`Stream`] too.
+#[must_use = "dropping the stream cancels the call"]
+pub struct ResultStream<R> {
+    /// `None` after the end or an error.
+    messages: Option<BoxStream<'static, Result<RunMessage, Status>>>,
+    /// A message that came while the call was started.
+    early: Option<RunMessage>,
+    run: Run,
+    decoder: Decoder<R>,
+    deadline: Option<Pin<Box<Sleep>>>,
+    sending: Option<SendingSide>,
+}
+
+impl<R> fmt::Debug for ResultStream<R> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ResultStream").field("ended", &self.messages.is_none()).finish_non_exhaustive()
+    }
+}
+
+impl<R> ResultStream<R> {
+    /// Sends the request, and does not wait for the answer.
+    pub(crate) async fn start(
+        messages: BoxStream<'static, Result<RunMessage, Status>>,
+        decoder: Decoder<R>,
+        deadline: Option<Instant>,
+        sending: Option<SendingSide>,
+    ) -> Result<Self, CallError> {
+        let deadline = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline)));
+        let mut started =
+            Self { messages: Some(messages), early: None, run: Run::default(), decoder, deadline, sending };
+        let first = std::future::poll_fn(|context| Poll::Ready(started.poll_message(context))).await;
+        if let Poll::Ready(Some(message)) = first {
+            started.early = Some(message?);
+        }
+        Ok(started)
+    }
+
+    /// Returns the next result; `None` after the last.
+    ///
+    /// # Errors
+    ///
+    /// If the call as a whole fails; the stream has ended then. A failed item is no such error: it is in
+    /// [`ItemResult::result`]. [`CallError::Decode`] concerns one item, and the stream goes on after it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped.
+    pub async fn try_next(&mut self) -> Result<Option<ItemResult<R>>, CallError> {
+        self.next().await.transpose()
+    }
+
+    fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<RunMessage, CallError>>> {
+        if let Some(message) = self.early.take() {
+            return Poll::Ready(Some(Ok(message)));
+        }
+        let Some(messages) = &mut self.messages else { return Poll::Ready(None) };
+        if let Poll::Ready(next) = messages.poll_next_unpin(context) {
+            let result = next.map(|message| message.map_err(|status| self.failure(status)));
+            if !matches!(result, Some(Ok(_))) {
+                self.messages = None;
+            }
+            return Poll::Ready(result);
+        }
+        // The server tells of the deadline first, with its reasons; this is for a server that does not.
+        let deadline = self.deadline.as_mut().map(|deadline| deadline.as_mut().poll(context));
+        if deadline == Some(Poll::Ready(())) {
+            self.end();
+            return Poll::Ready(Some(Err(deadline_exceeded())));
+        }
+        Poll::Pending
+    }
+
+    fn failure(&self, status: Status) -> CallError {
+        self.sending.as_ref().and_then(|sending| sending.failure.take()).unwrap_or_else(|| call_error(status))
+    }
+
+    /// Cancels the call.
+    fn end(&mut self) {
+        self.messages = None;
+        self.sending = None;
+    }
+
+    /// Tells the sending side how far the application has come: when it has taken all there is, or a good part of what
+    /// the server may run ahead.
+    fn report_taken(&mut self) {
+        let Some(sending) = &self.sending else { return };
+        let taken = self.run.num_taken_before + self.run.position as u64;
+        let run_is_over = self.run.is_over();
+        sending.progress.send_if_modified(|progress| {
+            let good_part = (progress.allowed.saturating_sub(progress.taken) / 4).max(1);
+            let worth_telling = taken > progress.taken && (run_is_over || taken - progress.taken >= good_part);
+            if worth_telling {
+                progress.taken = taken;
+            }
+            worth_telling
+        });
+    }
+
+    fn accept(&mut self, message: RunMessage) -> Result<(), CallError> {
+        if let Some(sending) = &self.sending {
+            sending.progress.send_if_modified(|progress| {
+                let is_more = message.items_allowed > progress.allowed;
+                progress.allowed = progress.allowed.max(message.items_allowed);
+                is_more
+            });
+        }
+        let num_taken_before = self.run.num_taken_before + self.run.position as u64;
+        self.run = Run::new(message, num_taken_before)?;
+        Ok(())
+    }
+}
+
+impl<R> Stream for ResultStream<R> {
+    type Item = Result<ItemResult<R>, CallError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            this.report_taken();
+            if let Some((index, result)) = this.run.next() {
+                let decoder = this.decoder;
+                let result = match result {
+                    Err(error) => Err(error),
+                    Ok(bytes) => match decoder(bytes) {
+                        Ok(result) => Ok(result),
+                        Err(source) => return Poll::Ready(Some(Err(CallError::Decode { index, source }))),
+                    },
+                };
+                return Poll::Ready(Some(Ok(ItemResult { index, result })));
+            }
+            let message = match ready!(this.poll_message(context)) {
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Ok(message)) => message,
+            };
+            if let Err(error) = this.accept(message) {
+                this.end();
+                return Poll::Ready(Some(Err(error)));
+            }
+        }
+    }
+}
+
+/// The results of one message, and how many of them the application has taken.
+#[derive(Debug, Default)]
+struct Run {
+    first_index: u64,
+    indexes: Vec<u64>,
+    results: Option<ItemSlab>,
+    errors: VecDeque<ItemError>,
+    position: usize,
+    num_taken_before: u64,
+}
+
+impl Run {
+    fn new(message: RunMessage, num_taken_before: u64) -> Result<Self, CallError> {
+        let RunMessage { first_index, indexes, results, errors, .. } = message;
+        let results = results.map(parse_results).transpose()?;
+        let count = results.as_ref().map_or(0, ItemSlab::len);
+        if !indexes.is_empty() && indexes.len() != count {
+            let message = format!("{} indexes came with {count} results", indexes.len());
+            return Err(CallError::Protocol { message });
+        }
+        let errors = errors.into_iter().map(item_error).collect();
+        Ok(Self { first_index, indexes, results, errors, position: 0, num_taken_before })
+    }
+
+    fn is_over(&self) -> bool {
+        self.results.as_ref().is_none_or(|results| self.position == results.len())
+    }
+
+    fn next(&mut self) -> Option<(u64, Result<Bytes, ItemError>)> {
+        if self.is_over() {
+            return None;
+        }
+        let results = self.results.as_ref()?;
+        let index = self.indexes.get(self.position).copied().unwrap_or(self.first_index + self.position as u64);
+        // Errors are sorted by index; the results of an unordered run are not.
+        let error = self.errors.iter().position(|error| error.index == index).and_then(|at| self.errors.remove(at));
+        let result = error.map_or_else(|| Ok(results.item(self.position)), Err);
+        self.position += 1;
+        Some((index, result))
+    }
+}

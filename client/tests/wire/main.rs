@@ -1,0 +1,7 @@
+//! The client on the wire, against a scripted server.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod calls;
+mod imap_stream;
+mod support;

@@ -1,0 +1,189 @@
+//! A server with scripted answers, to see what the client does on the wire.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use procpool_client::Client;
+use procpool_items::{ItemKind, ItemSlab};
+use procpool_proto::v1::pool_service_server::{PoolService, PoolServiceServer};
+use procpool_proto::v1::{self as proto, i_map_stream_request, i_map_stream_response};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status, Streaming};
+
+type Boxed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// What a test does with a call that arrived.
+pub(crate) enum Arrived {
+    /// A Map; the sender is dropped when the server gives the call up.
+    Map(proto::MapRequest, oneshot::Sender<Result<proto::MapResponse, Status>>),
+    /// An IMap.
+    IMap(proto::IMapRequest, oneshot::Sender<mpsc::Receiver<Result<proto::IMapResponse, Status>>>),
+    /// An IMapStream.
+    IMapStream(
+        Streaming<proto::IMapStreamRequest>,
+        oneshot::Sender<mpsc::Receiver<Result<proto::IMapStreamResponse, Status>>>,
+    ),
+}
+
+/// Hands every call to the test.
+pub(crate) struct Scripted {
+    arrived: mpsc::Sender<Arrived>,
+}
+
+/// A running server and a client of it.
+pub(crate) struct Fixture {
+    pub(crate) client: Client,
+    pub(crate) arrived: mpsc::Receiver<Arrived>,
+    _tasks: JoinSet<()>,
+}
+
+impl Fixture {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (sender, arrived) = mpsc::channel(16);
+        let service = PoolServiceServer::from_arc(Arc::new(Scripted { arrived: sender }));
+        let server = tonic::transport::Server::builder().add_service(service);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap() });
+        let client = Client::connect(&address).await.unwrap();
+        Self { client, arrived, _tasks: tasks }
+    }
+
+    pub(crate) async fn next_map(
+        &mut self,
+    ) -> (proto::MapRequest, oneshot::Sender<Result<proto::MapResponse, Status>>) {
+        match self.arrived.recv().await {
+            Some(Arrived::Map(request, answer)) => (request, answer),
+            _ => panic!("no Map arrived"),
+        }
+    }
+
+    /// Answers the headers of the next IMap.
+    pub(crate) async fn next_imap(
+        &mut self,
+    ) -> (proto::IMapRequest, mpsc::Sender<Result<proto::IMapResponse, Status>>) {
+        match self.arrived.recv().await {
+            Some(Arrived::IMap(request, answer)) => {
+                let (sender, receiver) = mpsc::channel(16);
+                answer.send(receiver).unwrap();
+                (request, sender)
+            }
+            _ => panic!("no IMap arrived"),
+        }
+    }
+
+    /// Answers the headers of the next IMapStream.
+    pub(crate) async fn next_imap_stream(&mut self) -> StreamCall {
+        match self.arrived.recv().await {
+            Some(Arrived::IMapStream(requests, answer)) => {
+                let (responses, receiver) = mpsc::channel(16);
+                answer.send(receiver).unwrap();
+                StreamCall { requests, responses, num_results: 0 }
+            }
+            _ => panic!("no IMapStream arrived"),
+        }
+    }
+}
+
+/// The server's side of an IMapStream over blobs.
+pub(crate) struct StreamCall {
+    pub(crate) requests: Streaming<proto::IMapStreamRequest>,
+    pub(crate) responses: mpsc::Sender<Result<proto::IMapStreamResponse, Status>>,
+    num_results: u64,
+}
+
+impl StreamCall {
+    pub(crate) async fn allow(&self, items_allowed: u64) {
+        let message = proto::IMapStreamResponse { items_allowed, ..Default::default() };
+        self.responses.send(Ok(message)).await.unwrap();
+    }
+
+    /// Sends this many results, each with one byte.
+    pub(crate) async fn answer(&mut self, count: usize) {
+        let mut results = procpool_items::SlabBuilder::new();
+        for _ in 0..count {
+            results.push(b"r");
+        }
+        let message = proto::IMapStreamResponse {
+            first_index: self.num_results,
+            results: Some(i_map_stream_response::Results::Blobs(results.take())),
+            ..Default::default()
+        };
+        self.num_results += count as u64;
+        self.responses.send(Ok(message)).await.unwrap();
+    }
+
+    pub(crate) async fn next(&mut self) -> proto::IMapStreamRequest {
+        self.requests.message().await.unwrap().expect("the client sends something")
+    }
+
+    /// Receives items until there are this many.
+    pub(crate) async fn receive_items(&mut self, count: usize) {
+        let mut received = 0;
+        while received < count {
+            received += count_items(&self.next().await);
+        }
+        assert_eq!(received, count);
+    }
+}
+
+pub(crate) fn count_items(message: &proto::IMapStreamRequest) -> usize {
+    match &message.items {
+        None => 0,
+        Some(i_map_stream_request::Items::Values(list)) => ItemSlab::count(ItemKind::Values, list).unwrap(),
+        Some(i_map_stream_request::Items::Blobs(list)) => ItemSlab::count(ItemKind::Blobs, list).unwrap(),
+    }
+}
+
+fn given_up() -> Status {
+    Status::internal("the test gave the call up")
+}
+
+#[tonic::async_trait]
+impl PoolService for Scripted {
+    type IMapStream = Boxed<proto::IMapResponse>;
+    type IMapStreamStream = Boxed<proto::IMapStreamResponse>;
+
+    async fn apply(&self, _: Request<proto::ApplyRequest>) -> Result<Response<proto::ApplyResponse>, Status> {
+        Err(Status::unimplemented("apply"))
+    }
+
+    async fn map(&self, request: Request<proto::MapRequest>) -> Result<Response<proto::MapResponse>, Status> {
+        let (answer, answered) = oneshot::channel();
+        self.arrived.send(Arrived::Map(request.into_inner(), answer)).await.map_err(|_| given_up())?;
+        answered.await.map_err(|_| given_up())?.map(Response::new)
+    }
+
+    async fn star_map(&self, _: Request<proto::StarMapRequest>) -> Result<Response<proto::StarMapResponse>, Status> {
+        Err(Status::unimplemented("star_map"))
+    }
+
+    async fn i_map(&self, request: Request<proto::IMapRequest>) -> Result<Response<Self::IMapStream>, Status> {
+        let (answer, answered) = oneshot::channel();
+        self.arrived.send(Arrived::IMap(request.into_inner(), answer)).await.map_err(|_| given_up())?;
+        let receiver = answered.await.map_err(|_| given_up())?;
+        Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(receiver))))
+    }
+
+    async fn i_map_stream(
+        &self,
+        request: Request<Streaming<proto::IMapStreamRequest>>,
+    ) -> Result<Response<Self::IMapStreamStream>, Status> {
+        let (answer, answered) = oneshot::channel();
+        self.arrived.send(Arrived::IMapStream(request.into_inner(), answer)).await.map_err(|_| given_up())?;
+        let receiver = answered.await.map_err(|_| given_up())?;
+        Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(receiver))))
+    }
+
+    async fn list_functions(
+        &self,
+        _: Request<proto::ListFunctionsRequest>,
+    ) -> Result<Response<proto::ListFunctionsResponse>, Status> {
+        Err(Status::unimplemented("list_functions"))
+    }
+}
