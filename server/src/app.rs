@@ -1,0 +1,201 @@
+//! The server as a whole: binds, serves, and ends in order.
+//!
+//! # The end
+//!
+//! 1. Told to drain: health says NOT_SERVING, then the pool takes nothing new and every client is asked to connect
+//!    anew. The listeners stay open, so that who calls gets an answer: UNAVAILABLE, and when to try again.
+//! 2. When the last call has ended, the listeners close, and connections as soon as everything is sent.
+//! 3. At the drain limit, or told to stop at once: the pool fails what is left, and after a moment for these errors to
+//!    be sent, every connection is cut.
+//! 4. The workers are stopped, and every task is joined.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use procpool_pool::supervisor::WorkerSpawner;
+use procpool_pool::{PoolConfig, PoolHandle, PoolTask, Readiness};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{ConfigError, ListenAddress, ServerConfig};
+use crate::lifecycle::Lifecycle;
+use crate::listener::{BoundListener, Serving, accept_connections};
+use crate::rpc::PoolRpc;
+use crate::rpc::health::Health;
+use crate::rpc::router::Router;
+use crate::shutdown::Shutdown;
+
+/// How long the errors of calls that were given up may take to be sent.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long tasks may take to end after every connection was cut. They only have to notice.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A server that is bound, with a pool that is starting. [`App::serve`] runs it.
+#[derive(Debug)]
+pub struct App {
+    config: Arc<ServerConfig>,
+    pool: PoolHandle,
+    pool_task: PoolTask,
+    listeners: Vec<BoundListener>,
+    health: Health,
+    router: Router,
+    lifecycle: Lifecycle,
+    calls: TaskTracker,
+}
+
+/// Why the server cannot start, or had to end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppError {
+    /// A setting cannot work.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// An address cannot be bound.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: ListenAddress,
+        /// Why.
+        source: io::Error,
+    },
+    /// The pool ended without being told to, which is a bug.
+    #[error("the pool ended by itself")]
+    PoolEnded,
+}
+
+impl App {
+    /// Binds the addresses and starts the pool. From here on clients can connect; they are served once [`App::serve`]
+    /// runs.
+    ///
+    /// # Errors
+    ///
+    /// If a setting cannot work or an address cannot be bound. No worker has been started then.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub async fn bind(
+        config: ServerConfig,
+        pool_config: PoolConfig,
+        spawner: Arc<dyn WorkerSpawner>,
+    ) -> Result<Self, AppError> {
+        config.validate()?;
+        let (health, health_service) = Health::new().await;
+        let mut listeners = Vec::new();
+        for address in &config.listen {
+            let bound = BoundListener::bind(address).await;
+            listeners.push(bound.map_err(|source| AppError::Bind { address: address.clone(), source })?);
+        }
+        let (pool, pool_task) = PoolHandle::start(pool_config, spawner);
+        let (lifecycle, calls) = (Lifecycle::default(), TaskTracker::new());
+        let rpc = PoolRpc {
+            pool: pool.clone(),
+            max_message_bytes: config.max_message_bytes,
+            stream_stall_timeout: config.stream_stall_timeout,
+            calls: calls.clone(),
+        };
+        let router = Router::new(rpc, health_service, config.max_request_bytes_in_flight, lifecycle.closing.clone());
+        Ok(Self { config: Arc::new(config), pool, pool_task, listeners, health, router, lifecycle, calls })
+    }
+
+    /// Returns the bound addresses, in the order of the settings, with the ports that were chosen.
+    pub fn local_addresses(&self) -> Vec<ListenAddress> {
+        self.listeners.iter().map(|listener| listener.address().clone()).collect()
+    }
+
+    /// Returns the pool.
+    pub fn pool(&self) -> &PoolHandle {
+        &self.pool
+    }
+
+    /// Serves until told to stop, and returns when every worker is gone.
+    ///
+    /// # Errors
+    ///
+    /// If the pool ended by itself.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves connections and workers behind; end it through `shutdown`.
+    pub async fn serve(self, mut shutdown: Shutdown) -> Result<(), AppError> {
+        let Self { config, pool, pool_task, listeners, health, router, lifecycle, calls } = self;
+        let (connections, tasks, follow_health) = (TaskTracker::new(), TaskTracker::new(), CancellationToken::new());
+        let following = health.clone().follow(pool.readiness());
+        let followed = follow_health.clone().run_until_cancelled_owned(following);
+        let health_task = tasks.spawn(followed);
+        let serving = Serving {
+            permits: Arc::new(Semaphore::new(config.max_connections as usize)),
+            config: Arc::clone(&config),
+            router,
+            lifecycle: lifecycle.clone(),
+            connections: connections.clone(),
+        };
+        for listener in listeners {
+            tracing::info!(address = %listener.address(), "listening");
+            tasks.spawn(accept_connections(listener, serving.clone()));
+        }
+        drop(serving);
+
+        let outcome = tokio::select! {
+            () = shutdown.wait_for_drain() => Ok(()),
+            () = pool_ended(&pool) => Err(AppError::PoolEnded),
+        };
+        tracing::info!(num_calls = calls.len(), drain_timeout = ?config.drain_timeout, "draining");
+        follow_health.cancel();
+        // It must not say anything after the last word.
+        let _ = health_task.await;
+        health.set_not_serving().await;
+        pool.drain();
+        lifecycle.draining.cancel();
+
+        let limit = Instant::now() + config.drain_timeout;
+        calls.close();
+        let is_drained = tokio::select! {
+            is_drained = all_sent(&calls, &connections, &lifecycle, limit) => is_drained,
+            () = shutdown.wait_for_now() => false,
+        };
+        pool.stop_now();
+        if !is_drained {
+            tracing::warn!(num_calls = calls.len(), num_tasks = connections.len(), "giving up what is not finished");
+            let flush_limit = Instant::now() + FLUSH_TIMEOUT;
+            all_sent(&calls, &connections, &lifecycle, flush_limit).await;
+        }
+        lifecycle.closing.cancel();
+        lifecycle.killed.cancel();
+        join_all([&calls, &connections, &tasks]).await;
+        pool_task.join().await;
+        tracing::info!("stopped");
+        outcome
+    }
+}
+
+/// Waits until the last call has ended and everything is sent; tells whether that was before the limit.
+async fn all_sent(calls: &TaskTracker, connections: &TaskTracker, lifecycle: &Lifecycle, limit: Instant) -> bool {
+    let sent = async {
+        calls.wait().await;
+        lifecycle.closing.cancel();
+        connections.close();
+        connections.wait().await;
+    };
+    tokio::time::timeout_at(limit, sent).await.is_ok()
+}
+
+/// Joins the tasks that are left. A task that does not end is a bug; it must not keep the process.
+async fn join_all<const N: usize>(trackers: [&TaskTracker; N]) {
+    for tracker in trackers {
+        tracker.close();
+        if tokio::time::timeout(JOIN_TIMEOUT, tracker.wait()).await.is_err() {
+            tracing::error!(num_tasks = tracker.len(), "tasks did not end");
+        }
+    }
+}
+
+/// Waits until the pool is gone.
+async fn pool_ended(pool: &PoolHandle) {
+    let mut readiness = pool.readiness();
+    // Either the pool says so, or nobody is left to say anything.
+    let _ = readiness.wait_for(|readiness| *readiness == Readiness::Stopped).await;
+}

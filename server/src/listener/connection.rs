@@ -1,0 +1,182 @@
+//! One connection, from its first byte to its end.
+
+use std::future::Future;
+use std::hash::{BuildHasher as _, RandomState};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::task::TaskTracker;
+
+use super::Serving;
+use crate::config::ServerConfig;
+
+/// What a client sends first: `PRI * HTTP/2.0 …`. Until it is complete, HTTP/2 cannot be shut down in its own way.
+const PREFACE_BYTES: usize = 24;
+/// Larger than the default, for large messages; bounds what a handler that does not read leaves in memory.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
+/// Protection against floods of resets, by the client and by us at its instigation.
+const MAX_PENDING_RESETS: usize = 20;
+const MAX_LOCAL_ERROR_RESETS: usize = 1024;
+/// How far the age limit is spread, either way, so that clients do not all come back at once.
+const AGE_JITTER: f64 = 0.1;
+
+/// Serves a connection until it ends. Holds the permit meanwhile.
+pub(super) async fn serve<S>(stream: S, serving: Serving, permit: OwnedSemaphorePermit)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Serving { config, router, lifecycle, connections, .. } = serving;
+    // Who comes when others are already being sent away needs an answer, not to be sent away too.
+    let go_away = if lifecycle.draining.is_cancelled() { lifecycle.closing } else { lifecycle.draining };
+    let received = Arc::new(AtomicUsize::new(0));
+    let is_silent = || received.load(Ordering::Relaxed) < PREFACE_BYTES;
+    let io = TokioIo::new(CountedStream { stream, received: Arc::clone(&received) });
+    let service = service_fn(move |request| router.clone().handle(request));
+    let mut connection = pin!(builder(&config, connections).serve_connection(io, service));
+    let mut first_bytes_due = pin!(tokio::time::sleep(config.first_byte_timeout));
+    let mut old = pin!(reach_age(config.max_connection_age));
+    let (mut is_checked, mut is_leaving) = (false, false);
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection failed");
+                }
+                break;
+            }
+            () = lifecycle.killed.cancelled() => break,
+            () = first_bytes_due.as_mut(), if !is_checked => {
+                if is_silent() {
+                    tracing::debug!(timeout = ?config.first_byte_timeout, "closed a connection that was silent");
+                    break;
+                }
+                is_checked = true;
+            }
+            () = go_away.cancelled(), if !is_leaving => {
+                // It has asked for nothing, so nothing is lost; and its shutdown would wait for its first bytes.
+                if is_silent() {
+                    break;
+                }
+                is_leaving = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = old.as_mut(), if !is_leaving => {
+                is_leaving = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+    drop(permit);
+}
+
+fn builder(config: &ServerConfig, tasks: TaskTracker) -> http2::Builder<OwnedTasks> {
+    let mut builder = http2::Builder::new(OwnedTasks(tasks));
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(config.max_concurrent_streams)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_LOCAL_ERROR_RESETS)
+        .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .keep_alive_interval(config.keepalive_interval)
+        .keep_alive_timeout(config.keepalive_timeout)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .adaptive_window(false);
+    builder
+}
+
+/// Returns when the connection has reached the age limit, give or take the jitter.
+async fn reach_age(max_age: Option<Duration>) {
+    match max_age {
+        Some(max_age) => tokio::time::sleep(max_age.mul_f64(jitter_factor())).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Returns a random number from 0.9 to 1.1. The standard library's hasher is seeded anew each time.
+fn jitter_factor() -> f64 {
+    let random = RandomState::new().hash_one(0) as u32;
+    1.0 - AGE_JITTER + 2.0 * AGE_JITTER * f64::from(random) / f64::from(u32::MAX)
+}
+
+/// Has hyper's tasks, one for each call, owned by a tracker.
+#[derive(Debug, Clone)]
+struct OwnedTasks(TaskTracker);
+
+impl<F> hyper::rt::Executor<F> for OwnedTasks
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, task: F) {
+        self.0.spawn(task);
+    }
+}
+
+/// A stream that counts the bytes that came in.
+struct CountedStream<S> {
+    stream: S,
+    received: Arc<AtomicUsize>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for CountedStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.received.fetch_add(buffer.filled().len() - before, Ordering::Relaxed);
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for CountedStream<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, buffer)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_age_limit_is_spread_by_ten_percent() {
+        let factors: Vec<f64> = (0..100).map(|_| jitter_factor()).collect();
+        assert!(factors.iter().all(|factor| (0.9..=1.1).contains(factor)), "{factors:?}");
+        assert!(factors.iter().any(|factor| *factor != factors[0]));
+    }
+}

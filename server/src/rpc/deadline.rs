@@ -1,0 +1,106 @@
+//! The caller's deadline, from the `grpc-timeout` header.
+//!
+//! The pool gives up a call a little before the caller does, so that the caller gets the reason and the evidence. What
+//! the pool cannot see, such as a request that is slow to arrive, ends at the deadline itself.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use tokio::time::Instant;
+
+/// The pool gives up this part of the time before the caller does,
+const MARGIN_DIVISOR: u32 = 10;
+/// but at most this long.
+const MAX_MARGIN: Duration = Duration::from_millis(20);
+/// The specification allows no more digits.
+const MAX_DIGITS: usize = 8;
+
+/// When a caller stops waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Deadline {
+    /// When the caller gives up.
+    pub(crate) caller: Option<Instant>,
+    /// When the pool gives up.
+    pub(crate) pool: Option<Instant>,
+}
+
+impl Deadline {
+    /// Returns the deadline of a call that arrived now; `None` if the header is malformed.
+    pub(crate) fn from_headers(headers: &HeaderMap, now: Instant) -> Option<Self> {
+        let Some(value) = headers.get("grpc-timeout") else {
+            return Some(Self { caller: None, pool: None });
+        };
+        let timeout = parse_timeout(value.as_bytes())?;
+        let margin = (timeout / MARGIN_DIVISOR).min(MAX_MARGIN);
+        // A deadline beyond the clock's range is none.
+        Some(Self { caller: now.checked_add(timeout), pool: now.checked_add(timeout.saturating_sub(margin)) })
+    }
+}
+
+/// Parses digits and a unit, such as `250m` for 250 ms.
+fn parse_timeout(value: &[u8]) -> Option<Duration> {
+    let (&unit, digits) = value.split_last()?;
+    if digits.is_empty() || digits.len() > MAX_DIGITS || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let amount = digits.iter().fold(0_u64, |amount, digit| amount * 10 + u64::from(digit - b'0'));
+    match unit {
+        b'H' => Some(Duration::from_secs(amount * 3600)),
+        b'M' => Some(Duration::from_secs(amount * 60)),
+        b'S' => Some(Duration::from_secs(amount)),
+        b'm' => Some(Duration::from_millis(amount)),
+        b'u' => Some(Duration::from_micros(amount)),
+        b'n' => Some(Duration::from_nanos(amount)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn deadline_of(value: &'static str, now: Instant) -> Option<Deadline> {
+        let headers = HeaderMap::from_iter([("grpc-timeout".parse().unwrap(), HeaderValue::from_static(value))]);
+        Deadline::from_headers(&headers, now)
+    }
+
+    #[test]
+    fn every_unit_is_understood() {
+        let second = Duration::from_secs(1);
+        let cases = [
+            ("2H", 7200 * second),
+            ("3M", 180 * second),
+            ("99999999S", 99_999_999 * second),
+            ("250m", second / 4),
+            ("500000u", second / 2),
+            ("0n", Duration::ZERO),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(parse_timeout(value.as_bytes()), Some(expected), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_timeout_is_refused() {
+        for value in ["", "S", "1", "-1S", "1.5S", "1s", "123456789S", "1 S", "+1S"] {
+            assert_eq!(parse_timeout(value.as_bytes()), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn the_pool_gives_up_a_little_before_the_caller() {
+        let now = Instant::now();
+        let long = deadline_of("10S", now).unwrap();
+        assert_eq!(long.caller.unwrap() - long.pool.unwrap(), MAX_MARGIN);
+        let short = deadline_of("50m", now).unwrap();
+        assert_eq!(short.caller.unwrap() - short.pool.unwrap(), Duration::from_millis(5));
+    }
+
+    #[test]
+    fn without_the_header_there_is_no_deadline() {
+        let none = Deadline::from_headers(&HeaderMap::new(), Instant::now()).unwrap();
+        assert_eq!(none, Deadline { caller: None, pool: None });
+    }
+}

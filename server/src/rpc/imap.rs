@@ -1,0 +1,98 @@
+//! IMap: a function over every item, the results as a stream.
+
+use async_stream::stream;
+use procpool_items::ItemKind;
+use procpool_pool::{CallError, CallStyle, ResultRun, ResultStream};
+use procpool_proto::v1;
+use procpool_proto::v1::i_map_request::Items;
+use procpool_proto::v1::i_map_response::Results;
+use tonic::{Request, Response, Status};
+
+use super::context::{CallRecord, Envelope, Method};
+use super::result_messages::{MessageCutter, ResultMessage};
+use super::stall_guard::StallGuard;
+use super::validate::{SentCall, SentItems, check_call, check_items};
+use super::{PoolRpc, status};
+
+pub(super) async fn imap(
+    rpc: &PoolRpc,
+    request: Request<v1::IMapRequest>,
+) -> Result<Response<StallGuard<v1::IMapResponse>>, Status> {
+    let (metadata, extensions, request) = request.into_parts();
+    let v1::IMapRequest { function, content_type, options, order, window, star, items } = request;
+    let items: SentItems = items.map(|items| match items {
+        Items::Values(bytes) => (ItemKind::Values, bytes),
+        Items::Blobs(bytes) => (ItemKind::Blobs, bytes),
+    });
+    let kind = items.as_ref().map(|(kind, _)| *kind);
+    let style = if star { CallStyle::Star } else { CallStyle::Map };
+    let sent = SentCall {
+        method: Method::IMap,
+        style,
+        function,
+        content_type: content_type.clone(),
+        options,
+        stream: Some((order, window)),
+    };
+    let checked = check_call(sent, kind, Envelope::of(&metadata, &extensions))?;
+    let context = checked.context;
+    let items = check_items(items, style, 0, &context)?;
+
+    let mut record = CallRecord::new(&context, 0, rpc.calls.token());
+    let kind = context.kind;
+    let cutter = MessageCutter::new(context, checked.call.options.on_error, rpc.max_message_bytes);
+    let started = rpc.pool.imap(checked.call, items, checked.stream).await;
+    let mut results = started.map_err(|error| record.fail(status::call_failed(&error, cutter.context())))?;
+    // The headers commit the call: until the first result comes, a failure may still be one that is safe to retry.
+    let mut next_run = match next_run(&mut results).await {
+        Some(Err(error)) => return Err(record.fail(status::call_failed(&error, cutter.context()))),
+        first => first,
+    };
+
+    let messages = stream! {
+        let mut delivered = 0;
+        while let Some(run) = next_run {
+            let run = run.map_err(|error| status::call_failed(&error, cutter.context()));
+            let messages = match run.and_then(|run| cutter.cut(run, kind)) {
+                Ok(messages) => messages,
+                Err(error) => {
+                    yield Err(record.fail(error));
+                    return;
+                }
+            };
+            for message in messages {
+                delivered += message.count;
+                record.set_items(delivered);
+                yield Ok(response(message, kind, &content_type));
+                // The transport asks for more, so it has taken this one.
+                results.set_taken(delivered);
+            }
+            next_run = self::next_run(&mut results).await;
+        }
+        record.succeed();
+    };
+    Ok(Response::new(StallGuard::new(messages, rpc.stream_stall_timeout, &rpc.calls)))
+}
+
+/// Waits for more results; passes over what only changes the allowance.
+async fn next_run(results: &mut ResultStream) -> Option<Result<ResultRun, CallError>> {
+    loop {
+        match results.next().await? {
+            Ok(output) => {
+                if let Some(run) = output.run {
+                    return Some(Ok(run));
+                }
+            }
+            Err(error) => return Some(Err(error)),
+        }
+    }
+}
+
+fn response(message: ResultMessage, kind: ItemKind, content_type: &str) -> v1::IMapResponse {
+    let ResultMessage { first_index, indexes, results, errors, .. } = message;
+    let results = match kind {
+        ItemKind::Values => Results::Values(results),
+        ItemKind::Blobs => Results::Blobs(results),
+    };
+    v1::IMapResponse { first_index, indexes, results: Some(results), content_type: content_type.to_owned(), errors }
+}

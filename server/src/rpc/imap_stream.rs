@@ -1,0 +1,325 @@
+//! IMapStream: like IMap, but the items are a stream too.
+//!
+//! Two halves run side by side: a task forwards the client's items to the pool and waits while the pool's window is
+//! full, and the response stream delivers results. They share [`Progress`].
+//!
+//! # Credit
+//!
+//! The pool runs a window ahead of the results *taken*. A client that sends `results_taken` says itself what it took;
+//! for any other, what the transport accepted counts. A client that counts results but sends items beyond
+//! `items_allowed` would lock itself up: the items wait for room, and its counts wait behind the items. While that is
+//! so, what the transport accepted counts for it too.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use async_stream::stream;
+use procpool_items::{ItemKind, ItemSlab};
+use procpool_pool::{CallError, CallStyle, ItemSink, ResultStream, StreamOutput};
+use procpool_proto::v1;
+use procpool_proto::v1::i_map_stream_request::Items;
+use procpool_proto::v1::i_map_stream_response::Results;
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::context::{CallContext, CallRecord, Envelope, Method, list_field};
+use super::result_messages::{MessageCutter, ResultMessage};
+use super::stall_guard::StallGuard;
+use super::validate::{SentCall, SentItems, check_call, check_items, content_type_problem};
+use super::{PoolRpc, status};
+
+pub(super) async fn imap_stream(
+    rpc: &PoolRpc,
+    request: Request<Streaming<v1::IMapStreamRequest>>,
+) -> Result<Response<StallGuard<v1::IMapStreamResponse>>, Status> {
+    let (metadata, extensions, mut requests) = request.into_parts();
+    let first = requests.message().await?;
+    let (config, first) = first.and_then(|mut message| Some((message.config.take()?, message))).ok_or_else(|| {
+        status::invalid_argument(vec![status::violation("config", "is required in the first message")], "")
+    })?;
+    let v1::IMapStreamConfig { function, content_type, options, order, window, star } = config;
+    let style = if star { CallStyle::Star } else { CallStyle::Map };
+    let sent = SentCall {
+        method: Method::IMapStream,
+        style,
+        function,
+        content_type: content_type.clone(),
+        options,
+        stream: Some((order, window)),
+    };
+    let checked = check_call(sent, None, Envelope::of(&metadata, &extensions))?;
+    let context = checked.context;
+
+    let mut record = CallRecord::new(&context, 0, rpc.calls.token());
+    let cutter = MessageCutter::new(context.clone(), checked.call.options.on_error, rpc.max_message_bytes);
+    let started = rpc.pool.imap_stream(checked.call, checked.stream).await;
+    let (sink, results) = started.map_err(|error| record.fail(status::call_failed(&error, cutter.context())))?;
+
+    let progress = Arc::new(Progress::default());
+    let (fail_input, input_failed) = oneshot::channel();
+    let ended = CancellationToken::new();
+    let input = Input { context, style, content_type: content_type.clone(), progress: Arc::clone(&progress), sink };
+    rpc.calls.spawn(input.forward(first, requests, fail_input, ended.clone()));
+
+    let mut outputs = Outputs {
+        credit: progress.credit.subscribe(),
+        progress,
+        results,
+        input_failed: Some(input_failed),
+        delivered: 0,
+    };
+    let ended = ended.drop_guard();
+    // The headers commit the call: until the pool has accepted it, a failure may still be one that is safe to retry.
+    let mut next = match outputs.next(cutter.context()).await {
+        Some(Err(error)) => return Err(record.fail(error)),
+        first => first,
+    };
+    let messages = stream! {
+        let _ended = ended;
+        while let Some(output) = next {
+            let messages = match output.and_then(|output| outputs.responses(output, &cutter, &content_type)) {
+                Ok(messages) => messages,
+                Err(error) => {
+                    yield Err(record.fail(error));
+                    return;
+                }
+            };
+            for (count, message) in messages {
+                outputs.delivering(count);
+                record.set_items(outputs.delivered);
+                yield Ok(message);
+                outputs.update_taken();
+            }
+            next = outputs.next(cutter.context()).await;
+        }
+        record.succeed();
+    };
+    Ok(Response::new(StallGuard::new(messages, rpc.stream_stall_timeout, &rpc.calls)))
+}
+
+/// What the two halves of a call tell each other.
+#[derive(Debug, Default)]
+struct Progress {
+    /// The kind of the items; set before the first reaches the pool.
+    kind: OnceLock<ItemKind>,
+    /// How many results were handed to the transport.
+    delivered: AtomicU64,
+    /// The last `items_allowed` that was handed to the transport.
+    allowed: AtomicU64,
+    credit: watch::Sender<Credit>,
+}
+
+/// What the client said it took.
+#[derive(Debug, Clone, Copy, Default)]
+struct Credit {
+    /// 0 if it never said anything.
+    results_taken: u64,
+    /// It sent more items than it was allowed, and they wait for room.
+    is_overrun: bool,
+}
+
+/// The half that takes items.
+struct Input {
+    context: CallContext,
+    style: CallStyle,
+    content_type: String,
+    progress: Arc<Progress>,
+    sink: ItemSink,
+}
+
+impl Input {
+    /// Forwards items to the pool until there are no more, or the response has ended.
+    async fn forward(
+        mut self,
+        first: v1::IMapStreamRequest,
+        mut requests: Streaming<v1::IMapStreamRequest>,
+        failed: oneshot::Sender<Status>,
+        ended: CancellationToken,
+    ) {
+        let forwarded = tokio::select! {
+            () = ended.cancelled() => return,
+            forwarded = self.forward_all(first, &mut requests) => forwarded,
+        };
+        match forwarded {
+            Ok(Forwarded::All) => {
+                tokio::select! {
+                    () = ended.cancelled() => {}
+                    () = self.sink.finish() => {}
+                }
+            }
+            // The response stream tells why, and ends.
+            Ok(Forwarded::JobEnded) => {}
+            Err(status) => {
+                // Dropping the sink cancels the job, and this error must come before the cancellation. If nobody takes
+                // it, the response has ended already.
+                let _ = failed.send(status);
+                ended.cancelled().await;
+            }
+        }
+    }
+
+    async fn forward_all(
+        &mut self,
+        first: v1::IMapStreamRequest,
+        requests: &mut Streaming<v1::IMapStreamRequest>,
+    ) -> Result<Forwarded, Status> {
+        let mut received = 0;
+        let mut next = Some(first);
+        while let Some(message) = next {
+            self.check_message(&message)?;
+            let items = self.check_items(message.items, received)?;
+            received += items.len() as u64;
+            if !items.is_empty() && self.send(items, received).await.is_err() {
+                return Ok(Forwarded::JobEnded);
+            }
+            next = requests.message().await?;
+        }
+        Ok(Forwarded::All)
+    }
+
+    /// Checks what is not items, and passes on what the client took.
+    fn check_message(&self, message: &v1::IMapStreamRequest) -> Result<(), Status> {
+        let invalid = |field, problem: String| {
+            Err(status::invalid_argument(vec![status::violation(field, problem)], &self.context.request_id))
+        };
+        if message.config.is_some() {
+            return invalid("config", "is allowed in the first message only".to_owned());
+        }
+        let taken = message.results_taken;
+        let before = self.progress.credit.borrow().results_taken;
+        let delivered = self.progress.delivered.load(Ordering::Acquire);
+        if taken == 0 {
+            return Ok(());
+        }
+        if taken < before {
+            return invalid("results_taken", format!("{taken} is less than the {before} said before"));
+        }
+        if taken > delivered {
+            return invalid("results_taken", format!("{taken} is more than the {delivered} results that were sent"));
+        }
+        self.progress.credit.send_modify(|credit| credit.results_taken = taken);
+        Ok(())
+    }
+
+    fn check_items(&mut self, items: Option<Items>, received: u64) -> Result<ItemSlab, Status> {
+        let items: SentItems = items.map(|items| match items {
+            Items::Values(bytes) => (ItemKind::Values, bytes),
+            Items::Blobs(bytes) => (ItemKind::Blobs, bytes),
+        });
+        if let Some((kind, _)) = items {
+            let invalid = |field: &str, problem: String| {
+                Err(status::invalid_argument(vec![status::violation(field, problem)], &self.context.request_id))
+            };
+            let before = *self.progress.kind.get_or_init(|| kind);
+            if before != kind {
+                let before = list_field(before);
+                return invalid(
+                    list_field(kind),
+                    format!("all messages of a call must send {before}, as the first did"),
+                );
+            }
+            if let Some(problem) = content_type_problem(kind, self.style, &self.content_type) {
+                return invalid("config.content_type", problem.to_owned());
+            }
+            self.context.kind = kind;
+        }
+        check_items(items, self.style, received, &self.context)
+    }
+
+    /// Hands items to the pool, of which `received` were received in all.
+    async fn send(&mut self, items: ItemSlab, received: u64) -> Result<(), CallError> {
+        let is_overrun = received > self.progress.allowed.load(Ordering::Acquire);
+        if !is_overrun {
+            return self.sink.send(items).await;
+        }
+        self.progress.credit.send_modify(|credit| credit.is_overrun = true);
+        let sent = self.sink.send(items).await;
+        self.progress.credit.send_modify(|credit| credit.is_overrun = false);
+        sent
+    }
+}
+
+/// How the input of a call ended.
+enum Forwarded {
+    All,
+    JobEnded,
+}
+
+/// The half that delivers results.
+struct Outputs {
+    progress: Arc<Progress>,
+    credit: watch::Receiver<Credit>,
+    results: ResultStream,
+    /// `None` once the input has ended well.
+    input_failed: Option<oneshot::Receiver<Status>>,
+    /// How many results the transport was handed.
+    delivered: u64,
+}
+
+impl Outputs {
+    /// Waits for the pool's next output, and passes on credit meanwhile. `None` after the last.
+    async fn next(&mut self, context: &CallContext) -> Option<Result<StreamOutput, Status>> {
+        loop {
+            tokio::select! {
+                // A job that was cancelled because its input failed must not hide why.
+                biased;
+                failed = wait_for_failure(&mut self.input_failed) => return Some(Err(failed)),
+                output = self.results.next() => {
+                    return output.map(|output| output.map_err(|error| status::call_failed(&error, context)));
+                }
+                Ok(()) = self.credit.changed() => self.update_taken(),
+            }
+        }
+    }
+
+    /// Says that a message with this many results is being handed to the transport.
+    fn delivering(&mut self, count: u64) {
+        self.delivered += count;
+        // Before the message goes out, so that no count of the client's can come too early.
+        self.progress.delivered.store(self.delivered, Ordering::Release);
+    }
+
+    /// Tells the pool what the reader has taken. Only called when the transport has asked for more than was delivered.
+    fn update_taken(&mut self) {
+        let Credit { results_taken, is_overrun } = *self.credit.borrow_and_update();
+        let counts_itself = results_taken > 0 && !is_overrun;
+        self.results.set_taken(if counts_itself { results_taken } else { self.delivered });
+    }
+
+    /// Returns the messages for an output, and how many results each has.
+    fn responses(
+        &mut self,
+        output: StreamOutput,
+        cutter: &MessageCutter,
+        content_type: &str,
+    ) -> Result<Vec<(u64, v1::IMapStreamResponse)>, Status> {
+        let items_allowed = output.items_allowed;
+        self.progress.allowed.store(items_allowed, Ordering::Release);
+        let empty = v1::IMapStreamResponse { items_allowed, ..v1::IMapStreamResponse::default() };
+        let Some(run) = output.run else { return Ok(vec![(0, empty)]) };
+        let kind = self.progress.kind.get().copied().unwrap_or(ItemKind::Values);
+        let messages = cutter.cut(run, kind)?;
+        let responses = messages.into_iter().map(|message| {
+            let ResultMessage { first_index, indexes, count, results, errors } = message;
+            let results = Some(match kind {
+                ItemKind::Values => Results::Values(results),
+                ItemKind::Blobs => Results::Blobs(results),
+            });
+            let content_type = content_type.to_owned();
+            (count, v1::IMapStreamResponse { first_index, indexes, results, content_type, errors, items_allowed })
+        });
+        Ok(responses.collect())
+    }
+}
+
+/// Waits for the input to fail; for ever if it ended well.
+async fn wait_for_failure(input_failed: &mut Option<oneshot::Receiver<Status>>) -> Status {
+    if let Some(receiver) = input_failed {
+        if let Ok(status) = receiver.await {
+            return status;
+        }
+        *input_failed = None;
+    }
+    std::future::pending().await
+}

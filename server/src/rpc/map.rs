@@ -1,0 +1,90 @@
+//! Map: a function over every item, all results in one message.
+
+use bytes::{Bytes, BytesMut};
+use procpool_items::ItemKind;
+use procpool_pool::CallStyle;
+use procpool_proto::v1;
+use procpool_proto::v1::map_request::Items;
+use procpool_proto::v1::map_response::Results;
+use prost::Message as _;
+use tonic::{Request, Response, Status};
+
+use super::context::{CallContext, CallRecord, Envelope, Method};
+use super::validate::{SentCall, SentItems, check_call, check_items};
+use super::{PoolRpc, status};
+
+pub(super) async fn map(rpc: &PoolRpc, request: Request<v1::MapRequest>) -> Result<Response<v1::MapResponse>, Status> {
+    let (metadata, extensions, request) = request.into_parts();
+    let v1::MapRequest { function, content_type, options, items } = request;
+    let items = items.map(|items| match items {
+        Items::Values(bytes) => (ItemKind::Values, bytes),
+        Items::Blobs(bytes) => (ItemKind::Blobs, bytes),
+    });
+    let sent = SentCall {
+        method: Method::Map,
+        style: CallStyle::Map,
+        function,
+        content_type: content_type.clone(),
+        options,
+        stream: None,
+    };
+    let mut outcome = run_map(rpc, sent, items, Envelope::of(&metadata, &extensions)).await?;
+    let results = match outcome.context.kind {
+        ItemKind::Values => Results::Values(outcome.results),
+        ItemKind::Blobs => Results::Blobs(outcome.results),
+    };
+    let response = v1::MapResponse { content_type, errors: outcome.errors, results: Some(results) };
+    rpc.check_response_size(response.encoded_len(), &outcome.context).map_err(|error| outcome.record.fail(error))?;
+    outcome.record.succeed();
+    Ok(Response::new(response))
+}
+
+/// What a Map or StarMap came to.
+pub(super) struct MapOutcome {
+    pub(super) context: CallContext,
+    pub(super) record: CallRecord,
+    /// The encoded list of results.
+    pub(super) results: Bytes,
+    pub(super) errors: Vec<v1::ItemError>,
+}
+
+/// Runs a Map or StarMap.
+pub(super) async fn run_map(
+    rpc: &PoolRpc,
+    sent: SentCall,
+    items: SentItems,
+    envelope: Envelope,
+) -> Result<MapOutcome, Status> {
+    let style = sent.style;
+    let kind = items.as_ref().map(|(kind, _)| *kind);
+    let checked = check_call(sent, kind, envelope)?;
+    let context = checked.context;
+    let items = check_items(items, style, 0, &context)?;
+
+    let mut record = CallRecord::new(&context, items.len(), rpc.calls.token());
+    let mapped = rpc.pool.map(checked.call, items).await;
+    let output = mapped.map_err(|error| record.fail(status::call_failed(&error, &context)))?;
+    let mut debug_budget = status::MAX_DEBUG_BYTES_PER_MESSAGE;
+    let errors = output.errors.iter().map(|error| status::item_failed(error, &context, &mut debug_budget)).collect();
+    Ok(MapOutcome { results: lay_end_to_end(output.parts), context, record, errors })
+}
+
+/// Joins encoded lists into one, with one copy at most.
+pub(super) fn lay_end_to_end(mut parts: Vec<Bytes>) -> Bytes {
+    if parts.len() == 1 {
+        return parts.swap_remove(0);
+    }
+    let mut whole = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
+    parts.iter().for_each(|part| whole.extend_from_slice(part));
+    whole.freeze()
+}
+
+impl PoolRpc {
+    /// Refuses a response that is over the limit, before the library does so in words of its own.
+    pub(super) fn check_response_size(&self, bytes: usize, context: &CallContext) -> Result<(), Status> {
+        if bytes <= self.max_message_bytes as usize {
+            return Ok(());
+        }
+        Err(status::response_too_large(bytes as u64, u64::from(self.max_message_bytes), context))
+    }
+}

@@ -1,0 +1,255 @@
+//! Cutting what is ready into response messages.
+//!
+//! What the pool hands over at once goes out in one message, so that a fast function's results travel in thousands. A
+//! message is cut at about 1 MiB; one result is never split.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use procpool_items::{ItemKind, ItemSlab, SlabError};
+use procpool_pool::{ItemError, OnError, ResultRun};
+use procpool_proto::v1;
+use tonic::Status;
+
+use super::context::CallContext;
+use super::map::lay_end_to_end;
+use super::status;
+
+/// A message is closed before it would pass this size.
+const TARGET_BYTES: usize = 1 << 20;
+/// What an error takes in a message beside its text: details, tags and lengths.
+const ERROR_OVERHEAD_BYTES: usize = 512;
+/// What a message takes beside its results and errors.
+const MESSAGE_OVERHEAD_BYTES: usize = 1 << 10;
+
+/// The content of one `IMapResponse` or `IMapStreamResponse`.
+#[derive(Debug, PartialEq)]
+pub(super) struct ResultMessage {
+    pub(super) first_index: u64,
+    pub(super) indexes: Vec<u64>,
+    pub(super) count: u64,
+    pub(super) results: Bytes,
+    pub(super) errors: Vec<v1::ItemError>,
+}
+
+/// Cuts runs of results into messages.
+#[derive(Debug)]
+pub(super) struct MessageCutter {
+    context: CallContext,
+    on_error: OnError,
+    max_message_bytes: u32,
+}
+
+impl MessageCutter {
+    pub(super) fn new(context: CallContext, on_error: Option<OnError>, max_message_bytes: u32) -> Self {
+        Self { context, on_error: on_error.unwrap_or(OnError::Collect), max_message_bytes }
+    }
+
+    /// Returns the call that the messages belong to.
+    pub(super) fn context(&self) -> &CallContext {
+        &self.context
+    }
+
+    /// Cuts a run whose results are of this kind.
+    ///
+    /// # Errors
+    ///
+    /// If a result is too large for any message and the call is to fail with the first failure, or if the run is not
+    /// well-formed, which would be a bug of ours.
+    pub(super) fn cut(&self, run: ResultRun, kind: ItemKind) -> Result<VecDeque<ResultMessage>, Status> {
+        let num_bytes: usize = run.parts.iter().map(Bytes::len).sum();
+        if run.errors.is_empty() && num_bytes <= TARGET_BYTES {
+            let ResultRun { first_index, indexes, count, parts, .. } = run;
+            let errors = Vec::new();
+            return Ok([ResultMessage { first_index, indexes, count, results: lay_end_to_end(parts), errors }].into());
+        }
+        let malformed = |error: SlabError| status::internal(&format!("results of a worker: {error}"), &self.context);
+        let mut cutting =
+            Cutting { cutter: self, kind, run: &run, finished: VecDeque::new(), open: OpenMessage::new(0) };
+        for part in &run.parts {
+            let slab = ItemSlab::parse(kind, part.clone()).map_err(malformed)?;
+            for position in 0..slab.len() {
+                cutting.add(slab.range(position..position + 1))?;
+            }
+        }
+        cutting.close();
+        Ok(cutting.finished)
+    }
+}
+
+/// A run that is being cut.
+struct Cutting<'a> {
+    cutter: &'a MessageCutter,
+    kind: ItemKind,
+    run: &'a ResultRun,
+    finished: VecDeque<ResultMessage>,
+    open: OpenMessage,
+}
+
+/// The message that grows.
+struct OpenMessage {
+    /// The offset in the run of its first result.
+    start: usize,
+    count: usize,
+    num_bytes: usize,
+    records: Vec<Bytes>,
+    errors: Vec<v1::ItemError>,
+    debug_budget: usize,
+}
+
+impl OpenMessage {
+    fn new(start: usize) -> Self {
+        let debug_budget = status::MAX_DEBUG_BYTES_PER_MESSAGE;
+        Self { start, count: 0, num_bytes: 0, records: Vec::new(), errors: Vec::new(), debug_budget }
+    }
+}
+
+impl Cutting<'_> {
+    /// Adds the next result of the run.
+    fn add(&mut self, record: Bytes) -> Result<(), Status> {
+        let offset = self.open.start + self.open.count;
+        let index = match self.run.indexes.get(offset) {
+            Some(index) => *index,
+            None => self.run.first_index + offset as u64,
+        };
+        // The errors are few beside the results, and sorted.
+        let error = self.run.errors.binary_search_by_key(&index, |error| error.index).ok();
+        let error = error.map(|position| &self.run.errors[position]);
+        let size = record.len() + error.map_or(0, error_size);
+        if self.open.count > 0 && self.open.num_bytes + size > TARGET_BYTES {
+            self.close();
+        }
+        let limit = self.cutter.max_message_bytes as usize - MESSAGE_OVERHEAD_BYTES;
+        let record = if record.len() > limit { self.refuse(index, record.len())? } else { record };
+        self.open.num_bytes += size;
+        self.open.count += 1;
+        self.open.records.push(record);
+        if let Some(error) = error {
+            self.open.errors.push(status::item_failed(error, &self.cutter.context, &mut self.open.debug_budget));
+        }
+        Ok(())
+    }
+
+    /// Returns what stands at the place of a result that no message can carry.
+    fn refuse(&mut self, index: u64, num_bytes: usize) -> Result<Bytes, Status> {
+        let (num_bytes, limit) = (num_bytes as u64, u64::from(self.cutter.max_message_bytes));
+        if self.cutter.on_error == OnError::FailFast {
+            return Err(status::result_too_large_for_call(index, num_bytes, limit, &self.cutter.context));
+        }
+        self.open.errors.push(status::result_too_large(index, num_bytes, limit));
+        Ok(Bytes::from_static(self.kind.placeholder()))
+    }
+
+    /// Finishes the open message, if it has anything, and opens the next.
+    fn close(&mut self) {
+        let next = OpenMessage::new(self.open.start + self.open.count);
+        let OpenMessage { start, count, records, errors, .. } = std::mem::replace(&mut self.open, next);
+        if count == 0 {
+            return;
+        }
+        let is_ordered = self.run.indexes.is_empty();
+        self.finished.push_back(ResultMessage {
+            first_index: if is_ordered { self.run.first_index + start as u64 } else { 0 },
+            indexes: if is_ordered { Vec::new() } else { self.run.indexes[start..start + count].to_vec() },
+            count: count as u64,
+            results: lay_end_to_end(records),
+            errors,
+        });
+    }
+}
+
+/// Returns about how many bytes an error takes in a message.
+fn error_size(error: &ItemError) -> usize {
+    // The traceback is bounded by the budget of the message, but may as well be shared fairly.
+    ERROR_OVERHEAD_BYTES + error.failure.to_string().len()
+}
+
+#[cfg(test)]
+mod tests {
+    use procpool_items::SlabBuilder;
+    use procpool_pool::ItemFailure;
+    use tonic::Code;
+
+    use super::super::context::Method;
+    use super::*;
+
+    fn cutter(on_error: OnError) -> MessageCutter {
+        let context = CallContext {
+            method: Method::IMap,
+            function: "echo".to_owned(),
+            request_id: String::new(),
+            kind: ItemKind::Blobs,
+        };
+        MessageCutter::new(context, Some(on_error), 4 << 20)
+    }
+
+    fn run_of(blobs: &[Vec<u8>], errors: Vec<ItemError>) -> ResultRun {
+        let mut builder = SlabBuilder::new();
+        blobs.iter().for_each(|blob| builder.push(blob));
+        let parts = vec![builder.take()];
+        ResultRun { first_index: 10, indexes: Vec::new(), count: blobs.len() as u64, parts, errors }
+    }
+
+    fn raised(index: u64, message: &str) -> ItemError {
+        let (kind, message, traceback) = (String::new(), message.to_owned(), "line\n".repeat(20_000));
+        ItemError { index, failure: ItemFailure::Raised { kind, message, traceback } }
+    }
+
+    #[test]
+    fn small_results_travel_together_and_uncopied() {
+        let run = run_of(&vec![vec![7; 10]; 1000], Vec::new());
+        let part = run.parts[0].clone();
+        let messages = cutter(OnError::Collect).cut(run, ItemKind::Blobs).unwrap();
+        assert_eq!(messages.len(), 1);
+        assert_eq!((messages[0].first_index, messages[0].count), (10, 1000));
+        assert_eq!(messages[0].results.as_ptr(), part.as_ptr());
+    }
+
+    #[test]
+    fn a_long_run_is_cut_and_nothing_is_lost() {
+        let blobs = vec![vec![7; 300 << 10]; 7];
+        let run = run_of(&blobs, vec![raised(12, "no")]);
+        let whole = run.parts[0].clone();
+        let messages = cutter(OnError::Collect).cut(run, ItemKind::Blobs).unwrap();
+        let shape: Vec<_> = messages.iter().map(|message| (message.first_index, message.count)).collect();
+        assert_eq!(shape, [(10, 3), (13, 3), (16, 1)]);
+        assert_eq!(lay_end_to_end(messages.iter().map(|message| message.results.clone()).collect()), whole);
+        assert_eq!(messages[0].errors[0].index, 12);
+        assert!(messages.iter().skip(1).all(|message| message.errors.is_empty()));
+    }
+
+    #[test]
+    fn an_unordered_run_keeps_the_index_of_each_result() {
+        let mut run = run_of(&vec![vec![7; 600 << 10]; 3], Vec::new());
+        run.indexes = vec![5, 3, 9];
+        let messages = cutter(OnError::Collect).cut(run, ItemKind::Blobs).unwrap();
+        let indexes: Vec<_> = messages.iter().map(|message| message.indexes.clone()).collect();
+        assert_eq!(indexes, [[5], [3], [9]]);
+    }
+
+    #[test]
+    fn many_errors_do_not_make_a_message_too_large() {
+        let blobs = vec![Vec::new(); 10_000];
+        let errors = (0..10_000).map(|offset| raised(10 + offset, &"x".repeat(100))).collect();
+        let messages = cutter(OnError::Collect).cut(run_of(&blobs, errors), ItemKind::Blobs).unwrap();
+        assert_eq!(messages.iter().map(|message| message.errors.len()).sum::<usize>(), 10_000);
+        for message in &messages {
+            let size: usize = message.errors.iter().map(prost::Message::encoded_len).sum();
+            assert!(size < 3 * TARGET_BYTES, "{size}");
+        }
+    }
+
+    #[test]
+    fn a_result_too_large_for_any_message_fails_alone() {
+        let blobs = [vec![1], vec![2; 5 << 20], vec![3]];
+        let messages = cutter(OnError::Collect).cut(run_of(&blobs, Vec::new()), ItemKind::Blobs).unwrap();
+        let errors: Vec<_> = messages.iter().flat_map(|message| &message.errors).collect();
+        assert_eq!(errors.iter().map(|error| error.index).collect::<Vec<_>>(), [11]);
+        let results = lay_end_to_end(messages.iter().map(|message| message.results.clone()).collect());
+        let slab = ItemSlab::parse(ItemKind::Blobs, results).unwrap();
+        assert_eq!((0..3).map(|index| slab.item(index)).collect::<Vec<_>>(), [&[1][..], &[], &[3]]);
+
+        let error = cutter(OnError::FailFast).cut(run_of(&blobs, Vec::new()), ItemKind::Blobs).unwrap_err();
+        assert_eq!(error.code(), Code::ResourceExhausted);
+    }
+}

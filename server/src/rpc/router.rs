@@ -1,0 +1,160 @@
+//! What every request passes, whichever service it is for: limits on its body, its deadline, and on the way back the
+//! details that every error has.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Frame;
+use hyper::body::Incoming;
+use procpool_proto::v1::pool_service_server::PoolServiceServer;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tower::util::BoxCloneSyncService;
+use tower::{Service, ServiceExt as _};
+
+use super::body::{ByteBudget, LimitedBody};
+use super::deadline::Deadline;
+use super::{PoolRpc, health, reflection, status};
+
+/// The library's own limits must be out of reach of ours.
+const LIBRARY_LIMIT_BYTES: usize = u32::MAX as usize;
+
+type RequestBody = LimitedBody<Incoming>;
+
+/// A service beside the pool, and its name.
+pub(super) type SideService = (&'static str, BoxCloneSyncService<Request<RequestBody>, Response<Body>, Infallible>);
+
+/// Returns a service under its name.
+pub(super) fn side_service<S>(service: S) -> SideService
+where
+    S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    (S::NAME, BoxCloneSyncService::new(service))
+}
+
+/// All services of the server. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Router {
+    pool: PoolServiceServer<PoolRpc>,
+    side_services: Arc<[SideService]>,
+    max_message_bytes: u32,
+    budget: Arc<ByteBudget>,
+    closing: CancellationToken,
+}
+
+impl Router {
+    /// Puts the services together. When `closing` is cancelled, the streams of all services but the pool end.
+    pub(crate) fn new(
+        rpc: PoolRpc,
+        health: health::Service,
+        max_request_bytes_in_flight: u32,
+        closing: CancellationToken,
+    ) -> Self {
+        let max_message_bytes = rpc.max_message_bytes;
+        let pool = PoolServiceServer::new(rpc)
+            .max_decoding_message_size(LIBRARY_LIMIT_BYTES)
+            .max_encoding_message_size(LIBRARY_LIMIT_BYTES);
+        let [reflection, reflection_alpha] = reflection::services();
+        let side_services = Arc::new([side_service(health), reflection, reflection_alpha]);
+        Self {
+            pool,
+            side_services,
+            max_message_bytes,
+            budget: ByteBudget::new(max_request_bytes_in_flight.into()),
+            closing,
+        }
+    }
+
+    /// Answers a request.
+    pub(crate) async fn handle(self, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        let Some(deadline) = Deadline::from_headers(request.headers(), Instant::now()) else {
+            let problem = "must be at most 8 digits and one of H, M, S, m, u, n";
+            return Ok(status::invalid_argument(vec![status::violation("grpc-timeout", problem)], "").into_http());
+        };
+        request.extensions_mut().insert(deadline);
+        let budget = Arc::clone(&self.budget);
+        let request = request.map(|body| LimitedBody::new(body, self.max_message_bytes, budget));
+        let answer = self.dispatch(request);
+        let response = match deadline.caller {
+            None => answer.await?,
+            Some(instant) => match tokio::time::timeout_at(instant, answer).await {
+                Ok(response) => response?,
+                // The pool gave up before that, so this is a request that was slow to arrive.
+                Err(_elapsed) => return Ok(status::deadline_exceeded("receiving").into_http()),
+            },
+        };
+        Ok(with_details(response))
+    }
+
+    /// Has the service that a request is for answer it.
+    async fn dispatch(mut self, request: Request<RequestBody>) -> Result<Response<Body>, Infallible> {
+        // The paths of gRPC are /service/method.
+        let path = request.uri().path();
+        let service_name = path.strip_prefix('/').and_then(|path| path.split_once('/')).map_or("", |(name, _)| name);
+        if service_name == PoolServiceServer::<PoolRpc>::NAME {
+            return self.pool.call(request).await;
+        }
+        let Some((_, service)) = self.side_services.iter().find(|(name, _)| *name == service_name) else {
+            return Ok(Status::unimplemented("").into_http());
+        };
+        let response = service.clone().oneshot(request).await?;
+        let closing = Box::pin(self.closing.cancelled_owned());
+        Ok(response.map(|inner| Body::new(EndOnClose { inner, closing, is_ended: false })))
+    }
+}
+
+/// Gives an error that the library made the details that ours have.
+fn with_details(response: Response<Body>) -> Response<Body> {
+    if response.headers().contains_key(Status::GRPC_STATUS_DETAILS) {
+        return response;
+    }
+    match Status::from_header_map(response.headers()) {
+        Some(status) if status.code() != tonic::Code::Ok => status::with_details(&status).into_http(),
+        _ => response,
+    }
+}
+
+/// A response body that ends when the server closes, so that an open watch of its health does not hold it up.
+struct EndOnClose {
+    inner: Body,
+    closing: Pin<Box<WaitForCancellationFutureOwned>>,
+    is_ended: bool,
+}
+
+impl http_body::Body for EndOnClose {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.is_ended {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(frame) = http_body::Body::poll_frame(Pin::new(&mut self.inner), context) {
+            return Poll::Ready(frame);
+        }
+        ready!(self.closing.as_mut().poll(context));
+        self.is_ended = true;
+        let mut trailers = http::HeaderMap::new();
+        Poll::Ready(Some(status::shutting_down().add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_ended || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.inner.size_hint()
+    }
+}

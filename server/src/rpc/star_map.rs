@@ -1,0 +1,43 @@
+//! StarMap: a Map whose items are lists, the arguments of one call each.
+
+use procpool_items::ItemKind;
+use procpool_pool::CallStyle;
+use procpool_proto::v1;
+use procpool_proto::v1::star_map_request::Items;
+use procpool_proto::v1::star_map_response::Results;
+use prost::Message as _;
+use tonic::{Request, Response, Status};
+
+use super::PoolRpc;
+use super::context::{Envelope, Method};
+use super::map::run_map;
+use super::validate::SentCall;
+
+pub(super) async fn star_map(
+    rpc: &PoolRpc,
+    request: Request<v1::StarMapRequest>,
+) -> Result<Response<v1::StarMapResponse>, Status> {
+    let (metadata, extensions, request) = request.into_parts();
+    let v1::StarMapRequest { function, content_type, options, items } = request;
+    let items = items.map(|items| match items {
+        Items::Values(bytes) => (ItemKind::Values, bytes),
+        Items::Blobs(bytes) => (ItemKind::Blobs, bytes),
+    });
+    let sent = SentCall {
+        method: Method::StarMap,
+        style: CallStyle::Star,
+        function,
+        content_type: content_type.clone(),
+        options,
+        stream: None,
+    };
+    let mut outcome = run_map(rpc, sent, items, Envelope::of(&metadata, &extensions)).await?;
+    let results = match outcome.context.kind {
+        ItemKind::Values => Results::Values(outcome.results),
+        ItemKind::Blobs => Results::Blobs(outcome.results),
+    };
+    let response = v1::StarMapResponse { content_type, errors: outcome.errors, results: Some(results) };
+    rpc.check_response_size(response.encoded_len(), &outcome.context).map_err(|error| outcome.record.fail(error))?;
+    outcome.record.succeed();
+    Ok(Response::new(response))
+}

@@ -1,0 +1,259 @@
+//! The table of errors: what happened → code, reason and details.
+//!
+//! The only place where a `tonic::Status` or a `google.rpc.Status` is built. The comment on `PoolService` in
+//! `pool.proto` is the normative form of the table. A code of UNAVAILABLE or RESOURCE_EXHAUSTED comes with a
+//! `RetryInfo` only where nothing has started; everything else tells the client library not to retry by itself.
+//!
+//! The details of a failed call travel in a header. They are cut so that the whole list of headers stays under 8 KiB,
+//! the default limit of other implementations; the end of a traceback is kept. Errors of items in a message may have
+//! 64 KiB each.
+
+mod envelope;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use procpool_pool::{CallError, DeadlinePhase, ItemError, ItemFailure, WorkerExit};
+use procpool_proto::google::rpc::bad_request::FieldViolation;
+use procpool_proto::google::rpc::{BadRequest, ResourceInfo};
+use procpool_proto::v1;
+use tonic::{Code, Status};
+
+use self::envelope::{Problem, Retry};
+use super::context::CallContext;
+
+/// When a call that was refused for lack of room may be worth trying again.
+const BUDGET_RETRY_DELAY: Duration = Duration::from_millis(500);
+/// When another server, or this one after its restart, may take the call.
+const DRAINING_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// The most fields that one error names.
+const MAX_VIOLATIONS: usize = 10;
+/// The most bytes that the errors of one message may spend on tracebacks and output.
+pub(crate) const MAX_DEBUG_BYTES_PER_MESSAGE: usize = 1 << 20;
+
+/// Returns why a call as a whole has no answer.
+pub(crate) fn call_failed(error: &CallError, context: &CallContext) -> Status {
+    let problem = match error {
+        CallError::QueueFull { what, limit, retry_after } => {
+            Problem::new(Code::ResourceExhausted, "QUEUE_FULL", error.to_string())
+                .with("resource", what)
+                .with("limit", limit)
+                .retry(Retry::After(*retry_after))
+        }
+        CallError::Draining { started } => Problem::new(Code::Unavailable, "DRAINING", error.to_string())
+            .with("started", started)
+            .retry(retry_unless_started(*started, DRAINING_RETRY_DELAY)),
+        CallError::Degraded { started, retry_after, .. } => {
+            Problem::new(Code::Unavailable, "POOL_DEGRADED", error.to_string())
+                .with("started", started)
+                .retry(retry_unless_started(*started, *retry_after))
+        }
+        CallError::FunctionNotFound { name, nearest } => function_not_found(error, name, nearest),
+        CallError::ItemFailed(item) => item_problem(item, context),
+        CallError::DeadlineExceeded { phase } => {
+            let phase = match phase {
+                DeadlinePhase::Queued => "queued",
+                DeadlinePhase::Running => "running",
+            };
+            deadline_problem(phase)
+        }
+        CallError::MixedKinds => invalid("INVALID_ARGUMENT", vec![violation("items", error.to_string())]),
+        CallError::PoolGone => Problem::new(Code::Internal, "INTERNAL", error.to_string()),
+        // The enum is open towards other crates.
+        other => Problem::new(Code::Internal, "INTERNAL", other.to_string()),
+    };
+    let problem = if context.function.is_empty() { problem } else { problem.with("function", &context.function) };
+    problem.into_status(&context.request_id)
+}
+
+fn retry_unless_started(started: bool, delay: Duration) -> Retry {
+    if started { Retry::Never } else { Retry::After(delay) }
+}
+
+fn function_not_found(error: &CallError, name: &str, nearest: &[String]) -> Problem {
+    let advice = if nearest.is_empty() {
+        "ListFunctions tells which there are".to_owned()
+    } else {
+        format!("did you mean {}?", nearest.join(", "))
+    };
+    let resource = ResourceInfo {
+        resource_type: "function".to_owned(),
+        resource_name: name.to_owned(),
+        description: advice.clone(),
+        ..ResourceInfo::default()
+    };
+    Problem::new(Code::NotFound, "FUNCTION_NOT_FOUND", format!("{error}; {advice}"))
+        .with("nearest", nearest.join(", "))
+        .resource(resource)
+}
+
+/// Returns the error of one item, to stand beside the results. `debug_budget` starts at
+/// [`MAX_DEBUG_BYTES_PER_MESSAGE`] for each message.
+pub(crate) fn item_failed(error: &ItemError, context: &CallContext, debug_budget: &mut usize) -> v1::ItemError {
+    let status = item_problem(error, context).into_item_status(debug_budget);
+    v1::ItemError { index: error.index, status: Some(status) }
+}
+
+fn item_problem(error: &ItemError, context: &CallContext) -> Problem {
+    let ItemError { index, failure } = error;
+    let problem = |code, reason| Problem::new(code, reason, failure.to_string()).with("index", index);
+    match failure {
+        ItemFailure::Raised { kind, traceback, .. } => {
+            problem(Code::Unknown, "FUNCTION_RAISED").with("type", kind).traceback(traceback)
+        }
+        ItemFailure::ResultNotEncodable { .. } => problem(Code::Internal, "RESULT_NOT_ENCODABLE"),
+        ItemFailure::InvalidItem { message } => problem(Code::InvalidArgument, "INVALID_ITEM")
+            .bad_request(BadRequest { field_violations: vec![violation(context.item_field(*index), message.clone())] }),
+        ItemFailure::WorkerCrashed { exit, pid, attempt, stderr_tail } => {
+            with_exit(problem(Code::Aborted, "WORKER_CRASHED"), exit)
+                .with("pid", pid)
+                .with("attempt", attempt)
+                .output_tail(stderr_tail)
+        }
+        ItemFailure::CrashLimit { attempts, exit, stderr_tail } => {
+            with_exit(problem(Code::FailedPrecondition, "CRASH_LIMIT"), exit)
+                .with("attempts", attempts)
+                .output_tail(stderr_tail)
+        }
+        ItemFailure::ItemTimeout { limit, attempt } => {
+            problem(Code::DeadlineExceeded, "ITEM_TIMEOUT").with("limit_ms", limit.as_millis()).with("attempt", attempt)
+        }
+        ItemFailure::WorkerProtocol { .. } => problem(Code::Internal, "WORKER_PROTOCOL"),
+        // The enum is open towards other crates.
+        _ => problem(Code::Internal, "INTERNAL"),
+    }
+}
+
+fn with_exit(problem: Problem, exit: &WorkerExit) -> Problem {
+    match exit {
+        WorkerExit::Code(code) => problem.with("exit_code", code),
+        WorkerExit::Signal(signal) => problem.with("signal", signal),
+        WorkerExit::Protocol(_) | WorkerExit::StartTimeout | WorkerExit::SpawnFailed(_) => problem.with("exit", exit),
+    }
+}
+
+/// One wrong field of a request.
+pub(crate) fn violation(field: impl Into<String>, description: impl Into<String>) -> FieldViolation {
+    FieldViolation { field: field.into(), description: description.into(), ..FieldViolation::default() }
+}
+
+/// Returns that fields of the request are wrong. There must be at least one.
+pub(crate) fn invalid_argument(violations: Vec<FieldViolation>, request_id: &str) -> Status {
+    invalid("INVALID_ARGUMENT", violations).into_status(request_id)
+}
+
+/// Returns that an item has the wrong form.
+pub(crate) fn invalid_item(field: String, description: String, index: u64, request_id: &str) -> Status {
+    invalid("INVALID_ITEM", vec![violation(field, description)]).with("index", index).into_status(request_id)
+}
+
+fn invalid(reason: &'static str, mut violations: Vec<FieldViolation>) -> Problem {
+    let message = match violations.as_slice() {
+        [only] => format!("{}: {}", only.field, only.description),
+        [first, rest @ ..] => format!("{}: {} (and {} more)", first.field, first.description, rest.len()),
+        [] => "the request is not valid".to_owned(),
+    };
+    violations.truncate(MAX_VIOLATIONS);
+    Problem::new(Code::InvalidArgument, reason, message).bad_request(BadRequest { field_violations: violations })
+}
+
+/// Returns that a request message is over the limit.
+pub(crate) fn request_too_large(bytes: u64, limit: u64) -> Status {
+    let message = format!(
+        "a message of {bytes} bytes is over the server's limit of {limit} bytes; send less at a time, or use IMapStream"
+    );
+    too_large(message, bytes, limit).into_status("")
+}
+
+/// Returns that a response message would be over the limit.
+pub(crate) fn response_too_large(bytes: u64, limit: u64, context: &CallContext) -> Status {
+    let message = format!(
+        "the results take {bytes} bytes, over the server's limit of {limit} bytes for a message; use IMap, or send \
+         fewer items at a time"
+    );
+    too_large(message, bytes, limit).into_status(&context.request_id)
+}
+
+/// Returns that one result is too large for any message, to stand at its place.
+pub(crate) fn result_too_large(index: u64, bytes: u64, limit: u64) -> v1::ItemError {
+    let status = result_problem(index, bytes, limit).into_item_status(&mut 0);
+    v1::ItemError { index, status: Some(status) }
+}
+
+/// Returns that one result is too large for any message, to end the call.
+pub(crate) fn result_too_large_for_call(index: u64, bytes: u64, limit: u64, context: &CallContext) -> Status {
+    result_problem(index, bytes, limit).into_status(&context.request_id)
+}
+
+fn result_problem(index: u64, bytes: u64, limit: u64) -> Problem {
+    let message = format!("the result takes {bytes} bytes, over the server's limit of {limit} bytes for a message");
+    too_large(message, bytes, limit).with("index", index)
+}
+
+fn too_large(message: String, bytes: u64, limit: u64) -> Problem {
+    Problem::new(Code::ResourceExhausted, "MESSAGE_TOO_LARGE", message).with("bytes", bytes).with("limit_bytes", limit)
+}
+
+/// Returns that too many bytes of requests are being received at this moment.
+pub(crate) fn request_bytes_exhausted(limit: u64) -> Status {
+    let message =
+        format!("the requests being received would pass the server's limit of {limit} bytes; try again later");
+    Problem::new(Code::ResourceExhausted, "QUEUE_FULL", message)
+        .with("resource", "request bytes in flight")
+        .with("limit", limit)
+        .retry(Retry::After(BUDGET_RETRY_DELAY))
+        .into_status("")
+}
+
+/// Returns that the deadline passed outside of the pool.
+pub(crate) fn deadline_exceeded(phase: &'static str) -> Status {
+    deadline_problem(phase).into_status("")
+}
+
+fn deadline_problem(phase: &'static str) -> Problem {
+    Problem::new(Code::DeadlineExceeded, "DEADLINE", format!("the deadline passed while the call was {phase}"))
+        .with("phase", phase)
+}
+
+/// Returns that the reader of a stream took nothing for too long.
+pub(crate) fn stream_stalled(timeout: Duration) -> Status {
+    let message = format!("the reader took nothing for {timeout:?}, and the call was given up");
+    Problem::new(Code::Aborted, "STREAM_STALLED", message).with("limit_ms", timeout.as_millis()).into_status("")
+}
+
+/// Returns that the client went away before its request was complete. Nobody receives it; its use is that the end of
+/// the request is not mistaken for a proper one.
+pub(crate) fn request_cut_short(error: &dyn std::error::Error) -> Status {
+    Problem::new(Code::Aborted, "REQUEST_CUT_SHORT", format!("the request was cut short: {error}")).into_status("")
+}
+
+/// Returns that the server is shutting down, for what is not a call of the pool.
+pub(crate) fn shutting_down() -> Status {
+    Problem::new(Code::Unavailable, "DRAINING", "the server is shutting down")
+        .retry(Retry::After(DRAINING_RETRY_DELAY))
+        .into_status("")
+}
+
+/// Returns that something is wrong in this program.
+pub(crate) fn internal(message: &str, context: &CallContext) -> Status {
+    Problem::new(Code::Internal, "INTERNAL", message).into_status(&context.request_id)
+}
+
+/// Gives an error of the gRPC library itself (an unknown method, a request that is not protobuf) the details that
+/// every error of ours has.
+pub(crate) fn with_details(status: &Status) -> Status {
+    let reason = match status.code() {
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::Cancelled => "CANCELLED",
+        _ => "INTERNAL",
+    };
+    let message = match (status.code(), status.message()) {
+        (Code::Unimplemented, "") => "there is no such method; ask reflection which there are",
+        (_, message) => message,
+    };
+    Problem::new(status.code(), reason, message).into_status("")
+}

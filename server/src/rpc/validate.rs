@@ -1,0 +1,215 @@
+//! Requests → what the pool takes, or an error that names every wrong field.
+//!
+//! Items are looked at by their first byte only: what is in them is between the caller and the function.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use bytes::Bytes;
+use procpool_items::{ItemKind, ItemSlab, SlabProblem};
+use procpool_pool::{Call, CallOptions, CallStyle, OnError, ResultOrder, StreamOptions};
+use procpool_proto::google::rpc::bad_request::FieldViolation;
+use procpool_proto::v1;
+use tonic::Status;
+
+use super::context::{CallContext, Envelope, Method, list_field};
+use super::status;
+
+const MAX_CHUNK_SIZE: u32 = 1_000_000;
+const MAX_ATTEMPTS: u32 = 10;
+const MAX_WINDOW: u32 = 1_000_000;
+const MAX_REQUEST_ID_BYTES: usize = 128;
+const MAX_FUNCTION_BYTES: usize = 256;
+const MAX_CONTENT_TYPE_BYTES: usize = 256;
+const PRIORITIES: std::ops::RangeInclusive<i32> = -8..=8;
+const JSON: &str = "application/json";
+
+/// Items as they were sent: of which kind, and encoded; `None` if there was no list at all.
+pub(super) type SentItems = Option<(ItemKind, Bytes)>;
+
+/// What to run, as it was sent.
+#[derive(Debug)]
+pub(super) struct SentCall {
+    pub(super) method: Method,
+    pub(super) style: CallStyle,
+    pub(super) function: String,
+    pub(super) content_type: String,
+    pub(super) options: Option<v1::CallOptions>,
+    /// Order and window, for streams.
+    pub(super) stream: Option<(i32, u32)>,
+}
+
+/// A call that was checked.
+#[derive(Debug)]
+pub(super) struct CheckedCall {
+    pub(super) call: Call,
+    pub(super) stream: StreamOptions,
+    pub(super) context: CallContext,
+}
+
+/// Checks everything but the items. `kind` is the kind of the items, as far as it is known.
+///
+/// # Errors
+///
+/// With every field that is wrong.
+pub(super) fn check_call(sent: SentCall, kind: Option<ItemKind>, envelope: Envelope) -> Result<CheckedCall, Status> {
+    // In an IMapStream, these fields are in the config.
+    let prefix = if sent.method == Method::IMapStream { "config." } else { "" };
+    let mut checker = Checker { prefix, violations: Vec::new() };
+    let sent_options = sent.options.unwrap_or_default();
+    let options = checker.options(&sent_options);
+    let stream = sent.stream.map(|(order, window)| checker.stream_options(order, window)).unwrap_or_default();
+    checker.function(&sent.function);
+    checker.text("content_type", &sent.content_type, MAX_CONTENT_TYPE_BYTES);
+    if let Some(problem) = kind.and_then(|kind| content_type_problem(kind, sent.style, &sent.content_type)) {
+        checker.reject("content_type", problem);
+    }
+    let context = CallContext {
+        method: sent.method,
+        function: sent.function.clone(),
+        request_id: options.request_id.clone(),
+        kind: kind.unwrap_or(ItemKind::Values),
+    };
+    if !checker.violations.is_empty() {
+        // A request id that is itself wrong is not repeated.
+        let request_id = keep_if_valid(&context.request_id);
+        return Err(status::invalid_argument(checker.violations, request_id));
+    }
+    let call = Call {
+        function: sent.function,
+        content_type: sent.content_type,
+        style: sent.style,
+        options,
+        deadline: envelope.deadline,
+        trace: envelope.trace,
+    };
+    Ok(CheckedCall { call, stream, context })
+}
+
+fn keep_if_valid(request_id: &str) -> &str {
+    if request_id.len() <= MAX_REQUEST_ID_BYTES { request_id } else { "" }
+}
+
+/// Tells what is wrong with the content type of items of this kind.
+pub(super) fn content_type_problem(kind: ItemKind, style: CallStyle, content_type: &str) -> Option<&'static str> {
+    match (kind, style) {
+        (ItemKind::Values, _) if !content_type.is_empty() => Some("is not allowed with values"),
+        (ItemKind::Blobs, CallStyle::Star) if content_type != JSON => {
+            Some("must be application/json where each blob is a list of arguments")
+        }
+        _ => None,
+    }
+}
+
+/// Finds the items in a list. `first_index` is the index of the first of them in the call.
+///
+/// # Errors
+///
+/// With the first item that has the wrong form.
+pub(super) fn check_items(
+    sent: SentItems,
+    style: CallStyle,
+    first_index: u64,
+    context: &CallContext,
+) -> Result<ItemSlab, Status> {
+    let Some((kind, bytes)) = sent else { return Ok(ItemSlab::empty(context.kind)) };
+    let invalid = |position: usize, problem: String| {
+        let field = format!("{}[{position}]", list_field(kind));
+        status::invalid_item(field, problem, first_index + position as u64, &context.request_id)
+    };
+    let slab = ItemSlab::parse(kind, bytes).map_err(|error| match error.problem {
+        SlabProblem::TooLong => status::invalid_argument(
+            vec![status::violation(list_field(kind), "the list is too long")],
+            &context.request_id,
+        ),
+        problem => invalid(error.index, problem.to_string()),
+    })?;
+    if kind == ItemKind::Values && style == CallStyle::Star {
+        if let Some(position) = slab.first_non_list() {
+            return Err(invalid(position, "must be a list: the arguments of one call".to_owned()));
+        }
+    }
+    Ok(slab)
+}
+
+/// Collects what is wrong with a request.
+struct Checker {
+    /// Where the checked message is in the request.
+    prefix: &'static str,
+    violations: Vec<FieldViolation>,
+}
+
+impl Checker {
+    fn reject(&mut self, field: &str, description: impl Into<String>) {
+        self.violations.push(status::violation(format!("{}{field}", self.prefix), description));
+    }
+
+    fn at_most(&mut self, field: &str, value: u32, max: u32) -> Option<NonZeroU32> {
+        if value > max {
+            self.reject(field, format!("{value} is over the limit of {max}"));
+        }
+        NonZeroU32::new(value)
+    }
+
+    fn text(&mut self, field: &str, value: &str, max_bytes: usize) {
+        if value.len() > max_bytes {
+            self.reject(field, format!("has {} bytes, over the limit of {max_bytes}", value.len()));
+        } else if value.chars().any(char::is_control) {
+            self.reject(field, "must not have control characters");
+        }
+    }
+
+    fn function(&mut self, function: &str) {
+        if function.is_empty() {
+            self.reject("function", "is required: the name of a function; ListFunctions tells which there are");
+        }
+        self.text("function", function, MAX_FUNCTION_BYTES);
+    }
+
+    fn options(&mut self, sent: &v1::CallOptions) -> CallOptions {
+        self.text("options.request_id", &sent.request_id, MAX_REQUEST_ID_BYTES);
+        if !PRIORITIES.contains(&sent.priority) {
+            self.reject("options.priority", format!("{} is not within -8 to 8", sent.priority));
+        }
+        CallOptions {
+            chunk_size: self.at_most("options.chunk_size", sent.chunk_size, MAX_CHUNK_SIZE),
+            item_timeout: sent.item_timeout.as_ref().and_then(|timeout| self.timeout("options.item_timeout", timeout)),
+            max_attempts: self.at_most("options.max_attempts", sent.max_attempts, MAX_ATTEMPTS),
+            on_error: match v1::OnError::try_from(sent.on_error) {
+                Ok(v1::OnError::Unspecified) => None,
+                Ok(v1::OnError::FailFast) => Some(OnError::FailFast),
+                Ok(v1::OnError::Collect) => Some(OnError::Collect),
+                Err(_) => self.unknown_value("options.on_error", sent.on_error),
+            },
+            priority: sent.priority,
+            request_id: sent.request_id.clone(),
+        }
+    }
+
+    fn stream_options(&mut self, order: i32, window: u32) -> StreamOptions {
+        let order = match v1::ResultOrder::try_from(order) {
+            Ok(v1::ResultOrder::Unspecified | v1::ResultOrder::Ordered) => Some(ResultOrder::Ordered),
+            Ok(v1::ResultOrder::Unordered) => Some(ResultOrder::Unordered),
+            Err(_) => self.unknown_value("order", order),
+        };
+        StreamOptions { order: order.unwrap_or_default(), window: self.at_most("window", window, MAX_WINDOW) }
+    }
+
+    fn unknown_value<T>(&mut self, field: &str, value: i32) -> Option<T> {
+        self.reject(field, format!("{value} is not a value of this enum"));
+        None
+    }
+
+    fn timeout(&mut self, field: &str, sent: &prost_types::Duration) -> Option<Duration> {
+        let seconds = u64::try_from(sent.seconds).ok();
+        let nanos = u32::try_from(sent.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
+        let timeout = seconds.zip(nanos).map(|(seconds, nanos)| Duration::new(seconds, nanos));
+        match timeout {
+            Some(timeout) if !timeout.is_zero() => Some(timeout),
+            _ => {
+                self.reject(field, "must be longer than 0, with nanos from 0 to 999,999,999");
+                None
+            }
+        }
+    }
+}

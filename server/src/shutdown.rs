@@ -1,0 +1,105 @@
+//! Being told to stop: first politely, then at once.
+//!
+//! The only place that knows of signals. What the phases mean is the business of [`crate::App::serve`].
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+/// How urgently the server was told to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Running,
+    Drain,
+    Now,
+}
+
+/// Tells a server when to stop; [`crate::App::serve`] takes it.
+#[derive(Debug)]
+pub struct Shutdown {
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Signals { terminate: Signal, interrupt: Signal },
+    Handle(watch::Receiver<Phase>),
+}
+
+/// Tells a server to stop, from within the program. Dropping it changes nothing.
+#[derive(Debug, Clone)]
+pub struct ShutdownHandle {
+    phase: watch::Sender<Phase>,
+}
+
+impl ShutdownHandle {
+    /// Has the server finish what it has, and stop.
+    pub fn drain(&self) {
+        self.raise(Phase::Drain);
+    }
+
+    /// Has the server stop without finishing anything.
+    pub fn now(&self) {
+        self.raise(Phase::Now);
+    }
+
+    fn raise(&self, phase: Phase) {
+        self.phase.send_if_modified(|current| {
+            let is_higher = phase > *current;
+            *current = phase.max(*current);
+            is_higher
+        });
+    }
+}
+
+impl Shutdown {
+    /// Returns a shutdown that SIGTERM and SIGINT control: the first drains, the second stops at once.
+    ///
+    /// # Errors
+    ///
+    /// If the signals cannot be listened for.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn on_signals() -> io::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        Ok(Self { source: Source::Signals { terminate, interrupt } })
+    }
+
+    /// Returns a shutdown that a handle controls.
+    pub fn with_handle() -> (ShutdownHandle, Self) {
+        let (phase, receiver) = watch::channel(Phase::Running);
+        (ShutdownHandle { phase }, Self { source: Source::Handle(receiver) })
+    }
+
+    /// Waits until the server is to drain, or to stop at once.
+    pub(crate) async fn wait_for_drain(&mut self) {
+        self.wait_for(Phase::Drain).await;
+    }
+
+    /// Waits until the server is to stop at once. With signals: for one more than was waited for before.
+    pub(crate) async fn wait_for_now(&mut self) {
+        self.wait_for(Phase::Now).await;
+    }
+
+    async fn wait_for(&mut self, phase: Phase) {
+        match &mut self.source {
+            Source::Signals { terminate, interrupt } => {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            }
+            Source::Handle(receiver) => {
+                let is_told = receiver.wait_for(|current| *current >= phase).await.is_ok();
+                if !is_told {
+                    // The handle is gone, and nobody else can tell.
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    }
+}
