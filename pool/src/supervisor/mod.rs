@@ -14,6 +14,18 @@ use tokio::sync::mpsc;
 use crate::call::{CallStyle, FunctionInfo, TraceContext};
 use crate::error::{ItemFailure, WorkerExit};
 
+mod config;
+mod output;
+mod pre_exec;
+mod process_group;
+mod reaper;
+mod session;
+mod spawn;
+mod spawner;
+
+pub use config::{DEFAULT_PASSED_VARIABLES, SpawnConfig};
+pub use spawner::ProcessSpawner;
+
 /// The most commands that may wait for one worker. The scheduler has at most two chunks at a worker, with a run, a
 /// recall and a cancel each, and three ways to end it; so a channel of this size is never full.
 pub const COMMAND_CAPACITY: usize = 32;

@@ -1,0 +1,190 @@
+//! What a worker prints: stdout and stderr belong to the user's code, and become log lines.
+//!
+//! Reading goes on whatever comes, so that the worker never blocks on a full pipe; what is too long or too much is
+//! dropped and counted. Memory is bounded by one line a stream and the tail of stderr.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use tokio::net::unix::pipe;
+use tokio::time::Instant;
+
+use self::line::{LineBuffer, Tail, printable};
+
+mod line;
+
+/// The most lines a second that one worker gets into the log.
+const MAX_LINES_PER_SECOND: u32 = 1_000;
+/// How much is read of one stream before something else gets its turn.
+const TURN_BYTES: usize = 64 << 10;
+/// How much is read of one stream when the worker is dead: more than a pipe holds.
+const LAST_TURN_BYTES: usize = 2 << 20;
+const READ_BYTES: usize = 16 << 10;
+
+/// Whose output it is, and what ran when it was read.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct OutputContext {
+    pub(super) worker: u64,
+    pub(super) slot: u32,
+    pub(super) pid: u32,
+    pub(super) job: Option<u64>,
+    pub(super) chunk: Option<u64>,
+    /// The index in the caller's list of the item that ran. A short item may have ended before its line was read.
+    pub(super) item: Option<u64>,
+}
+
+/// The two streams of one worker.
+#[derive(Debug)]
+pub(super) struct Output {
+    stdout: Stream,
+    stderr: Stream,
+    budget: LineBudget,
+    tail: Tail,
+    buffer: Box<[u8]>,
+}
+
+#[derive(Debug)]
+struct Stream {
+    /// `None` once it has ended.
+    pipe: Option<pipe::Receiver>,
+    line: LineBuffer,
+}
+
+impl Output {
+    /// Takes the reading ends of the worker's pipes.
+    ///
+    /// # Errors
+    ///
+    /// If the runtime cannot watch them.
+    pub(super) fn new(stdout: OwnedFd, stderr: OwnedFd) -> io::Result<Self> {
+        Ok(Self {
+            stdout: Stream::new(stdout)?,
+            stderr: Stream::new(stderr)?,
+            budget: LineBudget::new(),
+            tail: Tail::default(),
+            buffer: vec![0; READ_BYTES].into_boxed_slice(),
+        })
+    }
+
+    /// Waits until there is something to read; forever if both streams have ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again.
+    pub(super) async fn readable(&self) {
+        tokio::select! {
+            () = self.stdout.readable() => {}
+            () = self.stderr.readable() => {}
+        }
+    }
+
+    /// Logs what is there, up to a bound, without waiting. `context` is asked once a line.
+    pub(super) fn read(&mut self, context: impl Fn() -> OutputContext) {
+        self.read_up_to(TURN_BYTES, &context);
+    }
+
+    /// Logs the rest of what a dead worker has written. Does not wait for the end of the streams: a grandchild may hold
+    /// them open. Returns the end of stderr.
+    pub(super) fn finish(mut self, context: impl Fn() -> OutputContext) -> String {
+        self.read_up_to(LAST_TURN_BYTES, &context);
+        let budget = &mut self.budget;
+        self.stdout.line.finish(|text, is_cut| budget.log("stdout", text, is_cut, &context));
+        self.stderr.line.finish(|text, is_cut| budget.log("stderr", text, is_cut, &context));
+        budget.report_dropped(&context);
+        self.tail.text()
+    }
+
+    fn read_up_to(&mut self, max_bytes: usize, context: &impl Fn() -> OutputContext) {
+        let Self { stdout, stderr, budget, tail, buffer } = self;
+        stdout.read(max_bytes, buffer, |line, bytes| {
+            line.feed(bytes, |text, is_cut| budget.log("stdout", text, is_cut, context));
+        });
+        stderr.read(max_bytes, buffer, |line, bytes| {
+            tail.push(bytes);
+            line.feed(bytes, |text, is_cut| budget.log("stderr", text, is_cut, context));
+        });
+    }
+}
+
+impl Stream {
+    fn new(pipe: OwnedFd) -> io::Result<Self> {
+        Ok(Self { pipe: Some(pipe::Receiver::from_owned_fd(pipe)?), line: LineBuffer::default() })
+    }
+
+    async fn readable(&self) {
+        match &self.pipe {
+            Some(pipe) if pipe.readable().await.is_ok() => {}
+            // Ended, or the runtime is shutting down.
+            _ => std::future::pending().await,
+        }
+    }
+
+    fn read(&mut self, max_bytes: usize, buffer: &mut [u8], mut feed: impl FnMut(&mut LineBuffer, &[u8])) {
+        let mut total = 0;
+        while let Some(pipe) = &self.pipe
+            && total < max_bytes
+        {
+            match pipe.try_read(buffer) {
+                Ok(0) => self.pipe = None,
+                Ok(length) => {
+                    total += length;
+                    feed(&mut self.line, &buffer[..length]);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => self.pipe = None,
+            }
+        }
+    }
+}
+
+/// How many lines may still be logged in this second, and how many were not.
+#[derive(Debug)]
+struct LineBudget {
+    second_began: Instant,
+    lines: u32,
+    dropped: u64,
+}
+
+impl LineBudget {
+    fn new() -> Self {
+        Self { second_began: Instant::now(), lines: 0, dropped: 0 }
+    }
+
+    fn log(&mut self, stream: &'static str, text: &[u8], is_cut: bool, context: &impl Fn() -> OutputContext) {
+        if self.second_began.elapsed() >= Duration::from_secs(1) {
+            self.report_dropped(context);
+            self.second_began = Instant::now();
+            self.lines = 0;
+        }
+        if self.lines == MAX_LINES_PER_SECOND {
+            self.dropped += 1;
+            return;
+        }
+        self.lines += 1;
+        let line = printable(text, is_cut);
+        let OutputContext { worker, slot, pid, job, chunk, item } = context();
+        if stream == "stderr" {
+            tracing::warn!(target: "procpool::worker_output", worker, slot, pid, stream, job, chunk, item, "{line}");
+        } else {
+            tracing::info!(target: "procpool::worker_output", worker, slot, pid, stream, job, chunk, item, "{line}");
+        }
+    }
+
+    fn report_dropped(&mut self, context: &impl Fn() -> OutputContext) {
+        if self.dropped > 0 {
+            let context = context();
+            tracing::warn!(
+                target: "procpool::worker_output",
+                worker = context.worker,
+                slot = context.slot,
+                pid = context.pid,
+                dropped_lines = self.dropped,
+                max_lines_per_second = MAX_LINES_PER_SECOND,
+                "the worker prints too much; lines were dropped"
+            );
+            self.dropped = 0;
+        }
+    }
+}

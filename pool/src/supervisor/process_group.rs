@@ -1,0 +1,103 @@
+//! One worker process and its process group: signals that cannot hit anybody else, and the burial.
+//!
+//! A process id may be used again as soon as its process has been reaped. So the group is killed while its leader is
+//! dead but not yet reaped, and after that nothing is signalled any more.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::ExitStatus;
+
+use rustix::process::{Pid, PidfdFlags, Signal};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::process::Child;
+
+/// A worker process that leads its process group. Dropping it kills the group.
+#[derive(Debug)]
+pub(super) struct WorkerProcess {
+    child: Child,
+    pid: Pid,
+    pidfd: AsyncFd<OwnedFd>,
+    reaped: bool,
+}
+
+impl WorkerProcess {
+    /// Takes charge of a child that was started with `process_group(0)`.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel gives no pidfd, which is when we are out of file descriptors. The child is killed then.
+    pub(super) fn new(child: Child) -> io::Result<Self> {
+        let pid = child
+            .id()
+            .and_then(|pid| i32::try_from(pid).ok())
+            // 0 and 1 would address our own group and everybody.
+            .filter(|&pid| pid > 1)
+            .and_then(Pid::from_raw)
+            .ok_or_else(|| io::Error::other("the child has no process id"))?;
+        match watch(pid) {
+            Ok(pidfd) => Ok(Self { child, pid, pidfd, reaped: false }),
+            Err(error) => {
+                // Nothing has reaped it, so the number is still its own. The runtime reaps it after the drop.
+                let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+                Err(error)
+            }
+        }
+    }
+
+    /// Returns the process id.
+    pub(super) fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Sends SIGTERM to the process group.
+    pub(super) fn terminate(&self) {
+        if !self.reaped && rustix::process::kill_process_group(self.pid, Signal::TERM).is_err() {
+            // It has moved to a group of its own making.
+            let _ = rustix::process::pidfd_send_signal(self.pidfd.get_ref(), Signal::TERM);
+        }
+    }
+
+    /// Sends SIGKILL to the process group, and to the worker in case it has left it.
+    pub(super) fn kill(&self) {
+        if !self.reaped {
+            let _ = rustix::process::kill_process_group(self.pid, Signal::KILL);
+            let _ = rustix::process::pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL);
+        }
+    }
+
+    /// Waits until the process is dead. It is not reaped yet: its process id and its group's are still its own.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again.
+    pub(super) async fn dead(&self) {
+        if self.pidfd.readable().await.is_err() {
+            // The runtime is shutting down, and this task with it.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Kills what is left of the process group, then reaps the worker. Call it when [`WorkerProcess::dead`] has returned.
+    ///
+    /// # Errors
+    ///
+    /// If something else in this process has reaped the worker.
+    pub(super) async fn bury(&mut self) -> io::Result<ExitStatus> {
+        self.kill();
+        let status = self.child.wait().await;
+        self.reaped = true;
+        status
+    }
+}
+
+impl Drop for WorkerProcess {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[expect(deprecated, reason = "for types that lie about their descriptor; an OwnedFd does not")]
+fn watch(pid: Pid) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(rustix::process::pidfd_open(pid, PidfdFlags::empty())?, Interest::READABLE)
+}

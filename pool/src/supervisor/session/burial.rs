@@ -1,0 +1,126 @@
+//! After the death of a worker: what had it finished, what was it doing, how did it end?
+
+use std::ops::Range;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+
+use procpool_items::{ItemKind, SlabBuilder};
+use procpool_scheduler::ChunkId;
+
+use super::Session;
+use crate::error::{ItemFailure, WorkerExit};
+use crate::supervisor::{ChunkResults, WorkerEvent, WorkerEventKind};
+
+/// How much is read from a dead worker's socket. What it wrote itself is less, a socket's buffer; but a grandchild in a
+/// group of its own may go on writing.
+const MAX_LAST_BYTES: usize = 8 << 20;
+
+impl Session {
+    /// Buries the worker: kills what is left of its group, reaps it, and tells the driver what it left. The process must
+    /// be dead.
+    pub(super) async fn bury(mut self) {
+        let status = self.process.bury().await;
+        self.read_output();
+        self.read_last_frames().await;
+        let begun = self.begun();
+        if let Some(results) = self.recover_journal() {
+            self.tell(WorkerEventKind::Results(results)).await;
+        }
+        let is_running = self.ledger.locate(begun).is_some();
+        for (chunk, kind, offsets) in self.ledger.take_lost(begun) {
+            let results = self.lost_results(chunk, kind, offsets);
+            self.tell(WorkerEventKind::Results(results)).await;
+        }
+        let running =
+            self.ledger.locate(begun).filter(|_| is_running).map(|(_, position)| (position.chunk, position.offset));
+        let exit = self.exit(status);
+        tracing::info!(
+            worker = self.worker.generation,
+            slot = self.worker.slot.0,
+            pid = self.context.pid,
+            was_running = running.is_some(),
+            "worker {exit}"
+        );
+        self.note_front();
+        let Self { worker, events, output, context, .. } = self;
+        let stderr_tail = output.finish(|| context);
+        // If nobody listens, the driver is gone.
+        let _ = events.send(WorkerEvent { worker, kind: WorkerEventKind::Exited { exit, running, stderr_tail } }).await;
+    }
+
+    /// Passes on what the worker sent before it died. A frame that was torn by its death is no result.
+    async fn read_last_frames(&mut self) {
+        let mut total = 0;
+        loop {
+            if let Some(kind) = self.pending.take() {
+                self.tell(kind).await;
+            }
+            self.handle_frames();
+            if self.pending.is_some() {
+                continue;
+            }
+            let length = self.channel.read();
+            total += length;
+            if self.violation.is_some() || length == 0 || total > MAX_LAST_BYTES {
+                return;
+            }
+        }
+    }
+
+    fn recover_journal(&mut self) -> Option<ChunkResults> {
+        let page = self.page.as_ref().filter(|_| self.uses_page)?;
+        match page.journal() {
+            Ok(journal) => {
+                let (first_sequence, items) = journal?;
+                self.ledger.take_journal(first_sequence, items)
+            }
+            Err(error) => {
+                tracing::warn!(worker = self.worker.generation, %error, "the journal of a dead worker cannot be read");
+                None
+            }
+        }
+    }
+
+    /// Makes failures of items that began and whose results are neither in a frame nor in the journal.
+    fn lost_results(&self, chunk: ChunkId, kind: ItemKind, offsets: Range<u32>) -> ChunkResults {
+        let detail =
+            self.violation.clone().unwrap_or_else(|| "it began the next item without sending a result".to_owned());
+        let mut items = SlabBuilder::new();
+        let mut failures = Vec::with_capacity(offsets.len());
+        for offset in offsets.clone() {
+            items.push_placeholder(kind);
+            failures.push((offset, ItemFailure::WorkerProtocol { detail: detail.clone() }));
+        }
+        ChunkResults {
+            chunk,
+            first: offsets.start,
+            count: offsets.end - offsets.start,
+            failures,
+            busy: std::time::Duration::ZERO,
+            items: items.take(),
+        }
+    }
+
+    fn exit(&mut self, status: std::io::Result<ExitStatus>) -> WorkerExit {
+        if let Some(violation) = self.violation.take() {
+            return WorkerExit::Protocol(violation);
+        }
+        match status {
+            Ok(status) => match (status.code(), status.signal()) {
+                (Some(code), _) => WorkerExit::Code(code),
+                (None, Some(signal)) => WorkerExit::Signal(signal),
+                (None, None) => WorkerExit::Code(status.into_raw()),
+            },
+            Err(error) => {
+                // Something else in this process has reaped our child, and its status with it.
+                tracing::error!(worker = self.worker.generation, %error, "the exit status of a worker is lost");
+                WorkerExit::Code(-1)
+            }
+        }
+    }
+
+    async fn tell(&self, kind: WorkerEventKind) {
+        // If nobody listens, the driver is gone.
+        let _ = self.events.send(WorkerEvent { worker: self.worker, kind }).await;
+    }
+}

@@ -1,0 +1,143 @@
+//! Checks on what a worker says that need no memory of what it said before.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use procpool_ipc::proto;
+
+use crate::call::FunctionInfo;
+use crate::error::ItemFailure;
+
+const MAX_NAME_BYTES: usize = 256;
+/// The longest message or traceback that is kept; the rest is cut.
+const MAX_TEXT_BYTES: usize = 64 << 10;
+const CUT_MARK: &str = "… (cut)";
+
+/// Checks the functions of a Hello frame.
+///
+/// # Errors
+///
+/// What is wrong with them, as a fragment of a sentence about the worker.
+pub(super) fn functions(functions: Vec<proto::Function>) -> Result<Vec<FunctionInfo>, String> {
+    let mut names = HashSet::new();
+    for function in &functions {
+        let name = &function.name;
+        if name.is_empty() {
+            return Err("registered a function without a name".to_owned());
+        }
+        if name.len() > MAX_NAME_BYTES {
+            return Err(format!("registered a function with a name of {} bytes", name.len()));
+        }
+        if name.chars().any(char::is_control) {
+            return Err(format!("registered a function with control characters in its name, {name:?}"));
+        }
+        if !names.insert(name.as_str()) {
+            return Err(format!("registered the function {name:?} twice"));
+        }
+    }
+    let to_info = |function: proto::Function| FunctionInfo {
+        name: function.name,
+        signature: function.signature,
+        doc: function.doc,
+        example: function.example,
+        idempotent: function.idempotent,
+    };
+    Ok(functions.into_iter().map(to_info).collect())
+}
+
+/// Checks the failures of a Results frame that has results for these offsets.
+///
+/// # Errors
+///
+/// What is wrong with them, as the end of "results with …".
+pub(super) fn failures(
+    failures: Vec<proto::ItemFailure>,
+    offsets: Range<u32>,
+) -> Result<Vec<(u32, ItemFailure)>, String> {
+    let mut next = offsets.start;
+    let mut checked = Vec::with_capacity(failures.len());
+    for failure in failures {
+        let offset = failure.offset;
+        if offset < next || offset >= offsets.end {
+            return Err(format!("a failure at offset {offset}, where one from {next} to {} could be", offsets.end));
+        }
+        next = offset + 1;
+        checked.push((offset, item_failure(failure)?));
+    }
+    Ok(checked)
+}
+
+fn item_failure(failure: proto::ItemFailure) -> Result<ItemFailure, String> {
+    let kind = failure.kind();
+    let message = cut(failure.message);
+    Ok(match kind {
+        proto::FailureKind::Raised => {
+            ItemFailure::Raised { kind: cut(failure.r#type), message, traceback: cut(failure.traceback) }
+        }
+        proto::FailureKind::NotEncodable => ItemFailure::ResultNotEncodable { message },
+        proto::FailureKind::InvalidItem => ItemFailure::InvalidItem { message },
+        // To the caller it is as if the function were there and raised: other workers have it, or the call would have
+        // been refused.
+        proto::FailureKind::UnknownFunction => {
+            ItemFailure::Raised { kind: "UnknownFunction".to_owned(), message, traceback: String::new() }
+        }
+        proto::FailureKind::Unspecified => return Err(format!("a failure at offset {} of no kind", failure.offset)),
+    })
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > MAX_TEXT_BYTES {
+        let mut end = MAX_TEXT_BYTES - CUT_MARK.len();
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push_str(CUT_MARK);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn function(name: &str) -> proto::Function {
+        proto::Function { name: name.to_owned(), ..Default::default() }
+    }
+
+    fn failure(offset: u32, kind: proto::FailureKind) -> proto::ItemFailure {
+        proto::ItemFailure { offset, kind: kind.into(), message: "m".to_owned(), ..Default::default() }
+    }
+
+    #[test]
+    fn bad_names_are_refused() {
+        let longest = "x".repeat(256);
+        assert_eq!(functions(vec![function("a.b"), function(&longest)]).unwrap().len(), 2);
+        for names in [&["a", "a"][..], &[""], &["a\nb"], &["\u{7f}"], &[&format!("{longest}x")]] {
+            let list = names.iter().map(|name| function(name)).collect();
+            assert!(functions(list).is_err(), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn failures_rise_within_their_results() {
+        use proto::FailureKind::{InvalidItem, NotEncodable, Raised, Unspecified};
+        let good = vec![failure(3, Raised), failure(4, NotEncodable), failure(6, InvalidItem)];
+        let offsets: Vec<u32> = failures(good, 3..7).unwrap().iter().map(|(offset, _)| *offset).collect();
+        assert_eq!(offsets, [3, 4, 6]);
+        assert!(failures(vec![failure(2, Raised)], 3..7).is_err());
+        assert!(failures(vec![failure(7, Raised)], 3..7).is_err());
+        assert!(failures(vec![failure(4, Raised), failure(4, Raised)], 3..7).is_err());
+        assert!(failures(vec![failure(5, Raised), failure(4, Raised)], 3..7).is_err());
+        assert!(failures(vec![failure(4, Unspecified)], 3..7).is_err());
+        let unknown = proto::ItemFailure { offset: 3, kind: 99, ..Default::default() };
+        assert!(failures(vec![unknown], 3..7).is_err());
+    }
+
+    #[test]
+    fn long_texts_are_cut_at_a_character() {
+        let text = cut("é".repeat(100_000));
+        assert!(text.len() <= MAX_TEXT_BYTES);
+        assert!(text.ends_with(CUT_MARK));
+    }
+}

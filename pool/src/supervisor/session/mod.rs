@@ -1,0 +1,398 @@
+//! One worker from its start to its burial: the task that owns its process, its channel and its output.
+//!
+//! # Overview
+//!
+//! One loop, one owner, no locks: `select` waits for the next thing to happen, and a function that does not wait handles
+//! it. So nothing can hold up a Kill: neither a worker that does not read, nor one that does not stop writing, nor a
+//! driver that takes its time with the events.
+//!
+//! A worker that breaks the protocol is killed, and nothing that it sends is read any more. Whatever happens, the loop
+//! ends with the death of the process and with nothing else; then [`burial`] finds out what the worker left.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use procpool_ipc::page::{PageReader, monotonic_ns};
+use procpool_ipc::proto;
+use procpool_ipc::proto::server_frame::Frame as ServerFrame;
+use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
+use procpool_items::ItemKind;
+use procpool_scheduler::WorkerId;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::Instant;
+
+use self::channel::Channel;
+use self::ledger::Ledger;
+use super::output::{Output, OutputContext};
+use super::process_group::WorkerProcess;
+use super::{ChunkRun, WorkerCommand, WorkerEvent, WorkerEventKind};
+use crate::call::CallStyle;
+
+mod burial;
+mod channel;
+mod check;
+mod ledger;
+#[cfg(test)]
+mod ledger_tests;
+
+/// How long a worker may live on after it has closed its channel.
+const CLOSED_CHANNEL_GRACE_PERIOD: Duration = Duration::from_millis(500);
+
+/// A worker process that was just started, and our ends of what leads to it.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub(super) worker: WorkerId,
+    pub(super) process: WorkerProcess,
+    pub(super) stream: tokio::net::UnixStream,
+    /// `None` if there is no progress page.
+    pub(super) page: Option<PageReader>,
+    pub(super) output: Output,
+    pub(super) max_frame_bytes: u32,
+}
+
+/// What a worker has said about itself so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing.
+    Connected,
+    /// Hello.
+    Loaded,
+    /// Ready.
+    Ready,
+}
+
+/// A worker that lives.
+#[derive(Debug)]
+pub(super) struct Session {
+    worker: WorkerId,
+    process: WorkerProcess,
+    channel: Channel,
+    page: Option<PageReader>,
+    output: Output,
+    ledger: Ledger,
+    stage: Stage,
+    /// As the worker told; its process id may be another one where a wrapper started it.
+    uses_page: bool,
+    events: mpsc::Sender<WorkerEvent>,
+    /// An event that the driver had no room for. No frame is read while there is one.
+    pending: Option<WorkerEventKind>,
+    /// The answer to the last probe, likewise. Only the latest is of use.
+    pending_progress: Option<WorkerEventKind>,
+    /// How the worker broke the protocol. Nothing that it sends is read then.
+    violation: Option<String>,
+    /// We have told it to end, in one way or the other.
+    is_ending: bool,
+    /// When a worker that has closed its channel is killed.
+    closed_deadline: Option<Instant>,
+    /// The chunk that ran last: lines that were printed near its end still belong to it.
+    context: OutputContext,
+}
+
+/// The next thing that happens.
+enum Turn {
+    Command(Option<WorkerCommand>),
+    EventRoom(Option<mpsc::OwnedPermit<WorkerEvent>>),
+    Dead,
+    Writable,
+    Readable,
+    Output,
+    ChannelClosedTooLong,
+}
+
+impl Session {
+    pub(super) fn new(started: Started, events: mpsc::Sender<WorkerEvent>) -> Self {
+        let Started { worker, process, stream, page, output, max_frame_bytes } = started;
+        let context = OutputContext {
+            worker: worker.generation,
+            slot: worker.slot.0,
+            pid: process.pid(),
+            ..OutputContext::default()
+        };
+        Self {
+            worker,
+            process,
+            channel: Channel::new(stream, max_frame_bytes),
+            page,
+            output,
+            ledger: Ledger::new(),
+            stage: Stage::Connected,
+            uses_page: false,
+            events,
+            pending: None,
+            pending_progress: None,
+            violation: None,
+            is_ending: false,
+            closed_deadline: None,
+            context,
+        }
+    }
+
+    /// Runs until the worker is dead and buried.
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<WorkerCommand>) {
+        let mut commands_open = true;
+        loop {
+            let turn = self.select(&mut commands, commands_open).await;
+            match turn {
+                Turn::Dead => break,
+                Turn::Command(Some(command)) => self.obey(command),
+                Turn::Command(None) => {
+                    commands_open = false;
+                    self.kill();
+                }
+                Turn::EventRoom(Some(permit)) => {
+                    let kind = self.pending.take().or_else(|| self.pending_progress.take());
+                    if let Some(kind) = kind {
+                        permit.send(WorkerEvent { worker: self.worker, kind });
+                    }
+                }
+                // Nobody listens; the driver is gone, and its end of the commands with it.
+                Turn::EventRoom(None) => {
+                    self.pending = None;
+                    self.pending_progress = None;
+                }
+                Turn::Writable => self.channel.write(),
+                Turn::Readable => {
+                    // What the worker printed before it sent a result belongs to that item's chunk.
+                    self.read_output();
+                    self.channel.read();
+                }
+                Turn::Output => self.read_output(),
+                Turn::ChannelClosedTooLong => {
+                    self.closed_deadline = None;
+                    self.break_off("closed its channel".to_owned());
+                }
+            }
+            self.handle_frames();
+            self.note_front();
+            self.watch_channel();
+        }
+        self.bury().await;
+    }
+
+    async fn select(&self, commands: &mut mpsc::Receiver<WorkerCommand>, commands_open: bool) -> Turn {
+        let has_pending = self.pending.is_some() || self.pending_progress.is_some();
+        let may_read = self.pending.is_none() && self.violation.is_none();
+        let closed_deadline = self.closed_deadline;
+        let closed_too_long = async {
+            match closed_deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        // In this order: what ends the worker first, then what makes room, then what fills it.
+        tokio::select! {
+            biased;
+            command = commands.recv(), if commands_open => Turn::Command(command),
+            () = self.process.dead() => Turn::Dead,
+            permit = async { self.events.clone().reserve_owned().await }, if has_pending => Turn::EventRoom(permit.ok()),
+            () = self.channel.writable() => Turn::Writable,
+            () = self.channel.readable(), if may_read => Turn::Readable,
+            () = self.output.readable() => Turn::Output,
+            () = closed_too_long => Turn::ChannelClosedTooLong,
+        }
+    }
+
+    fn obey(&mut self, command: WorkerCommand) {
+        match command {
+            WorkerCommand::Run(run) => self.send_run(run),
+            WorkerCommand::Recall { chunk, cancel } => {
+                if self.ledger.recall(chunk) {
+                    self.send(ServerFrame::Recall(proto::Recall { chunk: chunk.0, cancel }));
+                }
+            }
+            WorkerCommand::Probe => {
+                if let Some(progress) = self.progress() {
+                    match self.events.try_send(WorkerEvent { worker: self.worker, kind: progress }) {
+                        Err(TrySendError::Full(event)) => self.pending_progress = Some(event.kind),
+                        // If nobody listens, nobody waits for the answer.
+                        Ok(()) | Err(TrySendError::Closed(_)) => {}
+                    }
+                }
+            }
+            WorkerCommand::Shutdown => {
+                self.is_ending = true;
+                self.send(ServerFrame::Shutdown(proto::Shutdown {}));
+            }
+            WorkerCommand::Terminate => {
+                self.is_ending = true;
+                self.process.terminate();
+            }
+            WorkerCommand::Kill => self.kill(),
+        }
+    }
+
+    fn kill(&mut self) {
+        self.is_ending = true;
+        self.process.kill();
+    }
+
+    fn send(&mut self, frame: ServerFrame) {
+        self.channel.send([procpool_ipc::encode_server_frame(frame)]);
+    }
+
+    fn send_run(&mut self, run: ChunkRun) {
+        let first_sequence = self.ledger.add(&run, monotonic_ns());
+        let frame = proto::Run {
+            chunk: run.chunk.0,
+            function: run.function.to_string(),
+            kind: match run.kind {
+                ItemKind::Values => proto::ItemKind::Values,
+                ItemKind::Blobs => proto::ItemKind::Blobs,
+            }
+            .into(),
+            content_type: run.content_type.to_string(),
+            style: match run.style {
+                CallStyle::Map => proto::CallStyle::Map,
+                CallStyle::Star => proto::CallStyle::Star,
+                CallStyle::Apply => proto::CallStyle::Apply,
+            }
+            .into(),
+            first_index: run.first_index,
+            count: run.count,
+            first_sequence,
+            attempt: run.attempt,
+            stamp_start: run.stamp_start,
+            traceparent: run.trace.traceparent.clone(),
+            tracestate: run.trace.tracestate.clone(),
+            items: Bytes::new(),
+        };
+        let items_len = run.parts.iter().map(Bytes::len).sum();
+        let header = procpool_ipc::encode_run_header(&frame, items_len);
+        self.channel.send(std::iter::once(header).chain(run.parts));
+    }
+
+    /// Handles the frames that have been read, as long as the driver has room for what they say.
+    fn handle_frames(&mut self) {
+        while self.pending.is_none() && self.violation.is_none() {
+            match self.channel.next_frame() {
+                Ok(Some(frame)) => match self.handle_frame(frame) {
+                    Ok(Some(kind)) => self.emit(kind),
+                    Ok(None) => {}
+                    Err(violation) => self.break_off(violation),
+                },
+                Ok(None) => return,
+                Err(violation) => self.break_off(violation),
+            }
+        }
+    }
+
+    /// Returns what a frame tells the driver, or how it breaks the protocol.
+    fn handle_frame(&mut self, frame: WorkerFrame) -> Result<Option<WorkerEventKind>, String> {
+        match (self.stage, frame) {
+            (Stage::Connected, WorkerFrame::Hello(hello)) => self.greet(hello).map(Some),
+            (Stage::Connected, _) => Err("did not begin with Hello".to_owned()),
+            (_, WorkerFrame::Hello(_)) => Err("sent Hello twice".to_owned()),
+            (Stage::Loaded, WorkerFrame::Ready(_)) => {
+                self.stage = Stage::Ready;
+                Ok(Some(WorkerEventKind::Ready))
+            }
+            (Stage::Loaded, _) => Err("did not send Ready after Hello".to_owned()),
+            (Stage::Ready, WorkerFrame::Ready(_)) => Err("sent Ready twice".to_owned()),
+            (Stage::Ready, WorkerFrame::Started(_)) if self.uses_page => {
+                Err("sent Started, though it uses the progress page".to_owned())
+            }
+            (Stage::Ready, WorkerFrame::Started(started)) => self.ledger.take_started(&started).map(|()| None),
+            (Stage::Ready, WorkerFrame::Results(results)) => {
+                self.ledger.take_results(results).map(|results| Some(WorkerEventKind::Results(results)))
+            }
+            (Stage::Ready, WorkerFrame::Recalled(recalled)) => {
+                let position = self.ledger.take_recalled(&recalled)?;
+                Ok(position.map(|position| WorkerEventKind::Recalled {
+                    chunk: position.chunk,
+                    first_not_begun: position.offset,
+                }))
+            }
+            (Stage::Ready, WorkerFrame::Pong(_)) => Err("sent Pong without a Ping".to_owned()),
+        }
+    }
+
+    fn greet(&mut self, hello: proto::Hello) -> Result<WorkerEventKind, String> {
+        if hello.protocol_version != procpool_ipc::PROTOCOL_VERSION {
+            return Err(format!(
+                "speaks version {} of the worker protocol, and this server {}; install matching versions",
+                hello.protocol_version,
+                procpool_ipc::PROTOCOL_VERSION
+            ));
+        }
+        if hello.uses_progress_page && self.page.is_none() {
+            return Err("claims to use a progress page, and has none".to_owned());
+        }
+        let functions = check::functions(hello.functions)?;
+        self.uses_page = hello.uses_progress_page;
+        self.stage = Stage::Loaded;
+        let pid = if hello.pid == 0 { self.process.pid() } else { hello.pid };
+        tracing::debug!(worker = self.worker.generation, slot = self.worker.slot.0, pid, sdk = %hello.sdk, "worker said hello");
+        Ok(WorkerEventKind::Hello { pid, sdk: hello.sdk, functions })
+    }
+
+    fn emit(&mut self, kind: WorkerEventKind) {
+        match self.events.try_send(WorkerEvent { worker: self.worker, kind }) {
+            Err(TrySendError::Full(event)) => self.pending = Some(event.kind),
+            // Nobody listens; the driver is gone, and its end of the commands with it.
+            Ok(()) | Err(TrySendError::Closed(_)) => {}
+        }
+    }
+
+    /// Gives up on a worker that breaks the protocol.
+    fn break_off(&mut self, violation: String) {
+        tracing::warn!(
+            worker = self.worker.generation,
+            slot = self.worker.slot.0,
+            pid = self.process.pid(),
+            violation,
+            "worker broke the protocol and is killed"
+        );
+        self.violation = Some(violation);
+        self.kill();
+    }
+
+    /// Gives a worker that has closed its channel a moment to exit. One that was told to end may take as long as
+    /// whoever told it allows.
+    fn watch_channel(&mut self) {
+        if !self.channel.is_closed() || self.is_ending {
+            self.closed_deadline = None;
+        } else if self.closed_deadline.is_none() {
+            self.closed_deadline = Some(Instant::now() + CLOSED_CHANNEL_GRACE_PERIOD);
+        }
+    }
+
+    /// Returns the sequence number of the item that the worker began last; 0 if it has begun none.
+    fn begun(&self) -> u64 {
+        match &self.page {
+            Some(page) if self.uses_page => page.begun().unwrap_or_else(|error| {
+                tracing::warn!(worker = self.worker.generation, %error, "the progress page cannot be read");
+                0
+            }),
+            _ => self.ledger.started(),
+        }
+    }
+
+    /// Returns which item runs and since when. Without a start time, since its chunk was handed over.
+    fn progress(&self) -> Option<WorkerEventKind> {
+        let (entry, position) = self.ledger.locate(self.begun())?;
+        let page = self.page.as_ref().filter(|_| self.uses_page);
+        let stamp_ns = page.and_then(|page| page.begun_at_ns().ok()).unwrap_or(0);
+        let began_at_ns = stamp_ns.max(entry.given_at_ns);
+        let running_for = Duration::from_nanos(monotonic_ns().saturating_sub(began_at_ns));
+        Some(WorkerEventKind::Progress { chunk: position.chunk, offset: position.offset, running_for })
+    }
+
+    fn read_output(&mut self) {
+        let Self { output, ledger, page, context, uses_page, .. } = self;
+        let page = page.as_ref().filter(|_| *uses_page);
+        output.read(|| {
+            let begun = page.map_or_else(|| ledger.started(), |page| page.begun().unwrap_or(0));
+            let running = ledger.locate(begun);
+            let item = running.map(|(entry, position)| entry.first_index + u64::from(position.offset));
+            OutputContext { item, ..*context }
+        });
+    }
+
+    fn note_front(&mut self) {
+        if let Some(front) = self.ledger.front() {
+            self.context.job = Some(front.job);
+            self.context.chunk = Some(front.chunk.0);
+        }
+    }
+}

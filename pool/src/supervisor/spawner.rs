@@ -1,0 +1,248 @@
+//! [`ProcessSpawner`]: worker processes for real.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use procpool_ipc::page::PageReader;
+use procpool_ipc::proto;
+use procpool_ipc::proto::server_frame::Frame as ServerFrame;
+use procpool_scheduler::WorkerId;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::config::{self, SpawnConfig};
+use super::output::Output;
+use super::pre_exec::CHANNEL_FD;
+use super::process_group::WorkerProcess;
+use super::reaper::{self, LiveWorkers, Reaper};
+use super::session::{Session, Started};
+use super::spawn::{self, SpawnThread};
+use super::{COMMAND_CAPACITY, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner};
+use crate::error::WorkerExit;
+
+/// The most that `oom_score_adj` can be.
+const MAX_OOM_SCORE: i32 = 1_000;
+
+/// Starts worker processes, each with a task that looks after it.
+///
+/// Whoever makes one waits for [`ProcessSpawner::closed`] before the runtime ends. Should the runtime end first, the
+/// workers are killed.
+#[derive(Debug)]
+pub struct ProcessSpawner {
+    shared: Arc<Shared>,
+    runtime: Handle,
+    sessions: TaskTracker,
+    reaper: TaskTracker,
+    stop_reaper: CancellationToken,
+    /// `None` once it has been joined.
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What every worker is started with.
+#[derive(Debug)]
+struct Shared {
+    config: SpawnConfig,
+    environment: Vec<(OsString, OsString)>,
+    oom_score_adj: String,
+    server_id: Arc<str>,
+    spawn_thread: SpawnThread,
+    live: LiveWorkers,
+    worker_gone: Arc<Notify>,
+}
+
+impl ProcessSpawner {
+    /// Starts the thread that will start workers; no worker yet. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no thread for it.
+    pub fn new(config: SpawnConfig) -> io::Result<Self> {
+        let (spawn_thread, thread) = SpawnThread::start()?;
+        let shared = Shared {
+            environment: config.worker_environment(),
+            oom_score_adj: worker_oom_score(config.oom_score_raise).to_string(),
+            server_id: reaper::new_server_id(),
+            spawn_thread,
+            live: LiveWorkers::default(),
+            worker_gone: Arc::new(Notify::new()),
+            config,
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+            runtime: Handle::current(),
+            sessions: TaskTracker::new(),
+            reaper: TaskTracker::new(),
+            stop_reaper: CancellationToken::new(),
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Makes this process the parent of what its dead workers leave behind, kills and reaps it. For programs that are a
+    /// server and nothing else: *every* dead child of this process that is no worker is reaped from now on, so nothing
+    /// else in it may start processes, and only one spawner in it may do this.
+    ///
+    /// Without it, processes that leave their worker's process group outlive it.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn adopt_orphans(&self) -> io::Result<()> {
+        Reaper::become_subreaper()?;
+        let reaper = Reaper {
+            thread: self.shared.spawn_thread.clone(),
+            live: self.shared.live.clone(),
+            server_id: self.shared.server_id.clone(),
+            worker_gone: self.shared.worker_gone.clone(),
+        };
+        self.reaper.spawn_on(reaper.run(self.stop_reaper.clone()), &self.runtime);
+        Ok(())
+    }
+
+    /// Waits until every worker has exited and everything that looked after them has ended. It ends none of them; that
+    /// is for whoever has the command senders.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again.
+    pub async fn closed(&self) {
+        self.sessions.close();
+        self.sessions.wait().await;
+        self.stop_reaper.cancel();
+        self.reaper.close();
+        self.reaper.wait().await;
+        self.shared.spawn_thread.stop().await;
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && self.runtime.spawn_blocking(move || thread.join().is_err()).await.unwrap_or(true)
+        {
+            tracing::error!("the thread that starts workers has panicked");
+        }
+    }
+}
+
+impl Drop for ProcessSpawner {
+    fn drop(&mut self) {
+        // The thread ends when the last session has, or the reaper. It cannot be joined here: sessions may be alive.
+        self.stop_reaper.cancel();
+    }
+}
+
+impl WorkerSpawner for ProcessSpawner {
+    fn spawn(&self, worker: WorkerId, events: mpsc::Sender<WorkerEvent>) -> mpsc::Sender<WorkerCommand> {
+        let (sender, commands) = mpsc::channel(COMMAND_CAPACITY);
+        self.sessions.spawn_on(look_after(self.shared.clone(), worker, commands, events), &self.runtime);
+        sender
+    }
+}
+
+/// Looks after one worker from its start to its burial.
+async fn look_after(
+    shared: Arc<Shared>,
+    worker: WorkerId,
+    commands: mpsc::Receiver<WorkerCommand>,
+    events: mpsc::Sender<WorkerEvent>,
+) {
+    let guard = shared.live.add(worker.generation);
+    match shared.start(worker).await {
+        Ok(started) => Session::new(started, events).run(commands).await,
+        Err(error) => {
+            let reason = shared.describe(&error);
+            tracing::warn!(worker = worker.generation, slot = worker.slot.0, reason, "worker could not be started");
+            let kind = WorkerEventKind::Exited {
+                exit: WorkerExit::SpawnFailed(reason),
+                running: None,
+                stderr_tail: String::new(),
+            };
+            // If nobody listens, the driver is gone.
+            let _ = events.send(WorkerEvent { worker, kind }).await;
+        }
+    }
+    drop(guard);
+    shared.worker_gone.notify_one();
+}
+
+impl Shared {
+    async fn start(&self, worker: WorkerId) -> io::Result<Started> {
+        let (stream, channel) = UnixStream::pair()?;
+        stream.set_nonblocking(true)?;
+        let page = self.send_welcome(&stream, worker)?;
+        let (stdout, stdout_writer) = io::pipe()?;
+        let (stderr, stderr_writer) = io::pipe()?;
+        let output = Output::new(stdout.into(), stderr.into())?;
+
+        let command = self.command(worker, stdout_writer.into(), stderr_writer.into());
+        let oom_score_adj = self.oom_score_adj.clone();
+        let live = self.live.clone();
+        let runtime = Handle::current();
+        let process = self.spawn_thread.run(move || {
+            let _entered = runtime.enter();
+            let child = spawn::start_process(command, channel, oom_score_adj)?;
+            if let Some(pid) = child.id() {
+                live.set_pid(worker.generation, pid);
+            }
+            WorkerProcess::new(child)
+        });
+        let process = process.await.ok_or_else(|| io::Error::other("the pool is closed"))??;
+        tracing::info!(worker = worker.generation, slot = worker.slot.0, pid = process.pid(), "worker started");
+        let stream = tokio::net::UnixStream::from_std(stream)?;
+        Ok(Started { worker, process, stream, page, output, max_frame_bytes: self.config.max_frame_bytes })
+    }
+
+    /// Sends the first frame, before there is anybody to read it: the socket's buffer holds it.
+    fn send_welcome(&self, stream: &UnixStream, worker: WorkerId) -> io::Result<Option<PageReader>> {
+        let welcome = procpool_ipc::encode_server_frame(ServerFrame::Welcome(proto::Welcome {
+            protocol_version: procpool_ipc::PROTOCOL_VERSION,
+            worker_id: worker.generation,
+            slot: worker.slot.0,
+            max_frame_bytes: self.config.max_frame_bytes,
+            journal_bytes: self.config.journal_bytes,
+        }));
+        let (page, sent) = if self.config.journal_bytes == 0 {
+            (None, io::Write::write(&mut &*stream, &welcome)?)
+        } else {
+            let (page, memory) = PageReader::create(self.config.journal_bytes)?;
+            (Some(page), procpool_ipc::send_with_fd(stream, &welcome, memory.as_fd())?)
+        };
+        if sent == welcome.len() { Ok(page) } else { Err(io::ErrorKind::WriteZero.into()) }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is where processes are spawned")]
+    fn command(&self, worker: WorkerId, stdout: OwnedFd, stderr: OwnedFd) -> Command {
+        let mut environment = self.environment.clone();
+        for (name, value) in reaper::identity(&self.server_id, worker.generation) {
+            config::set(&mut environment, OsStr::new(name), &value);
+        }
+        config::set(&mut environment, OsStr::new("PROCPOOL_FD"), OsStr::new(&CHANNEL_FD.to_string()));
+        config::set(&mut environment, OsStr::new("PROCPOOL_SLOT"), OsStr::new(&worker.slot.to_string()));
+
+        let mut command = Command::new(&self.config.program);
+        command.args(&self.config.args).env_clear().envs(environment);
+        command.stdin(Stdio::null()).stdout(Stdio::from(stdout)).stderr(Stdio::from(stderr));
+        if let Some(directory) = &self.config.working_directory {
+            command.current_dir(directory);
+        }
+        command
+    }
+
+    fn describe(&self, error: &io::Error) -> String {
+        let program = self.config.program.display();
+        match &self.config.working_directory {
+            Some(directory) => format!("cannot start {program} in {}: {error}", directory.display()),
+            None => format!("cannot start {program}: {error}"),
+        }
+    }
+}
+
+/// Returns the `oom_score_adj` of workers: that of this process, raised.
+fn worker_oom_score(raise: u16) -> i32 {
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj").ok();
+    let own: i32 = own.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    own.saturating_add(i32::from(raise)).min(MAX_OOM_SCORE)
+}
