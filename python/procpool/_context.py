@@ -13,6 +13,9 @@ class Cancelled(BaseException):
     lets it pass.
     """
 
+    # As users import it, and so what callers read in error messages.
+    __module__ = "procpool"
+
 
 @dataclass(frozen=True)
 class CurrentItem:

@@ -1,0 +1,22 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fake_server import FakeServer
+
+
+@pytest.fixture
+def server():
+    with FakeServer() as server:
+        yield server.until_ready()
+
+
+@pytest.fixture(scope="module")
+def shared_server():
+    """One worker for many small tests; each leaves it in order."""
+    with FakeServer() as server:
+        yield server.until_ready()
