@@ -18,6 +18,7 @@
 mod descriptor;
 mod frame;
 pub mod page;
+mod receive;
 
 pub use descriptor::{recv_with_fd, send_with_fd, take_inherited_socket};
 pub use frame::{
@@ -26,6 +27,7 @@ pub use frame::{
 };
 /// The frames.
 pub use procpool_proto::worker::v1 as proto;
+pub use receive::receive;
 
 /// The version of the protocol that this crate speaks.
 pub const PROTOCOL_VERSION: u32 = 1;

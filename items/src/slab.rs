@@ -92,6 +92,16 @@ impl ItemSlab {
         Self { kind, bytes: Bytes::new(), starts: vec![0] }
     }
 
+    /// Returns the slab of an encoded list of one item, whatever the item is.
+    ///
+    /// # Panics
+    ///
+    /// If the list is longer than 4 GiB.
+    pub fn one(kind: ItemKind, bytes: Bytes) -> Self {
+        let end = u32::try_from(bytes.len()).expect("a single item is shorter than 4 GiB");
+        Self { kind, bytes, starts: vec![0, end] }
+    }
+
     /// Returns what the items are.
     pub fn kind(&self) -> ItemKind {
         self.kind

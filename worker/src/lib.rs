@@ -1,1 +1,61 @@
-//! TODO
+//! Write a procpool worker in Rust: functions that a pool runs for its callers, in a process of their own.
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//!
+//! use procpool_worker::{Function, Worker};
+//!
+//! fn main() -> ExitCode {
+//!     Worker::new()
+//!         .function("power", |base: f64, exponent: f64| base.powf(exponent))
+//!         .try_function("parse", |text: String| text.parse::<i64>())
+//!         .register(
+//!             Function::new("greet", |name: String| format!("Hello, {name}!"))
+//!                 .doc("Greets someone.")
+//!                 .signature("(name)")
+//!                 .example(r#"{"function":"greet","values":["Ada"]}"#)
+//!                 .idempotent(),
+//!         )
+//!         .main()
+//! }
+//! ```
+//!
+//! Start it with `procpool serve -- path/to/program`.
+//!
+//! # Functions
+//!
+//! A function takes up to eight arguments of types that serde can deserialise, and returns one that serde can
+//! serialise. One registration serves every kind of call:
+//!
+//! | call | one argument | several arguments |
+//! | --- | --- | --- |
+//! | `map`, `imap` with an item | `f(item)` | no: use `starmap` |
+//! | `starmap` with a list | `f(list[0])` | `f(list[0], list[1], …)` |
+//! | `apply` with arguments | `f(args[0])` | `f(args[0], args[1], …)` |
+//!
+//! Items are values (JSON, with numbers that are doubles) or blobs. With the content type `application/json` a blob is
+//! decoded as JSON for the same functions; other blobs go to functions that take bytes ([`Function::bytes`]).
+//!
+//! A function runs on the main thread, one item at a time, and may keep state between items. An `Err` or a panic fails
+//! the item, not the worker. What the function prints is logged by the server.
+//!
+//! # What this crate is not
+//!
+//! It has no async runtime, starts no processes, and decides nothing about which item runs where.
+
+mod arguments;
+mod attendant;
+mod channel;
+mod chunk;
+mod connect;
+mod error;
+mod failure;
+mod function;
+mod results;
+mod worker;
+
+pub use arguments::Arguments;
+pub use channel::cancelled;
+pub use error::WorkerError;
+pub use function::{Callable, Function};
+pub use worker::Worker;

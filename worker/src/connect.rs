@@ -1,0 +1,95 @@
+//! How a worker finds its server: the only place that reads the environment. And the first frame.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+
+use procpool_ipc::page::PageWriter;
+use procpool_ipc::proto::Welcome;
+use procpool_ipc::proto::server_frame::Frame as ServerFrame;
+use procpool_ipc::{
+    DEFAULT_MAX_FRAME_BYTES, FrameDecoder, PROTOCOL_VERSION, decode_server_frame, recv_with_fd, take_inherited_socket,
+};
+use rustix::fs::OFlags;
+
+use crate::error::WorkerError;
+
+/// The shortest limit on frames that a worker can live with: room for a failure with something to say.
+const MIN_MAX_FRAME_BYTES: u32 = 1024;
+
+/// A connection whose server has introduced itself.
+pub(crate) struct Connection {
+    pub(crate) socket: OwnedFd,
+    pub(crate) decoder: FrameDecoder,
+    pub(crate) welcome: Welcome,
+    pub(crate) page: Option<PageWriter>,
+}
+
+/// Connects as the environment says.
+pub(crate) fn socket_of_environment() -> Result<OwnedFd, WorkerError> {
+    if let Some(number) = std::env::var_os("PROCPOOL_FD") {
+        return inherited_socket(&number);
+    }
+    let path = std::env::var_os("PROCPOOL_SOCKET").ok_or(WorkerError::NotStartedByPool)?;
+    UnixStream::connect(&path)
+        .map(OwnedFd::from)
+        .map_err(|error| WorkerError::Connect { path: path.to_string_lossy().into_owned(), error })
+}
+
+fn inherited_socket(number: &OsStr) -> Result<OwnedFd, WorkerError> {
+    let value = number.to_string_lossy();
+    value
+        .parse()
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "it is no number"))
+        .and_then(take_inherited_socket)
+        .map_err(|error| WorkerError::BadDescriptor { value: value.into_owned(), error })
+}
+
+impl Connection {
+    /// Receives the Welcome frame, and the progress page that comes with it.
+    pub(crate) fn open(socket: OwnedFd) -> Result<Self, WorkerError> {
+        // Whoever made the socket may have made it for a reader that never waits; we do.
+        let flags = rustix::fs::fcntl_getfl(&socket)?;
+        rustix::fs::fcntl_setfl(&socket, flags - OFlags::NONBLOCK)?;
+
+        let mut decoder = FrameDecoder::new(DEFAULT_MAX_FRAME_BYTES);
+        let mut page_file = None;
+        let frame = loop {
+            if let Some(frame) = decoder.next_frame()? {
+                break frame;
+            }
+            // A plain read would lose the descriptor that comes with the first byte.
+            let mut piece = [0; 512];
+            let (count, descriptor) = recv_with_fd(&socket, &mut piece)?;
+            if count == 0 {
+                return Err(WorkerError::Io(io::ErrorKind::UnexpectedEof.into()));
+            }
+            decoder.buffer().extend_from_slice(&piece[..count]);
+            page_file = page_file.or(descriptor);
+        };
+        let ServerFrame::Welcome(welcome) = decode_server_frame(frame)? else {
+            return Err(WorkerError::Protocol("its first frame is not Welcome".to_owned()));
+        };
+        check(&welcome)?;
+        decoder.set_max_frame_bytes(welcome.max_frame_bytes);
+        // Without the page we say Started instead, which costs more and tells as much.
+        let page = page_file
+            .filter(|_| welcome.journal_bytes > 0)
+            .and_then(|page_file| PageWriter::map(page_file, welcome.journal_bytes).ok());
+        Ok(Self { socket, decoder, welcome, page })
+    }
+}
+
+fn check(welcome: &Welcome) -> Result<(), WorkerError> {
+    let version = welcome.protocol_version;
+    if version != PROTOCOL_VERSION {
+        let problem = format!("it speaks version {version}, this worker version {PROTOCOL_VERSION}");
+        return Err(WorkerError::Protocol(problem));
+    }
+    if welcome.max_frame_bytes < MIN_MAX_FRAME_BYTES {
+        let problem = format!("max_frame_bytes is {}, less than {MIN_MAX_FRAME_BYTES}", welcome.max_frame_bytes);
+        return Err(WorkerError::Protocol(problem));
+    }
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! Functions that a worker offers.
+
+use std::any::type_name;
+use std::error::Error;
+use std::fmt;
+
+use bytes::Bytes;
+use procpool_ipc::proto;
+use procpool_items::Records;
+use procpool_items::value::{self, NonFinite};
+use serde::Serialize;
+
+use crate::arguments::{Arguments, Encoding, Input, Style};
+use crate::failure::Failure;
+
+/// The longest name of a function, in bytes.
+const MAX_NAME_BYTES: usize = 256;
+
+/// What a function made of an item.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// It is in the buffer that was lent.
+    InBuffer,
+    /// It is here.
+    Owned(Bytes),
+}
+
+type Call = dyn FnMut(Input<'_>, &Bytes, &mut Vec<u8>) -> Result<Output, Failure> + Send;
+
+/// A function that a worker offers, and what there is to say about it.
+pub struct Function {
+    pub(crate) description: proto::Function,
+    pub(crate) call: Box<Call>,
+}
+
+impl Function {
+    /// Returns a function that cannot fail but by a panic.
+    ///
+    /// # Panics
+    ///
+    /// If it returns a `Result`: that is for [`Function::fallible`]. Or if the name is empty, longer than 256 bytes, or
+    /// has control characters.
+    pub fn new<A, F>(name: impl Into<String>, mut function: F) -> Self
+    where
+        A: Arguments,
+        F: Callable<A>,
+        F::Output: Serialize,
+    {
+        let name = name.into();
+        assert!(
+            !type_name::<F::Output>().starts_with("core::result::Result<"),
+            "the function {name:?} returns a Result: register it with try_function or Function::fallible"
+        );
+        Self::from_call(name, move |input, _, buffer| {
+            let arguments = A::from_input(input)?;
+            encode(input.encoding, &function.call(arguments), buffer)
+        })
+    }
+
+    /// Returns a function that returns a `Result`. An error fails the item with its type, its message and its causes.
+    ///
+    /// # Panics
+    ///
+    /// If the name is empty, longer than 256 bytes, or has control characters.
+    pub fn fallible<A, F, T, E>(name: impl Into<String>, mut function: F) -> Self
+    where
+        A: Arguments,
+        F: Callable<A, Output = Result<T, E>>,
+        T: Serialize,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        Self::from_call(name.into(), move |input, _, buffer| {
+            let arguments = A::from_input(input)?;
+            let result = function.call(arguments).map_err(Failure::raised)?;
+            encode(input.encoding, &result, buffer)
+        })
+    }
+
+    /// Returns a function from bytes to bytes, for blobs whose content type is not `application/json`. Nothing is
+    /// copied if it takes a part of the blob and returns [`Bytes`] or a `Vec<u8>`.
+    ///
+    /// # Panics
+    ///
+    /// If the name is empty, longer than 256 bytes, or has control characters.
+    pub fn bytes<F, T, E>(name: impl Into<String>, mut function: F) -> Self
+    where
+        F: FnMut(Bytes) -> Result<T, E> + Send + 'static,
+        T: Into<Bytes>,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        Self::from_call(name.into(), move |input, items, _| {
+            let blob = items.slice_ref(blob_of(input)?);
+            Ok(Output::Owned(function(blob).map_err(Failure::raised)?.into()))
+        })
+    }
+
+    fn from_call(
+        name: String,
+        call: impl FnMut(Input<'_>, &Bytes, &mut Vec<u8>) -> Result<Output, Failure> + Send + 'static,
+    ) -> Self {
+        assert!(
+            !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.contains(char::is_control),
+            "{name:?} is no name for a function: 1 to {MAX_NAME_BYTES} bytes without control characters are"
+        );
+        Self { description: proto::Function { name, ..proto::Function::default() }, call: Box::new(call) }
+    }
+
+    /// Says what the function does.
+    #[must_use]
+    pub fn doc(mut self, doc: impl Into<String>) -> Self {
+        self.description.doc = doc.into();
+        self
+    }
+
+    /// Says what the parameters are, such as `(base, exponent)`.
+    #[must_use]
+    pub fn signature(mut self, signature: impl Into<String>) -> Self {
+        self.description.signature = signature.into();
+        self
+    }
+
+    /// Gives a request as JSON, for people to paste into `grpcurl -d`.
+    #[must_use]
+    pub fn example(mut self, example: impl Into<String>) -> Self {
+        self.description.example = example.into();
+        self
+    }
+
+    /// Says that the function may be executed more than once for one item, so that the pool may try again when a
+    /// worker dies.
+    #[must_use]
+    pub fn idempotent(mut self) -> Self {
+        self.description.idempotent = true;
+        self
+    }
+
+    /// Returns the name to call it by.
+    pub fn name(&self) -> &str {
+        &self.description.name
+    }
+}
+
+impl fmt::Debug for Function {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Function").field("description", &self.description).finish_non_exhaustive()
+    }
+}
+
+/// A function or closure with up to eight arguments.
+pub trait Callable<A>: Send + 'static {
+    /// What it returns.
+    type Output;
+
+    /// Calls it.
+    fn call(&mut self, arguments: A) -> Self::Output;
+}
+
+macro_rules! impl_callable {
+    ($($argument:ident $name:ident),*) => {
+        impl<Function, Out, $($argument),*> Callable<($($argument,)*)> for Function
+        where
+            Function: FnMut($($argument),*) -> Out + Send + 'static,
+        {
+            type Output = Out;
+
+            fn call(&mut self, ($($name,)*): ($($argument,)*)) -> Out {
+                self($($name),*)
+            }
+        }
+    };
+}
+
+impl_callable!();
+impl_callable!(A a);
+impl_callable!(A a, B b);
+impl_callable!(A a, B b, C c);
+impl_callable!(A a, B b, C c, D d);
+impl_callable!(A a, B b, C c, D d, E e);
+impl_callable!(A a, B b, C c, D d, E e, F f);
+impl_callable!(A a, B b, C c, D d, E e, F f, G g);
+impl_callable!(A a, B b, C c, D d, E e, F f, G g, H h);
+
+fn encode<T: Serialize>(encoding: Encoding, result: &T, buffer: &mut Vec<u8>) -> Result<Output, Failure> {
+    let encoded = match encoding {
+        Encoding::Values => value::append_with(result, NonFinite::Error, buffer).map_err(|error| error.to_string()),
+        Encoding::Json => serde_json::to_writer(buffer, result).map_err(|error| error.to_string()),
+        Encoding::Bytes => unreachable!("the arguments were decoded, and bytes are not"),
+    };
+    encoded.map(|()| Output::InBuffer).map_err(Failure::not_encodable)
+}
+
+fn blob_of(input: Input<'_>) -> Result<&[u8], Failure> {
+    if input.encoding != Encoding::Bytes {
+        return Err(Failure::invalid_item(
+            "the function takes bytes: send blobs with content_type application/octet-stream",
+        ));
+    }
+    match input.style {
+        Style::Map => Ok(input.content),
+        Style::Star => Err(Failure::invalid_item("the function takes bytes: call it with map, imap or apply")),
+        Style::Apply => {
+            let mut blobs = Records::new(input.content);
+            match (blobs.next(), blobs.next()) {
+                (Some(Ok(blob)), None) => Ok(blob),
+                _ => Err(Failure::invalid_item("the function takes bytes: give it exactly one blob")),
+            }
+        }
+    }
+}

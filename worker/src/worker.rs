@@ -1,0 +1,247 @@
+//! A worker: what it offers, and the loop that runs it.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::fmt;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+
+use bytes::Bytes;
+use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
+use procpool_ipc::proto::{self, Hello, Ready, Run};
+use procpool_ipc::{PROTOCOL_VERSION, encode_worker_frame};
+use serde::Serialize;
+
+use crate::arguments::Arguments;
+use crate::attendant::attend;
+use crate::channel::Channel;
+use crate::chunk::{Chunk, protocol_error};
+use crate::connect::{Connection, socket_of_environment};
+use crate::error::WorkerError;
+use crate::failure::{Failure, catch_panic, remember_panics};
+use crate::function::{Callable, Function, Output};
+use crate::results::Sender;
+
+/// A buffer that has grown beyond this for one result is given back.
+const MAX_KEPT_BUFFER_BYTES: usize = 1 << 20;
+
+type Initializer = Box<dyn FnOnce() -> Result<(), Box<dyn Error + Send + Sync>> + Send>;
+
+/// A worker and the functions that it offers.
+#[derive(Default)]
+pub struct Worker {
+    functions: HashMap<String, Function>,
+    initializer: Option<Initializer>,
+}
+
+impl Worker {
+    /// Returns a worker without functions.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a function.
+    ///
+    /// # Panics
+    ///
+    /// If there is one of this name already.
+    #[must_use]
+    pub fn register(mut self, function: Function) -> Self {
+        let name = function.name().to_owned();
+        let previous = self.functions.insert(name, function);
+        if let Some(previous) = previous {
+            panic!("there are two functions {:?}", previous.name());
+        }
+        self
+    }
+
+    /// Adds a function that cannot fail but by a panic: [`Function::new`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Function::new`] and [`Worker::register`].
+    #[must_use]
+    pub fn function<A, F>(self, name: &str, function: F) -> Self
+    where
+        A: Arguments,
+        F: Callable<A>,
+        F::Output: Serialize,
+    {
+        self.register(Function::new(name, function))
+    }
+
+    /// Adds a function that returns a `Result`: [`Function::fallible`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Function::fallible`] and [`Worker::register`].
+    #[must_use]
+    pub fn try_function<A, F, T, E>(self, name: &str, function: F) -> Self
+    where
+        A: Arguments,
+        F: Callable<A, Output = Result<T, E>>,
+        T: Serialize,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        self.register(Function::fallible(name, function))
+    }
+
+    /// Adds a function from bytes to bytes: [`Function::bytes`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Function::bytes`] and [`Worker::register`].
+    #[must_use]
+    pub fn bytes_function<F, T, E>(self, name: &str, function: F) -> Self
+    where
+        F: FnMut(Bytes) -> Result<T, E> + Send + 'static,
+        T: Into<Bytes>,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        self.register(Function::bytes(name, function))
+    }
+
+    /// Sets what runs once, before the first item; if it fails, so does the worker.
+    #[must_use]
+    pub fn initializer<F, E>(mut self, initializer: F) -> Self
+    where
+        F: FnOnce() -> Result<(), E> + Send + 'static,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        self.initializer = Some(Box::new(|| initializer().map_err(Into::into)));
+        self
+    }
+
+    /// Runs the worker on the calling thread until the server is done with it, and returns the exit code: 1 after an
+    /// error, which is written to stderr.
+    pub fn main(self) -> ExitCode {
+        match self.run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                // Without stderr there is nobody to tell.
+                let _ = writeln!(std::io::stderr(), "worker failed: {error}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    /// Runs the worker on the calling thread until the server is done with it. It finds the server by `PROCPOOL_FD` or
+    /// `PROCPOOL_SOCKET`.
+    ///
+    /// Ends the whole process if the server goes away in the middle of an item.
+    ///
+    /// # Errors
+    ///
+    /// If the program was not started by a pool, its initialiser fails, or the connection does.
+    pub fn run(self) -> Result<(), WorkerError> {
+        self.run_on(socket_of_environment()?)
+    }
+
+    /// As [`Worker::run`], with a socket that is connected to the server. A process runs one worker at a time.
+    ///
+    /// # Errors
+    ///
+    /// As [`Worker::run`].
+    pub fn run_on(self, socket: OwnedFd) -> Result<(), WorkerError> {
+        match self.serve(socket) {
+            Err(error) if error.is_disconnect() => Ok(()),
+            result => result,
+        }
+    }
+
+    fn serve(mut self, socket: OwnedFd) -> Result<(), WorkerError> {
+        remember_panics();
+        let Connection { socket, decoder, welcome, page } = Connection::open(socket)?;
+        let hello = self.hello(page.is_some());
+        let hello_length = encode_worker_frame(hello.clone()).len();
+        if hello_length > welcome.max_frame_bytes as usize {
+            return Err(WorkerError::HelloTooLong { length: hello_length, limit: welcome.max_frame_bytes });
+        }
+        let channel = Channel::new(Sender::new(socket, welcome.max_frame_bytes, page), decoder)?;
+        channel.send(hello)?;
+
+        std::thread::scope(|scope| {
+            // Ends the attendant however this ends.
+            let _end = EndOnDrop(&channel);
+            std::thread::Builder::new()
+                .name("procpool-attendant".to_owned())
+                .stack_size(256 << 10)
+                .spawn_scoped(scope, || attend(&channel))?;
+            self.initialize(&channel)?;
+            channel.send(WorkerFrame::Ready(Ready {}))?;
+            self.run_chunks(&channel)
+        })
+    }
+
+    fn hello(&self, uses_progress_page: bool) -> WorkerFrame {
+        let mut functions: Vec<proto::Function> =
+            self.functions.values().map(|function| function.description.clone()).collect();
+        functions.sort_by(|left, right| left.name.cmp(&right.name));
+        WorkerFrame::Hello(Hello {
+            protocol_version: PROTOCOL_VERSION,
+            sdk: concat!("procpool-worker ", env!("CARGO_PKG_VERSION")).to_owned(),
+            pid: std::process::id(),
+            functions,
+            uses_progress_page,
+        })
+    }
+
+    fn initialize(&mut self, channel: &Channel) -> Result<(), WorkerError> {
+        let Some(initializer) = self.initializer.take() else { return Ok(()) };
+        channel.enter_work();
+        catch_panic(|| initializer().map_err(Failure::raised))
+            .map_err(|failure| WorkerError::Initializer(failure.into_message()))
+    }
+
+    fn run_chunks(&mut self, channel: &Channel) -> Result<(), WorkerError> {
+        let mut buffer = Vec::new();
+        loop {
+            match channel.next_chunk()? {
+                Some(run) => self.run_chunk(channel, &run, &mut buffer)?,
+                None => return Ok(()),
+            }
+            buffer.clear();
+            buffer.shrink_to(MAX_KEPT_BUFFER_BYTES);
+        }
+    }
+
+    fn run_chunk(&mut self, channel: &Channel, run: &Run, buffer: &mut Vec<u8>) -> Result<(), WorkerError> {
+        let chunk = Chunk::new(run)?;
+        let mut contents = chunk.contents();
+        let mut function = self.functions.get_mut(&run.function);
+        let mut is_begun = channel.begin()?;
+        while is_begun {
+            let content = contents.next().ok_or_else(|| protocol_error(run, "has fewer items than it says"))?;
+            let content = content.map_err(|problem| protocol_error(run, &problem.to_string()))?;
+            buffer.clear();
+            let output = match &mut function {
+                None => Err(Failure::unknown_function(&run.function)),
+                Some(_) if chunk.has_kwargs => {
+                    Err(Failure::invalid_item("functions in Rust take no keyword arguments: give them by position"))
+                }
+                Some(function) => catch_panic(|| (function.call)(chunk.input(content), &chunk.items, buffer)),
+            };
+            is_begun = match output {
+                Ok(Output::InBuffer) => channel.finish(Ok(buffer)),
+                Ok(Output::Owned(bytes)) => channel.finish(Ok(&bytes)),
+                Err(failure) => channel.finish(Err(failure)),
+            }?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Worker").field("functions", &self.functions).finish_non_exhaustive()
+    }
+}
+
+struct EndOnDrop<'a>(&'a Channel);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
