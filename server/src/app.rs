@@ -2,7 +2,7 @@
 //!
 //! # The end
 //!
-//! 1. Told to drain: health says NOT_SERVING, then the pool takes nothing new and every client is asked to connect
+//! 1. Told to drain: health says `NOT_SERVING`, then the pool takes nothing new and every client is asked to connect
 //!    anew. The listeners stay open, so that who calls gets an answer: UNAVAILABLE, and when to try again.
 //! 2. When the last call has ended, the listeners close, and connections as soon as everything is sent.
 //! 3. At the drain limit, or told to stop at once: the pool fails what is left, and after a moment for these errors to

@@ -29,7 +29,7 @@ const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
 const MAX_PENDING_RESETS: usize = 20;
 const MAX_LOCAL_ERROR_RESETS: usize = 1024;
 /// How far the age limit is spread, either way, so that clients do not all come back at once.
-const AGE_JITTER: f64 = 0.1;
+const JITTER_PERCENT: u32 = 10;
 
 /// Serves a connection until it ends. Holds the permit meanwhile.
 pub(super) async fn serve<S>(stream: S, serving: Serving, permit: OwnedSemaphorePermit)
@@ -99,15 +99,16 @@ fn builder(config: &ServerConfig, tasks: TaskTracker) -> http2::Builder<OwnedTas
 /// Returns when the connection has reached the age limit, give or take the jitter.
 async fn reach_age(max_age: Option<Duration>) {
     match max_age {
-        Some(max_age) => tokio::time::sleep(max_age.mul_f64(jitter_factor())).await,
+        Some(max_age) => tokio::time::sleep(with_jitter(max_age)).await,
         None => std::future::pending().await,
     }
 }
 
-/// Returns a random number from 0.9 to 1.1. The standard library's hasher is seeded anew each time.
-fn jitter_factor() -> f64 {
-    let random = RandomState::new().hash_one(0) as u32;
-    1.0 - AGE_JITTER + 2.0 * AGE_JITTER * f64::from(random) / f64::from(u32::MAX)
+/// Lengthens or shortens a time by chance. The standard library's hasher is seeded anew each time.
+fn with_jitter(time: Duration) -> Duration {
+    let random = RandomState::new().hash_one(0) % u64::from(2 * JITTER_PERCENT * 10 + 1);
+    let per_mille = 1000 - JITTER_PERCENT * 10 + u32::try_from(random).expect("the remainder of a small number");
+    time / 1000 * per_mille
 }
 
 /// Has hyper's tasks, one for each call, owned by a tracker.
@@ -175,8 +176,8 @@ mod tests {
 
     #[test]
     fn the_age_limit_is_spread_by_ten_percent() {
-        let factors: Vec<f64> = (0..100).map(|_| jitter_factor()).collect();
-        assert!(factors.iter().all(|factor| (0.9..=1.1).contains(factor)), "{factors:?}");
-        assert!(factors.iter().any(|factor| *factor != factors[0]));
+        let ages: Vec<u64> = (0..100).map(|_| with_jitter(Duration::from_secs(1000)).as_secs()).collect();
+        assert!(ages.iter().all(|age| (900..=1100).contains(age)), "{ages:?}");
+        assert!(ages.iter().any(|age| *age != ages[0]));
     }
 }

@@ -32,7 +32,7 @@ pub(crate) struct BoundListener {
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpListener),
-    Unix { listener: UnixListener, _file: SocketFile },
+    Unix { _file: SocketFile, listener: UnixListener },
 }
 
 impl BoundListener {
@@ -46,7 +46,7 @@ impl BoundListener {
             }
             ListenAddress::Unix(path) => {
                 let (listener, file) = unix_socket::bind(path)?;
-                Ok(Self { address: address.clone(), socket: Socket::Unix { listener, _file: file } })
+                Ok(Self { address: address.clone(), socket: Socket::Unix { _file: file, listener } })
             }
         }
     }

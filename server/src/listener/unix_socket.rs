@@ -11,7 +11,8 @@ use tokio::net::UnixListener;
 
 const BACKLOG: i32 = 1024;
 
-/// The file of a socket; dropping it removes the file, unless another server has put its own there.
+/// The file of a socket; dropping it removes the file, unless another server has put its own there. To be dropped before
+/// the socket: as long as that lives, the file's number is not given to another.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
@@ -100,8 +101,8 @@ mod tests {
     async fn the_socket_of_a_successor_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("procpool.sock");
-        let (listener, file) = bind(&path).unwrap();
-        drop(listener);
+        let (_listener, file) = bind(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
         let _successor = bind(&path).unwrap();
         drop(file);
         assert!(path.exists());

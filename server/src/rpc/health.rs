@@ -20,7 +20,7 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    /// Returns a health service that tells NOT_SERVING, and what sets it.
+    /// Returns a health service that tells `NOT_SERVING`, and what sets it.
     pub(crate) async fn new() -> (Self, Service) {
         let reporter = HealthReporter::new();
         let health = Self { reporter: reporter.clone() };
@@ -29,7 +29,7 @@ impl Health {
         (health, HealthServer::new(HealthService::from_health_reporter(reporter)))
     }
 
-    /// Tells NOT_SERVING.
+    /// Tells `NOT_SERVING`.
     pub(crate) async fn set_not_serving(&self) {
         self.set(ServingStatus::NotServing).await;
     }

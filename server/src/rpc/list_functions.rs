@@ -1,4 +1,4 @@
-//! ListFunctions: what the workers registered, and what the server accepts.
+//! `ListFunctions`: what the workers registered, and what the server accepts.
 
 use procpool_pool::FunctionInfo;
 use procpool_proto::v1;

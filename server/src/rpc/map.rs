@@ -75,7 +75,9 @@ pub(super) fn lay_end_to_end(mut parts: Vec<Bytes>) -> Bytes {
         return parts.swap_remove(0);
     }
     let mut whole = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
-    parts.iter().for_each(|part| whole.extend_from_slice(part));
+    for part in &parts {
+        whole.extend_from_slice(part);
+    }
     whole.freeze()
 }
 

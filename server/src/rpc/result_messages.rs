@@ -185,7 +185,9 @@ mod tests {
 
     fn run_of(blobs: &[Vec<u8>], errors: Vec<ItemError>) -> ResultRun {
         let mut builder = SlabBuilder::new();
-        blobs.iter().for_each(|blob| builder.push(blob));
+        for blob in blobs {
+            builder.push(blob);
+        }
         let parts = vec![builder.take()];
         ResultRun { first_index: 10, indexes: Vec::new(), count: blobs.len() as u64, parts, errors }
     }

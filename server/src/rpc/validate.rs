@@ -124,10 +124,11 @@ pub(super) fn check_items(
         ),
         problem => invalid(error.index, problem.to_string()),
     })?;
-    if kind == ItemKind::Values && style == CallStyle::Star {
-        if let Some(position) = slab.first_non_list() {
-            return Err(invalid(position, "must be a list: the arguments of one call".to_owned()));
-        }
+    if kind == ItemKind::Values
+        && style == CallStyle::Star
+        && let Some(position) = slab.first_non_list()
+    {
+        return Err(invalid(position, "must be a list: the arguments of one call".to_owned()));
     }
     Ok(slab)
 }

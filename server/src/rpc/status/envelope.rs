@@ -22,6 +22,8 @@ const MAX_HEADER_MESSAGE_BYTES: usize = 1536;
 const MAX_ITEM_MESSAGE_BYTES: usize = 8 << 10;
 const MAX_ITEM_TRACEBACK_BYTES: usize = 64 << 10;
 const MAX_METADATA_VALUE_BYTES: usize = 256;
+/// Less than this helps nobody.
+const MIN_DEBUG_BYTES: usize = 256;
 /// What the tags and lengths of a detail, and of one stack entry, may add.
 const DETAIL_OVERHEAD_BYTES: usize = 64;
 
@@ -36,7 +38,7 @@ pub(super) enum Retry {
 
 /// One error, before it takes the form of a header or of a message.
 #[derive(Debug, Clone)]
-pub(super) struct Problem {
+pub(super) struct Problem<'a> {
     code: Code,
     reason: &'static str,
     message: String,
@@ -44,11 +46,11 @@ pub(super) struct Problem {
     retry: Retry,
     bad_request: Option<BadRequest>,
     resource: Option<ResourceInfo>,
-    traceback: String,
-    output_tail: String,
+    traceback: &'a str,
+    output_tail: &'a str,
 }
 
-impl Problem {
+impl<'a> Problem<'a> {
     pub(super) fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -58,14 +60,14 @@ impl Problem {
             retry: Retry::Never,
             bad_request: None,
             resource: None,
-            traceback: String::new(),
-            output_tail: String::new(),
+            traceback: "",
+            output_tail: "",
         }
     }
 
     /// Adds metadata to the `ErrorInfo`.
-    pub(super) fn with(mut self, key: &'static str, value: impl ToString) -> Self {
-        self.metadata.push((key, value.to_string()));
+    pub(super) fn with(mut self, key: &'static str, value: impl std::fmt::Display) -> Self {
+        self.metadata.push((key, format!("{value}")));
         self
     }
 
@@ -82,13 +84,13 @@ impl Problem {
     }
 
     /// Adds where it happened, as the language prints it.
-    pub(super) fn traceback(self, traceback: &str) -> Self {
-        Self { traceback: traceback.to_owned(), ..self }
+    pub(super) fn traceback(self, traceback: &'a str) -> Self {
+        Self { traceback, ..self }
     }
 
     /// Adds the end of what the worker wrote to stderr.
-    pub(super) fn output_tail(self, output_tail: &str) -> Self {
-        Self { output_tail: output_tail.to_owned(), ..self }
+    pub(super) fn output_tail(self, output_tail: &'a str) -> Self {
+        Self { output_tail, ..self }
     }
 
     /// Returns the error of a whole call. Its details travel in a header, and are cut to fit one.
@@ -100,7 +102,7 @@ impl Problem {
             let request_info = RequestInfo { request_id: request_id.to_owned(), ..RequestInfo::default() };
             details.push("RequestInfo", &request_info);
         }
-        details.push_debug_info(&self.traceback, &self.output_tail);
+        details.push_debug_info(self.traceback, self.output_tail);
 
         let status = Status { code: self.code as i32, message: message.to_owned(), details: details.list };
         let mut metadata = MetadataMap::new();
@@ -120,7 +122,7 @@ impl Problem {
         self.push_details(&mut details);
         details.remaining = MAX_ITEM_TRACEBACK_BYTES.min(*debug_budget);
         let before = details.remaining;
-        details.push_debug_info(&self.traceback, &self.output_tail);
+        details.push_debug_info(self.traceback, self.output_tail);
         *debug_budget -= before - details.remaining;
         let message = keep_start(&self.message, MAX_ITEM_MESSAGE_BYTES).to_owned();
         Status { code: self.code as i32, message, details: details.list }
@@ -176,6 +178,9 @@ impl Details {
     /// Adds as much as fits of what helps to find the cause: the last lines of the traceback come first.
     fn push_debug_info(&mut self, traceback: &str, output_tail: &str) {
         let room = self.remaining.saturating_sub(2 * DETAIL_OVERHEAD_BYTES);
+        if room < MIN_DEBUG_BYTES {
+            return;
+        }
         let stack_entries = keep_last_lines(traceback, room);
         let spent: usize = stack_entries.iter().map(|line| line.len() + super::text::LINE_OVERHEAD_BYTES).sum();
         let detail = keep_end(output_tail, room.saturating_sub(spent)).to_owned();

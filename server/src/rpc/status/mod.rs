@@ -1,7 +1,7 @@
 //! The table of errors: what happened → code, reason and details.
 //!
 //! The only place where a `tonic::Status` or a `google.rpc.Status` is built. The comment on `PoolService` in
-//! `pool.proto` is the normative form of the table. A code of UNAVAILABLE or RESOURCE_EXHAUSTED comes with a
+//! `pool.proto` is the normative form of the table. A code of `UNAVAILABLE` or `RESOURCE_EXHAUSTED` comes with a
 //! `RetryInfo` only where nothing has started; everything else tells the client library not to retry by itself.
 //!
 //! The details of a failed call travel in a header. They are cut so that the whole list of headers stays under 8 KiB,
@@ -73,7 +73,7 @@ fn retry_unless_started(started: bool, delay: Duration) -> Retry {
     if started { Retry::Never } else { Retry::After(delay) }
 }
 
-fn function_not_found(error: &CallError, name: &str, nearest: &[String]) -> Problem {
+fn function_not_found(error: &CallError, name: &str, nearest: &[String]) -> Problem<'static> {
     let advice = if nearest.is_empty() {
         "ListFunctions tells which there are".to_owned()
     } else {
@@ -97,7 +97,7 @@ pub(crate) fn item_failed(error: &ItemError, context: &CallContext, debug_budget
     v1::ItemError { index: error.index, status: Some(status) }
 }
 
-fn item_problem(error: &ItemError, context: &CallContext) -> Problem {
+fn item_problem<'a>(error: &'a ItemError, context: &CallContext) -> Problem<'a> {
     let ItemError { index, failure } = error;
     let problem = |code, reason| Problem::new(code, reason, failure.to_string()).with("index", index);
     match failure {
@@ -127,7 +127,7 @@ fn item_problem(error: &ItemError, context: &CallContext) -> Problem {
     }
 }
 
-fn with_exit(problem: Problem, exit: &WorkerExit) -> Problem {
+fn with_exit<'a>(problem: Problem<'a>, exit: &WorkerExit) -> Problem<'a> {
     match exit {
         WorkerExit::Code(code) => problem.with("exit_code", code),
         WorkerExit::Signal(signal) => problem.with("signal", signal),
@@ -150,7 +150,7 @@ pub(crate) fn invalid_item(field: String, description: String, index: u64, reque
     invalid("INVALID_ITEM", vec![violation(field, description)]).with("index", index).into_status(request_id)
 }
 
-fn invalid(reason: &'static str, mut violations: Vec<FieldViolation>) -> Problem {
+fn invalid(reason: &'static str, mut violations: Vec<FieldViolation>) -> Problem<'static> {
     let message = match violations.as_slice() {
         [only] => format!("{}: {}", only.field, only.description),
         [first, rest @ ..] => format!("{}: {} (and {} more)", first.field, first.description, rest.len()),
@@ -188,12 +188,12 @@ pub(crate) fn result_too_large_for_call(index: u64, bytes: u64, limit: u64, cont
     result_problem(index, bytes, limit).into_status(&context.request_id)
 }
 
-fn result_problem(index: u64, bytes: u64, limit: u64) -> Problem {
+fn result_problem(index: u64, bytes: u64, limit: u64) -> Problem<'static> {
     let message = format!("the result takes {bytes} bytes, over the server's limit of {limit} bytes for a message");
     too_large(message, bytes, limit).with("index", index)
 }
 
-fn too_large(message: String, bytes: u64, limit: u64) -> Problem {
+fn too_large(message: String, bytes: u64, limit: u64) -> Problem<'static> {
     Problem::new(Code::ResourceExhausted, "MESSAGE_TOO_LARGE", message).with("bytes", bytes).with("limit_bytes", limit)
 }
 
@@ -213,7 +213,7 @@ pub(crate) fn deadline_exceeded(phase: &'static str) -> Status {
     deadline_problem(phase).into_status("")
 }
 
-fn deadline_problem(phase: &'static str) -> Problem {
+fn deadline_problem(phase: &'static str) -> Problem<'static> {
     Problem::new(Code::DeadlineExceeded, "DEADLINE", format!("the deadline passed while the call was {phase}"))
         .with("phase", phase)
 }

@@ -30,6 +30,11 @@ fn find<M: prost::Message + Default>(status: &procpool_proto::google::rpc::Statu
     Some(M::decode(any.value.as_slice()).unwrap())
 }
 
+fn numbered_lines(count: usize) -> String {
+    let lines: Vec<String> = (0..count).map(|line| format!("  line {line}")).collect();
+    lines.join("\n")
+}
+
 fn pushback(status: &Status) -> i64 {
     status.metadata().get("grpc-retry-pushback-ms").unwrap().to_str().unwrap().parse().unwrap()
 }
@@ -235,7 +240,7 @@ fn the_errors_of_the_server_itself_are_in_the_table_too() {
 #[test]
 fn however_much_there_is_to_say_it_fits_into_a_header() {
     let long = "äöü \u{1F600} \"{}\" ".repeat(10_000);
-    let traceback: String = (0..5000).map(|line| format!("  File \"x.py\", line {line}\n")).collect();
+    let traceback = numbered_lines(5000);
     let errors = [
         item(ItemFailure::Raised { kind: long.clone(), message: long.clone(), traceback: traceback.clone() }),
         item(ItemFailure::Raised { kind: String::new(), message: "no".to_owned(), traceback }),
@@ -263,7 +268,7 @@ fn however_much_there_is_to_say_it_fits_into_a_header() {
 
 #[test]
 fn the_end_of_a_long_traceback_is_kept() {
-    let traceback: String = (0..5000).map(|line| format!("  line {line}\n")).collect();
+    let traceback = numbered_lines(5000);
     let error = item(ItemFailure::Raised { kind: "E".to_owned(), message: "no".to_owned(), traceback });
     let debug: DebugInfo = detail(&call_failed(&error, &context()), "DebugInfo").unwrap();
     assert_eq!(debug.stack_entries.last().unwrap(), "  line 4999");
@@ -272,7 +277,7 @@ fn the_end_of_a_long_traceback_is_kept() {
 
 #[test]
 fn the_error_of_an_item_has_room_for_its_traceback_as_long_as_the_message_has() {
-    let traceback: String = (0..2000).map(|line| format!("  line {line}\n")).collect();
+    let traceback = numbered_lines(2000);
     let error = ItemError {
         index: 17,
         failure: ItemFailure::Raised { kind: "E".to_owned(), message: "no".to_owned(), traceback },
@@ -286,5 +291,10 @@ fn the_error_of_an_item_has_room_for_its_traceback_as_long_as_the_message_has() 
     assert_eq!(lines_of(&mut budget), 2000);
     let second = lines_of(&mut budget);
     assert!(second > 0 && second < 2000, "{second}");
+    let third = lines_of(&mut budget);
+    assert!(third < second, "{third}");
+    while budget > 400 {
+        lines_of(&mut budget);
+    }
     assert_eq!(lines_of(&mut budget), 0);
 }

@@ -36,20 +36,17 @@ pub(super) fn keep_start_percent_encoded(text: &str, max_bytes: usize) -> &str {
 /// Returns the lines of a text if they fit, otherwise the last ones and a line that says how many were cut.
 pub(super) fn keep_last_lines(text: &str, max_bytes: usize) -> Vec<String> {
     const CUT_NOTE_BYTES: usize = 48;
-    let lines: Vec<&str> = text.lines().collect();
-    let size_of = |line: &&str| line.len() + LINE_OVERHEAD_BYTES;
-    if lines.iter().map(size_of).sum::<usize>() <= max_bytes {
-        return lines.into_iter().map(str::to_owned).collect();
-    }
-    let mut room = max_bytes.saturating_sub(CUT_NOTE_BYTES);
+    let num_lines = text.lines().count();
+    let is_cut = text.len() + num_lines * LINE_OVERHEAD_BYTES > max_bytes;
+    let mut room = if is_cut { max_bytes.saturating_sub(CUT_NOTE_BYTES) } else { max_bytes };
     let mut kept = Vec::new();
-    for line in lines.iter().rev() {
-        let Some(rest) = room.checked_sub(size_of(line)) else { break };
+    for line in text.lines().rev() {
+        let Some(rest) = room.checked_sub(line.len() + LINE_OVERHEAD_BYTES) else { break };
         room = rest;
-        kept.push((*line).to_owned());
+        kept.push(line.to_owned());
     }
-    if max_bytes >= CUT_NOTE_BYTES {
-        kept.push(format!("... {} lines cut ...", lines.len() - kept.len()));
+    if is_cut && max_bytes >= CUT_NOTE_BYTES {
+        kept.push(format!("... {} lines cut ...", num_lines - kept.len()));
     }
     kept.reverse();
     kept
@@ -71,7 +68,8 @@ mod tests {
 
     #[test]
     fn the_last_lines_are_kept_and_the_others_counted() {
-        let traceback: String = (0..100).map(|line| format!("line {line:02}\n")).collect();
+        let lines: Vec<String> = (0..100).map(|line| format!("line {line:02}")).collect();
+        let traceback = lines.join("\n");
         let kept = keep_last_lines(&traceback, 100);
         assert_eq!(kept, ["... 96 lines cut ...", "line 96", "line 97", "line 98", "line 99"]);
         assert_eq!(keep_last_lines("one\ntwo", 100), ["one", "two"]);
