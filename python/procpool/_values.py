@@ -72,7 +72,8 @@ def encode_record(value: object, *, nan_as_null: bool = False) -> bytes:
         NotEncodableError: If it, or something in it, cannot be sent.
 
     """
-    return record(encode_value(value, nan_as_null=nan_as_null))
+    encoder = _ENCODERS.get(type(value), _encode_other)
+    return record(encoder(value, _LEVELS_ABOVE, nan_as_null))
 
 
 def encode_value(value: object, *, nan_as_null: bool = False) -> bytes:
@@ -86,10 +87,7 @@ def encode_value(value: object, *, nan_as_null: bool = False) -> bytes:
 
 
 def _encode(value: Any, level: int, nan_as_null: bool) -> bytes:
-    encoder = _ENCODERS.get(type(value))
-    if encoder is None:
-        return _encode_other(value, level, nan_as_null)
-    return encoder(value, level, nan_as_null)
+    return _ENCODERS.get(type(value), _encode_other)(value, level, nan_as_null)
 
 
 def _encode_none(_value: None, _level: int, _nan_as_null: bool) -> bytes:
@@ -118,15 +116,15 @@ def _encode_float(value: float, _level: int, nan_as_null: bool) -> bytes:
 
 
 def _encode_str(value: str, _level: int, _nan_as_null: bool) -> bytes:
-    data = _utf8(value)
+    try:
+        data = value.encode()
+    except UnicodeEncodeError as error:
+        raise NotEncodableError(_lone_surrogate(error)) from None
     return b"\x1a" + varint(len(data)) + data
 
 
-def _utf8(value: str) -> bytes:
-    try:
-        return value.encode()
-    except UnicodeEncodeError as error:
-        raise NotEncodableError(f"a str with a lone surrogate at {error.start} is no Unicode text") from None
+def _lone_surrogate(error: UnicodeEncodeError) -> str:
+    return f"a str with a lone surrogate at {error.start} is no Unicode text"
 
 
 def _encode_list(value: Any, level: int, nan_as_null: bool) -> bytes:
@@ -135,7 +133,7 @@ def _encode_list(value: Any, level: int, nan_as_null: bool) -> bytes:
     parts = []
     for item in value:
         try:
-            content = _encode(item, level + 2, nan_as_null)
+            content = _ENCODERS.get(type(item), _encode_other)(item, level + 2, nan_as_null)
         except NotEncodableError as error:
             error.path.append(f"[{len(parts)}]")
             raise
@@ -152,11 +150,13 @@ def _encode_mapping(value: Mapping[str, Any], level: int, nan_as_null: bool) -> 
         if not isinstance(key, str):
             raise NotEncodableError(f"a dict with the key {_short_repr(key)}: keys must be str")
         try:
-            name = _utf8(key)
-            content = _encode(item, level + 3, nan_as_null)
+            name = key.encode()
+            content = _ENCODERS.get(type(item), _encode_other)(item, level + 3, nan_as_null)
         except NotEncodableError as error:
             error.path.append(f"[{_short_repr(key)}]")
             raise
+        except UnicodeEncodeError as error:
+            raise NotEncodableError(f"the key {_short_repr(key)}: {_lone_surrogate(error)}") from None
         entry = b"\n" + varint(len(name)) + name + b"\x12" + varint(len(content)) + content
         entries.append(b"\n" + varint(len(entry)) + entry)
     body = b"".join(entries)
@@ -267,8 +267,6 @@ def decode_value(data: bytes) -> Any:
 
 def decode_value_at(data: bytes, start: int, end: int) -> Any:
     """Decode a `Value` in the midst of other bytes."""
-    if end - start == 9 and data[start] == 0x11:
-        return _number(_DOUBLE.unpack_from(data, start + 1)[0])
     return _decode(data, start, end, _LEVELS_ABOVE)
 
 
@@ -325,9 +323,18 @@ def _number(value: float) -> int | float:
 def _decode(data: bytes, position: int, end: int, level: int) -> Any:
     if level > MAX_LEVELS:
         raise MalformedError(f"nested more than {MAX_LEVELS} protobuf levels deep")
+    # Numbers and short texts as every writer writes them; what follows is for all other values.
+    size = end - position
+    if size == 9 and data[position] == 0x11:
+        return _number(_DOUBLE.unpack_from(data, position + 1)[0])
+    if 2 <= size < 0x80 and data[position] == 0x1A and data[position + 1] == size - 2:
+        return _text(data, position + 2, end)
     value: Any = None
     while position < end:
-        tag, position = read_varint(data, position, end)
+        tag = data[position]
+        position += 1
+        if tag >= 0x80:
+            tag, position = read_varint(data, position - 1, end)
         if tag == 0x11:
             if end - position < 8:
                 raise MalformedError("the bytes end too early")
@@ -358,7 +365,10 @@ def _decode_list(data: bytes, position: int, end: int, level: int) -> list[Any]:
         raise MalformedError(f"nested more than {MAX_LEVELS} protobuf levels deep")
     values = []
     while position < end:
-        tag, position = read_varint(data, position, end)
+        tag = data[position]
+        position += 1
+        if tag >= 0x80:
+            tag, position = read_varint(data, position - 1, end)
         if tag == 0x0A:
             start, position = read_length(data, position, end)
             values.append(_decode(data, start, position, level + 1))
@@ -370,7 +380,10 @@ def _decode_list(data: bytes, position: int, end: int, level: int) -> list[Any]:
 def _decode_struct(data: bytes, position: int, end: int, level: int) -> dict[str, Any]:
     fields = {}
     while position < end:
-        tag, position = read_varint(data, position, end)
+        tag = data[position]
+        position += 1
+        if tag >= 0x80:
+            tag, position = read_varint(data, position - 1, end)
         if tag == 0x0A:
             start, position = read_length(data, position, end)
             key, value = _decode_entry(data, start, position, level + 1)
@@ -383,7 +396,10 @@ def _decode_struct(data: bytes, position: int, end: int, level: int) -> dict[str
 def _decode_entry(data: bytes, position: int, end: int, level: int) -> tuple[str, Any]:
     key, value = "", None
     while position < end:
-        tag, position = read_varint(data, position, end)
+        tag = data[position]
+        position += 1
+        if tag >= 0x80:
+            tag, position = read_varint(data, position - 1, end)
         if tag == 0x0A:
             start, position = read_length(data, position, end)
             key = _text(data, start, position)

@@ -79,7 +79,8 @@ def skip_field(data: bytes, position: int, end: int, tag: int) -> int:
 
 def record(content: bytes) -> bytes:
     """Encode one record of a list."""
-    return b"\n" + varint(len(content)) + content
+    length = len(content)
+    return b"\n" + (_SHORT_VARINTS[length] if length < 1024 else _long_varint(length)) + content
 
 
 def split_records(data: bytes) -> list[tuple[int, int]]:
@@ -89,7 +90,13 @@ def split_records(data: bytes) -> list[tuple[int, int]]:
     while position < end:
         if data[position] != RECORD_TAG:
             raise MalformedError("no list starts like this")
-        span = read_length(data, position + 1, end)
-        spans.append(span)
-        position = span[1]
+        start = position + 2
+        # What read_length does, without the call where the length is one byte.
+        if start <= end and (length := data[position + 1]) < 0x80:
+            position = start + length
+            if position > end:
+                raise MalformedError("the bytes end too early")
+        else:
+            start, position = read_length(data, position + 1, end)
+        spans.append((start, position))
     return spans

@@ -32,6 +32,9 @@ _EXIT_USAGE = 2
 def main() -> None:
     """Run a worker until the server says that it is enough, or goes away."""
     arguments = _parse_arguments()
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        print("procpool.worker: needs the global interpreter lock; start Python with PYTHON_GIL=1", file=sys.stderr)
+        sys.exit(_EXIT_USAGE)
     try:
         channel = Channel.open()
     except NotStartedByServerError as error:
@@ -73,20 +76,21 @@ def _serve(channel: Channel, target: str, initializer_name: str | None) -> None:
     session = Session(channel, _map_page(memory_fd, welcome.journal_bytes))
     _context.set_running(session)
 
-    # The lock keeps a Pong from overtaking Hello.
-    with session.lock:
-        # From now on the process ends when the server does, however long the import takes.
-        session.start_threads()
-        initializer, functions = _load(target, initializer_name)
-        session.send(hello=_hello(session, functions))
+    # From now on the process ends when the server does, however long the import takes. This thread has the floor, so
+    # that no Pong overtakes Hello.
+    session.start_threads()
+    initializer, functions = _load(target, initializer_name)
+    session.send(hello=_hello(session, functions))
+    session.floor.leave()
     if initializer is not None:
         _call_initializer(initializer)
     # What is there now stays: the collector need not look at it again, nor copy its pages after a fork.
     gc.collect()
     gc.freeze()
     sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
-    with session.lock:
-        session.send(ready=worker_pb2.Ready())
+    session.floor.take()
+    session.send(ready=worker_pb2.Ready())
+    session.floor.leave()
 
     runner = Runner(session, functions)
     while (chunk := session.queue.get()) is not None:

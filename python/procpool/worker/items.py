@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -145,7 +146,7 @@ def bind(function: Callable[..., Any], style: int) -> Callable[[Any], Any]:
 def result_encoder(kind: int, content_type: str, *, nan_as_null: bool) -> Callable[[Any], bytes]:
     """Return what makes a record of a result; it raises NotEncodableError for what cannot be sent."""
     if kind == worker_pb2.ITEM_KIND_VALUES:
-        return lambda result: encode_record(result, nan_as_null=nan_as_null)
+        return partial(encode_record, nan_as_null=nan_as_null)
     if content_type == JSON_TYPE:
         return lambda result: record(_encode_json(result, nan_as_null))
     return _encode_blob

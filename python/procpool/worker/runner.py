@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import struct
 import sys
-import time
 from collections.abc import Callable, Mapping
+from time import monotonic_ns
 from typing import Any
 
 from .._proto import worker_pb2
@@ -25,6 +25,7 @@ _FRAME_OVERHEAD_BYTES = 128
 # So that the frame stays small when a whole chunk fails.
 _FAILURES_PER_FRAME = 1000
 _MAX_PROBLEM_BYTES = 4096
+_INFINITY = float("inf")
 
 _pack_number_record = struct.Struct(f"<{len(NUMBER_RECORD_PREFIX)}sd").pack_into
 
@@ -42,101 +43,115 @@ class Runner:
         function = self._functions.get(chunk.run.function)
         # What was recalled before it began needs no decoding.
         decoded = decode_items(chunk.run) if function is not None and chunk.limit > 0 else DecodedItems([])
-        with session.lock:
-            session.running = chunk
-            session.start_busy_time()
-            if function is None:
-                self._fail_all(chunk)
-            else:
-                self._run_items(chunk, function, decoded.items, decoded.invalid)
-            session.flush()
-            # From here on a Recall of this chunk is ignored; before, it is answered ahead of the last results.
-            session.running = None
-            del session.chunks[chunk.run.chunk]
+        session.floor.take()
+        session.running = chunk
+        session.num_finished = 0
+        session.start_busy_time()
+        if function is None:
+            self._fail_all(chunk)
+        else:
+            self._run_items(chunk, function, decoded)
+        session.flush()
+        # From here on a Recall of this chunk is ignored; before, it is answered ahead of the last results.
+        session.running = None
+        del session.chunks[chunk.run.chunk]
+        session.floor.leave()
 
-    def _run_items(self, chunk: Chunk, function: WorkerFunction, items: list[Any], invalid: dict[int, str]) -> None:
-        """Run the items. Called with the lock, and lets go of it only while the user's function runs."""
-        session = self._session
+    def _run_items(self, chunk: Chunk, function: WorkerFunction, decoded: DecodedItems) -> None:
+        """Run the items. Has the floor, and leaves it only while the user's function runs."""
+        session, floor, page = self._session, self._session.floor, self._session.page
         run = chunk.run
         call = bind(function.call, run.style)
         encode = result_encoder(run.kind, run.content_type, nan_as_null=function.nan_as_null)
         is_values = run.kind == worker_pb2.ITEM_KIND_VALUES
-        stamp_start = run.stamp_start
-        sequence = run.first_sequence
-        page = session.page
-        words, journal, sends_started = page.words, page.journal, not page.is_shared
+        first_sequence = run.first_sequence
+        is_plain = page.is_shared and not run.stamp_start and not decoded.invalid
+        words, journal = page.words, page.journal
         last_number_start = page.capacity - NUMBER_RECORD_BYTES
-        acquire, release, now_ns = session.lock.acquire, session.lock.release, time.monotonic_ns
 
-        for offset, item in enumerate(items):
+        for offset, item in enumerate(decoded.items):
             if offset >= chunk.limit:
                 break
-            chunk.begun = offset + 1
-            if offset in invalid:
-                session.busy_until = now_ns()
-                problem = ErrorText("", invalid[offset], "")
-                self._send_failure(run, offset, worker_pb2.FAILURE_KIND_INVALID_ITEM, problem)
-                sequence += 1
+            if not is_plain and not self._prepare(run, offset, decoded.invalid):
                 continue
-
-            if sends_started:
-                session.send(started=worker_pb2.Started(chunk=run.chunk, offset=offset))
-            if stamp_start:
-                words[BEGUN_AT] = now_ns()
             # The order of these two stores is what makes the page exact.
             words[JOURNAL_LENGTH] = session.pending_bytes
-            words[BEGUN] = sequence
-            if session.flusher_is_idle and session.pending_count:
+            words[BEGUN] = first_sequence + offset
+            if session.flusher_is_idle and session.pending_bytes:
                 session.flusher_is_idle = False
                 session.wake_flusher.put(None)
 
-            session.is_in_item = True
-            release()
+            floor.is_free = True
             try:
                 result = call(item)
             except BaseException as error:
-                if session.is_forked_copy:
-                    self._end_forked_copy()
                 text = describe(error)
-                acquire()
-                session.is_in_item = False
-                session.busy_until = now_ns()
+                self._take_floor()
+                session.busy_until = monotonic_ns()
                 self._send_failure(run, offset, worker_pb2.FAILURE_KIND_RAISED, text)
-                sequence += 1
                 continue
-            if session.is_forked_copy:
-                self._end_forked_copy()
-            acquire()
-            session.is_in_item = False
+            # This is _take_floor.
+            floor.is_free = False
+            if floor.is_wanted:
+                self._make_way()
 
-            now = session.busy_until = now_ns()
+            now = session.busy_until = monotonic_ns()
             start = session.pending_bytes
             kind = type(result)
-            if (
-                (kind is int or kind is float)
-                and is_values
-                and start <= last_number_start
-                and -MAX_SAFE_INTEGER <= result <= MAX_SAFE_INTEGER
-            ):
+            if kind is int:
+                is_number = -MAX_SAFE_INTEGER <= result <= MAX_SAFE_INTEGER
+            else:
+                is_number = kind is float and -_INFINITY < result < _INFINITY
+            if is_number and is_values and start <= last_number_start:
                 _pack_number_record(journal, start, NUMBER_RECORD_PREFIX, result)
-                session.pending_bytes = start + NUMBER_RECORD_BYTES
+                end = start + NUMBER_RECORD_BYTES
             else:
                 record = self._encode_or_fail(run, offset, encode, result)
                 if record is None:
-                    sequence += 1
                     continue
                 start = session.pending_bytes
-                journal[start : start + len(record)] = record
-                session.pending_bytes = start + len(record)
-            if session.pending_count == 0:
+                end = start + len(record)
+                journal[start:end] = record
+            if start == 0:
                 session.pending_first = offset
-                session.pending_since = now
-                words[JOURNAL_FIRST] = sequence
-            session.pending_count += 1
-            sequence += 1
-            if now - session.pending_since > COALESCE_NS:
+                session.flush_at = now + COALESCE_NS
+                words[JOURNAL_FIRST] = first_sequence + offset
+            session.pending_bytes = end
+            session.num_finished = offset + 1
+            if now >= session.flush_at:
                 session.flush()
                 session.start_busy_time()
+
+    def _prepare(self, run: worker_pb2.Run, offset: int, invalid: dict[int, str]) -> bool:
+        """Do what most chunks do not need before an item begins; tell whether the item can begin."""
+        session = self._session
+        if offset in invalid:
+            session.busy_until = monotonic_ns()
+            # So that a Recall does not give it back.
+            session.page.words[BEGUN] = run.first_sequence + offset
+            problem = ErrorText("", invalid[offset], "")
+            self._send_failure(run, offset, worker_pb2.FAILURE_KIND_INVALID_ITEM, problem)
+            return False
+        if not session.page.is_shared:
+            session.send(started=worker_pb2.Started(chunk=run.chunk, offset=offset))
+        if run.stamp_start:
+            session.page.words[BEGUN_AT] = monotonic_ns()
+        return True
+
+    def _take_floor(self) -> None:
+        self._session.floor.is_free = False
+        if self._session.floor.is_wanted:
+            self._make_way()
+
+    def _make_way(self) -> None:
+        if self._session.is_forked_copy:
+            print(
+                "procpool.worker: a process that the function forked came back from it; it ends here, the worker "
+                "goes on",
+                file=sys.stderr,
+            )
+            os._exit(1)
+        self._session.floor.make_way()
 
     def _encode_or_fail(
         self, run: worker_pb2.Run, offset: int, encode: Callable[[Any], bytes], result: Any
@@ -201,10 +216,3 @@ class Runner:
             ]
             results = worker_pb2.Results(chunk=run.chunk, first=first, count=len(offsets), failures=failures)
             self._session.channel.send_results(results, placeholder(run.kind) * len(offsets))
-
-    def _end_forked_copy(self) -> None:
-        print(
-            "procpool.worker: a process that the function forked came back from it; it ends here, the worker goes on",
-            file=sys.stderr,
-        )
-        os._exit(1)

@@ -1,7 +1,8 @@
 """The conversation with the server: what is pending, what was recalled, and who may send.
 
-The lock: the main thread holds it whenever it is not in the user's function or waiting for work, so a thread that has
-it sees whole items only. It also orders what is sent: a Recalled never follows the last results of its chunk.
+The floor (`floor`) is the main thread's whenever it is not in the user's function or waiting for work, so another
+thread that has it sees whole items only. It also orders what is sent: a Recalled never follows the last results of its
+chunk.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import Any, NoReturn
 from .._context import CurrentItem
 from .._proto import worker_pb2
 from .channel import Channel, ChannelClosedError, ProtocolError
-from .page import JOURNAL_LENGTH, ProgressPage
+from .floor import Floor
+from .page import BEGUN, JOURNAL_LENGTH, ProgressPage
 
 COALESCE_NS = 1_000_000
 """The longest time that a result waits for company."""
@@ -25,19 +27,20 @@ COALESCE_NS = 1_000_000
 _FLUSHER_PATIENCE_NS = 250_000
 """How much longer the flusher waits: while short items run, the main thread sends at less cost."""
 
+NEVER = 1 << 62
+"""A time that does not come, in nanoseconds."""
+
 EXIT_PROTOCOL = 70
 """The exit code when the server broke the protocol, or this worker is at fault itself (EX_SOFTWARE)."""
 
 
 class Chunk:
-    """A Run frame and how far it is."""
+    """A Run frame and what became of it."""
 
-    __slots__ = ("begun", "cancelled", "limit", "recalled", "run")
+    __slots__ = ("cancelled", "limit", "recalled", "run")
 
     def __init__(self, run: worker_pb2.Run) -> None:
         self.run = run
-        self.begun = 0
-        """How many of its items have begun."""
         self.limit = run.count
         """Items from this offset on do not begin."""
         self.recalled = False
@@ -45,25 +48,27 @@ class Chunk:
 
 
 class Session:
-    """All that the three threads share. Fields are for holders of the lock, unless they say otherwise."""
+    """All that the three threads share. Fields are for whoever has the floor, unless they say otherwise."""
 
     def __init__(self, channel: Channel, page: ProgressPage) -> None:
-        self.lock = threading.Lock()
+        self.floor = Floor()
         self.channel = channel
         self.page = page
         self.chunks: dict[int, Chunk] = {}
         """Those of which something may still be said to the server."""
         self.queue: SimpleQueue[Chunk | None] = SimpleQueue()
-        """What the main thread takes its work from; None is the end."""
+        """What the main thread takes its work from; None is the end. For everybody."""
         self.running: Chunk | None = None
         """The chunk that the main thread works on."""
-        self.is_in_item = False
 
-        # The results in the journal, all of the chunk that runs.
+        # The results in the journal, all of the chunk that runs: those from pending_first to before num_finished.
         self.pending_first = 0
-        self.pending_count = 0
         self.pending_bytes = 0
-        self.pending_since = 0
+        """0 if there is none: a record is never empty."""
+        self.flush_at = NEVER
+        """When the results in the journal have waited long enough."""
+        self.num_finished = 0
+        """How many items of the chunk that runs have finished."""
         self.busy_since = 0
         """When the item after the last that was reported began, or the one before it ended."""
         self.busy_until = 0
@@ -85,20 +90,26 @@ class Session:
 
     def flush(self) -> None:
         """Send what is in the journal and empty it."""
-        if self.pending_count == 0:
+        if self.pending_bytes == 0:
             return
-        chunk = self.running
-        assert chunk is not None, "results are pending only while their chunk runs"
+        assert self.running is not None, "results are pending only while their chunk runs"
         results = worker_pb2.Results(
-            chunk=chunk.run.chunk,
+            chunk=self.running.run.chunk,
             first=self.pending_first,
-            count=self.pending_count,
+            count=self.num_finished - self.pending_first,
             busy_ns=self.take_busy_ns(),
         )
         self.channel.send_results(results, self.page.journal[: self.pending_bytes])
         self.page.words[JOURNAL_LENGTH] = 0
-        self.pending_count = 0
         self.pending_bytes = 0
+        self.flush_at = NEVER
+
+    def num_begun(self, chunk: Chunk) -> int:
+        """Return how many items of a chunk have begun."""
+        if chunk is not self.running:
+            return 0
+        begun_last = self.page.words[BEGUN]
+        return max(0, begun_last - chunk.run.first_sequence + 1)
 
     def start_busy_time(self) -> None:
         """Count from now how long the next item runs."""
@@ -131,18 +142,18 @@ class Session:
         elif kind == "recall":
             self._recall(frame.recall)
         elif kind == "ping":
-            with self.lock:
+            with self.floor:
                 self.send(pong=worker_pb2.Pong(nonce=frame.ping.nonce))
         elif kind == "shutdown":
-            with self.lock:
+            with self.floor:
                 for chunk in self.chunks.values():
-                    chunk.limit = chunk.begun
+                    chunk.limit = self.num_begun(chunk)
             self.queue.put(None)
         else:
             raise ProtocolError(f"a frame of the unexpected kind {kind}")
 
     def _recall(self, recall: worker_pb2.Recall) -> None:
-        with self.lock:
+        with self.floor:
             chunk = self.chunks.get(recall.chunk)
             if chunk is None:
                 return
@@ -150,8 +161,8 @@ class Session:
             if chunk.recalled:
                 return
             chunk.recalled = True
-            chunk.limit = chunk.begun
-            self.send(recalled=worker_pb2.Recalled(chunk=recall.chunk, first_not_begun=chunk.begun))
+            chunk.limit = self.num_begun(chunk)
+            self.send(recalled=worker_pb2.Recalled(chunk=recall.chunk, first_not_begun=chunk.limit))
 
     # What follows is for the flusher thread.
 
@@ -169,11 +180,11 @@ class Session:
         wait_ns = COALESCE_NS + _FLUSHER_PATIENCE_NS
         while True:
             time.sleep(wait_ns / 1e9)
-            # Without the lock: while short items run, the main thread flushes by itself and shall not wait for us.
-            wait_ns = self.pending_since + COALESCE_NS + _FLUSHER_PATIENCE_NS - time.monotonic_ns()
-            if self.pending_count and wait_ns > 0:
+            # Without the floor: while short items run, the main thread flushes by itself and shall not wait for us.
+            wait_ns = self.flush_at + _FLUSHER_PATIENCE_NS - time.monotonic_ns()
+            if 0 < wait_ns < COALESCE_NS * 2:
                 continue
-            with self.lock:
+            with self.floor:
                 self.flush()
                 self.flusher_is_idle = True
                 return
@@ -183,11 +194,11 @@ class Session:
     def current(self) -> CurrentItem | None:
         """Return the item that runs."""
         chunk = self.running
-        if chunk is None or not self.is_in_item:
+        if chunk is None or not self.floor.is_free:
             return None
         run = chunk.run
         return CurrentItem(
-            index=run.first_index + chunk.begun - 1,
+            index=run.first_index + self.num_begun(chunk) - 1,
             attempt=run.attempt,
             chunk=run.chunk,
             function=run.function,
@@ -202,6 +213,8 @@ class Session:
 
     def _after_fork_in_child(self) -> None:
         self.is_forked_copy = True
+        # So that the main thread, which in the child is the one that forked, looks up before it goes on.
+        self.floor.is_wanted = True
         self.channel.close()
 
 
