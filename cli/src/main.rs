@@ -1,1 +1,63 @@
-fn main() {}
+//! procpool, the one binary: a server, its built-in worker, and a client.
+
+mod args;
+mod call;
+mod config;
+mod demo;
+mod duration;
+mod exit;
+mod functions;
+mod health;
+mod input;
+mod logging;
+mod output;
+mod progress;
+mod serve;
+mod signal;
+mod worker;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tokio::runtime::{Builder, Runtime};
+
+use self::args::{Command, CommandLine};
+use self::call::map::Style;
+use self::exit::{Exit, Failure};
+
+/// A client needs one thread for the connection; the main thread prints.
+const CLIENT_THREADS: usize = 1;
+
+fn main() -> ExitCode {
+    // Prints help and wrong usage, and exits with 0 and 2.
+    let command = CommandLine::parse().command;
+    let result = match command {
+        // The worker's thread belongs to the functions; it has no runtime.
+        Command::Worker => return worker::run(),
+        Command::Serve(args) => run(Builder::new_multi_thread().enable_all().build(), serve::run(args)),
+        Command::Demo => run(Builder::new_multi_thread().enable_all().build(), demo::run()),
+        Command::Map(args) => run_client(call::map::run(args, Style::Map)),
+        Command::Starmap(args) => run_client(call::map::run(args, Style::Star)),
+        Command::Imap(args) => run_client(call::imap::run(args)),
+        Command::Apply(args) => run_client(call::apply::run(args)),
+        Command::Functions(args) => run_client(functions::run(args)),
+        Command::Health(args) => run_client(health::run(args)),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.report().into(),
+    }
+}
+
+fn run_client(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = Builder::new_multi_thread().worker_threads(CLIENT_THREADS).enable_all().build();
+    run(runtime, signal::until_interrupted(command))
+}
+
+fn run(
+    runtime: std::io::Result<Runtime>,
+    command: impl Future<Output = Result<Exit, Failure>>,
+) -> Result<Exit, Failure> {
+    // On the heap: the future of a command is large.
+    runtime.map_err(serve::cannot_run)?.block_on(Box::pin(command))
+}

@@ -1,0 +1,254 @@
+//! The command line. What the commands do is the business of their modules.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use procpool_server::ListenAddress;
+
+use crate::{duration, exit};
+
+/// Run functions over lists on a bounded pool of worker processes: Python's multiprocessing.Pool as a gRPC service.
+#[derive(Debug, Parser)]
+#[command(name = "procpool", version, max_term_width = 100, after_help = exit::HELP)]
+pub(crate) struct CommandLine {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a server with a pool of workers
+    Serve(ServeArgs),
+    /// Run a function over a list; print the results in order when all are there
+    Map(MapArgs),
+    /// Run a function over a list of argument lists; print the results in order when all are there
+    Starmap(MapArgs),
+    /// Run a function over a list or an endless stream; print each result as it comes
+    Imap(ImapArgs),
+    /// Run a function once and print its result
+    Apply(ApplyArgs),
+    /// List the functions that the workers registered
+    Functions(FunctionsArgs),
+    /// Tell whether the server takes calls
+    Health(HealthArgs),
+    /// Be the built-in worker; a server starts this as its child
+    Worker,
+    /// Show what the pool does, on a server of its own
+    Demo,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub(crate) struct ServeArgs {
+    /// Where to listen, HOST:PORT or unix:PATH; may be given more than once. Port 0: any free port. The first lines on
+    /// stdout tell the addresses: `listening on 127.0.0.1:50051`
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051", value_parser = parse_listen_address)]
+    pub(crate) listen: Vec<ListenAddress>,
+    /// The number of workers. Default: as many CPUs as this process may use
+    #[arg(long, value_name = "N")]
+    pub(crate) processes: Option<NonZeroU32>,
+    /// How long calls in progress may go on after SIGTERM or Ctrl-C
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse_or_zero)]
+    pub(crate) drain_timeout: Duration,
+    /// How long one item may run, if the call does not say. Default: no limit
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) item_timeout: Option<Duration>,
+    /// Replace a worker that has run this many items. Default: never
+    #[arg(long, value_name = "N")]
+    pub(crate) max_items_per_worker: Option<NonZeroU32>,
+    /// The form of the log on stderr
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) log_format: LogFormat,
+    /// How much is logged; what the workers print is `info`
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) log_level: LogLevel,
+    /// The program that is a worker, such as `python -m procpool.worker FILE`. Default: the built-in worker
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+/// The server to call.
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    /// The server: http://HOST:PORT, HOST:PORT or unix:PATH
+    #[arg(long, value_name = "ADDRESS", env = "PROCPOOL_SERVER", default_value = "http://127.0.0.1:50051")]
+    pub(crate) server: String,
+    /// The longest time for the call as a whole. Default: no limit
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// How a call is run.
+#[derive(Debug, Args)]
+pub(crate) struct CallArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// How long one item may run, from its start. Default: the server's limit
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) item_timeout: Option<Duration>,
+    /// How often an item may be executed in all when its worker dies. Default: once
+    #[arg(long, value_name = "N")]
+    pub(crate) max_attempts: Option<NonZeroU32>,
+    /// The share of the pool beside other calls, -8 to 8: each step up doubles it
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-8..=8))]
+    pub(crate) priority: Option<i32>,
+    /// Send items as JSON text, which keeps integers beyond 2^53 exact
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What to run over which items.
+#[derive(Debug, Args)]
+pub(crate) struct ItemsArgs {
+    /// The name of the function; `procpool functions` lists them
+    pub(crate) function: String,
+    /// The items: JSON values, ranges of integers (`1..10` is 1 to 10), `@FILE` or `-` for a file or stdin with one
+    /// JSON value a line. Default: stdin
+    #[arg(value_name = "ITEM", allow_negative_numbers = true)]
+    pub(crate) items: Vec<String>,
+    /// A file of items, one JSON value a line; they come after those of the arguments
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Vec<PathBuf>,
+    /// Items handed to a worker at a time. Default: chosen from the measured run time
+    #[arg(long, value_name = "N")]
+    pub(crate) chunk_size: Option<NonZeroU32>,
+    /// What to do when an item fails. `collect` prints null in its place and goes on
+    #[arg(long, value_enum)]
+    pub(crate) on_error: Option<OnError>,
+    /// Print `{"index":0,"result":…}` or `{"index":0,"error":…}` instead of the results alone
+    #[arg(long)]
+    pub(crate) index: bool,
+    /// Show no progress bar
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnError {
+    Fail,
+    Collect,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub(crate) struct MapArgs {
+    #[command(flatten)]
+    pub(crate) items: ItemsArgs,
+    #[command(flatten)]
+    pub(crate) call: CallArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub(crate) struct ImapArgs {
+    #[command(flatten)]
+    pub(crate) items: ItemsArgs,
+    #[command(flatten)]
+    pub(crate) call: CallArgs,
+    /// Print results as they finish instead of in the order of the items
+    #[arg(long)]
+    pub(crate) unordered: bool,
+    /// Each item is a list, the arguments of one call
+    #[arg(long)]
+    pub(crate) star: bool,
+    /// How many items the pool may run ahead of the reader. Default: enough to keep it busy
+    #[arg(long, value_name = "N")]
+    pub(crate) window: Option<NonZeroU32>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub(crate) struct ApplyArgs {
+    /// The name of the function; `procpool functions` lists them
+    pub(crate) function: String,
+    /// The arguments, JSON values
+    #[arg(value_name = "ARGUMENT", allow_negative_numbers = true)]
+    pub(crate) arguments: Vec<String>,
+    /// A keyword argument, for functions in a language that has them
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) kwarg: Vec<String>,
+    #[command(flatten)]
+    pub(crate) call: CallArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub(crate) struct FunctionsArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub(crate) struct HealthArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+fn parse_listen_address(text: &str) -> Result<ListenAddress, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        let path = path.strip_prefix("//").unwrap_or(path);
+        return if path.is_empty() {
+            Err("the path is empty".to_owned())
+        } else {
+            Ok(ListenAddress::Unix(path.into()))
+        };
+    }
+    let address = text.strip_prefix("http://").unwrap_or(text).replace("localhost:", "127.0.0.1:");
+    let address: Result<SocketAddr, _> = address.parse();
+    address.map(ListenAddress::Tcp).map_err(|_| "not an address: use IP:PORT or unix:PATH".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn listen_addresses() {
+        let tcp = |address: &str| Some(ListenAddress::Tcp(address.parse().unwrap()));
+        for (text, expected) in [
+            ("127.0.0.1:50051", tcp("127.0.0.1:50051")),
+            ("localhost:0", tcp("127.0.0.1:0")),
+            ("http://127.0.0.1:1", tcp("127.0.0.1:1")),
+            ("[::1]:50051", tcp("[::1]:50051")),
+            ("unix:/run/p.sock", Some(ListenAddress::Unix("/run/p.sock".into()))),
+            ("unix:///run/p.sock", Some(ListenAddress::Unix("/run/p.sock".into()))),
+            ("unix:", None),
+            ("50051", None),
+            ("example.org:50051", None),
+        ] {
+            assert_eq!(parse_listen_address(text).ok(), expected, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! `procpool apply`
+
+use serde_json::{Map, Value};
+
+use super::{connect_for_call, with_options};
+use crate::args::ApplyArgs;
+use crate::exit::{Exit, Failure};
+use crate::input::{InputError, parse_value};
+use crate::output::Output;
+use crate::progress::Progress;
+
+/// Runs a function once and prints its result.
+pub(crate) async fn run(args: ApplyArgs) -> Result<Exit, Failure> {
+    let arguments = args.arguments.iter().map(|text| parse_value(text)).collect::<Result<Vec<Value>, _>>()?;
+    let kwargs = args.kwarg.iter().map(|text| parse_kwarg(text)).collect::<Result<Map<String, Value>, _>>()?;
+    let client = connect_for_call(&args.call).await?;
+    let mut call = with_options(client.apply::<Value>(&args.function, arguments), &args.call);
+    if !kwargs.is_empty() {
+        call = call.kwargs(kwargs);
+    }
+    let progress = Progress::of_call(format!("{} runs", args.function), false);
+    let result = call.await;
+    drop(progress);
+    let mut output = Output::new(false);
+    output.print(0, &Ok(result?))?;
+    output.flush()?;
+    Ok(Exit::Ok)
+}
+
+fn parse_kwarg(text: &str) -> Result<(String, Value), InputError> {
+    let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(|| {
+        InputError::Argument { text: text.to_owned(), problem: "a keyword argument is NAME=VALUE".to_owned() }
+    })?;
+    Ok((name.to_owned(), parse_value(value)?))
+}

@@ -1,0 +1,60 @@
+//! `procpool functions`
+
+use std::io::Write as _;
+
+use procpool_client::FunctionInfo;
+use serde_json::json;
+
+use crate::args::FunctionsArgs;
+use crate::call::connect;
+use crate::exit::{Exit, Failure};
+use crate::output::OutputError;
+
+/// Lists the functions that the workers registered.
+pub(crate) async fn run(args: FunctionsArgs) -> Result<Exit, Failure> {
+    let functions = connect(&args.server).await?.functions().await?;
+    let text = if args.json { as_json(&functions) } else { as_text(&functions) };
+    std::io::stdout().write_all(text.as_bytes()).map_err(OutputError::from)?;
+    Ok(Exit::Ok)
+}
+
+fn as_json(functions: &[FunctionInfo]) -> String {
+    let lines = functions.iter().map(|FunctionInfo { name, signature, doc, example, idempotent }| {
+        json!({"name": name, "signature": signature, "doc": doc, "example": example, "idempotent": idempotent})
+            .to_string()
+    });
+    lines.flat_map(|line| [line, "\n".to_owned()]).collect()
+}
+
+fn as_text(functions: &[FunctionInfo]) -> String {
+    let titles = functions.iter().map(|function| {
+        let parameters = if function.signature.is_empty() { "(…)" } else { &function.signature };
+        format!("{}{parameters}", function.name)
+    });
+    let titles: Vec<String> = titles.collect();
+    let width = titles.iter().map(|title| title.chars().count()).max().unwrap_or(0);
+    let lines = titles.iter().zip(functions).map(|(title, function)| {
+        let summary = function.doc.lines().next().unwrap_or_default();
+        format!("{}\n", format!("{title:width$}  {summary}").trim_end())
+    });
+    lines.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_is_aligned() {
+        let function = |name: &str, signature: &str, doc: &str| FunctionInfo {
+            name: name.to_owned(),
+            signature: signature.to_owned(),
+            doc: doc.to_owned(),
+            example: String::new(),
+            idempotent: false,
+        };
+        let functions = [function("power", "(base, exponent)", "Raises.\nMore."), function("f", "", "")];
+        assert_eq!(as_text(&functions), "power(base, exponent)  Raises.\nf(…)\n");
+        assert_eq!(as_text(&[]), "");
+    }
+}
