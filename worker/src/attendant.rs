@@ -8,6 +8,7 @@
 //! While the worker is busy, the attendant looks in once a millisecond; when it has been idle for a while, it sleeps
 //! until the main thread kicks it.
 
+use std::io::Write;
 use std::sync::TryLockError;
 use std::time::Duration;
 
@@ -110,5 +111,7 @@ fn take_kicks(channel: &Channel) {
 /// Ends the process in the middle of an item: the server is gone, and nobody will ever take the result.
 #[expect(clippy::exit, reason = "the item may run for ever, and a thread cannot be stopped")]
 fn exit_with_server() -> ! {
-    std::process::exit(0)
+    // Whoever read stderr may be gone, too.
+    let _ = writeln!(std::io::stderr(), "the server is gone: the item that runs is given up");
+    std::process::exit(1)
 }

@@ -183,10 +183,19 @@ impl_callable!(A a, B b, C c, D d, E e, F f, G g, H h);
 fn encode<T: Serialize>(encoding: Encoding, result: &T, buffer: &mut Vec<u8>) -> Result<Output, Failure> {
     let encoded = match encoding {
         Encoding::Values => value::append_with(result, NonFinite::Error, buffer).map_err(|error| error.to_string()),
-        Encoding::Json => serde_json::to_writer(buffer, result).map_err(|error| error.to_string()),
+        Encoding::Json => encode_json(result, buffer),
         Encoding::Bytes => unreachable!("the arguments were decoded, and bytes are not"),
     };
     encoded.map(|()| Output::InBuffer).map_err(Failure::not_encodable)
+}
+
+fn encode_json<T: Serialize>(result: &T, buffer: &mut Vec<u8>) -> Result<(), String> {
+    serde_json::to_writer(&mut *buffer, result).map_err(|error| error.to_string())?;
+    // serde_json makes null of NaN without a word.
+    if buffer.windows(4).any(|text| text == b"null") {
+        value::check_finite(result).map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
 fn blob_of(input: Input<'_>) -> Result<&[u8], Failure> {

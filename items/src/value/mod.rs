@@ -150,6 +150,20 @@ pub fn append_with<T: Serialize + ?Sized>(
     value.serialize(&mut ser::Encoder::new(bytes, non_finite))
 }
 
+/// Checks that there is no NaN and no infinity in something that is written as JSON, which would make null of them.
+///
+/// # Errors
+///
+/// If there is one.
+pub fn check_finite<T: Serialize + ?Sized>(value: &T) -> Result<(), EncodeError> {
+    let mut thrown_away = Vec::new();
+    match value.serialize(&mut ser::Encoder::checking(&mut thrown_away)) {
+        Err(error @ EncodeError::NonFinite(_)) => Err(error),
+        // Whatever else there is, is for the other format to say.
+        _ => Ok(()),
+    }
+}
+
 /// Decodes a `Value`. Strings may be borrowed from the bytes.
 ///
 /// # Errors

@@ -17,12 +17,19 @@ use crate::slab::{RECORD_TAG, put_varint};
 pub(super) struct Encoder<'b> {
     bytes: &'b mut Vec<u8>,
     non_finite: NonFinite,
+    /// What only a `Value` cannot hold is let through, since the output is thrown away.
+    is_lenient: bool,
     depth: u32,
 }
 
 impl<'b> Encoder<'b> {
     pub(super) fn new(bytes: &'b mut Vec<u8>, non_finite: NonFinite) -> Self {
-        Self { bytes, non_finite, depth: 0 }
+        Self { bytes, non_finite, is_lenient: false, depth: 0 }
+    }
+
+    /// Returns an encoder that finds NaN and the infinities in what is for another format.
+    pub(super) fn checking(bytes: &'b mut Vec<u8>) -> Self {
+        Self { bytes, non_finite: NonFinite::Error, is_lenient: true, depth: 0 }
     }
 
     fn put_null(&mut self) {
@@ -37,7 +44,7 @@ impl<'b> Encoder<'b> {
 
     #[expect(clippy::cast_precision_loss, reason = "up to 2^53 there is none")]
     fn put_integer(&mut self, magnitude: u64, negative: bool, shown: impl Display) -> Result<(), EncodeError> {
-        if magnitude > MAX_INTEGER {
+        if magnitude > MAX_INTEGER && !self.is_lenient {
             return Err(EncodeError::IntegerTooLarge(shown.to_string()));
         }
         self.put_number(if negative { -(magnitude as f64) } else { magnitude as f64 });
@@ -74,7 +81,7 @@ impl<'b> Encoder<'b> {
 
     fn descend(&mut self, messages: u32) -> Result<(), EncodeError> {
         self.depth += messages;
-        if self.depth > MAX_MESSAGE_DEPTH { Err(EncodeError::TooDeep) } else { Ok(()) }
+        if self.depth > MAX_MESSAGE_DEPTH && !self.is_lenient { Err(EncodeError::TooDeep) } else { Ok(()) }
     }
 
     /// Begins an object with one field, the form of an enum's variant that has content.
@@ -190,7 +197,7 @@ impl<'a, 'b> ser::Serializer for &'a mut Encoder<'b> {
     }
 
     fn serialize_bytes(self, _value: &[u8]) -> Result<(), EncodeError> {
-        Err(EncodeError::Bytes)
+        if self.is_lenient { Ok(()) } else { Err(EncodeError::Bytes) }
     }
 
     fn serialize_none(self) -> Result<(), EncodeError> {

@@ -1,18 +1,17 @@
 //! What functions are called with, and what comes back.
 
-mod common;
-
 use std::error::Error;
 use std::fmt;
 
 use CallStyle::{Apply, Map, Star};
 use bytes::Bytes;
-use common::{FakeServer, blob_list, start};
 use procpool_ipc::proto::{ApplyArguments, CallStyle, FailureKind, ItemKind, Run};
 use procpool_items::value;
 use procpool_worker::{Function, Worker};
 use prost::Message;
 use serde_json::{Value, json};
+
+use crate::fake_server::{ChunkOutcome, FakeServer, blob_list, start};
 
 #[derive(Debug)]
 struct NoSuchMatch(std::num::ParseIntError);
@@ -61,7 +60,7 @@ fn with_server(test: impl FnOnce(&mut FakeServer)) {
     thread.join().unwrap().unwrap();
 }
 
-fn apply(server: &mut FakeServer, function: &str, args: &[Value], kwargs: &Value) -> common::ChunkOutcome {
+fn apply(server: &mut FakeServer, function: &str, args: &[Value], kwargs: &Value) -> ChunkOutcome {
     let arguments = ApplyArguments {
         args: value::list_to_bytes(args, value::NonFinite::Error).unwrap(),
         kwargs: value::struct_to_bytes(kwargs, value::NonFinite::Error).unwrap().into(),
@@ -168,7 +167,7 @@ fn an_error_carries_its_type_its_message_and_its_causes() {
     with_server(|server| {
         let failure = server.fail_one("find", Map, json!("x"));
         assert_eq!(failure.kind(), FailureKind::Raised);
-        assert_eq!(failure.r#type, "calls::NoSuchMatch");
+        assert_eq!(failure.r#type, "sdk::calls::NoSuchMatch");
         assert_eq!(failure.message, "no such match");
         assert_eq!(failure.traceback, "caused by: invalid digit found in string\n");
 
@@ -185,7 +184,7 @@ fn a_panic_fails_the_item_and_not_the_worker() {
         assert_eq!(messages, [(0, FailureKind::Raised), (1, FailureKind::InvalidItem), (2, FailureKind::Raised)]);
         let failure = &outcome.failures[2];
         assert_eq!((failure.r#type.as_str(), failure.message.as_str()), ("panic", "three"));
-        assert!(failure.traceback.starts_with("at worker/tests/calls.rs:"), "{}", failure.traceback);
+        assert!(failure.traceback.starts_with("at worker/tests/sdk/calls.rs:"), "{}", failure.traceback);
 
         let failure = server.fail_one("panic_oddly", Map, json!(null));
         assert_eq!((failure.r#type.as_str(), failure.message.as_str()), ("panic", "a panic without a message"));
@@ -257,10 +256,10 @@ fn json_in_blobs_goes_to_functions_of_values() {
         server.run_blobs("power", Star, json_type, &[b"[2]"]);
         let failure = &server.expect_results().failures[0];
         assert_eq!(failure.kind(), FailureKind::InvalidItem);
-        server.run_blobs("double", Map, json_type, &[b"{"]);
+        server.run_blobs("double", Map, json_type, &[b"1 2"]);
         let failure = &server.expect_results().failures[0];
         assert_eq!(failure.kind(), FailureKind::InvalidItem);
-        assert!(failure.message.contains("EOF while parsing"), "{}", failure.message);
+        assert!(failure.message.contains("trailing characters"), "{}", failure.message);
     });
 }
 

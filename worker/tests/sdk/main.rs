@@ -1,0 +1,5 @@
+//! The worker SDK against a server that the tests play. One program, so that the tests share what plays the server.
+
+mod calls;
+mod fake_server;
+mod protocol;
