@@ -20,6 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     println!("cargo::rerun-if-changed=build.rs");
 
+    #[expect(clippy::disallowed_methods, reason = "this is how cargo talks to a build script")]
     let out_dir = PathBuf::from(std::env::var("OUT_DIR")?);
     let served = protox::compile(
         [

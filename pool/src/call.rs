@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 pub use procpool_items::ItemKind;
-use procpool_items::ItemSlab;
+use procpool_items::{ItemSlab, SlabBuilder};
+use procpool_proto::worker::v1::ApplyArguments;
+use prost::Message as _;
 use tokio::time::Instant;
 
 use crate::error::ItemFailure;
@@ -99,6 +101,18 @@ pub struct Apply {
     pub args: ItemSlab,
     /// The keyword arguments: an encoded `google.protobuf.Struct`; may be empty.
     pub kwargs: Bytes,
+}
+
+impl Apply {
+    /// Returns the one item that a worker gets: an encoded `ApplyArguments`, in a list.
+    pub(crate) fn into_item(self) -> ItemSlab {
+        let kind = self.args.kind();
+        let arguments = ApplyArguments { args: self.args.bytes().clone(), kwargs: self.kwargs };
+        let mut list = SlabBuilder::new();
+        list.push(&arguments.encode_to_vec());
+        // Without any arguments the item has no bytes, which is no Value; but it is none anyway.
+        ItemSlab::one(kind, list.take())
+    }
 }
 
 /// One item that failed.

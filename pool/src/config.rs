@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+const DEFAULT_CRASH_LIMIT: NonZeroU32 = NonZeroU32::new(3).expect("3 is not 0");
+
 /// How a pool of workers is kept and fed.
 #[derive(Debug, Clone)]
 pub struct PoolConfig {
@@ -44,7 +46,7 @@ impl PoolConfig {
             max_items_per_worker: None,
             max_worker_age: None,
             idle_timeout: None,
-            crash_limit: NonZeroU32::new(3).expect("3 is not 0"),
+            crash_limit: DEFAULT_CRASH_LIMIT,
         }
     }
 }

@@ -164,6 +164,9 @@ pub enum CallError {
     /// A list of items in a stream is of another kind than the first.
     #[error("all messages of a call must send the same kind of items")]
     MixedKinds,
+    /// The job has ended, and its results say why: more items are of no use.
+    #[error("the job has ended")]
+    JobEnded,
     /// The pool's task is gone; a bug, or the runtime shut down.
     #[error("the pool is gone")]
     PoolGone,

@@ -1,22 +1,35 @@
 //! The pool as its callers see it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use procpool_items::ItemSlab;
-use tokio::sync::watch;
+use procpool_scheduler::{Delivery, JobId};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-use crate::call::{Apply, Call, FunctionInfo, MapOutput, ResultRun, StreamOptions};
+use crate::admission::{Admission, AdmissionPermit};
+use crate::call::{Apply, Call, CallStyle, FunctionInfo, MapOutput, OnError, ResultOrder, StreamOptions};
 use crate::config::PoolConfig;
-use crate::error::CallError;
+use crate::driver::{self, Command, Submission};
+use crate::error::{CallError, DeadlinePhase};
+use crate::mailbox::Mailbox;
+use crate::outlet::{Outlet, StreamOutlet};
+use crate::stream::{CancelGuard, ItemSink, ResultStream};
 use crate::supervisor::WorkerSpawner;
+
+/// How many commands may wait for the driver. It never waits itself, so the channel is as good as empty.
+const COMMAND_CAPACITY: usize = 64;
 
 /// Whether the pool takes calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readiness {
     /// No worker has become ready yet, or none is alive and none can be started.
     NotReady,
-    /// At least one worker is alive and ready, or busy.
+    /// At least one worker is alive, or will be in a moment.
     Ready,
     /// It finishes what it has and takes nothing new.
     Draining,
@@ -24,28 +37,75 @@ pub enum Readiness {
     Stopped,
 }
 
-/// A running pool, to call functions on. Cheap to clone.
+/// What the driver tells the world.
+#[derive(Debug, Clone)]
+pub(crate) struct Status {
+    pub(crate) readiness: procpool_scheduler::Readiness,
+    /// How the last worker that did not become ready ended.
+    pub(crate) start_failure: String,
+}
+
+/// The functions that the workers registered, by name.
+pub(crate) type FunctionTable = BTreeMap<String, FunctionInfo>;
+
+/// A running pool, to call functions on. Cheap to clone. When the last one is dropped, the pool stops at once.
 #[derive(Debug, Clone)]
 pub struct PoolHandle {
-    config: Arc<PoolConfig>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: PoolConfig,
+    admission: Admission,
+    commands: mpsc::Sender<Command>,
+    mailbox: Arc<Mailbox>,
+    status: watch::Receiver<Status>,
+    readiness: watch::Receiver<Readiness>,
+    functions: watch::Receiver<Arc<FunctionTable>>,
+    last_job: AtomicU64,
 }
 
 /// The pool's task; whoever starts a pool joins it.
 #[derive(Debug)]
-pub struct PoolTask {}
+pub struct PoolTask {
+    driver: JoinHandle<()>,
+}
 
 impl PoolTask {
     /// Waits until every worker is gone, after [`PoolHandle::drain`] or [`PoolHandle::stop_now`].
+    ///
+    /// # Panics
+    ///
+    /// If the pool's task did: a bug.
     pub async fn join(self) {
-        todo!()
+        if let Err(error) = self.driver.await
+            && let Ok(panic) = error.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
+        }
     }
 }
 
 impl PoolHandle {
     /// Starts a pool and its workers. Must be called within a tokio runtime.
     pub fn start(config: PoolConfig, spawner: Arc<dyn WorkerSpawner>) -> (Self, PoolTask) {
-        let _ = spawner;
-        (Self { config: Arc::new(config) }, PoolTask {})
+        let (commands, command_receiver) = mpsc::channel(COMMAND_CAPACITY);
+        let mailbox = Arc::new(Mailbox::default());
+        let (publisher, readers) = driver::channels();
+        let inputs = driver::Inputs { commands: command_receiver, mailbox: Arc::clone(&mailbox) };
+        let driver = driver::spawn(&config, spawner, inputs, publisher);
+        let shared = Shared {
+            admission: Admission::new(&config),
+            config,
+            commands,
+            mailbox,
+            status: readers.status,
+            readiness: readers.readiness,
+            functions: readers.functions,
+            last_job: AtomicU64::new(0),
+        };
+        (Self { shared: Arc::new(shared) }, PoolTask { driver })
     }
 
     /// Runs a function over every item; the results are in the order of the items. Waits for the first worker to
@@ -59,19 +119,37 @@ impl PoolHandle {
     ///
     /// Dropping the future cancels the job: queued items never run.
     pub async fn map(&self, call: Call, items: ItemSlab) -> Result<MapOutput, CallError> {
-        let _ = (call, items);
-        todo!()
+        if items.is_empty() {
+            return Ok(MapOutput::default());
+        }
+        let function = self.resolve(&call).await?;
+        let permit = self.shared.admission.try_admit(&items)?;
+        let (outlet, output) = oneshot::channel();
+        let ends = JobEnds { delivery: Delivery::Whole, outlet: Outlet::Whole(outlet), default: OnError::FailFast };
+        let submission = self.submission(call, &function, ends, Some((items, permit)));
+        let guard = self.submit(submission).await?;
+        let result = output.await.unwrap_or(Err(CallError::PoolGone));
+        guard.disarm();
+        result
     }
 
     /// Runs a function once; returns the encoded `Value` or the blob that it returned. `call.style` must be
-    /// [`crate::CallStyle::Apply`].
+    /// [`CallStyle::Apply`].
     ///
     /// # Errors
     ///
     /// As [`PoolHandle::map`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`PoolHandle::map`].
     pub async fn apply(&self, call: Call, arguments: Apply) -> Result<Bytes, CallError> {
-        let _ = (call, arguments);
-        todo!()
+        debug_assert_eq!(call.style, CallStyle::Apply, "apply is called in its own style");
+        let kind = arguments.args.kind();
+        let output = self.map(call, arguments.into_item()).await?;
+        // The session let only a well-formed list of one result through.
+        let results = output.parts.first().and_then(|list| ItemSlab::parse(kind, list.clone()).ok());
+        results.filter(|results| results.len() == 1).map(|results| results.item(0)).ok_or(CallError::PoolGone)
     }
 
     /// Runs a function over every item and streams the results.
@@ -80,94 +158,145 @@ impl PoolHandle {
     ///
     /// If the pool refuses the call.
     pub async fn imap(&self, call: Call, items: ItemSlab, options: StreamOptions) -> Result<ResultStream, CallError> {
-        let _ = (call, items, options);
-        todo!()
+        if items.is_empty() {
+            return Ok(ResultStream::empty());
+        }
+        let function = self.resolve(&call).await?;
+        let permit = self.shared.admission.try_admit(&items)?;
+        let (outlet, outbox, allowance) = StreamOutlet::new();
+        let submission = self.submission(call, &function, stream_ends(options, outlet), Some((items, permit)));
+        let guard = self.submit(submission).await?;
+        Ok(ResultStream::new(options.order, outbox, allowance, guard))
     }
 
-    /// Runs a function over a stream of items.
+    /// Runs a function over a stream of items. The first output of the results only tells how many items are allowed.
     ///
     /// # Errors
     ///
     /// If the pool refuses the call.
     pub async fn imap_stream(&self, call: Call, options: StreamOptions) -> Result<(ItemSink, ResultStream), CallError> {
-        let _ = (call, options);
-        todo!()
+        let function = self.resolve(&call).await?;
+        let (outlet, outbox, allowance) = StreamOutlet::new();
+        let submission = self.submission(call, &function, stream_ends(options, outlet), None);
+        let guard = self.submit(submission).await?;
+        let sink = ItemSink::new(
+            guard.job(),
+            self.shared.commands.clone(),
+            self.shared.admission.clone(),
+            allowance.clone(),
+            Arc::clone(&self.shared.mailbox),
+        );
+        Ok((sink, ResultStream::new(options.order, outbox, allowance, guard).reporting_allowance()))
     }
 
     /// Returns the functions that the workers registered, by name; empty until a worker said Hello.
     pub fn functions(&self) -> Vec<FunctionInfo> {
-        todo!()
+        self.shared.functions.borrow().values().cloned().collect()
     }
 
     /// Returns whether the pool takes calls, now and on every change.
     pub fn readiness(&self) -> watch::Receiver<Readiness> {
-        todo!()
+        self.shared.readiness.clone()
     }
 
     /// Returns the settings.
     pub fn config(&self) -> &PoolConfig {
-        &self.config
+        &self.shared.config
     }
 
     /// Takes nothing new, finishes what was accepted, then stops the workers.
     pub fn drain(&self) {
-        todo!()
+        self.shared.mailbox.post(|letters| letters.drain = true);
     }
 
-    /// Fails every call with [`CallError::Draining`] and stops the workers: SIGTERM, then SIGKILL after the grace period.
+    /// Fails every call with [`CallError::Draining`] and stops the workers: SIGTERM, then SIGKILL after the grace
+    /// period.
     pub fn stop_now(&self) {
-        todo!()
+        self.shared.mailbox.post(|letters| letters.stop = true);
+    }
+
+    /// Finds the function, waiting for the first worker if there has been none.
+    async fn resolve(&self, call: &Call) -> Result<FunctionInfo, CallError> {
+        let is_ready = self.wait_until_started(call.deadline).await?;
+        debug_assert!(is_ready, "an error says why not");
+        let functions = self.shared.functions.borrow().clone();
+        functions.get(&call.function).cloned().ok_or_else(|| CallError::FunctionNotFound {
+            name: call.function.clone(),
+            nearest: nearest_names(&functions, &call.function),
+        })
+    }
+
+    async fn wait_until_started(&self, deadline: Option<Instant>) -> Result<bool, CallError> {
+        use procpool_scheduler::Readiness as State;
+        let mut status = self.shared.status.clone();
+        let started = status.wait_for(|status| status.readiness != State::Starting);
+        let started = match deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline, started)
+                .await
+                .map_err(|_| CallError::DeadlineExceeded { phase: DeadlinePhase::Queued })?,
+            // A worker that does not become ready degrades the pool after `worker_start_timeout`: this ends.
+            None => started.await,
+        };
+        let status = started.map_err(|_| CallError::PoolGone)?;
+        match status.readiness {
+            State::Starting | State::Ready => Ok(true),
+            State::Degraded => Err(driver::degraded(&status.start_failure, false)),
+            State::Draining | State::Stopped => Err(CallError::Draining { started: false }),
+        }
+    }
+
+    fn submission(
+        &self,
+        call: Call,
+        function: &FunctionInfo,
+        ends: JobEnds,
+        items: Option<(ItemSlab, AdmissionPermit)>,
+    ) -> Submission {
+        let config = &self.shared.config;
+        let default_attempts = if function.idempotent { config.crash_limit.get() } else { 1 };
+        Submission {
+            job: JobId(self.shared.last_job.fetch_add(1, Ordering::Relaxed) + 1),
+            max_attempts: call.options.max_attempts.map_or(default_attempts, std::num::NonZeroU32::get),
+            item_timeout: call.options.item_timeout.or(config.item_timeout),
+            fail_fast: call.options.on_error.unwrap_or(ends.default) == OnError::FailFast,
+            delivery: ends.delivery,
+            outlet: ends.outlet,
+            input_closed: items.is_some(),
+            items,
+            call,
+        }
+    }
+
+    async fn submit(&self, submission: Submission) -> Result<CancelGuard, CallError> {
+        let guard = CancelGuard::new(submission.job, Arc::clone(&self.shared.mailbox));
+        let command = Command::Submit(Box::new(submission));
+        self.shared.commands.send(command).await.map_err(|_| CallError::Draining { started: false })?;
+        Ok(guard)
     }
 }
 
-/// The sending side of a stream of items. Dropping it without [`ItemSink::finish`] cancels the job.
-#[derive(Debug)]
-pub struct ItemSink {}
-
-impl ItemSink {
-    /// Hands over items; waits while the pool holds as many as its window allows.
-    ///
-    /// # Errors
-    ///
-    /// If the items are of another kind than the ones before, or the job has ended.
-    pub async fn send(&mut self, items: ItemSlab) -> Result<(), CallError> {
-        let _ = items;
-        todo!()
-    }
-
-    /// Says that there are no more items.
-    pub async fn finish(self) {
-        todo!()
-    }
+/// Where a job's results go, and how.
+struct JobEnds {
+    delivery: Delivery,
+    outlet: Outlet,
+    /// What happens on an error if the caller did not say.
+    default: OnError,
 }
 
-/// What a stream yields.
-#[derive(Debug)]
-pub struct StreamOutput {
-    /// Results that are ready now; `None` if only the allowance changed.
-    pub run: Option<ResultRun>,
-    /// How many items of this job the pool will hold so far, in all. Never falls.
-    pub items_allowed: u64,
+fn stream_ends(options: StreamOptions, outlet: StreamOutlet) -> JobEnds {
+    let window = options.window.map(std::num::NonZeroU32::get);
+    let delivery = match options.order {
+        ResultOrder::Ordered => Delivery::Ordered { window },
+        ResultOrder::Unordered => Delivery::Unordered { window },
+    };
+    JobEnds { delivery, outlet: Outlet::Stream(outlet), default: OnError::Collect }
 }
 
-/// The results of a job as they come. Dropping it cancels the job.
-#[derive(Debug)]
-pub struct ResultStream {}
-
-impl ResultStream {
-    /// Returns what is ready, as soon as anything is; all of it at once. `None` after the last result, or an error.
-    ///
-    /// # Cancel safety
-    ///
-    /// Nothing is lost if the future is dropped.
-    pub async fn next(&mut self) -> Option<Result<StreamOutput, CallError>> {
-        todo!()
-    }
-
-    /// Says how many results the reader has taken so far, in all. The pool runs at most its window ahead of this.
-    /// Without it, the job stops when its window is full.
-    pub fn set_taken(&mut self, total: u64) {
-        let _ = total;
-        todo!()
-    }
+/// Returns the names most like this one, best first.
+fn nearest_names(functions: &FunctionTable, name: &str) -> Vec<String> {
+    let mut scored: Vec<(f64, &String)> =
+        functions.keys().map(|candidate| (strsim::jaro_winkler(candidate, name), candidate)).collect();
+    scored.retain(|&(score, _)| score > 0.7);
+    scored.sort_by(|left, right| right.0.total_cmp(&left.0));
+    scored.into_iter().take(3).map(|(_, candidate)| candidate.clone()).collect()
 }

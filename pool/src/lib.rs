@@ -1,9 +1,29 @@
-//! A bounded pool of worker processes.
+//! A bounded pool of worker processes: `multiprocessing.Pool` as a Rust library, without gRPC.
+//!
+//! # Theory of operation
+//!
+//! A [`PoolHandle`] admits a call and sends it to the *driver*, one task that owns the scheduler's state, the items and
+//! the results. The driver never waits for anybody: it turns what happens into events, applies them, and carries out
+//! the effects. Each worker process has a task of its own in the [`supervisor`], which speaks frames with it.
+//!
+//! ```text
+//! PoolHandle ── Command ──▶ driver ── WorkerCommand ──▶ supervisor ── frames ──▶ worker process
+//!     ▲                     │    ▲                          │
+//!     └───── results ───────┘    └────── WorkerEvent ───────┘
+//! ```
+//!
+//! The scheduler sees indexes, never a payload; the supervisor sees chunks, never a job; nobody decodes an item.
 
+mod admission;
 mod call;
 mod config;
+mod driver;
 mod error;
 mod handle;
+mod mailbox;
+mod outlet;
+mod payload;
+mod stream;
 pub mod supervisor;
 
 pub use call::{
@@ -12,4 +32,5 @@ pub use call::{
 };
 pub use config::PoolConfig;
 pub use error::{CallError, DeadlinePhase, ItemFailure, WorkerExit};
-pub use handle::{ItemSink, PoolHandle, PoolTask, Readiness, ResultStream, StreamOutput};
+pub use handle::{PoolHandle, PoolTask, Readiness};
+pub use stream::{ItemSink, ResultStream, StreamOutput};

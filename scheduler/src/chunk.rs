@@ -16,6 +16,11 @@ pub(crate) const AHEAD: Duration = Duration::from_millis(1);
 /// The default look-ahead of a stream is at most this many items.
 pub(crate) const MAX_DEFAULT_WINDOW: u64 = 1024;
 
+/// An adaptive chunk has about this many bytes of items at most.
+pub(crate) const MAX_CHUNK_BYTES: u64 = 1 << 20;
+/// A chunk whose size the caller chose has about this many bytes of items at most: a frame has to end somewhere.
+pub(crate) const MAX_FIXED_CHUNK_BYTES: u64 = 16 << 20;
+
 /// A moving average of the run time of each function's items.
 #[derive(Debug, Default)]
 pub(crate) struct RunTimes {

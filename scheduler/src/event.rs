@@ -16,6 +16,8 @@ pub enum Event {
         job: JobId,
         /// How many more.
         count: u64,
+        /// The mean length of these items, in bytes.
+        item_bytes: u64,
     },
     /// A stream has no more items.
     InputClosed {
@@ -109,8 +111,8 @@ pub struct JobSpec {
     pub delivery: Delivery,
     /// Items a chunk, as the caller asked. `None`: adaptive.
     pub chunk_size: Option<u32>,
-    /// The most items of an adaptive chunk; keeps large items from making huge frames. At least 1.
-    pub max_chunk_items: u32,
+    /// The mean length of an item, in bytes: large items make small chunks.
+    pub item_bytes: u64,
     /// The first failure ends the job.
     pub fail_fast: bool,
     /// How often an item may be executed in all. At least 1.

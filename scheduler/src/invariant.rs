@@ -23,8 +23,8 @@ impl PoolState {
                 .flat_map(|worker| &worker.chunks)
                 .filter(|chunk| chunk.job == *id && !chunk.abandoned)
                 .map(|chunk| {
-                    let timed_out = chunk.timed_out.is_some_and(|offset| chunk.finished <= offset);
-                    u64::from(chunk.remaining()) - u64::from(timed_out)
+                    let has_outcome = chunk.running_expired().is_some_and(|expired| !expired.tried_again);
+                    u64::from(chunk.remaining()) - u64::from(has_outcome)
                 })
                 .sum();
             assert_eq!(job.outstanding, out, "job {id}: items out are those at workers");

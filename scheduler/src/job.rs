@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::chunk::{MAX_DEFAULT_WINDOW, RunTimes};
+use crate::chunk::{MAX_CHUNK_BYTES, MAX_DEFAULT_WINDOW, MAX_FIXED_CHUNK_BYTES, RunTimes, guided_share};
 use crate::event::{Delivery, JobSpec};
 use crate::queue::VirtualTime;
 use crate::run_set::RunSet;
@@ -178,11 +178,11 @@ impl Job {
 
     /// Returns the most items that the next chunk may have.
     pub(crate) fn chunk_limit(&self, slots: u32, run_times: &RunTimes) -> u32 {
-        use crate::chunk::guided_share;
+        let most_of = |bytes| u32::try_from(bytes / self.spec.item_bytes.max(1)).unwrap_or(u32::MAX).max(1);
         if let Some(chunk_size) = self.spec.chunk_size {
-            return chunk_size;
+            return chunk_size.min(most_of(MAX_FIXED_CHUNK_BYTES));
         }
-        let mut limit = run_times.items_per_chunk(self.spec.function).min(self.spec.max_chunk_items);
+        let mut limit = run_times.items_per_chunk(self.spec.function).min(most_of(MAX_CHUNK_BYTES));
         if self.spec.input_closed {
             limit = limit.min(guided_share(self.num_not_out(), slots));
         }

@@ -83,8 +83,8 @@ mod tests {
         let mut queue = FairQueue::default();
         let mut times = [VirtualTime::default(); 2];
         let mut counts = [0; 2];
-        for job in 0..2 {
-            times[job] = queue.add(JobId(job as u64), times[job]);
+        for (job, time) in times.iter_mut().enumerate() {
+            *time = queue.add(JobId(job as u64), *time);
         }
         for _ in 0..turns {
             let id = queue.first().unwrap();

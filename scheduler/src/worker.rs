@@ -74,8 +74,8 @@ pub(crate) struct ActiveChunk {
     /// A recall is under way since then.
     pub(crate) recalled_at: Option<Time>,
     pub(crate) time_limit: Option<Duration>,
-    /// The offset of an item that had its outcome before it finished: its time was up.
-    pub(crate) timed_out: Option<u32>,
+    /// An item whose time was up before it finished. Its answer, if one comes, is dropped.
+    pub(crate) expired: Option<Expired>,
     /// The caller has gone: what runs should end soon.
     pub(crate) cancelled: bool,
     pub(crate) dispatched_at: Time,
@@ -85,13 +85,29 @@ pub(crate) struct ActiveChunk {
     pub(crate) busy: Duration,
 }
 
+/// An item whose time was up before it finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Expired {
+    /// Its offset in the chunk.
+    pub(crate) offset: u32,
+    /// The limit that it passed.
+    pub(crate) limit: Duration,
+    /// It is tried again, but only when this execution has ended: there is never more than one.
+    pub(crate) tried_again: bool,
+}
+
 impl ActiveChunk {
+    /// Returns the expired item, while it may still run.
+    pub(crate) fn running_expired(&self) -> Option<Expired> {
+        self.expired.filter(|expired| self.finished <= expired.offset)
+    }
+
     /// Tells why what runs should have ended, if it should.
     pub(crate) fn overdue(&self) -> Option<StopReason> {
         if self.cancelled {
             return Some(StopReason::Cancelled);
         }
-        self.timed_out.filter(|&offset| self.finished <= offset).map(|_| StopReason::ItemTimeout)
+        self.running_expired().map(|_| StopReason::ItemTimeout)
     }
 
     /// Returns the number of items that have not finished.

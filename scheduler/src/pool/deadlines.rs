@@ -6,7 +6,7 @@ use super::PoolState;
 use crate::event::{Effect, FailureCause, JobFailure, StopReason};
 use crate::id::{ChunkId, JobId, WorkerId};
 use crate::timer::TimerKey;
-use crate::worker::{ActiveChunk, Phase, StopStage, Worker};
+use crate::worker::{ActiveChunk, Expired, Phase, StopStage, Worker};
 
 /// How long recycling waits when another slot is being refilled: one slot at a time.
 const RECYCLE_DELAY: Duration = Duration::from_millis(500);
@@ -59,9 +59,10 @@ impl PoolState {
     /// The answer to a probe.
     pub(super) fn progress(&mut self, id: WorkerId, chunk: ChunkId, offset: u32, running_for: Duration) {
         let now = self.now;
-        let Some(worker) = self.worker_mut(id).filter(|worker| worker.is_up()) else { return };
-        let Some(position) = worker.position(chunk) else { return };
+        let Some(worker) = self.slots[id.slot.0 as usize].worker.as_mut() else { return };
+        let Some(position) = worker.position(chunk).filter(|_| worker.id == id && worker.is_up()) else { return };
         let active = &mut worker.chunks[position];
+        let max_attempts = self.jobs.get(&active.job).map_or(1, |job| job.spec.max_attempts);
         let Some(limit) = active.time_limit.filter(|_| !active.abandoned && active.overdue().is_none()) else { return };
         if offset < active.finished || offset >= active.count {
             return;
@@ -70,12 +71,15 @@ impl PoolState {
             let at = now.after(limit.saturating_sub(running_for));
             return self.timers.set(TimerKey::ItemTimeout(id), at);
         }
-        active.timed_out = Some(offset);
-        active.recalled_at = Some(now);
         let (job, index, history) = (active.job, active.first_index + u64::from(offset), active.history);
+        let tried_again = history.attempt < max_attempts;
+        active.expired = Some(Expired { offset, limit, tried_again });
+        active.recalled_at = Some(now);
         self.emit(Effect::Recall { worker: id, chunk, cancel: true });
         self.watch_overdue(id);
-        self.item_failed(job, index, history, FailureCause::TimedOut { limit });
+        if !tried_again {
+            self.item_failed(job, index, history, FailureCause::TimedOut { limit });
+        }
     }
 
     /// Sets or clears the timer for a worker whose item should end by itself. Nothing may begin behind such an item: no

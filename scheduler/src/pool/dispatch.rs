@@ -86,7 +86,7 @@ impl PoolState {
             fixed_size: job.spec.chunk_size.is_some(),
             recalled_at: None,
             time_limit: job.spec.item_timeout,
-            timed_out: None,
+            expired: None,
             cancelled: false,
             dispatched_at: now,
             charged,

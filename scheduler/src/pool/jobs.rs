@@ -35,10 +35,11 @@ impl PoolState {
         self.complete_if_done(id);
     }
 
-    pub(super) fn add_items(&mut self, id: JobId, count: u64) {
+    pub(super) fn add_items(&mut self, id: JobId, count: u64, item_bytes: u64) {
         if let Some(job) = self.jobs.get_mut(&id) {
             debug_assert!(!job.spec.input_closed, "items after the end of the input");
             job.spec.num_items += count;
+            job.spec.item_bytes = job.spec.item_bytes.max(item_bytes);
             self.refresh(id);
         }
     }
@@ -132,6 +133,10 @@ impl PoolState {
     fn complete_if_done(&mut self, id: JobId) {
         if self.jobs.get(&id).is_some_and(Job::is_complete) {
             self.forget_job(id);
+            // An item whose time was up has its outcome, but may still run.
+            for worker in self.slots.iter_mut().filter_map(|slot| slot.worker.as_mut()) {
+                worker.chunks.iter_mut().filter(|chunk| chunk.job == id).for_each(|chunk| chunk.abandoned = true);
+            }
             self.emit(Effect::CompleteJob { job: id });
         }
     }

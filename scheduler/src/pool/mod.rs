@@ -100,7 +100,7 @@ impl PoolState {
     fn handle(&mut self, event: Event) {
         match event {
             Event::JobSubmitted(spec) => self.submit(spec),
-            Event::ItemsAdded { job, count } => self.add_items(job, count),
+            Event::ItemsAdded { job, count, item_bytes } => self.add_items(job, count, item_bytes),
             Event::InputClosed { job } => self.close_input(job),
             Event::ResultsTaken { job, total } => self.take_results(job, total),
             Event::JobCancelled { job } => self.fail_job(job, JobFailure::Cancelled),

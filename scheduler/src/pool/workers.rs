@@ -8,7 +8,7 @@ use crate::event::{Effect, FailureCause, JobFailure, Readiness, StopReason};
 use crate::id::{ChunkId, JobId, SlotId, WorkerId};
 use crate::job::History;
 use crate::timer::TimerKey;
-use crate::worker::{ActiveChunk, Phase, Slot, Worker};
+use crate::worker::{ActiveChunk, Expired, Phase, Slot, Worker};
 
 /// Results of consecutive items of a chunk.
 #[derive(Debug, Clone, Copy)]
@@ -61,20 +61,24 @@ impl PoolState {
         }
         active.finished = end;
         active.busy = active.busy.saturating_add(finished.busy);
-        let late = active.timed_out.filter(|offset| (first..end).contains(offset));
+        let late = active.expired.filter(|expired| (first..end).contains(&expired.offset));
         let (job, function, first_index) = (active.job, active.function, active.first_index);
+        let history = active.history;
         let abandoned = active.abandoned;
         worker.finished_items += u64::from(finished.count);
         self.slot_mut(id.slot).restarts.finished_an_item();
         self.run_times.record(function, finished.count, finished.busy);
 
-        let cut = late.unwrap_or(end);
+        let cut = late.map_or(end, |expired| expired.offset);
         for (from, to) in [(first, cut), (cut + u32::from(late.is_some()), end)] {
             if from < to && !abandoned {
                 let items = ItemsOf { job, first: first_index + u64::from(from), count: u64::from(to - from) };
                 let failed = finished.failed.iter().find(|offset| (from..to).contains(offset));
                 self.store_items(items, from - first, failed.map(|&offset| first_index + u64::from(offset)));
             }
+        }
+        if let Some(Expired { offset, limit, tried_again: true }) = late.filter(|_| !abandoned) {
+            self.item_failed(job, first_index + u64::from(offset), history, FailureCause::TimedOut { limit });
         }
         self.refresh(job);
         self.end_chunk_if_done(id, chunk);
@@ -138,7 +142,8 @@ impl PoolState {
     pub(super) fn stop_if_unneeded(&mut self, id: WorkerId) {
         let Some(worker) = self.worker_mut(id).filter(|worker| worker.is_idle()) else { return };
         let has_worked = worker.finished_items > 0;
-        let reason = worker.retire.or(if worker.quota == Some(0) { Some(StopReason::MaxItems) } else { None });
+        let has_quota_left = worker.quota != Some(0);
+        let reason = worker.retire.or(if has_quota_left { None } else { Some(StopReason::MaxItems) });
         if let Some(reason) = reason {
             self.shut_down(id, reason);
         } else if let Some(timeout) = self.config.idle_timeout.filter(|_| has_worked) {
@@ -186,7 +191,9 @@ impl PoolState {
         let delay = match worker.phase {
             Phase::Starting | Phase::Stopping { reason: StopReason::StartTimeout, .. } => {
                 let delay = restarts.start_failed(rng);
-                if self.start_failures.record(self.now) && !self.has_worker_up() {
+                // One that hung for the whole start timeout tells as much as several that failed at once.
+                let has_hung = worker.phase != Phase::Starting;
+                if (self.start_failures.record(self.now) || has_hung) && !self.has_worker_up() {
                     self.set_readiness(Readiness::Degraded);
                     self.fail_all_jobs(|started| JobFailure::Degraded { started });
                 }
@@ -212,10 +219,12 @@ impl PoolState {
         let first_safe = begun.map_or(chunk.finished, |offset| offset + 1).clamp(chunk.finished, chunk.count);
         for offset in chunk.finished..first_safe {
             // Before the item that ran there can be others only if the worker has no progress page and lost results.
-            if chunk.timed_out != Some(offset) {
-                let index = chunk.first_index + u64::from(offset);
-                self.item_failed(chunk.job, index, chunk.history, FailureCause::WorkerDied);
-            }
+            let cause = match chunk.running_expired().filter(|expired| expired.offset == offset) {
+                Some(Expired { tried_again: false, .. }) => continue,
+                Some(Expired { limit, .. }) => FailureCause::TimedOut { limit },
+                None => FailureCause::WorkerDied,
+            };
+            self.item_failed(chunk.job, chunk.first_index + u64::from(offset), chunk.history, cause);
         }
         let mut first = chunk.first_index + u64::from(first_safe);
         let mut count = u64::from(chunk.count - first_safe);

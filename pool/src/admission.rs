@@ -1,0 +1,109 @@
+//! How much the pool holds: permits on items and on bytes, taken before anything is queued. Never check-then-act.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use procpool_items::ItemSlab;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::PoolConfig;
+use crate::error::CallError;
+
+/// When a refused call may be worth trying again.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// The budgets of a pool.
+#[derive(Debug, Clone)]
+pub(crate) struct Admission {
+    items: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
+    max_items: u32,
+    max_bytes: u32,
+}
+
+/// A share of the budgets, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct AdmissionPermit {
+    _items: OwnedSemaphorePermit,
+    _bytes: OwnedSemaphorePermit,
+}
+
+impl Admission {
+    pub(crate) fn new(config: &PoolConfig) -> Self {
+        Self {
+            items: Arc::new(Semaphore::new(config.max_queued_items as usize)),
+            bytes: Arc::new(Semaphore::new(config.max_queued_bytes as usize)),
+            max_items: config.max_queued_items,
+            max_bytes: config.max_queued_bytes,
+        }
+    }
+
+    /// Takes what these items need, or refuses at once.
+    pub(crate) fn try_admit(&self, slab: &ItemSlab) -> Result<AdmissionPermit, CallError> {
+        let (num_items, num_bytes) = self.needs(slab)?;
+        let items = Arc::clone(&self.items).try_acquire_many_owned(num_items).map_err(|_| self.items_full())?;
+        let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(num_bytes).map_err(|_| self.bytes_full())?;
+        Ok(AdmissionPermit { _items: items, _bytes: bytes })
+    }
+
+    /// Takes what these items need, as soon as it is there: for a stream, waiting is the way to say "slower".
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is held if the future is dropped.
+    pub(crate) async fn admit(&self, slab: &ItemSlab) -> Result<AdmissionPermit, CallError> {
+        let (num_items, num_bytes) = self.needs(slab)?;
+        let closed = |_| CallError::PoolGone;
+        let items = Arc::clone(&self.items).acquire_many_owned(num_items).await.map_err(closed)?;
+        let bytes = Arc::clone(&self.bytes).acquire_many_owned(num_bytes).await.map_err(closed)?;
+        Ok(AdmissionPermit { _items: items, _bytes: bytes })
+    }
+
+    fn needs(&self, slab: &ItemSlab) -> Result<(u32, u32), CallError> {
+        let num_items = u32::try_from(slab.len()).ok().filter(|&items| items <= self.max_items);
+        let num_bytes = u32::try_from(slab.bytes().len()).ok().filter(|&bytes| bytes <= self.max_bytes);
+        Ok((num_items.ok_or_else(|| self.items_full())?, num_bytes.ok_or_else(|| self.bytes_full())?))
+    }
+
+    fn items_full(&self) -> CallError {
+        CallError::QueueFull { what: "items", limit: u64::from(self.max_items), retry_after: RETRY_AFTER }
+    }
+
+    fn bytes_full(&self) -> CallError {
+        CallError::QueueFull { what: "bytes", limit: u64::from(self.max_bytes), retry_after: RETRY_AFTER }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use procpool_items::{ItemKind, ItemSlab, SlabBuilder};
+
+    use super::Admission;
+    use crate::config::PoolConfig;
+    use crate::error::CallError;
+
+    fn slab_of(items: usize) -> ItemSlab {
+        let mut builder = SlabBuilder::new();
+        (0..items).for_each(|_| builder.push(b"12345678"));
+        ItemSlab::parse(ItemKind::Blobs, builder.take()).unwrap()
+    }
+
+    #[test]
+    fn a_full_budget_refuses_and_names_what_is_full_and_a_dropped_permit_makes_room() {
+        let config = PoolConfig { max_queued_items: 3, max_queued_bytes: 100, ..PoolConfig::new(NonZeroU32::MIN) };
+        let admission = Admission::new(&config);
+        let permit = admission.try_admit(&slab_of(2)).unwrap();
+        let refused = admission.try_admit(&slab_of(2)).unwrap_err();
+        assert!(matches!(refused, CallError::QueueFull { what: "items", limit: 3, .. }));
+        drop(permit);
+        assert!(admission.try_admit(&slab_of(3)).is_ok());
+        assert!(admission.try_admit(&slab_of(4)).is_err(), "more than there ever is");
+
+        let admission = Admission::new(&PoolConfig { max_queued_items: 1000, ..config });
+        let refused = admission.try_admit(&slab_of(11)).unwrap_err();
+        assert!(matches!(refused, CallError::QueueFull { what: "bytes", limit: 100, .. }));
+        assert!(admission.try_admit(&slab_of(10)).is_ok(), "nothing was held by the refused call");
+    }
+}

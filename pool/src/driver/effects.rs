@@ -1,0 +1,215 @@
+//! Carrying out what the scheduler wants done.
+
+use bytes::Bytes;
+use procpool_items::ItemSlab;
+use procpool_scheduler::{Dispatch, Effect, FailureCause, JobFailure, JobId, Readiness as State, StopReason, WorkerId};
+use tracing::{debug, error, info, warn};
+
+use super::{Driver, ExitReport, JobEntry, Occasion, WorkerLink, degraded};
+use crate::call::ItemError;
+use crate::error::{CallError, DeadlinePhase, ItemFailure, WorkerExit};
+use crate::handle::Readiness;
+use crate::outlet::Outlet;
+use crate::payload::{JobPayload, OutcomeRun};
+use crate::supervisor::{ChunkResults, ChunkRun, WorkerCommand};
+
+impl Driver {
+    pub(super) fn execute(&mut self, effect: Effect, occasion: &Occasion) {
+        match effect {
+            Effect::SpawnWorker { worker } => self.spawn_worker(worker),
+            Effect::Dispatch(dispatch) => self.send_chunk(&dispatch),
+            Effect::Recall { worker, chunk, cancel } => self.tell(worker, WorkerCommand::Recall { chunk, cancel }),
+            Effect::Probe { worker } => self.tell(worker, WorkerCommand::Probe),
+            Effect::Shutdown { worker, reason } => self.stop(worker, reason, WorkerCommand::Shutdown),
+            Effect::Terminate { worker, reason } => self.stop(worker, reason, WorkerCommand::Terminate),
+            Effect::Kill { worker, reason } => self.stop(worker, reason, WorkerCommand::Kill),
+            Effect::StoreResults { job, first_index, skip, count } => {
+                if let (Some(entry), Occasion::Results(results)) = (self.jobs.get_mut(&job), occasion) {
+                    let run = cut_results(results, entry.payload.kind(), Cut { first_index, skip, count });
+                    entry.payload.store(run);
+                }
+            }
+            Effect::FailItem { job, index, attempt, cause } => {
+                if let Some(entry) = self.jobs.get_mut(&job) {
+                    let failure = item_failure(cause, attempt, occasion);
+                    debug!(job = job.0, index, %failure, "item failed");
+                    entry.payload.store_failure(index, failure);
+                }
+            }
+            Effect::Deliver { job, first_index, count } => self.deliver(job, first_index, count),
+            Effect::CompleteJob { job } => self.complete(job),
+            Effect::FailJob { job, failure } => self.fail(job, failure),
+            Effect::ReadinessChanged(readiness) => self.publish_readiness(readiness),
+        }
+    }
+
+    /// Tells the feeder of a stream how many items the pool will hold.
+    pub(super) fn publish_allowance(&self, job: JobId) {
+        if let (Some(JobEntry { outlet: Outlet::Stream(stream), .. }), Some(allowed)) =
+            (self.jobs.get(&job), self.state.items_allowed(job))
+        {
+            stream.allow(allowed);
+        }
+    }
+
+    fn spawn_worker(&mut self, worker: WorkerId) {
+        debug!(worker = worker.generation, slot = worker.slot.0, "starting a worker");
+        let commands = self.spawner.spawn(worker, self.event_sender.clone());
+        self.workers.insert(worker, WorkerLink { commands, pid: 0, is_ready: false, stop_reason: None });
+    }
+
+    fn send_chunk(&mut self, dispatch: &Dispatch) {
+        let payload = &self.jobs.get(&dispatch.job).expect("a job that has items to run is here").payload;
+        let header = payload.header.clone();
+        let run = ChunkRun {
+            chunk: dispatch.chunk,
+            job: dispatch.job.0,
+            function: header.function,
+            kind: payload.kind(),
+            content_type: header.content_type,
+            style: header.style,
+            first_index: dispatch.first_index,
+            count: dispatch.count,
+            attempt: dispatch.attempt,
+            stamp_start: dispatch.has_time_limit,
+            trace: header.trace,
+            parts: payload.items(dispatch.first_index, dispatch.count),
+        };
+        self.tell(dispatch.worker, WorkerCommand::Run(run));
+    }
+
+    fn tell(&self, worker: WorkerId, command: WorkerCommand) {
+        use tokio::sync::mpsc::error::TrySendError;
+        let Some(link) = self.workers.get(&worker) else { return };
+        match link.commands.try_send(command) {
+            // It has ended, and the event that says so is on its way.
+            Ok(()) | Err(TrySendError::Closed(_)) => {}
+            // The scheduler bounds what is at a worker, and the channel is longer than that.
+            Err(TrySendError::Full(command)) => error!(%worker, ?command, "too many commands for one worker"),
+        }
+    }
+
+    fn stop(&mut self, worker: WorkerId, reason: StopReason, command: WorkerCommand) {
+        if let Some(link) = self.workers.get_mut(&worker) {
+            link.stop_reason = Some(reason);
+            debug!(worker = worker.generation, pid = link.pid, ?reason, ?command, "stopping a worker");
+        }
+        self.tell(worker, command);
+    }
+
+    fn deliver(&mut self, job: JobId, first_index: u64, count: u64) {
+        if let Some(JobEntry { payload, outlet: Outlet::Stream(stream) }) = self.jobs.get_mut(&job) {
+            stream.push(payload.take(first_index, count));
+        }
+        // What was learnt of the function's run time may have widened the window.
+        self.publish_allowance(job);
+    }
+
+    fn complete(&mut self, job: JobId) {
+        debug!(job = job.0, "job completed");
+        match self.jobs.remove(&job) {
+            Some(JobEntry { payload, outlet: Outlet::Whole(caller) }) => {
+                // The caller may have gone in this moment.
+                let _ = caller.send(Ok(payload.into_output()));
+            }
+            Some(JobEntry { outlet: Outlet::Stream(stream), .. }) => stream.end(Ok(())),
+            None => {}
+        }
+    }
+
+    fn fail(&mut self, job: JobId, failure: JobFailure) {
+        let Some(JobEntry { payload, outlet }) = self.jobs.remove(&job) else { return };
+        let error = self.call_error(failure, &payload);
+        debug!(job = job.0, %error, "job failed");
+        match outlet {
+            Outlet::Whole(caller) => {
+                // The caller may have gone; then nobody wants to know.
+                let _ = caller.send(Err(error));
+            }
+            Outlet::Stream(stream) => stream.end(Err(error)),
+        }
+    }
+
+    fn call_error(&self, failure: JobFailure, payload: &JobPayload) -> CallError {
+        match failure {
+            JobFailure::ItemFailed { index } => {
+                let error = payload.failure_of(index).expect("the failure was stored before the job failed");
+                CallError::ItemFailed(Box::new(error.clone()))
+            }
+            JobFailure::DeadlineExceeded { started } => CallError::DeadlineExceeded {
+                phase: if started { DeadlinePhase::Running } else { DeadlinePhase::Queued },
+            },
+            JobFailure::Cancelled => CallError::JobEnded,
+            JobFailure::Draining { started } => CallError::Draining { started },
+            JobFailure::Degraded { started } => degraded(&self.publisher.status.borrow().start_failure, started),
+        }
+    }
+
+    fn publish_readiness(&self, readiness: State) {
+        self.publisher.status.send_modify(|status| status.readiness = readiness);
+        let reason = &self.publisher.status.borrow().start_failure;
+        let public = match readiness {
+            State::Starting => Readiness::NotReady,
+            State::Ready => {
+                info!("pool is ready");
+                Readiness::Ready
+            }
+            State::Degraded => {
+                warn!(reason, "no worker can be started; calls are refused until one is ready");
+                Readiness::NotReady
+            }
+            State::Draining => {
+                info!("pool is draining");
+                Readiness::Draining
+            }
+            State::Stopped => Readiness::Stopped,
+        };
+        self.publisher.readiness.send_replace(public);
+    }
+}
+
+/// Which of the results of a frame to keep.
+#[derive(Clone, Copy)]
+struct Cut {
+    first_index: u64,
+    skip: u32,
+    count: u32,
+}
+
+fn cut_results(results: &ChunkResults, kind: procpool_items::ItemKind, cut: Cut) -> OutcomeRun {
+    let is_all = cut.skip == 0 && cut.count == results.count;
+    let items: Bytes = if is_all {
+        results.items.clone()
+    } else {
+        let slab = ItemSlab::parse(kind, results.items.clone()).expect("the session checked the form of the results");
+        slab.range(cut.skip as usize..(cut.skip + cut.count) as usize)
+    };
+    let first_offset = results.first + cut.skip;
+    let errors = results
+        .failures
+        .iter()
+        .filter(|(offset, _)| (first_offset..first_offset + cut.count).contains(offset))
+        .map(|(offset, failure)| ItemError {
+            index: cut.first_index + u64::from(offset - first_offset),
+            failure: failure.clone(),
+        })
+        .collect();
+    OutcomeRun { first_index: cut.first_index, count: u64::from(cut.count), items, errors }
+}
+
+fn item_failure(cause: FailureCause, attempt: u32, occasion: &Occasion) -> ItemFailure {
+    let limit = match cause {
+        FailureCause::TimedOut { limit } => return ItemFailure::ItemTimeout { limit, attempt },
+        FailureCause::WorkerDied => None,
+        FailureCause::CrashLimit { crashes } => Some(crashes),
+    };
+    let Occasion::Exit(ExitReport { exit, pid, stderr_tail }) = occasion else {
+        unreachable!("only the exit of a worker makes an item fail of it");
+    };
+    let (exit, stderr_tail) = (exit.clone(), stderr_tail.clone());
+    match (limit, exit) {
+        (Some(attempts), exit) => ItemFailure::CrashLimit { attempts, exit, stderr_tail },
+        (None, WorkerExit::Protocol(detail)) => ItemFailure::WorkerProtocol { detail },
+        (None, exit) => ItemFailure::WorkerCrashed { exit, pid: *pid, attempt, stderr_tail },
+    }
+}

@@ -1,0 +1,390 @@
+//! The owner of the pool's state: one task that turns what happens into events, applies them to the scheduler, and
+//! carries out the effects. No locks, and nothing that it does waits for a worker or a caller.
+//!
+//! `loop { let input = select().await; self.handle(input) }`: only the first half is async. The shape is that of
+//! crucible's upstairs. Effects are in [`effects`]; which item goes where is the scheduler's business alone.
+
+mod effects;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use procpool_items::ItemSlab;
+use procpool_scheduler::{
+    Delivery, Effect, Event, FunctionId, JobId, JobSpec, PoolState, Readiness as State, SchedulerConfig, StopReason,
+    Time, WorkerId,
+};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use crate::admission::AdmissionPermit;
+use crate::call::{Call, FunctionInfo};
+use crate::config::PoolConfig;
+use crate::error::{CallError, WorkerExit};
+use crate::handle::{FunctionTable, Readiness, Status};
+use crate::mailbox::{Letters, Mailbox};
+use crate::outlet::Outlet;
+use crate::payload::{JobHeader, JobPayload};
+use crate::supervisor::{ChunkResults, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner};
+
+/// How many events of workers may wait for the driver; a worker that finds it full waits, not the driver.
+const EVENT_CAPACITY: usize = 1024;
+/// How many events are taken at a time.
+const EVENT_BATCH: usize = 128;
+/// When a caller may try again while no worker can be started.
+const DEGRADED_RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// What a handle asks for. Each carries something that can't be lost; what can be said without waiting goes through
+/// the mailbox.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Submit(Box<Submission>),
+    AddItems { job: JobId, items: ItemSlab, permit: AdmissionPermit },
+    CloseInput { job: JobId },
+}
+
+/// A job that was admitted.
+#[derive(Debug)]
+pub(crate) struct Submission {
+    pub(crate) job: JobId,
+    pub(crate) call: Call,
+    pub(crate) max_attempts: u32,
+    pub(crate) item_timeout: Option<Duration>,
+    pub(crate) fail_fast: bool,
+    pub(crate) delivery: Delivery,
+    pub(crate) outlet: Outlet,
+    pub(crate) items: Option<(ItemSlab, AdmissionPermit)>,
+    pub(crate) input_closed: bool,
+}
+
+/// Where the driver's inputs come from, besides the workers.
+pub(crate) struct Inputs {
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) mailbox: Arc<Mailbox>,
+}
+
+/// Where the driver publishes.
+pub(crate) struct Publisher {
+    status: watch::Sender<Status>,
+    readiness: watch::Sender<Readiness>,
+    functions: watch::Sender<Arc<FunctionTable>>,
+}
+
+/// Where what the driver publishes can be read.
+pub(crate) struct Published {
+    pub(crate) status: watch::Receiver<Status>,
+    pub(crate) readiness: watch::Receiver<Readiness>,
+    pub(crate) functions: watch::Receiver<Arc<FunctionTable>>,
+}
+
+/// Returns both ends of what the driver publishes.
+pub(crate) fn channels() -> (Publisher, Published) {
+    let (status, status_reader) = watch::channel(Status { readiness: State::Starting, start_failure: String::new() });
+    let (readiness, readiness_reader) = watch::channel(Readiness::NotReady);
+    let (functions, functions_reader) = watch::channel(Arc::default());
+    let published = Published { status: status_reader, readiness: readiness_reader, functions: functions_reader };
+    (Publisher { status, readiness, functions }, published)
+}
+
+/// Starts the driver of a pool.
+pub(crate) fn spawn(
+    config: &PoolConfig,
+    spawner: Arc<dyn WorkerSpawner>,
+    inputs: Inputs,
+    publisher: Publisher,
+) -> JoinHandle<()> {
+    let (event_sender, events) = mpsc::channel(EVENT_CAPACITY);
+    let driver = Driver {
+        state: PoolState::new(scheduler_config(config)),
+        epoch: Instant::now(),
+        spawner,
+        event_sender,
+        workers: BTreeMap::new(),
+        jobs: BTreeMap::new(),
+        function_ids: BTreeMap::new(),
+        publisher,
+        effects: Vec::new(),
+    };
+    #[expect(clippy::disallowed_methods, reason = "its owner is the PoolTask, which joins it")]
+    tokio::spawn(driver.run(inputs, events))
+}
+
+fn scheduler_config(config: &PoolConfig) -> SchedulerConfig {
+    SchedulerConfig {
+        slots: config.processes.get(),
+        worker_start_timeout: config.worker_start_timeout,
+        cancel_grace_period: config.cancel_grace_period,
+        kill_grace_period: config.kill_grace_period,
+        max_items_per_worker: config.max_items_per_worker.map(std::num::NonZeroU32::get),
+        max_worker_age: config.max_worker_age,
+        idle_timeout: config.idle_timeout,
+        crash_limit: config.crash_limit.get(),
+        // Only jitter comes from it: two pools that start together should not recycle together.
+        seed: u64::from(std::process::id()),
+    }
+}
+
+/// Returns the error of a call while no worker can be started.
+pub(crate) fn degraded(start_failure: &str, started: bool) -> CallError {
+    CallError::Degraded { reason: start_failure.to_owned(), started, retry_after: DEGRADED_RETRY_AFTER }
+}
+
+struct Driver {
+    state: PoolState,
+    /// Zero of the scheduler's time.
+    epoch: Instant,
+    spawner: Arc<dyn WorkerSpawner>,
+    event_sender: mpsc::Sender<WorkerEvent>,
+    workers: BTreeMap<WorkerId, WorkerLink>,
+    jobs: BTreeMap<JobId, JobEntry>,
+    /// Bounded by the registered functions: others are refused before they get here.
+    function_ids: BTreeMap<Arc<str>, FunctionId>,
+    publisher: Publisher,
+    effects: Vec<Effect>,
+}
+
+/// What the driver knows of a worker.
+struct WorkerLink {
+    commands: mpsc::Sender<WorkerCommand>,
+    /// 0 until it said Hello.
+    pid: u32,
+    is_ready: bool,
+    /// Why we made it stop, if we did.
+    stop_reason: Option<StopReason>,
+}
+
+/// What the driver knows of a job.
+struct JobEntry {
+    payload: JobPayload,
+    outlet: Outlet,
+}
+
+/// One thing that happened.
+enum Input {
+    Workers,
+    Command(Command),
+    Letters(Letters),
+    /// Every handle is gone.
+    NoCallers,
+    TimePassed,
+}
+
+/// What came with the event that is being applied, for its effects.
+enum Occasion {
+    Nothing,
+    Results(ChunkResults),
+    Exit(ExitReport),
+}
+
+/// How a worker ended.
+struct ExitReport {
+    exit: WorkerExit,
+    pid: u32,
+    stderr_tail: String,
+}
+
+impl Driver {
+    async fn run(mut self, mut inputs: Inputs, mut events: mpsc::Receiver<WorkerEvent>) {
+        let mut batch = VecDeque::with_capacity(EVENT_BATCH);
+        let mut received = Vec::with_capacity(EVENT_BATCH);
+        let mut has_callers = true;
+        // The first workers start now.
+        self.apply(Event::TimePassed, &Occasion::Nothing);
+        while self.state.readiness() != State::Stopped {
+            let wakeup = self.state.next_wakeup().map(|at| self.epoch + at.elapsed());
+            let input = tokio::select! {
+                // The driver holds a sender itself, so this never ends.
+                _ = events.recv_many(&mut received, EVENT_BATCH) => Input::Workers,
+                command = inputs.commands.recv(), if has_callers => command.map_or(Input::NoCallers, Input::Command),
+                letters = inputs.mailbox.collect() => Input::Letters(letters),
+                () = sleep_until(wakeup) => Input::TimePassed,
+            };
+            has_callers &= !matches!(input, Input::NoCallers);
+            batch.extend(received.drain(..));
+            self.handle(input);
+            while let Some(event) = batch.pop_front() {
+                self.handle_worker(event);
+            }
+        }
+        debug!("every worker is gone");
+    }
+
+    fn handle(&mut self, input: Input) {
+        match input {
+            Input::Workers => {}
+            Input::Command(Command::Submit(submission)) => self.submit(*submission),
+            Input::Command(Command::AddItems { job, items, permit }) => self.add_items(job, items, permit),
+            Input::Command(Command::CloseInput { job }) => self.apply_plain(Event::InputClosed { job }),
+            Input::Letters(letters) => self.read(letters),
+            Input::NoCallers => self.apply_plain(Event::StopRequested),
+            Input::TimePassed => self.apply_plain(Event::TimePassed),
+        }
+    }
+
+    fn submit(&mut self, submission: Submission) {
+        let Submission { job, call, items, outlet, .. } = submission;
+        let function: Arc<str> = call.function.into();
+        let next_id = FunctionId(u32::try_from(self.function_ids.len()).unwrap_or(u32::MAX));
+        let function_id = *self.function_ids.entry(Arc::clone(&function)).or_insert(next_id);
+        let spec = JobSpec {
+            id: job,
+            function: function_id,
+            num_items: items.as_ref().map_or(0, |(slab, _)| slab.len() as u64),
+            input_closed: submission.input_closed,
+            delivery: submission.delivery,
+            chunk_size: call.options.chunk_size.map(std::num::NonZeroU32::get),
+            item_bytes: items.as_ref().map_or(0, |(slab, _)| mean_bytes(slab)),
+            fail_fast: submission.fail_fast,
+            max_attempts: submission.max_attempts,
+            item_timeout: submission.item_timeout,
+            deadline: call.deadline.map(|deadline| Time::from_start(deadline.saturating_duration_since(self.epoch))),
+            priority: call.options.priority,
+        };
+        debug!(
+            job = job.0,
+            function = &*function,
+            items = spec.num_items,
+            request_id = call.options.request_id,
+            "job submitted"
+        );
+        let mut payload = JobPayload::new(JobHeader {
+            function,
+            content_type: call.content_type.into(),
+            style: call.style,
+            trace: Arc::new(call.trace),
+        });
+        if let Some((slab, permit)) = items {
+            payload.add(slab, permit);
+        }
+        self.jobs.insert(job, JobEntry { payload, outlet });
+        self.apply_plain(Event::JobSubmitted(spec));
+        self.publish_allowance(job);
+    }
+
+    fn add_items(&mut self, job: JobId, items: ItemSlab, permit: AdmissionPermit) {
+        let Some(entry) = self.jobs.get_mut(&job) else { return };
+        let (count, item_bytes) = (items.len() as u64, mean_bytes(&items));
+        entry.payload.add(items, permit);
+        self.apply_plain(Event::ItemsAdded { job, count, item_bytes });
+    }
+
+    fn read(&mut self, letters: Letters) {
+        for job in letters.cancelled {
+            self.apply_plain(Event::JobCancelled { job });
+        }
+        for (job, total) in letters.taken {
+            self.apply_plain(Event::ResultsTaken { job, total });
+            self.publish_allowance(job);
+        }
+        if letters.stop {
+            self.apply_plain(Event::StopRequested);
+        } else if letters.drain {
+            self.apply_plain(Event::DrainRequested);
+        }
+    }
+
+    fn handle_worker(&mut self, WorkerEvent { worker, kind }: WorkerEvent) {
+        match kind {
+            WorkerEventKind::Hello { pid, sdk, functions } => self.greet(worker, pid, &sdk, functions),
+            WorkerEventKind::Ready => {
+                if let Some(link) = self.workers.get_mut(&worker) {
+                    link.is_ready = true;
+                    info!(worker = worker.generation, slot = worker.slot.0, pid = link.pid, "worker is ready");
+                }
+                self.apply_plain(Event::WorkerReady { worker });
+            }
+            WorkerEventKind::Progress { chunk, offset, running_for } => {
+                self.apply_plain(Event::Progress { worker, chunk, offset, running_for });
+            }
+            WorkerEventKind::Results(results) => {
+                let event = Event::ItemsFinished {
+                    worker,
+                    chunk: results.chunk,
+                    first: results.first,
+                    count: results.count,
+                    failed: results.failures.iter().map(|&(offset, _)| offset).collect(),
+                    busy: results.busy,
+                };
+                self.apply(event, &Occasion::Results(results));
+            }
+            WorkerEventKind::Recalled { chunk, first_not_begun } => {
+                self.apply_plain(Event::Recalled { worker, chunk, first_not_begun });
+            }
+            WorkerEventKind::Exited { exit, running, stderr_tail } => {
+                let report = self.bury(worker, exit, stderr_tail);
+                self.apply(Event::WorkerExited { worker, running }, &Occasion::Exit(report));
+            }
+        }
+    }
+
+    fn greet(&mut self, worker: WorkerId, pid: u32, sdk: &str, functions: Vec<FunctionInfo>) {
+        let Some(link) = self.workers.get_mut(&worker) else { return };
+        link.pid = pid;
+        debug!(
+            worker = worker.generation,
+            slot = worker.slot.0,
+            pid,
+            sdk,
+            functions = functions.len(),
+            "worker said hello"
+        );
+        let table: FunctionTable = functions.into_iter().map(|function| (function.name.clone(), function)).collect();
+        // All workers run the same command, and the youngest knows best what is there now.
+        self.publisher.functions.send_if_modified(|published| {
+            let is_new = **published != table;
+            if is_new {
+                *published = Arc::new(table);
+            }
+            is_new
+        });
+    }
+
+    fn bury(&mut self, worker: WorkerId, exit: WorkerExit, stderr_tail: String) -> ExitReport {
+        let link = self.workers.remove(&worker);
+        let (pid, is_ready, stop_reason) =
+            link.map_or((0, false, None), |link| (link.pid, link.is_ready, link.stop_reason));
+        let exit = if stop_reason == Some(StopReason::StartTimeout) { WorkerExit::StartTimeout } else { exit };
+        let (worker_id, slot) = (worker.generation, worker.slot.0);
+        match stop_reason {
+            Some(reason) if reason != StopReason::StartTimeout => {
+                info!(worker = worker_id, slot, pid, %exit, ?reason, "worker stopped");
+            }
+            _ => warn!(worker = worker_id, slot, pid, %exit, was_ready = is_ready, "worker exited unexpectedly"),
+        }
+        if !is_ready {
+            let last_words = stderr_tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+            let separator = if last_words.is_empty() { "" } else { ": " };
+            let failure = format!("a worker {exit}{separator}{last_words}");
+            self.publisher.status.send_modify(|status| status.start_failure = failure);
+        }
+        ExitReport { exit, pid, stderr_tail }
+    }
+
+    fn apply_plain(&mut self, event: Event) {
+        self.apply(event, &Occasion::Nothing);
+    }
+
+    fn apply(&mut self, event: Event, occasion: &Occasion) {
+        let now = Time::from_start(self.epoch.elapsed());
+        let mut effects = std::mem::take(&mut self.effects);
+        self.state.apply(now, event, &mut effects);
+        for effect in effects.drain(..) {
+            self.execute(effect, occasion);
+        }
+        self.effects = effects;
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn mean_bytes(slab: &ItemSlab) -> u64 {
+    (slab.bytes().len() / slab.len().max(1)) as u64
+}

@@ -1,0 +1,211 @@
+//! The two ends of a streaming job that its caller holds.
+
+use std::sync::Arc;
+
+use procpool_items::{ItemKind, ItemSlab};
+use procpool_scheduler::JobId;
+use tokio::sync::{mpsc, watch};
+
+use crate::admission::Admission;
+use crate::call::{ResultOrder, ResultRun};
+use crate::driver::Command;
+use crate::error::CallError;
+use crate::mailbox::Mailbox;
+use crate::outlet::{Outbox, Taken};
+use crate::payload::OutcomeRun;
+
+/// Tells the driver, when dropped, that nobody waits for a job any more.
+#[derive(Debug)]
+pub(crate) struct CancelGuard {
+    job: JobId,
+    /// `None`: the job has ended.
+    mailbox: Option<Arc<Mailbox>>,
+}
+
+impl CancelGuard {
+    pub(crate) fn new(job: JobId, mailbox: Arc<Mailbox>) -> Self {
+        Self { job, mailbox: Some(mailbox) }
+    }
+
+    pub(crate) fn job(&self) -> JobId {
+        self.job
+    }
+
+    /// The job has ended: there is nothing to cancel.
+    pub(crate) fn disarm(mut self) {
+        self.mailbox = None;
+    }
+}
+
+impl Drop for CancelGuard {
+    fn drop(&mut self) {
+        if let Some(mailbox) = self.mailbox.take() {
+            mailbox.post(|letters| {
+                letters.taken.remove(&self.job);
+                letters.cancelled.insert(self.job);
+            });
+        }
+    }
+}
+
+/// The sending side of a stream of items. Dropping it without [`ItemSink::finish`] cancels the job.
+#[derive(Debug)]
+pub struct ItemSink {
+    commands: mpsc::Sender<Command>,
+    admission: Admission,
+    allowance: watch::Receiver<u64>,
+    guard: CancelGuard,
+    kind: Option<ItemKind>,
+    sent: u64,
+}
+
+impl ItemSink {
+    pub(crate) fn new(
+        job: JobId,
+        commands: mpsc::Sender<Command>,
+        admission: Admission,
+        allowance: watch::Receiver<u64>,
+        mailbox: Arc<Mailbox>,
+    ) -> Self {
+        Self { commands, admission, allowance, guard: CancelGuard::new(job, mailbox), kind: None, sent: 0 }
+    }
+
+    /// Hands over items; waits while the pool holds as many as its window allows. The last hand-over may pass the
+    /// allowance by its own length.
+    ///
+    /// # Errors
+    ///
+    /// If the items are of another kind than the ones before, or the job has ended; then the results say why.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, either all of the items were handed over or none.
+    pub async fn send(&mut self, items: ItemSlab) -> Result<(), CallError> {
+        if *self.kind.get_or_insert_with(|| items.kind()) != items.kind() {
+            return Err(CallError::MixedKinds);
+        }
+        if items.is_empty() {
+            return Ok(());
+        }
+        let sent = self.sent;
+        self.allowance.wait_for(|&allowed| sent < allowed).await.map_err(|_| CallError::JobEnded)?;
+        let permit = self.admission.admit(&items).await?;
+        let room = self.commands.reserve().await.map_err(|_| CallError::JobEnded)?;
+        let job = self.guard.job();
+        self.sent += items.len() as u64;
+        room.send(Command::AddItems { job, items, permit });
+        Ok(())
+    }
+
+    /// Says that there are no more items.
+    pub async fn finish(self) {
+        // If the driver is gone, so is the job.
+        let _ = self.commands.send(Command::CloseInput { job: self.guard.job() }).await;
+        self.guard.disarm();
+    }
+}
+
+/// What a stream yields.
+#[derive(Debug)]
+pub struct StreamOutput {
+    /// Results that are ready now; `None` if only the allowance changed.
+    pub run: Option<ResultRun>,
+    /// How many items of this job the pool will hold so far, in all. Never falls.
+    pub items_allowed: u64,
+}
+
+/// The results of a job as they come. Dropping it cancels the job.
+#[derive(Debug)]
+pub struct ResultStream {
+    order: ResultOrder,
+    outbox: Arc<Outbox>,
+    allowance: watch::Receiver<u64>,
+    reports_allowance: bool,
+    /// `None` once the job has ended.
+    guard: Option<CancelGuard>,
+}
+
+impl ResultStream {
+    pub(crate) fn new(
+        order: ResultOrder,
+        outbox: Arc<Outbox>,
+        allowance: watch::Receiver<u64>,
+        guard: CancelGuard,
+    ) -> Self {
+        Self { order, outbox, allowance, reports_allowance: false, guard: Some(guard) }
+    }
+
+    /// Returns the stream of a job without items.
+    pub(crate) fn empty() -> Self {
+        let (_, allowance) = watch::channel(0);
+        Self { order: ResultOrder::Ordered, outbox: Arc::default(), allowance, reports_allowance: false, guard: None }
+    }
+
+    /// A change of the allowance is worth an output of its own.
+    pub(crate) fn reporting_allowance(mut self) -> Self {
+        self.reports_allowance = true;
+        self
+    }
+
+    /// Returns what is ready, as soon as anything is; all of it at once. `None` after the last result, or an error.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped.
+    pub async fn next(&mut self) -> Option<Result<StreamOutput, CallError>> {
+        loop {
+            self.guard.as_ref()?;
+            match self.outbox.take() {
+                Taken::Runs(runs) => {
+                    let run = Some(merge(self.order, runs));
+                    return Some(Ok(StreamOutput { run, items_allowed: *self.allowance.borrow_and_update() }));
+                }
+                Taken::End(end) => {
+                    self.guard.take()?.disarm();
+                    return end.err().map(Err);
+                }
+                Taken::Nothing => {}
+            }
+            tokio::select! {
+                () = self.outbox.changed() => {}
+                // An error means that the driver has dropped its end; the outbox has the end, too.
+                Ok(()) = self.allowance.changed(), if self.reports_allowance => {
+                    let items_allowed = *self.allowance.borrow_and_update();
+                    return Some(Ok(StreamOutput { run: None, items_allowed }));
+                }
+            }
+        }
+    }
+
+    /// Says how many results the reader has taken so far, in all. The pool runs at most its window ahead of this.
+    /// Without it, the job stops when its window is full.
+    pub fn set_taken(&mut self, total: u64) {
+        let Some(CancelGuard { job, mailbox: Some(mailbox) }) = &self.guard else { return };
+        mailbox.post(|letters| {
+            letters.taken.insert(*job, total);
+        });
+    }
+}
+
+/// Makes one run of several: they follow each other if they are ordered, and are named one by one if not.
+fn merge(order: ResultOrder, runs: Vec<OutcomeRun>) -> ResultRun {
+    let mut merged = ResultRun {
+        first_index: runs.first().map_or(0, |run| run.first_index),
+        indexes: Vec::new(),
+        count: 0,
+        parts: Vec::with_capacity(runs.len()),
+        errors: Vec::new(),
+    };
+    for run in runs {
+        if order == ResultOrder::Unordered {
+            merged.indexes.extend(run.first_index..run.first_index + run.count);
+        } else {
+            debug_assert_eq!(run.first_index, merged.first_index + merged.count, "ordered runs follow each other");
+        }
+        merged.count += run.count;
+        merged.parts.push(run.items);
+        merged.errors.extend(run.errors);
+    }
+    merged.errors.sort_by_key(|error| error.index);
+    merged
+}

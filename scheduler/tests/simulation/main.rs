@@ -1,0 +1,36 @@
+//! The scheduler against a naive model of the world: random jobs, workers that crash, hang, recall late and lie in the
+//! past, callers that come and go. After every event the model checks what the scheduler did; at the end, with the
+//! faults over, everything must come to rest and nothing be held.
+//!
+//! A seed is one run. What failed once stays in [`REGRESSIONS`].
+
+mod model;
+mod world;
+
+use proptest::prelude::*;
+use world::World;
+
+/// Seeds that found a bug once, and for how many steps they ran.
+const REGRESSIONS: [(u64, u32); 1] = [(17_087_390_622_683_910_305, 1500)];
+
+#[test]
+fn seeds_that_failed_once_pass() {
+    for (seed, steps) in REGRESSIONS {
+        World::new(seed).run(steps);
+    }
+}
+
+#[test]
+fn the_first_ten_thousand_seeds_pass() {
+    for seed in 0..10_000 {
+        World::new(seed).run(150);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #[test]
+    fn long_runs_of_any_seed_pass(seed in any::<u64>()) {
+        World::new(seed).run(1500);
+    }
+}

@@ -1,0 +1,116 @@
+//! What must be true of jobs, told as simply as possible: an entry for every item.
+
+use std::collections::BTreeSet;
+
+use procpool_scheduler::{Delivery, JobSpec};
+
+/// A job as its caller sees it.
+#[derive(Debug)]
+pub(crate) struct ModelJob {
+    pub(crate) spec: JobSpec,
+    pub(crate) items: Vec<ModelItem>,
+    /// What was delivered, in order.
+    pub(crate) delivered: Vec<u64>,
+    pub(crate) taken: u64,
+    pub(crate) ended: Option<Ended>,
+}
+
+/// One item, as its caller and the workers see it.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct ModelItem {
+    /// How often it was begun.
+    pub(crate) executions: u32,
+    /// A worker has it.
+    pub(crate) is_out: bool,
+    /// A worker runs it.
+    pub(crate) runs: bool,
+    pub(crate) has_outcome: bool,
+    /// Its user's function fails.
+    pub(crate) fails: bool,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Completed,
+    Failed,
+}
+
+impl ModelJob {
+    pub(crate) fn new(spec: JobSpec) -> Self {
+        let items = vec![ModelItem::default(); usize::try_from(spec.num_items).unwrap()];
+        Self { spec, items, delivered: Vec::new(), taken: 0, ended: None }
+    }
+
+    pub(crate) fn item(&mut self, index: u64) -> &mut ModelItem {
+        &mut self.items[usize::try_from(index).unwrap()]
+    }
+
+    /// An item was handed to a worker.
+    pub(crate) fn hand_out(&mut self, index: u64, slots: u32) {
+        assert!(self.ended.is_none(), "an item of a job that has ended was handed out");
+        let window = match self.spec.delivery {
+            Delivery::Whole => u64::MAX,
+            Delivery::Ordered { window } | Delivery::Unordered { window } => {
+                window.map_or(1024.max(2 * u64::from(slots)), u64::from)
+            }
+        };
+        assert!(index < self.taken.saturating_add(window), "item {index} is beyond the window");
+        let max_attempts = self.spec.max_attempts;
+        let item = self.item(index);
+        assert!(!item.is_out, "item {index} is at two workers");
+        assert!(!item.has_outcome, "item {index} was handed out after its outcome");
+        assert!(item.executions < max_attempts, "item {index} was executed {} times", item.executions);
+        item.is_out = true;
+    }
+
+    /// An item was begun.
+    pub(crate) fn begin(&mut self, index: u64) {
+        let max_attempts = self.spec.max_attempts;
+        let item = self.item(index);
+        assert!(!item.runs, "item {index} runs twice at a time");
+        item.runs = true;
+        item.executions += 1;
+        assert!(item.executions <= max_attempts, "item {index} was executed {} times", item.executions);
+    }
+
+    /// An item has its outcome.
+    pub(crate) fn settle(&mut self, index: u64) {
+        assert!(self.ended.is_none(), "an outcome after the end");
+        let item = self.item(index);
+        assert!(!item.has_outcome, "item {index} has two outcomes");
+        item.has_outcome = true;
+    }
+
+    /// Outcomes were delivered.
+    pub(crate) fn deliver(&mut self, first: u64, count: u64) {
+        assert!(self.ended.is_none(), "a delivery after the end");
+        assert!(count > 0, "an empty delivery");
+        for index in first..first + count {
+            assert!(self.item(index).has_outcome, "item {index} was delivered without an outcome");
+            if matches!(self.spec.delivery, Delivery::Ordered { .. }) {
+                assert_eq!(index, self.delivered.len() as u64, "delivered out of order");
+            }
+            self.delivered.push(index);
+        }
+    }
+
+    /// The job was said to be complete.
+    pub(crate) fn complete(&mut self) {
+        assert!(self.ended.is_none(), "a job ended twice");
+        assert!(self.spec.input_closed, "a job completed while its input was open");
+        assert!(self.items.iter().all(|item| item.has_outcome), "a job completed without all outcomes");
+        if self.spec.delivery != Delivery::Whole {
+            let unique: BTreeSet<u64> = self.delivered.iter().copied().collect();
+            assert_eq!(unique.len(), self.delivered.len(), "an item was delivered twice");
+            assert_eq!(unique.len(), self.items.len(), "an item was not delivered");
+        }
+        self.ended = Some(Ended::Completed);
+    }
+
+    /// The job was said to have failed.
+    pub(crate) fn fail(&mut self) {
+        assert!(self.ended.is_none(), "a job ended twice");
+        self.ended = Some(Ended::Failed);
+    }
+}

@@ -1,0 +1,516 @@
+//! The world around the scheduler: callers, workers, time and bad luck, all from one seed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use procpool_scheduler::{
+    ChunkId, Delivery, Dispatch, Effect, Event, FailureCause, FunctionId, JobFailure, JobId, JobSpec, PoolState,
+    Readiness, SchedulerConfig, Time, WorkerId,
+};
+
+use crate::model::{Ended, ModelJob};
+
+/// A worker as it really is.
+#[derive(Debug)]
+struct SimWorker {
+    is_up: bool,
+    chunks: VecDeque<SimChunk>,
+    /// It was asked to stop, and will.
+    is_stopping: bool,
+}
+
+/// A chunk as a worker has it.
+#[derive(Debug)]
+struct SimChunk {
+    id: ChunkId,
+    job: JobId,
+    first_index: u64,
+    count: u32,
+    finished: u32,
+    /// The item at `finished` was begun then.
+    began: Option<Time>,
+    is_recalled: bool,
+}
+
+/// The scheduler and everything around it.
+pub(crate) struct World {
+    random: Random,
+    state: PoolState,
+    now: Time,
+    slots: u32,
+    most_slots: u32,
+    workers: BTreeMap<WorkerId, SimWorker>,
+    jobs: BTreeMap<JobId, ModelJob>,
+    last_job: u64,
+    /// What was said once, to be said again when it is stale.
+    said: Vec<Event>,
+    readiness: Readiness,
+    /// The job whose first failure is about to end it.
+    failed_item: Option<(JobId, u64)>,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let slots = 1 + random.below(4) as u32;
+        let config = SchedulerConfig {
+            slots,
+            max_items_per_worker: random.maybe(|random| 1 + random.below(20) as u32),
+            max_worker_age: random.maybe(|random| Duration::from_millis(10 + random.below(500))),
+            idle_timeout: random.maybe(|random| Duration::from_millis(10 + random.below(500))),
+            seed,
+            ..SchedulerConfig::default()
+        };
+        Self {
+            random,
+            state: PoolState::new(config),
+            now: Time::ZERO,
+            slots,
+            most_slots: slots,
+            workers: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            last_job: 0,
+            said: Vec::new(),
+            readiness: Readiness::Starting,
+            failed_item: None,
+        }
+    }
+
+    /// Lets `steps` random things happen, then lets everything come to rest.
+    pub(crate) fn run(mut self, steps: u32) {
+        self.apply(Event::TimePassed);
+        for _ in 0..steps {
+            self.step();
+        }
+        self.come_to_rest();
+    }
+
+    fn step(&mut self) {
+        match self.random.below(100) {
+            0..=11 => self.submit(),
+            12..=16 => self.feed_a_stream(),
+            17..=24 => self.read_a_stream(),
+            25..=26 => self.cancel_a_job(),
+            27..=62 => self.let_a_worker_work(),
+            63..=72 => self.let_a_worker_start(),
+            73..=76 => self.crash_a_worker(),
+            77..=84 => self.answer_a_recall(),
+            85..=89 => self.let_a_worker_stop(),
+            90..=92 => self.repeat_something_old(),
+            93 => self.resize(),
+            94 => {
+                if self.random.below(40) == 0 {
+                    self.apply(Event::DrainRequested);
+                }
+            }
+            _ => self.let_time_pass(),
+        }
+    }
+
+    fn submit(&mut self) {
+        self.last_job += 1;
+        let random = &mut self.random;
+        let window = random.maybe(|random| 1 + random.below(30) as u32);
+        let delivery = match random.below(3) {
+            0 => Delivery::Whole,
+            1 => Delivery::Ordered { window },
+            _ => Delivery::Unordered { window },
+        };
+        let spec = JobSpec {
+            id: JobId(self.last_job),
+            function: FunctionId(random.below(3) as u32),
+            num_items: random.below(60),
+            input_closed: delivery == Delivery::Whole || random.below(2) == 0,
+            delivery,
+            chunk_size: random.maybe(|random| 1 + random.below(12) as u32),
+            item_bytes: 1 << random.below(22),
+            fail_fast: random.below(3) == 0,
+            max_attempts: 1 + random.below(4) as u32,
+            item_timeout: random.maybe(|random| Duration::from_millis(1 + random.below(200))),
+            deadline: random.maybe(|random| self.now.after(Duration::from_millis(random.below(20_000)))),
+            priority: random.below(17) as i32 - 8,
+        };
+        self.jobs.insert(spec.id, ModelJob::new(spec.clone()));
+        self.apply(Event::JobSubmitted(spec));
+    }
+
+    fn open_streams(&self) -> Vec<JobId> {
+        self.jobs.iter().filter(|(_, job)| !job.spec.input_closed && job.ended.is_none()).map(|(&id, _)| id).collect()
+    }
+
+    fn feed_a_stream(&mut self) {
+        let Some(id) = self.random.pick(&self.open_streams()) else { return };
+        let job = self.jobs.get_mut(&id).unwrap();
+        let count = self.random.below(10);
+        if count == 0 {
+            job.spec.input_closed = true;
+            return self.apply(Event::InputClosed { job: id });
+        }
+        job.spec.num_items += count;
+        job.items.resize_with(job.items.len() + count as usize, Default::default);
+        let item_bytes = 1 << self.random.below(22);
+        self.apply(Event::ItemsAdded { job: id, count, item_bytes });
+    }
+
+    fn read_a_stream(&mut self) {
+        let ids: Vec<JobId> = self.jobs.iter().filter(|(_, job)| job.ended.is_none()).map(|(&id, _)| id).collect();
+        let Some(id) = self.random.pick(&ids) else { return };
+        let job = self.jobs.get_mut(&id).unwrap();
+        let ready = job.delivered.len() as u64;
+        job.taken += self.random.below(ready - job.taken + 1);
+        let total = job.taken;
+        self.apply(Event::ResultsTaken { job: id, total });
+    }
+
+    fn cancel_a_job(&mut self) {
+        let ids: Vec<JobId> = self.jobs.iter().filter(|(_, job)| job.ended.is_none()).map(|(&id, _)| id).collect();
+        if let Some(id) = self.random.pick(&ids) {
+            self.apply(Event::JobCancelled { job: id });
+            assert!(self.jobs[&id].ended == Some(Ended::Failed), "a cancelled job ends at once");
+        }
+    }
+
+    fn let_a_worker_start(&mut self) {
+        let starting: Vec<WorkerId> =
+            self.workers.iter().filter(|(_, worker)| !worker.is_up && !worker.is_stopping).map(|(&id, _)| id).collect();
+        let Some(id) = self.random.pick(&starting) else { return };
+        if self.random.below(10) == 0 {
+            return self.exit(id);
+        }
+        self.workers.get_mut(&id).unwrap().is_up = true;
+        self.apply(Event::WorkerReady { worker: id });
+    }
+
+    /// A worker begins an item, or finishes some.
+    fn let_a_worker_work(&mut self) {
+        let busy: Vec<WorkerId> =
+            self.workers.iter().filter(|(_, worker)| !worker.chunks.is_empty()).map(|(&id, _)| id).collect();
+        let Some(id) = self.random.pick(&busy) else { return };
+        let finished = self.random.below(8) as u32;
+        self.work(id, finished);
+    }
+
+    /// The worker finishes up to `most` items of its first chunk, and begins the next if there is one.
+    fn work(&mut self, id: WorkerId, most: u32) {
+        let worker = self.workers.get_mut(&id).unwrap();
+        let Some(chunk) = worker.chunks.front_mut() else { return };
+        let job = self.jobs.get_mut(&chunk.job).unwrap();
+        let first = chunk.finished;
+        let count = most.min(chunk.count - chunk.finished);
+        let mut failed = Vec::new();
+        for offset in first..first + count {
+            let index = chunk.first_index + u64::from(offset);
+            if chunk.began.take().is_none() {
+                job.begin(index);
+            }
+            let item = job.item(index);
+            (item.runs, item.is_out) = (false, false);
+            item.fails = self.random.below(20) == 0;
+            if item.fails {
+                failed.push(offset);
+            }
+        }
+        chunk.finished += count;
+        let (chunk_id, job_id) = (chunk.id, chunk.job);
+        let (job_first, is_done) = (chunk.first_index, chunk.finished == chunk.count);
+        if is_done {
+            worker.chunks.pop_front();
+        } else if chunk.began.is_none() && self.random.below(2) == 0 {
+            chunk.began = Some(self.now);
+            job.begin(job_first + u64::from(chunk.finished));
+        }
+        if count > 0 {
+            self.failed_item = failed.first().map(|&offset| (job_id, job_first + u64::from(offset)));
+            let busy = Duration::from_micros(self.random.below(3000));
+            let event = Event::ItemsFinished { worker: id, chunk: chunk_id, first, count, failed, busy };
+            self.say(event);
+            self.failed_item = None;
+        }
+    }
+
+    fn crash_a_worker(&mut self) {
+        let all: Vec<WorkerId> = self.workers.keys().copied().collect();
+        if let Some(id) = self.random.pick(&all) {
+            self.exit(id);
+        }
+    }
+
+    fn let_a_worker_stop(&mut self) {
+        let stopping: Vec<WorkerId> =
+            self.workers.iter().filter(|(_, worker)| worker.is_stopping).map(|(&id, _)| id).collect();
+        if let Some(id) = self.random.pick(&stopping) {
+            self.exit(id);
+        }
+    }
+
+    fn exit(&mut self, id: WorkerId) {
+        let worker = self.workers.remove(&id).unwrap();
+        let mut running = None;
+        for chunk in &worker.chunks {
+            let job = self.jobs.get_mut(&chunk.job).unwrap();
+            for offset in chunk.finished..chunk.count {
+                let item = job.item(chunk.first_index + u64::from(offset));
+                (item.runs, item.is_out) = (false, false);
+            }
+            running = running.or(chunk.began.map(|_| (chunk.id, chunk.finished)));
+        }
+        self.say(Event::WorkerExited { worker: id, running });
+    }
+
+    fn answer_a_recall(&mut self) {
+        let asked: Vec<(WorkerId, ChunkId)> = self
+            .workers
+            .iter()
+            .flat_map(|(&id, worker)| worker.chunks.iter().map(move |chunk| (id, chunk)))
+            .filter(|(_, chunk)| chunk.is_recalled)
+            .map(|(id, chunk)| (id, chunk.id))
+            .collect();
+        if let Some((id, chunk)) = self.random.pick(&asked) {
+            self.answer_recall(id, chunk);
+        }
+    }
+
+    fn answer_recall(&mut self, id: WorkerId, chunk: ChunkId) {
+        let worker = self.workers.get_mut(&id).unwrap();
+        let position = worker.chunks.iter().position(|active| active.id == chunk).unwrap();
+        let active = &mut worker.chunks[position];
+        let first_not_begun = active.finished + u32::from(active.began.is_some());
+        let job = self.jobs.get_mut(&active.job).unwrap();
+        for offset in first_not_begun..active.count {
+            job.item(active.first_index + u64::from(offset)).is_out = false;
+        }
+        active.count = first_not_begun;
+        active.is_recalled = false;
+        if active.finished == active.count {
+            worker.chunks.remove(position);
+        }
+        self.say(Event::Recalled { worker: id, chunk, first_not_begun });
+    }
+
+    fn repeat_something_old(&mut self) {
+        let Some(event) = self.random.pick(&self.said) else { return };
+        let is_stale = match &event {
+            Event::WorkerExited { worker, .. } => !self.workers.contains_key(worker),
+            Event::ItemsFinished { worker, chunk, .. } | Event::Recalled { worker, chunk, .. } => {
+                self.workers.get(worker).is_none_or(|worker| worker.chunks.iter().all(|active| active.id != *chunk))
+            }
+            _ => false,
+        };
+        if is_stale {
+            // Time has passed, and that may have its own effects: let it pass first.
+            self.apply(Event::TimePassed);
+            let mut effects = Vec::new();
+            self.state.apply(self.now, event, &mut effects);
+            assert_eq!(effects, [], "something stale changed something");
+        }
+    }
+
+    fn resize(&mut self) {
+        self.slots = 1 + self.random.below(5) as u32;
+        self.most_slots = self.most_slots.max(self.slots);
+        self.apply(Event::Resized { slots: self.slots });
+    }
+
+    fn let_time_pass(&mut self) {
+        let later = self.now.after(Duration::from_micros(self.random.below(100_000)));
+        self.now = match self.state.next_wakeup() {
+            Some(at) if self.random.below(2) == 0 => at.max(self.now),
+            _ => later,
+        };
+        self.apply(Event::TimePassed);
+    }
+
+    /// Applies an event that may be repeated later.
+    fn say(&mut self, event: Event) {
+        if self.said.len() < 200 {
+            self.said.push(event.clone());
+        }
+        self.apply(event);
+    }
+
+    fn apply(&mut self, event: Event) {
+        let mut effects = Vec::new();
+        self.state.apply(self.now, event.clone(), &mut effects);
+        let mut probes = Vec::new();
+        for effect in effects {
+            self.check(&event, effect, &mut probes);
+        }
+        let running: usize = self.workers.values().filter(|worker| !worker.chunks.is_empty()).count();
+        assert!(running <= self.most_slots as usize, "more items run than there are slots");
+        for worker in probes {
+            self.answer_probe(worker);
+        }
+    }
+
+    fn answer_probe(&mut self, id: WorkerId) {
+        let Some(chunk) = self.workers.get(&id).and_then(|worker| worker.chunks.front()) else { return };
+        if let Some(began) = chunk.began {
+            let (chunk, offset, running_for) = (chunk.id, chunk.finished, self.now.since(began));
+            self.apply(Event::Progress { worker: id, chunk, offset, running_for });
+        }
+    }
+
+    fn check(&mut self, event: &Event, effect: Effect, probes: &mut Vec<WorkerId>) {
+        match effect {
+            Effect::SpawnWorker { worker } => {
+                let is_free = self.workers.keys().all(|other| other.slot != worker.slot);
+                assert!(is_free, "two workers in one slot");
+                let sim = SimWorker { is_up: false, chunks: VecDeque::new(), is_stopping: false };
+                self.workers.insert(worker, sim);
+            }
+            Effect::Dispatch(dispatch) => self.take_chunk(&dispatch),
+            Effect::Recall { worker, chunk, .. } => {
+                let worker = self.workers.get_mut(&worker).expect("a recall to a worker that is there");
+                if let Some(active) = worker.chunks.iter_mut().find(|active| active.id == chunk) {
+                    active.is_recalled = true;
+                }
+            }
+            Effect::Probe { worker } => probes.push(worker),
+            Effect::Shutdown { worker, .. } => {
+                let worker = self.workers.get_mut(&worker).expect("a stop to a worker that is there");
+                assert!(worker.chunks.is_empty(), "a busy worker was shut down");
+                worker.is_stopping = true;
+            }
+            Effect::Terminate { worker, .. } | Effect::Kill { worker, .. } => {
+                self.workers.get_mut(&worker).expect("a stop to a worker that is there").is_stopping = true;
+            }
+            Effect::StoreResults { job, first_index, skip, count } => {
+                let Event::ItemsFinished { count: all, .. } = event else { panic!("results out of nowhere") };
+                assert!(skip + count <= *all && count > 0, "more results than came");
+                let job = self.jobs.get_mut(&job).unwrap();
+                (first_index..first_index + u64::from(count)).for_each(|index| job.settle(index));
+            }
+            Effect::FailItem { job, index, attempt, cause } => {
+                let job = self.jobs.get_mut(&job).unwrap();
+                job.settle(index);
+                let executions = job.item(index).executions;
+                match cause {
+                    FailureCause::WorkerDied | FailureCause::TimedOut { .. } => {
+                        assert_eq!(attempt, job.spec.max_attempts, "an item was given up early");
+                        assert_eq!(executions, attempt, "an attempt is an execution");
+                    }
+                    FailureCause::CrashLimit { crashes } => assert_eq!(crashes, 3),
+                }
+                if job.spec.fail_fast {
+                    self.failed_item = Some((job.spec.id, index));
+                }
+            }
+            Effect::Deliver { job, first_index, count } => {
+                self.jobs.get_mut(&job).unwrap().deliver(first_index, count);
+            }
+            Effect::CompleteJob { job } => self.jobs.get_mut(&job).unwrap().complete(),
+            Effect::FailJob { job: id, failure } => {
+                let job = self.jobs.get_mut(&id).unwrap();
+                job.fail();
+                if let JobFailure::ItemFailed { index } = failure {
+                    assert!(job.spec.fail_fast, "a job that collects failed with an item");
+                    assert_eq!(self.failed_item, Some((id, index)), "the first failure to arrive ends the job");
+                }
+            }
+            Effect::ReadinessChanged(readiness) => self.readiness = readiness,
+        }
+    }
+
+    fn take_chunk(&mut self, dispatch: &Dispatch) {
+        assert!(dispatch.count > 0, "an empty chunk");
+        let worker = self.workers.get_mut(&dispatch.worker).expect("a chunk for a worker that is there");
+        assert!(worker.is_up && !worker.is_stopping, "a chunk for a worker that takes none");
+        let job = self.jobs.get_mut(&dispatch.job).unwrap();
+        if let Some(chunk_size) = job.spec.chunk_size {
+            assert!(dispatch.count <= chunk_size, "a chunk is larger than the caller said");
+        }
+        for index in dispatch.first_index..dispatch.first_index + u64::from(dispatch.count) {
+            job.hand_out(index, self.most_slots);
+        }
+        worker.chunks.push_back(SimChunk {
+            id: dispatch.chunk,
+            job: dispatch.job,
+            first_index: dispatch.first_index,
+            count: dispatch.count,
+            finished: 0,
+            began: None,
+            is_recalled: false,
+        });
+        assert!(worker.chunks.len() <= 2, "a worker has more than one chunk ahead");
+    }
+
+    /// No more faults and no more jobs: everything that there is must end by itself, soon.
+    fn come_to_rest(&mut self) {
+        for round in 0.. {
+            for id in self.open_streams() {
+                self.jobs.get_mut(&id).unwrap().spec.input_closed = true;
+                self.apply(Event::InputClosed { job: id });
+            }
+            for id in self.workers.keys().copied().collect::<Vec<_>>() {
+                self.make_worker_behave(id);
+            }
+            let ids: Vec<JobId> = self.jobs.iter().filter(|(_, job)| job.ended.is_none()).map(|(&id, _)| id).collect();
+            for &id in &ids {
+                let job = self.jobs.get_mut(&id).unwrap();
+                job.taken = job.delivered.len() as u64;
+                let total = job.taken;
+                self.apply(Event::ResultsTaken { job: id, total });
+            }
+            let is_at_rest = ids.is_empty() && self.workers.values().all(|worker| worker.chunks.is_empty());
+            if is_at_rest {
+                break;
+            }
+            assert!(round < 2000, "jobs {ids:?} hang: {:#?}", self.state);
+            if let Some(at) = self.state.next_wakeup() {
+                self.now = at.max(self.now).min(self.now.after(Duration::from_millis(50)));
+                self.apply(Event::TimePassed);
+            }
+        }
+        assert!(self.jobs.values().all(|job| job.ended.is_some()), "every job has ended");
+        self.apply(Event::DrainRequested);
+        while !self.workers.is_empty() {
+            let id = *self.workers.keys().next().unwrap();
+            assert!(self.workers[&id].is_stopping, "a worker is left over after the drain");
+            self.exit(id);
+        }
+        assert_eq!(self.readiness, Readiness::Stopped, "a drained pool stops");
+        assert_eq!(self.state.next_wakeup(), None, "a stopped pool waits for nothing");
+    }
+
+    fn make_worker_behave(&mut self, id: WorkerId) {
+        let recalled: Vec<ChunkId> = self.workers[&id].chunks.iter().filter(|c| c.is_recalled).map(|c| c.id).collect();
+        for chunk in recalled {
+            self.answer_recall(id, chunk);
+        }
+        for _ in 0..3 {
+            if self.workers.contains_key(&id) {
+                self.work(id, u32::MAX);
+            }
+        }
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if worker.is_stopping {
+            self.exit(id);
+        } else if !worker.is_up {
+            worker.is_up = true;
+            self.apply(Event::WorkerReady { worker: id });
+        }
+    }
+}
+
+/// A small source of randomness that any seed starts (`xorshift64*`).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        let mut state = self.0 | 1 << 63;
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        self.0 = state;
+        (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16) % bound
+    }
+
+    fn maybe<T>(&mut self, make: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        (self.below(2) == 0).then(|| make(self))
+    }
+
+    fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
+        let length = u64::try_from(from.len()).ok().filter(|&length| length > 0)?;
+        from.get(usize::try_from(self.below(length)).ok()?).cloned()
+    }
+}
