@@ -15,7 +15,7 @@ from types import FrameType
 from .. import _context
 from .._proto import worker_pb2
 from .._version import __version__
-from .channel import PROTOCOL_VERSION, Channel, ChannelClosedError, NotStartedByServerError, ProtocolError
+from .channel import PROTOCOL_VERSION, Channel, ChannelClosedError, NotStartedByServerError
 from .loader import LoadError, WorkerFunction, find_functions, find_initializer, load_module
 from .page import NoPage, ProgressPage
 from .runner import Runner
@@ -44,7 +44,8 @@ def main() -> None:
         _serve(channel, arguments.module, arguments.init)
     except ChannelClosedError:
         exit_at_once(0)
-    except ProtocolError as error:
+    except Exception as error:
+        # Not by way of sys.exit: threads of the user's code could keep the process, and the server waiting.
         exit_after(error)
 
 
@@ -87,7 +88,6 @@ def _serve(channel: Channel, target: str, initializer_name: str | None) -> None:
     # What is there now stays: the collector need not look at it again, nor copy its pages after a fork.
     gc.collect()
     gc.freeze()
-    sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
     session.floor.take()
     session.send(ready=worker_pb2.Ready())
     session.floor.leave()
@@ -99,6 +99,8 @@ def _serve(channel: Channel, target: str, initializer_name: str | None) -> None:
 
 def _prepare_process() -> None:
     faulthandler.enable()
+    # Before the import, so that a module can set it as it likes.
+    sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
     # Ctrl-C is for the server, which ends its workers in order. A handler and not SIG_IGN, which programs that the
     # user's code starts would inherit.
     signal.signal(signal.SIGINT, _ignore_signal)

@@ -127,7 +127,8 @@ class Runner:
         session = self._session
         if offset in invalid:
             session.busy_until = monotonic_ns()
-            # So that a Recall does not give it back.
+            # So that a Recall does not give it back; in this order, as for every item.
+            session.page.words[JOURNAL_LENGTH] = session.pending_bytes
             session.page.words[BEGUN] = run.first_sequence + offset
             problem = ErrorText("", invalid[offset], "")
             self._send_failure(run, offset, worker_pb2.FAILURE_KIND_INVALID_ITEM, problem)
