@@ -140,6 +140,11 @@ impl Channel {
         self.wake_attendant(&mut state);
     }
 
+    /// The main thread has done its work.
+    pub(crate) fn leave_work(&self) {
+        self.lock().is_running = false;
+    }
+
     /// The main thread is done, and so is the attendant.
     pub(crate) fn end(&self) {
         self.lock().phase = Phase::Ended;
@@ -342,6 +347,8 @@ impl State {
         let current = self.current.as_mut().expect("a chunk runs while its items do");
         if !may_begin || current.num_begun >= current.end {
             self.current = None;
+            // Before the server knows: it may go away once it has the results, and that is no reason to exit in haste.
+            self.is_running = false;
             self.sender.flush()?;
             return Ok(false);
         }

@@ -190,8 +190,9 @@ impl Worker {
     fn initialize(&mut self, channel: &Channel) -> Result<(), WorkerError> {
         let Some(initializer) = self.initializer.take() else { return Ok(()) };
         channel.enter_work();
-        catch_panic(|| initializer().map_err(Failure::raised))
-            .map_err(|failure| WorkerError::Initializer(failure.into_message()))
+        let initialized = catch_panic(|| initializer().map_err(Failure::raised));
+        channel.leave_work();
+        initialized.map_err(|failure| WorkerError::Initializer(failure.into_message()))
     }
 
     fn run_chunks(&mut self, channel: &Channel) -> Result<(), WorkerError> {
