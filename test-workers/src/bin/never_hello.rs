@@ -1,0 +1,7 @@
+//! Says nothing at all.
+
+use procpool_test_workers::HandWorker;
+
+fn main() -> std::io::Result<()> {
+    HandWorker::connect()?.wait_for_end()
+}

@@ -1,0 +1,9 @@
+//! Says Hello and never Ready.
+
+use procpool_test_workers::HandWorker;
+
+fn main() -> std::io::Result<()> {
+    let mut worker = HandWorker::connect()?;
+    worker.say_hello(true)?;
+    worker.wait_for_end()
+}

@@ -1,0 +1,14 @@
+//! Never reads again after the first chunk, and never answers it.
+
+use std::time::Duration;
+
+use procpool_test_workers::HandWorker;
+
+fn main() -> std::io::Result<()> {
+    let mut worker = HandWorker::start()?;
+    if let Some(run) = worker.next_run()? {
+        worker.begin(&run, 0);
+        std::thread::sleep(Duration::from_secs(60));
+    }
+    Ok(())
+}

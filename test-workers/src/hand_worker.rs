@@ -1,0 +1,195 @@
+//! A worker that speaks the protocol by hand, and so can speak it wrongly.
+
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+
+use bytes::Bytes;
+use procpool_ipc::page::PageWriter;
+use procpool_ipc::proto::server_frame::Frame as ServerFrame;
+use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
+use procpool_ipc::proto::{Function, Hello, Pong, Ready, Results, Run, Welcome};
+use procpool_ipc::{
+    DEFAULT_MAX_FRAME_BYTES, FrameDecoder, decode_server_frame, encode_worker_frame, receive, recv_with_fd,
+    take_inherited_socket,
+};
+
+use crate::support::start_watchdog;
+
+/// The worker's end of the connection. Its one function is `echo`.
+#[derive(Debug)]
+pub struct HandWorker {
+    socket: UnixStream,
+    decoder: FrameDecoder,
+    /// What the server said.
+    pub welcome: Welcome,
+    /// The progress page, if one came.
+    pub page: Option<PageWriter>,
+}
+
+impl HandWorker {
+    /// Starts the watchdog, connects by `PROCPOOL_FD` and takes the Welcome frame.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such connection, or something else comes.
+    pub fn connect() -> io::Result<Self> {
+        start_watchdog();
+        let number = std::env::var_os("PROCPOOL_FD").ok_or_else(|| io::Error::other("PROCPOOL_FD is not set"))?;
+        let number = number.to_string_lossy().parse().map_err(io::Error::other)?;
+        let socket: OwnedFd = take_inherited_socket(number)?;
+        let mut decoder = FrameDecoder::new(DEFAULT_MAX_FRAME_BYTES);
+        let mut page_file = None;
+        let frame = loop {
+            if let Some(frame) = decoder.next_frame().map_err(io::Error::other)? {
+                break frame;
+            }
+            let mut piece = [0; 256];
+            let (count, descriptor) = recv_with_fd(&socket, &mut piece)?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            decoder.buffer().extend_from_slice(&piece[..count]);
+            page_file = page_file.or(descriptor);
+        };
+        let ServerFrame::Welcome(welcome) = decode_server_frame(frame).map_err(io::Error::other)? else {
+            return Err(io::Error::other("the first frame is not Welcome"));
+        };
+        let page = page_file.map(|file| PageWriter::map(file, welcome.journal_bytes)).transpose()?;
+        Ok(Self { socket: socket.into(), decoder, welcome, page })
+    }
+
+    /// Connects and says Hello and Ready, as a worker that keeps the progress page if one came.
+    ///
+    /// # Errors
+    ///
+    /// As [`HandWorker::connect`], or if the server is gone.
+    pub fn start() -> io::Result<Self> {
+        let mut worker = Self::connect()?;
+        let uses_progress_page = worker.page.is_some();
+        worker.say_hello(uses_progress_page)?;
+        worker.send(WorkerFrame::Ready(Ready {}))?;
+        Ok(worker)
+    }
+
+    /// Sends Hello.
+    ///
+    /// # Errors
+    ///
+    /// If the server is gone.
+    pub fn say_hello(&mut self, uses_progress_page: bool) -> io::Result<()> {
+        self.send(WorkerFrame::Hello(Hello {
+            protocol_version: 1,
+            sdk: "by hand".to_owned(),
+            pid: std::process::id(),
+            functions: vec![Function { name: "echo".to_owned(), ..Function::default() }],
+            uses_progress_page,
+        }))
+    }
+
+    /// Sends a frame.
+    ///
+    /// # Errors
+    ///
+    /// If the server is gone.
+    pub fn send(&mut self, frame: WorkerFrame) -> io::Result<()> {
+        self.send_raw(&encode_worker_frame(frame))
+    }
+
+    /// Sends bytes, a frame or not.
+    ///
+    /// # Errors
+    ///
+    /// If the server is gone.
+    pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.socket.write_all(bytes)
+    }
+
+    /// Returns the next frame that is no Ping, which is answered; `None` when the server is gone.
+    ///
+    /// # Errors
+    ///
+    /// If the connection fails, or something comes that is no frame.
+    pub fn next_frame(&mut self) -> io::Result<Option<ServerFrame>> {
+        loop {
+            while let Some(frame) = self.decoder.next_frame().map_err(io::Error::other)? {
+                match decode_server_frame(frame).map_err(io::Error::other)? {
+                    ServerFrame::Ping(ping) => self.send(WorkerFrame::Pong(Pong { nonce: ping.nonce }))?,
+                    frame => return Ok(Some(frame)),
+                }
+            }
+            if receive(&self.socket, &mut self.decoder)? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Waits for a chunk; `None` when the server is gone or wants the end.
+    ///
+    /// # Errors
+    ///
+    /// As [`HandWorker::next_frame`].
+    pub fn next_run(&mut self) -> io::Result<Option<Run>> {
+        loop {
+            match self.next_frame()? {
+                Some(ServerFrame::Run(run)) => return Ok(Some(run)),
+                Some(ServerFrame::Shutdown(_)) | None => return Ok(None),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Begins an item of a chunk, on the progress page.
+    pub fn begin(&mut self, run: &Run, offset: u32) {
+        if let Some(page) = &mut self.page {
+            page.stamp_start(procpool_ipc::page::monotonic_ns());
+            page.begin(run.first_sequence + u64::from(offset));
+        }
+    }
+
+    /// Waits until the server is gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`HandWorker::next_frame`].
+    pub fn wait_for_end(&mut self) -> io::Result<()> {
+        while self.next_frame()?.is_some() {}
+        Ok(())
+    }
+
+    /// Closes the connection.
+    pub fn close(self) {
+        drop(self);
+    }
+
+    /// Returns the results that echo makes of a whole chunk.
+    pub fn echo(run: &Run) -> Results {
+        Results { chunk: run.chunk, count: run.count, busy_ns: 1000, items: run.items.clone(), ..Results::default() }
+    }
+
+    /// Returns the result that echo makes of one item of a chunk.
+    pub fn echo_one(run: &Run, offset: u32) -> Results {
+        let record_len = |list: &[u8]| {
+            let total = procpool_items::Records::new(list).next().and_then(Result::ok).map_or(0, <[u8]>::len);
+            list.len().min(total + 1 + varint_len(total))
+        };
+        let mut rest: Bytes = run.items.clone();
+        for _ in 0..offset {
+            let length = record_len(&rest);
+            drop(rest.split_to(length));
+        }
+        let length = record_len(&rest);
+        let items = rest.split_to(length);
+        Results { chunk: run.chunk, first: offset, count: 1, busy_ns: 1000, items, ..Results::default() }
+    }
+}
+
+/// Returns how long a length is when it is written.
+fn varint_len(mut value: usize) -> usize {
+    let mut length = 1;
+    while value >= 0x80 {
+        value >>= 7;
+        length += 1;
+    }
+    length
+}
