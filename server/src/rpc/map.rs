@@ -64,7 +64,7 @@ pub(super) async fn run_map(
     let mut record = CallRecord::new(&context, items.len(), rpc.calls.token());
     let mapped = rpc.pool.map(checked.call, items).await;
     let output = mapped.map_err(|error| record.fail(status::call_failed(&error, &context)))?;
-    let mut debug_budget = status::MAX_DEBUG_BYTES_PER_MESSAGE;
+    let mut debug_budget = status::debug_budget(rpc.max_message_bytes);
     let errors = output.errors.iter().map(|error| status::item_failed(error, &context, &mut debug_budget)).collect();
     Ok(MapOutcome { results: lay_end_to_end(output.parts), context, record, errors })
 }

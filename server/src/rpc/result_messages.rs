@@ -15,7 +15,7 @@ use super::context::CallContext;
 use super::map::lay_end_to_end;
 use super::status;
 
-/// A message is closed before it would pass this size.
+/// A message is closed before it would pass this size, or a part of the limit if that is less.
 const TARGET_BYTES: usize = 1 << 20;
 /// What an error takes in a message beside its text: details, tags and lengths.
 const ERROR_OVERHEAD_BYTES: usize = 512;
@@ -38,16 +38,24 @@ pub(super) struct MessageCutter {
     context: CallContext,
     on_error: OnError,
     max_message_bytes: u32,
+    target_bytes: usize,
 }
 
 impl MessageCutter {
     pub(super) fn new(context: CallContext, on_error: Option<OnError>, max_message_bytes: u32) -> Self {
-        Self { context, on_error: on_error.unwrap_or(OnError::Collect), max_message_bytes }
+        let target_bytes = TARGET_BYTES.min(max_message_bytes as usize / 4);
+        Self { context, on_error: on_error.unwrap_or(OnError::Collect), max_message_bytes, target_bytes }
     }
 
     /// Returns the call that the messages belong to.
     pub(super) fn context(&self) -> &CallContext {
         &self.context
+    }
+
+    /// Opens a message whose first result is the one at this offset in the run.
+    fn open(&self, start: usize) -> OpenMessage {
+        let debug_budget = status::debug_budget(self.max_message_bytes);
+        OpenMessage { start, count: 0, num_bytes: 0, records: Vec::new(), errors: Vec::new(), debug_budget }
     }
 
     /// Cuts a run whose results are of this kind.
@@ -58,14 +66,13 @@ impl MessageCutter {
     /// well-formed, which would be a bug of ours.
     pub(super) fn cut(&self, run: ResultRun, kind: ItemKind) -> Result<VecDeque<ResultMessage>, Status> {
         let num_bytes: usize = run.parts.iter().map(Bytes::len).sum();
-        if run.errors.is_empty() && num_bytes <= TARGET_BYTES {
+        if run.errors.is_empty() && num_bytes <= self.target_bytes {
             let ResultRun { first_index, indexes, count, parts, .. } = run;
             let errors = Vec::new();
             return Ok([ResultMessage { first_index, indexes, count, results: lay_end_to_end(parts), errors }].into());
         }
         let malformed = |error: SlabError| status::internal(&format!("results of a worker: {error}"), &self.context);
-        let mut cutting =
-            Cutting { cutter: self, kind, run: &run, finished: VecDeque::new(), open: OpenMessage::new(0) };
+        let mut cutting = Cutting { cutter: self, kind, run: &run, finished: VecDeque::new(), open: self.open(0) };
         for part in &run.parts {
             let slab = ItemSlab::parse(kind, part.clone()).map_err(malformed)?;
             for position in 0..slab.len() {
@@ -97,13 +104,6 @@ struct OpenMessage {
     debug_budget: usize,
 }
 
-impl OpenMessage {
-    fn new(start: usize) -> Self {
-        let debug_budget = status::MAX_DEBUG_BYTES_PER_MESSAGE;
-        Self { start, count: 0, num_bytes: 0, records: Vec::new(), errors: Vec::new(), debug_budget }
-    }
-}
-
 impl Cutting<'_> {
     /// Adds the next result of the run.
     fn add(&mut self, record: Bytes) -> Result<(), Status> {
@@ -116,7 +116,7 @@ impl Cutting<'_> {
         let error = self.run.errors.binary_search_by_key(&index, |error| error.index).ok();
         let error = error.map(|position| &self.run.errors[position]);
         let size = record.len() + error.map_or(0, error_size);
-        if self.open.count > 0 && self.open.num_bytes + size > TARGET_BYTES {
+        if self.open.count > 0 && self.open.num_bytes + size > self.cutter.target_bytes {
             self.close();
         }
         let limit = self.cutter.max_message_bytes as usize - MESSAGE_OVERHEAD_BYTES;
@@ -142,7 +142,7 @@ impl Cutting<'_> {
 
     /// Finishes the open message, if it has anything, and opens the next.
     fn close(&mut self) {
-        let next = OpenMessage::new(self.open.start + self.open.count);
+        let next = self.cutter.open(self.open.start + self.open.count);
         let OpenMessage { start, count, records, errors, .. } = std::mem::replace(&mut self.open, next);
         if count == 0 {
             return;

@@ -32,7 +32,12 @@ const DRAINING_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// The most fields that one error names.
 const MAX_VIOLATIONS: usize = 10;
 /// The most bytes that the errors of one message may spend on tracebacks and output.
-pub(crate) const MAX_DEBUG_BYTES_PER_MESSAGE: usize = 1 << 20;
+const MAX_DEBUG_BYTES_PER_MESSAGE: usize = 1 << 20;
+
+/// Returns how many bytes the errors of one message may spend on tracebacks and output.
+pub(crate) fn debug_budget(max_message_bytes: u32) -> usize {
+    MAX_DEBUG_BYTES_PER_MESSAGE.min(max_message_bytes as usize / 4)
+}
 
 /// Returns why a call as a whole has no answer.
 pub(crate) fn call_failed(error: &CallError, context: &CallContext) -> Status {
@@ -90,10 +95,10 @@ fn function_not_found(error: &CallError, name: &str, nearest: &[String]) -> Prob
         .resource(resource)
 }
 
-/// Returns the error of one item, to stand beside the results. `debug_budget` starts at
-/// [`MAX_DEBUG_BYTES_PER_MESSAGE`] for each message.
-pub(crate) fn item_failed(error: &ItemError, context: &CallContext, debug_budget: &mut usize) -> v1::ItemError {
-    let status = item_problem(error, context).into_item_status(debug_budget);
+/// Returns the error of one item, to stand beside the results. [`debug_budget`] is where the
+/// budget of each message starts.
+pub(crate) fn item_failed(error: &ItemError, context: &CallContext, remaining_budget: &mut usize) -> v1::ItemError {
+    let status = item_problem(error, context).into_item_status(remaining_budget);
     v1::ItemError { index: error.index, status: Some(status) }
 }
 

@@ -1,0 +1,231 @@
+//! IMapStream takes its items as a stream too, with credit both ways.
+
+use procpool_items::ItemKind;
+use procpool_proto::v1::i_map_stream_request::Items;
+use procpool_proto::v1::i_map_stream_response::Results;
+use procpool_proto::v1::{IMapStreamConfig, IMapStreamRequest, IMapStreamResponse};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Streaming};
+
+use crate::support::details::fields;
+use crate::support::{TestServer, blobs, contents, numbers, within};
+
+/// Both ends of a call.
+struct Call {
+    requests: mpsc::Sender<IMapStreamRequest>,
+    responses: Streaming<IMapStreamResponse>,
+}
+
+fn first_message(function: &str, window: u32) -> IMapStreamRequest {
+    let config = IMapStreamConfig { function: function.to_owned(), window, ..IMapStreamConfig::default() };
+    IMapStreamRequest { config: Some(config), ..IMapStreamRequest::default() }
+}
+
+fn items(range: std::ops::Range<usize>) -> IMapStreamRequest {
+    let items = Some(Items::Blobs(blobs(range.map(|index| index.to_string()))));
+    IMapStreamRequest { items, ..IMapStreamRequest::default() }
+}
+
+fn taken(results_taken: u64) -> IMapStreamRequest {
+    IMapStreamRequest { results_taken, ..IMapStreamRequest::default() }
+}
+
+impl Call {
+    async fn start(server: &TestServer, function: &str, window: u32) -> Self {
+        let (requests, receiver) = mpsc::channel(1000);
+        requests.send(first_message(function, window)).await.unwrap();
+        let mut client = server.client().await;
+        let responses = within(client.i_map_stream(ReceiverStream::new(receiver))).await.unwrap().into_inner();
+        Self { requests, responses }
+    }
+
+    async fn send(&self, message: IMapStreamRequest) {
+        within(self.requests.send(message)).await.unwrap();
+    }
+
+    async fn message(&mut self) -> Option<IMapStreamResponse> {
+        within(self.responses.message()).await.unwrap()
+    }
+
+    /// Reads this many results.
+    async fn results(&mut self, count: usize) -> Vec<String> {
+        let mut received = Vec::new();
+        while received.len() < count {
+            let message = self.message().await.expect("there must be more");
+            received.extend(texts(&message));
+        }
+        received
+    }
+}
+
+fn texts(message: &IMapStreamResponse) -> Vec<String> {
+    match &message.results {
+        None => Vec::new(),
+        Some(Results::Blobs(results)) => {
+            let results = contents(ItemKind::Blobs, results);
+            results.iter().map(|result| String::from_utf8(result.to_vec()).unwrap()).collect()
+        }
+        Some(Results::Values(_)) => panic!("blobs were sent"),
+    }
+}
+
+fn expected(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|index| index.to_string()).collect()
+}
+
+#[tokio::test]
+async fn the_first_response_only_tells_the_allowance() {
+    let server = TestServer::start().await;
+    // The client has not sent an item, and waits for this before it does.
+    let mut call = Call::start(&server, "echo", 8).await;
+    let first = call.message().await.unwrap();
+    assert_eq!(first.results, None);
+    assert!(first.items_allowed >= 8, "{}", first.items_allowed);
+    drop(call);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn results_come_while_the_input_is_open_and_the_stream_ends_with_it() {
+    let server = TestServer::start().await;
+    let mut call = Call::start(&server, "echo", 0).await;
+    call.send(items(0..3)).await;
+    assert_eq!(call.results(3).await, expected(0..3));
+    call.send(items(3..5)).await;
+    assert_eq!(call.results(2).await, expected(3..5));
+    let Call { requests, mut responses } = call;
+    drop(requests);
+    while let Some(message) = within(responses.message()).await.unwrap() {
+        assert_eq!(message.results, None);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_plain_client_needs_no_credit() {
+    let server = TestServer::start().await;
+    let (requests, receiver) = mpsc::channel(4);
+    let sending = tokio_util::task::TaskTracker::new().spawn(async move {
+        requests.send(first_message("echo", 4)).await.unwrap();
+        for start in (0..20_000).step_by(100) {
+            requests.send(items(start..start + 100)).await.unwrap();
+        }
+    });
+    let mut client = server.client().await;
+    let mut responses = within(client.i_map_stream(ReceiverStream::new(receiver))).await.unwrap().into_inner();
+    let mut received = Vec::new();
+    while let Some(message) = within(responses.message()).await.unwrap() {
+        assert_eq!(message.first_index as usize, if message.results.is_some() { received.len() } else { 0 });
+        received.extend(texts(&message));
+    }
+    assert_eq!(received, expected(0..20_000));
+    within(sending).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_counts_its_results_holds_the_pool_to_the_window() {
+    let server = TestServer::start().await;
+    let mut call = Call::start(&server, "gated", 4).await;
+    server.script.release(1000);
+    call.send(items(0..1)).await;
+    assert_eq!(call.results(1).await, expected(0..1));
+    call.send(taken(1)).await;
+    // It keeps to its allowance, takes nothing more, and so the allowance stops growing.
+    let mut sent = 1;
+    let mut received = 1;
+    let mut allowed = 0;
+    while received < 5 {
+        let message = call.message().await.unwrap();
+        allowed = allowed.max(message.items_allowed);
+        received += texts(&message).len();
+        let sendable = usize::try_from(allowed).unwrap().max(sent);
+        if sendable > sent {
+            call.send(items(sent..sendable)).await;
+            sent = sendable;
+        }
+    }
+    // One was taken, the window is four: nothing beyond the fifth may begin.
+    assert!(allowed >= 5, "{allowed}");
+    assert_eq!(server.script.num_begun(), 5);
+    drop(call);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_overruns_its_allowance_does_not_lock_itself_up() {
+    let server = TestServer::start().await;
+    let mut call = Call::start(&server, "echo", 2).await;
+    call.send(items(0..1)).await;
+    assert_eq!(call.results(1).await, expected(0..1));
+    call.send(taken(1)).await;
+    // All at once, and the next count would come behind it.
+    for start in 1..200 {
+        call.send(items(start..start + 1)).await;
+    }
+    assert_eq!(call.results(199).await, expected(1..200));
+    drop(call);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_wrong_message_ends_the_call_and_says_why() {
+    let server = TestServer::start().await;
+    let values = IMapStreamRequest { items: Some(Items::Values(numbers(0..1))), ..IMapStreamRequest::default() };
+    let table = [
+        (first_message("echo", 0), "config"),
+        (values, "values"),
+        (taken(1_000_000), "results_taken"),
+        (
+            IMapStreamRequest { items: Some(Items::Blobs(vec![0xff].into())), ..IMapStreamRequest::default() },
+            "blobs[0]",
+        ),
+    ];
+    for (wrong, field) in table {
+        let mut call = Call::start(&server, "echo", 0).await;
+        call.send(items(0..1)).await;
+        assert_eq!(call.results(1).await, ["0"]);
+        call.send(wrong).await;
+        let failed = loop {
+            match within(call.responses.message()).await {
+                Ok(message) => assert!(message.is_some(), "{field}: the stream ended well"),
+                Err(status) => break status,
+            }
+        };
+        assert_eq!(failed.code(), Code::InvalidArgument);
+        assert_eq!(fields(&failed), [field]);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_count_that_falls_is_refused() {
+    let server = TestServer::start().await;
+    let mut call = Call::start(&server, "echo", 0).await;
+    call.send(items(0..5)).await;
+    assert_eq!(call.results(5).await, expected(0..5));
+    call.send(taken(5)).await;
+    call.send(taken(4)).await;
+    let failed = loop {
+        match within(call.responses.message()).await {
+            Ok(message) => assert!(message.is_some(), "the stream ended well"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(fields(&failed), ["results_taken"]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_cancels_the_job() {
+    let server = TestServer::start().await;
+    let call = Call::start(&server, "gated", 0).await;
+    call.send(items(0..10)).await;
+    server.script.begun(1).await;
+    let mut cancelled = server.script.cancelled.subscribe();
+    drop(call);
+    within(cancelled.wait_for(|cancelled| *cancelled > 0)).await.unwrap();
+    server.script.release(1000);
+    server.stop().await;
+}

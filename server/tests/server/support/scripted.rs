@@ -1,0 +1,217 @@
+//! Workers without processes, that do exactly what the test says, when it says so.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use procpool_items::{ItemSlab, SlabBuilder};
+use procpool_pool::supervisor::{
+    COMMAND_CAPACITY, ChunkResults, ChunkRun, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner,
+};
+use procpool_pool::{FunctionInfo, ItemFailure, WorkerExit};
+use procpool_scheduler::WorkerId;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::task::TaskTracker;
+
+/// The functions: `echo` returns its item; `gated` does so when [`Script::release`] lets it; `raise` raises;
+/// `big` returns as many bytes as its item (a decimal number) says.
+const FUNCTIONS: [&str; 4] = ["big", "echo", "gated", "raise"];
+
+/// What the workers do.
+#[derive(Clone)]
+pub(crate) struct Script {
+    /// Workers become ready.
+    pub(crate) is_ready: Arc<AtomicBool>,
+    gate: Arc<Semaphore>,
+    /// How many items of `gated` have begun.
+    begun: Arc<watch::Sender<u64>>,
+    /// How many workers were told to end something that runs.
+    pub(crate) cancelled: Arc<watch::Sender<u64>>,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            is_ready: Arc::new(AtomicBool::new(true)),
+            gate: Arc::new(Semaphore::new(0)),
+            begun: Arc::new(watch::Sender::new(0)),
+            cancelled: Arc::new(watch::Sender::new(0)),
+        }
+    }
+}
+
+impl Script {
+    /// Workers start and never become ready.
+    pub(crate) fn never_ready() -> Self {
+        let script = Self::default();
+        script.is_ready.store(false, Ordering::SeqCst);
+        script
+    }
+
+    /// Lets this many items of `gated` finish.
+    pub(crate) fn release(&self, items: usize) {
+        self.gate.add_permits(items);
+    }
+
+    /// Waits until this many items of `gated` have begun.
+    pub(crate) async fn begun(&self, items: u64) {
+        super::within(self.begun.subscribe().wait_for(|begun| *begun >= items)).await.unwrap();
+    }
+
+    /// Returns how many items of `gated` have begun.
+    pub(crate) fn num_begun(&self) -> u64 {
+        *self.begun.borrow()
+    }
+}
+
+pub(crate) struct ScriptedSpawner {
+    script: Script,
+    workers: TaskTracker,
+}
+
+impl ScriptedSpawner {
+    pub(crate) fn new(script: Script) -> Self {
+        Self { script, workers: TaskTracker::new() }
+    }
+}
+
+impl WorkerSpawner for ScriptedSpawner {
+    fn spawn(&self, worker: WorkerId, events: mpsc::Sender<WorkerEvent>) -> mpsc::Sender<WorkerCommand> {
+        let (sender, commands) = mpsc::channel(COMMAND_CAPACITY);
+        let scripted = ScriptedWorker { script: self.script.clone(), worker, events, chunks: VecDeque::new(), done: 0 };
+        self.workers.spawn(scripted.run(commands));
+        sender
+    }
+}
+
+struct ScriptedWorker {
+    script: Script,
+    worker: WorkerId,
+    events: mpsc::Sender<WorkerEvent>,
+    chunks: VecDeque<ChunkRun>,
+    /// How many items of the first chunk are done.
+    done: u32,
+}
+
+impl ScriptedWorker {
+    async fn run(mut self, mut commands: mpsc::Receiver<WorkerCommand>) {
+        let functions = FUNCTIONS.map(|name| FunctionInfo {
+            name: name.to_owned(),
+            signature: "(item)".to_owned(),
+            doc: String::new(),
+            example: String::new(),
+            idempotent: false,
+        });
+        self.tell(WorkerEventKind::Hello { pid: 1, sdk: "scripted".to_owned(), functions: functions.into() }).await;
+        if self.script.is_ready.load(Ordering::SeqCst) {
+            self.tell(WorkerEventKind::Ready).await;
+        }
+        let gate = Arc::clone(&self.script.gate);
+        loop {
+            if self.chunks.front().is_some_and(|chunk| &*chunk.function != "gated") {
+                self.finish_items(u32::MAX).await;
+                continue;
+            }
+            tokio::select! {
+                permit = gate.acquire(), if !self.chunks.is_empty() => {
+                    permit.unwrap().forget();
+                    self.finish_items(1).await;
+                    self.note_begun();
+                }
+                command = commands.recv() => match command {
+                    Some(WorkerCommand::Run(chunk)) => {
+                        self.chunks.push_back(chunk);
+                        if self.chunks.len() == 1 {
+                            self.note_begun();
+                        }
+                    }
+                    Some(WorkerCommand::Recall { chunk, cancel }) => self.recall(chunk, cancel).await,
+                    Some(WorkerCommand::Probe) => self.report_progress().await,
+                    Some(WorkerCommand::Shutdown | WorkerCommand::Terminate | WorkerCommand::Kill) | None => break,
+                },
+            }
+        }
+        let running = self.chunks.front().map(|chunk| (chunk.chunk, self.done));
+        let exit = WorkerExit::Signal(15);
+        self.tell(WorkerEventKind::Exited { exit, running, stderr_tail: String::new() }).await;
+    }
+
+    async fn tell(&self, kind: WorkerEventKind) {
+        // The driver may have gone.
+        let _ = self.events.send(WorkerEvent { worker: self.worker, kind }).await;
+    }
+
+    /// Counts the item that runs now.
+    fn note_begun(&self) {
+        if self.chunks.front().is_some_and(|chunk| &*chunk.function == "gated") {
+            self.script.begun.send_modify(|begun| *begun += 1);
+        }
+    }
+
+    /// Finishes items of the first chunk.
+    async fn finish_items(&mut self, most: u32) {
+        let chunk = &self.chunks[0];
+        let items = ItemSlab::parse(chunk.kind, chunk.parts.concat().into()).unwrap();
+        let (first, count) = (self.done, most.min(chunk.count - self.done));
+        let mut results = SlabBuilder::new();
+        let mut failures = Vec::new();
+        for offset in first..first + count {
+            let item = items.item(offset as usize);
+            match &*chunk.function {
+                "raise" => {
+                    results.push_placeholder(chunk.kind);
+                    failures.push((offset, raised()));
+                }
+                "big" => {
+                    let size: usize = std::str::from_utf8(&item).unwrap().parse().unwrap();
+                    results.push(&vec![7; size]);
+                }
+                _ => results.push(&item),
+            }
+        }
+        let finished = ChunkResults {
+            chunk: chunk.chunk,
+            first,
+            count,
+            failures,
+            busy: Duration::from_micros(u64::from(count)),
+            items: results.take(),
+        };
+        self.done += count;
+        if self.done == chunk.count {
+            self.chunks.pop_front();
+            self.done = 0;
+        }
+        self.tell(WorkerEventKind::Results(finished)).await;
+    }
+
+    async fn recall(&mut self, chunk: procpool_scheduler::ChunkId, cancel: bool) {
+        let Some(position) = self.chunks.iter().position(|run| run.chunk == chunk) else { return };
+        if cancel {
+            self.script.cancelled.send_modify(|cancelled| *cancelled += 1);
+        }
+        let first_not_begun = if position == 0 { self.done + 1 } else { 0 };
+        if position == 0 {
+            self.chunks[0].count = first_not_begun;
+        } else {
+            self.chunks.remove(position);
+        }
+        self.tell(WorkerEventKind::Recalled { chunk, first_not_begun }).await;
+    }
+
+    async fn report_progress(&self) {
+        if let Some(chunk) = self.chunks.front() {
+            let (chunk, offset, running_for) = (chunk.chunk, self.done, Duration::from_secs(1));
+            self.tell(WorkerEventKind::Progress { chunk, offset, running_for }).await;
+        }
+    }
+}
+
+fn raised() -> ItemFailure {
+    ItemFailure::Raised {
+        kind: "ValueError".to_owned(),
+        message: "no such luck".to_owned(),
+        traceback: "Traceback\n  line 1\nValueError: no such luck".to_owned(),
+    }
+}
