@@ -64,10 +64,11 @@ fn environment() -> BTreeMap<String, String> {
 
 /// Returns what each open descriptor refers to, by its number.
 fn open_files() -> std::io::Result<BTreeMap<String, String>> {
+    let paths: Vec<_> =
+        std::fs::read_dir("/proc/self/fd")?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
     let mut files = BTreeMap::new();
-    for entry in std::fs::read_dir("/proc/self/fd")? {
-        let path = entry?.path();
-        // The descriptor of this very directory is closed by the time it is looked at.
+    for path in paths {
+        // The descriptor that the directory was read by is closed by now.
         if let (Ok(target), Some(number)) = (std::fs::read_link(&path), path.file_name()) {
             files.insert(number.to_string_lossy().into_owned(), target.to_string_lossy().into_owned());
         }
@@ -92,8 +93,11 @@ fn print(text: &str) {
 }
 
 fn die_by(signal: Signal) {
-    rustix::process::kill_process(rustix::process::getpid(), signal).expect("a process may end itself");
-    wait_until("the signal arrives", || false);
+    // The first SIGSEGV goes to a handler of Rust's that looks for a stack overflow and lets the next one kill.
+    wait_until("the signal ends the process", || {
+        rustix::process::kill_process(rustix::process::getpid(), signal).expect("a process may end itself");
+        false
+    });
 }
 
 #[expect(clippy::exit, reason = "a function that exits is what the pool must survive")]

@@ -7,11 +7,12 @@ use CallStyle::{Apply, Map, Star};
 use bytes::Bytes;
 use procpool_ipc::proto::{ApplyArguments, CallStyle, FailureKind, ItemKind, Run};
 use procpool_items::value;
+use procpool_test_workers::{ChunkOutcome, FakeServer, blob_list};
 use procpool_worker::{Function, Worker};
 use prost::Message;
 use serde_json::{Value, json};
 
-use crate::fake_server::{ChunkOutcome, FakeServer, blob_list, start};
+use crate::in_thread::start;
 
 #[derive(Debug)]
 struct NoSuchMatch(std::num::ParseIntError);

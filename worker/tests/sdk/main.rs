@@ -1,5 +1,5 @@
 //! The worker SDK against a server that the tests play. One program, so that the tests share what plays the server.
 
 mod calls;
-mod fake_server;
+mod in_thread;
 mod protocol;

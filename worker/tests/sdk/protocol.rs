@@ -11,10 +11,11 @@ use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
 use procpool_ipc::proto::{CallStyle, FailureKind, ItemKind, Ping, Recalled, Run, Started};
 use procpool_ipc::{DEFAULT_MAX_FRAME_BYTES, encode_server_frame};
 use procpool_items::value;
+use procpool_test_workers::{ChunkOutcome, FakeServer, JOURNAL_BYTES, welcome_frame};
 use procpool_worker::{Worker, WorkerError};
 use serde_json::{Value, json};
 
-use crate::fake_server::{ChunkOutcome, FakeServer, JOURNAL_BYTES, start, start_unwelcomed, start_with, welcome_frame};
+use crate::in_thread::{start, start_unwelcomed, start_with};
 
 /// Lets the items of the function `gate` go, and tells when each begins.
 struct Gate {
