@@ -1,10 +1,14 @@
-//! The phases of the server's end, for everything that has to know.
-//!
-//! Each phase is a token that is cancelled when the phase begins, in this order.
+//! Ends that others bring about: of the server, in phases, and of one call.
 
 use tokio_util::sync::CancellationToken;
 
-/// The phases of the server's end.
+tokio::task_local! {
+    /// Cancelling it cuts the call whose task this is: its stream is reset, and all that it holds is dropped. The task
+    /// itself may be waiting for a client that does nothing.
+    pub(crate) static CUT_CALL: CancellationToken;
+}
+
+/// The phases of the server's end. Each is a token that is cancelled when the phase begins, in this order.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Lifecycle {
     /// New calls are refused. Clients are asked to connect anew; calls in progress go on.

@@ -14,10 +14,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Serving;
 use crate::config::ServerConfig;
+use crate::lifecycle::CUT_CALL;
 
 /// What a client sends first: `PRI * HTTP/2.0 …`. Until it is complete, HTTP/2 cannot be shut down in its own way.
 const PREFACE_BYTES: usize = 24;
@@ -111,7 +113,7 @@ fn with_jitter(time: Duration) -> Duration {
     time / 1000 * per_mille
 }
 
-/// Has hyper's tasks, one for each call, owned by a tracker.
+/// Has hyper's tasks, one for each call, owned by a tracker, and each able to be cut.
 #[derive(Debug, Clone)]
 struct OwnedTasks(TaskTracker);
 
@@ -121,7 +123,9 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, task: F) {
-        self.0.spawn(task);
+        let cut = CancellationToken::new();
+        // Dropping the task drops its end of the stream, and that resets it.
+        self.0.spawn(CUT_CALL.scope(cut.clone(), cut.run_until_cancelled_owned(task)));
     }
 }
 

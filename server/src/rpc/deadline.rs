@@ -1,7 +1,7 @@
 //! The caller's deadline, from the `grpc-timeout` header.
 //!
 //! The pool gives up a call a little before the caller does, so that the caller gets the reason and the evidence. What
-//! the pool cannot see, such as a request that is slow to arrive, ends at the deadline itself.
+//! the pool cannot see, such as a request that is slow to arrive, the router gives up halfway between the two.
 
 use std::time::Duration;
 
@@ -18,22 +18,22 @@ const MAX_DIGITS: usize = 8;
 /// When a caller stops waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Deadline {
-    /// When the caller gives up.
-    pub(crate) caller: Option<Instant>,
     /// When the pool gives up.
     pub(crate) pool: Option<Instant>,
+    /// When the router gives up.
+    pub(crate) router: Option<Instant>,
 }
 
 impl Deadline {
     /// Returns the deadline of a call that arrived now; `None` if the header is malformed.
     pub(crate) fn from_headers(headers: &HeaderMap, now: Instant) -> Option<Self> {
         let Some(value) = headers.get("grpc-timeout") else {
-            return Some(Self { caller: None, pool: None });
+            return Some(Self { pool: None, router: None });
         };
         let timeout = parse_timeout(value.as_bytes())?;
         let margin = (timeout / MARGIN_DIVISOR).min(MAX_MARGIN);
         // A deadline beyond the clock's range is none.
-        Some(Self { caller: now.checked_add(timeout), pool: now.checked_add(timeout.saturating_sub(margin)) })
+        Some(Self { pool: now.checked_add(timeout - margin), router: now.checked_add(timeout - margin / 2) })
     }
 }
 
@@ -92,15 +92,15 @@ mod tests {
     #[test]
     fn the_pool_gives_up_a_little_before_the_caller() {
         let now = Instant::now();
-        let long = deadline_of("10S", now).unwrap();
-        assert_eq!(long.caller.unwrap() - long.pool.unwrap(), MAX_MARGIN);
-        let short = deadline_of("50m", now).unwrap();
-        assert_eq!(short.caller.unwrap() - short.pool.unwrap(), Duration::from_millis(5));
+        let (long, short) = (deadline_of("10S", now).unwrap(), deadline_of("50m", now).unwrap());
+        assert_eq!(long.pool.unwrap() - now, Duration::from_secs(10) - MAX_MARGIN);
+        assert_eq!(long.router.unwrap() - now, Duration::from_secs(10) - MAX_MARGIN / 2);
+        assert_eq!(short.pool.unwrap() - now, Duration::from_millis(45));
     }
 
     #[test]
     fn without_the_header_there_is_no_deadline() {
         let none = Deadline::from_headers(&HeaderMap::new(), Instant::now()).unwrap();
-        assert_eq!(none, Deadline { caller: None, pool: None });
+        assert_eq!(none, Deadline { pool: None, router: None });
     }
 }

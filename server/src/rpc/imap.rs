@@ -71,7 +71,7 @@ pub(super) async fn imap(
         }
         record.succeed();
     };
-    Ok(Response::new(StallGuard::new(messages, rpc.stream_stall_timeout, &rpc.calls)))
+    Ok(Response::new(rpc.guard(messages)))
 }
 
 /// Waits for more results; passes over what only changes the allowance.

@@ -95,7 +95,7 @@ pub(super) async fn imap_stream(
         }
         record.succeed();
     };
-    Ok(Response::new(StallGuard::new(messages, rpc.stream_stall_timeout, &rpc.calls)))
+    Ok(Response::new(rpc.guard(messages)))
 }
 
 /// What the two halves of a call tell each other.

@@ -22,13 +22,16 @@ mod validate;
 
 use std::time::Duration;
 
+use futures_util::Stream;
 use procpool_pool::PoolHandle;
 use procpool_proto::v1;
 use procpool_proto::v1::pool_service_server::PoolService;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 use self::stall_guard::StallGuard;
+use crate::lifecycle::CUT_CALL;
 
 /// The service, over a pool.
 #[derive(Debug)]
@@ -41,6 +44,14 @@ pub(crate) struct PoolRpc {
     pub(crate) stream_stall_timeout: Duration,
     /// Has a token for each call in progress, and their tasks.
     pub(crate) calls: TaskTracker,
+}
+
+impl PoolRpc {
+    /// Has a response stream cut when its reader takes nothing.
+    fn guard<T>(&self, messages: impl Stream<Item = Result<T, Status>> + Send + 'static) -> StallGuard<T> {
+        let cut = CUT_CALL.with(CancellationToken::clone);
+        StallGuard::new(messages, self.stream_stall_timeout, cut, &self.calls)
+    }
 }
 
 #[tonic::async_trait]

@@ -87,7 +87,7 @@ impl Router {
         let budget = Arc::clone(&self.budget);
         let request = request.map(|body| LimitedBody::new(body, self.max_message_bytes, budget));
         let answer = self.dispatch(request);
-        let response = match deadline.caller {
+        let response = match deadline.router {
             None => answer.await?,
             Some(instant) => match tokio::time::timeout_at(instant, answer).await {
                 Ok(response) => response?,

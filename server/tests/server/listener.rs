@@ -68,16 +68,43 @@ async fn over_the_limit_a_connection_waits_until_another_ends() {
     server.stop().await;
 }
 
+/// The kinds of HTTP/2 frames that a client must know here.
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GO_AWAY: u8 = 7;
+const ACK: u8 = 1;
+
+/// Returns a frame of a connection, not of a stream.
+fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    [&[0, 0, length, kind, flags, 0, 0, 0, 0], payload].concat()
+}
+
 #[tokio::test]
-async fn an_old_connection_is_replaced_without_an_error() {
-    let max_connection_age = Some(Duration::from_millis(100));
+async fn an_old_connection_is_asked_to_go_and_then_closed() {
+    let max_connection_age = Some(Duration::from_millis(200));
     let server = TestServer::start_with(ServerConfig { max_connection_age, ..config() }, Script::default()).await;
-    let mut client = server.client().await;
-    let started_at = Instant::now();
-    while started_at.elapsed() < Duration::from_secs(1) {
-        client.list_functions(ListFunctionsRequest {}).await.unwrap();
+    let mut old = TcpStream::connect(server.address).await.unwrap();
+    old.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    old.write_all(&frame(SETTINGS, 0, &[])).await.unwrap();
+    let mut num_go_aways = 0;
+    let connected_at = Instant::now();
+    let mut header = [0; 9];
+    while within(old.read_exact(&mut header)).await.is_ok() {
+        let mut payload = vec![0; usize::from(header[2])];
+        within(old.read_exact(&mut payload)).await.unwrap();
+        match (header[3], header[4]) {
+            (PING, 0) => old.write_all(&frame(PING, ACK, &payload)).await.unwrap(),
+            (GO_AWAY, _) => {
+                num_go_aways += 1;
+                assert_eq!(payload[4..8], [0; 4], "NO_ERROR");
+            }
+            _ => {}
+        }
     }
-    drop(client);
+    // The first announces it, so that no call that is on its way is lost.
+    assert_eq!(num_go_aways, 2);
+    assert!(connected_at.elapsed() >= Duration::from_millis(170), "{:?}", connected_at.elapsed());
     server.stop().await;
 }
 

@@ -223,12 +223,6 @@ fn deadline_problem(phase: &'static str) -> Problem<'static> {
         .with("phase", phase)
 }
 
-/// Returns that the reader of a stream took nothing for too long.
-pub(crate) fn stream_stalled(timeout: Duration) -> Status {
-    let message = format!("the reader took nothing for {timeout:?}, and the call was given up");
-    Problem::new(Code::Aborted, "STREAM_STALLED", message).with("limit_ms", timeout.as_millis()).into_status("")
-}
-
 /// Returns that the client went away before its request was complete. Nobody receives it; its use is that the end of
 /// the request is not mistaken for a proper one.
 pub(crate) fn request_cut_short(error: &dyn std::error::Error) -> Status {

@@ -212,7 +212,6 @@ fn the_errors_of_the_server_itself_are_in_the_table_too() {
         (result_too_large_for_call(3, 11, 10, &context()), Code::ResourceExhausted, "MESSAGE_TOO_LARGE", false),
         (request_bytes_exhausted(10), Code::ResourceExhausted, "QUEUE_FULL", true),
         (deadline_exceeded("receiving"), Code::DeadlineExceeded, "DEADLINE", false),
-        (stream_stalled(Duration::from_secs(60)), Code::Aborted, "STREAM_STALLED", false),
         (shutting_down(), Code::Unavailable, "DRAINING", true),
         (
             invalid_argument(vec![violation("function", "is required")], ""),
