@@ -61,10 +61,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "N")]
     pub(crate) max_items_per_worker: Option<NonZeroU32>,
     /// The form of the log on stderr
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub(crate) log_format: LogFormat,
     /// How much is logged; what the workers print is `info`
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, value_name = "LEVEL", default_value_t)]
     pub(crate) log_level: LogLevel,
     /// The program that is a worker, such as `python -m procpool.worker FILE`. Default: the built-in worker
     #[arg(last = true, value_name = "COMMAND")]
@@ -92,7 +92,13 @@ pub(crate) enum LogLevel {
 #[derive(Debug, Args)]
 pub(crate) struct ServerArgs {
     /// The server: http://HOST:PORT, HOST:PORT or unix:PATH
-    #[arg(long, value_name = "ADDRESS", env = "PROCPOOL_SERVER", default_value = "http://127.0.0.1:50051")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "PROCPOOL_SERVER",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:50051"
+    )]
     pub(crate) server: String,
     /// The longest time for the call as a whole. Default: no limit
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
@@ -107,7 +113,8 @@ pub(crate) struct CallArgs {
     /// How long one item may run, from its start. Default: the server's limit
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub(crate) item_timeout: Option<Duration>,
-    /// How often an item may be executed in all when its worker dies. Default: once
+    /// How often an item may be executed in all when its worker dies or its time runs out. Default: once, or 3 times for an
+    /// idempotent function
     #[arg(long, value_name = "N")]
     pub(crate) max_attempts: Option<NonZeroU32>,
     /// The share of the pool beside other calls, -8 to 8: each step up doubles it
@@ -133,8 +140,9 @@ pub(crate) struct ItemsArgs {
     /// Items handed to a worker at a time. Default: chosen from the measured run time
     #[arg(long, value_name = "N")]
     pub(crate) chunk_size: Option<NonZeroU32>,
-    /// What to do when an item fails. `collect` prints null in its place and goes on
-    #[arg(long, value_enum)]
+    /// What to do when an item fails: `fail` ends the call, `collect` prints null in its place and goes on. Default: `fail`
+    /// for map and starmap, `collect` for imap
+    #[arg(long, value_enum, value_name = "WHAT", hide_possible_values = true)]
     pub(crate) on_error: Option<OnError>,
     /// Print `{"index":0,"result":…}` or `{"index":0,"error":…}` instead of the results alone
     #[arg(long)]

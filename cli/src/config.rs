@@ -26,3 +26,8 @@ pub(crate) fn available_cpus() -> NonZeroU32 {
     let cpus = std::thread::available_parallelism().ok().and_then(|cpus| NonZeroU32::try_from(cpus).ok());
     cpus.unwrap_or(NonZeroU32::MIN)
 }
+
+/// Returns how many processes wanted a CPU of this machine in the last minute, on average.
+pub(crate) fn load_average() -> Option<f64> {
+    std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+}

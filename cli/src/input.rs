@@ -25,6 +25,8 @@ pub(crate) enum InputError {
     NoItems,
     #[error("{text:?} is not JSON ({problem}); a string needs its quotes: '\"…\"'")]
     Argument { text: String, problem: String },
+    #[error("{text:?} is no keyword argument: it is NAME=VALUE")]
+    KeywordArgument { text: String },
     #[error("the range {text:?} is empty or too large; 1..10 is 1 to 10")]
     Range { text: String },
     #[error("cannot read {name}: {source}")]
@@ -159,7 +161,14 @@ fn is_integer(text: &str) -> bool {
 /// Parses one argument as JSON.
 pub(crate) fn parse_value(text: &str) -> Result<Value, InputError> {
     serde_json::from_str(text)
-        .map_err(|error| InputError::Argument { text: text.to_owned(), problem: error.to_string() })
+        .map_err(|error| InputError::Argument { text: text.to_owned(), problem: problem_of(&error) })
+}
+
+/// Returns what is wrong with a line of JSON, and where; serde's own words say `line 1` of any line.
+fn problem_of(error: &serde_json::Error) -> String {
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let text = error.to_string();
+    format!("{} at column {}", text.strip_suffix(&place).unwrap_or(&text), error.column())
 }
 
 /// The JSON values of a file, one a line. Empty lines are none. Ends after an error.
@@ -197,7 +206,7 @@ impl<R: BufRead> Lines<R> {
                 return value.map(Some).map_err(|error| InputError::Line {
                     name: self.name.clone(),
                     line: self.line_number,
-                    problem: error.to_string(),
+                    problem: problem_of(&error),
                 });
             }
         }
@@ -274,6 +283,6 @@ mod tests {
         let lines: Vec<_> = Lines::new("file".to_owned(), "1\n\nx\n2\n".as_bytes()).collect();
         assert_eq!(lines.len(), 2);
         let error = lines[1].as_ref().unwrap_err().to_string();
-        assert_eq!(error, "line 3 of file is not JSON: expected value at line 1 column 1");
+        assert_eq!(error, "line 3 of file is not JSON: expected value at column 1");
     }
 }

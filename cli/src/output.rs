@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, Stdout, Write as _};
 
 use procpool_client::ItemError;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::exit::{Exit, Failure};
 use crate::progress::Progress;
@@ -72,21 +72,20 @@ impl Output {
                 None => print_item_error(error),
             }
         }
-        match (result, self.with_index) {
-            (Ok(value), false) => self.print_line(value),
-            (Err(_), false) => self.print_line(&Value::Null),
-            (Ok(value), true) => self.print_line(&json!({"index": index, "result": value})),
-            (Err(error), true) => self.print_line(&json!({"index": index, "error": error.message})),
-        }
+        self.print_line(&match (result, self.with_index) {
+            (Ok(value), false) => value.to_string(),
+            (Err(_), false) => Value::Null.to_string(),
+            (Ok(value), true) => format!(r#"{{"index":{index},"result":{value}}}"#),
+            (Err(error), true) => format!(r#"{{"index":{index},"error":{}}}"#, Value::from(error.message.as_str())),
+        })
     }
 
-    fn print_line(&mut self, value: &Value) -> Result<(), OutputError> {
+    fn print_line(&mut self, line: &str) -> Result<(), OutputError> {
         // The buffer must not flush itself while a bar stands on the same terminal.
-        let line = serde_json::to_vec(value).map_err(io::Error::from)?;
         if self.stdout.buffer().len() + line.len() + 1 > self.stdout.capacity() {
             self.flush()?;
         }
-        self.stdout.write_all(&line)?;
+        self.stdout.write_all(line.as_bytes())?;
         Ok(self.stdout.write_all(b"\n")?)
     }
 

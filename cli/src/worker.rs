@@ -66,8 +66,7 @@ fn worker() -> Worker {
             Function::new("sleep_ms", sleep_ms)
                 .doc("Sleeps so many milliseconds and returns how many it slept; less if it is cancelled.")
                 .signature("(milliseconds)")
-                .example(r#"{"function":"sleep_ms","values":[100,200]}"#)
-                .idempotent(),
+                .example(r#"{"function":"sleep_ms","values":[100,200]}"#),
         )
         .register(
             Function::fallible("fail", |message: String| Err::<(), _>(message))

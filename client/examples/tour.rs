@@ -9,7 +9,16 @@ use procpool_client::{CallError, Client, Encoding, Health, ItemErrorKind, iter};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "http://127.0.0.1:50051".to_owned());
-    let client = Client::connect(&address).await?;
+    tour(&address).await
+}
+
+/// Makes every kind of call to a server with the built-in worker.
+///
+/// # Panics
+///
+/// If an answer is not the expected one.
+pub async fn tour(address: &str) -> Result<(), Box<dyn Error>> {
+    let client = Client::connect(address).await?;
     assert_eq!(client.health().await?, Health::Serving);
     assert!(client.functions().await?.iter().any(|function| function.name == "is_prime"));
 
@@ -95,7 +104,7 @@ async fn failures(client: &Client) -> Result<(), CallError> {
 }
 
 async fn encodings(client: &Client) -> Result<(), CallError> {
-    let blobs = client.map_bytes("echo", [&b"\x00\xff"[..], b""]).await?;
+    let blobs = client.map_bytes("echo_bytes", [&b"\x00\xff"[..], b""]).await?;
     assert_eq!(blobs, [&b"\x00\xff"[..], b""]);
 
     // A double cannot hold this integer; the client says so rather than round it. JSON text can.

@@ -148,7 +148,7 @@ pub enum CallError {
         nearest: Vec<String>,
     },
     /// The server does not accept a field of the request.
-    #[error("{message}")]
+    #[error("{}", invalid_argument(.message, .violations))]
     InvalidArgument {
         /// The server's words.
         message: String,
@@ -212,6 +212,14 @@ pub enum CallError {
         /// The cause on this side, such as a broken connection.
         source: Option<BoxError>,
     },
+}
+
+/// Names the field if the message does not.
+fn invalid_argument(message: &str, violations: &[FieldViolation]) -> String {
+    match violations.first() {
+        Some(violation) if !message.contains(&violation.field) => format!("{}: {message}", violation.field),
+        _ => message.to_owned(),
+    }
 }
 
 impl CallError {

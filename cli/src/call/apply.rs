@@ -28,8 +28,7 @@ pub(crate) async fn run(args: ApplyArgs) -> Result<Exit, Failure> {
 }
 
 fn parse_kwarg(text: &str) -> Result<(String, Value), InputError> {
-    let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(|| {
-        InputError::Argument { text: text.to_owned(), problem: "a keyword argument is NAME=VALUE".to_owned() }
-    })?;
+    let named = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    let (name, value) = named.ok_or_else(|| InputError::KeywordArgument { text: text.to_owned() })?;
     Ok((name.to_owned(), parse_value(value)?))
 }

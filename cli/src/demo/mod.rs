@@ -123,6 +123,11 @@ async fn show_matches(screen: &Screen, client: &Client) -> anyhow::Result<()> {
     screen.fact("four workers", format_args!("{:6.2} s", pool_time.as_secs_f64()));
     let times = screen.strong(&format!("{speed_up:6.2} times as fast"));
     screen.fact("speed-up", format_args!("{times}; four workers on {num_cpus} CPUs can be {limit} times as fast"));
+    if speed_up < 0.8 * f64::from(limit.get()) {
+        let load = config::load_average().unwrap_or_default();
+        screen
+            .fact("", format_args!("other programs may be using the CPUs: the load of the last minute was {load:.1}"));
+    }
     Ok(())
 }
 

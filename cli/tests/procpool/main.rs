@@ -1,0 +1,14 @@
+//! The binary as its users meet it: real processes, real sockets.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod calls;
+mod demo;
+mod help;
+mod serve;
+mod support;
+mod usage;
+
+#[path = "../../../client/examples/tour.rs"]
+#[expect(dead_code, unreachable_pub, reason = "an example has a main function, and its parts are public")]
+mod tour;

@@ -1,0 +1,140 @@
+//! `procpool serve`: its life and its end.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use procpool_client::Client;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use serde_json::Value;
+
+use crate::support::{LIMIT, Server, procpool, wait};
+
+#[test]
+fn it_listens_on_a_unix_socket_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = format!("unix:{}", folder.path().join("pool.sock").display());
+    let args = ["serve", "--processes", "1", "--listen", &address, "--listen", "127.0.0.1:0"];
+    let server = Server::start_command(procpool(&args));
+    assert_eq!(server.address, address);
+    assert_eq!(server.run(&["map", "echo", "1"]).expect(0).stdout, "1\n");
+}
+
+#[test]
+fn what_workers_print_becomes_log_lines_with_worker_and_job() {
+    let mut server = Server::start(&["--processes", "1", "--log-format", "json"]);
+    server.run(&["map", "analyze_match", "7"]).expect(0);
+    assert!(server.stop(Signal::TERM).success());
+    let log = server.log();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let line = lines.iter().find(|line| line["message"] == "Analyzing Match #7...").expect(&log);
+    assert_eq!(line["target"], "procpool::worker_output");
+    assert_eq!(line["stream"], "stdout");
+    for field in ["worker", "job", "pid"] {
+        assert!(line[field].is_u64(), "{field} in {line}");
+    }
+}
+
+#[test]
+fn sigterm_finishes_what_was_accepted_and_takes_nothing_new() {
+    let mut server = Server::start(&["--processes", "2"]);
+    let args = ["imap", "--server", &server.address, "--chunk-size", "1", "sleep_ms", "100", "1500", "1500"];
+    let mut child = procpool(&args).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+    assert_eq!(line, "100\n");
+    let workers = server.workers();
+    assert_eq!(workers.len(), 2);
+    assert!(server.stop(Signal::TERM).success(), "{}", server.log());
+    assert_eq!(std::io::read_to_string(stdout).unwrap(), "1500\n1500\n");
+    assert!(wait(child).success());
+    assert!(workers.iter().all(|worker| is_gone(*worker)));
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let server = Server::start(&["--processes", "1", "--drain-timeout", "1h"]);
+    let args = ["imap", "--server", &server.address, "--chunk-size", "1", "sleep_ms", "0", "3600000"];
+    let mut child = procpool(&args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+    kill_process(server.pid(), Signal::INT).unwrap();
+    let mut server = server;
+    wait_for_log(&mut server, "draining");
+    assert!(server.stop(Signal::INT).success());
+    assert_eq!(wait(child).code(), Some(3));
+}
+
+#[test]
+fn a_killed_worker_fails_its_item_alone_and_is_replaced() {
+    let server = Server::start(&["--processes", "1"]);
+    let args = ["imap", "--server", &server.address, "--chunk-size", "3", "sleep_ms", "1", "60000", "2"];
+    let mut child = procpool(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+    assert_eq!(line, "1\n");
+    let [worker] = server.workers()[..] else { panic!("one worker") };
+    kill_process(worker, Signal::KILL).unwrap();
+    assert_eq!(std::io::read_to_string(stdout).unwrap(), "null\n2\n");
+    let stderr = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
+    assert!(stderr.starts_with("procpool: item 1: worker process"), "{stderr}");
+    assert_eq!(wait(child).code(), Some(1));
+    server.run(&["map", "echo", "1"]).expect(0);
+}
+
+#[test]
+fn no_worker_outlives_a_killed_server() {
+    let mut server = Server::start(&["--processes", "2"]);
+    server.run(&["map", "sleep_ms", "200", "200", "--chunk-size", "1"]).expect(0);
+    let workers = server.workers();
+    assert_eq!(workers.len(), 2);
+    server.stop(Signal::KILL);
+    let killed = Instant::now();
+    while !workers.iter().all(|worker| is_gone(*worker)) {
+        assert!(killed.elapsed() < Duration::from_secs(1), "{workers:?} are alive");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn without_processes_there_is_a_slot_for_each_usable_cpu() {
+    // A child has the affinity of the thread that starts it.
+    let starter = std::thread::spawn(|| {
+        let usable = sched_getaffinity(None).unwrap();
+        let first = (0..CpuSet::MAX_CPU).find(|&cpu| usable.is_set(cpu)).unwrap();
+        let mut one = CpuSet::new();
+        one.set(first);
+        sched_setaffinity(None, &one).unwrap();
+        Server::start(&[])
+    });
+    let server = starter.join().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let limits = runtime.block_on(async { Client::connect(&server.address).await.unwrap().limits().await.unwrap() });
+    assert_eq!(limits.num_slots, 1);
+}
+
+#[test]
+fn a_command_that_is_no_worker_leaves_the_server_up_and_not_serving() {
+    let server = Server::start(&["--processes", "1", "--", "/bin/false"]);
+    assert_eq!(server.run(&["health"]).expect(3).stdout, "not serving\n");
+    let refused = server.run(&["map", "echo", "1", "--timeout", "20s"]).expect(3);
+    assert!(refused.stderr.contains("no worker could be started"), "{refused:?}");
+}
+
+/// Tells whether a process has ended. Nobody may have reaped it yet: that is for the init process.
+fn is_gone(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    stat.is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" Z")))
+        || test_kill_process(pid).is_err()
+}
+
+fn wait_for_log(server: &mut Server, text: &str) {
+    let began = Instant::now();
+    while !server.log().contains(text) {
+        assert!(began.elapsed() < LIMIT, "the log never said {text:?}: {}", server.log());
+        std::thread::yield_now();
+    }
+}
