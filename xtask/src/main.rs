@@ -1,1 +1,44 @@
-fn main() {}
+//! The project's own chores: `cargo xtask test` sets up what the tests need and runs everything, cheap checks first.
+
+mod command;
+mod steps;
+mod tools;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "The project's own chores")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Set up what the tests need, and run everything.
+    Test {
+        /// Run only these steps.
+        #[arg(long = "only", value_name = "STEP")]
+        only: Vec<String>,
+        /// List the steps and stop.
+        #[arg(long)]
+        list: bool,
+    },
+    /// Set up what the tests need: a virtual environment, grpcurl, buf, cargo-nextest.
+    Setup,
+    /// Write the generated Python code anew.
+    Generate,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().chore {
+        Chore::Test { list: true, .. } => {
+            steps::list();
+            Ok(())
+        }
+        Chore::Test { only, list: false } => steps::run(&only),
+        Chore::Setup => tools::set_up().map(drop),
+        Chore::Generate => tools::set_up()?.generate_python(),
+    }
+}

