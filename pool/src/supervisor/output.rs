@@ -16,10 +16,6 @@ mod line;
 
 /// The most lines a second that one worker gets into the log.
 const MAX_LINES_PER_SECOND: u32 = 1_000;
-/// How much is read of one stream before something else gets its turn.
-const TURN_BYTES: usize = 64 << 10;
-/// How much is read of one stream when the worker is dead: more than a pipe holds.
-const LAST_TURN_BYTES: usize = 2 << 20;
 const READ_BYTES: usize = 16 << 10;
 
 /// Whose output it is, and what ran when it was read.
@@ -30,7 +26,7 @@ pub(super) struct OutputContext {
     pub(super) pid: u32,
     pub(super) job: Option<u64>,
     pub(super) chunk: Option<u64>,
-    /// The index in the caller's list of the item that ran. A short item may have ended before its line was read.
+    /// The index in the caller's list of the item that ran, if it is certain.
     pub(super) item: Option<u64>,
 }
 
@@ -49,6 +45,26 @@ struct Stream {
     /// `None` once it has ended.
     pipe: Option<pipe::Receiver>,
     line: LineBuffer,
+}
+
+/// How a stream is read.
+#[derive(Debug, Clone, Copy)]
+enum Turn {
+    /// What the runtime has noticed, up to where something else should get its turn.
+    Noticed,
+    /// What is there, noticed or not, up to the same bound.
+    Present,
+    /// All that a dead worker has left: more than a pipe holds.
+    Last,
+}
+
+impl Turn {
+    fn max_bytes(self) -> usize {
+        match self {
+            Self::Noticed | Self::Present => 64 << 10,
+            Self::Last => 2 << 20,
+        }
+    }
 }
 
 impl Output {
@@ -79,15 +95,20 @@ impl Output {
         }
     }
 
-    /// Logs what is there, up to a bound, without waiting. `context` is asked once a line.
+    /// Logs what [`Output::readable`] has noticed, up to a bound. `context` is asked once a line.
     pub(super) fn read(&mut self, context: impl Fn() -> OutputContext) {
-        self.read_up_to(TURN_BYTES, &context);
+        self.read_turn(Turn::Noticed, &context);
+    }
+
+    /// Logs what the worker has written so far, up to a bound, even if the runtime has not noticed it yet.
+    pub(super) fn read_present(&mut self, context: impl Fn() -> OutputContext) {
+        self.read_turn(Turn::Present, &context);
     }
 
     /// Logs the rest of what a dead worker has written. Does not wait for the end of the streams: a grandchild may hold
     /// them open. Returns the end of stderr.
     pub(super) fn finish(mut self, context: impl Fn() -> OutputContext) -> String {
-        self.read_up_to(LAST_TURN_BYTES, &context);
+        self.read_turn(Turn::Last, &context);
         let budget = &mut self.budget;
         self.stdout.line.finish(|text, is_cut| budget.log("stdout", text, is_cut, &context));
         self.stderr.line.finish(|text, is_cut| budget.log("stderr", text, is_cut, &context));
@@ -95,12 +116,12 @@ impl Output {
         self.tail.text()
     }
 
-    fn read_up_to(&mut self, max_bytes: usize, context: &impl Fn() -> OutputContext) {
+    fn read_turn(&mut self, turn: Turn, context: &impl Fn() -> OutputContext) {
         let Self { stdout, stderr, budget, tail, buffer } = self;
-        stdout.read(max_bytes, buffer, |line, bytes| {
+        stdout.read(turn, buffer, |line, bytes| {
             line.feed(bytes, |text, is_cut| budget.log("stdout", text, is_cut, context));
         });
-        stderr.read(max_bytes, buffer, |line, bytes| {
+        stderr.read(turn, buffer, |line, bytes| {
             tail.push(bytes);
             line.feed(bytes, |text, is_cut| budget.log("stderr", text, is_cut, context));
         });
@@ -120,12 +141,16 @@ impl Stream {
         }
     }
 
-    fn read(&mut self, max_bytes: usize, buffer: &mut [u8], mut feed: impl FnMut(&mut LineBuffer, &[u8])) {
+    fn read(&mut self, turn: Turn, buffer: &mut [u8], mut feed: impl FnMut(&mut LineBuffer, &[u8])) {
         let mut total = 0;
         while let Some(pipe) = &self.pipe
-            && total < max_bytes
+            && total < turn.max_bytes()
         {
-            match pipe.try_read(buffer) {
+            let read = match turn {
+                Turn::Noticed => pipe.try_read(buffer),
+                Turn::Present | Turn::Last => rustix::io::read(pipe, &mut *buffer).map_err(io::Error::from),
+            };
+            match read {
                 Ok(0) => self.pipe = None,
                 Ok(length) => {
                     total += length;

@@ -20,7 +20,7 @@ impl Session {
     /// be dead.
     pub(super) async fn bury(mut self) {
         let status = self.process.bury().await;
-        self.read_output();
+        self.read_output(|output, context| output.read_present(context));
         self.read_last_frames().await;
         let begun = self.begun();
         if let Some(results) = self.recover_journal() {
@@ -59,7 +59,7 @@ impl Session {
             if self.pending.is_some() {
                 continue;
             }
-            let length = self.channel.read();
+            let length = self.channel.read_last();
             total += length;
             if self.violation.is_some() || length == 0 || total > MAX_LAST_BYTES {
                 return;

@@ -9,6 +9,7 @@ use tokio::net::UnixStream;
 
 /// How many slices one write takes.
 const MAX_SLICES: usize = 64;
+const LAST_READ_BYTES: usize = 16 << 10;
 
 /// A socket to one worker.
 #[derive(Debug)]
@@ -75,6 +76,25 @@ impl Channel {
                 Err(_) => self.is_readable = false,
             }
             return 0;
+        }
+    }
+
+    /// Reads once what a dead worker has written, as [`Channel::read`] does; the runtime need not have noticed yet that
+    /// there is something.
+    pub(super) fn read_last(&mut self) -> usize {
+        if !self.is_readable {
+            return 0;
+        }
+        let mut bytes = [0; LAST_READ_BYTES];
+        loop {
+            match rustix::io::read(&self.stream, &mut bytes) {
+                Ok(length) => {
+                    self.decoder.buffer().extend_from_slice(&bytes[..length]);
+                    return length;
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return 0,
+            }
         }
     }
 

@@ -34,9 +34,9 @@ pub(super) struct Ledger {
 pub(super) struct Entry {
     pub(super) chunk: ChunkId,
     pub(super) job: u64,
-    pub(super) kind: ItemKind,
-    pub(super) first_index: u64,
-    pub(super) first_sequence: u64,
+    kind: ItemKind,
+    first_index: u64,
+    first_sequence: u64,
     /// When it was handed over, by the clock of the progress page.
     pub(super) given_at_ns: u64,
     /// How many of its items the worker runs: all, or fewer after a recall.
@@ -214,6 +214,14 @@ impl Ledger {
         let offset = u32::try_from(sequence - entry.first_sequence).ok()?;
         let is_running = (entry.received..entry.count).contains(&offset);
         is_running.then_some((entry, Position { chunk: entry.chunk, offset }))
+    }
+
+    /// Returns the index in the caller's list of the item with this sequence number, if it is the only one that can have
+    /// printed something since the last results came: it has begun, and all before it have their results.
+    pub(super) fn only_suspect(&self, begun: u64) -> Option<u64> {
+        let (entry, position) = self.locate(begun)?;
+        let is_only = entry.received == position.offset && self.front().is_some_and(|front| front.chunk == entry.chunk);
+        is_only.then(|| entry.first_index + u64::from(position.offset))
     }
 
     /// Takes the results that a dead worker left in its journal, but for those that it had sent. `None` if there are

@@ -153,11 +153,12 @@ impl Session {
                 }
                 Turn::Writable => self.channel.write(),
                 Turn::Readable => {
-                    // What the worker printed before it sent a result belongs to that item's chunk.
-                    self.read_output();
                     self.channel.read();
+                    // What the worker printed before it sent a result belongs to that result's item: so it is read
+                    // after the frame and before the frame is handled.
+                    self.read_output(|output, context| output.read_present(context));
                 }
-                Turn::Output => self.read_output(),
+                Turn::Output => self.read_output(|output, context| output.read(context)),
                 Turn::ChannelClosedTooLong => {
                     self.closed_deadline = None;
                     self.break_off("closed its channel".to_owned());
@@ -378,14 +379,12 @@ impl Session {
         Some(WorkerEventKind::Progress { chunk: position.chunk, offset: position.offset, running_for })
     }
 
-    fn read_output(&mut self) {
+    fn read_output(&mut self, read: impl FnOnce(&mut Output, &dyn Fn() -> OutputContext)) {
         let Self { output, ledger, page, context, uses_page, .. } = self;
         let page = page.as_ref().filter(|_| *uses_page);
-        output.read(|| {
+        read(output, &|| {
             let begun = page.map_or_else(|| ledger.started(), |page| page.begun().unwrap_or(0));
-            let running = ledger.locate(begun);
-            let item = running.map(|(entry, position)| entry.first_index + u64::from(position.offset));
-            OutputContext { item, ..*context }
+            OutputContext { item: ledger.only_suspect(begun), ..*context }
         });
     }
 

@@ -1,0 +1,173 @@
+//! Commands reach the worker whatever else is stuck.
+
+use std::time::Duration;
+
+use procpool_pool::WorkerExit;
+use procpool_pool::supervisor::{WorkerCommand, WorkerEventKind};
+use procpool_scheduler::ChunkId;
+use rustix::process::Signal;
+
+use crate::support::{Worker, blobs, chunk_run, is_gone, pid, wait_until};
+
+#[tokio::test]
+async fn chunks_come_back_and_shutdown_ends_it() {
+    let mut worker = Worker::in_role("echo");
+    worker.ready().await;
+    for chunk in 1..=100 {
+        worker.run(chunk, &[b"a", b"", b"ccc"]).await;
+        let results = worker.results().await;
+        assert_eq!(results.chunk, ChunkId(chunk));
+        assert_eq!(results.items, blobs(&[b"a", b"", b"ccc"]));
+        assert_eq!(results.busy, Duration::from_nanos(5));
+    }
+    worker.command(WorkerCommand::Shutdown).await;
+    assert_eq!(worker.exited().await.exit, WorkerExit::Code(0));
+}
+
+#[tokio::test]
+async fn a_recall_is_answered() {
+    let mut worker = Worker::in_role("answer_recall");
+    worker.ready().await;
+    worker.run(1, &[b"a", b"b", b"c"]).await;
+    worker.command(WorkerCommand::Recall { chunk: ChunkId(99), cancel: true }).await;
+    worker.command(WorkerCommand::Recall { chunk: ChunkId(1), cancel: false }).await;
+    let event = worker.next().await;
+    assert!(matches!(event, WorkerEventKind::Recalled { chunk: ChunkId(1), first_not_begun: 1 }), "{event:?}");
+    worker.command(WorkerCommand::Kill).await;
+    assert_eq!(worker.exited().await.running, Some((ChunkId(1), 0)));
+}
+
+#[tokio::test]
+async fn a_probe_tells_which_item_runs_and_how_long() {
+    for role in ["begin", "begin_without_page"] {
+        let mut worker = Worker::in_role(role);
+        worker.ready().await;
+        worker.command(WorkerCommand::Probe).await;
+        let mut run = chunk_run(1, &[b"a", b"b"]);
+        run.stamp_start = true;
+        let sent = std::time::Instant::now();
+        worker.command(WorkerCommand::Run(run)).await;
+        worker.mark("running").await;
+        worker.command(WorkerCommand::Probe).await;
+        let WorkerEventKind::Progress { chunk, offset, running_for } = worker.next().await else { panic!("{role}") };
+        assert_eq!((chunk, offset), (ChunkId(1), 0), "nothing ran at the first probe");
+        assert!(running_for > Duration::ZERO && running_for <= sent.elapsed(), "{running_for:?}");
+        worker.command(WorkerCommand::Kill).await;
+        worker.exited().await;
+    }
+}
+
+#[tokio::test]
+async fn terminate_reaches_the_group() {
+    let worker = Worker::shell("echo $$ >$PROCPOOL_TEST_DIRECTORY/pid; sleep 1000 & wait");
+    worker.mark("pid").await;
+    worker.command(WorkerCommand::Terminate).await;
+    assert_eq!(worker.exited().await.exit, WorkerExit::Signal(15));
+}
+
+#[tokio::test]
+async fn kill_ends_a_worker_that_ignores_sigterm() {
+    let script = "cd $PROCPOOL_TEST_DIRECTORY; trap 'echo >term' TERM; echo $$ >pid; while :; do sleep 0.01; done";
+    let worker = Worker::shell(script);
+    worker.mark("pid").await;
+    worker.command(WorkerCommand::Terminate).await;
+    worker.mark("term").await;
+    worker.command(WorkerCommand::Kill).await;
+    assert_eq!(worker.exited().await.exit, WorkerExit::Signal(9));
+}
+
+#[tokio::test]
+async fn kill_ends_a_stopped_worker() {
+    let mut worker = Worker::in_role("begin");
+    let worker_pid = worker.ready().await;
+    worker.run(1, &[b"a"]).await;
+    worker.mark("running").await;
+    rustix::process::kill_process(pid(worker_pid), Signal::STOP).unwrap();
+    worker.command(WorkerCommand::Kill).await;
+    let exited = worker.exited().await;
+    assert_eq!(exited.exit, WorkerExit::Signal(9));
+    assert_eq!(exited.running, Some((ChunkId(1), 0)));
+}
+
+#[tokio::test]
+async fn without_commands_the_worker_is_killed() {
+    let mut worker = Worker::in_role("echo");
+    worker.ready().await;
+    worker.commands = None;
+    assert_eq!(worker.exited().await.exit, WorkerExit::Signal(9));
+}
+
+#[tokio::test]
+async fn kill_acts_while_a_write_is_stuck() {
+    let mut worker = Worker::in_role("ignore_frames");
+    worker.ready().await;
+    worker.run(1, &[b"a"]).await;
+    worker.run(2, &[&vec![b'x'; 32 << 20]]).await;
+    worker.mark("frame").await;
+    worker.command(WorkerCommand::Kill).await;
+    let exited = worker.exited().await;
+    assert_eq!(exited.exit, WorkerExit::Signal(9));
+    assert_eq!(exited.running, None);
+}
+
+#[tokio::test]
+async fn reading_goes_on_while_a_write_is_stuck() {
+    let mut worker = Worker::in_role("slow_reader");
+    worker.ready().await;
+    let large = vec![b'x'; 32 << 20];
+    worker.run(1, &[b"a"]).await;
+    worker.run(2, &[&large, b"b"]).await;
+    worker.mark("answered").await;
+    assert_eq!(worker.results().await.chunk, ChunkId(1));
+    std::fs::write(worker.file("go_on"), "").unwrap();
+    let results = worker.results().await;
+    assert_eq!(results.items, blobs(&[&large, b"b"]));
+    worker.command(WorkerCommand::Shutdown).await;
+    assert_eq!(worker.exited().await.exit, WorkerExit::Code(0));
+}
+
+#[tokio::test]
+async fn kill_acts_while_the_events_wait() {
+    let mut worker = Worker::start("chatter", 1, |_| {});
+    let worker_pid = worker.ready().await;
+    let items: Vec<Vec<u8>> = (0..200_u32).map(|index| vec![index.to_le_bytes()[0]; 4_000]).collect();
+    let items: Vec<&[u8]> = items.iter().map(Vec::as_slice).collect();
+    worker.run(1, &items).await;
+    // One event in the channel, and many more than a socket's buffer holds to come.
+    let first = worker.results().await;
+    assert_eq!((first.first, first.count), (0, 1));
+    worker.command(WorkerCommand::Kill).await;
+    // Nobody takes events meanwhile.
+    tokio::task::spawn_blocking(move || wait_until("the worker is reaped", || is_gone(worker_pid))).await.unwrap();
+
+    let mut next = 1;
+    loop {
+        match worker.next().await {
+            WorkerEventKind::Results(results) => {
+                assert_eq!(results.first, next);
+                assert_eq!(&results.items[3..], items[next as usize]);
+                next += results.count;
+            }
+            WorkerEventKind::Exited { exit, .. } => {
+                // It may have written everything before the signal came.
+                assert_eq!(exit, WorkerExit::Signal(9));
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    worker.spawner.closed().await;
+}
+
+#[tokio::test]
+async fn nothing_starts_once_the_spawner_is_closed() {
+    use procpool_pool::supervisor::{ProcessSpawner, WorkerSpawner};
+    use procpool_scheduler::{SlotId, WorkerId};
+    let directory = tempfile::tempdir().unwrap();
+    let spawner = ProcessSpawner::new(crate::support::config("echo", directory.path())).unwrap();
+    spawner.closed().await;
+    let (sender, mut events) = tokio::sync::mpsc::channel(1);
+    let _commands = spawner.spawn(WorkerId { slot: SlotId(0), generation: 1 }, sender);
+    let event = events.recv().await.unwrap();
+    assert!(matches!(event.kind, WorkerEventKind::Exited { exit: WorkerExit::SpawnFailed(_), .. }), "{event:?}");
+}

@@ -1,0 +1,347 @@
+//! What a worker process of these tests does. Nothing in here runs in the test itself.
+
+use std::collections::VecDeque;
+use std::io::{Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use procpool_ipc::page::{PageWriter, monotonic_ns};
+use procpool_ipc::proto::server_frame::Frame as ServerFrame;
+use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
+use procpool_ipc::{FrameDecoder, proto};
+use procpool_items::{ItemKind, ItemSlab};
+
+use crate::server;
+
+/// The variable that names the role.
+pub(crate) const ROLE: &str = "PROCPOOL_TEST_ROLE";
+/// The variable that names the directory for marks.
+pub(crate) const DIRECTORY: &str = "PROCPOOL_TEST_DIRECTORY";
+
+/// A worker that a test has forgotten ends by itself.
+const WATCHDOG: Duration = Duration::from_secs(120);
+
+pub(crate) fn play() {
+    let role = variable(ROLE);
+    std::thread::spawn(|| {
+        std::thread::sleep(WATCHDOG);
+        end(97);
+    });
+    mark("pid", &std::process::id().to_string());
+    match role.as_str() {
+        "server" => server::serve(false),
+        "reaping_server" => server::serve(true),
+        "inventory" => inventory(),
+        "close_channel" => {
+            drop(Connection::open());
+            hang();
+        }
+        "not_a_word" => {
+            let connection = Connection::open();
+            mark("connected", "");
+            hang_with(&connection);
+        }
+        "raw" => {
+            // Sends what the test has prepared instead of a Hello.
+            let mut connection = Connection::open();
+            connection.stream.write_all(&std::fs::read(path("frames")).unwrap()).unwrap();
+            hang();
+        }
+        "descend" => {
+            let connection = Connection::open();
+            let descendant = run_shell("sleep 1000 & echo $!");
+            mark("descendant", &descendant);
+            connection.leave(0);
+        }
+        _ => work(&role),
+    }
+    end(0);
+}
+
+/// The roles of workers that get as far as their items.
+fn work(role: &str) {
+    let mut connection = Connection::open();
+    connection.greet(!role.ends_with("_without_page"));
+    while let Some(frame) = connection.receive() {
+        match (role, frame) {
+            ("ignore_frames", _) => {
+                mark("frame", "");
+                hang_with(&connection);
+            }
+            (_, ServerFrame::Run(run)) => run_chunk(role, &mut connection, &run),
+            ("answer_recall", ServerFrame::Recall(recall)) => {
+                let recalled = proto::Recalled { chunk: recall.chunk, first_not_begun: 1 };
+                connection.send(WorkerFrame::Recalled(recalled));
+            }
+            (_, ServerFrame::Shutdown(_)) => connection.leave(0),
+            _ => {}
+        }
+    }
+    mark("end_of_channel", "");
+}
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the streams of a worker belong to its functions")]
+fn run_chunk(role: &str, connection: &mut Connection, run: &proto::Run) {
+    let items = ItemSlab::parse(ItemKind::Blobs, run.items.clone()).unwrap();
+    match role {
+        "echo" => connection.send_results(run.chunk, 0, run.items.clone()),
+        "print" => {
+            for index in 0..items.len() {
+                crate::support::wait_for_file(&path(&format!("print_{index}")));
+                connection.page().begin(run.first_sequence + index as u64);
+                let text = items.item(index);
+                println!("item says {}", String::from_utf8_lossy(&text));
+                eprintln!("\u{1b}[31mand complains");
+                connection.send_results(run.chunk, u32::try_from(index).unwrap(), items.range(index..index + 1));
+            }
+        }
+        "flood" => {
+            let block = vec![b'x'; 1 << 20];
+            for _ in 0..128 {
+                std::io::stdout().write_all(&block).unwrap();
+                std::io::stderr().write_all(&block).unwrap();
+            }
+            let lines = "a short line\n".repeat(100_000);
+            std::io::stdout().write_all(lines.as_bytes()).unwrap();
+            std::io::stderr().write_all(b"\nthe last words").unwrap();
+            connection.send_results(run.chunk, 0, run.items.clone());
+        }
+        // Two results in the journal, the third item running.
+        "journal" => {
+            for index in 0..2 {
+                let sequence = run.first_sequence + index;
+                connection.page().begin(sequence);
+                let record = items.range(usize::try_from(index).unwrap()..usize::try_from(index).unwrap() + 1);
+                assert!(connection.page().append(sequence, &record, b""));
+            }
+            connection.page().begin(run.first_sequence + 2);
+            mark("running", "");
+            hang_with(connection);
+        }
+        // The same, but the first result was sent as well.
+        "journal_sent" => {
+            for index in 0..2_usize {
+                let sequence = run.first_sequence + index as u64;
+                connection.page().begin(sequence);
+                assert!(connection.page().append(sequence, &items.range(index..index + 1), b""));
+            }
+            connection.send_results(run.chunk, 0, items.range(0..1));
+            mark("running", "");
+            hang_with(connection);
+        }
+        // Begins the third item and never tells of the first two.
+        "lose_results" => {
+            connection.page().begin(run.first_sequence + 2);
+            connection.leave(0);
+        }
+        "torn_frame" => {
+            connection.page().begin(run.first_sequence);
+            let frame = results_frame(run.chunk, 0, run.items.clone());
+            connection.stream.write_all(&frame[..frame.len() - 1]).unwrap();
+            connection.leave(1);
+        }
+        "begin" | "begin_without_page" => {
+            if connection.page.is_some() {
+                connection.page().stamp_start(monotonic_ns());
+                connection.page().begin(run.first_sequence);
+            } else {
+                connection.send(WorkerFrame::Started(proto::Started { chunk: run.chunk, offset: 0 }));
+            }
+            mark("running", "");
+            hang_with(connection);
+        }
+        "exit_0" => connection.begin_and(run, || end(0)),
+        "exit_7" => connection.begin_and(run, || {
+            eprintln!("cannot go on");
+            end(7)
+        }),
+        "abort" => connection.begin_and(run, || std::process::abort()),
+        "segfault" => connection.begin_and(run, || {
+            // The standard library handles the first, and goes back to the default.
+            loop {
+                run_shell(&format!("kill -SEGV {}", std::process::id()));
+            }
+        }),
+        // Answers the first chunk, and reads nothing more until it is told.
+        "slow_reader" => {
+            connection.send_results(run.chunk, 0, run.items.clone());
+            if run.chunk == 1 {
+                mark("answered", "");
+                crate::support::wait_for_file(&path("go_on"));
+            }
+        }
+        // One result after the other, as fast as it can, whether anybody reads or not.
+        "chatter" => {
+            for index in 0..run.count {
+                let index = index as usize;
+                connection.send_results(run.chunk, u32::try_from(index).unwrap(), items.range(index..index + 1));
+            }
+        }
+        // Sends what the test has prepared instead of results, and lives on.
+        "frames" => {
+            connection.page().begin(run.first_sequence);
+            connection.stream.write_all(&std::fs::read(path("frames")).unwrap()).unwrap();
+            hang_with(connection);
+        }
+        "answer_recall" => connection.page().begin(run.first_sequence),
+        _ => panic!("no role {role}"),
+    }
+}
+
+/// Writes down what the process has inherited.
+fn inventory() {
+    let directory = std::fs::read_dir("/proc/self/fd").unwrap();
+    let mut descriptors: Vec<String> = directory
+        .flatten()
+        .filter_map(|entry| {
+            let target = std::fs::read_link(entry.path()).ok()?;
+            // The directory that is being read is open, too.
+            let is_this = target.starts_with("/proc");
+            (!is_this).then(|| format!("{} {}", entry.file_name().display(), target.display()))
+        })
+        .collect();
+    descriptors.sort();
+    mark("descriptors", &descriptors.join("\n"));
+    let variables: Vec<String> =
+        std::env::vars_os().map(|(name, value)| format!("{}={}", name.display(), value.display())).collect();
+    mark("environment", &variables.join("\n"));
+    mark("status", &std::fs::read_to_string("/proc/thread-self/status").unwrap());
+    mark("limits", &std::fs::read_to_string("/proc/self/limits").unwrap());
+    mark("oom_score_adj", &std::fs::read_to_string("/proc/self/oom_score_adj").unwrap());
+    mark("directory", &std::env::current_dir().unwrap().display().to_string());
+}
+
+/// The worker's end of the channel.
+struct Connection {
+    stream: UnixStream,
+    decoder: FrameDecoder,
+    page: Option<PageWriter>,
+    frames: VecDeque<ServerFrame>,
+}
+
+impl Connection {
+    /// Takes the inherited socket, and the page that comes with the Welcome frame.
+    fn open() -> Self {
+        let stream = UnixStream::from(procpool_ipc::take_inherited_socket(3).unwrap());
+        let mut decoder = FrameDecoder::new(procpool_ipc::DEFAULT_MAX_FRAME_BYTES);
+        let mut bytes = [0; 4096];
+        let (length, memory) = procpool_ipc::recv_with_fd(stream.as_fd(), &mut bytes).unwrap();
+        decoder.buffer().extend_from_slice(&bytes[..length]);
+        let mut connection = Self { stream, decoder, page: None, frames: VecDeque::new() };
+        let Some(ServerFrame::Welcome(welcome)) = connection.receive() else { panic!("no welcome") };
+        assert_eq!(welcome.slot.to_string(), variable("PROCPOOL_SLOT"));
+        assert_eq!(welcome.worker_id.to_string(), variable("PROCPOOL_WORKER_ID"));
+        connection.page = memory.map(|memory: OwnedFd| PageWriter::map(memory, welcome.journal_bytes).unwrap());
+        connection
+    }
+
+    fn greet(&mut self, uses_progress_page: bool) {
+        if !uses_progress_page {
+            self.page = None;
+        }
+        self.send(WorkerFrame::Hello(hello(uses_progress_page)));
+        self.send(WorkerFrame::Ready(proto::Ready {}));
+    }
+
+    fn page(&mut self) -> &mut PageWriter {
+        self.page.as_mut().unwrap()
+    }
+
+    /// Reads the next frame; `None` at the end.
+    fn receive(&mut self) -> Option<ServerFrame> {
+        loop {
+            if let Some(frame) = self.frames.pop_front() {
+                return Some(frame);
+            }
+            while let Some(frame) = self.decoder.next_frame().unwrap() {
+                self.frames.push_back(procpool_ipc::decode_server_frame(frame).unwrap());
+            }
+            if self.frames.is_empty() {
+                let mut bytes = [0; 8192];
+                match self.stream.read(&mut bytes).unwrap() {
+                    0 => return None,
+                    length => self.decoder.buffer().extend_from_slice(&bytes[..length]),
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, frame: WorkerFrame) {
+        self.stream.write_all(&procpool_ipc::encode_worker_frame(frame)).unwrap();
+    }
+
+    fn send_results(&mut self, chunk: u64, first: u32, items: bytes::Bytes) {
+        self.stream.write_all(&results_frame(chunk, first, items)).unwrap();
+    }
+
+    fn begin_and(&mut self, run: &proto::Run, go: impl FnOnce()) {
+        self.page().begin(run.first_sequence);
+        go();
+    }
+
+    /// Exits while the channel is open.
+    fn leave(&self, code: i32) -> ! {
+        let _ = &self.stream;
+        end(code)
+    }
+}
+
+pub(crate) fn hello(uses_progress_page: bool) -> proto::Hello {
+    proto::Hello {
+        protocol_version: procpool_ipc::PROTOCOL_VERSION,
+        sdk: "role 1".to_owned(),
+        pid: std::process::id(),
+        functions: vec![proto::Function { name: "f".to_owned(), ..Default::default() }],
+        uses_progress_page,
+    }
+}
+
+pub(crate) fn results_frame(chunk: u64, first: u32, items: bytes::Bytes) -> bytes::Bytes {
+    let count = u32::try_from(ItemSlab::count(ItemKind::Blobs, &items).unwrap()).unwrap();
+    let results = proto::Results { chunk, first, count, busy_ns: 5, items, ..Default::default() };
+    procpool_ipc::encode_worker_frame(WorkerFrame::Results(results))
+}
+
+fn hang() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Hangs with the channel open.
+fn hang_with(connection: &Connection) -> ! {
+    let _ = &connection.stream;
+    hang()
+}
+
+pub(crate) fn path(name: &str) -> PathBuf {
+    PathBuf::from(variable(DIRECTORY)).join(name)
+}
+
+/// Makes a file that the test waits for; it appears with its content.
+pub(crate) fn mark(name: &str, content: &str) {
+    let unfinished = path(&format!("{name}.unfinished"));
+    std::fs::write(&unfinished, content).unwrap();
+    std::fs::rename(unfinished, path(name)).unwrap();
+}
+
+#[expect(clippy::disallowed_methods, reason = "a role learns what it is from the environment")]
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap()
+}
+
+/// Runs a script; returns the first line that it prints, while what it has started may run on and hold the streams.
+#[expect(clippy::disallowed_methods, reason = "a worker's own child processes are what is tested")]
+fn run_shell(script: &str) -> String {
+    let output = path("shell");
+    let script = format!("exec 9>&1; {{ {script} ; }} >{}", output.display());
+    std::process::Command::new("sh").args(["-c", &script]).status().unwrap();
+    std::fs::read_to_string(output).unwrap().trim().to_owned()
+}
+
+#[expect(clippy::exit, reason = "a role ends where it likes")]
+fn end(code: i32) -> ! {
+    std::process::exit(code)
+}

@@ -1,0 +1,155 @@
+//! The death of the server, and what workers leave behind. The server is a process of its own here: this program again.
+
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::Instant;
+
+use procpool_pool::supervisor::{ProcessSpawner, WorkerCommand, WorkerEventKind, WorkerSpawner};
+use procpool_scheduler::{SlotId, WorkerId};
+use rustix::process::Signal;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+use crate::roles::{self, mark, path};
+use crate::support::{config, is_gone, pid, wait_for_file, wait_until};
+
+/// The role of a server with one worker, a shell that runs the test's script. Ends the worker, and itself, when the test
+/// says so.
+pub(crate) fn serve(adopts_orphans: bool) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let directory = path("");
+        let mut config = config("", &directory);
+        config.program = "sh".into();
+        config.args = vec!["-c".into(), std::fs::read_to_string(path("script")).unwrap().into()];
+        let spawner = ProcessSpawner::new(config).unwrap();
+        if adopts_orphans {
+            spawner.adopt_orphans().unwrap();
+        }
+        let (sender, mut events) = mpsc::channel(16);
+        let commands = spawner.spawn(WorkerId { slot: SlotId(0), generation: 1 }, sender);
+        let end = path("end_worker");
+        tokio::task::spawn_blocking(move || wait_for_file(&end)).await.unwrap();
+        commands.send(WorkerCommand::Kill).await.unwrap();
+        while let Some(event) = events.recv().await {
+            if matches!(event.kind, WorkerEventKind::Exited { .. }) {
+                mark("worker_exited", "");
+            }
+        }
+        let end = path("end_server");
+        tokio::task::spawn_blocking(move || wait_for_file(&end)).await.unwrap();
+        spawner.closed().await;
+        mark("children", &children());
+    });
+}
+
+/// Lists the children of this process, dead ones included.
+fn children() -> String {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    threads.map(|thread| std::fs::read_to_string(thread.path().join("children")).unwrap_or_default()).collect()
+}
+
+/// A server process.
+struct Server {
+    process: Child,
+    directory: TempDir,
+}
+
+impl Server {
+    #[expect(clippy::disallowed_methods, reason = "the server is what is tested")]
+    fn start(role: &str, script: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("script"), script).unwrap();
+        let config = config(role, directory.path());
+        let mut command = Command::new(config.program);
+        let process = command.args(config.args).envs(config.variables).env(roles::ROLE, role).spawn().unwrap();
+        Self { process, directory }
+    }
+
+    fn mark(&self, name: &str) -> String {
+        wait_for_file(&self.directory.path().join(name))
+    }
+
+    fn pid_of(&self, name: &str) -> u32 {
+        self.mark(name).trim().parse().unwrap()
+    }
+
+    fn tell(&self, name: &str) {
+        std::fs::write(self.directory.path().join(name), "").unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Already dead if the test has got through.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A line of a script that makes a file appear with its content.
+fn shell_mark(name: &str, content: &str) -> String {
+    format!(
+        "echo {content} >$PROCPOOL_TEST_DIRECTORY/{name}.new; mv $PROCPOOL_TEST_DIRECTORY/{name}.new $PROCPOOL_TEST_DIRECTORY/{name}"
+    )
+}
+
+/// A line of a script that starts a daemon, with this before its command.
+fn daemon(name: &str, before: &str) -> String {
+    let mark = shell_mark(name, "\\$\\$");
+    format!("({before} setsid sh -c \"{}; sleep 1000; :\" </dev/null >/dev/null 2>&1 &)", mark.replace('"', "\\\""))
+}
+
+#[test]
+fn no_worker_outlives_a_killed_server() {
+    // A worker that does not care about its channel.
+    let script = format!("{}; exec sleep 1000", shell_mark("worker", "$$"));
+    let mut server = Server::start("server", &script);
+    let worker = server.pid_of("worker");
+    rustix::process::kill_process(pid(server.process.id()), Signal::KILL).unwrap();
+    let died = Instant::now();
+    server.process.wait().unwrap();
+    wait_until("the worker is gone", || is_gone(worker) || is_zombie(worker));
+    assert!(died.elapsed().as_millis() < 1_000, "{:?}", died.elapsed());
+}
+
+#[test]
+fn daemons_of_a_dead_worker_are_killed_and_reaped() {
+    let foreign = daemon("foreign", "PROCPOOL_SERVER_ID=another");
+    let script =
+        format!("{}; {foreign}; {}; while :; do sleep 1000; done", daemon("daemon", ""), shell_mark("worker", "$$"));
+    let mut server = Server::start("reaping_server", &script);
+    let (daemon, foreign) = (server.pid_of("daemon"), server.pid_of("foreign"));
+    server.pid_of("worker");
+    assert!(!is_gone(daemon), "as long as its worker lives, so does it");
+    server.tell("end_worker");
+    server.mark("worker_exited");
+    wait_until("the daemon is reaped", || is_gone(daemon));
+    assert!(!is_gone(foreign), "another server's are not touched");
+    rustix::process::kill_process_group(pid(foreign), Signal::KILL).unwrap();
+    wait_until("the foreign daemon is reaped", || is_gone(foreign));
+    server.tell("end_server");
+    assert_eq!(server.mark("children"), "", "nothing is left, dead or alive");
+    assert!(server.process.wait().unwrap().success());
+}
+
+#[test]
+fn many_orphans_leave_no_zombie() {
+    let script = format!(
+        "i=0; while [ $i -lt 200 ]; do (setsid true &); i=$((i+1)); done; {}; sleep 1000",
+        shell_mark("worker", "$$")
+    );
+    let mut server = Server::start("reaping_server", &script);
+    server.mark("worker");
+    server.tell("end_worker");
+    server.mark("worker_exited");
+    server.tell("end_server");
+    assert_eq!(server.mark("children"), "");
+    assert!(server.process.wait().unwrap().success());
+}
+
+fn is_zombie(number: u32) -> bool {
+    let status =
+        std::fs::read_to_string(Path::new("/proc").join(number.to_string()).join("status")).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("State:") && line.contains('Z'))
+}
