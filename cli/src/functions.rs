@@ -2,7 +2,8 @@
 
 use std::io::Write as _;
 
-use procpool_client::FunctionInfo;
+use anyhow::anyhow;
+use procpool_client::{FunctionInfo, Health};
 use serde_json::json;
 
 use crate::args::FunctionsArgs;
@@ -12,7 +13,11 @@ use crate::output::OutputError;
 
 /// Lists the functions that the workers registered.
 pub(crate) async fn run(args: FunctionsArgs) -> Result<Exit, Failure> {
-    let functions = connect(&args.server).await?.functions().await?;
+    let client = connect(&args.server).await?;
+    let functions = client.functions().await?;
+    if functions.is_empty() && client.health().await? != Health::Serving {
+        return Err(Failure::new(Exit::Unavailable, anyhow!("no worker is ready, so the functions are not known yet")));
+    }
     let text = if args.json { as_json(&functions) } else { as_text(&functions) };
     std::io::stdout().write_all(text.as_bytes()).map_err(OutputError::from)?;
     Ok(Exit::Ok)

@@ -122,6 +122,8 @@ fn a_command_that_is_no_worker_leaves_the_server_up_and_not_serving() {
     assert_eq!(server.run(&["health"]).expect(3).stdout, "not serving\n");
     let refused = server.run(&["map", "echo", "1", "--timeout", "20s"]).expect(3);
     assert!(refused.stderr.contains("no worker could be started"), "{refused:?}");
+    let unknown = server.run(&["functions"]).expect(3);
+    assert_eq!(unknown.stderr, "procpool: no worker is ready, so the functions are not known yet\n");
 }
 
 /// Tells whether a process has ended. Nobody may have reaped it yet: that is for the init process.
