@@ -14,7 +14,7 @@ use proptest::prelude::*;
 const MAX_FRAME_BYTES: u32 = 300_000;
 
 fn with_length(payload: &[u8]) -> Vec<u8> {
-    let mut bytes = u32::try_from(payload.len()).unwrap().to_be_bytes().to_vec();
+    let mut bytes = u32::try_from(payload.len()).expect("it is short").to_be_bytes().to_vec();
     bytes.extend_from_slice(payload);
     bytes
 }
@@ -30,7 +30,7 @@ fn feed(decoder: &mut FrameDecoder, stream: &[u8], mut piece_lens: impl Iterator
         let (piece, others) = rest.split_at(piece_lens.next().unwrap_or(usize::MAX).clamp(1, rest.len().min(room)));
         buffer.extend_from_slice(piece);
         rest = others;
-        while let Some(frame) = decoder.next_frame().unwrap() {
+        while let Some(frame) = decoder.next_frame().expect("no frame is over the limit") {
             frames.push(frame);
         }
     }
@@ -45,7 +45,7 @@ proptest! {
         fill in any::<u8>(),
     ) {
         let payloads: Vec<Vec<u8>> =
-            payload_lens.iter().enumerate().map(|(index, &len)| vec![fill.wrapping_add(index as u8); len]).collect();
+            payload_lens.iter().zip(0_u8..).map(|(&len, index)| vec![fill.wrapping_add(index); len]).collect();
         let stream: Vec<u8> = payloads.iter().flat_map(|payload| with_length(payload)).collect();
 
         let mut decoder = FrameDecoder::new(MAX_FRAME_BYTES);

@@ -31,7 +31,7 @@ fn no_file_is_left_over() {
     let mut files: Vec<String> = std::fs::read_dir(directory())
         .expect(HINT)
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.ends_with(".bin"))
+        .filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "bin"))
         .collect();
     let mut expected: Vec<String> = golden::all().iter().map(|vector| format!("{}.bin", vector.name)).collect();
     files.sort();

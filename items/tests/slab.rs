@@ -10,7 +10,9 @@ use prost_types::{ListValue, Value};
 
 fn blobs(contents: &[&[u8]]) -> ItemSlab {
     let mut builder = SlabBuilder::new();
-    contents.iter().for_each(|content| builder.push(content));
+    for content in contents {
+        builder.push(content);
+    }
     assert_eq!(builder.len(), contents.len());
     ItemSlab::parse(ItemKind::Blobs, builder.take()).expect("the builder writes lists")
 }

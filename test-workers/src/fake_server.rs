@@ -233,6 +233,8 @@ pub fn welcome_frame(max_frame_bytes: u32, journal_bytes: u32) -> Welcome {
 /// Returns an encoded list of blobs.
 pub fn blob_list(blobs: &[&[u8]]) -> Bytes {
     let mut builder = SlabBuilder::new();
-    blobs.iter().for_each(|blob| builder.push(blob));
+    for blob in blobs {
+        builder.push(blob);
+    }
     builder.take()
 }

@@ -22,7 +22,7 @@ struct Process {
 /// Starts a worker program and returns its process and our end of its socket.
 #[expect(clippy::disallowed_methods, reason = "the supervisor is not what is tested here")]
 fn spawn(program: &str) -> (Child, UnixStream, GroupGuard) {
-    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (ours, theirs) = UnixStream::pair().expect("descriptors are available");
     // The shell moves the socket from stdin to descriptor 3; no other child can inherit it meanwhile.
     let child = Command::new("/bin/sh")
         .args(["-c", r#"exec "$0" 3<&0 </dev/null"#])
@@ -34,7 +34,7 @@ fn spawn(program: &str) -> (Child, UnixStream, GroupGuard) {
         .stderr(Stdio::null())
         .process_group(0)
         .spawn()
-        .unwrap();
+        .expect("a shell can be started");
     let guard = GroupGuard::new(&child);
     (child, ours, guard)
 }
@@ -49,10 +49,10 @@ impl Process {
     fn wait(&mut self) -> ExitStatus {
         let mut status = None;
         wait_until("the worker exits", || {
-            status = self.child.try_wait().unwrap();
+            status = self.child.try_wait().expect("it is our child");
             status.is_some()
         });
-        status.unwrap()
+        status.expect("it has exited")
     }
 
     /// Takes what came before the end of the connection.
@@ -102,7 +102,7 @@ fn a_killed_worker_leaves_the_truth_behind() {
         let begun = process.server.page.begun().unwrap() - first_sequence + 1;
         let finished = match process.server.page.journal().unwrap() {
             Some((first, journal)) => {
-                let count = Records::new(&journal).filter(Result::is_ok).count() as u64;
+                let count = Records::new(&journal).flatten().count() as u64;
                 // The journal follows what was sent, or was sent and not yet emptied.
                 let start = first - first_sequence;
                 assert!(start == sent || start + count == sent, "journal {start}+{count}, sent {sent}");
@@ -274,7 +274,7 @@ fn the_vices_are_what_they_claim() {
         assert_eq!(process.server.expect_results().first, offset);
     }
 
-    let (_child, socket, _guard) = spawn("crash_on_start");
-    let mut process = Process { child: _child, server: FakeServer::welcome_only(socket, 4096, JOURNAL_BYTES), _guard };
+    let (child, socket, guard) = spawn("crash_on_start");
+    let mut process = Process { child, server: FakeServer::welcome_only(socket, 4096, JOURNAL_BYTES), _guard: guard };
     assert_eq!(process.wait().code(), Some(3));
 }

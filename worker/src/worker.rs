@@ -190,9 +190,9 @@ impl Worker {
     fn initialize(&mut self, channel: &Channel) -> Result<(), WorkerError> {
         let Some(initializer) = self.initializer.take() else { return Ok(()) };
         channel.enter_work();
-        let initialized = catch_panic(|| initializer().map_err(Failure::raised));
+        let outcome = catch_panic(|| initializer().map_err(Failure::raised));
         channel.leave_work();
-        initialized.map_err(|failure| WorkerError::Initializer(failure.into_message()))
+        outcome.map_err(|failure| WorkerError::Initializer(failure.into_message()))
     }
 
     fn run_chunks(&mut self, channel: &Channel) -> Result<(), WorkerError> {

@@ -58,13 +58,13 @@ fn with_server(test: impl FnOnce(&mut FakeServer)) {
     let (mut server, thread) = start(functions());
     test(&mut server);
     server.shut_down();
-    thread.join().unwrap().unwrap();
+    thread.join().expect("the worker does not panic").expect("the worker ends well");
 }
 
 fn apply(server: &mut FakeServer, function: &str, args: &[Value], kwargs: &Value) -> ChunkOutcome {
     let arguments = ApplyArguments {
-        args: value::list_to_bytes(args, value::NonFinite::Error).unwrap(),
-        kwargs: value::struct_to_bytes(kwargs, value::NonFinite::Error).unwrap().into(),
+        args: value::list_to_bytes(args, value::NonFinite::Error).expect("they are values"),
+        kwargs: value::struct_to_bytes(kwargs, value::NonFinite::Error).expect("it is a map").into(),
     };
     let (chunk, _) = server.run_frame(Run {
         function: function.to_owned(),

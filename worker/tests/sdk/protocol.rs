@@ -50,7 +50,10 @@ fn worker() -> (Worker, Gate) {
                 item
             }
         })
-        .try_function("fail_odd", |item: u64| if item % 2 == 0 { Ok(item) } else { Err(format!("{item} is odd")) });
+        .try_function(
+            "fail_odd",
+            |item: u64| if item.is_multiple_of(2) { Ok(item) } else { Err(format!("{item} is odd")) },
+        );
     (worker, Gate { begun, go })
 }
 
@@ -422,8 +425,8 @@ fn an_initializer_that_fails_or_panics_ends_the_worker() {
 fn error_after(bytes: &[u8]) -> WorkerError {
     let (socket, thread) = start_unwelcomed(worker().0);
     let mut server = FakeServer::welcome_only(socket, 4096, 0);
-    server.socket.write_all(bytes).unwrap();
-    thread.join().unwrap().unwrap_err()
+    server.socket.write_all(bytes).expect("the worker reads");
+    thread.join().expect("the worker does not panic").expect_err("the worker gives up")
 }
 
 #[test]
