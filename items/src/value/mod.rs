@@ -13,6 +13,7 @@
 //! other. Deeper values could be sent, but a reader would refuse the whole reply for one of them.
 
 mod de;
+mod key;
 mod ser;
 
 use bytes::Bytes;

@@ -5,8 +5,9 @@
 
 use std::fmt::Display;
 
-use serde::ser::{self, Impossible, Serialize};
+use serde::ser::{self, Serialize};
 
+use super::key::KeyEncoder;
 use super::{
     BOOL_TAG, ENTRY_VALUE_TAG, EncodeError, KEY_TAG, LIST_DEPTH, LIST_TAG, MAX_INTEGER, MAX_MESSAGE_DEPTH, NULL_TAG,
     NUMBER_TAG, NonFinite, STRING_TAG, STRUCT_DEPTH, STRUCT_TAG,
@@ -414,80 +415,5 @@ impl ser::SerializeMap for Object<'_, '_> {
     fn end(self) -> Result<(), EncodeError> {
         self.finish();
         Ok(())
-    }
-}
-
-/// Makes a string of a map's key.
-struct KeyEncoder;
-
-macro_rules! shown_as_key {
-    ($($method:ident: $type:ty),+) => {$(
-        fn $method(self, key: $type) -> Result<String, EncodeError> {
-            Ok(key.to_string())
-        }
-    )+};
-}
-
-macro_rules! refused_as_key {
-    ($($method:ident($($argument:ty),*) -> $ok:ty;)+) => {$(
-        fn $method(self, $(_: $argument),*) -> Result<$ok, EncodeError> {
-            Err(EncodeError::Key)
-        }
-    )+};
-}
-
-impl ser::Serializer for KeyEncoder {
-    type Ok = String;
-    type Error = EncodeError;
-    type SerializeSeq = Impossible<String, EncodeError>;
-    type SerializeTuple = Impossible<String, EncodeError>;
-    type SerializeTupleStruct = Impossible<String, EncodeError>;
-    type SerializeTupleVariant = Impossible<String, EncodeError>;
-    type SerializeMap = Impossible<String, EncodeError>;
-    type SerializeStruct = Impossible<String, EncodeError>;
-    type SerializeStructVariant = Impossible<String, EncodeError>;
-
-    shown_as_key!(
-        serialize_bool: bool, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
-        serialize_i128: i128, serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64,
-        serialize_u128: u128, serialize_char: char, serialize_str: &str
-    );
-
-    refused_as_key! {
-        serialize_f32(f32) -> String;
-        serialize_f64(f64) -> String;
-        serialize_bytes(&[u8]) -> String;
-        serialize_none() -> String;
-        serialize_unit() -> String;
-        serialize_unit_struct(&'static str) -> String;
-        serialize_seq(Option<usize>) -> Self::SerializeSeq;
-        serialize_tuple(usize) -> Self::SerializeTuple;
-        serialize_tuple_struct(&'static str, usize) -> Self::SerializeTupleStruct;
-        serialize_tuple_variant(&'static str, u32, &'static str, usize) -> Self::SerializeTupleVariant;
-        serialize_map(Option<usize>) -> Self::SerializeMap;
-        serialize_struct(&'static str, usize) -> Self::SerializeStruct;
-        serialize_struct_variant(&'static str, u32, &'static str, usize) -> Self::SerializeStructVariant;
-    }
-
-    fn serialize_some<T: Serialize + ?Sized>(self, key: &T) -> Result<String, EncodeError> {
-        key.serialize(self)
-    }
-
-    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<String, EncodeError> {
-        Ok(variant.to_owned())
-    }
-
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, key: &T) -> Result<String, EncodeError> {
-        key.serialize(self)
-    }
-
-    fn serialize_newtype_variant<T: Serialize + ?Sized>(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: &T,
-    ) -> Result<String, EncodeError> {
-        Err(EncodeError::Key)
     }
 }

