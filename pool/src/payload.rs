@@ -162,7 +162,9 @@ mod tests {
 
     fn slab(items: &[&str]) -> ItemSlab {
         let mut builder = SlabBuilder::new();
-        items.iter().for_each(|item| builder.push(item.as_bytes()));
+        for item in items {
+            builder.push(item.as_bytes());
+        }
         ItemSlab::parse(ItemKind::Blobs, builder.take()).unwrap()
     }
 

@@ -88,6 +88,8 @@ impl ItemSink {
             return Ok(());
         }
         let sent = self.sent;
+        // A closed channel still has its last value, and that may allow more.
+        self.allowance.has_changed().map_err(|_| CallError::JobEnded)?;
         self.allowance.wait_for(|&allowed| sent < allowed).await.map_err(|_| CallError::JobEnded)?;
         let permit = self.admission.admit(&items).await?;
         let room = self.commands.reserve().await.map_err(|_| CallError::JobEnded)?;

@@ -162,8 +162,10 @@ impl PoolState {
         for chunk in worker.chunks.iter_mut().filter(|chunk| chunk.job == job) {
             chunk.abandoned = true;
             chunk.cancelled = cancel;
-            chunk.recalled_at = Some(now);
-            asked.push(chunk.id);
+            let was_asked = chunk.recalled_at.replace(now).is_some();
+            if cancel || !was_asked {
+                asked.push(chunk.id);
+            }
         }
         if !is_up {
             return;

@@ -17,6 +17,7 @@ pub(crate) struct ModelJob {
 
 /// One item, as its caller and the workers see it.
 #[derive(Debug, Default, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "that is what makes it naive")]
 pub(crate) struct ModelItem {
     /// How often it was begun.
     pub(crate) executions: u32,
@@ -52,7 +53,7 @@ impl ModelJob {
         let window = match self.spec.delivery {
             Delivery::Whole => u64::MAX,
             Delivery::Ordered { window } | Delivery::Unordered { window } => {
-                window.map_or(1024.max(2 * u64::from(slots)), u64::from)
+                window.map_or_else(|| 1024.max(2 * u64::from(slots)), u64::from)
             }
         };
         assert!(index < self.taken.saturating_add(window), "item {index} is beyond the window");

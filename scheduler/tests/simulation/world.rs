@@ -252,7 +252,9 @@ impl World {
                 let item = job.item(chunk.first_index + u64::from(offset));
                 (item.runs, item.is_out) = (false, false);
             }
-            running = running.or(chunk.began.map(|_| (chunk.id, chunk.finished)));
+            if running.is_none() && chunk.began.is_some() {
+                running = Some((chunk.id, chunk.finished));
+            }
         }
         self.say(Event::WorkerExited { worker: id, running });
     }
@@ -330,10 +332,11 @@ impl World {
 
     fn apply(&mut self, event: Event) {
         let mut effects = Vec::new();
-        self.state.apply(self.now, event.clone(), &mut effects);
+        let count = if let Event::ItemsFinished { count, .. } = event { Some(count) } else { None };
+        self.state.apply(self.now, event, &mut effects);
         let mut probes = Vec::new();
         for effect in effects {
-            self.check(&event, effect, &mut probes);
+            self.check(count, effect, &mut probes);
         }
         let running: usize = self.workers.values().filter(|worker| !worker.chunks.is_empty()).count();
         assert!(running <= self.most_slots as usize, "more items run than there are slots");
@@ -350,7 +353,8 @@ impl World {
         }
     }
 
-    fn check(&mut self, event: &Event, effect: Effect, probes: &mut Vec<WorkerId>) {
+    /// Checks an effect and carries it out. `results`: how many came with the event.
+    fn check(&mut self, results: Option<u32>, effect: Effect, probes: &mut Vec<WorkerId>) {
         match effect {
             Effect::SpawnWorker { worker } => {
                 let is_free = self.workers.keys().all(|other| other.slot != worker.slot);
@@ -375,8 +379,8 @@ impl World {
                 self.workers.get_mut(&worker).expect("a stop to a worker that is there").is_stopping = true;
             }
             Effect::StoreResults { job, first_index, skip, count } => {
-                let Event::ItemsFinished { count: all, .. } = event else { panic!("results out of nowhere") };
-                assert!(skip + count <= *all && count > 0, "more results than came");
+                let all = results.expect("results come with results");
+                assert!(skip + count <= all && count > 0, "more results than came");
                 let job = self.jobs.get_mut(&job).unwrap();
                 (first_index..first_index + u64::from(count)).for_each(|index| job.settle(index));
             }

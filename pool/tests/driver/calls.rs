@@ -1,0 +1,186 @@
+//! Calls and their outcomes.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use procpool_pool::supervisor::{WorkerCommand, WorkerEventKind};
+use procpool_pool::{CallError, CallOptions, DeadlinePhase, ItemFailure, OnError, PoolConfig, WorkerExit};
+use tokio::time::Instant;
+
+use crate::scripted::{blobs, call, items, pool_of, pool_with, settle, texts};
+
+#[tokio::test(start_paused = true)]
+async fn results_are_in_the_order_of_the_items_whoever_finishes_first() {
+    let mut pool = pool_of(2);
+    let (mut first, mut second) = (pool.next_ready_worker().await, pool.next_ready_worker().await);
+    let map = tokio::spawn({
+        let handle = pool.handle.clone();
+        async move { handle.map(call("f"), items(0..2)).await }
+    });
+    let (early, late) = (first.next_chunk().await, second.next_chunk().await);
+    assert_eq!((early.first_index, late.first_index), (0, 1));
+    second.finish(&late).await;
+    settle().await;
+    assert!(!map.is_finished());
+    first.finish(&early).await;
+    assert_eq!(texts(&map.await.unwrap().unwrap().parts), ["0!", "1!"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_death_fails_the_item_that_ran_with_evidence_and_runs_its_mates_elsewhere() {
+    let mut pool = pool_of(1);
+    let mut worker = pool.next_ready_worker().await;
+    let options =
+        CallOptions { chunk_size: NonZeroU32::new(4), on_error: Some(OnError::Collect), ..CallOptions::default() };
+    let mut the_call = call("f");
+    the_call.options = options;
+    let handle = pool.handle.clone();
+    let map = tokio::spawn(async move { handle.map(the_call, items(0..4)).await });
+    let chunk = worker.next_chunk().await;
+    worker.send_results(chunk.chunk, 0, blobs(&["zero".to_owned()]), Vec::new()).await;
+    worker.die(Some((chunk.chunk, 1))).await;
+
+    let mut next = pool.next_ready_worker().await;
+    let rest = next.next_chunk().await;
+    assert_eq!((rest.first_index, rest.count, rest.attempt), (2, 2, 1), "what never began is nobody's second attempt");
+    next.finish(&rest).await;
+    let output = map.await.unwrap().unwrap();
+    assert_eq!(texts(&output.parts), ["zero", "", "2!", "3!"]);
+    let [error] = &output.errors[..] else { panic!("one item failed, not {:?}", output.errors) };
+    assert_eq!(error.index, 1);
+    let expected = ItemFailure::WorkerCrashed {
+        exit: WorkerExit::Signal(9),
+        pid: 1000,
+        attempt: 1,
+        stderr_tail: "last words".to_owned(),
+    };
+    assert_eq!(error.failure, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idempotent_function_is_tried_again_on_another_worker() {
+    let mut pool = pool_of(1);
+    let mut worker = pool.next_ready_worker().await;
+    let handle = pool.handle.clone();
+    let map = tokio::spawn(async move { handle.map(call("again"), items(0..1)).await });
+    let chunk = worker.next_chunk().await;
+    worker.die(Some((chunk.chunk, 0))).await;
+    let mut next = pool.next_ready_worker().await;
+    let again = next.next_chunk().await;
+    assert_eq!(again.attempt, 2);
+    next.finish(&again).await;
+    assert_eq!(texts(&map.await.unwrap().unwrap().parts), ["0!"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn failing_fast_fails_with_the_first_failure_to_arrive() {
+    let mut pool = pool_of(2);
+    let (mut first, mut second) = (pool.next_ready_worker().await, pool.next_ready_worker().await);
+    let handle = pool.handle.clone();
+    let map = tokio::spawn(async move { handle.map(call("f"), items(0..10)).await });
+    let (chunk, other) = (first.next_chunk().await, second.next_chunk().await);
+    let failure = ItemFailure::InvalidItem { message: "not this one".to_owned() };
+    second.send_results(other.chunk, 0, blobs(&[String::new()]), vec![(0, failure.clone())]).await;
+    let CallError::ItemFailed(error) = map.await.unwrap().unwrap_err() else { panic!("an item failed") };
+    assert_eq!((error.index, error.failure), (other.first_index, failure));
+    assert!(matches!(first.next_command().await, WorkerCommand::Recall { cancel: false, .. }));
+    first.finish(&chunk).await;
+    assert!(first.has_no_command().await, "what had not started never runs");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_that_runs_too_long_fails_when_its_time_is_up() {
+    let mut pool = pool_of(1);
+    let mut worker = pool.next_ready_worker().await;
+    let limit = Duration::from_secs(10);
+    let mut the_call = call("f");
+    the_call.options.item_timeout = Some(limit);
+    let handle = pool.handle.clone();
+    let started = Instant::now();
+    let map = tokio::spawn(async move { handle.map(the_call, items(0..1)).await });
+    let chunk = worker.next_chunk().await;
+    assert!(chunk.stamp_start);
+    assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
+    // It began half a second after it was sent.
+    let running_for = started.elapsed().checked_sub(Duration::from_millis(500)).unwrap();
+    worker.say(WorkerEventKind::Progress { chunk: chunk.chunk, offset: 0, running_for }).await;
+    assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
+    let running_for = started.elapsed().checked_sub(Duration::from_millis(500)).unwrap();
+    worker.say(WorkerEventKind::Progress { chunk: chunk.chunk, offset: 0, running_for }).await;
+    let CallError::ItemFailed(error) = map.await.unwrap().unwrap_err() else { panic!("the item failed") };
+    assert_eq!(error.failure, ItemFailure::ItemTimeout { limit, attempt: 1 });
+    let late_by = started.elapsed().checked_sub(Duration::from_millis(10_500)).unwrap();
+    assert!(late_by < Duration::from_millis(50), "late by {late_by:?}");
+    // It does not end by itself: SIGTERM, then SIGKILL.
+    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: true, .. }));
+    assert!(matches!(worker.next_command().await, WorkerCommand::Terminate));
+    assert!(matches!(worker.next_command().await, WorkerCommand::Kill));
+    worker.die(Some((chunk.chunk, 0))).await;
+    let _next = pool.next_worker().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_ends_the_call_and_tells_where_it_was() {
+    let mut pool = pool_of(1);
+    let handle = pool.handle.clone();
+    let mut the_call = call("f");
+    the_call.deadline = Some(Instant::now() + Duration::from_secs(1));
+    let waiting = handle.map(the_call.clone(), items(0..1)).await.unwrap_err();
+    assert!(matches!(waiting, CallError::DeadlineExceeded { phase: DeadlinePhase::Queued }), "no worker was ready");
+
+    let mut worker = pool.next_ready_worker().await;
+    settle().await;
+    the_call.deadline = Some(Instant::now() + Duration::from_secs(1));
+    let running = handle.map(the_call, items(0..1)).await.unwrap_err();
+    assert!(matches!(running, CallError::DeadlineExceeded { phase: DeadlinePhase::Running }));
+    let chunk = worker.next_chunk().await;
+    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: true, .. }));
+    // It ends within its grace period: the worker lives on, and the late result goes nowhere.
+    worker.finish(&chunk).await;
+    assert!(worker.has_no_command().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_a_call_cancels_it() {
+    let mut pool = pool_of(1);
+    let mut worker = pool.next_ready_worker().await;
+    let handle = pool.handle.clone();
+    let map = tokio::spawn(async move { handle.map(call("f"), items(0..100)).await });
+    let chunk = worker.next_chunk().await;
+    map.abort();
+    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: true, .. }));
+    worker.finish(&chunk).await;
+    assert!(worker.has_no_command().await, "queued items never run");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_function_is_refused_with_the_nearest_names() {
+    let mut pool = pool_of(1);
+    let _worker = pool.next_ready_worker().await;
+    let refused = pool.handle.map(call("agian"), items(0..1)).await.unwrap_err();
+    let CallError::FunctionNotFound { name, nearest } = refused else { panic!("there is no such function") };
+    assert_eq!((name.as_str(), nearest.as_slice()), ("agian", &["again".to_owned()][..]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_list_is_answered_at_once_and_a_full_queue_refuses_at_once() {
+    let config = PoolConfig { max_queued_items: 5, ..PoolConfig::new(NonZeroU32::MIN) };
+    let mut pool = pool_with(config);
+    let empty = pool.handle.map(call("f"), items(0..0)).await.unwrap();
+    assert!(empty.parts.is_empty() && empty.errors.is_empty());
+
+    let mut worker = pool.next_ready_worker().await;
+    let handle = pool.handle.clone();
+    let first = tokio::spawn(async move { handle.map(call("f"), items(0..3)).await });
+    let chunk = worker.next_chunk().await;
+    let refused = pool.handle.map(call("f"), items(0..3)).await.unwrap_err();
+    assert!(matches!(refused, CallError::QueueFull { what: "items", limit: 5, .. }));
+    worker.finish(&chunk).await;
+    let rest = worker.next_chunk().await;
+    worker.finish(&rest).await;
+    if !first.is_finished() && rest.first_index + u64::from(rest.count) < 3 {
+        let last = worker.next_chunk().await;
+        worker.finish(&last).await;
+    }
+    assert_eq!(texts(&first.await.unwrap().unwrap().parts), ["0!", "1!", "2!"]);
+}

@@ -1,0 +1,9 @@
+//! The pool driver with scripted workers, on paused time: no process, no socket, no clock.
+
+#![expect(clippy::unwrap_used, reason = "what should not happen fails the test")]
+#![expect(clippy::disallowed_methods, reason = "the tasks of a test end with its runtime")]
+
+mod calls;
+mod endings;
+mod scripted;
+mod streams;

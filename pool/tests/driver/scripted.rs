@@ -1,0 +1,186 @@
+//! Workers that do what a test says.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use procpool_items::{ItemKind, ItemSlab, SlabBuilder};
+use procpool_pool::supervisor::{
+    COMMAND_CAPACITY, ChunkResults, ChunkRun, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner,
+};
+use procpool_pool::{
+    Call, CallOptions, CallStyle, FunctionInfo, ItemFailure, PoolConfig, PoolHandle, PoolTask, TraceContext, WorkerExit,
+};
+use procpool_scheduler::{ChunkId, WorkerId};
+use tokio::sync::mpsc;
+
+/// A pool whose workers are the test's.
+pub(crate) struct ScriptedPool {
+    pub(crate) handle: PoolHandle,
+    pub(crate) task: PoolTask,
+    spawned: mpsc::Receiver<ScriptedWorker>,
+}
+
+/// A worker in the hands of a test.
+pub(crate) struct ScriptedWorker {
+    pub(crate) id: WorkerId,
+    events: mpsc::Sender<WorkerEvent>,
+    commands: mpsc::Receiver<WorkerCommand>,
+}
+
+struct ScriptedSpawner {
+    spawned: mpsc::Sender<ScriptedWorker>,
+}
+
+impl WorkerSpawner for ScriptedSpawner {
+    fn spawn(&self, worker: WorkerId, events: mpsc::Sender<WorkerEvent>) -> mpsc::Sender<WorkerCommand> {
+        let (sender, commands) = mpsc::channel(COMMAND_CAPACITY);
+        let scripted = ScriptedWorker { id: worker, events, commands };
+        self.spawned.try_send(scripted).expect("a test takes its workers");
+        sender
+    }
+}
+
+/// Starts a pool of this many slots.
+pub(crate) fn pool_of(processes: u32) -> ScriptedPool {
+    pool_with(PoolConfig::new(NonZeroU32::new(processes).unwrap()))
+}
+
+/// Starts a pool with these settings.
+pub(crate) fn pool_with(config: PoolConfig) -> ScriptedPool {
+    let (sender, spawned) = mpsc::channel(64);
+    let (handle, task) = PoolHandle::start(config, Arc::new(ScriptedSpawner { spawned: sender }));
+    ScriptedPool { handle, task, spawned }
+}
+
+impl ScriptedPool {
+    /// Returns the next worker that the pool starts.
+    pub(crate) async fn next_worker(&mut self) -> ScriptedWorker {
+        self.spawned.recv().await.expect("the pool runs")
+    }
+
+    /// Returns the next worker that the pool starts, ready.
+    pub(crate) async fn next_ready_worker(&mut self) -> ScriptedWorker {
+        let worker = self.next_worker().await;
+        worker.become_ready().await;
+        worker
+    }
+}
+
+impl ScriptedWorker {
+    pub(crate) async fn say(&self, kind: WorkerEventKind) {
+        self.events.send(WorkerEvent { worker: self.id, kind }).await.expect("the driver runs");
+    }
+
+    /// Says Hello with the function `f` and the idempotent function `again`, and Ready.
+    pub(crate) async fn become_ready(&self) {
+        let function = |name: &str, idempotent| FunctionInfo {
+            name: name.to_owned(),
+            signature: String::new(),
+            doc: String::new(),
+            example: String::new(),
+            idempotent,
+        };
+        let functions = vec![function("f", false), function("again", true)];
+        self.say(WorkerEventKind::Hello { pid: 1000, sdk: "scripted".to_owned(), functions }).await;
+        self.say(WorkerEventKind::Ready).await;
+    }
+
+    /// Returns the next command.
+    pub(crate) async fn next_command(&mut self) -> WorkerCommand {
+        self.commands.recv().await.expect("the driver holds on to its workers")
+    }
+
+    /// Returns the next command if there is one.
+    pub(crate) fn try_next_command(&mut self) -> Result<WorkerCommand, mpsc::error::TryRecvError> {
+        self.commands.try_recv()
+    }
+
+    /// Returns the next command, which must be a chunk.
+    pub(crate) async fn next_chunk(&mut self) -> ChunkRun {
+        match self.next_command().await {
+            WorkerCommand::Run(run) => run,
+            other => panic!("expected a chunk, not {other:?}"),
+        }
+    }
+
+    /// Tells whether there is no command for it now, after everybody else had their turn.
+    pub(crate) async fn has_no_command(&mut self) -> bool {
+        settle().await;
+        self.commands.try_recv().is_err()
+    }
+
+    /// Finishes a whole chunk; each result is its item with a `!`.
+    pub(crate) async fn finish(&self, chunk: &ChunkRun) {
+        let items = ItemSlab::parse(chunk.kind, chunk.parts.concat().into()).unwrap();
+        let mut results = SlabBuilder::new();
+        for item in 0..items.len() {
+            results.push(&[&items.item(item)[..], b"!"].concat());
+        }
+        self.send_results(chunk.chunk, 0, results.take(), Vec::new()).await;
+    }
+
+    /// Sends results that start at an offset of a chunk.
+    pub(crate) async fn send_results(
+        &self,
+        chunk: ChunkId,
+        first: u32,
+        items: Bytes,
+        failures: Vec<(u32, ItemFailure)>,
+    ) {
+        let count = ItemSlab::count(ItemKind::Blobs, &items).unwrap();
+        let count = u32::try_from(count).unwrap();
+        let busy = Duration::from_millis(1) * count;
+        self.say(WorkerEventKind::Results(ChunkResults { chunk, first, count, failures, busy, items })).await;
+    }
+
+    /// Dies by SIGKILL.
+    pub(crate) async fn die(self, running: Option<(ChunkId, u32)>) {
+        let stderr_tail = "last words".to_owned();
+        self.say(WorkerEventKind::Exited { exit: WorkerExit::Signal(9), running, stderr_tail }).await;
+    }
+
+    /// Exits with code 0, as a worker does that is asked to.
+    pub(crate) async fn leave(self) {
+        let exited = WorkerEventKind::Exited { exit: WorkerExit::Code(0), running: None, stderr_tail: String::new() };
+        self.say(exited).await;
+    }
+}
+
+/// Lets every other task run until all of them wait.
+pub(crate) async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A call of this function with everything at its default.
+pub(crate) fn call(function: &str) -> Call {
+    Call {
+        function: function.to_owned(),
+        content_type: String::new(),
+        style: CallStyle::Map,
+        options: CallOptions::default(),
+        deadline: None,
+        trace: TraceContext::default(),
+    }
+}
+
+/// The blobs `0`, `1`, … of a range.
+pub(crate) fn items(range: std::ops::Range<u32>) -> ItemSlab {
+    ItemSlab::parse(ItemKind::Blobs, blobs(&range.map(|item| item.to_string()).collect::<Vec<_>>())).unwrap()
+}
+
+/// These blobs, encoded.
+pub(crate) fn blobs(items: &[String]) -> Bytes {
+    let mut list = SlabBuilder::new();
+    items.iter().for_each(|item| list.push(item.as_bytes()));
+    list.take()
+}
+
+/// The texts in encoded lists of blobs.
+pub(crate) fn texts(parts: &[Bytes]) -> Vec<String> {
+    let list = ItemSlab::parse(ItemKind::Blobs, parts.concat().into()).unwrap();
+    (0..list.len()).map(|item| String::from_utf8(list.item(item).to_vec()).unwrap()).collect()
+}
