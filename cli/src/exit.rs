@@ -44,7 +44,9 @@ impl From<&CallError> for Exit {
         match error {
             CallError::ItemFailed(_) => Self::ItemsFailed,
             CallError::Encode { .. } | CallError::InvalidArgument { .. } => Self::BadInput,
-            CallError::QueueFull { .. } | CallError::Unavailable { .. } => Self::Unavailable,
+            CallError::QueueFull { .. } | CallError::Unavailable { .. } | CallError::ConnectionLost { .. } => {
+                Self::Unavailable
+            }
             _ => Self::Failed,
         }
     }

@@ -139,6 +139,14 @@ pub enum CallError {
         /// When it may be worth trying again. `None`: some items may have been executed already.
         retry_after: Option<Duration>,
     },
+    /// The connection broke during the call. Some items may have been executed.
+    #[error("the connection to the server broke: {message}")]
+    ConnectionLost {
+        /// What the connection says.
+        message: String,
+        /// The whole chain.
+        source: BoxError,
+    },
     /// No worker registered this function.
     #[error("{message}")]
     FunctionNotFound {
@@ -209,8 +217,6 @@ pub enum CallError {
         reason: String,
         /// The server's words.
         message: String,
-        /// The cause on this side, such as a broken connection.
-        source: Option<BoxError>,
     },
 }
 

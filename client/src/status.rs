@@ -166,14 +166,10 @@ fn call_error_without_reason(status: Status, message: String, details: Details) 
         Code::Cancelled => CallError::Cancelled { message },
         // tonic's word for a message over the limit.
         Code::OutOfRange if message.contains("message length too large") => CallError::MessageTooLarge { message },
-        code => CallError::Other {
-            code: code_name(code),
-            reason: details.reason,
-            message: match source {
-                Some(cause) if message == cause.to_string() => format!("{message}: {}", innermost(cause)),
-                _ => message,
-            },
-            source: Some(Box::new(status)),
+        // What the server says has no cause on this side.
+        code => match source.map(innermost) {
+            Some(message) => CallError::ConnectionLost { message, source: Box::new(status) },
+            None => CallError::Other { code: code_name(code), reason: details.reason, message },
         },
     }
 }

@@ -100,6 +100,19 @@ fn no_worker_outlives_a_killed_server() {
 }
 
 #[test]
+fn a_call_to_a_server_that_is_killed_says_so() {
+    let mut server = Server::start(&["--processes", "1"]);
+    let args = ["imap", "--server", &server.address, "--chunk-size", "1", "sleep_ms", "1", "60000"];
+    let mut child = procpool(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.as_mut().unwrap()), &mut line).unwrap();
+    server.stop(Signal::KILL);
+    let stderr = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
+    assert!(stderr.starts_with("procpool: the connection to the server broke: "), "{stderr}");
+    assert_eq!(wait(child).code(), Some(3));
+}
+
+#[test]
 fn without_processes_there_is_a_slot_for_each_usable_cpu() {
     // A child has the affinity of the thread that starts it.
     let starter = std::thread::spawn(|| {
