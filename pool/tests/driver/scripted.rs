@@ -175,7 +175,9 @@ pub(crate) fn items(range: std::ops::Range<u32>) -> ItemSlab {
 /// These blobs, encoded.
 pub(crate) fn blobs(items: &[String]) -> Bytes {
     let mut list = SlabBuilder::new();
-    items.iter().for_each(|item| list.push(item.as_bytes()));
+    for item in items {
+        list.push(item.as_bytes());
+    }
     list.take()
 }
 
