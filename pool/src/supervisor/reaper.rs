@@ -121,16 +121,14 @@ impl Reaper {
         }
         let _ = tokio::time::timeout(LAST_SWEEPS_TIMEOUT, async {
             // What was killed takes a moment to die, and then its children are ours.
-            let mut idle_sweeps = 0;
-            while idle_sweeps < 2 {
-                idle_sweeps = if self.sweep().await { 0 } else { idle_sweeps + 1 };
+            while self.sweep().await {
                 tokio::time::sleep(SWEEP_INTERVAL).await;
             }
         })
         .await;
     }
 
-    /// Kills and reaps what there is; tells whether there was anything.
+    /// Kills and reaps what there is; tells whether there may be more in a moment.
     async fn sweep(&self) -> bool {
         let live = self.live.clone();
         let server_id = self.server_id.clone();
@@ -138,15 +136,28 @@ impl Reaper {
         if swept.killed > 0 {
             tracing::info!(processes = swept.killed, "killed what dead workers left behind");
         }
-        swept.killed + swept.reaped > 0
+        swept.killed + swept.reaped + swept.dying > 0
     }
 }
 
-/// How many processes a sweep has dealt with.
+/// How many processes a sweep has found.
 #[derive(Debug, Default)]
 struct Swept {
     killed: usize,
     reaped: usize,
+    /// Neither alive nor dead yet.
+    dying: usize,
+}
+
+/// Whose child of ours a process is that is no worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// It descends from a worker of this server that is gone.
+    DeadWorker,
+    /// It has given back its memory, and with it its environment.
+    Dying,
+    /// Not for us to say.
+    Other,
 }
 
 /// Runs on the immortal thread: while it does, no worker is between its fork and its entry among the live ones.
@@ -155,6 +166,7 @@ fn sweep(live: &LiveWorkers, server_id: &str) -> Swept {
     let mut killed = HashSet::new();
     for _ in 0..MAX_PASSES {
         let mut found_work = false;
+        swept.dying = 0;
         for pid in children() {
             if live.is_worker_process(pid.as_raw_nonzero().get().unsigned_abs()) {
                 continue;
@@ -164,9 +176,15 @@ fn sweep(live: &LiveWorkers, server_id: &str) -> Swept {
                 swept.reaped += 1;
                 // Its own children are ours now.
                 found_work = true;
-            } else if is_left_behind(pid, live, server_id) && killed.insert(pid) {
-                swept.killed += 1;
-                found_work |= rustix::process::kill_process(pid, Signal::KILL).is_ok();
+                continue;
+            }
+            match origin(pid, live, server_id) {
+                Origin::DeadWorker if killed.insert(pid) => {
+                    swept.killed += 1;
+                    found_work |= rustix::process::kill_process(pid, Signal::KILL).is_ok();
+                }
+                Origin::Dying => swept.dying += 1,
+                Origin::DeadWorker | Origin::Other => {}
             }
         }
         if !found_work {
@@ -188,12 +206,15 @@ fn children() -> Vec<Pid> {
     children
 }
 
-/// Tells whether a living child descends from a worker of this server that is gone.
-fn is_left_behind(pid: Pid, live: &LiveWorkers, server_id: &str) -> bool {
-    let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) else { return false };
+fn origin(pid: Pid, live: &LiveWorkers, server_id: &str) -> Origin {
+    let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) else { return Origin::Other };
+    if environment.is_empty() {
+        return Origin::Dying;
+    }
     let server = variable(&environment, SERVER_ID_VARIABLE);
     let worker = variable(&environment, WORKER_ID_VARIABLE).and_then(|value| value.parse().ok());
-    server == Some(server_id) && worker.is_some_and(|worker| !live.is_alive(worker))
+    let is_of_dead_worker = server == Some(server_id) && worker.is_some_and(|worker| !live.is_alive(worker));
+    if is_of_dead_worker { Origin::DeadWorker } else { Origin::Other }
 }
 
 fn variable<'a>(environment: &'a [u8], name: &str) -> Option<&'a str> {

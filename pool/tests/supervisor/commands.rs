@@ -48,12 +48,17 @@ async fn a_probe_tells_which_item_runs_and_how_long() {
         let sent = std::time::Instant::now();
         worker.command(WorkerCommand::Run(run)).await;
         worker.mark("running").await;
-        worker.command(WorkerCommand::Probe).await;
+        // What the worker without a page has said may not have been read yet.
+        while worker.events.is_empty() {
+            worker.command(WorkerCommand::Probe).await;
+            tokio::task::yield_now().await;
+        }
         let WorkerEventKind::Progress { chunk, offset, running_for } = worker.next().await else { panic!("{role}") };
         assert_eq!((chunk, offset), (ChunkId(1), 0), "nothing ran at the first probe");
         assert!(running_for > Duration::ZERO && running_for <= sent.elapsed(), "{running_for:?}");
         worker.command(WorkerCommand::Kill).await;
-        worker.exited().await;
+        while let WorkerEventKind::Progress { .. } = worker.next().await {}
+        worker.spawner.closed().await;
     }
 }
 

@@ -100,17 +100,14 @@ async fn a_flood_is_drained_capped_and_counted() {
     let mut worker = Worker::in_role("flood");
     worker.ready().await;
     let id = worker.id.generation;
-    let before = resident_bytes();
     worker.run(1, &[b"x"]).await;
     // It has written a quarter of a gigabyte before it answers.
     worker.results().await;
-    let grown = resident_bytes().saturating_sub(before);
     worker.command(WorkerCommand::Shutdown).await;
     let exited = worker.exited().await;
     assert_eq!(exited.exit, WorkerExit::Code(0));
     assert!(exited.stderr_tail.ends_with("\nthe last words"), "the end of stderr is kept");
     assert!(exited.stderr_tail.len() <= 4096);
-    assert!(grown < 32 << 20, "{grown} bytes of memory for a flood that is thrown away");
 
     let lines = lines_of(id);
     assert_eq!(lines.iter().filter(|line| line.contains("xxx … (line cut) ")).count(), 2);
@@ -123,10 +120,4 @@ async fn a_flood_is_drained_capped_and_counted() {
     assert!(dropped > 0 && short < 50_000, "{short} lines logged, {dropped} dropped");
     let last_words = lines.iter().filter(|line| line.contains("the last words")).count();
     assert!((100_000..=100_001).contains(&(short + dropped + last_words)), "{short} + {dropped} + {last_words}");
-}
-
-fn resident_bytes() -> usize {
-    let status = std::fs::read_to_string("/proc/self/statm").unwrap();
-    let pages: usize = status.split(' ').nth(1).unwrap().parse().unwrap();
-    pages * rustix::param::page_size()
 }

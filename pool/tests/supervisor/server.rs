@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use crate::roles::{self, mark, path};
-use crate::support::{config, is_gone, pid, wait_for_file, wait_until};
+use crate::support::{config, is_gone, is_group_gone, pid, wait_for_file, wait_until};
 
 /// The role of a server with one worker, a shell that runs the test's script. Ends the worker, and itself, when the test
 /// says so.
@@ -26,6 +26,7 @@ pub(crate) fn serve(adopts_orphans: bool) {
         if adopts_orphans {
             spawner.adopt_orphans().unwrap();
         }
+        let resident = status_kilobytes("VmRSS:");
         let (sender, mut events) = mpsc::channel(16);
         let commands = spawner.spawn(WorkerId { slot: SlotId(0), generation: 1 }, sender);
         let end = path("end_worker");
@@ -40,6 +41,7 @@ pub(crate) fn serve(adopts_orphans: bool) {
         tokio::task::spawn_blocking(move || wait_for_file(&end)).await.unwrap();
         spawner.closed().await;
         mark("children", &children());
+        mark("grown", &(status_kilobytes("VmHWM:") - resident).to_string());
     });
 }
 
@@ -47,6 +49,13 @@ pub(crate) fn serve(adopts_orphans: bool) {
 fn children() -> String {
     let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
     threads.map(|thread| std::fs::read_to_string(thread.path().join("children")).unwrap_or_default()).collect()
+}
+
+/// Returns an amount of this process's memory.
+fn status_kilobytes(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let amount = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    amount.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// A server process.
@@ -127,7 +136,7 @@ fn daemons_of_a_dead_worker_are_killed_and_reaped() {
     wait_until("the daemon is reaped", || is_gone(daemon));
     assert!(!is_gone(foreign), "another server's are not touched");
     rustix::process::kill_process_group(pid(foreign), Signal::KILL).unwrap();
-    wait_until("the foreign daemon is reaped", || is_gone(foreign));
+    wait_until("the foreign daemon is reaped", || is_group_gone(foreign));
     server.tell("end_server");
     assert_eq!(server.mark("children"), "", "nothing is left, dead or alive");
     assert!(server.process.wait().unwrap().success());
@@ -145,6 +154,21 @@ fn many_orphans_leave_no_zombie() {
     server.mark("worker_exited");
     server.tell("end_server");
     assert_eq!(server.mark("children"), "");
+    assert!(server.process.wait().unwrap().success());
+}
+
+#[test]
+fn a_flood_costs_no_memory() {
+    let flood = "head -c 500000000 /dev/zero | tr '\\0' x";
+    let script = format!("{flood}; {flood} >&2; {}; exec sleep 1000", shell_mark("worker", "$$"));
+    let mut server = Server::start("server", &script);
+    // It is through: nothing was held up.
+    server.mark("worker");
+    server.tell("end_worker");
+    server.mark("worker_exited");
+    server.tell("end_server");
+    let grown: u64 = server.mark("grown").parse().unwrap();
+    assert!(grown < 4 << 10, "a gigabyte without a newline took {grown} KiB");
     assert!(server.process.wait().unwrap().success());
 }
 
