@@ -103,3 +103,34 @@ impl Shutdown {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustix::process::{Signal, getpid, kill_process};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_signal_drains_and_the_second_stops_at_once() {
+        let mut shutdown = Shutdown::on_signals().unwrap();
+        for first in [Signal::TERM, Signal::INT] {
+            kill_process(getpid(), first).unwrap();
+            shutdown.wait_for_drain().await;
+            let second = tokio::time::timeout(Duration::from_millis(20), shutdown.wait_for_now()).await;
+            assert!(second.is_err(), "one signal is not two");
+            kill_process(getpid(), Signal::TERM).unwrap();
+            shutdown.wait_for_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn told_to_stop_at_once_it_does_not_wait_to_be_told_to_drain() {
+        let (handle, mut shutdown) = Shutdown::with_handle();
+        handle.now();
+        handle.drain();
+        shutdown.wait_for_drain().await;
+        shutdown.wait_for_now().await;
+    }
+}

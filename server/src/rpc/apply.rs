@@ -31,11 +31,12 @@ pub(super) async fn apply(
         options,
         stream: None,
     };
-    let checked = check_call(sent, kind, Envelope::of(&metadata, &extensions))?;
+    let mut record = CallRecord::new(Method::Apply, rpc.calls.token());
+    let checked = check_call(sent, kind, Envelope::of(&metadata, &extensions), &mut record)?;
     let context = checked.context;
-    let args = check_items(sent_args, CallStyle::Apply, 0, &context)?;
+    let args = check_items(sent_args, CallStyle::Apply, 0, &context).map_err(|error| record.fail(error))?;
+    record.set_items(1);
 
-    let mut record = CallRecord::new(&context, 1, rpc.calls.token());
     let applied = rpc.pool.apply(checked.call, Apply { args, kwargs }).await;
     let result = applied.map_err(|error| record.fail(status::call_failed(&error, &context)))?;
     let result = match context.kind {

@@ -112,20 +112,31 @@ enum Outcome {
 }
 
 impl CallRecord {
-    /// Starts the record of a call that is being taken.
-    pub(crate) fn new(context: &CallContext, items: usize, token: TaskTrackerToken) -> Self {
+    /// Starts the record of a call that has come in.
+    pub(crate) fn new(method: Method, token: TaskTrackerToken) -> Self {
         Self {
-            method: context.method,
-            function: context.function.clone(),
-            request_id: context.request_id.clone(),
-            items: items as u64,
+            method,
+            function: String::new(),
+            request_id: String::new(),
+            items: 0,
             started_at: Instant::now(),
             outcome: Outcome::Dropped,
             _token: token,
         }
     }
 
-    /// Says that a stream delivered more results.
+    /// Says what was asked for, and what the caller calls it.
+    pub(crate) fn set_names(&mut self, function: &str, request_id: &str) {
+        function.clone_into(&mut self.function);
+        request_id.clone_into(&mut self.request_id);
+    }
+
+    /// Returns what the caller calls it.
+    pub(crate) fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
+    /// Says how many items were taken, or how many results a stream delivered.
     pub(crate) fn set_items(&mut self, items: u64) {
         self.items = items;
     }

@@ -34,11 +34,11 @@ pub(super) async fn imap(
         options,
         stream: Some((order, window)),
     };
-    let checked = check_call(sent, kind, Envelope::of(&metadata, &extensions))?;
+    let mut record = CallRecord::new(Method::IMap, rpc.calls.token());
+    let checked = check_call(sent, kind, Envelope::of(&metadata, &extensions), &mut record)?;
     let context = checked.context;
-    let items = check_items(items, style, 0, &context)?;
+    let items = check_items(items, style, 0, &context).map_err(|error| record.fail(error))?;
 
-    let mut record = CallRecord::new(&context, 0, rpc.calls.token());
     let kind = context.kind;
     let cutter = MessageCutter::new(context, checked.call.options.on_error, rpc.max_message_bytes);
     let started = rpc.pool.imap(checked.call, items, checked.stream).await;

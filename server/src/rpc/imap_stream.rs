@@ -34,9 +34,11 @@ pub(super) async fn imap_stream(
     request: Request<Streaming<v1::IMapStreamRequest>>,
 ) -> Result<Response<StallGuard<v1::IMapStreamResponse>>, Status> {
     let (metadata, extensions, mut requests) = request.into_parts();
-    let first = requests.message().await?;
+    let mut record = CallRecord::new(Method::IMapStream, rpc.calls.token());
+    let first = requests.message().await.map_err(|error| record.fail(error))?;
     let (config, first) = first.and_then(|mut message| Some((message.config.take()?, message))).ok_or_else(|| {
-        status::invalid_argument(vec![status::violation("config", "is required in the first message")], "")
+        let missing = status::violation("config", "is required in the first message");
+        record.fail(status::invalid_argument(vec![missing], ""))
     })?;
     let v1::IMapStreamConfig { function, content_type, options, order, window, star } = config;
     let style = if star { CallStyle::Star } else { CallStyle::Map };
@@ -48,10 +50,9 @@ pub(super) async fn imap_stream(
         options,
         stream: Some((order, window)),
     };
-    let checked = check_call(sent, None, Envelope::of(&metadata, &extensions))?;
+    let checked = check_call(sent, None, Envelope::of(&metadata, &extensions), &mut record)?;
     let context = checked.context;
 
-    let mut record = CallRecord::new(&context, 0, rpc.calls.token());
     let cutter = MessageCutter::new(context.clone(), checked.call.options.on_error, rpc.max_message_bytes);
     let started = rpc.pool.imap_stream(checked.call, checked.stream).await;
     let (sink, results) = started.map_err(|error| record.fail(status::call_failed(&error, cutter.context())))?;
@@ -68,6 +69,7 @@ pub(super) async fn imap_stream(
         results,
         input_failed: Some(input_failed),
         delivered: 0,
+        taken: 0,
     };
     let ended = ended.drop_guard();
     // The headers commit the call: until the pool has accepted it, a failure may still be one that is safe to retry.
@@ -173,7 +175,7 @@ impl Input {
             if !items.is_empty() && self.send(items, received).await.is_err() {
                 return Ok(Forwarded::JobEnded);
             }
-            next = requests.message().await?;
+            next = requests.message().await.map_err(|error| status::with_details(&error))?;
         }
         Ok(Forwarded::All)
     }
@@ -255,6 +257,8 @@ struct Outputs {
     input_failed: Option<oneshot::Receiver<Status>>,
     /// How many results the transport was handed.
     delivered: u64,
+    /// How many of them the pool was told to be taken.
+    taken: u64,
 }
 
 impl Outputs {
@@ -284,7 +288,8 @@ impl Outputs {
     fn update_taken(&mut self) {
         let Credit { results_taken, is_overrun } = *self.credit.borrow_and_update();
         let counts_itself = results_taken > 0 && !is_overrun;
-        self.results.set_taken(if counts_itself { results_taken } else { self.delivered });
+        self.taken = self.taken.max(if counts_itself { results_taken } else { self.delivered });
+        self.results.set_taken(self.taken);
     }
 
     /// Returns the messages for an output, and how many results each has.

@@ -57,11 +57,12 @@ pub(super) async fn run_map(
 ) -> Result<MapOutcome, Status> {
     let style = sent.style;
     let kind = items.as_ref().map(|(kind, _)| *kind);
-    let checked = check_call(sent, kind, envelope)?;
+    let mut record = CallRecord::new(sent.method, rpc.calls.token());
+    let checked = check_call(sent, kind, envelope, &mut record)?;
     let context = checked.context;
-    let items = check_items(items, style, 0, &context)?;
+    let items = check_items(items, style, 0, &context).map_err(|error| record.fail(error))?;
+    record.set_items(items.len() as u64);
 
-    let mut record = CallRecord::new(&context, items.len(), rpc.calls.token());
     let mapped = rpc.pool.map(checked.call, items).await;
     let output = mapped.map_err(|error| record.fail(status::call_failed(&error, &context)))?;
     let mut debug_budget = status::debug_budget(rpc.max_message_bytes);

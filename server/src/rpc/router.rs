@@ -13,9 +13,9 @@ use hyper::body::Incoming;
 use procpool_proto::v1::pool_service_server::PoolServiceServer;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
+use tonic::{Code, Status};
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt as _};
 
@@ -116,14 +116,16 @@ impl Router {
 }
 
 /// Gives an error that the library made the details that ours have.
-fn with_details(response: Response<Body>) -> Response<Body> {
-    if response.headers().contains_key(Status::GRPC_STATUS_DETAILS) {
-        return response;
+fn with_details(mut response: Response<Body>) -> Response<Body> {
+    let headers = response.headers_mut();
+    if !headers.contains_key(Status::GRPC_STATUS_DETAILS)
+        && let Some(status) = Status::from_header_map(headers)
+        && status.code() != Code::Ok
+        && let Err(unsendable) = status::with_details(&status).add_header(headers)
+    {
+        tracing::debug!(%unsendable, "an error stays without details");
     }
-    match Status::from_header_map(response.headers()) {
-        Some(status) if status.code() != tonic::Code::Ok => status::with_details(&status).into_http(),
-        _ => response,
-    }
+    response
 }
 
 /// A response body that ends when the server closes, so that an open watch of its health does not hold it up.

@@ -12,7 +12,7 @@ use procpool_proto::google::rpc::bad_request::FieldViolation;
 use procpool_proto::v1;
 use tonic::Status;
 
-use super::context::{CallContext, Envelope, Method, list_field};
+use super::context::{CallContext, CallRecord, Envelope, Method, list_field};
 use super::status;
 
 const MAX_CHUNK_SIZE: u32 = 1_000_000;
@@ -47,12 +47,18 @@ pub(super) struct CheckedCall {
     pub(super) context: CallContext,
 }
 
-/// Checks everything but the items. `kind` is the kind of the items, as far as it is known.
+/// Checks everything but the items, and names the call in its record. `kind` is the kind of the items, as far as it is
+/// known.
 ///
 /// # Errors
 ///
 /// With every field that is wrong.
-pub(super) fn check_call(sent: SentCall, kind: Option<ItemKind>, envelope: Envelope) -> Result<CheckedCall, Status> {
+pub(super) fn check_call(
+    sent: SentCall,
+    kind: Option<ItemKind>,
+    envelope: Envelope,
+    record: &mut CallRecord,
+) -> Result<CheckedCall, Status> {
     // In an IMapStream, these fields are in the config.
     let prefix = if sent.method == Method::IMapStream { "config." } else { "" };
     let mut checker = Checker { prefix, violations: Vec::new() };
@@ -64,6 +70,11 @@ pub(super) fn check_call(sent: SentCall, kind: Option<ItemKind>, envelope: Envel
     if let Some(problem) = kind.and_then(|kind| content_type_problem(kind, sent.style, &sent.content_type)) {
         checker.reject("content_type", problem);
     }
+    // What is itself wrong is not repeated.
+    record.set_names(
+        if sent.function.len() <= MAX_FUNCTION_BYTES { &sent.function } else { "" },
+        if options.request_id.len() <= MAX_REQUEST_ID_BYTES { &options.request_id } else { "" },
+    );
     let context = CallContext {
         method: sent.method,
         function: sent.function.clone(),
@@ -71,9 +82,8 @@ pub(super) fn check_call(sent: SentCall, kind: Option<ItemKind>, envelope: Envel
         kind: kind.unwrap_or(ItemKind::Values),
     };
     if !checker.violations.is_empty() {
-        // A request id that is itself wrong is not repeated.
-        let request_id = keep_if_valid(&context.request_id);
-        return Err(status::invalid_argument(checker.violations, request_id));
+        let invalid = status::invalid_argument(checker.violations, record.request_id());
+        return Err(record.fail(invalid));
     }
     let call = Call {
         function: sent.function,
@@ -84,10 +94,6 @@ pub(super) fn check_call(sent: SentCall, kind: Option<ItemKind>, envelope: Envel
         trace: envelope.trace,
     };
     Ok(CheckedCall { call, stream, context })
-}
-
-fn keep_if_valid(request_id: &str) -> &str {
-    if request_id.len() <= MAX_REQUEST_ID_BYTES { request_id } else { "" }
 }
 
 /// Tells what is wrong with the content type of items of this kind.

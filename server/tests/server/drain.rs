@@ -6,7 +6,6 @@ use procpool_proto::google::rpc::RetryInfo;
 use procpool_proto::v1::map_request::Items;
 use procpool_proto::v1::{IMapStreamConfig, IMapStreamRequest, MapRequest};
 use procpool_server::ServerConfig;
-use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
@@ -52,10 +51,9 @@ async fn a_map_in_progress_finishes_and_a_new_one_is_refused() {
     assert!(detail::<RetryInfo>(&refused, "RetryInfo").unwrap().retry_delay.is_some());
     server.script.release(2);
     within(running).await.unwrap().unwrap();
-    // The open watch of the health and the idle connections do not delay the end.
-    let told_at = Instant::now();
+    // The open watch of the health and the idle connections do not delay the end to the drain limit.
     server.ended().await;
-    assert!(told_at.elapsed() < Duration::from_secs(5), "{:?}", told_at.elapsed());
+    drop(health);
 }
 
 #[tokio::test]
@@ -75,10 +73,10 @@ async fn a_call_that_does_not_end_is_given_up_at_the_drain_limit() {
 async fn a_stream_whose_input_stays_open_ends_at_the_drain_limit() {
     let server = TestServer::start_with(impatient(), Script::default()).await;
     let stream_config = Some(IMapStreamConfig { function: "echo".to_owned(), ..IMapStreamConfig::default() });
-    let (requests, receiver) = tokio::sync::mpsc::channel(1);
+    let (requests, input) = tokio::sync::mpsc::channel(1);
     requests.send(IMapStreamRequest { config: stream_config, ..IMapStreamRequest::default() }).await.unwrap();
-    let receiver = tokio_stream::wrappers::ReceiverStream::new(receiver);
-    let mut stream = server.client().await.i_map_stream(receiver).await.unwrap().into_inner();
+    let input = tokio_stream::wrappers::ReceiverStream::new(input);
+    let mut stream = server.client().await.i_map_stream(input).await.unwrap().into_inner();
     server.shutdown.drain();
     let failed = loop {
         if let Err(failed) = within(stream.message()).await {
@@ -95,10 +93,9 @@ async fn told_twice_it_stops_at_once() {
     let mut client = server.client().await;
     let running = TaskTracker::new().spawn(async move { client.map(map("gated")).await });
     server.script.begun(1).await;
-    let told_at = Instant::now();
     server.shutdown.drain();
     server.shutdown.now();
     within(running).await.unwrap().unwrap_err();
+    // The drain limit is further away than a test's patience.
     server.ended().await;
-    assert!(told_at.elapsed() < Duration::from_secs(10), "{:?}", told_at.elapsed());
 }

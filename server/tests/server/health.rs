@@ -1,4 +1,4 @@
-//! Health is NOT_SERVING until the first worker is ready, under both names.
+//! Health is `NOT_SERVING` until the first worker is ready, under both names.
 
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;

@@ -33,10 +33,10 @@ fn taken(results_taken: u64) -> IMapStreamRequest {
 
 impl Call {
     async fn start(server: &TestServer, function: &str, window: u32) -> Self {
-        let (requests, receiver) = mpsc::channel(1000);
+        let (requests, input) = mpsc::channel(1000);
         requests.send(first_message(function, window)).await.unwrap();
         let mut client = server.client().await;
-        let responses = within(client.i_map_stream(ReceiverStream::new(receiver))).await.unwrap().into_inner();
+        let responses = within(client.i_map_stream(ReceiverStream::new(input))).await.unwrap().into_inner();
         Self { requests, responses }
     }
 
@@ -105,7 +105,7 @@ async fn results_come_while_the_input_is_open_and_the_stream_ends_with_it() {
 #[tokio::test]
 async fn a_plain_client_needs_no_credit() {
     let server = TestServer::start().await;
-    let (requests, receiver) = mpsc::channel(4);
+    let (requests, input) = mpsc::channel(4);
     let sending = tokio_util::task::TaskTracker::new().spawn(async move {
         requests.send(first_message("echo", 4)).await.unwrap();
         for start in (0..20_000).step_by(100) {
@@ -113,10 +113,10 @@ async fn a_plain_client_needs_no_credit() {
         }
     });
     let mut client = server.client().await;
-    let mut responses = within(client.i_map_stream(ReceiverStream::new(receiver))).await.unwrap().into_inner();
+    let mut responses = within(client.i_map_stream(ReceiverStream::new(input))).await.unwrap().into_inner();
     let mut received = Vec::new();
     while let Some(message) = within(responses.message()).await.unwrap() {
-        assert_eq!(message.first_index as usize, if message.results.is_some() { received.len() } else { 0 });
+        assert_eq!(message.first_index, if message.results.is_some() { received.len() as u64 } else { 0 });
         received.extend(texts(&message));
     }
     assert_eq!(received, expected(0..20_000));

@@ -1,4 +1,4 @@
-//! Messages over the limit are refused with MESSAGE_TOO_LARGE, requests before they are buffered.
+//! Messages over the limit are refused with `MESSAGE_TOO_LARGE`, requests before they are buffered.
 
 use procpool_proto::v1::i_map_response::Results as StreamResults;
 use procpool_proto::v1::map_request::Items;

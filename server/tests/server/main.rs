@@ -1,17 +1,36 @@
 //! The server over real sockets, with the generated client. One behaviour a file.
+//!
+//! `cfg(test)` changes nothing but tells clippy that helpers, too, may unwrap.
 
+#[cfg(test)]
 mod apply;
+#[cfg(test)]
 mod cancel;
+#[cfg(test)]
 mod deadline;
+#[cfg(test)]
 mod drain;
+#[cfg(test)]
 mod errors;
+#[cfg(test)]
 mod health;
+#[cfg(test)]
 mod imap;
+#[cfg(test)]
 mod imap_stream;
+#[cfg(test)]
 mod limits;
+#[cfg(test)]
 mod listener;
+#[cfg(test)]
 mod map;
+#[cfg(test)]
 mod reflection;
+#[cfg(test)]
 mod star_map;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
 mod validation;
+#[cfg(test)]
+mod workers;

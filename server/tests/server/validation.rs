@@ -1,4 +1,4 @@
-//! A request that is wrong gets INVALID_ARGUMENT with the path of every wrong field, and nothing of it runs.
+//! A request that is wrong gets `INVALID_ARGUMENT` with the path of every wrong field, and nothing of it runs.
 
 use procpool_proto::v1::i_map_stream_request::Items as StreamItems;
 use procpool_proto::v1::map_request::Items;

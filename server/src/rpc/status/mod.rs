@@ -244,6 +244,9 @@ pub(crate) fn internal(message: &str, context: &CallContext) -> Status {
 /// Gives an error of the gRPC library itself (an unknown method, a request that is not protobuf) the details that
 /// every error of ours has.
 pub(crate) fn with_details(status: &Status) -> Status {
+    if !status.details().is_empty() {
+        return status.clone();
+    }
     let reason = match status.code() {
         Code::Unimplemented => "UNIMPLEMENTED",
         Code::InvalidArgument => "INVALID_ARGUMENT",

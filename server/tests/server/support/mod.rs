@@ -20,6 +20,7 @@ use tonic::transport::Channel;
 use self::scripted::{Script, ScriptedSpawner};
 
 /// Longer than anything may take; a test that waits this long has failed.
+/// Shorter than the default drain limit, so that whatever waits for that limit is noticed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server that runs until it is told to stop.
