@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use procpool_ipc::proto::{self, ApplyArguments, CallStyle, Run};
-use procpool_items::{ItemKind, Records, SlabProblem};
+use procpool_items::{ItemKind, ItemSlab, Records, SlabProblem};
 use prost::Message;
 
 use crate::arguments::{Encoding, Input, Style};
@@ -34,7 +34,10 @@ impl Chunk {
         if style != Style::Apply {
             return Ok(Self { items: run.items.clone(), has_kwargs: false, encoding, style });
         }
-        let arguments = ApplyArguments::decode(run.items.clone())
+        // Its one item is no value: it is in a list like any item, but whatever the kind, its content is a message.
+        let list = ItemSlab::parse(ItemKind::Blobs, run.items.clone()).ok().filter(|list| list.len() == 1);
+        let item = list.ok_or_else(|| protocol_error(run, "does not have exactly one item"))?.item(0);
+        let arguments = ApplyArguments::decode(item)
             .map_err(|error| protocol_error(run, &format!("has malformed arguments: {error}")))?;
         Ok(Self { items: arguments.args, has_kwargs: !arguments.kwargs.is_empty(), encoding, style })
     }

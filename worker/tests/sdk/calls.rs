@@ -70,7 +70,7 @@ fn apply(server: &mut FakeServer, function: &str, args: &[Value], kwargs: &Value
         function: function.to_owned(),
         kind: ItemKind::Values.into(),
         style: Apply.into(),
-        items: arguments.encode_to_vec().into(),
+        items: blob_list(&[&arguments.encode_to_vec()]),
         ..Run::default()
     });
     server.collect(chunk, 1)
@@ -284,7 +284,7 @@ fn blobs_are_arguments_of_apply() {
                 kind: ItemKind::Blobs.into(),
                 content_type: content_type.to_owned(),
                 style: Apply.into(),
-                items: arguments.encode_to_vec().into(),
+                items: blob_list(&[&arguments.encode_to_vec()]),
                 ..Run::default()
             });
             server.expect_results()

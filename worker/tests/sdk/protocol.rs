@@ -456,7 +456,11 @@ fn a_server_that_breaks_the_protocol_is_left() {
         (Run { kind: 0, ..run.clone() }, "chunk 3 has no item kind"),
         (Run { style: 0, ..run.clone() }, "chunk 3 has no call style"),
         (
-            Run { style: CallStyle::Apply.into(), items: Bytes::from_static(b"\xff"), ..run },
+            Run { style: CallStyle::Apply.into(), items: Bytes::from_static(b"\xff"), ..run.clone() },
+            "chunk 3 does not have exactly one item",
+        ),
+        (
+            Run { style: CallStyle::Apply.into(), items: Bytes::from_static(b"\x0a\x01\xff"), ..run },
             "chunk 3 has malformed arguments",
         ),
     ];
