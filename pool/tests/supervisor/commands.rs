@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use procpool_pool::WorkerExit;
 use procpool_pool::supervisor::{WorkerCommand, WorkerEventKind};
+use procpool_pool::{ItemFailure, WorkerExit};
 use procpool_scheduler::ChunkId;
 use rustix::process::Signal;
 
@@ -175,4 +175,22 @@ async fn nothing_starts_once_the_spawner_is_closed() {
     let _commands = spawner.spawn(WorkerId { slot: SlotId(0), generation: 1 }, sender);
     let event = events.recv().await.unwrap();
     assert!(matches!(event.kind, WorkerEventKind::Exited { exit: WorkerExit::SpawnFailed(_), .. }), "{event:?}");
+}
+
+#[tokio::test]
+async fn a_chunk_beyond_the_frame_limit_fails_and_the_worker_lives() {
+    let mut worker = Worker::start("echo", 1, |config| config.max_frame_bytes = 10_000);
+    worker.ready().await;
+    for chunk in [1, 2, 3] {
+        worker.run(chunk, &[&[b'x'; 6_000], &[b'y'; 6_000]]).await;
+    }
+    worker.run(4, &[b"z"]).await;
+    for chunk in [1, 2, 3] {
+        let refused = worker.results().await;
+        assert_eq!((refused.chunk, refused.count), (ChunkId(chunk), 2));
+        assert!(matches!(refused.failures[..], [(0, ItemFailure::InvalidItem { .. }), (1, _)]), "{refused:?}");
+    }
+    assert_eq!(worker.results().await.items, blobs(&[b"z"]));
+    worker.command(WorkerCommand::Shutdown).await;
+    assert_eq!(worker.exited().await.exit, WorkerExit::Code(0));
 }

@@ -33,6 +33,7 @@ pub(crate) fn play() {
     match role.as_str() {
         "server" => server::serve(false),
         "reaping_server" => server::serve(true),
+        "restart_many" => server::restart_many(),
         "inventory" => inventory(),
         "close_channel" => {
             drop(Connection::open());

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Instant;
 
+use procpool_pool::WorkerExit;
 use procpool_pool::supervisor::{ProcessSpawner, WorkerCommand, WorkerEventKind, WorkerSpawner};
 use procpool_scheduler::{SlotId, WorkerId};
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
@@ -43,6 +44,60 @@ pub(crate) fn serve(adopts_orphans: bool) {
         mark("children", &children());
         mark("grown", &(status_kilobytes("VmHWM:") - resident).to_string());
     });
+}
+
+/// The role of a server whose workers come and go, also where there are no file descriptors left.
+pub(crate) fn restart_many() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut config = config("", &path(""));
+        config.program = "true".into();
+        config.args.clear();
+        let spawner = ProcessSpawner::new(config).unwrap();
+        let mut generation = 0;
+        assert_eq!(run_one(&spawner, &mut generation).await, WorkerExit::Code(0));
+        let (before, threads) = (num_files(), num_threads());
+        for _ in 0..300 {
+            assert_eq!(run_one(&spawner, &mut generation).await, WorkerExit::Code(0));
+        }
+        let limit = rustix::process::getrlimit(Resource::Nofile);
+        let mut failed = 0;
+        for room in 0..24 {
+            let current = Some(before as u64 + room);
+            rustix::process::setrlimit(Resource::Nofile, Rlimit { current, ..limit }).unwrap();
+            match run_one(&spawner, &mut generation).await {
+                WorkerExit::SpawnFailed(_) => failed += 1,
+                exit => assert_eq!(exit, WorkerExit::Code(0)),
+            }
+        }
+        assert!((1..24).contains(&failed), "{failed} of 24 could not be started");
+        rustix::process::setrlimit(Resource::Nofile, limit).unwrap();
+        assert_eq!(run_one(&spawner, &mut generation).await, WorkerExit::Code(0), "it recovers by itself");
+        // The runtime reaps those that were given up at once a moment later, at the next SIGCHLD.
+        wait_until("files and children are gone", || num_files() <= before + 2 && children().is_empty());
+        assert!(num_threads() <= threads, "no thread is left behind");
+        spawner.closed().await;
+        mark("done", "");
+    });
+}
+
+/// Starts a worker that exits at once; returns how it ended.
+async fn run_one(spawner: &ProcessSpawner, generation: &mut u64) -> WorkerExit {
+    *generation += 1;
+    let (sender, mut events) = mpsc::channel(16);
+    let _commands = spawner.spawn(WorkerId { slot: SlotId(0), generation: *generation }, sender);
+    match events.recv().await.unwrap().kind {
+        WorkerEventKind::Exited { exit, .. } => exit,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn num_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+fn num_threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
 }
 
 /// Lists the children of this process, dead ones included.
@@ -155,6 +210,30 @@ fn many_orphans_leave_no_zombie() {
     server.tell("end_server");
     assert_eq!(server.mark("children"), "");
     assert!(server.process.wait().unwrap().success());
+}
+
+#[test]
+fn restarts_leave_nothing_behind() {
+    let mut server = Server::start("restart_many", "");
+    assert!(server.process.wait().unwrap().success());
+    server.mark("done");
+}
+
+#[test]
+fn the_workers_of_a_runtime_that_ends_are_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (sender, _events) = mpsc::channel(16);
+    let (spawner, _commands) = runtime.block_on(async {
+        let spawner = ProcessSpawner::new(config("not_a_word", directory.path())).unwrap();
+        let commands = spawner.spawn(WorkerId { slot: SlotId(3), generation: u64::MAX }, sender);
+        (spawner, commands)
+    });
+    wait_for_file(&directory.path().join("connected"));
+    let worker = wait_for_file(&directory.path().join("pid")).parse().unwrap();
+    drop(runtime);
+    drop(spawner);
+    wait_until("the worker is gone", || is_gone(worker) || is_zombie(worker));
 }
 
 #[test]

@@ -1,13 +1,9 @@
 //! After the death of a worker: what had it finished, what was it doing, how did it end?
 
-use std::ops::Range;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
-use procpool_items::{ItemKind, SlabBuilder};
-use procpool_scheduler::ChunkId;
-
-use super::Session;
+use super::{Session, failed_results};
 use crate::error::{ItemFailure, WorkerExit};
 use crate::supervisor::{ChunkResults, WorkerEvent, WorkerEventKind};
 
@@ -26,13 +22,14 @@ impl Session {
         if let Some(results) = self.recover_journal() {
             self.tell(WorkerEventKind::Results(results)).await;
         }
-        let is_running = self.ledger.locate(begun).is_some();
+        // These are neither in a frame nor in the journal.
+        let detail = self.violation.as_deref().unwrap_or("began the next item without sending a result");
+        let lost = ItemFailure::WorkerProtocol { detail: detail.to_owned() };
         for (chunk, kind, offsets) in self.ledger.take_lost(begun) {
-            let results = self.lost_results(chunk, kind, offsets);
+            let results = failed_results(chunk, kind, offsets, &lost);
             self.tell(WorkerEventKind::Results(results)).await;
         }
-        let running =
-            self.ledger.locate(begun).filter(|_| is_running).map(|(_, position)| (position.chunk, position.offset));
+        let running = self.ledger.locate(begun).map(|(_, position)| (position.chunk, position.offset));
         let exit = self.exit(status);
         tracing::info!(
             worker = self.worker.generation,
@@ -52,11 +49,11 @@ impl Session {
     async fn read_last_frames(&mut self) {
         let mut total = 0;
         loop {
-            if let Some(kind) = self.pending.take() {
+            while let Some(kind) = self.pending.pop_front() {
                 self.tell(kind).await;
             }
             self.handle_frames();
-            if self.pending.is_some() {
+            if !self.pending.is_empty() {
                 continue;
             }
             let length = self.channel.read_last();
@@ -78,26 +75,6 @@ impl Session {
                 tracing::warn!(worker = self.worker.generation, %error, "the journal of a dead worker cannot be read");
                 None
             }
-        }
-    }
-
-    /// Makes failures of items that began and whose results are neither in a frame nor in the journal.
-    fn lost_results(&self, chunk: ChunkId, kind: ItemKind, offsets: Range<u32>) -> ChunkResults {
-        let detail =
-            self.violation.clone().unwrap_or_else(|| "it began the next item without sending a result".to_owned());
-        let mut items = SlabBuilder::new();
-        let mut failures = Vec::with_capacity(offsets.len());
-        for offset in offsets.clone() {
-            items.push_placeholder(kind);
-            failures.push((offset, ItemFailure::WorkerProtocol { detail: detail.clone() }));
-        }
-        ChunkResults {
-            chunk,
-            first: offsets.start,
-            count: offsets.end - offsets.start,
-            failures,
-            busy: std::time::Duration::ZERO,
-            items: items.take(),
         }
     }
 

@@ -9,6 +9,8 @@
 //! A worker that breaks the protocol is killed, and nothing that it sends is read any more. Whatever happens, the loop
 //! ends with the death of the process and with nothing else; then [`burial`] finds out what the worker left.
 
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,8 +18,8 @@ use procpool_ipc::page::{PageReader, monotonic_ns};
 use procpool_ipc::proto;
 use procpool_ipc::proto::server_frame::Frame as ServerFrame;
 use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
-use procpool_items::ItemKind;
-use procpool_scheduler::WorkerId;
+use procpool_items::{ItemKind, SlabBuilder};
+use procpool_scheduler::{ChunkId, WorkerId};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
@@ -26,8 +28,9 @@ use self::channel::Channel;
 use self::ledger::Ledger;
 use super::output::{Output, OutputContext};
 use super::process_group::WorkerProcess;
-use super::{ChunkRun, WorkerCommand, WorkerEvent, WorkerEventKind};
+use super::{ChunkResults, ChunkRun, WorkerCommand, WorkerEvent, WorkerEventKind};
 use crate::call::CallStyle;
+use crate::error::ItemFailure;
 
 mod burial;
 mod channel;
@@ -38,6 +41,8 @@ mod ledger_tests;
 
 /// How long a worker may live on after it has closed its channel.
 const CLOSED_CHANNEL_GRACE_PERIOD: Duration = Duration::from_millis(500);
+/// More than a Run frame has beside its items and its texts.
+const MAX_RUN_NUMBERS_BYTES: usize = 128;
 
 /// A worker process that was just started, and our ends of what leads to it.
 #[derive(Debug)]
@@ -69,16 +74,16 @@ pub(super) struct Session {
     process: WorkerProcess,
     channel: Channel,
     page: Option<PageReader>,
+    max_frame_bytes: u32,
     output: Output,
     ledger: Ledger,
     stage: Stage,
     /// As the worker told; its process id may be another one where a wrapper started it.
     uses_page: bool,
     events: mpsc::Sender<WorkerEvent>,
-    /// An event that the driver had no room for. No frame is read while there is one.
-    pending: Option<WorkerEventKind>,
-    /// The answer to the last probe, likewise. Only the latest is of use.
-    pending_progress: Option<WorkerEventKind>,
+    /// Events that the driver had no room for. No frame is read while there is one; so there is at most one from a
+    /// frame, one for each chunk that was refused, and the answer to the last probe.
+    pending: VecDeque<WorkerEventKind>,
     /// How the worker broke the protocol. Nothing that it sends is read then.
     violation: Option<String>,
     /// We have told it to end, in one way or the other.
@@ -114,13 +119,13 @@ impl Session {
             process,
             channel: Channel::new(stream, max_frame_bytes),
             page,
+            max_frame_bytes,
             output,
             ledger: Ledger::new(),
             stage: Stage::Connected,
             uses_page: false,
             events,
-            pending: None,
-            pending_progress: None,
+            pending: VecDeque::new(),
             violation: None,
             is_ending: false,
             closed_deadline: None,
@@ -141,16 +146,12 @@ impl Session {
                     self.kill();
                 }
                 Turn::EventRoom(Some(permit)) => {
-                    let kind = self.pending.take().or_else(|| self.pending_progress.take());
-                    if let Some(kind) = kind {
+                    if let Some(kind) = self.pending.pop_front() {
                         permit.send(WorkerEvent { worker: self.worker, kind });
                     }
                 }
                 // Nobody listens; the driver is gone, and its end of the commands with it.
-                Turn::EventRoom(None) => {
-                    self.pending = None;
-                    self.pending_progress = None;
-                }
+                Turn::EventRoom(None) => self.pending.clear(),
                 Turn::Writable => self.channel.write(),
                 Turn::Readable => {
                     self.channel.read();
@@ -172,8 +173,8 @@ impl Session {
     }
 
     async fn select(&self, commands: &mut mpsc::Receiver<WorkerCommand>, commands_open: bool) -> Turn {
-        let has_pending = self.pending.is_some() || self.pending_progress.is_some();
-        let may_read = self.pending.is_none() && self.violation.is_none();
+        let has_pending = !self.pending.is_empty();
+        let may_read = self.pending.is_empty() && self.violation.is_none();
         let closed_deadline = self.closed_deadline;
         let closed_too_long = async {
             match closed_deadline {
@@ -204,11 +205,9 @@ impl Session {
             }
             WorkerCommand::Probe => {
                 if let Some(progress) = self.progress() {
-                    match self.events.try_send(WorkerEvent { worker: self.worker, kind: progress }) {
-                        Err(TrySendError::Full(event)) => self.pending_progress = Some(event.kind),
-                        // If nobody listens, nobody waits for the answer.
-                        Ok(()) | Err(TrySendError::Closed(_)) => {}
-                    }
+                    // Only the latest answer is of use.
+                    self.pending.retain(|kind| !matches!(kind, WorkerEventKind::Progress { .. }));
+                    self.emit(progress);
                 }
             }
             WorkerCommand::Shutdown => {
@@ -233,6 +232,16 @@ impl Session {
     }
 
     fn send_run(&mut self, run: ChunkRun) {
+        let items_len = run.parts.iter().map(Bytes::len).sum::<usize>();
+        let texts_len =
+            run.function.len() + run.content_type.len() + run.trace.traceparent.len() + run.trace.tracestate.len();
+        if items_len + texts_len + MAX_RUN_NUMBERS_BYTES > self.max_frame_bytes as usize {
+            let message = format!("{items_len} bytes are more than a worker takes, {} in all", self.max_frame_bytes);
+            let failure = ItemFailure::InvalidItem { message };
+            let results = failed_results(run.chunk, run.kind, 0..run.count, &failure);
+            self.emit(WorkerEventKind::Results(results));
+            return;
+        }
         let first_sequence = self.ledger.add(&run, monotonic_ns());
         let frame = proto::Run {
             chunk: run.chunk.0,
@@ -258,14 +267,13 @@ impl Session {
             tracestate: run.trace.tracestate.clone(),
             items: Bytes::new(),
         };
-        let items_len = run.parts.iter().map(Bytes::len).sum();
         let header = procpool_ipc::encode_run_header(&frame, items_len);
         self.channel.send(std::iter::once(header).chain(run.parts));
     }
 
     /// Handles the frames that have been read, as long as the driver has room for what they say.
     fn handle_frames(&mut self) {
-        while self.pending.is_none() && self.violation.is_none() {
+        while self.pending.is_empty() && self.violation.is_none() {
             match self.channel.next_frame() {
                 Ok(Some(frame)) => match self.handle_frame(frame) {
                     Ok(Some(kind)) => self.emit(kind),
@@ -323,13 +331,17 @@ impl Session {
         self.uses_page = hello.uses_progress_page;
         self.stage = Stage::Loaded;
         let pid = if hello.pid == 0 { self.process.pid() } else { hello.pid };
-        tracing::debug!(worker = self.worker.generation, slot = self.worker.slot.0, pid, sdk = %hello.sdk, "worker said hello");
+        tracing::debug!(worker = self.worker.generation, slot = self.worker.slot.0, pid, sdk = ?hello.sdk, "worker said hello");
         Ok(WorkerEventKind::Hello { pid, sdk: hello.sdk, functions })
     }
 
     fn emit(&mut self, kind: WorkerEventKind) {
+        if !self.pending.is_empty() {
+            self.pending.push_back(kind);
+            return;
+        }
         match self.events.try_send(WorkerEvent { worker: self.worker, kind }) {
-            Err(TrySendError::Full(event)) => self.pending = Some(event.kind),
+            Err(TrySendError::Full(event)) => self.pending.push_back(event.kind),
             // Nobody listens; the driver is gone, and its end of the commands with it.
             Ok(()) | Err(TrySendError::Closed(_)) => {}
         }
@@ -393,5 +405,19 @@ impl Session {
             self.context.job = Some(front.job);
             self.context.chunk = Some(front.chunk.0);
         }
+    }
+}
+
+/// Makes results of items that all failed in the same way.
+fn failed_results(chunk: ChunkId, kind: ItemKind, offsets: Range<u32>, failure: &ItemFailure) -> ChunkResults {
+    let mut items = SlabBuilder::new();
+    offsets.clone().for_each(|_| items.push_placeholder(kind));
+    ChunkResults {
+        chunk,
+        first: offsets.start,
+        count: offsets.end - offsets.start,
+        failures: offsets.map(|offset| (offset, failure.clone())).collect(),
+        busy: Duration::ZERO,
+        items: items.take(),
     }
 }
