@@ -6,7 +6,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -57,6 +57,7 @@ pub(crate) struct LimitedBody<B> {
     incomplete: u64,
     prefix: Prefix,
     is_failed: bool,
+    first_message: Arc<AtomicBool>,
 }
 
 /// Where in the sequence of messages the body is.
@@ -72,7 +73,21 @@ const NO_PREFIX: Prefix = Prefix::Partial { bytes: [0; PREFIX_BYTES], known: 0 }
 
 impl<B> LimitedBody<B> {
     pub(crate) fn new(inner: B, max_message_bytes: u32, budget: Arc<ByteBudget>) -> Self {
-        Self { inner, max_message_bytes, budget, taken: 0, incomplete: 0, prefix: NO_PREFIX, is_failed: false }
+        Self {
+            inner,
+            max_message_bytes,
+            budget,
+            taken: 0,
+            incomplete: 0,
+            prefix: NO_PREFIX,
+            is_failed: false,
+            first_message: Arc::default(),
+        }
+    }
+
+    /// Returns what tells whether a whole message has come in.
+    pub(crate) fn first_message(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.first_message)
     }
 
     /// Gives back what the handler has taken over.
@@ -127,6 +142,7 @@ impl<B> LimitedBody<B> {
         } else {
             self.prefix = NO_PREFIX;
             self.incomplete = 0;
+            self.first_message.store(true, Ordering::Relaxed);
         }
     }
 }

@@ -2,8 +2,9 @@
 //! details that every error has.
 
 use std::convert::Infallible;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -86,16 +87,20 @@ impl Router {
         request.extensions_mut().insert(deadline);
         let budget = Arc::clone(&self.budget);
         let request = request.map(|body| LimitedBody::new(body, self.max_message_bytes, budget));
-        let answer = self.dispatch(request);
-        let response = match deadline.router {
-            None => answer.await?,
-            Some(instant) => match tokio::time::timeout_at(instant, answer).await {
-                Ok(response) => response?,
-                // The pool gave up before that, so this is a request that was slow to arrive.
-                Err(_elapsed) => return Ok(status::deadline_exceeded("receiving").into_http()),
-            },
-        };
-        Ok(with_details(response))
+        let first_message = request.body().first_message();
+        let mut answer = pin!(self.dispatch(request));
+        if let Some(instant) = deadline.router {
+            tokio::select! {
+                biased;
+                response = answer.as_mut() => return response.map(with_details),
+                () = tokio::time::sleep_until(instant) => {}
+            }
+            if !first_message.load(Ordering::Relaxed) {
+                return Ok(status::deadline_exceeded("receiving").into_http());
+            }
+            // The pool has given up by now, and its answer says more. It may be late on a busy machine.
+        }
+        answer.await.map(with_details)
     }
 
     /// Has the service that a request is for answer it.

@@ -65,9 +65,12 @@ impl<'a> Problem<'a> {
         }
     }
 
-    /// Adds metadata to the `ErrorInfo`.
+    /// Adds metadata to the `ErrorInfo`, unless it is empty.
     pub(super) fn with(mut self, key: &'static str, value: impl std::fmt::Display) -> Self {
-        self.metadata.push((key, format!("{value}")));
+        let value = value.to_string();
+        if !value.is_empty() {
+            self.metadata.push((key, value));
+        }
         self
     }
 

@@ -70,8 +70,7 @@ pub(crate) fn call_failed(error: &CallError, context: &CallContext) -> Status {
         // The enum is open towards other crates.
         other => Problem::new(Code::Internal, "INTERNAL", other.to_string()),
     };
-    let problem = if context.function.is_empty() { problem } else { problem.with("function", &context.function) };
-    problem.into_status(&context.request_id)
+    problem.with("function", &context.function).into_status(&context.request_id)
 }
 
 fn retry_unless_started(started: bool, delay: Duration) -> Retry {
@@ -98,7 +97,7 @@ fn function_not_found(error: &CallError, name: &str, nearest: &[String]) -> Prob
 /// Returns the error of one item, to stand beside the results. [`debug_budget`] is where the
 /// budget of each message starts.
 pub(crate) fn item_failed(error: &ItemError, context: &CallContext, remaining_budget: &mut usize) -> v1::ItemError {
-    let status = item_problem(error, context).into_item_status(remaining_budget);
+    let status = item_problem(error, context).with("function", &context.function).into_item_status(remaining_budget);
     v1::ItemError { index: error.index, status: Some(status) }
 }
 
