@@ -26,11 +26,10 @@ def generate_stubs() -> None:
 
     The worker SDK is a package `procpool`, too; in this process the stubs win, in the workers the SDK does.
     """
-    from grpc_tools import protoc
-
     GENERATED.mkdir(parents=True, exist_ok=True)
-    arguments = ["protoc", f"-I{ROOT / 'proto'}", f"--python_out={GENERATED}", f"--grpc_python_out={GENERATED}"]
-    assert protoc.main([*arguments, "procpool/v1/pool.proto"]) == 0
+    outputs = [f"--python_out={GENERATED}", f"--grpc_python_out={GENERATED}"]
+    generator = [sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT / 'proto'}", *outputs]
+    subprocess.run([*generator, "procpool/v1/pool.proto"], check=True)
     for package in ["procpool", "procpool/v1"]:
         (GENERATED / package / "__init__.py").touch()
     sys.path.insert(0, str(GENERATED))

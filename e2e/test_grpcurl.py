@@ -82,8 +82,8 @@ def test_errors_have_code_reason_and_details(rust_server, method, data, code, re
     status, _, printed = grpcurl(rust_server, rust_server.address, f"procpool.v1.PoolService/{method}", data=data)
     assert status != 0
     assert f"Code: {code}" in printed
-    assert f'"reason": "{reason}"' in printed, "reflection serves the details, so grpcurl prints them"
-    assert '"domain": "procpool"' in printed
+    assert f'"reason":"{reason}"' in printed, "reflection serves the details, so grpcurl prints them"
+    assert '"domain":"procpool"' in printed
     assert detail in printed
 
 

@@ -120,14 +120,10 @@ def test_a_client_that_hangs_up_frees_the_slots_and_its_queue_never_runs(tmp_pat
     with Server("--processes", "2", command=FUNCTIONS) as server:
         server.wait_ready(2)
         counter = tmp_path / "counter"
-        request = json.dumps({"function": "count", "values": [str(counter)] * 2000})
-        client = subprocess.Popen(
-            [PROCPOOL, "map", "--server", f"http://{server.address}", "count", "--file", "-"],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
-        client.communicate  # noqa: B018
-        client.stdin.write("\n".join(json.loads(request)["values"] and [json.dumps(str(counter))] * 2000))
-        client.stdin.close()
+        items = tmp_path / "items"
+        items.write_text(f"{json.dumps(str(counter))}\n" * 2000)
+        line = [PROCPOOL, "map", "--server", f"http://{server.address}", "count", "--file", items]
+        client = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_until(lambda: counter.exists() and len(counter.read_text().splitlines()) > 4, "some items ran")
         client.kill()
         client.wait(timeout=PATIENCE)

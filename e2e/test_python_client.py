@@ -90,14 +90,16 @@ def test_starmap_item_that_is_no_list(stub):
     assert [violation.field for violation in details["BadRequest"].field_violations] == ["values[1]"]
 
 
-def test_function_that_raises(stub):
-    with pytest.raises(grpc.RpcError) as caught:
-        stub.Map(pool_pb2.MapRequest(function="fail", values=values("on purpose")), timeout=LONG)
+def test_function_that_raises(python_server):
+    with grpc.insecure_channel(python_server.address) as channel, pytest.raises(grpc.RpcError) as caught:
+        request = pool_pb2.MapRequest(function="square_root", values=values(-1))
+        pool_pb2_grpc.PoolServiceStub(channel).Map(request, timeout=LONG)
     assert caught.value.code() == grpc.StatusCode.UNKNOWN
     details = details_of(caught.value)
     assert details["ErrorInfo"].reason == "FUNCTION_RAISED"
     assert details["ErrorInfo"].metadata["index"] == "0"
-    assert "DebugInfo" in details
+    assert details["ErrorInfo"].metadata["type"] == "ValueError"
+    assert any("in square_root" in line for line in details["DebugInfo"].stack_entries), "the remote traceback"
 
 
 def test_deadline_on_unary_and_stream(stub):

@@ -106,7 +106,7 @@ def test_integral_doubles_are_integers_to_python(python_values, client):
     ]
 
 
-def test_nan_as_an_item_reaches_the_function_or_is_refused_but_breaks_nothing(server):
+def test_nan_fails_alone_and_never_becomes_null(server):
     with grpc.insecure_channel(server.address) as channel:
         stub = pool_pb2_grpc.PoolServiceStub(channel)
         request = pool_pb2.MapRequest(function="echo", options={"on_error": "ON_ERROR_COLLECT"})

@@ -130,6 +130,8 @@ impl<'de> Decoder<'de> {
             // round. -0.0 is not an integer: it would lose its sign.
             Kind::Number(number) => match to_integer(number) {
                 Ok(integer) if integer != 0 || number.is_sign_positive() => visit_integer(integer, visitor),
+                // A type that takes anything is JSON's, and would make null of it without a word.
+                _ if !number.is_finite() => Err(DecodeError::NotFinite(number)),
                 _ => visitor.visit_f64(number),
             },
             Kind::String(string) => visitor.visit_borrowed_str(string),

@@ -103,6 +103,9 @@ pub enum DecodeError {
     /// A number beyond ±2^53, where an integer is needed.
     #[error("{0} is beyond ±2^53 and need not be the integer that was meant: send it as a string or in a blob")]
     IntegerTooLarge(f64),
+    /// NaN or an infinity, where anything but a float is meant.
+    #[error("{0} is no JSON number: only what takes a float can have it")]
+    NotFinite(f64),
     /// What the type said.
     #[error("{0}")]
     Custom(String),
