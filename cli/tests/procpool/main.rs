@@ -6,6 +6,7 @@ mod calls;
 mod demo;
 mod help;
 mod serve;
+mod streams;
 mod support;
 mod usage;
 
