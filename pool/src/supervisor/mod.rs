@@ -2,6 +2,19 @@
 //!
 //! The supervisor knows processes, frames and chunks. It never sees a job, decides nothing about scheduling, and knows
 //! nothing of gRPC. [`WorkerSpawner`] is the seam: the driver is tested with a scripted one.
+//!
+//! # Theory of operation
+//!
+//! [`ProcessSpawner`] gives every worker a task, the session (`session`), which owns its process (`process_group`), its
+//! channel and its output (`output`), and ends when the worker is dead and buried. The process itself is started by one
+//! immortal thread (`spawn`), and prepares itself between fork and exec (`pre_exec`). What leaves a worker's process
+//! group and outlives the worker falls to the `reaper`, where the application wants one.
+//!
+//! - A worker is dead when the kernel says that its process is, and never for any other reason: a closed channel or
+//!   pipe means nothing, since a grandchild may hold the other copy.
+//! - The process group is killed while its leader waits to be reaped, so that its number cannot be anybody else's.
+//! - An item has a result (a frame, or the journal), or it was running (the begun word), or it began and its result is
+//!   lost (it fails), or it never began. These are all; and only the last may run elsewhere without asking.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -64,7 +64,7 @@ async fn a_probe_tells_which_item_runs_and_how_long() {
 
 #[tokio::test]
 async fn terminate_reaches_the_group() {
-    let worker = Worker::shell("echo $$ >$PROCPOOL_TEST_DIRECTORY/pid; sleep 1000 & wait");
+    let worker = Worker::shell("cd $PROCPOOL_TEST_DIRECTORY; echo $$ >new; mv new pid; sleep 1000 & wait");
     worker.mark("pid").await;
     worker.command(WorkerCommand::Terminate).await;
     assert_eq!(worker.exited().await.exit, WorkerExit::Signal(15));
@@ -72,7 +72,8 @@ async fn terminate_reaches_the_group() {
 
 #[tokio::test]
 async fn kill_ends_a_worker_that_ignores_sigterm() {
-    let script = "cd $PROCPOOL_TEST_DIRECTORY; trap 'echo >term' TERM; echo $$ >pid; while :; do sleep 0.01; done";
+    let script =
+        "cd $PROCPOOL_TEST_DIRECTORY; trap 'echo >term' TERM; echo $$ >new; mv new pid; while :; do sleep 0.01; done";
     let worker = Worker::shell(script);
     worker.mark("pid").await;
     worker.command(WorkerCommand::Terminate).await;

@@ -3,7 +3,8 @@
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
-use super::{Session, failed_results};
+use super::Session;
+use super::frames::failed_results;
 use crate::error::{ItemFailure, WorkerExit};
 use crate::supervisor::{ChunkResults, WorkerEvent, WorkerEventKind};
 

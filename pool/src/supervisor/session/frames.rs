@@ -1,0 +1,150 @@
+//! What frames say: commands in their words to the worker, and the worker's words, checked, to the driver.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+use procpool_ipc::page::monotonic_ns;
+use procpool_ipc::proto;
+use procpool_ipc::proto::server_frame::Frame as ServerFrame;
+use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
+use procpool_items::{ItemKind, SlabBuilder};
+use procpool_scheduler::ChunkId;
+
+use super::{Session, Stage, check};
+use crate::call::CallStyle;
+use crate::error::ItemFailure;
+use crate::supervisor::{ChunkResults, ChunkRun, WorkerEventKind};
+
+/// More than a Run frame has beside its items and its texts.
+const MAX_RUN_NUMBERS_BYTES: usize = 128;
+
+impl Session {
+    pub(super) fn send(&mut self, frame: ServerFrame) {
+        self.channel.send([procpool_ipc::encode_server_frame(frame)]);
+    }
+
+    /// Hands a chunk to the worker. One that no frame can hold fails, and the worker never sees it.
+    pub(super) fn send_run(&mut self, run: ChunkRun) {
+        let items_len = run.parts.iter().map(Bytes::len).sum::<usize>();
+        let texts_len =
+            run.function.len() + run.content_type.len() + run.trace.traceparent.len() + run.trace.tracestate.len();
+        if items_len + texts_len + MAX_RUN_NUMBERS_BYTES > self.max_frame_bytes as usize {
+            let message = format!("{items_len} bytes are more than a worker takes, {} in all", self.max_frame_bytes);
+            let failure = ItemFailure::InvalidItem { message };
+            let results = failed_results(run.chunk, run.kind, 0..run.count, &failure);
+            self.emit(WorkerEventKind::Results(results));
+            return;
+        }
+        let first_sequence = self.ledger.add(&run, monotonic_ns());
+        let frame = proto::Run {
+            chunk: run.chunk.0,
+            function: run.function.to_string(),
+            kind: match run.kind {
+                ItemKind::Values => proto::ItemKind::Values,
+                ItemKind::Blobs => proto::ItemKind::Blobs,
+            }
+            .into(),
+            content_type: run.content_type.to_string(),
+            style: match run.style {
+                CallStyle::Map => proto::CallStyle::Map,
+                CallStyle::Star => proto::CallStyle::Star,
+                CallStyle::Apply => proto::CallStyle::Apply,
+            }
+            .into(),
+            first_index: run.first_index,
+            count: run.count,
+            first_sequence,
+            attempt: run.attempt,
+            stamp_start: run.stamp_start,
+            traceparent: run.trace.traceparent.clone(),
+            tracestate: run.trace.tracestate.clone(),
+            items: Bytes::new(),
+        };
+        let header = procpool_ipc::encode_run_header(&frame, items_len);
+        self.channel.send(std::iter::once(header).chain(run.parts));
+    }
+
+    /// Handles the frames that have been read, as long as the driver has room for what they say.
+    pub(super) fn handle_frames(&mut self) {
+        while self.pending.is_empty() && self.violation.is_none() {
+            match self.channel.next_frame() {
+                Ok(Some(frame)) => match self.handle_frame(frame) {
+                    Ok(Some(kind)) => self.emit(kind),
+                    Ok(None) => {}
+                    Err(violation) => self.break_off(violation),
+                },
+                Ok(None) => return,
+                Err(violation) => self.break_off(violation),
+            }
+        }
+    }
+
+    /// Returns what a frame tells the driver, or how it breaks the protocol.
+    fn handle_frame(&mut self, frame: WorkerFrame) -> Result<Option<WorkerEventKind>, String> {
+        match (self.stage, frame) {
+            (Stage::Connected, WorkerFrame::Hello(hello)) => self.greet(hello).map(Some),
+            (Stage::Connected, _) => Err("did not begin with Hello".to_owned()),
+            (_, WorkerFrame::Hello(_)) => Err("sent Hello twice".to_owned()),
+            (Stage::Loaded, WorkerFrame::Ready(_)) => {
+                self.stage = Stage::Ready;
+                Ok(Some(WorkerEventKind::Ready))
+            }
+            (Stage::Loaded, _) => Err("did not send Ready after Hello".to_owned()),
+            (Stage::Ready, WorkerFrame::Ready(_)) => Err("sent Ready twice".to_owned()),
+            (Stage::Ready, WorkerFrame::Started(_)) if self.uses_page => {
+                Err("sent Started, though it uses the progress page".to_owned())
+            }
+            (Stage::Ready, WorkerFrame::Started(started)) => self.ledger.take_started(&started).map(|()| None),
+            (Stage::Ready, WorkerFrame::Results(results)) => {
+                self.ledger.take_results(results).map(|results| Some(WorkerEventKind::Results(results)))
+            }
+            (Stage::Ready, WorkerFrame::Recalled(recalled)) => {
+                let position = self.ledger.take_recalled(&recalled)?;
+                Ok(position.map(|position| WorkerEventKind::Recalled {
+                    chunk: position.chunk,
+                    first_not_begun: position.offset,
+                }))
+            }
+            (Stage::Ready, WorkerFrame::Pong(_)) => Err("sent Pong without a Ping".to_owned()),
+        }
+    }
+
+    fn greet(&mut self, hello: proto::Hello) -> Result<WorkerEventKind, String> {
+        if hello.protocol_version != procpool_ipc::PROTOCOL_VERSION {
+            return Err(format!(
+                "speaks version {} of the worker protocol, and this server {}; install matching versions",
+                hello.protocol_version,
+                procpool_ipc::PROTOCOL_VERSION
+            ));
+        }
+        if hello.uses_progress_page && self.page.is_none() {
+            return Err("claims to use a progress page, and has none".to_owned());
+        }
+        let functions = check::functions(hello.functions)?;
+        self.uses_page = hello.uses_progress_page;
+        self.stage = Stage::Loaded;
+        let pid = if hello.pid == 0 { self.process.pid() } else { hello.pid };
+        tracing::debug!(worker = self.worker.generation, slot = self.worker.slot.0, pid, sdk = ?hello.sdk, "worker said hello");
+        Ok(WorkerEventKind::Hello { pid, sdk: hello.sdk, functions })
+    }
+}
+
+/// Makes results of items that all failed in the same way.
+pub(super) fn failed_results(
+    chunk: ChunkId,
+    kind: ItemKind,
+    offsets: Range<u32>,
+    failure: &ItemFailure,
+) -> ChunkResults {
+    let mut items = SlabBuilder::new();
+    offsets.clone().for_each(|_| items.push_placeholder(kind));
+    ChunkResults {
+        chunk,
+        first: offsets.start,
+        count: offsets.end - offsets.start,
+        failures: offsets.map(|offset| (offset, failure.clone())).collect(),
+        busy: Duration::ZERO,
+        items: items.take(),
+    }
+}
