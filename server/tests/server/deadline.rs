@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use procpool_proto::google::rpc::ErrorInfo;
 use procpool_proto::v1::map_request::Items;
+use procpool_proto::v1::pool_service_client::PoolServiceClient;
 use procpool_proto::v1::{IMapRequest, IMapStreamConfig, IMapStreamRequest, MapRequest, i_map_request};
 use tokio::time::Instant;
+use tonic::body::Body;
 use tonic::{Code, Request, Status};
 
 use crate::support::details::{detail, fields, reason};
@@ -14,7 +19,12 @@ use crate::support::{TestServer, blobs, config, within};
 
 const TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Sets the header alone: the client library would cut the call by itself and hide what the server says.
+/// Returns a client without a clock of its own: tonic's would cut the call by itself, and hide what the server says.
+fn patient_client(server: &TestServer) -> PoolServiceClient<Client<HttpConnector, Body>> {
+    let transport = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    PoolServiceClient::with_origin(transport, format!("http://{}", server.address).parse().unwrap())
+}
+
 fn with_timeout<T>(message: T, timeout: &'static str) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("grpc-timeout", timeout.parse().unwrap());
@@ -36,7 +46,7 @@ fn assert_deadline(status: &Status, phase: &str, started_at: Instant) {
 #[tokio::test]
 async fn of_a_map_that_runs() {
     let server = TestServer::start().await;
-    let mut client = server.client().await;
+    let mut client = patient_client(&server);
     let started_at = Instant::now();
     let failed = within(client.map(with_timeout(gated(), "500m"))).await.unwrap_err();
     assert_deadline(&failed, "running", started_at);
@@ -47,7 +57,7 @@ async fn of_a_map_that_runs() {
 #[tokio::test]
 async fn of_a_map_that_waits_for_a_worker() {
     let server = TestServer::start_with(config(), Script::never_ready()).await;
-    let mut client = server.client().await;
+    let mut client = patient_client(&server);
     let started_at = Instant::now();
     let failed = within(client.map(with_timeout(gated(), "500m"))).await.unwrap_err();
     assert_deadline(&failed, "queued", started_at);
@@ -61,7 +71,7 @@ async fn of_a_stream_after_its_first_result() {
     server.script.release(1);
     let items = Some(i_map_request::Items::Blobs(blobs(["a", "b"])));
     let request = IMapRequest { function: "gated".to_owned(), items, ..IMapRequest::default() };
-    let mut client = server.client().await;
+    let mut client = patient_client(&server);
     let started_at = Instant::now();
     let mut stream = within(client.i_map(with_timeout(request, "500m"))).await.unwrap().into_inner();
     within(stream.message()).await.unwrap().unwrap();
@@ -78,7 +88,7 @@ async fn of_a_stream_whose_input_stays_open() {
     let (requests, input) = tokio::sync::mpsc::channel(1);
     requests.send(IMapStreamRequest { config, ..IMapStreamRequest::default() }).await.unwrap();
     let input = tokio_stream::wrappers::ReceiverStream::new(input);
-    let mut client = server.client().await;
+    let mut client = patient_client(&server);
     let started_at = Instant::now();
     let mut stream = within(client.i_map_stream(with_timeout(input, "500m"))).await.unwrap().into_inner();
     let failed = loop {
@@ -96,7 +106,7 @@ async fn of_a_request_that_does_not_arrive() {
     let server = TestServer::start().await;
     let (requests, input) = tokio::sync::mpsc::channel::<IMapStreamRequest>(1);
     let input = tokio_stream::wrappers::ReceiverStream::new(input);
-    let mut client = server.client().await;
+    let mut client = patient_client(&server);
     let started_at = Instant::now();
     let failed = within(client.i_map_stream(with_timeout(input, "500m"))).await.unwrap_err();
     assert_deadline(&failed, "receiving", started_at);
@@ -107,7 +117,7 @@ async fn of_a_request_that_does_not_arrive() {
 #[tokio::test]
 async fn a_malformed_one_is_refused() {
     let server = TestServer::start().await;
-    let refused = server.client().await.map(with_timeout(gated(), "soon")).await.unwrap_err();
+    let refused = patient_client(&server).map(with_timeout(gated(), "soon")).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
     assert_eq!(fields(&refused), ["grpc-timeout"]);
     server.stop().await;
