@@ -45,8 +45,8 @@ pub(crate) struct World {
     /// What was said once, to be said again when it is stale.
     said: Vec<Event>,
     readiness: Readiness,
-    /// The job whose first failure is about to end it.
-    failed_item: Option<(JobId, u64)>,
+    /// The items that failed with the event that is being applied, by rising index.
+    failed_items: Vec<(JobId, u64)>,
 }
 
 impl World {
@@ -72,7 +72,7 @@ impl World {
             last_job: 0,
             said: Vec::new(),
             readiness: Readiness::Starting,
-            failed_item: None,
+            failed_items: Vec::new(),
         }
     }
 
@@ -220,11 +220,11 @@ impl World {
             job.begin(job_first + u64::from(chunk.finished));
         }
         if count > 0 {
-            self.failed_item = failed.first().map(|&offset| (job_id, job_first + u64::from(offset)));
+            self.failed_items = failed.iter().map(|&offset| (job_id, job_first + u64::from(offset))).collect();
             let busy = Duration::from_micros(self.random.below(3000));
             let event = Event::ItemsFinished { worker: id, chunk: chunk_id, first, count, failed, busy };
             self.say(event);
-            self.failed_item = None;
+            self.failed_items.clear();
         }
     }
 
@@ -396,7 +396,7 @@ impl World {
                     FailureCause::CrashLimit { crashes } => assert_eq!(crashes, 3),
                 }
                 if job.spec.fail_fast {
-                    self.failed_item = Some((job.spec.id, index));
+                    self.failed_items.insert(0, (job.spec.id, index));
                 }
             }
             Effect::Deliver { job, first_index, count } => {
@@ -408,7 +408,12 @@ impl World {
                 job.fail();
                 if let JobFailure::ItemFailed { index } = failure {
                     assert!(job.spec.fail_fast, "a job that collects failed with an item");
-                    assert_eq!(self.failed_item, Some((id, index)), "the first failure to arrive ends the job");
+                    // A late answer of an item whose time was up has no outcome, and ends nothing.
+                    let counts = |&&(failed_job, failed): &&(JobId, u64)| {
+                        failed_job == id && job.items[usize::try_from(failed).unwrap()].has_outcome
+                    };
+                    let first = self.failed_items.iter().find(counts);
+                    assert_eq!(first, Some(&(id, index)), "the first failure to arrive ends the job");
                 }
             }
             Effect::ReadinessChanged(readiness) => self.readiness = readiness,
