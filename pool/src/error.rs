@@ -8,7 +8,6 @@ use crate::call::ItemError;
 
 /// Why one item has no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum ItemFailure {
     /// The user's function raised. The worker lives on.
     #[error("{}", raised_message(.kind, .message))]
@@ -116,7 +115,6 @@ pub enum DeadlinePhase {
 
 /// Why a call as a whole has no answer.
 #[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
 pub enum CallError {
     /// Too much is queued. Nothing has started; try again later.
     #[error("the queue is full: {what} would pass the limit of {limit}")]

@@ -66,9 +66,7 @@ pub(crate) fn call_failed(error: &CallError, context: &CallContext) -> Status {
             deadline_problem(phase)
         }
         CallError::MixedKinds => invalid("INVALID_ARGUMENT", vec![violation("items", error.to_string())]),
-        CallError::PoolGone => Problem::new(Code::Internal, "INTERNAL", error.to_string()),
-        // The enum is open towards other crates.
-        other => Problem::new(Code::Internal, "INTERNAL", other.to_string()),
+        CallError::JobEnded | CallError::PoolGone => Problem::new(Code::Internal, "INTERNAL", error.to_string()),
     };
     problem.with("function", &context.function).into_status(&context.request_id)
 }
@@ -126,8 +124,6 @@ fn item_problem<'a>(error: &'a ItemError, context: &CallContext) -> Problem<'a> 
             problem(Code::DeadlineExceeded, "ITEM_TIMEOUT").with("limit_ms", limit.as_millis()).with("attempt", attempt)
         }
         ItemFailure::WorkerProtocol { .. } => problem(Code::Internal, "WORKER_PROTOCOL"),
-        // The enum is open towards other crates.
-        _ => problem(Code::Internal, "INTERNAL"),
     }
 }
 
