@@ -32,8 +32,9 @@ pub use receive::receive;
 /// The version of the protocol that this crate speaks.
 pub const PROTOCOL_VERSION: u32 = 1;
 
-/// The default limit on the length of a frame, in bytes.
-pub const DEFAULT_MAX_FRAME_BYTES: u32 = 65 << 20;
+/// The default limit on the length of a frame, in bytes. A chunk may begin in one message of a stream and end in
+/// another, of 64 MiB each by default, with up to 16 MiB of whole messages between them.
+pub const DEFAULT_MAX_FRAME_BYTES: u32 = 160 << 20;
 
 /// The default size of the journal in the progress page, in bytes.
 pub const DEFAULT_JOURNAL_BYTES: u32 = 64 << 10;

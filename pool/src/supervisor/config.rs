@@ -44,7 +44,7 @@ pub struct SpawnConfig {
     pub passed_variables: Vec<String>,
     /// More variables; they win over those that are passed on.
     pub variables: Vec<(OsString, OsString)>,
-    /// The longest frame that either side may send, in bytes. Default 65 MiB.
+    /// The longest frame that either side may send, in bytes. Default 160 MiB.
     pub max_frame_bytes: u32,
     /// The size of the journal of finished results that the worker shares with us, in bytes. Default 64 KiB.
     pub journal_bytes: u32,
