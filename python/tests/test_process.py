@@ -389,7 +389,7 @@ def test_a_server_that_breaks_the_protocol_ends_the_worker(server, data, complai
     assert server.receive() is None
     assert server.wait_for_exit() == 70
     assert server.error_output() == f"procpool.worker: the server broke the protocol: {complaint}" + (
-        " of 167772160\n" if "limit" in complaint else "\n"
+        " of 68157440\n" if "limit" in complaint else "\n"
     )
 
 

@@ -10,7 +10,7 @@ use procpool_ipc::proto::{
     CallStyle, FailureKind, Function, Hello, ItemFailure, ItemKind, Ping, Pong, Ready, Recall, Recalled, Results, Run,
     Shutdown, Started, Welcome,
 };
-use procpool_ipc::{DEFAULT_JOURNAL_BYTES, DEFAULT_MAX_FRAME_BYTES, encode_server_frame, encode_worker_frame};
+use procpool_ipc::{encode_server_frame, encode_worker_frame};
 use serde_json::{Value, json};
 
 /// The limit that the vectors are to be decoded with.
@@ -68,8 +68,8 @@ fn server_frames() -> Vec<Vector> {
         protocol_version: 1,
         worker_id: 7,
         slot: 3,
-        max_frame_bytes: DEFAULT_MAX_FRAME_BYTES,
-        journal_bytes: DEFAULT_JOURNAL_BYTES,
+        max_frame_bytes: 65 << 20,
+        journal_bytes: 64 << 10,
     };
     // The values 2 and "x", as an encoded ListValue.
     let values = b"\x0a\x09\x11\x00\x00\x00\x00\x00\x00\x00\x40\x0a\x03\x1a\x01x";
