@@ -9,6 +9,7 @@ use procpool_scheduler::{
 };
 
 use crate::model::{Ended, ModelJob};
+use crate::random::Random;
 
 /// A worker as it really is.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let slots = 1 + random.below(4) as u32;
         let config = SchedulerConfig {
             slots,
@@ -499,28 +500,5 @@ impl World {
             worker.is_up = true;
             self.apply(Event::WorkerReady { worker: id });
         }
-    }
-}
-
-/// A small source of randomness that any seed starts (`xorshift64*`).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        let mut state = self.0 | 1 << 63;
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        self.0 = state;
-        (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16) % bound
-    }
-
-    fn maybe<T>(&mut self, make: impl FnOnce(&mut Self) -> T) -> Option<T> {
-        (self.below(2) == 0).then(|| make(self))
-    }
-
-    fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
-        let length = u64::try_from(from.len()).ok().filter(|&length| length > 0)?;
-        from.get(usize::try_from(self.below(length)).ok()?).cloned()
     }
 }
