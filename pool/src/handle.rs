@@ -267,10 +267,14 @@ impl PoolHandle {
         }
     }
 
+    pub(crate) async fn send(&self, command: Command) -> Result<(), CallError> {
+        self.shared.commands.send(command).await.map_err(|_| CallError::Draining { started: false })
+    }
+
     async fn submit(&self, submission: Submission) -> Result<CancelGuard, CallError> {
         let guard = CancelGuard::new(submission.job, Arc::clone(&self.shared.mailbox));
         let command = Command::Submit(Box::new(submission));
-        self.shared.commands.send(command).await.map_err(|_| CallError::Draining { started: false })?;
+        self.send(command).await?;
         Ok(guard)
     }
 }

@@ -14,6 +14,7 @@
 //!
 //! The scheduler sees indexes, never a payload; the supervisor sees chunks, never a job; nobody decodes an item.
 
+mod admin;
 mod admission;
 mod call;
 mod config;
@@ -25,7 +26,9 @@ mod outlet;
 mod payload;
 mod stream;
 pub mod supervisor;
+mod usage;
 
+pub use admin::{PoolEvent, PoolSnapshot, PoolState, PoolWatch, RunningItems, WorkerReport, WorkerState};
 pub use call::{
     Apply, Call, CallOptions, CallStyle, FunctionInfo, ItemError, ItemKind, MapOutput, OnError, ResultOrder, ResultRun,
     StreamOptions, TraceContext,
@@ -34,3 +37,4 @@ pub use config::PoolConfig;
 pub use error::{CallError, DeadlinePhase, ItemFailure, WorkerExit};
 pub use handle::{PoolHandle, PoolTask, Readiness};
 pub use stream::{ItemSink, ResultStream, StreamOutput};
+pub use usage::Usage;

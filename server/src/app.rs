@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use procpool_pool::supervisor::WorkerSpawner;
 use procpool_pool::{PoolConfig, PoolHandle, PoolTask, Readiness};
+use tokio::signal::unix::Signal;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -97,7 +98,7 @@ impl App {
             stream_stall_timeout: config.stream_stall_timeout,
             calls: calls.clone(),
         };
-        let router = Router::new(rpc, health_service, config.max_request_bytes_in_flight, lifecycle.closing.clone());
+        let router = Router::new(rpc, health_service, config.max_request_bytes_in_flight, &lifecycle);
         Ok(Self { config: Arc::new(config), pool, pool_task, listeners, health, router, lifecycle, calls })
     }
 
@@ -133,6 +134,10 @@ impl App {
             lifecycle: lifecycle.clone(),
             connections: connections.clone(),
         };
+        if let Some(hangups) = shutdown.take_hangups() {
+            let restarting = restart_on_hangup(pool.clone(), hangups);
+            tasks.spawn(lifecycle.draining.clone().run_until_cancelled_owned(restarting));
+        }
         for listener in listeners {
             tracing::info!(address = %listener.address(), "listening");
             tasks.spawn(accept_connections(listener, serving.clone()));
@@ -141,6 +146,7 @@ impl App {
 
         let outcome = tokio::select! {
             () = shutdown.wait_for_drain() => Ok(()),
+            () = lifecycle.drain_requested.cancelled() => Ok(()),
             () = pool_ended(&pool) => Err(AppError::PoolEnded),
         };
         tracing::info!(num_calls = calls.len(), drain_timeout = ?config.drain_timeout, "draining");
@@ -169,6 +175,15 @@ impl App {
         pool_task.join().await;
         tracing::info!("stopped");
         outcome
+    }
+}
+
+/// Replaces the workers whenever the process gets SIGHUP, so that they pick up new code.
+async fn restart_on_hangup(pool: PoolHandle, mut hangups: Signal) {
+    while hangups.recv().await.is_some() {
+        if let Err(error) = pool.restart_workers().await {
+            tracing::warn!(%error, "workers were not replaced");
+        }
     }
 }
 

@@ -4,22 +4,25 @@
 //! `loop { let input = select().await; self.handle(input) }`: only the first half is async. The shape is that of
 //! crucible's upstairs. Effects are in [`effects`]; which item goes where is the scheduler's business alone.
 
+mod admin;
 mod effects;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use procpool_items::ItemSlab;
 use procpool_scheduler::{
     Delivery, Effect, Event, FunctionId, JobId, JobSpec, PoolState, Readiness as State, SchedulerConfig, StopReason,
-    Time, WorkerId,
+    Time, WorkerId, WorkerState,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use crate::admin::{EVENT_BUFFER, PoolEvent, PoolSnapshot, PoolWatch};
 use crate::admission::AdmissionPermit;
 use crate::call::{Call, FunctionInfo};
 use crate::config::PoolConfig;
@@ -44,6 +47,10 @@ pub(crate) enum Command {
     Submit(Box<Submission>),
     AddItems { job: JobId, items: ItemSlab, permit: AdmissionPermit },
     CloseInput { job: JobId },
+    Snapshot(oneshot::Sender<PoolSnapshot>),
+    Watch(oneshot::Sender<PoolWatch>),
+    Resize { slots: NonZeroU32, answer: oneshot::Sender<u32> },
+    Restart(oneshot::Sender<u32>),
 }
 
 /// A job that was admitted.
@@ -106,6 +113,8 @@ pub(crate) fn spawn(
         jobs: BTreeMap::new(),
         function_ids: BTreeMap::new(),
         publisher,
+        watchers: broadcast::Sender::new(EVENT_BUFFER),
+        restarts: Vec::new(),
         effects: Vec::new(),
     };
     #[expect(clippy::disallowed_methods, reason = "its owner is the PoolTask, which joins it")]
@@ -143,12 +152,16 @@ struct Driver {
     /// Bounded by the registered functions: others are refused before they get here.
     function_ids: BTreeMap<Arc<str>, FunctionId>,
     publisher: Publisher,
+    watchers: broadcast::Sender<PoolEvent>,
+    /// Who waits for a restart to be finished, and how many workers each wanted replaced.
+    restarts: Vec<(oneshot::Sender<u32>, u32)>,
     effects: Vec<Effect>,
 }
 
 /// What the driver knows of a worker.
 struct WorkerLink {
     commands: mpsc::Sender<WorkerCommand>,
+    started_at: Instant,
     /// 0 until it said Hello.
     pid: u32,
     is_ready: bool,
@@ -218,6 +231,7 @@ impl Driver {
             Input::Command(Command::Submit(submission)) => self.submit(*submission),
             Input::Command(Command::AddItems { job, items, permit }) => self.add_items(job, items, permit),
             Input::Command(Command::CloseInput { job }) => self.apply_plain(Event::InputClosed { job }),
+            Input::Command(other) => self.administer(other),
             Input::Letters(letters) => self.read(letters),
             Input::NoCallers => self.apply_plain(Event::StopRequested),
             Input::TimePassed => self.apply_plain(Event::TimePassed),
@@ -250,6 +264,11 @@ impl Driver {
             request_id = call.options.request_id,
             "job submitted"
         );
+        self.tell_watchers(|| PoolEvent::JobStarted {
+            job: job.0,
+            function: function.to_string(),
+            num_items: spec.num_items,
+        });
         let mut payload = JobPayload::new(JobHeader {
             function,
             content_type: call.content_type.into(),
@@ -294,6 +313,7 @@ impl Driver {
                     link.is_ready = true;
                     info!(worker = worker.generation, slot = worker.slot.0, pid = link.pid, "worker is ready");
                 }
+                self.worker_changed(worker, WorkerState::Ready, String::new);
                 self.apply_plain(Event::WorkerReady { worker });
             }
             WorkerEventKind::Progress { chunk, offset, running_for } => {
@@ -343,6 +363,7 @@ impl Driver {
     }
 
     fn bury(&mut self, worker: WorkerId, exit: WorkerExit, stderr_tail: String) -> ExitReport {
+        self.worker_changed(worker, WorkerState::Exited, || exit.to_string());
         let link = self.workers.remove(&worker);
         let (pid, is_ready, stop_reason) =
             link.map_or((0, false, None), |link| (link.pid, link.is_ready, link.stop_reason));

@@ -46,6 +46,8 @@ pub(crate) struct World {
     /// What was said once, to be said again when it is stale.
     said: Vec<Event>,
     readiness: Readiness,
+    /// The workers that there were when they were last to be replaced.
+    old_workers: Vec<WorkerId>,
     /// The items that failed with the event that is being applied, by rising index.
     failed_items: Vec<(JobId, u64)>,
 }
@@ -73,6 +75,7 @@ impl World {
             last_job: 0,
             said: Vec::new(),
             readiness: Readiness::Starting,
+            old_workers: Vec::new(),
             failed_items: Vec::new(),
         }
     }
@@ -102,6 +105,9 @@ impl World {
             94 => {
                 if self.random.below(40) == 0 {
                     self.apply(Event::DrainRequested);
+                } else if self.random.below(3) == 0 {
+                    self.apply(Event::RestartRequested);
+                    self.old_workers = self.workers.keys().copied().collect();
                 }
             }
             _ => self.let_time_pass(),
@@ -416,6 +422,11 @@ impl World {
                     let first = self.failed_items.iter().find(counts);
                     assert_eq!(first, Some(&(id, index)), "the first failure to arrive ends the job");
                 }
+            }
+            Effect::RestartFinished => {
+                let is_gone = |worker: &WorkerId| !self.workers.contains_key(worker);
+                let drains = matches!(self.readiness, Readiness::Draining | Readiness::Stopped);
+                assert!(drains || self.old_workers.iter().all(is_gone), "an old worker is still there");
             }
             Effect::ReadinessChanged(readiness) => self.readiness = readiness,
         }
