@@ -103,8 +103,9 @@ def full_queue(channel):
 
 @pytest.mark.parametrize("client", PROGRAMS)
 def test_a_client_calls_again_when_the_queue_was_full(client, node_folder):
-    with Server("--processes", "2", command=MATCHES) as server, grpc.insecure_channel(server.address) as channel:
-        server.wait_ready(2)
+    # What fills the queue keeps one slot for its grace period, and the client wants two.
+    with Server("--processes", "3", command=MATCHES) as server, grpc.insecure_channel(server.address) as channel:
+        server.wait_ready(3)
         filler = full_queue(channel)
         wait_until(lambda: server.lines("Resting for"), "the queue is full")
         process = start(client, server.address, node_folder)

@@ -14,8 +14,8 @@ const definition = protoLoader.loadSync(['procpool/v1/pool.proto', 'google/rpc/e
 });
 const { PoolService } = grpc.loadPackageDefinition(definition).procpool.v1;
 
-// The client library waits and calls again by itself, where the server says that nothing has started. What must not be
-// repeated, the server marks, so that these codes never run an item twice.
+// The library calls again by itself, when and where the server says that it may. Only of a connection that breaks can the
+// server say nothing: leave UNAVAILABLE out if no item may run twice, whatever happens.
 const serviceConfig = {
   methodConfig: [
     {
@@ -99,7 +99,7 @@ function resultsOf(response) {
 function describe(error) {
   const [status] = error.metadata.get('grpc-status-details-bin');
   // Without details, the error comes from the client library and not from the server.
-  if (!status) return grpc.status[error.code];
+  if (!status) return `${grpc.status[error.code]}: ${error.details}`;
   return describeStatus(definition['google.rpc.Status'].deserialize(status));
 }
 

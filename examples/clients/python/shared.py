@@ -7,8 +7,8 @@ from google.protobuf import struct_pb2
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-# The client library waits and calls again by itself, where the server says that nothing has started. What must not be
-# repeated, the server marks, so that these codes never run an item twice.
+# The library calls again by itself, when and where the server says that it may. Only of a connection that breaks can the
+# server say nothing: leave UNAVAILABLE out if no item may run twice, whatever happens.
 RETRY = """{"methodConfig": [{
     "name": [{"service": "procpool.v1.PoolService"}],
     "retryPolicy": {
@@ -76,7 +76,7 @@ def describe(error: grpc.RpcError) -> str:
     """Return what a failed call says: its code, its reason, and the details that help."""
     status = rpc_status.from_call(error)
     if status is None:  # It comes from the client library, not from the server.
-        return error.code().name
+        return f"{error.code().name}: {error.details()}"
     return describe_status(status)
 
 
