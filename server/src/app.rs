@@ -163,9 +163,16 @@ impl App {
             is_drained = all_sent(&calls, &connections, &lifecycle, limit) => is_drained,
             () = shutdown.wait_for_now() => false,
         };
-        pool.stop_now();
-        if !is_drained {
+        if is_drained {
+            // The workers were asked to exit, and may have something to do first.
+            tokio::select! {
+                () = pool_ended(&pool) => {}
+                () = tokio::time::sleep_until(limit) => pool.stop_now(),
+                () = shutdown.wait_for_now() => pool.stop_now(),
+            }
+        } else {
             tracing::warn!(num_calls = calls.len(), num_tasks = connections.len(), "giving up what is not finished");
+            pool.stop_now();
             let flush_limit = Instant::now() + FLUSH_TIMEOUT;
             all_sent(&calls, &connections, &lifecycle, flush_limit).await;
         }
