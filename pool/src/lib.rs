@@ -21,6 +21,7 @@ mod driver;
 mod error;
 mod handle;
 mod mailbox;
+mod observer;
 mod outlet;
 mod payload;
 mod stream;
@@ -33,4 +34,6 @@ pub use call::{
 pub use config::PoolConfig;
 pub use error::{CallError, DeadlinePhase, ItemFailure, WorkerExit};
 pub use handle::{PoolHandle, PoolTask, Readiness};
+pub use observer::{ChunkEnd, ChunkOutcome, ChunkStart, PoolEvent, PoolObserver};
+pub use procpool_scheduler::{ChunkId, Demand, SlotCounts, StopReason};
 pub use stream::{ItemSink, ResultStream, StreamOutput};

@@ -5,6 +5,7 @@
 //! crucible's upstairs. Effects are in [`effects`]; which item goes where is the scheduler's business alone.
 
 mod effects;
+mod observation;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -12,20 +13,22 @@ use std::time::Duration;
 
 use procpool_items::ItemSlab;
 use procpool_scheduler::{
-    Delivery, Effect, Event, FunctionId, JobId, JobSpec, PoolState, Readiness as State, SchedulerConfig, StopReason,
-    Time, WorkerId,
+    Delivery, Demand, Effect, Event, FunctionId, JobId, JobSpec, PoolState, Readiness as State, SchedulerConfig,
+    StopReason, Time, WorkerId,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use self::observation::Observation;
 use crate::admission::AdmissionPermit;
 use crate::call::{Call, FunctionInfo};
 use crate::config::PoolConfig;
 use crate::error::{CallError, WorkerExit};
 use crate::handle::{FunctionTable, Readiness, Status};
 use crate::mailbox::{Letters, Mailbox};
+use crate::observer::PoolObserver;
 use crate::outlet::Outlet;
 use crate::payload::{JobHeader, JobPayload};
 use crate::supervisor::{ChunkResults, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner};
@@ -44,6 +47,7 @@ pub(crate) enum Command {
     Submit(Box<Submission>),
     AddItems { job: JobId, items: ItemSlab, permit: AdmissionPermit },
     CloseInput { job: JobId },
+    TellDemand(oneshot::Sender<Demand>),
 }
 
 /// A job that was admitted.
@@ -60,10 +64,11 @@ pub(crate) struct Submission {
     pub(crate) input_closed: bool,
 }
 
-/// Where the driver's inputs come from, besides the workers.
+/// Where the driver's inputs come from, besides the workers, and who watches it.
 pub(crate) struct Inputs {
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) observer: Option<Arc<dyn PoolObserver>>,
 }
 
 /// Where the driver publishes.
@@ -93,7 +98,7 @@ pub(crate) fn channels() -> (Publisher, Published) {
 pub(crate) fn spawn(
     config: &PoolConfig,
     spawner: Arc<dyn WorkerSpawner>,
-    inputs: Inputs,
+    mut inputs: Inputs,
     publisher: Publisher,
 ) -> JoinHandle<()> {
     let (event_sender, events) = mpsc::channel(EVENT_CAPACITY);
@@ -106,6 +111,7 @@ pub(crate) fn spawn(
         jobs: BTreeMap::new(),
         function_ids: BTreeMap::new(),
         publisher,
+        observation: inputs.observer.take().map(Observation::new),
         effects: Vec::new(),
     };
     #[expect(clippy::disallowed_methods, reason = "its owner is the PoolTask, which joins it")]
@@ -143,6 +149,8 @@ struct Driver {
     /// Bounded by the registered functions: others are refused before they get here.
     function_ids: BTreeMap<Arc<str>, FunctionId>,
     publisher: Publisher,
+    /// `None`: nobody watches.
+    observation: Option<Observation>,
     effects: Vec<Effect>,
 }
 
@@ -218,6 +226,10 @@ impl Driver {
             Input::Command(Command::Submit(submission)) => self.submit(*submission),
             Input::Command(Command::AddItems { job, items, permit }) => self.add_items(job, items, permit),
             Input::Command(Command::CloseInput { job }) => self.apply_plain(Event::InputClosed { job }),
+            Input::Command(Command::TellDemand(answer)) => {
+                // Who asked may have gone.
+                let _ = answer.send(self.state.demand(Time::from_start(self.epoch.elapsed())));
+            }
             Input::Letters(letters) => self.read(letters),
             Input::NoCallers => self.apply_plain(Event::StopRequested),
             Input::TimePassed => self.apply_plain(Event::TimePassed),
@@ -259,6 +271,9 @@ impl Driver {
         if let Some((slab, permit)) = items {
             payload.add(slab, permit);
         }
+        if let Some(observation) = &mut self.observation {
+            observation.job_submitted(job, payload.num_unfinished() > 0);
+        }
         self.jobs.insert(job, JobEntry { payload, outlet });
         self.apply_plain(Event::JobSubmitted(spec));
         self.publish_allowance(job);
@@ -268,6 +283,9 @@ impl Driver {
         let Some(entry) = self.jobs.get_mut(&job) else { return };
         let (count, item_bytes) = (items.len() as u64, mean_bytes(&items));
         entry.payload.add(items, permit);
+        if let Some(observation) = &mut self.observation {
+            observation.items_added(job);
+        }
         self.apply_plain(Event::ItemsAdded { job, count, item_bytes });
     }
 
@@ -300,6 +318,9 @@ impl Driver {
                 self.apply_plain(Event::Progress { worker, chunk, offset, running_for });
             }
             WorkerEventKind::Results(results) => {
+                if let Some(observation) = &mut self.observation {
+                    observation.results_came(&results);
+                }
                 let event = Event::ItemsFinished {
                     worker,
                     chunk: results.chunk,
@@ -311,6 +332,9 @@ impl Driver {
                 self.apply(event, &Occasion::Results(results));
             }
             WorkerEventKind::Recalled { chunk, first_not_begun } => {
+                if let Some(observation) = &mut self.observation {
+                    observation.chunk_given_back(chunk, first_not_begun);
+                }
                 self.apply_plain(Event::Recalled { worker, chunk, first_not_begun });
             }
             WorkerEventKind::Exited { exit, running, stderr_tail } => {
@@ -347,6 +371,9 @@ impl Driver {
         let (pid, is_ready, stop_reason) =
             link.map_or((0, false, None), |link| (link.pid, link.is_ready, link.stop_reason));
         let exit = if stop_reason == Some(StopReason::StartTimeout) { WorkerExit::StartTimeout } else { exit };
+        if let Some(observation) = &mut self.observation {
+            observation.worker_exited(worker, &exit, stop_reason);
+        }
         let (worker_id, slot) = (worker.generation, worker.slot.0);
         match stop_reason {
             Some(reason) if reason != StopReason::StartTimeout => {
