@@ -14,6 +14,7 @@ mod output;
 mod progress;
 mod serve;
 mod signal;
+mod telemetry;
 mod worker;
 
 use std::process::ExitCode;
