@@ -35,6 +35,14 @@ pub(crate) enum Command {
     Functions(FunctionsArgs),
     /// Tell whether the server takes calls
     Health(HealthArgs),
+    /// Show the pool and its workers
+    Workers(WorkersArgs),
+    /// Set the number of workers of a running server
+    Resize(ResizeArgs),
+    /// Replace every worker, one at a time and without a failed call, so that they pick up new code
+    Restart(RestartArgs),
+    /// Have a server take nothing new, finish what it has, and end
+    Drain(DrainArgs),
     /// Be the built-in worker; a server starts this as its child
     Worker,
     /// Show what the pool does, on a server of its own
@@ -217,6 +225,47 @@ pub(crate) struct FunctionsArgs {
 #[derive(Debug, Args)]
 #[command(after_help = exit::HELP)]
 pub(crate) struct HealthArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub(crate) struct WorkersArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// How to print it
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub(crate) output: WorkersOutput,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum WorkersOutput {
+    #[default]
+    Table,
+    Json,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub(crate) struct ResizeArgs {
+    /// The number of workers, up to 4096
+    #[arg(value_name = "N")]
+    pub(crate) slots: NonZeroU32,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub(crate) struct RestartArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub(crate) struct DrainArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use procpool_items::ItemSlab;
-use procpool_scheduler::{Delivery, Demand, JobId};
+use procpool_scheduler::{Delivery, JobId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -209,13 +209,6 @@ impl PoolHandle {
         self.shared.readiness.clone()
     }
 
-    /// Returns how much there is to do, and with what; `None` when the pool is gone.
-    pub async fn demand(&self) -> Option<Demand> {
-        let (answer, demand) = oneshot::channel();
-        self.shared.commands.send(Command::TellDemand(answer)).await.ok()?;
-        demand.await.ok()
-    }
-
     /// Returns the settings.
     pub fn config(&self) -> &PoolConfig {
         &self.shared.config
@@ -284,10 +277,14 @@ impl PoolHandle {
         }
     }
 
+    pub(crate) async fn send(&self, command: Command) -> Result<(), CallError> {
+        self.shared.commands.send(command).await.map_err(|_| CallError::Draining { started: false })
+    }
+
     async fn submit(&self, submission: Submission) -> Result<CancelGuard, CallError> {
         let guard = CancelGuard::new(submission.job, Arc::clone(&self.shared.mailbox));
         let command = Command::Submit(Box::new(submission));
-        self.shared.commands.send(command).await.map_err(|_| CallError::Draining { started: false })?;
+        self.send(command).await?;
         Ok(guard)
     }
 }

@@ -11,16 +11,16 @@ use crate::error::{ItemFailure, WorkerExit};
 /// Watches a pool. The driver calls it in the course of its work: an observer is quick and never waits.
 pub trait PoolObserver: fmt::Debug + Send + Sync + 'static {
     /// Something happened.
-    fn observe(&self, event: &PoolEvent<'_>);
+    fn observe(&self, event: &ObserverEvent<'_>);
 
-    /// A chunk goes to a worker; its end comes as [`PoolEvent::ChunkEnded`]. Returns the trace that the worker is to
+    /// A chunk goes to a worker; its end comes as [`ObserverEvent::ChunkEnded`]. Returns the trace that the worker is to
     /// continue; `None`: the caller's own.
     fn chunk_started(&self, chunk: &ChunkStart<'_>) -> Option<TraceContext>;
 }
 
 /// Something that happened in a pool.
 #[derive(Debug)]
-pub enum PoolEvent<'a> {
+pub enum ObserverEvent<'a> {
     /// The first items of a job go to a worker, after they waited for this long.
     JobStarted {
         /// What they are run by.

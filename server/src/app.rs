@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use procpool_pool::supervisor::WorkerSpawner;
 use procpool_pool::{PoolConfig, PoolHandle, PoolTask, Readiness};
+use tokio::signal::unix::Signal;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -115,7 +116,7 @@ impl App {
             let (pool, health, health_service) = (pool.clone(), health.clone(), health_service.clone());
             (listener, Endpoints { pool, telemetry, health, health_service })
         });
-        let router = Router::new(rpc, health_service, config.max_request_bytes_in_flight, lifecycle.closing.clone())
+        let router = Router::new(rpc, health_service, config.max_request_bytes_in_flight, &lifecycle)
             .observed_by(telemetry.clone());
         let config = Arc::new(config);
         Ok(Self { config, pool, pool_task, listeners, admin, telemetry, health, router, lifecycle, calls })
@@ -158,6 +159,10 @@ impl App {
             lifecycle: lifecycle.clone(),
             connections: connections.clone(),
         };
+        if let Some(hangups) = shutdown.take_hangups() {
+            let restarting = restart_on_hangup(pool.clone(), hangups);
+            tasks.spawn(lifecycle.draining.clone().run_until_cancelled_owned(restarting));
+        }
         for listener in listeners {
             tracing::info!(address = %listener.address(), "listening");
             tasks.spawn(accept_connections(listener, serving.clone()));
@@ -175,6 +180,7 @@ impl App {
 
         let outcome = tokio::select! {
             () = shutdown.wait_for_drain() => Ok(()),
+            () = lifecycle.drain_requested.cancelled() => Ok(()),
             () = pool_ended(&pool) => Err(AppError::PoolEnded),
         };
         tracing::info!(num_calls = calls.len(), drain_timeout = ?config.drain_timeout, "draining");
@@ -191,9 +197,16 @@ impl App {
             is_drained = all_sent(&calls, &connections, &lifecycle, limit) => is_drained,
             () = shutdown.wait_for_now() => false,
         };
-        pool.stop_now();
-        if !is_drained {
+        if is_drained {
+            // The workers were asked to exit, and may have something to do first.
+            tokio::select! {
+                () = pool_ended(&pool) => {}
+                () = tokio::time::sleep_until(limit) => pool.stop_now(),
+                () = shutdown.wait_for_now() => pool.stop_now(),
+            }
+        } else {
             tracing::warn!(num_calls = calls.len(), num_tasks = connections.len(), "giving up what is not finished");
+            pool.stop_now();
             let flush_limit = Instant::now() + FLUSH_TIMEOUT;
             all_sent(&calls, &connections, &lifecycle, flush_limit).await;
         }
@@ -206,6 +219,15 @@ impl App {
         }
         tracing::info!("stopped");
         outcome
+    }
+}
+
+/// Replaces the workers whenever the process gets SIGHUP, so that they pick up new code.
+async fn restart_on_hangup(pool: PoolHandle, mut hangups: Signal) {
+    while hangups.recv().await.is_some() {
+        if let Err(error) = pool.restart_workers().await {
+            tracing::warn!(%error, "workers were not replaced");
+        }
     }
 }
 

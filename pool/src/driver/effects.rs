@@ -2,10 +2,13 @@
 
 use bytes::Bytes;
 use procpool_items::ItemSlab;
-use procpool_scheduler::{Dispatch, Effect, FailureCause, JobFailure, JobId, Readiness as State, StopReason, WorkerId};
+use procpool_scheduler::{
+    Dispatch, Effect, FailureCause, JobFailure, JobId, Readiness as State, StopReason, WorkerId, WorkerState,
+};
 use tracing::{debug, error, info, warn};
 
 use super::{Driver, ExitReport, JobEntry, Occasion, WorkerLink, degraded};
+use crate::admin::PoolEvent;
 use crate::call::ItemError;
 use crate::error::{CallError, DeadlinePhase, ItemFailure, WorkerExit};
 use crate::handle::Readiness;
@@ -45,6 +48,7 @@ impl Driver {
             Effect::Deliver { job, first_index, count } => self.deliver(job, first_index, count),
             Effect::CompleteJob { job } => self.complete(job),
             Effect::FailJob { job, failure } => self.fail(job, failure),
+            Effect::RestartFinished => self.finish_restarts(),
             Effect::ReadinessChanged(readiness) => self.publish_readiness(readiness),
         }
     }
@@ -64,7 +68,9 @@ impl Driver {
         }
         debug!(worker = worker.generation, slot = worker.slot.0, "starting a worker");
         let commands = self.spawner.spawn(worker, self.event_sender.clone());
-        self.workers.insert(worker, WorkerLink { commands, pid: 0, is_ready: false, stop_reason: None });
+        let started_at = tokio::time::Instant::now();
+        self.workers.insert(worker, WorkerLink { commands, started_at, pid: 0, is_ready: false, stop_reason: None });
+        self.worker_changed(worker, WorkerState::Starting, String::new);
     }
 
     fn send_chunk(&mut self, dispatch: &Dispatch) {
@@ -106,6 +112,7 @@ impl Driver {
             link.stop_reason = Some(reason);
             debug!(worker = worker.generation, pid = link.pid, ?reason, ?command, "stopping a worker");
         }
+        self.worker_changed(worker, WorkerState::Stopping, || format!("{reason:?}"));
         self.tell(worker, command);
     }
 
@@ -119,6 +126,7 @@ impl Driver {
 
     fn complete(&mut self, job: JobId) {
         debug!(job = job.0, "job completed");
+        self.tell_watchers(|| PoolEvent::JobEnded { job: job.0, error: String::new() });
         let ended = self.jobs.remove(&job);
         if let (Some(observation), Some(entry)) = (&mut self.observation, &ended) {
             observation.job_ended(job, &entry.payload);
@@ -140,6 +148,7 @@ impl Driver {
         }
         let error = self.call_error(failure, &payload);
         debug!(job = job.0, %error, "job failed");
+        self.tell_watchers(|| PoolEvent::JobEnded { job: job.0, error: error.to_string() });
         match outlet {
             Outlet::Whole(caller) => {
                 // The caller may have gone; then nobody wants to know.
@@ -165,6 +174,7 @@ impl Driver {
     }
 
     fn publish_readiness(&self, readiness: State) {
+        self.tell_watchers(|| PoolEvent::State(readiness));
         self.publisher.status.send_modify(|status| status.readiness = readiness);
         let reason = &self.publisher.status.borrow().start_failure;
         let public = match readiness {

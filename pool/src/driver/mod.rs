@@ -4,24 +4,27 @@
 //! `loop { let input = select().await; self.handle(input) }`: only the first half is async. The shape is that of
 //! crucible's upstairs. Effects are in [`effects`]; which item goes where is the scheduler's business alone.
 
+mod admin;
 mod effects;
 mod observation;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use procpool_items::ItemSlab;
 use procpool_scheduler::{
     Delivery, Demand, Effect, Event, FunctionId, JobId, JobSpec, PoolState, Readiness as State, SchedulerConfig,
-    StopReason, Time, WorkerId,
+    StopReason, Time, WorkerId, WorkerState,
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use self::observation::Observation;
+use crate::admin::{EVENT_BUFFER, PoolEvent, PoolSnapshot, PoolWatch};
 use crate::admission::AdmissionPermit;
 use crate::call::{Call, FunctionInfo};
 use crate::config::PoolConfig;
@@ -47,7 +50,11 @@ pub(crate) enum Command {
     Submit(Box<Submission>),
     AddItems { job: JobId, items: ItemSlab, permit: AdmissionPermit },
     CloseInput { job: JobId },
-    TellDemand(oneshot::Sender<Demand>),
+    Snapshot(oneshot::Sender<PoolSnapshot>),
+    Demand(oneshot::Sender<Demand>),
+    Watch(oneshot::Sender<PoolWatch>),
+    Resize { slots: NonZeroU32, answer: oneshot::Sender<u32> },
+    Restart(oneshot::Sender<u32>),
 }
 
 /// A job that was admitted.
@@ -112,6 +119,8 @@ pub(crate) fn spawn(
         function_ids: BTreeMap::new(),
         publisher,
         observation: inputs.observer.take().map(Observation::new),
+        watchers: broadcast::Sender::new(EVENT_BUFFER),
+        restarts: Vec::new(),
         effects: Vec::new(),
     };
     #[expect(clippy::disallowed_methods, reason = "its owner is the PoolTask, which joins it")]
@@ -151,12 +160,16 @@ struct Driver {
     publisher: Publisher,
     /// `None`: nobody watches.
     observation: Option<Observation>,
+    watchers: broadcast::Sender<PoolEvent>,
+    /// Who waits for a restart to be finished, and how many workers each wanted replaced.
+    restarts: Vec<(oneshot::Sender<u32>, u32)>,
     effects: Vec<Effect>,
 }
 
 /// What the driver knows of a worker.
 struct WorkerLink {
     commands: mpsc::Sender<WorkerCommand>,
+    started_at: Instant,
     /// 0 until it said Hello.
     pid: u32,
     is_ready: bool,
@@ -226,10 +239,7 @@ impl Driver {
             Input::Command(Command::Submit(submission)) => self.submit(*submission),
             Input::Command(Command::AddItems { job, items, permit }) => self.add_items(job, items, permit),
             Input::Command(Command::CloseInput { job }) => self.apply_plain(Event::InputClosed { job }),
-            Input::Command(Command::TellDemand(answer)) => {
-                // Who asked may have gone.
-                let _ = answer.send(self.state.demand(Time::from_start(self.epoch.elapsed())));
-            }
+            Input::Command(other) => self.administer(other),
             Input::Letters(letters) => self.read(letters),
             Input::NoCallers => self.apply_plain(Event::StopRequested),
             Input::TimePassed => self.apply_plain(Event::TimePassed),
@@ -262,6 +272,11 @@ impl Driver {
             request_id = call.options.request_id,
             "job submitted"
         );
+        self.tell_watchers(|| PoolEvent::JobStarted {
+            job: job.0,
+            function: function.to_string(),
+            num_items: spec.num_items,
+        });
         let mut payload = JobPayload::new(JobHeader {
             function,
             content_type: call.content_type.into(),
@@ -312,6 +327,7 @@ impl Driver {
                     link.is_ready = true;
                     info!(worker = worker.generation, slot = worker.slot.0, pid = link.pid, "worker is ready");
                 }
+                self.worker_changed(worker, WorkerState::Ready, String::new);
                 self.apply_plain(Event::WorkerReady { worker });
             }
             WorkerEventKind::Progress { chunk, offset, running_for } => {
@@ -367,6 +383,7 @@ impl Driver {
     }
 
     fn bury(&mut self, worker: WorkerId, exit: WorkerExit, stderr_tail: String) -> ExitReport {
+        self.worker_changed(worker, WorkerState::Exited, || exit.to_string());
         let link = self.workers.remove(&worker);
         let (pid, is_ready, stop_reason) =
             link.map_or((0, false, None), |link| (link.pid, link.is_ready, link.stop_reason));

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::call::TraceContext;
 use crate::error::{ItemFailure, WorkerExit};
-use crate::observer::{ChunkEnd, ChunkOutcome, ChunkStart, PoolEvent, PoolObserver};
+use crate::observer::{ChunkEnd, ChunkOutcome, ChunkStart, ObserverEvent, PoolObserver};
 use crate::payload::{JobHeader, JobPayload, OutcomeRun};
 use crate::supervisor::ChunkResults;
 
@@ -58,7 +58,7 @@ impl Observation {
     ) -> Option<Arc<TraceContext>> {
         if let Some(since) = self.waiting.remove(&dispatch.job) {
             let waited = since.map(|since| since.elapsed()).unwrap_or_default();
-            self.observer.observe(&PoolEvent::JobStarted { function: &header.function, waited });
+            self.observer.observe(&ObserverEvent::JobStarted { function: &header.function, waited });
         }
         let open = OpenChunk {
             worker: dispatch.worker,
@@ -99,7 +99,7 @@ impl Observation {
     pub(super) fn outcomes_stored(&self, function: &str, run: &OutcomeRun) {
         let count = run.count - run.errors.len() as u64;
         if count > 0 {
-            self.observer.observe(&PoolEvent::ItemsSucceeded { function, count });
+            self.observer.observe(&ObserverEvent::ItemsSucceeded { function, count });
         }
         for error in &run.errors {
             self.item_failed(function, &error.failure);
@@ -107,7 +107,7 @@ impl Observation {
     }
 
     pub(super) fn item_failed(&self, function: &str, failure: &ItemFailure) {
-        self.observer.observe(&PoolEvent::ItemFailed { function, failure });
+        self.observer.observe(&ObserverEvent::ItemFailed { function, failure });
     }
 
     /// A job has ended. Items without outcome have none.
@@ -115,12 +115,12 @@ impl Observation {
         self.waiting.remove(&job);
         let count = payload.num_unfinished();
         if count > 0 {
-            self.observer.observe(&PoolEvent::ItemsDropped { function: &payload.header.function, count });
+            self.observer.observe(&ObserverEvent::ItemsDropped { function: &payload.header.function, count });
         }
     }
 
     pub(super) fn worker_started(&self) {
-        self.observer.observe(&PoolEvent::WorkerStarted);
+        self.observer.observe(&ObserverEvent::WorkerStarted);
     }
 
     pub(super) fn worker_exited(&mut self, worker: WorkerId, exit: &WorkerExit, stop_reason: Option<StopReason>) {
@@ -129,7 +129,7 @@ impl Observation {
         for chunk in lost {
             self.end(chunk, ChunkOutcome::WorkerLost);
         }
-        self.observer.observe(&PoolEvent::WorkerExited { exit, stop_reason });
+        self.observer.observe(&ObserverEvent::WorkerExited { exit, stop_reason });
     }
 
     fn end_if_done(&mut self, chunk: ChunkId) {
@@ -145,6 +145,6 @@ impl Observation {
         let Some(open) = self.chunks.remove(&chunk) else { return };
         let OpenChunk { function, num_finished, num_failed, busy, .. } = open;
         let end = ChunkEnd { chunk, function: &function, outcome, num_finished, num_failed, busy };
-        self.observer.observe(&PoolEvent::ChunkEnded(end));
+        self.observer.observe(&ObserverEvent::ChunkEnded(end));
     }
 }

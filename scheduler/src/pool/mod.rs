@@ -7,11 +7,14 @@ mod deadlines;
 mod demand;
 mod dispatch;
 mod jobs;
+mod rolling;
+mod snapshot;
 mod workers;
 
 use std::collections::BTreeMap;
 
 pub use self::demand::{Demand, SlotCounts};
+pub use self::snapshot::{RunningItems, Snapshot, WorkerSnapshot, WorkerState};
 use crate::chunk::RunTimes;
 use crate::config::SchedulerConfig;
 use crate::event::{Effect, Event, JobFailure, Readiness};
@@ -34,6 +37,8 @@ pub struct PoolState {
     pub(crate) timers: Timers,
     pub(crate) readiness: Readiness,
     pub(crate) stopping: bool,
+    /// Workers up to this generation are to be replaced.
+    restart_up_to: Option<u64>,
     start_failures: StartFailures,
     rng: Rng,
     last_generation: u64,
@@ -60,6 +65,7 @@ impl PoolState {
             timers: Timers::default(),
             readiness: Readiness::Starting,
             stopping: false,
+            restart_up_to: None,
             start_failures: StartFailures::default(),
             last_generation: 0,
             last_chunk: 0,
@@ -80,6 +86,7 @@ impl PoolState {
         self.now = self.now.max(now);
         self.handle(event);
         self.fire_timers();
+        self.continue_restart();
         self.dispatch();
         self.stop_if_drained();
         effects.append(&mut self.effects);
@@ -119,6 +126,7 @@ impl PoolState {
             }
             Event::WorkerExited { worker, running } => self.worker_exited(worker, running),
             Event::Resized { slots } => self.resize(slots),
+            Event::RestartRequested => self.request_restart(),
             Event::DrainRequested => self.set_readiness(Readiness::Draining),
             Event::StopRequested => self.stop(),
             Event::TimePassed => {}

@@ -8,6 +8,7 @@
 #![expect(clippy::cast_possible_truncation, reason = "the numbers are small")]
 
 mod model;
+mod random;
 mod world;
 
 use world::World;

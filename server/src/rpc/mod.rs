@@ -3,6 +3,7 @@
 //! Each method has a module of its own. [`validate`] checks what came in, [`status`] is the table of errors,
 //! [`router`] is what every request passes first.
 
+mod admin;
 mod apply;
 mod body;
 pub(crate) mod context;

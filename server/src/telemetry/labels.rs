@@ -40,6 +40,7 @@ pub(super) fn exit_reason(exit: &WorkerExit, stop_reason: Option<StopReason>) ->
         (Some(StopReason::Idle), _) => "idle",
         (Some(StopReason::ItemTimeout), _) => "item_timeout",
         (Some(StopReason::Cancelled), _) => "cancelled",
+        (Some(StopReason::Restart), _) => "restart",
         (Some(StopReason::Resize), _) => "resize",
         (Some(StopReason::Drain), _) => "drain",
         (None, WorkerExit::Code(_)) => "exited",

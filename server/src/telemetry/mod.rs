@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::MeterProvider as _;
-use procpool_pool::{ChunkStart, Demand, PoolEvent, PoolHandle, PoolObserver, TraceContext};
+use procpool_pool::{ChunkStart, Demand, ObserverEvent, PoolHandle, PoolObserver, TraceContext};
 use prometheus::TextEncoder;
 
 use self::exporters::Exporters;
@@ -118,33 +118,33 @@ impl Telemetry {
     /// Tells whether the pool still answers.
     async fn read_demand(&self, pool: &PoolHandle) -> bool {
         let demand = pool.demand().await;
-        let is_there = demand.is_some();
+        let is_there = demand.is_ok();
         *instruments::lock(&self.shared.demand) = demand.unwrap_or_default();
         is_there
     }
 }
 
 impl PoolObserver for Shared {
-    fn observe(&self, event: &PoolEvent<'_>) {
+    fn observe(&self, event: &ObserverEvent<'_>) {
         let instruments = &self.instruments;
         let count_items = |function: &str, outcome: &'static str, count: u64| {
             instruments.items.add(count, &[by_function(function), KeyValue::new("outcome", outcome)]);
         };
         match event {
-            PoolEvent::JobStarted { function, waited } => {
+            ObserverEvent::JobStarted { function, waited } => {
                 instruments.queue_wait.record(waited.as_secs_f64(), &[by_function(function)]);
             }
-            PoolEvent::ItemsSucceeded { function, count } => count_items(function, labels::SUCCEEDED, *count),
-            PoolEvent::ItemFailed { function, failure } => count_items(function, labels::item_outcome(failure), 1),
-            PoolEvent::ItemsDropped { function, count } => count_items(function, labels::DROPPED, *count),
-            PoolEvent::ChunkEnded(end) => {
+            ObserverEvent::ItemsSucceeded { function, count } => count_items(function, labels::SUCCEEDED, *count),
+            ObserverEvent::ItemFailed { function, failure } => count_items(function, labels::item_outcome(failure), 1),
+            ObserverEvent::ItemsDropped { function, count } => count_items(function, labels::DROPPED, *count),
+            ObserverEvent::ChunkEnded(end) => {
                 instruments.chunk_run.record(end.busy.as_secs_f64(), &[by_function(end.function)]);
                 if let Some(spans) = &self.spans {
                     spans.end_chunk(end);
                 }
             }
-            PoolEvent::WorkerStarted => instruments.worker_starts.add(1, &[]),
-            PoolEvent::WorkerExited { exit, stop_reason } => {
+            ObserverEvent::WorkerStarted => instruments.worker_starts.add(1, &[]),
+            ObserverEvent::WorkerExited { exit, stop_reason } => {
                 let reason = labels::exit_reason(exit, *stop_reason);
                 instruments.worker_exits.add(1, &[KeyValue::new("reason", reason)]);
             }
