@@ -56,6 +56,10 @@ pub(crate) struct ServeArgs {
     /// stdout tell the addresses: `listening on 127.0.0.1:50051`
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051", value_parser = parse_listen_address)]
     pub(crate) listen: Vec<ListenAddress>,
+    /// Where to serve metrics and health in plain text, IP:PORT: /metrics, /healthz, /readyz, grpc.health.v1. Default:
+    /// nowhere
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) admin_listen: Option<SocketAddr>,
     /// The number of workers. Default: as many CPUs as this process may use
     #[arg(long, value_name = "N")]
     pub(crate) processes: Option<NonZeroU32>,

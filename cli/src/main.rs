@@ -15,6 +15,7 @@ mod output;
 mod progress;
 mod serve;
 mod signal;
+mod telemetry;
 mod worker;
 
 use std::process::ExitCode;

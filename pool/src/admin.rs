@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-pub use procpool_scheduler::{Readiness as PoolState, RunningItems, WorkerState};
+pub use procpool_scheduler::{Demand, Readiness as PoolState, RunningItems, SlotCounts, WorkerState};
 use tokio::sync::{broadcast, oneshot};
 
 use crate::driver::Command;
@@ -101,6 +101,15 @@ impl PoolHandle {
     pub async fn snapshot(&self) -> Result<PoolSnapshot, CallError> {
         let snapshot = self.ask(Command::Snapshot).await?;
         Ok(with_usage(snapshot))
+    }
+
+    /// Returns how much there is to do, and with what.
+    ///
+    /// # Errors
+    ///
+    /// If the pool has stopped.
+    pub async fn demand(&self) -> Result<Demand, CallError> {
+        self.ask(Command::Demand).await
     }
 
     /// Returns the state of the pool and what happens from then on.

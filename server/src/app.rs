@@ -10,6 +10,7 @@
 //! 4. The workers are stopped, and every task is joined.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,12 +23,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{ConfigError, ListenAddress, ServerConfig};
+use crate::http::{AdminListener, Endpoints};
 use crate::lifecycle::Lifecycle;
 use crate::listener::{BoundListener, Serving, accept_connections};
 use crate::rpc::PoolRpc;
 use crate::rpc::health::Health;
 use crate::rpc::router::Router;
 use crate::shutdown::Shutdown;
+use crate::telemetry::Telemetry;
 
 /// How long the errors of calls that were given up may take to be sent.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
@@ -41,6 +44,8 @@ pub struct App {
     pool: PoolHandle,
     pool_task: PoolTask,
     listeners: Vec<BoundListener>,
+    admin: Option<(AdminListener, Endpoints)>,
+    telemetry: Option<Telemetry>,
     health: Health,
     router: Router,
     lifecycle: Lifecycle,
@@ -90,7 +95,16 @@ impl App {
             let bound = BoundListener::bind(address).await;
             listeners.push(bound.map_err(|source| AppError::Bind { address: address.clone(), source })?);
         }
-        let (pool, pool_task) = PoolHandle::start(pool_config, spawner);
+        let admin_listener = match config.admin_listen {
+            Some(address) => Some(AdminListener::bind(address).await.map_err(|source| {
+                let address = ListenAddress::Tcp(address);
+                AppError::Bind { address, source }
+            })?),
+            None => None,
+        };
+        let telemetry = Telemetry::new(&config.telemetry, admin_listener.is_some())?;
+        let observer = telemetry.as_ref().map(Telemetry::observer);
+        let (pool, pool_task) = PoolHandle::start_observed(pool_config, spawner, observer);
         let (lifecycle, calls) = (Lifecycle::default(), TaskTracker::new());
         let rpc = PoolRpc {
             pool: pool.clone(),
@@ -98,13 +112,24 @@ impl App {
             stream_stall_timeout: config.stream_stall_timeout,
             calls: calls.clone(),
         };
-        let router = Router::new(rpc, health_service, config.max_request_bytes_in_flight, &lifecycle);
-        Ok(Self { config: Arc::new(config), pool, pool_task, listeners, health, router, lifecycle, calls })
+        let admin = admin_listener.zip(telemetry.clone()).map(|(listener, telemetry)| {
+            let (pool, health, health_service) = (pool.clone(), health.clone(), health_service.clone());
+            (listener, Endpoints { pool, telemetry, health, health_service })
+        });
+        let router = Router::new(rpc, health_service, config.max_request_bytes_in_flight, &lifecycle)
+            .observed_by(telemetry.clone());
+        let config = Arc::new(config);
+        Ok(Self { config, pool, pool_task, listeners, admin, telemetry, health, router, lifecycle, calls })
     }
 
     /// Returns the bound addresses, in the order of the settings, with the ports that were chosen.
     pub fn local_addresses(&self) -> Vec<ListenAddress> {
         self.listeners.iter().map(|listener| listener.address().clone()).collect()
+    }
+
+    /// Returns the bound address of the admin port, if there is one, with the port that was chosen.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|(listener, _)| listener.address())
     }
 
     /// Returns the pool.
@@ -122,7 +147,7 @@ impl App {
     ///
     /// Dropping the future leaves connections and workers behind; end it through `shutdown`.
     pub async fn serve(self, mut shutdown: Shutdown) -> Result<(), AppError> {
-        let Self { config, pool, pool_task, listeners, health, router, lifecycle, calls } = self;
+        let Self { config, pool, pool_task, listeners, admin, telemetry, health, router, lifecycle, calls } = self;
         let (connections, tasks, follow_health) = (TaskTracker::new(), TaskTracker::new(), CancellationToken::new());
         let following = health.clone().follow(pool.readiness());
         let followed = follow_health.clone().run_until_cancelled_owned(following);
@@ -143,6 +168,15 @@ impl App {
             tasks.spawn(accept_connections(listener, serving.clone()));
         }
         drop(serving);
+        let admin_tasks = TaskTracker::new();
+        if let Some((listener, endpoints)) = admin {
+            tracing::info!(address = %listener.address(), "listening for admins");
+            admin_tasks.spawn(listener.serve(endpoints, admin_tasks.clone(), lifecycle.killed.clone()));
+        }
+        if let Some(telemetry) = telemetry.clone() {
+            let following = telemetry.follow_demand(pool.clone());
+            admin_tasks.spawn(lifecycle.killed.clone().run_until_cancelled_owned(following));
+        }
 
         let outcome = tokio::select! {
             () = shutdown.wait_for_drain() => Ok(()),
@@ -178,8 +212,11 @@ impl App {
         }
         lifecycle.closing.cancel();
         lifecycle.killed.cancel();
-        join_all([&calls, &connections, &tasks]).await;
+        join_all([&calls, &connections, &tasks, &admin_tasks]).await;
         pool_task.join().await;
+        if let Some(telemetry) = telemetry {
+            telemetry.shut_down().await;
+        }
         tracing::info!("stopped");
         outcome
     }

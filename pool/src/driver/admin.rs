@@ -1,6 +1,6 @@
 //! What operators ask of the driver.
 
-use procpool_scheduler::{Event, WorkerId, WorkerState};
+use procpool_scheduler::{Event, Time, WorkerId, WorkerState};
 use tracing::info;
 
 use super::{Command, Driver};
@@ -12,6 +12,9 @@ impl Driver {
         match command {
             Command::Snapshot(answer) => {
                 let _ = answer.send(self.snapshot());
+            }
+            Command::Demand(answer) => {
+                let _ = answer.send(self.state.demand(Time::from_start(self.epoch.elapsed())));
             }
             Command::Watch(answer) => {
                 let events = self.watchers.subscribe();

@@ -29,6 +29,9 @@ impl Driver {
             Effect::StoreResults { job, first_index, skip, count } => {
                 if let (Some(entry), Occasion::Results(results)) = (self.jobs.get_mut(&job), occasion) {
                     let run = cut_results(results, entry.payload.kind(), Cut { first_index, skip, count });
+                    if let Some(observation) = &self.observation {
+                        observation.outcomes_stored(&entry.payload.header.function, &run);
+                    }
                     entry.payload.store(run);
                 }
             }
@@ -36,6 +39,9 @@ impl Driver {
                 if let Some(entry) = self.jobs.get_mut(&job) {
                     let failure = item_failure(cause, attempt, occasion);
                     debug!(job = job.0, index, %failure, "item failed");
+                    if let Some(observation) = &self.observation {
+                        observation.item_failed(&entry.payload.header.function, &failure);
+                    }
                     entry.payload.store_failure(index, failure);
                 }
             }
@@ -57,6 +63,9 @@ impl Driver {
     }
 
     fn spawn_worker(&mut self, worker: WorkerId) {
+        if let Some(observation) = &self.observation {
+            observation.worker_started();
+        }
         debug!(worker = worker.generation, slot = worker.slot.0, "starting a worker");
         let commands = self.spawner.spawn(worker, self.event_sender.clone());
         let started_at = tokio::time::Instant::now();
@@ -67,6 +76,9 @@ impl Driver {
     fn send_chunk(&mut self, dispatch: &Dispatch) {
         let payload = &self.jobs.get(&dispatch.job).expect("a job that has items to run is here").payload;
         let header = payload.header.clone();
+        let pid = self.workers.get(&dispatch.worker).map_or(0, |link| link.pid);
+        let observation = self.observation.as_mut();
+        let trace = observation.and_then(|observation| observation.chunk_started(dispatch, &header, pid));
         let run = ChunkRun {
             chunk: dispatch.chunk,
             job: dispatch.job.0,
@@ -78,7 +90,7 @@ impl Driver {
             count: dispatch.count,
             attempt: dispatch.attempt,
             stamp_start: dispatch.has_time_limit,
-            trace: header.trace,
+            trace: trace.unwrap_or(header.trace),
             parts: payload.items(dispatch.first_index, dispatch.count),
         };
         self.tell(dispatch.worker, WorkerCommand::Run(run));
@@ -115,7 +127,11 @@ impl Driver {
     fn complete(&mut self, job: JobId) {
         debug!(job = job.0, "job completed");
         self.tell_watchers(|| PoolEvent::JobEnded { job: job.0, error: String::new() });
-        match self.jobs.remove(&job) {
+        let ended = self.jobs.remove(&job);
+        if let (Some(observation), Some(entry)) = (&mut self.observation, &ended) {
+            observation.job_ended(job, &entry.payload);
+        }
+        match ended {
             Some(JobEntry { payload, outlet: Outlet::Whole(caller) }) => {
                 // The caller may have gone in this moment.
                 let _ = caller.send(Ok(payload.into_output()));
@@ -127,6 +143,9 @@ impl Driver {
 
     fn fail(&mut self, job: JobId, failure: JobFailure) {
         let Some(JobEntry { payload, outlet }) = self.jobs.remove(&job) else { return };
+        if let Some(observation) = &mut self.observation {
+            observation.job_ended(job, &payload);
+        }
         let error = self.call_error(failure, &payload);
         debug!(job = job.0, %error, "job failed");
         self.tell_watchers(|| PoolEvent::JobEnded { job: job.0, error: error.to_string() });

@@ -4,6 +4,7 @@
 //! after every event.
 
 mod deadlines;
+mod demand;
 mod dispatch;
 mod jobs;
 mod rolling;
@@ -12,6 +13,7 @@ mod workers;
 
 use std::collections::BTreeMap;
 
+pub use self::demand::{Demand, SlotCounts};
 pub use self::snapshot::{RunningItems, Snapshot, WorkerSnapshot, WorkerState};
 use crate::chunk::RunTimes;
 use crate::config::SchedulerConfig;
@@ -41,6 +43,8 @@ pub struct PoolState {
     rng: Rng,
     last_generation: u64,
     last_chunk: u64,
+    /// Since when there has been no job; of no meaning while there is one.
+    idle_since: Time,
     /// The time of the event that is being applied.
     now: Time,
     /// The effects of the event that is being applied.
@@ -65,6 +69,7 @@ impl PoolState {
             start_failures: StartFailures::default(),
             last_generation: 0,
             last_chunk: 0,
+            idle_since: Time::ZERO,
             now: Time::ZERO,
             effects: Vec::new(),
         };

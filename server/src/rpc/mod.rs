@@ -6,7 +6,7 @@
 mod admin;
 mod apply;
 mod body;
-mod context;
+pub(crate) mod context;
 mod deadline;
 pub(crate) mod health;
 mod imap;
@@ -18,7 +18,7 @@ mod result_messages;
 pub(crate) mod router;
 mod stall_guard;
 mod star_map;
-mod status;
+pub(crate) mod status;
 mod validate;
 
 use std::time::Duration;

@@ -26,6 +26,7 @@ use super::body::{ByteBudget, LimitedBody};
 use super::deadline::Deadline;
 use super::{PoolRpc, health, reflection, status};
 use crate::lifecycle::Lifecycle;
+use crate::telemetry::Telemetry;
 
 /// The library's own limits must be out of reach of ours.
 const LIBRARY_LIMIT_BYTES: usize = u32::MAX as usize;
@@ -56,6 +57,7 @@ pub(crate) struct Router {
     max_message_bytes: u32,
     budget: Arc<ByteBudget>,
     closing: CancellationToken,
+    telemetry: Option<Telemetry>,
 }
 
 impl Router {
@@ -84,11 +86,27 @@ impl Router {
             max_message_bytes,
             budget: ByteBudget::new(max_request_bytes_in_flight.into()),
             closing: lifecycle.closing.clone(),
+            telemetry: None,
         }
+    }
+
+    /// Has every call measured and traced.
+    pub(crate) fn observed_by(self, telemetry: Option<Telemetry>) -> Self {
+        Self { telemetry, ..self }
     }
 
     /// Answers a request.
     pub(crate) async fn handle(self, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        let call = self.telemetry.as_ref().and_then(|telemetry| telemetry.start_call(&mut request));
+        let response = self.answer(request).await;
+        match call {
+            Some(call) => response.map(|response| call.follow(response)),
+            None => response,
+        }
+    }
+
+    /// Answers a request in time.
+    async fn answer(self, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let Some(deadline) = Deadline::from_headers(request.headers(), Instant::now()) else {
             let problem = "must be at most 8 digits and one of H, M, S, m, u, n";
             return Ok(status::invalid_argument(vec![status::violation("grpc-timeout", problem)], "").into_http());
