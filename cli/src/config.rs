@@ -24,11 +24,13 @@ pub(crate) fn executable() -> io::Result<PathBuf> {
 
 /// Tells whether there is such a program: at this path, or in a folder of `PATH` if it is a bare name.
 pub(crate) fn has_program(name: &str) -> bool {
-    let is_program = |path: &Path| path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
+    let is_program =
+        |path: &Path| path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
     if name.contains('/') {
         return is_program(Path::new(name));
     }
-    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| is_program(&folder.join(name))))
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| is_program(&folder.join(name))))
 }
 
 /// Returns the number of CPUs that this process may use: the cgroup's quota and the affinity count, not the host.

@@ -51,11 +51,7 @@ impl Failure {
     }
 
     /// The function failed, by an error that has no Rust type: with a type, a message, and where it was.
-    pub fn raised_as(
-        type_name: impl Into<String>,
-        message: impl Into<String>,
-        traceback: impl Into<String>,
-    ) -> Self {
+    pub fn raised_as(type_name: impl Into<String>, message: impl Into<String>, traceback: impl Into<String>) -> Self {
         let (type_name, message, traceback) = (type_name.into(), message.into(), traceback.into());
         Self(Box::new(Details { kind: FailureKind::Raised, type_name, message, traceback }))
     }

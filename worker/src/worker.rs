@@ -237,9 +237,9 @@ impl Worker {
             buffer.clear();
             let output = match &mut function {
                 None => Err(Failure::unknown_function(&run.function)),
-                Some(_) if chunk.has_kwargs => {
-                    Err(Failure::invalid_item("functions of this worker take no keyword arguments: give them by position"))
-                }
+                Some(_) if chunk.has_kwargs => Err(Failure::invalid_item(
+                    "functions of this worker take no keyword arguments: give them by position",
+                )),
                 Some(function) => {
                     let input = chunk.input(content, max_result_bytes);
                     catch_panic(|| (function.call)(input, &chunk.items, buffer))

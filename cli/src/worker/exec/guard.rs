@@ -6,9 +6,8 @@
 //! server buries it as it does for every worker.
 
 use std::io::{self, Read as _, Write as _};
-use std::process::{ChildStdin, Command, ExitCode, Stdio};
-
 use std::os::unix::process::CommandExt as _;
+use std::process::{ChildStdin, Command, ExitCode, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 

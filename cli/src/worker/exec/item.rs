@@ -48,7 +48,8 @@ pub(super) fn decode(input: &Input<'_>, num_arguments: usize) -> Result<Payload,
         let problem = format!("the function takes {num_arguments} argument{plural}, and {given} {was} given");
         return Err(Failure::invalid_item(problem));
     }
-    let texts: Vec<Vec<u8>> = arguments.into_iter().map(|argument| bare(argument).map(Cow::into_owned)).collect::<Result<_, _>>()?;
+    let texts: Vec<Vec<u8>> =
+        arguments.into_iter().map(|argument| bare(argument).map(Cow::into_owned)).collect::<Result<_, _>>()?;
     if texts.iter().any(|text| text.contains(&0)) {
         return Err(Failure::invalid_item("no argument of a command can hold a zero byte; stdin can"));
     }
@@ -70,9 +71,7 @@ fn arguments<'a>(input: &Input<'a>) -> Result<Vec<Argument<'a>>, Failure> {
             let list: Vec<&RawValue> = serde_json::from_slice(input.content).map_err(unusable)?;
             Ok(list.into_iter().map(|element| Argument::Json(element.get().into())).collect())
         }
-        (Encoding::Json, Style::Apply) => {
-            records(input.content).map(|record| record.and_then(json_argument)).collect()
-        }
+        (Encoding::Json, Style::Apply) => records(input.content).map(|record| record.and_then(json_argument)).collect(),
         (Encoding::Bytes, Style::Map) => Ok(vec![Argument::Bytes(input.content)]),
         (Encoding::Bytes, Style::Star) => {
             Err(Failure::invalid_item("a blob is no list of arguments: call the function with map, imap or apply"))
@@ -124,7 +123,9 @@ fn stdin(style: Style, mut arguments: Vec<Argument<'_>>) -> Result<Vec<u8>, Fail
         match argument {
             Argument::Json(text) => texts.push(text.as_ref()),
             Argument::Bytes(_) => {
-                return Err(Failure::invalid_item("the function reads stdin, which holds one blob: give it exactly one"));
+                return Err(Failure::invalid_item(
+                    "the function reads stdin, which holds one blob: give it exactly one",
+                ));
             }
         }
     }
@@ -141,8 +142,9 @@ pub(super) fn encode(encoding: Encoding, stdout: &[u8], buffer: &mut Vec<u8>) ->
         buffer.extend_from_slice(stdout);
         return Ok(());
     }
-    let text = std::str::from_utf8(stdout)
-        .map_err(|_| Failure::not_encodable("the command printed what is no UTF-8 text: call it with blobs to get bytes"))?;
+    let text = std::str::from_utf8(stdout).map_err(|_| {
+        Failure::not_encodable("the command printed what is no UTF-8 text: call it with blobs to get bytes")
+    })?;
     let json: Option<&RawValue> = serde_json::from_str(text).ok();
     match (encoding, json) {
         (Encoding::Json, Some(json)) => buffer.extend_from_slice(json.get().as_bytes()),

@@ -52,7 +52,10 @@ fn the_elements_of_a_list_fill_one_place_each() {
     let content = value::to_bytes(&json!(["a", 2])).unwrap();
     assert_eq!(decoded(Encoding::Values, Style::Star, &content, 2), arguments(&["a", "2"]));
     assert_eq!(decoded(Encoding::Values, Style::Star, &content, 0), stdin("[\"a\",2]\n"));
-    assert_eq!(decoded(Encoding::Json, Style::Star, br#"["a", 12345678901234567890123]"#, 2), arguments(&["a", "12345678901234567890123"]));
+    assert_eq!(
+        decoded(Encoding::Json, Style::Star, br#"["a", 12345678901234567890123]"#, 2),
+        arguments(&["a", "12345678901234567890123"])
+    );
     let one = value::to_bytes(&json!(["a"])).unwrap();
     assert_eq!(decoded(Encoding::Values, Style::Star, &one, 0), stdin("[\"a\"]\n"));
 
@@ -60,7 +63,10 @@ fn the_elements_of_a_list_fill_one_place_each() {
     assert_eq!(decoded(Encoding::Values, Style::Apply, &values, 2), arguments(&["a", "2"]));
     assert_eq!(decoded(Encoding::Json, Style::Apply, &list(&[b"\"a\"", b"2"]), 2), arguments(&["a", "2"]));
     assert_eq!(decoded(Encoding::Json, Style::Apply, &list(&[b"\"a\""]), 0), stdin("a\n"));
-    assert_eq!(decoded(Encoding::Bytes, Style::Apply, &list(&[b"a", b"\xff"]), 2), Ok(Payload::Arguments(vec![b"a".to_vec(), b"\xff".to_vec()])));
+    assert_eq!(
+        decoded(Encoding::Bytes, Style::Apply, &list(&[b"a", b"\xff"]), 2),
+        Ok(Payload::Arguments(vec![b"a".to_vec(), b"\xff".to_vec()]))
+    );
     assert_eq!(decoded(Encoding::Bytes, Style::Map, b"\0\xff", 0), Ok(Payload::Stdin(b"\0\xff".to_vec())));
 }
 
@@ -106,7 +112,11 @@ fn output_is_json_if_it_is_and_else_a_string() {
         ("\n", json!(""), "\"\""),
         ("9007199254740992", json!(9_007_199_254_740_992_u64), "9007199254740992"),
         ("\"12345678901234567890123\"", json!("12345678901234567890123"), "\"12345678901234567890123\""),
-        (r#"["\"",1.12345678901234567890,1e10]"#, json!(["\"", 1.123_456_789_012_345_7, 1e10]), r#"["\"",1.12345678901234567890,1e10]"#),
+        (
+            r#"["\"",1.12345678901234567890,1e10]"#,
+            json!(["\"", 1.123_456_789_012_345_7, 1e10]),
+            r#"["\"",1.12345678901234567890,1e10]"#,
+        ),
     ] {
         let value: Value = value::from_bytes(&encoded(Encoding::Values, stdout.as_bytes()).unwrap()).unwrap();
         let result: Value = value::from_bytes(&value::to_bytes(&result).unwrap()).unwrap();
@@ -120,7 +130,11 @@ fn output_is_json_if_it_is_and_else_a_string() {
 #[test]
 fn nothing_is_rounded() {
     for stdout in [
-        "9007199254740993", "1764000000000000000", "-123456789012345678901234567890", r#"{"a":["\\",18446744073709551616]}"#, "1e999",
+        "9007199254740993",
+        "1764000000000000000",
+        "-123456789012345678901234567890",
+        r#"{"a":["\\",18446744073709551616]}"#,
+        "1e999",
         "\"a\"x\u{fffd}",
     ] {
         let value = encoded(Encoding::Values, stdout.as_bytes());

@@ -92,7 +92,9 @@ pub(super) fn run(
         let input_pipe = child.stdin.take();
         let output = child.stdout.take().map(OwnedFd::from);
         let errors = child.stderr.take().map(OwnedFd::from);
-        for pipe in [input_pipe.as_ref().map(AsFd::as_fd), output.as_ref().map(AsFd::as_fd), errors.as_ref().map(AsFd::as_fd)] {
+        for pipe in
+            [input_pipe.as_ref().map(AsFd::as_fd), output.as_ref().map(AsFd::as_fd), errors.as_ref().map(AsFd::as_fd)]
+        {
             if let Some(pipe) = pipe {
                 rustix::io::ioctl_fionbio(pipe, true)?;
             }

@@ -133,11 +133,10 @@ mod tests {
     #[test]
     fn arguments_take_their_places_and_are_not_split() {
         assert_eq!(filled("wc -c", &[]), ["-c"]);
-        assert_eq!(filled("grep -e {} --file={}", &["a b; rm -rf /", "$(x) '\""]), [
-            "-e",
-            "a b; rm -rf /",
-            "--file=$(x) '\""
-        ]);
+        assert_eq!(
+            filled("grep -e {} --file={}", &["a b; rm -rf /", "$(x) '\""]),
+            ["-e", "a b; rm -rf /", "--file=$(x) '\""]
+        );
         assert_eq!(filled("f {2} {1}{2} {2}", &["a", "{1}"]), ["{1}", "a{1}", "{1}"]);
         assert_eq!(filled(r#"sh -c 'echo "$0"; ls' {}"#, &["x"]), ["-c", "echo \"$0\"; ls", "x"]);
         assert_eq!(filled("awk '{print $1}' '' {}", &["x"]), ["{print $1}", "", "x"]);
