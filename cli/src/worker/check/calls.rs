@@ -156,7 +156,7 @@ fn byte_blobs(kit: &mut Kit) -> Result<Verdict, Fault> {
 
 fn many(kit: &mut Kit) -> Result<Verdict, Fault> {
     let subject = kit.subject();
-    let count = kit.count_for(Duration::from_secs(1));
+    let count = kit.count_for(Duration::from_millis(500));
     let items = subject.items(count);
     let mut session = kit.start()?;
     let begin = Instant::now();

@@ -33,6 +33,8 @@ use crate::output::print_stderr;
 
 /// How long a chunk should take that is long enough to do something meanwhile.
 const LONG_CHUNK: Duration = Duration::from_millis(300);
+/// How long a chunk must take to tell how long its items do.
+const MEASURED_CHUNK: Duration = Duration::from_millis(20);
 /// The most items of such a chunk.
 const MAX_ITEMS: u128 = 100_000;
 
@@ -106,14 +108,26 @@ impl Kit {
         let mut timed = Vec::new();
         for subject in subject::subjects(&self.hello) {
             session.call(subject.run_many(2))?;
-            let begin = Instant::now();
-            session.call(subject.run_many(8))?;
-            timed.push((begin.elapsed() / 8, subject));
+            timed.push((time_item(&mut session, &subject)?, subject));
         }
         timed.sort_by_key(|(time, _)| *time);
         self.item_time = timed.first().map_or(Duration::from_millis(1), |(time, _)| *time);
         self.subjects = timed.into_iter().map(|(_, subject)| subject).collect();
         Ok(())
+    }
+}
+
+/// Measures what an item takes in a chunk that is as long as can be waited for.
+fn time_item(session: &mut Session, subject: &Subject) -> Result<Duration, Fault> {
+    let mut count = 8;
+    loop {
+        let begin = Instant::now();
+        session.call(subject.run_many(count as usize))?;
+        let elapsed = begin.elapsed();
+        if elapsed > MEASURED_CHUNK || count >= 8 << 10 {
+            return Ok(elapsed / count);
+        }
+        count *= 4;
     }
 }
 

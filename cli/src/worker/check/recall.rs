@@ -107,9 +107,11 @@ fn ping_while_running(kit: &mut Kit) -> Result<Verdict, Fault> {
     if !has_function(&kit.hello, SLEEP) {
         return Ok(needs_sleep());
     }
+    // Shorter than the time after which silence is a fault.
+    let item_time = (kit.timeout / 2).min(Duration::from_millis(400));
     let mut session = kit.start()?;
-    let chunk = session.run(run_values(SLEEP, CallStyle::Map, &[json!(400)]));
-    session.listen_for(Duration::from_millis(50))?;
+    let chunk = session.run(run_values(SLEEP, CallStyle::Map, &[json!(item_time.as_millis())]));
+    session.listen_for(item_time / 8)?;
     session.quiet()?;
     let was_running = !session.ledger.chunk(chunk).is_done();
     session.collect(chunk)?;
