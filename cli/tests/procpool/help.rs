@@ -12,6 +12,9 @@ fn help_of(command: &[&str]) -> String {
 fn help() {
     insta::assert_snapshot!("help", help_of(&[]));
     let commands = ["serve", "map", "starmap", "imap", "apply", "functions", "health", "worker", "demo"];
+    for command in ["exec", "check"] {
+        insta::assert_snapshot!(format!("help_worker_{command}"), help_of(&["worker", command]));
+    }
     for command in commands {
         insta::assert_snapshot!(format!("help_{command}"), help_of(&[command]));
     }

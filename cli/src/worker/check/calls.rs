@@ -13,7 +13,7 @@ use super::session::Session;
 use super::subject::{Subject, echo_items, has_function, run_apply, run_blobs, run_values};
 use super::{Check, Kit, Needs, rules, subject};
 
-pub(super) const CHECKS: [(&str, Needs, Check); 8] = [
+pub(super) const CHECKS: [Check; 8] = [
     ("runs the items of a call in the style MAP", Needs::Answers, map),
     ("runs the items of a call in the style STAR", Needs::Answers, star),
     ("runs a call in the style APPLY", Needs::Answers, apply),

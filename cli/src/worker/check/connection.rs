@@ -9,7 +9,7 @@ use super::report::{Fault, Verdict};
 use super::session::Terms;
 use super::{Check, Kit, Needs, rules, subject};
 
-pub(super) const CHECKS: [(&str, Needs, Check); 6] = [
+pub(super) const CHECKS: [Check; 6] = [
     ("answers Ping", Needs::Ready, answers_ping),
     ("reads frames that come in pieces, and many at once", Needs::Ready, reads_pieces),
     ("works without a progress page (journal_bytes = 0)", Needs::Answers, works_without_page),

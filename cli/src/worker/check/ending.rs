@@ -10,7 +10,7 @@ use super::report::{Fault, Verdict};
 use super::session::Session;
 use super::{Check, Kit, Needs, rules};
 
-pub(super) const CHECKS: [(&str, Needs, Check); 6] = [
+pub(super) const CHECKS: [Check; 6] = [
     ("exits when the socket ends", Needs::Ready, socket_ends),
     ("exits when the socket ends while items run", Needs::Ready, socket_ends_while_running),
     ("exits with code 0 after Shutdown", Needs::Ready, shutdown),

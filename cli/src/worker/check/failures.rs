@@ -8,7 +8,7 @@ use super::report::{Fault, Verdict};
 use super::subject::{encode, has_function, list, run, run_blobs, run_values};
 use super::{Check, Kit, Needs, rules, subject};
 
-pub(super) const CHECKS: [(&str, Needs, Check); 5] = [
+pub(super) const CHECKS: [Check; 5] = [
     ("fails the items of an unknown function", Needs::Answers, unknown_function),
     ("fails a value that cannot be decoded, and no other", Needs::Answers, bad_value),
     ("fails JSON that cannot be decoded, and no other", Needs::Answers, bad_json),

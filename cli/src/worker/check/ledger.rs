@@ -192,7 +192,7 @@ impl Ledger {
             (Stage::SaidHello, _) => Err(Fault::new(rules::ORDER, "did not send Ready after Hello")),
             (Stage::Ready, WorkerFrame::Ready(_)) => Err(Fault::new(rules::ORDER, "sent Ready twice")),
             (Stage::Ready, WorkerFrame::Started(started)) => self.take_started(&started),
-            (Stage::Ready, WorkerFrame::Results(results)) => self.take_results(results),
+            (Stage::Ready, WorkerFrame::Results(results)) => self.take_results(&results),
             (Stage::Ready, WorkerFrame::Recalled(recalled)) => self.take_recalled(&recalled),
         }
     }
@@ -268,7 +268,7 @@ impl Ledger {
         Ok(())
     }
 
-    fn take_results(&mut self, results: Results) -> Result<(), Fault> {
+    fn take_results(&mut self, results: &Results) -> Result<(), Fault> {
         let (uses_page, begun) = (self.hello.uses_progress_page, self.last_begun);
         let id = results.chunk;
         let Some(index) = self.chunks.iter().position(|chunk| chunk.id == id) else {
@@ -293,8 +293,8 @@ impl Ledger {
                 format!("sent results of chunk {id} from offset {} instead of {}", results.first, chunk.num_received());
             return Err(Fault::new(rules::RESULTS, got));
         }
-        let contents = contents(chunk.kind, &results)?;
-        let failures = failures(chunk.kind, &results, &contents)?;
+        let contents = contents(chunk.kind, results)?;
+        let failures = failures(chunk.kind, results, &contents)?;
         let is_run = |offset: &u32| failures.get(offset).is_none_or(|failure| !is_refusal(failure));
         let last_run = (results.first..results.first + results.count).rev().find(is_run);
         if let Some(offset) = last_run {

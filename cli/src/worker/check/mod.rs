@@ -9,6 +9,8 @@ mod connection;
 mod ending;
 mod failures;
 mod ledger;
+#[cfg(test)]
+mod ledger_tests;
 mod process;
 mod recall;
 mod report;
@@ -38,7 +40,8 @@ const MEASURED_CHUNK: Duration = Duration::from_millis(20);
 /// The most items of such a chunk.
 const MAX_ITEMS: u128 = 100_000;
 
-type Check = fn(&mut Kit) -> Result<Verdict, Fault>;
+/// A check: what a good worker does, what the check needs of it, and how it is made.
+type Check = (&'static str, Needs, fn(&mut Kit) -> Result<Verdict, Fault>);
 
 /// What a check needs of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +52,7 @@ enum Needs {
     Answers,
 }
 
-const GROUPS: [(&str, &[(&str, Needs, Check)]); 5] = [
+const GROUPS: [(&str, &[Check]); 5] = [
     ("connection", &connection::CHECKS),
     ("calls", &calls::CHECKS),
     ("failures", &failures::CHECKS),

@@ -54,13 +54,13 @@ impl Launcher {
     ///
     /// If it cannot be started.
     #[expect(clippy::disallowed_methods, reason = "a check starts the worker that it checks")]
-    pub(super) fn start(&mut self, channel: UnixStream) -> io::Result<WorkerProcess> {
+    pub(super) fn start(&mut self, channel: &UnixStream) -> io::Result<WorkerProcess> {
         let mut command = Command::new(&self.command[0]);
         command.args(&self.command[1..]).env_clear().envs(self.environment.iter().cloned());
         command.env("PROCPOOL_FD", self.channel.as_raw_fd().to_string()).env("PROCPOOL_SLOT", "0");
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // This clears close-on-exec, which is the point.
-        rustix::io::dup2(&channel, &mut self.channel)?;
+        rustix::io::dup2(channel, &mut self.channel)?;
         let spawned = command.spawn();
         rustix::io::dup2(&self.null, &mut self.channel)?;
         rustix::io::fcntl_setfd(&self.channel, FdFlags::CLOEXEC)?;

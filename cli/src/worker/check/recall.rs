@@ -9,7 +9,7 @@ use super::report::{Fault, Verdict};
 use super::subject::{has_function, run_values};
 use super::{Check, Kit, Needs, Session};
 
-pub(super) const CHECKS: [(&str, Needs, Check); 5] = [
+pub(super) const CHECKS: [Check; 5] = [
     ("gives back a chunk that runs, and sends no more of it", Needs::Ready, recall_running),
     ("gives back a chunk that is queued", Needs::Ready, recall_queued),
     ("answers a recall once, and none of a chunk that it does not have", Needs::Answers, recall_again),
@@ -79,7 +79,7 @@ fn recall_again(kit: &mut Kit) -> Result<Verdict, Fault> {
     settle(&mut session, running)?;
     // Nobody is told of a recall that is long past: the next chunk runs.
     let last = session.call(subject.run_many(3))?;
-    if last.failures.len() > 0 && subject.is_echo {
+    if !last.failures.is_empty() && subject.is_echo {
         return Ok(Verdict::Note("items that came after a cancelled chunk failed".to_owned()));
     }
     session.quiet()?;

@@ -30,9 +30,9 @@ pub(super) enum Verdict {
 /// Prints the checks as they are done, and counts them.
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    num_ok: usize,
-    num_failed: usize,
-    num_skipped: usize,
+    ok: usize,
+    failed: usize,
+    skipped: usize,
 }
 
 impl Report {
@@ -43,19 +43,19 @@ impl Report {
     pub(super) fn add(&mut self, title: &str, outcome: &Result<Verdict, Fault>) {
         match outcome {
             Ok(Verdict::Ok) => {
-                self.num_ok += 1;
+                self.ok += 1;
                 print(&format!("  ok       {title}\n"));
             }
             Ok(Verdict::Note(note)) => {
-                self.num_ok += 1;
+                self.ok += 1;
                 print(&format!("  ok       {title}\n             note: {note}\n"));
             }
             Ok(Verdict::Skipped(reason)) => {
-                self.num_skipped += 1;
+                self.skipped += 1;
                 print(&format!("  skipped  {title}\n             {reason}\n"));
             }
             Err(fault) => {
-                self.num_failed += 1;
+                self.failed += 1;
                 print(&format!("  FAILED   {title}\n"));
                 print(&format!("             the worker {}\n             the protocol: {}\n", fault.got, fault.rule));
             }
@@ -64,9 +64,9 @@ impl Report {
 
     /// Prints the sum. Returns whether no check failed.
     pub(super) fn finish(self) -> bool {
-        let Self { num_ok, num_failed, num_skipped } = self;
-        print(&format!("\n{num_ok} ok, {num_failed} failed, {num_skipped} skipped\n"));
-        num_failed == 0
+        let Self { ok, failed, skipped } = self;
+        print(&format!("\n{ok} ok, {failed} failed, {skipped} skipped\n"));
+        failed == 0
     }
 }
 

@@ -80,7 +80,7 @@ impl Session {
         };
         socket.set_nonblocking(true)?;
         Ok(Self {
-            process: launcher.start(channel)?,
+            process: launcher.start(&channel)?,
             socket: Some(socket),
             decoder: FrameDecoder::new(max_frame_bytes),
             outgoing: VecDeque::new(),
@@ -223,7 +223,7 @@ impl Session {
     ///
     /// What was wrong with that.
     pub(super) fn kill(&mut self) -> Result<(), Fault> {
-        self.process.kill().map_err(broken)?;
+        self.process.kill().map_err(|error| broken(&error))?;
         while self.socket.is_some() {
             self.read()?;
         }
@@ -244,7 +244,7 @@ impl Session {
             self.read()?;
         }
         let rest = deadline.saturating_duration_since(Instant::now());
-        match self.process.wait_for_exit(rest).map_err(broken)? {
+        match self.process.wait_for_exit(rest).map_err(|error| broken(&error))? {
             Some(status) => Ok(status),
             None => Err(Fault::new(rule, format!("still runs after {EXIT_LIMIT:?}"))),
         }
@@ -258,7 +258,7 @@ impl Session {
         }
         let Some(socket) = &self.socket else { return Ok(false) };
         let flags = if self.outgoing.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
-        self.process.wait(Some((socket, flags)), deadline).map_err(broken)?;
+        self.process.wait(Some((socket, flags)), deadline).map_err(|error| broken(&error))?;
         if self.process.status().is_some() {
             // Nothing new will come, even if something that it left holds the socket open.
             while self.socket.is_some() {
@@ -307,7 +307,7 @@ impl Session {
         while let Some(frame) = self.next_frame()? {
             has_come = true;
             if let Some(page) = &self.page {
-                let begun = page.begun().map_err(broken)?;
+                let begun = page.begun().map_err(|error| broken(&error))?;
                 self.ledger.take_begun(begun)?;
             }
             self.ledger.take(frame)?;
@@ -331,7 +331,7 @@ impl Session {
         let waiting = self.ledger.expectation();
         let status = match self.process.wait_for_exit(EXIT_LIMIT) {
             Ok(status) => status,
-            Err(error) => return broken(error),
+            Err(error) => return broken(&error),
         };
         let mut got = match status {
             Some(status) => format!("{}, and had {waiting} to send", describe(status)),
@@ -346,6 +346,6 @@ impl Session {
 }
 
 /// Something failed that is no doing of the worker's.
-fn broken(error: io::Error) -> Fault {
+fn broken(error: &io::Error) -> Fault {
     Fault::new("this is no fault of the worker's", format!("could not be checked: {error}"))
 }

@@ -8,7 +8,9 @@ use super::item::{Payload, decode, encode};
 
 fn list(blobs: &[&[u8]]) -> Vec<u8> {
     let mut builder = SlabBuilder::new();
-    blobs.iter().for_each(|blob| builder.push(blob));
+    for blob in blobs {
+        builder.push(blob);
+    }
     builder.take().to_vec()
 }
 
@@ -17,12 +19,12 @@ fn decoded(encoding: Encoding, style: Style, content: &[u8], num_arguments: usiz
     decode(&input, num_arguments).map_err(|failure| format!("{failure:?}"))
 }
 
-fn arguments(texts: &[&str]) -> Result<Payload, String> {
-    Ok(Payload::Arguments(texts.iter().map(|text| text.as_bytes().to_vec()).collect()))
+fn arguments(texts: &[&str]) -> Payload {
+    Payload::Arguments(texts.iter().map(|text| text.as_bytes().to_vec()).collect())
 }
 
-fn stdin(text: &str) -> Result<Payload, String> {
-    Ok(Payload::Stdin(text.as_bytes().to_vec()))
+fn stdin(text: &str) -> Payload {
+    Payload::Stdin(text.as_bytes().to_vec())
 }
 
 #[test]
@@ -38,31 +40,31 @@ fn a_string_is_passed_bare_and_everything_else_as_json() {
         (json!({"a": true}), r#"{"a":true}"#),
     ] {
         let content = value::to_bytes(&item).unwrap();
-        assert_eq!(decoded(Encoding::Values, Style::Map, &content, 1), arguments(&[text]), "{item}");
-        assert_eq!(decoded(Encoding::Values, Style::Map, &content, 0), stdin(&format!("{text}\n")), "{item}");
+        assert_eq!(decoded(Encoding::Values, Style::Map, &content, 1), Ok(arguments(&[text])), "{item}");
+        assert_eq!(decoded(Encoding::Values, Style::Map, &content, 0), Ok(stdin(&format!("{text}\n"))), "{item}");
         let content = item.to_string();
-        assert_eq!(decoded(Encoding::Json, Style::Map, content.as_bytes(), 1), arguments(&[text]), "{item}");
+        assert_eq!(decoded(Encoding::Json, Style::Map, content.as_bytes(), 1), Ok(arguments(&[text])), "{item}");
     }
     let long = b" 123456789012345678901234567890 ";
-    assert_eq!(decoded(Encoding::Json, Style::Map, long, 1), arguments(&["123456789012345678901234567890"]));
+    assert_eq!(decoded(Encoding::Json, Style::Map, long, 1), Ok(arguments(&["123456789012345678901234567890"])));
 }
 
 #[test]
 fn the_elements_of_a_list_fill_one_place_each() {
     let content = value::to_bytes(&json!(["a", 2])).unwrap();
-    assert_eq!(decoded(Encoding::Values, Style::Star, &content, 2), arguments(&["a", "2"]));
-    assert_eq!(decoded(Encoding::Values, Style::Star, &content, 0), stdin("[\"a\",2]\n"));
+    assert_eq!(decoded(Encoding::Values, Style::Star, &content, 2), Ok(arguments(&["a", "2"])));
+    assert_eq!(decoded(Encoding::Values, Style::Star, &content, 0), Ok(stdin("[\"a\",2]\n")));
     assert_eq!(
         decoded(Encoding::Json, Style::Star, br#"["a", 12345678901234567890123]"#, 2),
-        arguments(&["a", "12345678901234567890123"])
+        Ok(arguments(&["a", "12345678901234567890123"]))
     );
     let one = value::to_bytes(&json!(["a"])).unwrap();
-    assert_eq!(decoded(Encoding::Values, Style::Star, &one, 0), stdin("[\"a\"]\n"));
+    assert_eq!(decoded(Encoding::Values, Style::Star, &one, 0), Ok(stdin("[\"a\"]\n")));
 
     let values = list(&[&value::to_bytes("a").unwrap(), &value::to_bytes(&2).unwrap()]);
-    assert_eq!(decoded(Encoding::Values, Style::Apply, &values, 2), arguments(&["a", "2"]));
-    assert_eq!(decoded(Encoding::Json, Style::Apply, &list(&[b"\"a\"", b"2"]), 2), arguments(&["a", "2"]));
-    assert_eq!(decoded(Encoding::Json, Style::Apply, &list(&[b"\"a\""]), 0), stdin("a\n"));
+    assert_eq!(decoded(Encoding::Values, Style::Apply, &values, 2), Ok(arguments(&["a", "2"])));
+    assert_eq!(decoded(Encoding::Json, Style::Apply, &list(&[b"\"a\"", b"2"]), 2), Ok(arguments(&["a", "2"])));
+    assert_eq!(decoded(Encoding::Json, Style::Apply, &list(&[b"\"a\""]), 0), Ok(stdin("a\n")));
     assert_eq!(
         decoded(Encoding::Bytes, Style::Apply, &list(&[b"a", b"\xff"]), 2),
         Ok(Payload::Arguments(vec![b"a".to_vec(), b"\xff".to_vec()]))

@@ -13,7 +13,7 @@ use super::guard::Guard;
 
 /// How much of the end of stderr is kept, in bytes.
 const STDERR_TAIL_BYTES: usize = 4 << 10;
-const READ_BYTES: usize = 64 << 10;
+const READ_BYTES: usize = 16 << 10;
 
 /// What became of a command.
 #[derive(Debug)]
@@ -92,12 +92,10 @@ pub(super) fn run(
         let input_pipe = child.stdin.take();
         let output = child.stdout.take().map(OwnedFd::from);
         let errors = child.stderr.take().map(OwnedFd::from);
-        for pipe in
-            [input_pipe.as_ref().map(AsFd::as_fd), output.as_ref().map(AsFd::as_fd), errors.as_ref().map(AsFd::as_fd)]
-        {
-            if let Some(pipe) = pipe {
-                rustix::io::ioctl_fionbio(pipe, true)?;
-            }
+        let pipes =
+            [input_pipe.as_ref().map(AsFd::as_fd), output.as_ref().map(AsFd::as_fd), errors.as_ref().map(AsFd::as_fd)];
+        for pipe in pipes.into_iter().flatten() {
+            rustix::io::ioctl_fionbio(pipe, true)?;
         }
         Ok((pidfd, input_pipe, output, errors))
     });
@@ -122,11 +120,11 @@ pub(super) fn run(
         stdout: Vec::new(),
         stderr_tail: Vec::new(),
     };
-    running.to_the_end(guard)
+    running.finish(guard)
 }
 
 impl Running<'_> {
-    fn to_the_end(mut self, guard: &mut Guard) -> io::Result<Finished> {
+    fn finish(mut self, guard: &mut Guard) -> io::Result<Finished> {
         let mut killed = None;
         while !self.attend()? {
             if killed.is_some() {
@@ -225,8 +223,11 @@ fn read_present(pipe: Option<&OwnedFd>, mut take: impl FnMut(&[u8]) -> bool) -> 
     loop {
         match rustix::io::read(pipe, &mut bytes) {
             Ok(0) => return false,
-            Ok(count) if take(&bytes[..count]) => {}
-            Ok(_) => return false,
+            Ok(count) => {
+                if !take(&bytes[..count]) {
+                    return false;
+                }
+            }
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::AGAIN) => return true,
             Err(_) => return false,
