@@ -37,13 +37,19 @@ impl Guard {
         Ok(Self { pipe })
     }
 
-    /// Says which process group runs now. To be told before its leader has been reaped, that it is none.
+    /// Says which process group runs now. To be told before its leader has been reaped, that it is none. If the guard is
+    /// dead, another one takes its place.
     ///
     /// # Errors
     ///
-    /// If the guard is dead.
+    /// If that cannot be started.
     pub(super) fn watch(&mut self, group: Option<Pid>) -> io::Result<()> {
-        self.pipe.write_all(&Pid::as_raw(group).to_ne_bytes())
+        let word = Pid::as_raw(group).to_ne_bytes();
+        if self.pipe.write_all(&word).is_ok() {
+            return Ok(());
+        }
+        *self = Self::start()?;
+        self.pipe.write_all(&word)
     }
 }
 
