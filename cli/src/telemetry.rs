@@ -54,6 +54,7 @@ mod tests {
         [found.traces_endpoint, found.metrics_endpoint]
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it is what a list of endpoints has")]
     fn some(endpoint: &str) -> Option<String> {
         Some(endpoint.to_owned())
     }
