@@ -129,7 +129,17 @@ pub(crate) struct ExecFunction {
     pub(crate) command: String,
 }
 
+const CHECK_HELP: &str = "\
+The worker is started some thirty times. Its function `echo`, which returns its argument, is called; without one, every
+function with an example is, with that. Functions `fail`, `sleep_ms` and `echo_bytes` add a few checks.
+
+Exit codes:
+    0  no check failed
+    1  a check failed
+    2  wrong usage";
+
 #[derive(Debug, Args)]
+#[command(after_help = CHECK_HELP)]
 pub(crate) struct CheckArgs {
     /// How long to wait for what a worker must do; ten times as long for its start
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration::parse)]
