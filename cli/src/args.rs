@@ -128,11 +128,11 @@ pub(crate) struct ExecArgs {
 }
 
 const EXEC_HELP: &str = "\
-A command is split into words as a shell does, and runs without a shell. Each {} takes the next argument of the call, or
-{1} the first, {2} the second and so on, bare if it is a string, else as JSON. Without {}, the item is on stdin. What the
-command prints is the result: JSON if it is JSON, else a string. Any exit code but 0 fails the item.
+A command is split into words as a shell does, and runs without a shell. Each {} takes the next argument of the call, or \
+{1} the first, {2} the second and so on; a string is passed bare, anything else as JSON. Without {}, the item is on \
+stdin. What the command prints is the result: JSON if it is JSON, else a string. Any exit code but 0 fails the item.
 
-  procpool serve -- procpool worker exec --function 'count=wc -c' --function 'resize=convert {} -resize {} png:-'";
+  procpool serve -- procpool worker exec --function 'count=wc -c' --function 'add=expr {} + {}'";
 
 /// A function of an exec worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,7 +141,17 @@ pub(crate) struct ExecFunction {
     pub(crate) command: String,
 }
 
+const CHECK_HELP: &str = "\
+The worker is started some thirty times. Its function `echo`, which returns its argument, is called; without one, every \
+function with an example is, with that. Functions `fail`, `sleep_ms` and `echo_bytes` add a few checks.
+
+Exit codes:
+    0  no check failed
+    1  a check failed
+    2  wrong usage";
+
 #[derive(Debug, Args)]
+#[command(after_help = CHECK_HELP)]
 pub(crate) struct CheckArgs {
     /// How long to wait for what a worker must do; ten times as long for its start
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration::parse)]

@@ -59,7 +59,8 @@ fn items_become_arguments_or_stdin_and_output_becomes_results() {
     assert_eq!(stdout(&["starmap", "add", "[1,2]", "[3,4]"]), "3\n7\n");
     assert_eq!(stdout(&["apply", "add", "20", "22"]), "42\n");
     assert_eq!(stdout(&["starmap", "swap", "[\"a\",\"b\"]"]), "\"b-a\"\n");
-    assert_eq!(stdout(&["starmap", "cat", "[1,\"x\"]"]), "[1,\"x\"]\n");
+    assert_eq!(stdout(&["map", "cat", "[1,\"x\"]"]), "[1,\"x\"]\n");
+    assert_eq!(stdout(&["starmap", "cat", "[[1]]"]), "[1]\n");
     assert_eq!(stdout(&["apply", "cat", "{\"a\":[null]}"]), "{\"a\":[null]}\n");
     assert_eq!(stdout(&["map", "--json", "echo", "9007199254740993"]), "9007199254740993\n");
     assert!(stdout(&["functions"]).contains("Runs the command: expr {} + {}"));

@@ -34,19 +34,20 @@ enum Argument<'a> {
 ///
 /// If it can't be called with this item.
 pub(super) fn decode(input: &Input<'_>, num_arguments: usize) -> Result<Payload, Failure> {
-    let arguments = arguments(input)?;
-    if num_arguments == 0 {
-        return stdin(input.style, arguments).map(Payload::Stdin);
-    }
+    let mut arguments = arguments(input)?;
     if input.style == Style::Map && num_arguments > 1 {
         let problem = format!("the function takes {num_arguments} arguments: call it with starmap or apply");
         return Err(Failure::invalid_item(problem));
     }
-    if arguments.len() != num_arguments {
-        let (given, was) = (arguments.len(), if arguments.len() == 1 { "was" } else { "were" });
-        let plural = if num_arguments == 1 { "" } else { "s" };
-        let problem = format!("the function takes {num_arguments} argument{plural}, and {given} {was} given");
+    // stdin is one.
+    let (given, taken) = (arguments.len(), num_arguments.max(1));
+    if given != taken {
+        let (plural, were) = (if taken == 1 { "" } else { "s" }, if given == 1 { "was" } else { "were" });
+        let problem = format!("the function takes {taken} argument{plural}, and {given} {were} given");
         return Err(Failure::invalid_item(problem));
+    }
+    if num_arguments == 0 {
+        return stdin(arguments.remove(0)).map(Payload::Stdin);
     }
     let texts: Vec<Vec<u8>> =
         arguments.into_iter().map(|argument| bare(argument).map(Cow::into_owned)).collect::<Result<_, _>>()?;
@@ -108,28 +109,13 @@ fn bare(argument: Argument<'_>) -> Result<Cow<'_, [u8]>, Failure> {
 }
 
 /// Returns what a command reads: bytes as they are, a value as one line of text.
-fn stdin(style: Style, mut arguments: Vec<Argument<'_>>) -> Result<Vec<u8>, Failure> {
-    if style != Style::Star && arguments.len() == 1 {
-        let argument = arguments.remove(0);
-        let is_bytes = matches!(argument, Argument::Bytes(_));
-        let mut bytes = bare(argument)?.into_owned();
-        if !is_bytes {
-            bytes.push(b'\n');
-        }
-        return Ok(bytes);
+fn stdin(argument: Argument<'_>) -> Result<Vec<u8>, Failure> {
+    let is_bytes = matches!(argument, Argument::Bytes(_));
+    let mut bytes = bare(argument)?.into_owned();
+    if !is_bytes {
+        bytes.push(b'\n');
     }
-    let mut texts = Vec::with_capacity(arguments.len());
-    for argument in &arguments {
-        match argument {
-            Argument::Json(text) => texts.push(text.as_ref()),
-            Argument::Bytes(_) => {
-                return Err(Failure::invalid_item(
-                    "the function reads stdin, which holds one blob: give it exactly one",
-                ));
-            }
-        }
-    }
-    Ok(format!("[{}]\n", texts.join(",")).into_bytes())
+    Ok(bytes)
 }
 
 /// Makes a result of what a command printed. JSON is the value that it is, any other text a string.
