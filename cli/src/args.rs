@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use procpool_server::ListenAddress;
 
+use crate::worker::exec_guard;
 use crate::{duration, exit};
 
 /// Run functions over lists on a bounded pool of worker processes: Python's multiprocessing.Pool as a gRPC service.
@@ -43,8 +44,8 @@ pub(crate) enum Command {
     Restart(RestartArgs),
     /// Have a server take nothing new, finish what it has, and end
     Drain(DrainArgs),
-    /// Be the built-in worker; a server starts this as its child
-    Worker,
+    /// Be a worker: the built-in one, or one that runs commands; or check a worker of your own
+    Worker(WorkerArgs),
     /// Show what the pool does, on a server of its own
     Demo,
 }
@@ -98,6 +99,56 @@ pub(crate) enum LogLevel {
     Info,
     Debug,
     Trace,
+}
+
+/// Without a command: be the built-in worker, which a server starts as its child.
+#[derive(Debug, Args)]
+pub(crate) struct WorkerArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<WorkerCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkerCommand {
+    /// Be a worker that runs a command for each item; a server starts this as its child
+    Exec(ExecArgs),
+    /// Watch over an exec worker
+    #[command(name = exec_guard::COMMAND, hide = true)]
+    ExecGuard,
+    /// Start a worker and check that it keeps the protocol
+    Check(CheckArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXEC_HELP)]
+pub(crate) struct ExecArgs {
+    /// A function and the command that it runs; may be given more than once
+    #[arg(long = "function", value_name = "NAME=COMMAND", required = true, value_parser = parse_exec_function)]
+    pub(crate) functions: Vec<ExecFunction>,
+}
+
+const EXEC_HELP: &str = "\
+A command is split into words as a shell does, and runs without a shell. Each {} takes the next argument of the call, or
+{1} the first, {2} the second and so on, bare if it is a string, else as JSON. Without {}, the item is on stdin. What the
+command prints is the result: JSON if it is JSON, else a string. Any exit code but 0 fails the item.
+
+  procpool serve -- procpool worker exec --function 'count=wc -c' --function 'resize=convert {} -resize {} png:-'";
+
+/// A function of an exec worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ExecFunction {
+    pub(crate) name: String,
+    pub(crate) command: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// How long to wait for what a worker must do; ten times as long for its start
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration::parse)]
+    pub(crate) timeout: Duration,
+    /// The worker, as it stands behind `procpool serve --`
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
 }
 
 /// The server to call.
@@ -268,6 +319,14 @@ pub(crate) struct RestartArgs {
 pub(crate) struct DrainArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
+}
+
+fn parse_exec_function(text: &str) -> Result<ExecFunction, String> {
+    let (name, command) = text.split_once('=').ok_or("it is NAME=COMMAND, such as 'count=wc -c'")?;
+    if name.is_empty() || name.len() > 256 || name.contains(char::is_control) {
+        return Err(format!("{name:?} is no name for a function: 1 to 256 bytes without control characters are"));
+    }
+    Ok(ExecFunction { name: name.to_owned(), command: command.to_owned() })
 }
 
 fn parse_listen_address(text: &str) -> Result<ListenAddress, String> {

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     let command = CommandLine::parse().command;
     let result = match command {
         // The worker's thread belongs to the functions; it has no runtime.
-        Command::Worker => return worker::run(),
+        Command::Worker(args) => return worker::run(args),
         Command::Serve(args) => run(Builder::new_multi_thread().enable_all().build(), serve::run(args)),
         Command::Demo => run(Builder::new_multi_thread().enable_all().build(), demo::run()),
         Command::Map(args) => run_client(call::map::run(args, Style::Map)),

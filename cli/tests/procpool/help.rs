@@ -27,6 +27,10 @@ fn help_of(command: &[&str]) -> String {
 #[test]
 fn help() {
     insta::assert_snapshot!("help", help_of(&[]));
+
+    for command in ["exec", "check"] {
+        insta::assert_snapshot!(format!("help_worker_{command}"), help_of(&["worker", command]));
+    }
     for command in COMMANDS {
         insta::assert_snapshot!(format!("help_{command}"), help_of(&[command]));
     }

@@ -28,5 +28,5 @@ fn ten_thousand_short_runs_keep_every_promise() {
 
 #[test]
 fn long_runs_keep_every_promise() {
-    run_all(10_000..10_400, 1500);
+    run_all(10_000..10_200, 1500);
 }
