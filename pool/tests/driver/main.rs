@@ -6,5 +6,6 @@
 mod admin;
 mod calls;
 mod endings;
+mod observer;
 mod scripted;
 mod streams;

@@ -10,7 +10,8 @@ use procpool_pool::supervisor::{
     COMMAND_CAPACITY, ChunkResults, ChunkRun, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner,
 };
 use procpool_pool::{
-    Call, CallOptions, CallStyle, FunctionInfo, ItemFailure, PoolConfig, PoolHandle, PoolTask, TraceContext, WorkerExit,
+    Call, CallOptions, CallStyle, FunctionInfo, ItemFailure, PoolConfig, PoolHandle, PoolObserver, PoolTask,
+    TraceContext, WorkerExit,
 };
 use procpool_scheduler::{ChunkId, WorkerId};
 use tokio::sync::mpsc;
@@ -51,6 +52,14 @@ pub(crate) fn pool_of(processes: u32) -> ScriptedPool {
 pub(crate) fn pool_with(config: PoolConfig) -> ScriptedPool {
     let (sender, spawned) = mpsc::channel(64);
     let (handle, task) = PoolHandle::start(config, Arc::new(ScriptedSpawner { spawned: sender }));
+    ScriptedPool { handle, task, spawned }
+}
+
+/// Starts a pool that somebody watches.
+pub(crate) fn pool_observed(config: PoolConfig, observer: Arc<dyn PoolObserver>) -> ScriptedPool {
+    let (sender, spawned) = mpsc::channel(64);
+    let scripted = Arc::new(ScriptedSpawner { spawned: sender });
+    let (handle, task) = PoolHandle::start_observed(config, scripted, Some(observer));
     ScriptedPool { handle, task, spawned }
 }
 
@@ -133,6 +142,11 @@ impl ScriptedWorker {
         let count = u32::try_from(count).unwrap();
         let busy = Duration::from_millis(1) * count;
         self.say(WorkerEventKind::Results(ChunkResults { chunk, first, count, failures, busy, items })).await;
+    }
+
+    /// Gives a chunk back from an offset on.
+    pub(crate) async fn give_back(&self, chunk: ChunkId, first_not_begun: u32) {
+        self.say(WorkerEventKind::Recalled { chunk, first_not_begun }).await;
     }
 
     /// Dies by SIGKILL.

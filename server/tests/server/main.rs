@@ -3,6 +3,8 @@
 //! `cfg(test)` changes nothing but tells clippy that helpers, too, may unwrap.
 
 #[cfg(test)]
+mod admin_port;
+#[cfg(test)]
 mod apply;
 #[cfg(test)]
 mod cancel;
@@ -30,6 +32,8 @@ mod reflection;
 mod star_map;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod traces;
 #[cfg(test)]
 mod validation;
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What the tests of the server share: a server on a free port, and workers that do as they are told.
 
+pub(crate) mod collector;
 pub(crate) mod details;
 pub(crate) mod scripted;
 
@@ -13,6 +14,8 @@ use procpool_items::{ItemKind, ItemSlab, SlabBuilder};
 use procpool_pool::PoolConfig;
 use procpool_proto::v1::pool_service_client::PoolServiceClient;
 use procpool_server::{App, AppError, ListenAddress, ServerConfig, Shutdown, ShutdownHandle};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Channel;
@@ -26,6 +29,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// A server that runs until it is told to stop.
 pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
+    pub(crate) admin_address: Option<SocketAddr>,
     pub(crate) shutdown: ShutdownHandle,
     pub(crate) served: JoinHandle<Result<(), AppError>>,
     pub(crate) script: Script,
@@ -49,9 +53,10 @@ impl TestServer {
             ListenAddress::Tcp(address) => *address,
             ListenAddress::Unix(_) => ([0, 0, 0, 0], 0).into(),
         };
+        let admin_address = app.admin_address();
         let (shutdown_handle, shutdown) = Shutdown::with_handle();
         let served = TaskTracker::new().spawn(app.serve(shutdown));
-        Self { address, shutdown: shutdown_handle, served, script }
+        Self { address, admin_address, shutdown: shutdown_handle, served, script }
     }
 
     /// Connects to it.
@@ -62,6 +67,17 @@ impl TestServer {
     pub(crate) async fn channel(&self) -> Channel {
         let endpoint = Channel::from_shared(format!("http://{}", self.address)).unwrap();
         endpoint.connect().await.unwrap()
+    }
+
+    /// Gets a page of the admin port; returns the status line and the rest.
+    pub(crate) async fn get(&self, path: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(self.admin_address.unwrap()).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        within(stream.read_to_string(&mut answer)).await.unwrap();
+        let (status, rest) = answer.split_once("\r\n").unwrap();
+        (status.to_owned(), rest.to_owned())
     }
 
     /// Drains it and waits for its end.

@@ -1,8 +1,8 @@
 //! Workers without processes, that do exactly what the test says, when it says so.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use procpool_items::{ItemSlab, SlabBuilder};
@@ -26,6 +26,8 @@ pub(crate) struct Script {
     gate: Arc<Semaphore>,
     /// How many items of `gated` have begun.
     begun: Arc<watch::Sender<u64>>,
+    /// The `traceparent` of every chunk that a worker got.
+    pub(crate) traceparents: Arc<Mutex<Vec<String>>>,
     /// How many workers were told to end something that runs.
     pub(crate) cancelled: Arc<watch::Sender<u64>>,
 }
@@ -36,6 +38,7 @@ impl Default for Script {
             is_ready: Arc::new(AtomicBool::new(true)),
             gate: Arc::new(Semaphore::new(0)),
             begun: Arc::new(watch::Sender::new(0)),
+            traceparents: Arc::default(),
             cancelled: Arc::new(watch::Sender::new(0)),
         }
     }
@@ -121,6 +124,7 @@ impl ScriptedWorker {
                 }
                 command = commands.recv() => match command {
                     Some(WorkerCommand::Run(chunk)) => {
+                        self.script.traceparents.lock().unwrap().push(chunk.trace.traceparent.clone());
                         self.chunks.push_back(chunk);
                         if self.chunks.len() == 1 {
                             self.note_begun();

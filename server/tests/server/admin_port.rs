@@ -1,0 +1,178 @@
+//! The admin port: metrics that agree with what the client counted, and health, whatever the public port does.
+
+use std::collections::BTreeMap;
+
+use procpool_proto::v1::map_request::Items;
+use procpool_proto::v1::{CallOptions, MapRequest, OnError};
+use procpool_server::ServerConfig;
+use tokio_util::task::TaskTracker;
+use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::support::scripted::Script;
+use crate::support::{TestServer, blobs, config, within};
+
+fn with_admin_port() -> ServerConfig {
+    ServerConfig { admin_listen: Some(([127, 0, 0, 1], 0).into()), ..config() }
+}
+
+fn map(function: &str, num_items: usize) -> MapRequest {
+    MapRequest {
+        function: function.to_owned(),
+        items: Some(Items::Blobs(blobs(vec!["a"; num_items]))),
+        options: Some(CallOptions { on_error: OnError::Collect.into(), ..CallOptions::default() }),
+        ..MapRequest::default()
+    }
+}
+
+/// Samples by their names and labels.
+#[derive(Debug)]
+struct Metrics(BTreeMap<String, String>);
+
+impl Metrics {
+    fn count(&self, name: &str) -> u64 {
+        self.find(name).unwrap_or_else(|| panic!("no {name} among {self:#?}")).parse().unwrap()
+    }
+
+    fn seconds(&self, name: &str) -> f64 {
+        self.find(name).unwrap_or_else(|| panic!("no {name} among {self:#?}")).parse().unwrap()
+    }
+
+    fn find(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+impl TestServer {
+    async fn metrics(&self) -> Metrics {
+        let (status, answer) = self.get("/metrics").await;
+        assert_eq!(status, "HTTP/1.1 200 OK");
+        let samples = answer.lines().filter(|line| line.starts_with("procpool_"));
+        let samples = samples.map(|line| line.rsplit_once(' ').unwrap());
+        Metrics(samples.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+
+    async fn admin_health(&self) -> ServingStatus {
+        let endpoint = Channel::from_shared(format!("http://{}", self.admin_address.unwrap())).unwrap();
+        let mut client = HealthClient::new(endpoint.connect().await.unwrap());
+        client.check(HealthCheckRequest::default()).await.unwrap().into_inner().status()
+    }
+}
+
+#[tokio::test]
+async fn the_counters_say_what_the_client_counted() {
+    let server = TestServer::start_with(with_admin_port(), Script::default()).await;
+    let mut client = server.client().await;
+    client.map(map("echo", 1000)).await.unwrap();
+    client.map(map("echo", 34)).await.unwrap();
+    let errors = client.map(map("raise", 7)).await.unwrap().into_inner().errors;
+    client.map(map("absent", 1)).await.unwrap_err();
+
+    let metrics = server.metrics().await;
+    assert_eq!(metrics.count(r#"procpool_items_total{function="echo",outcome="ok"}"#), 1034);
+    assert_eq!(metrics.count(r#"procpool_items_total{function="raise",outcome="raised"}"#), errors.len() as u64);
+    assert_eq!(metrics.count(r#"procpool_calls_total{code="OK",method="procpool.v1.PoolService/Map"}"#), 3);
+    assert_eq!(metrics.count(r#"procpool_calls_total{code="NOT_FOUND",method="procpool.v1.PoolService/Map"}"#), 1);
+    assert_eq!(metrics.count(r#"procpool_queue_wait_seconds_count{function="echo"}"#), 2);
+    // The scripted workers say that an item takes a microsecond.
+    assert!((metrics.seconds(r#"procpool_chunk_run_seconds_sum{function="echo"}"#) - 0.001_034).abs() < 1e-9);
+    assert_eq!(metrics.count(r#"procpool_slots{state="ready"}"#), 2);
+    assert_eq!(metrics.count("procpool_worker_starts_total"), 2);
+    for nothing in ["procpool_jobs", "procpool_queued_items", "procpool_running_items", "procpool_slots_demanded"] {
+        assert_eq!(metrics.count(nothing), 0, "{nothing}");
+    }
+    assert!(metrics.seconds("procpool_idle_seconds") > 0.0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn demand_is_there_while_work_waits() {
+    let server = TestServer::start_with(with_admin_port(), Script::default()).await;
+    let mut client = server.client().await;
+    let running = TaskTracker::new().spawn(async move { client.map(map("gated", 50)).await });
+    server.script.begun(2).await;
+    let metrics = server.metrics().await;
+    assert_eq!(metrics.count(r#"procpool_slots{state="busy"}"#), 2);
+    assert_eq!((metrics.count("procpool_running_items"), metrics.count("procpool_queued_items")), (2, 48));
+    assert!(metrics.count("procpool_slots_demanded") >= 3);
+    assert!(metrics.seconds("procpool_oldest_queued_seconds") > 0.0);
+    assert_eq!((metrics.count("procpool_jobs"), metrics.count("procpool_idle_seconds")), (1, 0));
+    server.script.release(50);
+    within(running).await.unwrap().unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn while_it_drains_it_lives_is_not_ready_and_counts_what_is_refused() {
+    let server = TestServer::start_with(with_admin_port(), Script::default()).await;
+    assert_eq!(server.metrics().await.count(r#"procpool_refused_total{reason="DRAINING"}"#), 0);
+    let mut client = server.client().await;
+    let running = TaskTracker::new().spawn(async move { client.map(map("gated", 3)).await });
+    server.script.begun(2).await;
+    server.shutdown.drain();
+    let refused = within(async {
+        loop {
+            let is_refused = server.client().await.map(map("echo", 1)).await.is_err();
+            if is_refused && server.metrics().await.count(r#"procpool_refused_total{reason="DRAINING"}"#) > 0 {
+                return;
+            }
+        }
+    });
+    refused.await;
+    assert_eq!(server.get("/healthz").await.0, "HTTP/1.1 200 OK");
+    let (status, answer) = server.get("/readyz").await;
+    assert_eq!(status, "HTTP/1.1 503 Service Unavailable");
+    assert!(answer.ends_with("not ready: draining\n"), "{answer}");
+    assert_eq!(server.admin_health().await, ServingStatus::NotServing);
+    server.script.release(3);
+    within(running).await.unwrap().unwrap();
+    server.ended().await;
+}
+
+#[tokio::test]
+async fn items_of_a_call_that_is_given_up_are_counted_as_dropped() {
+    let server = TestServer::start_with(with_admin_port(), Script::default()).await;
+    let mut client = server.client().await;
+    let running = TaskTracker::new().spawn(async move { client.map(map("gated", 10)).await });
+    server.script.begun(2).await;
+    running.abort();
+    let dropped = r#"procpool_items_total{function="gated",outcome="dropped"}"#;
+    let cancelled = r#"procpool_calls_total{code="CANCELLED",method="procpool.v1.PoolService/Map"}"#;
+    let counted = within(async {
+        loop {
+            let metrics = server.metrics().await;
+            if metrics.find(dropped).is_some() && metrics.find(cancelled).is_some() {
+                return metrics;
+            }
+        }
+    });
+    let counted = counted.await;
+    assert_eq!((counted.count(dropped), counted.count(cancelled)), (10, 1));
+    server.script.release(2);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn it_answers_when_the_public_port_is_full() {
+    let full = ServerConfig { max_connections: 1, ..with_admin_port() };
+    let server = TestServer::start_with(full, Script::default()).await;
+    let only = server.client().await;
+    within(async { while server.get("/readyz").await.0 != "HTTP/1.1 200 OK" {} }).await;
+    assert_eq!(server.admin_health().await, ServingStatus::Serving);
+    assert!(server.get("/nothing").await.0.ends_with("404 Not Found"));
+    drop(only);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_worker_it_lives_and_is_not_ready() {
+    let server = TestServer::start_with(with_admin_port(), Script::never_ready()).await;
+    assert_eq!(server.get("/healthz").await.0, "HTTP/1.1 200 OK");
+    let (status, answer) = server.get("/readyz").await;
+    assert_eq!(status, "HTTP/1.1 503 Service Unavailable");
+    assert!(answer.ends_with("not ready: no worker is ready\n"), "{answer}");
+    assert_eq!(server.metrics().await.count(r#"procpool_slots{state="starting"}"#), 2);
+    server.stop().await;
+}
