@@ -60,7 +60,7 @@ def test_a_restart_during_a_map_changes_the_answers_with_no_failed_item(tmp_path
             before = server.wait_ready(2)
             old = call(server, "Map", {"function": "version", "values": [0]})[0]["values"][0]
             answers = []
-            request = {"function": "version", "values": list(range(600)), "options": {"chunkSize": 5}}
+            request = {"function": "version", "values": list(range(2000)), "options": {"chunkSize": 5}}
             running = threading.Thread(target=lambda: answers.extend(call(server, "Map", request)))
             running.start()
             wait_until(lambda: snapshot(server)["num_running_items"], "the Map runs")
