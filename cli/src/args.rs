@@ -210,6 +210,9 @@ pub(crate) struct ItemsArgs {
     /// A file of items, one JSON value a line; they come after those of the arguments
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Vec<PathBuf>,
+    /// An argument that all items share, passed before the item: a JSON value, or `@FILE` for a file that holds one
+    #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
+    pub(crate) common: Option<String>,
     /// Items handed to a worker at a time. Default: chosen from the measured run time
     #[arg(long, value_name = "N")]
     pub(crate) chunk_size: Option<NonZeroU32>,

@@ -164,6 +164,18 @@ pub(crate) fn parse_value(text: &str) -> Result<Value, InputError> {
         .map_err(|error| InputError::Argument { text: text.to_owned(), problem: problem_of(&error) })
 }
 
+/// Parses the argument that all items share: JSON, or `@FILE` for a file that holds one value.
+pub(crate) fn parse_common(text: &str) -> Result<Value, InputError> {
+    let Some(path) = text.strip_prefix('@').map(Path::new) else { return parse_value(text) };
+    let name = name_of(path);
+    let json = std::fs::read(path).map_err(|source| InputError::Read { name: name.clone(), source })?;
+    serde_json::from_slice(&json).map_err(|error| InputError::Line {
+        name,
+        line: error.line() as u64,
+        problem: problem_of(&error),
+    })
+}
+
 /// Returns what is wrong with a line of JSON, and where; serde's own words say `line 1` of any line.
 fn problem_of(error: &serde_json::Error) -> String {
     let place = format!(" at line {} column {}", error.line(), error.column());

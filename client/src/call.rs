@@ -4,13 +4,15 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use procpool_items::ItemKind;
 use procpool_proto::v1 as proto;
 use serde::Serialize;
 
 use crate::client::Client;
 use crate::error::CallError;
 use crate::feeder::ItemRecords;
-use crate::payload::{Decoder, Format, Payload, encode_kwargs};
+use crate::payload::{Decoder, Format, Payload, encode_common, encode_kwargs};
+use crate::wire::EncodedCommon;
 
 /// A call that is not yet made: add options, then await it.
 ///
@@ -18,19 +20,21 @@ use crate::payload::{Decoder, Format, Payload, encode_kwargs};
 #[must_use = "a call does nothing until it is awaited"]
 #[derive(Debug)]
 pub struct Call<V> {
-    pub(crate) common: Common,
+    pub(crate) outline: Outline,
     pub(crate) verb: V,
 }
 
 /// What all verbs have.
 #[derive(Debug)]
-pub(crate) struct Common {
+pub(crate) struct Outline {
     pub(crate) client: Client,
     pub(crate) function: String,
     /// `None`: that of the encoding.
     pub(crate) content_type: Option<String>,
     pub(crate) options: proto::CallOptions,
     pub(crate) timeout: Option<Duration>,
+    /// The argument before each item; never in [`Apply`].
+    pub(crate) common: Result<Option<EncodedCommon>, CallError>,
 }
 
 /// Runs a function once. Awaiting it returns what the function returned.
@@ -93,18 +97,31 @@ impl<R> Apply<R> {
 }
 
 impl<R> Map<R> {
+    fn format(&self) -> Option<Format> {
+        self.items.as_ref().ok().map(|items| items.format)
+    }
+
     pub(crate) fn new(items: Result<Payload, CallError>, decoder: Decoder<R>, star: bool) -> Self {
         Self { items, decoder, star }
     }
 }
 
 impl<R> IMap<R> {
+    fn format(&self) -> Option<Format> {
+        self.items.as_ref().ok().map(|items| items.format)
+    }
+
     pub(crate) fn new(items: Result<Payload, CallError>, decoder: Decoder<R>) -> Self {
         Self { items, decoder, stream: StreamSettings::default() }
     }
 }
 
 impl<R> IMapStream<R> {
+    #[expect(clippy::unnecessary_wraps, reason = "other verbs have it with their items, if these could be encoded")]
+    fn format(&self) -> Option<Format> {
+        Some(self.format)
+    }
+
     pub(crate) fn new(format: Format, items: ItemRecords, decoder: Decoder<R>) -> Self {
         Self { format, items, decoder, stream: StreamSettings::default() }
     }
@@ -114,55 +131,55 @@ impl<V> Call<V> {
     pub(crate) fn new(client: Client, function: String, verb: V) -> Self {
         let timeout = client.settings().default_timeout;
         let options = proto::CallOptions::default();
-        Self { common: Common { client, function, content_type: None, options, timeout }, verb }
+        Self { outline: Outline { client, function, content_type: None, options, timeout, common: Ok(None) }, verb }
     }
 
     /// Sets the longest time for the call as a whole, streams included.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.common.timeout = Some(timeout);
+        self.outline.timeout = Some(timeout);
         self
     }
 
     /// Sets the number of items that a worker gets at a time. Default: chosen from the function's measured run time.
     pub fn chunk_size(mut self, items: u32) -> Self {
-        self.common.options.chunk_size = items;
+        self.outline.options.chunk_size = items;
         self
     }
 
     /// Sets the longest time that one item may run, from its start. Default: the server's.
     pub fn item_timeout(mut self, timeout: Duration) -> Self {
         // What is too long for the protocol, about 300 billion years, is no limit.
-        self.common.options.item_timeout = prost_types::Duration::try_from(timeout).ok();
+        self.outline.options.item_timeout = prost_types::Duration::try_from(timeout).ok();
         self
     }
 
     /// Sets how often an item may be executed in all when its worker dies or its time runs out. Default: once, or up
     /// to 3 times for an idempotent function.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
-        self.common.options.max_attempts = attempts;
+        self.outline.options.max_attempts = attempts;
         self
     }
 
     /// Sets the share of the pool beside other calls, -8 to 8: each step up doubles it.
     pub fn priority(mut self, priority: i32) -> Self {
-        self.common.options.priority = priority;
+        self.outline.options.priority = priority;
         self
     }
 
     /// Sets a name for the call in the server's logs and error details.
     pub fn request_id(mut self, request_id: impl Into<String>) -> Self {
-        self.common.options.request_id = request_id.into();
+        self.outline.options.request_id = request_id.into();
         self
     }
 
     /// Sets the media type of bytes: with `application/json`, the worker decodes each blob. Only for the `_bytes` verbs.
     pub fn content_type(mut self, content_type: impl Into<String>) -> Self {
-        self.common.content_type = Some(content_type.into());
+        self.outline.content_type = Some(content_type.into());
         self
     }
 
     fn on_error(mut self, on_error: proto::OnError) -> Self {
-        self.common.options.on_error = on_error.into();
+        self.outline.options.on_error = on_error.into();
         self
     }
 }
@@ -178,8 +195,8 @@ impl<R> Call<Apply<R>> {
 impl<R> Call<Map<R>> {
     /// Has the call return the errors of items beside the results of the others, instead of failing with the first.
     pub fn collect_errors(self) -> Call<CollectMap<R>> {
-        let Self { common, verb } = self.on_error(proto::OnError::Collect);
-        Call { common, verb: CollectMap(verb) }
+        let Self { outline, verb } = self.on_error(proto::OnError::Collect);
+        Call { outline, verb: CollectMap(verb) }
     }
 }
 
@@ -213,3 +230,27 @@ macro_rules! impl_stream_options {
     )*};
 }
 impl_stream_options!(IMap, IMapStream);
+
+macro_rules! impl_common {
+    ($($verb:ident),*) => {$(
+        impl<R> Call<$verb<R>> {
+            /// Sets an argument that all items share: the function is called as `f(common, item)`. It is sent to each
+            /// worker once, and decoded there once.
+            pub fn common(mut self, common: impl Serialize) -> Self {
+                // Without items there is no call, and the error that says so.
+                if let Some(format) = self.verb.format() {
+                    self.outline.common = encode_common(format, &common).map(Some);
+                }
+                self
+            }
+
+            /// As [`Call::common`], with bytes as they are. The worker decodes them if the content type of the call is
+            /// `application/json`.
+            pub fn common_bytes(mut self, common: impl Into<Bytes>) -> Self {
+                self.outline.common = Ok(Some(EncodedCommon { kind: ItemKind::Blobs, bytes: common.into() }));
+                self
+            }
+        }
+    )*};
+}
+impl_common!(Map, IMap, IMapStream);

@@ -171,6 +171,12 @@ pub enum CallError {
         /// Why.
         source: BoxError,
     },
+    /// The argument that all items share cannot be encoded. Nothing was sent.
+    #[error("the common argument cannot be sent: {source}")]
+    EncodeCommon {
+        /// Why.
+        source: BoxError,
+    },
     /// A result is not of the type that the caller asked for.
     #[error("the result of item {index} is not of the expected type: {source}")]
     Decode {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::CallError;
-use crate::wire::EncodedList;
+use crate::wire::{EncodedCommon, EncodedList};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -149,6 +149,17 @@ impl Payload {
 pub(crate) fn encode_kwargs<T: Serialize>(kwargs: &T) -> Result<Bytes, CallError> {
     let encoded = value::struct_to_bytes(kwargs, NonFinite::default());
     encoded.map(Bytes::from).map_err(|error| encode_error(0, error))
+}
+
+/// Encodes an argument that all items share. Beside items that are bytes it is a value.
+pub(crate) fn encode_common<T: Serialize>(format: Format, common: &T) -> Result<EncodedCommon, CallError> {
+    let encoded = match format {
+        Format::Values | Format::Bytes => value::to_bytes(common).map_err(BoxError::from),
+        Format::Json => serde_json::to_vec(common).map_err(BoxError::from),
+    };
+    let kind = if matches!(format, Format::Json) { ItemKind::Blobs } else { ItemKind::Values };
+    let bytes = encoded.map_err(|source| CallError::EncodeCommon { source })?.into();
+    Ok(EncodedCommon { kind, bytes })
 }
 
 fn encode_error(index: u64, source: impl Into<BoxError>) -> CallError {

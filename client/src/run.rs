@@ -12,21 +12,26 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::call::{Apply, Call, CollectMap, Common, IMap, IMapStream, Map};
+use crate::call::{Apply, Call, CollectMap, IMap, IMapStream, Map, Outline};
 use crate::error::{CallError, ItemError};
 use crate::feeder::{Feeder, Progress, SendFailure};
 use crate::guard::StopBody;
 use crate::payload::{Decoder, Format, Payload, parse_results};
 use crate::status::{call_error, deadline_exceeded, item_error};
 use crate::stream::{ResultStream, RunMessage, SendingSide};
-use crate::wire::EncodedList;
+use crate::wire::{EncodedCommon, EncodedList};
 
 /// A future that owns what it needs.
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-impl Common {
+impl Outline {
     fn content_type(&self, format: Format) -> String {
         self.content_type.clone().unwrap_or_else(|| format.content_type().to_owned())
+    }
+
+    /// Takes the argument before each item out of it.
+    fn take_common(&mut self) -> Result<Option<EncodedCommon>, CallError> {
+        std::mem::replace(&mut self.common, Ok(None))
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -35,12 +40,17 @@ impl Common {
 
     /// Makes a request, unless it is too large to send.
     fn request<M: Message>(&self, message: M) -> Result<tonic::Request<M>, CallError> {
+        self.check_length(&message)?;
+        Ok(self.client.request(message, self.timeout))
+    }
+
+    fn check_length(&self, message: &impl Message) -> Result<(), CallError> {
         let (length, limit) = (message.encoded_len(), self.client.settings().max_message_bytes);
         if length > limit {
             let message = format!("the call has {length} bytes, over the limit of {limit}; send the items as a stream");
             return Err(CallError::MessageTooLarge { message });
         }
-        Ok(self.client.request(message, self.timeout))
+        Ok(())
     }
 
     /// Awaits the answer, at most until the deadline.
@@ -55,23 +65,25 @@ impl Common {
         Ok(response.map_err(call_error)?.into_inner())
     }
 
-    async fn map(&self, items: Payload) -> Result<Results, CallError> {
+    async fn map(&self, items: Payload, common: Option<EncodedCommon>) -> Result<Results, CallError> {
         let request = self.request(proto::MapRequest {
             function: self.function.clone(),
             content_type: self.content_type(items.format),
             options: Some(self.options.clone()),
             items: Some(items.into_list().into()),
+            common: common.map(Into::into),
         })?;
         let response = self.answer(self.client.grpc().map(request)).await?;
         Ok(Results { list: response.results.map(EncodedList::from), errors: response.errors })
     }
 
-    async fn starmap(&self, items: Payload) -> Result<Results, CallError> {
+    async fn starmap(&self, items: Payload, common: Option<EncodedCommon>) -> Result<Results, CallError> {
         let request = self.request(proto::StarMapRequest {
             function: self.function.clone(),
             content_type: self.content_type(items.format),
             options: Some(self.options.clone()),
             items: Some(items.into_list().into()),
+            common: common.map(Into::into),
         })?;
         let response = self.answer(self.client.grpc().star_map(request)).await?;
         Ok(Results { list: response.results.map(EncodedList::from), errors: response.errors })
@@ -128,17 +140,17 @@ impl<R: 'static> IntoFuture for Call<Apply<R>> {
     fn into_future(self) -> Self::IntoFuture {
         use proto::apply_response::Result as Answer;
         Box::pin(async move {
-            let Self { common, verb } = self;
+            let Self { outline, verb } = self;
             let arguments = verb.arguments?;
             let kind = arguments.format.kind();
-            let request = common.request(proto::ApplyRequest {
-                function: common.function.clone(),
-                content_type: common.content_type(arguments.format),
+            let request = outline.request(proto::ApplyRequest {
+                function: outline.function.clone(),
+                content_type: outline.content_type(arguments.format),
                 kwargs: verb.kwargs?,
-                options: Some(common.options.clone()),
+                options: Some(outline.options.clone()),
                 args: Some(arguments.into_list().into()),
             })?;
-            let response = common.answer(common.client.grpc().apply(request)).await?;
+            let response = outline.answer(outline.client.grpc().apply(request)).await?;
             match (kind, response.result) {
                 (ItemKind::Values, Some(Answer::Value(result))) | (ItemKind::Blobs, Some(Answer::Blob(result))) => {
                     (verb.decoder)(result).map_err(|source| CallError::Decode { index: 0, source })
@@ -154,9 +166,9 @@ impl<R: 'static> IntoFuture for Call<Map<R>> {
     type IntoFuture = BoxFuture<Self::Output>;
 
     fn into_future(mut self) -> Self::IntoFuture {
-        self.common.options.on_error = proto::OnError::FailFast.into();
-        let Self { common, verb } = self;
-        let results = Call { common, verb: CollectMap(verb) }.into_future();
+        self.outline.options.on_error = proto::OnError::FailFast.into();
+        let Self { outline, verb } = self;
+        let results = Call { outline, verb: CollectMap(verb) }.into_future();
         Box::pin(async move {
             let results = results.await?.into_iter().collect::<Result<_, _>>();
             results.map_err(|error| CallError::ItemFailed(Box::new(error)))
@@ -170,10 +182,12 @@ impl<R: 'static> IntoFuture for Call<CollectMap<R>> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let Self { common, verb: CollectMap(verb) } = self;
+            let Self { mut outline, verb: CollectMap(verb) } = self;
             let items = verb.items?;
+            let common = outline.take_common()?;
             let (kind, count) = (items.format.kind(), items.count);
-            let results = if verb.star { common.starmap(items).await? } else { common.map(items).await? };
+            let results =
+                if verb.star { outline.starmap(items, common).await? } else { outline.map(items, common).await? };
             results.decode(kind, count, verb.decoder)
         })
     }
@@ -185,21 +199,23 @@ impl<R: 'static> IntoFuture for Call<IMap<R>> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let Self { common, verb } = self;
+            let Self { mut outline, verb } = self;
             let items = verb.items?;
-            let request = common.request(proto::IMapRequest {
-                function: common.function.clone(),
-                content_type: common.content_type(items.format),
-                options: Some(common.options.clone()),
+            let common = outline.take_common()?;
+            let request = outline.request(proto::IMapRequest {
+                function: outline.function.clone(),
+                content_type: outline.content_type(items.format),
+                options: Some(outline.options.clone()),
                 order: verb.stream.order.into(),
                 window: verb.stream.window,
                 star: verb.stream.star,
                 items: Some(items.into_list().into()),
+                common: common.map(Into::into),
             })?;
-            let mut grpc = common.client.grpc();
+            let mut grpc = outline.client.grpc();
             let response = async move { grpc.i_map(request).await.map(tonic::Response::into_inner) };
             let messages = response.try_flatten_stream().map_ok(RunMessage::from).boxed();
-            ResultStream::start(messages, verb.decoder, common.deadline(), None).await
+            ResultStream::start(messages, verb.decoder, outline.deadline(), None).await
         })
     }
 }
@@ -210,33 +226,37 @@ impl<R: 'static> IntoFuture for Call<IMapStream<R>> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let Self { common, verb } = self;
+            let Self { mut outline, verb } = self;
             let (progress, progress_receiver) = watch::channel(Progress::default());
             let stop = CancellationToken::new();
             let failure = SendFailure::default();
+            let common = outline.take_common()?;
+            let config = proto::IMapStreamConfig {
+                function: outline.function.clone(),
+                content_type: outline.content_type(verb.format),
+                options: Some(outline.options.clone()),
+                order: verb.stream.order.into(),
+                window: verb.stream.window,
+                star: verb.stream.star,
+                common: common.map(Into::into),
+            };
+            outline.check_length(&config)?;
             let feeder = Feeder {
-                config: proto::IMapStreamConfig {
-                    function: common.function.clone(),
-                    content_type: common.content_type(verb.format),
-                    options: Some(common.options.clone()),
-                    order: verb.stream.order.into(),
-                    window: verb.stream.window,
-                    star: verb.stream.star,
-                },
+                config,
                 kind: verb.format.kind(),
                 items: verb.items,
-                max_message_bytes: common.client.settings().max_message_bytes,
+                max_message_bytes: outline.client.settings().max_message_bytes,
                 progress: progress_receiver,
                 failure: failure.clone(),
                 stop: stop.clone(),
             };
-            let mut request = common.client.request(feeder.requests(), common.timeout);
+            let mut request = outline.client.request(feeder.requests(), outline.timeout);
             request.extensions_mut().insert(StopBody(stop.clone()));
-            let mut grpc = common.client.grpc();
+            let mut grpc = outline.client.grpc();
             let response = async move { grpc.i_map_stream(request).await.map(tonic::Response::into_inner) };
             let messages = response.try_flatten_stream().map_ok(RunMessage::from).boxed();
             let sending = SendingSide { progress, failure, _stop: stop.drop_guard() };
-            ResultStream::start(messages, verb.decoder, common.deadline(), Some(sending)).await
+            ResultStream::start(messages, verb.decoder, outline.deadline(), Some(sending)).await
         })
     }
 }

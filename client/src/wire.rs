@@ -11,6 +11,32 @@ pub(crate) struct EncodedList {
     pub(crate) bytes: Bytes,
 }
 
+/// An encoded argument that all items share.
+#[derive(Debug, Clone)]
+pub(crate) struct EncodedCommon {
+    pub(crate) kind: ItemKind,
+    pub(crate) bytes: Bytes,
+}
+
+macro_rules! to_common {
+    ($($oneof:path),*) => {$(
+        impl From<EncodedCommon> for $oneof {
+            fn from(common: EncodedCommon) -> Self {
+                match common.kind {
+                    ItemKind::Values => Self::CommonValue(common.bytes),
+                    ItemKind::Blobs => Self::CommonBlob(common.bytes),
+                }
+            }
+        }
+    )*};
+}
+to_common!(
+    proto::map_request::Common,
+    proto::star_map_request::Common,
+    proto::i_map_request::Common,
+    proto::i_map_stream_config::Common
+);
+
 macro_rules! to_oneof {
     ($($oneof:path),*) => {$(
         impl From<EncodedList> for $oneof {

@@ -8,7 +8,7 @@
 const net = require("node:net");
 const { setImmediate: letFramesIn } = require("node:timers/promises");
 const { ServerFrame, WorkerFrame } = require("./proto.js");
-const { Chunk } = require("./chunk.js");
+const { Chunk, Common } = require("./chunk.js");
 
 const PROTOCOL_VERSION = 1;
 const LENGTH_BYTES = 4;
@@ -42,6 +42,8 @@ class Channel {
     this.received = Buffer.alloc(0);
     this.maxFrameBytes = 0;
     this.queue = [];
+    /** The arguments that the items of a job share, by name. */
+    this.commons = new Map();
     this.isStopping = false;
     socket.on("data", (data) => this.receive(data));
     // The server is gone, and nobody will take another result.
@@ -75,11 +77,17 @@ class Channel {
       case "welcome":
         return this.greet(message.welcome);
       case "run":
-        this.queue.push(new Chunk(message.run));
+        this.queue.push(new Chunk(message.run, this.commonOf(message.run)));
         if (this.queue.length === 1 && running === null) this.runQueue();
         return undefined;
       case "recall":
         return this.recall(message.recall);
+      case "setCommon":
+        this.commons.set(message.setCommon.common.toString(), new Common(message.setCommon));
+        return undefined;
+      case "dropCommon":
+        this.commons.delete(message.dropCommon.common.toString());
+        return undefined;
       case "ping":
         return this.send({ pong: { nonce: message.ping.nonce } });
       case "shutdown":
@@ -104,9 +112,19 @@ class Channel {
         pid: process.pid,
         functions: [...this.functions].map(describe),
         usesProgressPage: false,
+        takesCommon: true,
       },
     });
     this.send({ ready: {} });
+  }
+
+  /** Returns the argument that goes before each item of a chunk. It may be dropped before the chunk has run. */
+  commonOf(run) {
+    const name = run.common.toString();
+    if (name === "0") return null;
+    const common = this.commons.get(name);
+    if (!common) throw new Error(`chunk ${run.chunk} names the common argument ${name}, which is not here`);
+    return common;
   }
 
   /** Runs what is queued, one item after the other. */

@@ -11,9 +11,44 @@ const RESULTS_OVERHEAD = 128;
 
 class InvalidItem extends Error {}
 
+/** An argument that all items of a job share: decoded when the first of them runs, and kept. */
+class Common {
+  constructor({ kind, contentType, value }) {
+    this.encoding = encodingOf(kind, contentType);
+    this.content = value;
+    this.isDecoded = false;
+  }
+
+  /** Returns it, the same object each time. */
+  get() {
+    if (!this.isDecoded) {
+      try {
+        this.value = decode(this.encoding, this.content);
+      } catch (error) {
+        throw new InvalidItem(`\`common\` can't be decoded: ${error.message}`);
+      }
+      this.content = null;
+      this.isDecoded = true;
+    }
+    return this.value;
+  }
+}
+
+/** Tells how items, results or a common argument are encoded. */
+function encodingOf(kind, contentType) {
+  if (kind !== ItemKind.ITEM_KIND_BLOBS) return "values";
+  return contentType === "application/json" ? "json" : "bytes";
+}
+
+function decode(encoding, content) {
+  if (encoding === "bytes") return content;
+  return encoding === "json" ? JSON.parse(content.toString()) : decodeValue(content);
+}
+
 class Chunk {
-  constructor(run) {
+  constructor(run, common) {
     this.run = run;
+    this.common = common;
     this.id = run.chunk.toString();
     this.items = List.decode(run.items).items;
     if (this.items.length !== run.count) throw new Error(`chunk ${this.id} does not have the items that it says`);
@@ -24,16 +59,18 @@ class Chunk {
     this.wasRecalled = false;
     this.abort = new AbortController();
 
-    const isBlobs = run.kind === ItemKind.ITEM_KIND_BLOBS;
-    this.isJson = isBlobs && run.contentType === "application/json";
-    this.isBytes = isBlobs && !this.isJson;
+    this.encoding = encodingOf(run.kind, run.contentType);
     // At the place of a failed item stands null, or an empty blob.
-    this.placeholder = isBlobs ? Buffer.alloc(0) : encodeValue(null);
+    this.placeholder = this.encoding === "values" ? encodeValue(null) : Buffer.alloc(0);
   }
 
   /** Returns what to call the function with. */
   arguments(offset) {
-    const content = this.items[offset];
+    const common = this.common === null ? [] : [this.common.get()];
+    return [...common, ...this.itemArguments(this.items[offset])];
+  }
+
+  itemArguments(content) {
     try {
       switch (this.run.style) {
         case CallStyle.CALL_STYLE_MAP:
@@ -49,7 +86,7 @@ class Chunk {
   }
 
   starArguments(content) {
-    const list = this.isBytes ? null : this.decode(content);
+    const list = this.encoding === "bytes" ? null : this.decode(content);
     if (!Array.isArray(list)) throw new InvalidItem("it is not a list of arguments");
     return list;
   }
@@ -61,16 +98,15 @@ class Chunk {
   }
 
   decode(content) {
-    if (this.isBytes) return content;
-    return this.isJson ? JSON.parse(content.toString()) : decodeValue(content);
+    return decode(this.encoding, content);
   }
 
   encode(result) {
-    if (this.isBytes) {
+    if (this.encoding === "bytes") {
       if (result instanceof Uint8Array) return result;
       throw new NotEncodable("the item was bytes, and so must the result be: return a Buffer");
     }
-    if (!this.isJson) return encodeValue(result);
+    if (this.encoding === "values") return encodeValue(result);
     // JSON.stringify makes null of NaN without a word, and of undefined nothing at all.
     encodeValue(result);
     return Buffer.from(JSON.stringify(result ?? null));
@@ -121,4 +157,4 @@ function cut(text, maxBytes) {
   return text.length * 3 <= maxBytes ? text : `${text.slice(0, Math.floor(maxBytes / 3) - 2)} …`;
 }
 
-module.exports = { Chunk };
+module.exports = { Chunk, Common };

@@ -21,6 +21,14 @@ const functions = {
     call: (base, exponent) => base ** exponent,
   },
 
+  lookup: {
+    doc: "Returns what an object has at a key, or null; the object is the common argument of a map.",
+    signature: "(object, key)",
+    example: { function: "lookup", common_value: { a: 1, b: 2 }, values: ["a", "b"] },
+    idempotent: true,
+    call: (object, key) => (Object.hasOwn(object, key) ? object[key] : null),
+  },
+
   is_prime: {
     doc: "Tells whether a whole number is prime, by trial division.",
     signature: "(n)",

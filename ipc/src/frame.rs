@@ -4,14 +4,16 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
-use crate::proto::{Results, Run, ServerFrame, WorkerFrame, server_frame, worker_frame};
+use crate::proto::{Results, Run, ServerFrame, SetCommon, WorkerFrame, server_frame, worker_frame};
 
 /// The length in front of every frame.
 const LENGTH_BYTES: usize = 4;
-/// The field number of `items` in Run and Results: the highest, so that it comes last.
+/// The field number of `items` in Run and Results, and of `value` in SetCommon: the highest, so that it comes last.
 const ITEMS_FIELD: u32 = 15;
 /// The field number of `run` in `ServerFrame`.
 const RUN_FIELD: u32 = 2;
+/// The field number of `set_common` in `ServerFrame`.
+const SET_COMMON_FIELD: u32 = 6;
 /// The field number of `results` in `WorkerFrame`.
 const RESULTS_FIELD: u32 = 4;
 /// Room for the next read, made when less than [`MIN_ROOM`] is left. Small frames share it.
@@ -152,6 +154,17 @@ pub fn encode_worker_frame(frame: worker_frame::Frame) -> Bytes {
 pub fn encode_run_header(run: &Run, items_len: usize) -> Bytes {
     debug_assert!(run.items.is_empty(), "the items follow the header");
     encode_header(RUN_FIELD, run, items_len)
+}
+
+/// Encodes a SetCommon frame, its length included, up to its value, which the caller writes after it: `value_len` bytes
+/// of it. `set.value` must be empty.
+///
+/// # Panics
+///
+/// If the whole frame is longer than 4 GiB.
+pub fn encode_set_common_header(set: &SetCommon, value_len: usize) -> Bytes {
+    debug_assert!(set.value.is_empty(), "the value follows the header");
+    encode_header(SET_COMMON_FIELD, set, value_len)
 }
 
 /// Encodes a Results frame, its length included, up to its items, which the caller writes after it: `items_len` bytes

@@ -8,7 +8,7 @@
 //! - [`FrameDecoder`] is fed with bytes and yields frames. It checks a length before it makes room for it, and splits
 //!   frames off its buffer without copying; [`decode_server_frame`] and [`decode_worker_frame`] keep user data as
 //!   slices of that buffer.
-//! - [`encode_run_header`] and [`encode_results_header`] write everything but the user data, which then follows in a
+//! - [`encode_run_header`], [`encode_set_common_header`] and [`encode_results_header`] write everything but the user data, which then follows in a
 //!   vectored write, uncopied.
 //! - [`page`] is the progress page: the server reads it ([`page::PageReader`]), the worker writes it
 //!   ([`page::PageWriter`]).
@@ -23,7 +23,7 @@ mod receive;
 pub use descriptor::{recv_with_fd, send_with_fd, take_inherited_socket};
 pub use frame::{
     FrameDecoder, FrameError, decode_server_frame, decode_worker_frame, encode_results_header, encode_run_header,
-    encode_server_frame, encode_worker_frame,
+    encode_server_frame, encode_set_common_header, encode_worker_frame,
 };
 /// The frames.
 pub use procpool_proto::worker::v1 as proto;

@@ -17,6 +17,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 pub(crate) struct Admission {
     items: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
+    /// What common arguments may take of the bytes: half, so that a job that holds one never waits in vain for room for
+    /// its items.
+    common_bytes: Arc<Semaphore>,
     max_items: u32,
     max_bytes: u32,
 }
@@ -28,11 +31,19 @@ pub(crate) struct AdmissionPermit {
     _bytes: OwnedSemaphorePermit,
 }
 
+/// What a common argument takes, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct CommonPermit {
+    _share: OwnedSemaphorePermit,
+    _bytes: OwnedSemaphorePermit,
+}
+
 impl Admission {
     pub(crate) fn new(config: &PoolConfig) -> Self {
         Self {
             items: Arc::new(Semaphore::new(config.max_queued_items as usize)),
             bytes: Arc::new(Semaphore::new(config.max_queued_bytes as usize)),
+            common_bytes: Arc::new(Semaphore::new((config.max_queued_bytes / 2) as usize)),
             max_items: config.max_queued_items,
             max_bytes: config.max_queued_bytes,
         }
@@ -46,6 +57,17 @@ impl Admission {
         Ok(AdmissionPermit { _items: items, _bytes: bytes })
     }
 
+    /// Takes what a common argument needs, or refuses at once.
+    pub(crate) fn try_admit_common(&self, num_bytes: usize) -> Result<CommonPermit, CallError> {
+        let limit = self.max_bytes / 2;
+        let full =
+            || CallError::QueueFull { what: "bytes of common arguments", limit: limit.into(), retry_after: RETRY_AFTER };
+        let num_bytes = u32::try_from(num_bytes).ok().filter(|&bytes| bytes <= limit).ok_or_else(full)?;
+        let share = Arc::clone(&self.common_bytes).try_acquire_many_owned(num_bytes).map_err(|_| full())?;
+        let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(num_bytes).map_err(|_| self.bytes_full())?;
+        Ok(CommonPermit { _share: share, _bytes: bytes })
+    }
+
     /// Takes what these items need, as soon as it is there: for a stream, waiting is the way to say "slower".
     ///
     /// # Cancel safety
@@ -53,6 +75,11 @@ impl Admission {
     /// Nothing is held if the future is dropped.
     pub(crate) async fn admit(&self, slab: &ItemSlab) -> Result<AdmissionPermit, CallError> {
         let (num_items, num_bytes) = self.needs(slab)?;
+        // Common arguments stay until their jobs end, which may be never; nobody waits for that.
+        let taken = (self.max_bytes / 2) as usize - self.common_bytes.available_permits();
+        if num_bytes as usize > self.max_bytes as usize - taken {
+            return Err(self.bytes_full());
+        }
         let closed = |_| CallError::PoolGone;
         let items = Arc::clone(&self.items).acquire_many_owned(num_items).await.map_err(closed)?;
         let bytes = Arc::clone(&self.bytes).acquire_many_owned(num_bytes).await.map_err(closed)?;
@@ -105,5 +132,23 @@ mod tests {
         let refused = admission.try_admit(&slab_of(11)).unwrap_err();
         assert!(matches!(refused, CallError::QueueFull { what: "bytes", limit: 100, .. }));
         assert!(admission.try_admit(&slab_of(10)).is_ok(), "nothing was held by the refused call");
+    }
+
+    #[tokio::test]
+    async fn common_arguments_take_at_most_half_of_the_bytes_and_nobody_waits_for_them() {
+        let config = PoolConfig { max_queued_bytes: 100, ..PoolConfig::new(NonZeroU32::MIN) };
+        let admission = Admission::new(&config);
+        let permit = admission.try_admit_common(30).unwrap();
+        let refused = admission.try_admit_common(30).unwrap_err();
+        assert!(matches!(refused, CallError::QueueFull { what: "bytes of common arguments", limit: 50, .. }));
+        assert!(admission.try_admit_common(51).is_err(), "more than there ever is");
+        assert!(admission.try_admit(&slab_of(8)).is_err(), "80 bytes, and 70 are left");
+        // Items that would fit if the common argument were gone do not wait for that.
+        let refused = admission.admit(&slab_of(8)).await.unwrap_err();
+        assert!(matches!(refused, CallError::QueueFull { what: "bytes", limit: 100, .. }));
+        drop(admission.admit(&slab_of(7)).await.unwrap());
+        drop(permit);
+        drop(admission.admit(&slab_of(10)).await.unwrap());
+        assert!(admission.try_admit_common(50).is_ok());
     }
 }

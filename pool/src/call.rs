@@ -21,12 +21,25 @@ pub struct Call {
     pub content_type: String,
     /// How the function is called with an item.
     pub style: CallStyle,
+    /// The argument that goes before each item. `None`: there is none. Not for [`CallStyle::Apply`].
+    pub common: Option<CommonArgument>,
     /// How the call is run.
     pub options: CallOptions,
     /// When the caller stops waiting. `None`: never.
     pub deadline: Option<Instant>,
     /// The caller's trace, handed to the worker.
     pub trace: TraceContext,
+}
+
+/// An argument that all items of a job share, as it came: sent to each worker once.
+#[derive(Debug, Clone)]
+pub struct CommonArgument {
+    /// How it is encoded; need not be what the items are.
+    pub kind: ItemKind,
+    /// The media type of a blob; empty for a value.
+    pub content_type: String,
+    /// One encoded `google.protobuf.Value`, which must not be empty, or a blob.
+    pub bytes: Bytes,
 }
 
 /// How a function is called with an item.
@@ -161,4 +174,6 @@ pub struct FunctionInfo {
     pub example: String,
     /// It may be executed more than once for one item.
     pub idempotent: bool,
+    /// Its worker knows what a common argument is.
+    pub takes_common: bool,
 }

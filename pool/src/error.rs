@@ -159,6 +159,17 @@ pub enum CallError {
         /// Where the call was.
         phase: DeadlinePhase,
     },
+    /// The workers have an SDK from before there were common arguments.
+    #[error("the workers of this pool take no common argument: their SDK is too old for it")]
+    CommonNotTaken,
+    /// No frame to a worker can hold the common argument.
+    #[error("the common argument has {bytes} bytes, and a worker takes at most {limit}")]
+    CommonTooLong {
+        /// Its length.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// A list of items in a stream is of another kind than the first.
     #[error("all messages of a call must send the same kind of items")]
     MixedKinds,

@@ -11,8 +11,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::admission::{Admission, AdmissionPermit};
-use crate::call::{Apply, Call, CallStyle, FunctionInfo, MapOutput, OnError, ResultOrder, StreamOptions};
+use crate::admission::{Admission, AdmissionPermit, CommonPermit};
+use crate::call::{Apply, Call, CallStyle, CommonArgument, FunctionInfo, MapOutput, OnError, ResultOrder, StreamOptions};
 use crate::config::PoolConfig;
 use crate::driver::{self, Command, Submission};
 use crate::error::{CallError, DeadlinePhase};
@@ -24,6 +24,8 @@ use crate::supervisor::WorkerSpawner;
 
 /// How many commands may wait for the driver. It never waits itself, so the channel is as good as empty.
 const COMMAND_CAPACITY: usize = 64;
+/// More than a frame with a common argument has beside its bytes and its content type.
+const COMMON_OVERHEAD_BYTES: usize = 64;
 
 /// Whether the pool takes calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +61,7 @@ pub struct PoolHandle {
 struct Shared {
     config: PoolConfig,
     admission: Admission,
+    max_frame_bytes: u32,
     commands: mpsc::Sender<Command>,
     mailbox: Arc<Mailbox>,
     status: watch::Receiver<Status>,
@@ -104,9 +107,11 @@ impl PoolHandle {
         let mailbox = Arc::new(Mailbox::default());
         let (publisher, readers) = driver::channels();
         let inputs = driver::Inputs { commands: command_receiver, mailbox: Arc::clone(&mailbox), observer };
+        let max_frame_bytes = spawner.max_frame_bytes();
         let driver = driver::spawn(&config, spawner, inputs, publisher);
         let shared = Shared {
             admission: Admission::new(&config),
+            max_frame_bytes,
             config,
             commands,
             mailbox,
@@ -133,10 +138,11 @@ impl PoolHandle {
             return Ok(MapOutput::default());
         }
         let function = self.resolve(&call).await?;
+        let common = self.admit_common(&call, &function)?;
         let permit = self.shared.admission.try_admit(&items)?;
         let (outlet, output) = oneshot::channel();
         let ends = JobEnds { delivery: Delivery::Whole, outlet: Outlet::Whole(outlet), default: OnError::FailFast };
-        let submission = self.submission(call, &function, ends, Some((items, permit)));
+        let submission = self.submission(call, &function, ends, common, Some((items, permit)));
         let guard = self.submit(submission).await?;
         let result = output.await.unwrap_or(Err(CallError::PoolGone));
         guard.disarm();
@@ -172,9 +178,11 @@ impl PoolHandle {
             return Ok(ResultStream::empty());
         }
         let function = self.resolve(&call).await?;
+        let common = self.admit_common(&call, &function)?;
         let permit = self.shared.admission.try_admit(&items)?;
         let (outlet, outbox, allowance) = StreamOutlet::new();
-        let submission = self.submission(call, &function, stream_ends(options, outlet), Some((items, permit)));
+        let ends = stream_ends(options, outlet);
+        let submission = self.submission(call, &function, ends, common, Some((items, permit)));
         let guard = self.submit(submission).await?;
         Ok(ResultStream::new(options.order, outbox, allowance, guard))
     }
@@ -186,8 +194,9 @@ impl PoolHandle {
     /// If the pool refuses the call.
     pub async fn imap_stream(&self, call: Call, options: StreamOptions) -> Result<(ItemSink, ResultStream), CallError> {
         let function = self.resolve(&call).await?;
+        let common = self.admit_common(&call, &function)?;
         let (outlet, outbox, allowance) = StreamOutlet::new();
-        let submission = self.submission(call, &function, stream_ends(options, outlet), None);
+        let submission = self.submission(call, &function, stream_ends(options, outlet), common, None);
         let guard = self.submit(submission).await?;
         let sink = ItemSink::new(
             guard.job(),
@@ -255,11 +264,26 @@ impl PoolHandle {
         }
     }
 
+    /// Checks whether the workers can take the common argument of a call, and makes room for it.
+    fn admit_common(&self, call: &Call, function: &FunctionInfo) -> Result<Option<CommonPermit>, CallError> {
+        let Some(CommonArgument { content_type, bytes, .. }) = &call.common else { return Ok(None) };
+        debug_assert_ne!(call.style, CallStyle::Apply, "all arguments of apply are its own");
+        if !function.takes_common {
+            return Err(CallError::CommonNotTaken);
+        }
+        let limit = (self.shared.max_frame_bytes as usize).saturating_sub(COMMON_OVERHEAD_BYTES + content_type.len());
+        if bytes.len() > limit {
+            return Err(CallError::CommonTooLong { bytes: bytes.len() as u64, limit: limit as u64 });
+        }
+        self.shared.admission.try_admit_common(bytes.len()).map(Some)
+    }
+
     fn submission(
         &self,
-        call: Call,
+        mut call: Call,
         function: &FunctionInfo,
         ends: JobEnds,
+        common_permit: Option<CommonPermit>,
         items: Option<(ItemSlab, AdmissionPermit)>,
     ) -> Submission {
         let config = &self.shared.config;
@@ -272,6 +296,7 @@ impl PoolHandle {
             delivery: ends.delivery,
             outlet: ends.outlet,
             input_closed: items.is_some(),
+            common: call.common.take().zip(common_permit),
             items,
             call,
         }

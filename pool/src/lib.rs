@@ -33,7 +33,7 @@ pub use admin::{
     Demand, PoolEvent, PoolSnapshot, PoolState, PoolWatch, RunningItems, SlotCounts, WorkerReport, WorkerState,
 };
 pub use call::{
-    Apply, Call, CallOptions, CallStyle, FunctionInfo, ItemError, ItemKind, MapOutput, OnError, ResultOrder, ResultRun,
+    Apply, Call, CallOptions, CallStyle, CommonArgument, FunctionInfo, ItemError, ItemKind, MapOutput, OnError, ResultOrder, ResultRun,
     StreamOptions, TraceContext,
 };
 pub use config::PoolConfig;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use procpool_items::{ItemKind, ItemSlab};
 
-use crate::admission::AdmissionPermit;
-use crate::call::{CallStyle, ItemError, MapOutput, TraceContext};
+use crate::admission::{AdmissionPermit, CommonPermit};
+use crate::call::{CallStyle, CommonArgument, ItemError, MapOutput, TraceContext};
 use crate::error::ItemFailure;
 
 /// What every chunk of a job has in common.
@@ -42,6 +42,7 @@ struct Segment {
 #[derive(Debug)]
 pub(crate) struct JobPayload {
     pub(crate) header: JobHeader,
+    common: Option<(CommonArgument, CommonPermit)>,
     /// Known from the first items on.
     kind: Option<ItemKind>,
     segments: VecDeque<Segment>,
@@ -50,8 +51,13 @@ pub(crate) struct JobPayload {
 }
 
 impl JobPayload {
-    pub(crate) fn new(header: JobHeader) -> Self {
-        Self { header, kind: None, segments: VecDeque::new(), num_items: 0, outcomes: BTreeMap::new() }
+    pub(crate) fn new(header: JobHeader, common: Option<(CommonArgument, CommonPermit)>) -> Self {
+        Self { header, common, kind: None, segments: VecDeque::new(), num_items: 0, outcomes: BTreeMap::new() }
+    }
+
+    /// Returns the argument that goes before each item.
+    pub(crate) fn common(&self) -> Option<&CommonArgument> {
+        self.common.as_ref().map(|(argument, _)| argument)
     }
 
     /// Returns what the items are.
@@ -182,12 +188,13 @@ mod tests {
     fn chunks_cross_segments_and_segments_go_when_all_of_them_is_finished() {
         let config = PoolConfig { max_queued_items: 5, ..PoolConfig::new(NonZeroU32::MIN) };
         let admission = Admission::new(&config);
-        let mut payload = JobPayload::new(JobHeader {
+        let header = JobHeader {
             function: "f".into(),
             content_type: "".into(),
             style: CallStyle::Map,
             trace: Arc::new(TraceContext::default()),
-        });
+        };
+        let mut payload = JobPayload::new(header, None);
         for part in [slab(&["a", "b"]), slab(&["c", "d", "e"])] {
             let permit = admission.try_admit(&part).unwrap();
             payload.add(part, permit);

@@ -283,3 +283,29 @@ def initialize_badly():
 
 def _private(item):
     return item
+
+
+def pair(common, item):
+    """Return both, in this order."""
+    return [common, item]
+
+
+def identity_of(common, _item):
+    """Tell which object `common` is."""
+    return str(id(common))
+
+
+def remember(common, item):
+    """Add the item to `common`; return what it holds then."""
+    common.append(item)
+    return list(common)
+
+
+def join_with(separator, left, right):
+    """Join two texts."""
+    return f"{left}{separator}{right}"
+
+
+def pair_bytes(common, item):
+    """Join two blobs."""
+    return common + b"|" + item

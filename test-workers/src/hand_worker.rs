@@ -84,6 +84,7 @@ impl HandWorker {
             pid: std::process::id(),
             functions: vec![Function { name: "echo".to_owned(), ..Function::default() }],
             uses_progress_page,
+            takes_common: false,
         }))
     }
 

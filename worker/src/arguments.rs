@@ -6,6 +6,7 @@ use procpool_items::{Records, value};
 use serde::de::value::SeqDeserializer;
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
+use crate::common::{Common, RawCommon};
 use crate::failure::Failure;
 
 /// How an item and a result are encoded.
@@ -39,11 +40,14 @@ pub struct Input<'a> {
     pub style: Style,
     /// The item. In the style [`Style::Apply`], the encoded list of the arguments.
     pub content: &'a [u8],
+    /// The argument that goes before those of the item; `None` if there is none, and always in the style
+    /// [`Style::Apply`].
+    pub common: Option<&'a RawCommon>,
     /// The longest result that a frame can hold, in bytes.
     pub max_result_bytes: usize,
 }
 
-/// The arguments of a function: tuples of up to eight types that can be deserialised.
+/// The arguments of a function: tuples of up to eight types that can be deserialised. The first may be a [`Common`].
 ///
 /// Only this crate implements it.
 pub trait Arguments: Sized + sealed::Sealed {}
@@ -52,39 +56,43 @@ pub(crate) mod sealed {
     use super::{Failure, Input};
 
     pub trait Sealed: Sized {
+        /// Returns the arguments of a call.
         fn from_input(input: Input<'_>) -> Result<Self, Failure>;
+
+        /// Returns those that come from the item.
+        fn from_item(input: Input<'_>) -> Result<Self, Failure>;
     }
 }
 
 fn from_list<T: DeserializeOwned>(input: Input<'_>, count: usize) -> Result<T, Failure> {
     match (input.encoding, input.style) {
-        (Encoding::Values, Style::Apply) => from_values(input.content, count),
+        (Encoding::Values, Style::Apply) => from_values(input, input.content, count),
         (Encoding::Values, _) => match value::as_list(input.content).map_err(unusable)? {
-            Some(list) => from_values(list, count),
+            Some(list) => from_values(input, list, count),
             None => Err(Failure::invalid_item("it is not a list; starmap takes a list of arguments for each call")),
         },
-        (Encoding::Json, Style::Apply) => from_json_blobs(input.content, count),
+        (Encoding::Json, Style::Apply) => from_json_blobs(input, count),
         (Encoding::Json, _) => serde_json::from_slice(input.content).map_err(unusable),
         (Encoding::Bytes, _) => Err(takes_values()),
     }
 }
 
-fn from_values<T: DeserializeOwned>(list: &[u8], count: usize) -> Result<T, Failure> {
-    check_count(Records::new(list).count(), count)?;
+fn from_values<T: DeserializeOwned>(input: Input<'_>, list: &[u8], count: usize) -> Result<T, Failure> {
+    check_count(input, Records::new(list).count(), count)?;
     value::sequence_from_bytes(list).map_err(unusable)
 }
 
 /// Decodes arguments that are a JSON text each.
-fn from_json_blobs<T: DeserializeOwned>(blobs: &[u8], count: usize) -> Result<T, Failure> {
-    let texts: Vec<&[u8]> = Records::new(blobs).collect::<Result<_, _>>().map_err(unusable)?;
-    check_count(texts.len(), count)?;
+fn from_json_blobs<T: DeserializeOwned>(input: Input<'_>, count: usize) -> Result<T, Failure> {
+    let texts: Vec<&[u8]> = Records::new(input.content).collect::<Result<_, _>>().map_err(unusable)?;
+    check_count(input, texts.len(), count)?;
     let arguments: Vec<serde_json::Value> =
         texts.into_iter().map(serde_json::from_slice).collect::<Result<_, _>>().map_err(unusable)?;
     T::deserialize(SeqDeserializer::new(arguments.into_iter().map(IntoDeserializer::into_deserializer)))
         .map_err(|error: serde_json::Error| unusable(error))
 }
 
-fn from_item<T: DeserializeOwned>(input: Input<'_>) -> Result<T, Failure> {
+fn from_whole_item<T: DeserializeOwned>(input: Input<'_>) -> Result<T, Failure> {
     match input.encoding {
         Encoding::Values => value::from_bytes(input.content).map_err(unusable),
         Encoding::Json => serde_json::from_slice(input.content).map_err(unusable),
@@ -92,15 +100,16 @@ fn from_item<T: DeserializeOwned>(input: Input<'_>) -> Result<T, Failure> {
     }
 }
 
-fn check_count(given: usize, taken: usize) -> Result<(), Failure> {
+fn check_count(input: Input<'_>, given: usize, taken: usize) -> Result<(), Failure> {
     if given == taken {
         return Ok(());
     }
-    Err(Failure::invalid_item(format!("the function takes {}, and {given} were given", plural(taken))))
+    Err(Failure::invalid_item(format!("the function takes {}, and {given} were given", counted(input, taken))))
 }
 
-fn plural(count: usize) -> String {
-    if count == 1 { "1 argument".to_owned() } else { format!("{count} arguments") }
+fn counted(input: Input<'_>, count: usize) -> String {
+    let besides = if input.common.is_some() { " besides common" } else { "" };
+    if count == 1 { format!("1 argument{besides}") } else { format!("{count} arguments{besides}") }
 }
 
 fn unusable(error: impl fmt::Display) -> Failure {
@@ -111,46 +120,81 @@ fn takes_values() -> Failure {
     Failure::invalid_item("the function takes values: send values, or blobs with content_type application/json")
 }
 
-fn one_item_for(count: usize) -> Failure {
-    Failure::invalid_item(format!("the function takes {}: call it with starmap or apply", plural(count)))
+fn one_item_for(input: Input<'_>, count: usize) -> Failure {
+    Failure::invalid_item(format!("the function takes {}: call it with starmap or apply", counted(input, count)))
 }
 
 impl Arguments for () {}
 
 impl sealed::Sealed for () {
     fn from_input(input: Input<'_>) -> Result<Self, Failure> {
+        if input.common.is_some() {
+            return Err(Failure::invalid_item("the function takes no common argument"));
+        }
+        Self::from_item(input)
+    }
+
+    fn from_item(input: Input<'_>) -> Result<Self, Failure> {
         if input.style == Style::Map {
-            return Err(one_item_for(0));
+            return Err(one_item_for(input, 0));
         }
         // serde takes () for null, not for an empty list.
         from_list::<[(); 0]>(input, 0).map(|[]| ())
     }
 }
 
-impl<A: DeserializeOwned> Arguments for (A,) {}
-
-impl<A: DeserializeOwned> sealed::Sealed for (A,) {
-    fn from_input(input: Input<'_>) -> Result<Self, Failure> {
-        if input.style == Style::Map { from_item(input).map(|item| (item,)) } else { from_list(input, 1) }
-    }
+/// Returns the arguments that an item is, if there are so many.
+fn from_item<T: DeserializeOwned>(input: Input<'_>, count: usize) -> Result<T, Failure> {
+    if input.style == Style::Map { Err(one_item_for(input, count)) } else { from_list(input, count) }
 }
 
 macro_rules! impl_arguments {
-    ($count:literal: $($argument:ident)+) => {
-        impl<$($argument: DeserializeOwned),+> Arguments for ($($argument,)+) {}
+    ($count:tt: $first:ident $first_name:ident $(, $rest:ident $rest_name:ident)*) => {
+        impl<$first: DeserializeOwned, $($rest: DeserializeOwned),*> Arguments for ($first, $($rest,)*) {}
 
-                impl<$($argument: DeserializeOwned),+> sealed::Sealed for ($($argument,)+) {
+        impl<$first: DeserializeOwned, $($rest: DeserializeOwned),*> sealed::Sealed for ($first, $($rest,)*) {
             fn from_input(input: Input<'_>) -> Result<Self, Failure> {
-                if input.style == Style::Map { Err(one_item_for($count)) } else { from_list(input, $count) }
+                let Some(common) = input.common else { return Self::from_item(input) };
+                let ($($rest_name,)*) = <($($rest,)*) as sealed::Sealed>::from_item(input)?;
+                Ok((common.decode_owned()?, $($rest_name,)*))
+            }
+
+            fn from_item(input: Input<'_>) -> Result<Self, Failure> {
+                impl_arguments!(@from_item input, $count)
+            }
+        }
+
+        impl<$first: DeserializeOwned + Send + Sync + 'static, $($rest: DeserializeOwned),*> Arguments
+            for (Common<$first>, $($rest,)*)
+        {
+        }
+
+        impl<$first: DeserializeOwned + Send + Sync + 'static, $($rest: DeserializeOwned),*> sealed::Sealed
+            for (Common<$first>, $($rest,)*)
+        {
+            fn from_input(input: Input<'_>) -> Result<Self, Failure> {
+                let Some(common) = input.common else { return Self::from_item(input) };
+                let ($($rest_name,)*) = <($($rest,)*) as sealed::Sealed>::from_item(input)?;
+                Ok((common.decode()?, $($rest_name,)*))
+            }
+
+            fn from_item(input: Input<'_>) -> Result<Self, Failure> {
+                let ($first_name, $($rest_name,)*) = <($first, $($rest,)*) as sealed::Sealed>::from_item(input)?;
+                Ok((Common::new($first_name), $($rest_name,)*))
             }
         }
     };
+    (@from_item $input:ident, 1) => {
+        if $input.style == Style::Map { from_whole_item($input).map(|item| (item,)) } else { from_list($input, 1) }
+    };
+    (@from_item $input:ident, $count:tt) => { from_item($input, $count) };
 }
 
-impl_arguments!(2: A B);
-impl_arguments!(3: A B C);
-impl_arguments!(4: A B C D);
-impl_arguments!(5: A B C D E);
-impl_arguments!(6: A B C D E F);
-impl_arguments!(7: A B C D E F G);
-impl_arguments!(8: A B C D E F G H);
+impl_arguments!(1: A a);
+impl_arguments!(2: A a, B b);
+impl_arguments!(3: A a, B b, C c);
+impl_arguments!(4: A a, B b, C c, D d);
+impl_arguments!(5: A a, B b, C c, D d, E e);
+impl_arguments!(6: A a, B b, C c, D d, E e, F f);
+impl_arguments!(7: A a, B b, C c, D d, E e, F f, G g);
+impl_arguments!(8: A a, B b, C c, D d, E e, F f, G g, H h);

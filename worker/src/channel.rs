@@ -3,7 +3,7 @@
 //! One mutex holds all of it. The main thread takes it once between two items, the attendant and whoever reads a frame
 //! take it for a moment. So what has begun is always known exactly, and frames leave in the order of what they tell.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -16,7 +16,8 @@ use procpool_ipc::{FrameDecoder, decode_server_frame, receive};
 use procpool_items::ItemKind;
 use rustix::event::EventfdFlags;
 
-use crate::chunk::kind_of;
+use crate::chunk::{kind_of, protocol_error};
+use crate::common::RawCommon;
 use crate::error::WorkerError;
 use crate::failure::Failure;
 use crate::results::{Finished, MAX_PENDING_NS, Sender};
@@ -47,7 +48,9 @@ pub(crate) struct Channel {
 struct State {
     sender: Sender,
     cancel_hook: Option<CancelHook>,
-    queue: VecDeque<Run>,
+    queue: VecDeque<QueuedRun>,
+    /// The common arguments that Run frames may name.
+    commons: HashMap<u64, Arc<RawCommon>>,
     current: Option<Current>,
     /// The main thread is at work, not waiting for frames.
     is_running: bool,
@@ -71,6 +74,13 @@ pub(crate) enum Phase {
     Ended,
 }
 
+/// A Run frame, and the common argument that it names.
+pub(crate) struct QueuedRun {
+    pub(crate) run: Run,
+    /// It may be dropped before the chunk has run.
+    pub(crate) common: Option<Arc<RawCommon>>,
+}
+
 /// The chunk that runs.
 struct Current {
     chunk: u64,
@@ -88,7 +98,7 @@ struct Current {
 
 /// What the main thread does next.
 enum Next {
-    Chunk(Box<Run>),
+    Chunk(Box<QueuedRun>),
     Nothing,
     End,
 }
@@ -125,6 +135,7 @@ impl Channel {
                 sender,
                 cancel_hook,
                 queue: VecDeque::new(),
+                commons: HashMap::new(),
                 current: None,
                 is_running: false,
                 num_periods: 0,
@@ -159,10 +170,10 @@ impl Channel {
     }
 
     /// Returns the next chunk, waiting for it; `None` if the server wants no more.
-    pub(crate) fn next_chunk(&self) -> Result<Option<Run>, WorkerError> {
+    pub(crate) fn next_chunk(&self) -> Result<Option<QueuedRun>, WorkerError> {
         loop {
             match self.poll_chunk()? {
-                Next::Chunk(run) => return Ok(Some(*run)),
+                Next::Chunk(queued) => return Ok(Some(*queued)),
                 Next::End => return Ok(None),
                 Next::Nothing => {}
             }
@@ -180,14 +191,15 @@ impl Channel {
         if state.phase != Phase::Serving {
             return Ok(Next::End);
         }
-        let Some(run) = state.queue.pop_front() else {
+        let Some(queued) = state.queue.pop_front() else {
             state.is_running = false;
             return Ok(Next::Nothing);
         };
         CANCELLED.store(false, Ordering::Relaxed);
+        let run = &queued.run;
         state.current = Some(Current {
             chunk: run.chunk,
-            kind: kind_of(&run)?,
+            kind: kind_of(run)?,
             first_sequence: run.first_sequence,
             stamp_start: run.stamp_start,
             num_begun: 0,
@@ -197,7 +209,7 @@ impl Channel {
         });
         state.enter_work();
         self.wake_attendant(&mut state);
-        Ok(Next::Chunk(Box::new(run)))
+        Ok(Next::Chunk(Box::new(queued)))
     }
 
     /// Waits until frames have come; the attendant may be the one that reads them.
@@ -315,7 +327,9 @@ impl Channel {
     pub(crate) fn handle_frames(&self, decoder: &mut FrameDecoder) -> Result<(), WorkerError> {
         while let Some(frame) = decoder.next_frame()? {
             let frame = decode_server_frame(frame)?;
-            self.lock().handle(frame)?;
+            let dropped = self.lock().handle(frame)?;
+            // Outside of the lock: it may be large, and the main thread waits for nobody.
+            drop(dropped);
         }
         Ok(())
     }
@@ -374,20 +388,32 @@ impl State {
         Ok(true)
     }
 
-    fn handle(&mut self, frame: ServerFrame) -> Result<(), WorkerError> {
+    /// Handles a frame. Returns the common argument that is not needed any more.
+    fn handle(&mut self, frame: ServerFrame) -> Result<Option<Arc<RawCommon>>, WorkerError> {
         match frame {
             ServerFrame::Run(run) => {
                 if self.queue.len() == MAX_QUEUED_CHUNKS {
                     return Err(WorkerError::Protocol(format!("it sent over {MAX_QUEUED_CHUNKS} chunks ahead")));
                 }
-                self.queue.push_back(run);
+                let common = match run.common {
+                    0 => None,
+                    name => {
+                        let unknown = || protocol_error(&run, &format!("names the common argument {name}, which is not here"));
+                        Some(self.commons.get(&name).cloned().ok_or_else(unknown)?)
+                    }
+                };
+                self.queue.push_back(QueuedRun { run, common });
             }
             ServerFrame::Recall(recall) => self.recall(&recall)?,
             ServerFrame::Ping(ping) => self.sender.send(WorkerFrame::Pong(Pong { nonce: ping.nonce }))?,
             ServerFrame::Shutdown(_) => self.phase = Phase::Stopping,
+            ServerFrame::SetCommon(set) => {
+                self.commons.insert(set.common, Arc::new(RawCommon::from_frame(set)?));
+            }
+            ServerFrame::DropCommon(dropped) => return Ok(self.commons.remove(&dropped.common)),
             ServerFrame::Welcome(_) => return Err(WorkerError::Protocol("it sent a second Welcome".to_owned())),
         }
-        Ok(())
+        Ok(None)
     }
 
     fn recall(&mut self, recall: &Recall) -> Result<(), WorkerError> {
@@ -405,7 +431,7 @@ impl State {
                 current.num_begun
             }
             _ => {
-                let Some(position) = self.queue.iter().position(|run| run.chunk == recall.chunk) else {
+                let Some(position) = self.queue.iter().position(|queued| queued.run.chunk == recall.chunk) else {
                     // It is finished, or was recalled before.
                     return Ok(());
                 };

@@ -6,6 +6,7 @@ use procpool_items::{ItemKind, ItemSlab, Records, SlabProblem};
 use prost::Message;
 
 use crate::arguments::{Encoding, Input, Style};
+use crate::common::RawCommon;
 use crate::error::WorkerError;
 
 /// The items of a Run frame and how the function is called with them.
@@ -51,8 +52,13 @@ impl Chunk {
     }
 
     /// Returns what the function is called with for an item.
-    pub(crate) fn input<'a>(&self, content: &'a [u8], max_result_bytes: usize) -> Input<'a> {
-        Input { encoding: self.encoding, style: self.style, content, max_result_bytes }
+    pub(crate) fn input<'a>(
+        &self,
+        content: &'a [u8],
+        common: Option<&'a RawCommon>,
+        max_result_bytes: usize,
+    ) -> Input<'a> {
+        Input { encoding: self.encoding, style: self.style, content, common, max_result_bytes }
     }
 }
 

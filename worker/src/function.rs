@@ -89,8 +89,31 @@ impl Function {
         E: Into<Box<dyn Error + Send + Sync>>,
     {
         Self::from_call(name.into(), move |input, items, _| {
+            if input.common.is_some() {
+                return Err(Failure::invalid_item("the function takes no common argument"));
+            }
             let blob = items.slice_ref(blob_of(input)?);
             Ok(Output::Owned(function(blob).map_err(Failure::raised)?.into()))
+        })
+    }
+
+    /// As [`Function::bytes`], for a function that takes a common argument, a blob like its items, before each item.
+    ///
+    /// # Panics
+    ///
+    /// If the name is empty, longer than 256 bytes, or has control characters.
+    pub fn bytes_with_common<F, T, E>(name: impl Into<String>, mut function: F) -> Self
+    where
+        F: FnMut(Bytes, Bytes) -> Result<T, E> + Send + 'static,
+        T: Into<Bytes>,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        Self::from_call(name.into(), move |input, items, _| {
+            let common = input.common.filter(|common| common.encoding() == Encoding::Bytes).ok_or_else(|| {
+                Failure::invalid_item("the function takes bytes in common: call it with a common_blob")
+            })?;
+            let blob = items.slice_ref(blob_of(input)?);
+            Ok(Output::Owned(function(common.content().clone(), blob).map_err(Failure::raised)?.into()))
         })
     }
 

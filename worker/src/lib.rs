@@ -33,6 +33,9 @@
 //! | `starmap` with a list | `f(list[0])` | `f(list[0], list[1], …)` |
 //! | `apply` with arguments | `f(args[0])` | `f(args[0], args[1], …)` |
 //!
+//! A call may come with a common argument, which goes before all others: `f(common, item)`. Take it as a [`Common`], and
+//! it is decoded once for all items.
+//!
 //! Items are values (JSON, with numbers that are doubles) or blobs. With the content type `application/json` a blob is
 //! decoded as JSON for the same functions; other blobs go to functions that take bytes ([`Function::bytes`]).
 //!
@@ -47,6 +50,7 @@ mod arguments;
 mod attendant;
 mod channel;
 mod chunk;
+mod common;
 mod connect;
 mod error;
 mod failure;
@@ -56,6 +60,7 @@ mod worker;
 
 pub use arguments::{Arguments, Encoding, Input, Style};
 pub use channel::cancelled;
+pub use common::{Common, RawCommon};
 pub use error::WorkerError;
 pub use failure::Failure;
 pub use function::{Callable, Function};

@@ -9,13 +9,13 @@ use std::process::ExitCode;
 
 use bytes::Bytes;
 use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
-use procpool_ipc::proto::{self, Hello, Ready, Run};
+use procpool_ipc::proto::{self, Hello, Ready};
 use procpool_ipc::{PROTOCOL_VERSION, encode_worker_frame};
 use serde::Serialize;
 
 use crate::arguments::Arguments;
 use crate::attendant::attend;
-use crate::channel::Channel;
+use crate::channel::{Channel, QueuedRun};
 use crate::chunk::{Chunk, protocol_error};
 use crate::connect::{Connection, socket_of_environment};
 use crate::error::WorkerError;
@@ -197,6 +197,7 @@ impl Worker {
             pid: std::process::id(),
             functions,
             uses_progress_page,
+            takes_common: true,
         })
     }
 
@@ -212,7 +213,7 @@ impl Worker {
         let mut buffer = Vec::new();
         loop {
             match channel.next_chunk()? {
-                Some(run) => self.run_chunk(channel, &run, &mut buffer, max_result_bytes)?,
+                Some(queued) => self.run_chunk(channel, &queued, &mut buffer, max_result_bytes)?,
                 None => return Ok(()),
             }
             buffer.clear();
@@ -223,7 +224,7 @@ impl Worker {
     fn run_chunk(
         &mut self,
         channel: &Channel,
-        run: &Run,
+        QueuedRun { run, common }: &QueuedRun,
         buffer: &mut Vec<u8>,
         max_result_bytes: usize,
     ) -> Result<(), WorkerError> {
@@ -241,7 +242,7 @@ impl Worker {
                     "functions of this worker take no keyword arguments: give them by position",
                 )),
                 Some(function) => {
-                    let input = chunk.input(content, max_result_bytes);
+                    let input = chunk.input(content, common.as_deref(), max_result_bytes);
                     catch_panic(|| (function.call)(input, &chunk.items, buffer))
                 }
             };

@@ -9,12 +9,13 @@ use serde_json::Value;
 use super::{connect_for_call, exit_after, with_options};
 use crate::args::{ImapArgs, OnError};
 use crate::exit::{Exit, Failure};
-use crate::input::Input;
+use crate::input::{Input, parse_common};
 use crate::output::Output;
 use crate::progress::Progress;
 
 /// Runs a function over a stream of items and prints each result as it comes.
 pub(crate) async fn run(args: ImapArgs) -> Result<Exit, Failure> {
+    let common = args.items.common.as_deref().map(parse_common).transpose()?;
     let input = Input::parse(&args.items)?;
     let num_items = input.count();
     let client = connect_for_call(&args.call).await?;
@@ -22,6 +23,9 @@ pub(crate) async fn run(args: ImapArgs) -> Result<Exit, Failure> {
     let mut call = with_options(client.imap_stream::<Value>(&args.items.function, items), &args.call);
     if let Some(chunk_size) = args.items.chunk_size {
         call = call.chunk_size(chunk_size.get());
+    }
+    if let Some(common) = common {
+        call = call.common(common);
     }
     if let Some(window) = args.window {
         call = call.window(window.get());

@@ -5,8 +5,8 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use procpool_worker::{Function, Worker, cancelled};
-use serde_json::Value;
+use procpool_worker::{Common, Function, Worker, cancelled};
+use serde_json::{Map, Value};
 
 /// As many as cost a few tenths of a second.
 const ANALYSIS_ROUNDS: u64 = if cfg!(debug_assertions) { 20_000_000 } else { 300_000_000 };
@@ -56,6 +56,13 @@ fn worker() -> Worker {
                 .idempotent(),
         )
         .register(
+            Function::new("lookup", lookup)
+                .doc("Returns what an object has at a key, or null; the object is the common argument of a map.")
+                .signature("(object, key)")
+                .example(r#"{"function":"lookup","common_value":{"a":1,"b":2},"values":["a","b"]}"#)
+                .idempotent(),
+        )
+        .register(
             Function::bytes("echo_bytes", Ok::<_, std::convert::Infallible>)
                 .doc("Returns its argument; for blobs.")
                 .signature("(blob)")
@@ -94,6 +101,11 @@ pub(crate) fn analysis_checksum() -> u64 {
 
 fn power(base: f64, exponent: f64) -> f64 {
     base.powf(exponent)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "this is how functions are called")]
+fn lookup(object: Common<Map<String, Value>>, key: String) -> Option<Value> {
+    object.get(&key).cloned()
 }
 
 fn is_prime(n: u64) -> bool {

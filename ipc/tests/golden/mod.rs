@@ -7,8 +7,8 @@ use bytes::Bytes;
 use procpool_ipc::proto::server_frame::Frame as ServerFrame;
 use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
 use procpool_ipc::proto::{
-    CallStyle, FailureKind, Function, Hello, ItemFailure, ItemKind, Ping, Pong, Ready, Recall, Recalled, Results, Run,
-    Shutdown, Started, Welcome,
+    CallStyle, DropCommon, FailureKind, Function, Hello, ItemFailure, ItemKind, Ping, Pong, Ready, Recall, Recalled, Results, Run,
+    SetCommon, Shutdown, Started, Welcome,
 };
 use procpool_ipc::{encode_server_frame, encode_worker_frame};
 use serde_json::{Value, json};
@@ -95,6 +95,32 @@ fn server_frames() -> Vec<Vector> {
         items: Bytes::from_static(b"\x0a\x06[2,10]"),
         ..Run::default()
     };
+    let run_common = Run {
+        chunk: 3,
+        function: "lookup".into(),
+        kind: ItemKind::Values.into(),
+        style: CallStyle::Map.into(),
+        count: 1,
+        first_sequence: 20,
+        attempt: 1,
+        common: 300,
+        items: Bytes::from_static(b"\x0a\x03\x1a\x01a"),
+        ..Run::default()
+    };
+    // {"a": 1}, as an encoded Value.
+    let dictionary = b"\x2a\x10\x0a\x0e\x0a\x01a\x12\x09\x11\x00\x00\x00\x00\x00\x00\xf0\x3f";
+    let set_common = SetCommon {
+        common: 300,
+        kind: ItemKind::Values.into(),
+        content_type: String::new(),
+        value: Bytes::from_static(dictionary),
+    };
+    let set_common_blob = SetCommon {
+        common: 301,
+        kind: ItemKind::Blobs.into(),
+        content_type: "application/json".into(),
+        value: Bytes::from_static(b"{\"a\":1}"),
+    };
     vec![
         server(
             "welcome",
@@ -125,6 +151,29 @@ fn server_frames() -> Vec<Vector> {
         ),
         server("ping", ServerFrame::Ping(Ping { nonce: u64::MAX }), json!({"ping": {"nonce": "18446744073709551615"}})),
         server("shutdown", ServerFrame::Shutdown(Shutdown {}), json!({"shutdown": {}})),
+        server(
+            "run_common",
+            ServerFrame::Run(run_common),
+            json!({"run": {"chunk": "3", "function": "lookup", "kind": "ITEM_KIND_VALUES", "style": "CALL_STYLE_MAP",
+                "count": 1, "first_sequence": "20", "attempt": 1, "common": "300", "items": "CgMaAWE="}}),
+        ),
+        server(
+            "set_common",
+            ServerFrame::SetCommon(set_common),
+            json!({"set_common": {"common": "300", "kind": "ITEM_KIND_VALUES",
+                "value": "KhAKDgoBYRIJEQAAAAAAAPA/"}}),
+        ),
+        server(
+            "set_common_blob",
+            ServerFrame::SetCommon(set_common_blob),
+            json!({"set_common": {"common": "301", "kind": "ITEM_KIND_BLOBS", "content_type": "application/json",
+                "value": "eyJhIjoxfQ=="}}),
+        ),
+        server(
+            "drop_common",
+            ServerFrame::DropCommon(DropCommon { common: 300 }),
+            json!({"drop_common": {"common": "300"}}),
+        ),
     ]
 }
 
@@ -144,6 +193,7 @@ fn worker_frames() -> Vec<Vector> {
             Function { name: "bare".into(), ..Function::default() },
         ],
         uses_progress_page: true,
+        takes_common: true,
     };
     let results = Results {
         chunk: 1 << 40,
@@ -175,7 +225,7 @@ fn worker_frames() -> Vec<Vector> {
                 {"name": "power", "signature": "(base, exponent)", "doc": "Raises base to exponent. ½ is fine.",
                     "example": r#"{"function":"power","values":[[2,10]]}"#, "idempotent": true},
                 {"name": "bare"},
-            ], "uses_progress_page": true}}),
+            ], "uses_progress_page": true, "takes_common": true}}),
         ),
         worker("ready", WorkerFrame::Ready(Ready {}), json!({"ready": {}})),
         worker(

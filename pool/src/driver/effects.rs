@@ -1,5 +1,7 @@
 //! Carrying out what the scheduler wants done.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use procpool_items::ItemSlab;
 use procpool_scheduler::{
@@ -69,13 +71,25 @@ impl Driver {
         debug!(worker = worker.generation, slot = worker.slot.0, "starting a worker");
         let commands = self.spawner.spawn(worker, self.event_sender.clone());
         let started_at = tokio::time::Instant::now();
-        self.workers.insert(worker, WorkerLink { commands, started_at, pid: 0, is_ready: false, stop_reason: None });
+        let link = WorkerLink {
+            commands,
+            started_at,
+            pid: 0,
+            is_ready: false,
+            stop_reason: None,
+            commons: BTreeSet::new(),
+            dropped_commons: Vec::new(),
+        };
+        self.workers.insert(worker, link);
         self.worker_changed(worker, WorkerState::Starting, String::new);
     }
 
     fn send_chunk(&mut self, dispatch: &Dispatch) {
         let payload = &self.jobs.get(&dispatch.job).expect("a job that has items to run is here").payload;
         let header = payload.header.clone();
+        let common = payload.common().and_then(|argument| {
+            self.workers.get_mut(&dispatch.worker).map(|link| link.common_of(dispatch.job, argument))
+        });
         let pid = self.workers.get(&dispatch.worker).map_or(0, |link| link.pid);
         let observation = self.observation.as_mut();
         let trace = observation.and_then(|observation| observation.chunk_started(dispatch, &header, pid));
@@ -91,6 +105,7 @@ impl Driver {
             attempt: dispatch.attempt,
             stamp_start: dispatch.has_time_limit,
             trace: trace.unwrap_or(header.trace),
+            common,
             parts: payload.items(dispatch.first_index, dispatch.count),
         };
         self.tell(dispatch.worker, WorkerCommand::Run(run));
@@ -128,6 +143,7 @@ impl Driver {
         debug!(job = job.0, "job completed");
         self.tell_watchers(|| PoolEvent::JobEnded { job: job.0, error: String::new() });
         let ended = self.jobs.remove(&job);
+        self.drop_common(job);
         if let (Some(observation), Some(entry)) = (&mut self.observation, &ended) {
             observation.job_ended(job, &entry.payload);
         }
@@ -143,6 +159,7 @@ impl Driver {
 
     fn fail(&mut self, job: JobId, failure: JobFailure) {
         let Some(JobEntry { payload, outlet }) = self.jobs.remove(&job) else { return };
+        self.drop_common(job);
         if let Some(observation) = &mut self.observation {
             observation.job_ended(job, &payload);
         }

@@ -5,10 +5,11 @@
 //! crucible's upstairs. Effects are in [`effects`]; which item goes where is the scheduler's business alone.
 
 mod admin;
+mod commons;
 mod effects;
 mod observation;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +26,8 @@ use tracing::{debug, info, warn};
 
 use self::observation::Observation;
 use crate::admin::{EVENT_BUFFER, PoolEvent, PoolSnapshot, PoolWatch};
-use crate::admission::AdmissionPermit;
-use crate::call::{Call, FunctionInfo};
+use crate::admission::{AdmissionPermit, CommonPermit};
+use crate::call::{Call, CommonArgument, FunctionInfo};
 use crate::config::PoolConfig;
 use crate::error::{CallError, WorkerExit};
 use crate::handle::{FunctionTable, Readiness, Status};
@@ -67,6 +68,7 @@ pub(crate) struct Submission {
     pub(crate) fail_fast: bool,
     pub(crate) delivery: Delivery,
     pub(crate) outlet: Outlet,
+    pub(crate) common: Option<(CommonArgument, CommonPermit)>,
     pub(crate) items: Option<(ItemSlab, AdmissionPermit)>,
     pub(crate) input_closed: bool,
 }
@@ -122,6 +124,7 @@ pub(crate) fn spawn(
         watchers: broadcast::Sender::new(EVENT_BUFFER),
         restarts: Vec::new(),
         effects: Vec::new(),
+        has_dropped_commons: false,
     };
     #[expect(clippy::disallowed_methods, reason = "its owner is the PoolTask, which joins it")]
     tokio::spawn(driver.run(inputs, events))
@@ -164,6 +167,8 @@ struct Driver {
     /// Who waits for a restart to be finished, and how many workers each wanted replaced.
     restarts: Vec<(oneshot::Sender<u32>, u32)>,
     effects: Vec<Effect>,
+    /// Some worker has yet to be told that a common argument is not needed any more.
+    has_dropped_commons: bool,
 }
 
 /// What the driver knows of a worker.
@@ -175,6 +180,10 @@ struct WorkerLink {
     is_ready: bool,
     /// Why we made it stop, if we did.
     stop_reason: Option<StopReason>,
+    /// The jobs whose common argument it has. Bounded by the jobs.
+    commons: BTreeSet<JobId>,
+    /// The jobs that have ended and whose common argument it still has.
+    dropped_commons: Vec<JobId>,
 }
 
 /// What the driver knows of a job.
@@ -229,6 +238,7 @@ impl Driver {
             while let Some(event) = batch.pop_front() {
                 self.handle_worker(event);
             }
+            self.tell_dropped_commons();
         }
         debug!("every worker is gone");
     }
@@ -247,7 +257,7 @@ impl Driver {
     }
 
     fn submit(&mut self, submission: Submission) {
-        let Submission { job, call, items, outlet, .. } = submission;
+        let Submission { job, call, common, items, outlet, .. } = submission;
         let function: Arc<str> = call.function.into();
         let next_id = FunctionId(u32::try_from(self.function_ids.len()).unwrap_or(u32::MAX));
         let function_id = *self.function_ids.entry(Arc::clone(&function)).or_insert(next_id);
@@ -277,12 +287,13 @@ impl Driver {
             function: function.to_string(),
             num_items: spec.num_items,
         });
-        let mut payload = JobPayload::new(JobHeader {
+        let header = JobHeader {
             function,
             content_type: call.content_type.into(),
             style: call.style,
             trace: Arc::new(call.trace),
-        });
+        };
+        let mut payload = JobPayload::new(header, common);
         if let Some((slab, permit)) = items {
             payload.add(slab, permit);
         }

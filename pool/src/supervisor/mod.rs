@@ -24,7 +24,7 @@ use procpool_items::ItemKind;
 use procpool_scheduler::{ChunkId, WorkerId};
 use tokio::sync::mpsc;
 
-use crate::call::{CallStyle, FunctionInfo, TraceContext};
+use crate::call::{CallStyle, CommonArgument, FunctionInfo, TraceContext};
 use crate::error::{ItemFailure, WorkerExit};
 
 mod config;
@@ -40,7 +40,8 @@ pub use config::{DEFAULT_PASSED_VARIABLES, SpawnConfig};
 pub use spawner::ProcessSpawner;
 
 /// The most commands that may wait for one worker. The scheduler has at most two chunks at a worker, with a run, a
-/// recall and a cancel each, and three ways to end it; so a channel of this size is never full.
+/// recall and a cancel each, and three ways to end it; [`WorkerCommand::DropCommons`] is only sent while half of it is free.
+/// So a channel of this size is never full.
 pub const COMMAND_CAPACITY: usize = 32;
 
 /// Starts workers.
@@ -51,6 +52,11 @@ pub trait WorkerSpawner: Send + Sync + 'static {
     /// reaped. Sending to `events` may wait: the driver never waits for a worker. Dropping the command sender ends the
     /// worker as [`WorkerCommand::Kill`] does.
     fn spawn(&self, worker: WorkerId, events: mpsc::Sender<WorkerEvent>) -> mpsc::Sender<WorkerCommand>;
+
+    /// Returns the longest frame that a worker takes, in bytes.
+    fn max_frame_bytes(&self) -> u32 {
+        procpool_ipc::DEFAULT_MAX_FRAME_BYTES
+    }
 }
 
 /// What the driver tells a worker. Sent over a channel of [`COMMAND_CAPACITY`].
@@ -66,6 +72,8 @@ pub enum WorkerCommand {
         /// Nobody waits for its results any more.
         cancel: bool,
     },
+    /// These jobs have ended: forget their common arguments, of which it has every one.
+    DropCommons(Vec<u64>),
     /// Tell which item runs and for how long; answered by [`WorkerEventKind::Progress`] if one runs.
     Probe,
     /// Finish the item that runs and exit.
@@ -101,8 +109,19 @@ pub struct ChunkRun {
     pub stamp_start: bool,
     /// The caller's trace.
     pub trace: Arc<TraceContext>,
+    /// The argument that goes before each item, if there is one.
+    pub common: Option<ChunkCommon>,
     /// Encoded lists that make the chunk when laid end to end.
     pub parts: Vec<Bytes>,
+}
+
+/// The common argument of the job that a chunk is of.
+#[derive(Debug, Clone)]
+pub struct ChunkCommon {
+    /// Its name, which is the number of the job.
+    pub common: u64,
+    /// What it is, if this worker has not been told yet.
+    pub argument: Option<CommonArgument>,
 }
 
 /// What a worker tells the driver.

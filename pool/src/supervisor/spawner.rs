@@ -140,6 +140,10 @@ impl WorkerSpawner for ProcessSpawner {
         self.sessions.spawn_on(look_after(self.shared.clone(), worker, commands, events), &self.runtime);
         sender
     }
+
+    fn max_frame_bytes(&self) -> u32 {
+        self.shared.config.max_frame_bytes
+    }
 }
 
 /// Looks after one worker from its start to its burial.

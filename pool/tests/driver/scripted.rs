@@ -90,6 +90,7 @@ impl ScriptedWorker {
             doc: String::new(),
             example: String::new(),
             idempotent,
+            takes_common: true,
         };
         let functions = vec![function("f", false), function("again", true)];
         self.say(WorkerEventKind::Hello { pid: 1000, sdk: "scripted".to_owned(), functions }).await;
@@ -175,6 +176,7 @@ pub(crate) fn call(function: &str) -> Call {
         function: function.to_owned(),
         content_type: String::new(),
         style: CallStyle::Map,
+        common: None,
         options: CallOptions::default(),
         deadline: None,
         trace: TraceContext::default(),

@@ -149,6 +149,7 @@ pub(crate) fn chunk_run(chunk: u64, items: &[&[u8]]) -> ChunkRun {
         attempt: 1,
         stamp_start: false,
         trace: Arc::new(TraceContext::default()),
+        common: None,
         parts: items.iter().map(|item| blobs(&[item])).collect(),
     }
 }

@@ -40,18 +40,22 @@ FAILURE_KIND_INVALID_ITEM: FailureKind
 FAILURE_KIND_UNKNOWN_FUNCTION: FailureKind
 
 class ServerFrame(_message.Message):
-    __slots__ = ("welcome", "run", "recall", "ping", "shutdown")
+    __slots__ = ("welcome", "run", "recall", "ping", "shutdown", "set_common", "drop_common")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     RECALL_FIELD_NUMBER: _ClassVar[int]
     PING_FIELD_NUMBER: _ClassVar[int]
     SHUTDOWN_FIELD_NUMBER: _ClassVar[int]
+    SET_COMMON_FIELD_NUMBER: _ClassVar[int]
+    DROP_COMMON_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     run: Run
     recall: Recall
     ping: Ping
     shutdown: Shutdown
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., run: _Optional[_Union[Run, _Mapping]] = ..., recall: _Optional[_Union[Recall, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., shutdown: _Optional[_Union[Shutdown, _Mapping]] = ...) -> None: ...
+    set_common: SetCommon
+    drop_common: DropCommon
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., run: _Optional[_Union[Run, _Mapping]] = ..., recall: _Optional[_Union[Recall, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., shutdown: _Optional[_Union[Shutdown, _Mapping]] = ..., set_common: _Optional[_Union[SetCommon, _Mapping]] = ..., drop_common: _Optional[_Union[DropCommon, _Mapping]] = ...) -> None: ...
 
 class WorkerFrame(_message.Message):
     __slots__ = ("hello", "ready", "started", "results", "recalled", "pong")
@@ -84,18 +88,20 @@ class Welcome(_message.Message):
     def __init__(self, protocol_version: _Optional[int] = ..., worker_id: _Optional[int] = ..., slot: _Optional[int] = ..., max_frame_bytes: _Optional[int] = ..., journal_bytes: _Optional[int] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol_version", "sdk", "pid", "functions", "uses_progress_page")
+    __slots__ = ("protocol_version", "sdk", "pid", "functions", "uses_progress_page", "takes_common")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     SDK_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
     USES_PROGRESS_PAGE_FIELD_NUMBER: _ClassVar[int]
+    TAKES_COMMON_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     sdk: str
     pid: int
     functions: _containers.RepeatedCompositeFieldContainer[Function]
     uses_progress_page: bool
-    def __init__(self, protocol_version: _Optional[int] = ..., sdk: _Optional[str] = ..., pid: _Optional[int] = ..., functions: _Optional[_Iterable[_Union[Function, _Mapping]]] = ..., uses_progress_page: bool = ...) -> None: ...
+    takes_common: bool
+    def __init__(self, protocol_version: _Optional[int] = ..., sdk: _Optional[str] = ..., pid: _Optional[int] = ..., functions: _Optional[_Iterable[_Union[Function, _Mapping]]] = ..., uses_progress_page: bool = ..., takes_common: bool = ...) -> None: ...
 
 class Function(_message.Message):
     __slots__ = ("name", "signature", "doc", "example", "idempotent")
@@ -116,7 +122,7 @@ class Ready(_message.Message):
     def __init__(self) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("chunk", "function", "kind", "content_type", "style", "first_index", "count", "first_sequence", "attempt", "stamp_start", "traceparent", "tracestate", "items")
+    __slots__ = ("chunk", "function", "kind", "content_type", "style", "first_index", "count", "first_sequence", "attempt", "stamp_start", "traceparent", "tracestate", "common", "items")
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     FUNCTION_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -129,6 +135,7 @@ class Run(_message.Message):
     STAMP_START_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     TRACESTATE_FIELD_NUMBER: _ClassVar[int]
+    COMMON_FIELD_NUMBER: _ClassVar[int]
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     chunk: int
     function: str
@@ -142,8 +149,9 @@ class Run(_message.Message):
     stamp_start: bool
     traceparent: str
     tracestate: str
+    common: int
     items: bytes
-    def __init__(self, chunk: _Optional[int] = ..., function: _Optional[str] = ..., kind: _Optional[_Union[ItemKind, str]] = ..., content_type: _Optional[str] = ..., style: _Optional[_Union[CallStyle, str]] = ..., first_index: _Optional[int] = ..., count: _Optional[int] = ..., first_sequence: _Optional[int] = ..., attempt: _Optional[int] = ..., stamp_start: bool = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ..., items: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, chunk: _Optional[int] = ..., function: _Optional[str] = ..., kind: _Optional[_Union[ItemKind, str]] = ..., content_type: _Optional[str] = ..., style: _Optional[_Union[CallStyle, str]] = ..., first_index: _Optional[int] = ..., count: _Optional[int] = ..., first_sequence: _Optional[int] = ..., attempt: _Optional[int] = ..., stamp_start: bool = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ..., common: _Optional[int] = ..., items: _Optional[bytes] = ...) -> None: ...
 
 class ApplyArguments(_message.Message):
     __slots__ = ("args", "kwargs")
@@ -152,6 +160,24 @@ class ApplyArguments(_message.Message):
     args: bytes
     kwargs: bytes
     def __init__(self, args: _Optional[bytes] = ..., kwargs: _Optional[bytes] = ...) -> None: ...
+
+class SetCommon(_message.Message):
+    __slots__ = ("common", "kind", "content_type", "value")
+    COMMON_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    common: int
+    kind: ItemKind
+    content_type: str
+    value: bytes
+    def __init__(self, common: _Optional[int] = ..., kind: _Optional[_Union[ItemKind, str]] = ..., content_type: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
+
+class DropCommon(_message.Message):
+    __slots__ = ("common",)
+    COMMON_FIELD_NUMBER: _ClassVar[int]
+    common: int
+    def __init__(self, common: _Optional[int] = ...) -> None: ...
 
 class Recall(_message.Message):
     __slots__ = ("chunk", "cancel")

@@ -169,6 +169,7 @@ def _hello(session: Session, functions: dict[str, WorkerFunction]) -> worker_pb2
             for function in functions.values()
         ],
         uses_progress_page=session.page.is_shared,
+        takes_common=True,
     )
 
 

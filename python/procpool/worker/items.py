@@ -31,6 +31,31 @@ _NULL_RECORD = record(NULL)
 _EMPTY_BLOB_RECORD = record(b"")
 
 
+class Common:
+    """An argument that all items of a job share: decoded when the first of them is to run, and then kept."""
+
+    __slots__ = ("_frame", "_problem", "_value")
+
+    def __init__(self, frame: worker_pb2.SetCommon) -> None:
+        if frame.kind not in (worker_pb2.ITEM_KIND_VALUES, worker_pb2.ITEM_KIND_BLOBS):
+            raise ProtocolError(f"the common argument {frame.common} is of the unknown kind {frame.kind}")
+        self._frame: worker_pb2.SetCommon | None = frame
+        self._value: Any = None
+        self._problem = ""
+
+    def get(self) -> tuple[Any, str]:
+        """Return the argument, the same object each time, and what is wrong with it; "" if nothing is."""
+        frame, self._frame = self._frame, None
+        if frame is not None:
+            is_values = frame.kind == worker_pb2.ITEM_KIND_VALUES
+            decode = decode_value_at if is_values else _blob_decoder(frame.content_type)
+            try:
+                self._value = decode(frame.value, 0, len(frame.value))
+            except MalformedError as error:
+                self._problem = f"`common` can't be decoded: {error}"
+        return self._value, self._problem
+
+
 @dataclass
 class DecodedItems:
     """What a chunk asks for."""
@@ -134,8 +159,10 @@ def _refuse_constant(constant: str) -> Any:
     raise ValueError(f"JSON has no {constant}")
 
 
-def bind(function: Callable[..., Any], style: int) -> Callable[[Any], Any]:
-    """Return what to call with each decoded item."""
+def bind(function: Callable[..., Any], style: int, common: tuple[Any, ...] = ()) -> Callable[[Any], Any]:
+    """Return what to call with each decoded item; `common` is what goes before it."""
+    if common:
+        function = partial(function, *common)
     if style == worker_pb2.CALL_STYLE_STAR:
         return lambda arguments: function(*arguments)
     if style == worker_pb2.CALL_STYLE_APPLY:

@@ -42,7 +42,14 @@ class Runner:
         session = self._session
         function = self._functions.get(chunk.run.function)
         # What was recalled before it began needs no decoding.
-        decoded = decode_items(chunk.run) if function is not None and chunk.limit > 0 else DecodedItems([])
+        needs_decoding = function is not None and chunk.limit > 0
+        decoded = decode_items(chunk.run) if needs_decoding else DecodedItems([])
+        common: tuple[Any, ...] = ()
+        if chunk.common is not None and needs_decoding:
+            value, problem = chunk.common.get()
+            common = (value,)
+            if problem:
+                decoded.invalid = dict.fromkeys(range(len(decoded.items)), problem)
         session.floor.take()
         session.running = chunk
         session.num_finished = 0
@@ -50,18 +57,20 @@ class Runner:
         if function is None:
             self._fail_all(chunk)
         else:
-            self._run_items(chunk, function, decoded)
+            self._run_items(chunk, function, decoded, common)
         session.flush()
         # From here on a Recall of this chunk is ignored; before, it is answered ahead of the last results.
         session.running = None
         del session.chunks[chunk.run.chunk]
         session.floor.leave()
 
-    def _run_items(self, chunk: Chunk, function: WorkerFunction, decoded: DecodedItems) -> None:
+    def _run_items(
+        self, chunk: Chunk, function: WorkerFunction, decoded: DecodedItems, common: tuple[Any, ...]
+    ) -> None:
         """Run the items. Has the floor, and leaves it only while the user's function runs."""
         session, floor, page = self._session, self._session.floor, self._session.page
         run = chunk.run
-        call = bind(function.call, run.style)
+        call = bind(function.call, run.style, common)
         encode = result_encoder(run.kind, run.content_type, nan_as_null=function.nan_as_null)
         is_values = run.kind == worker_pb2.ITEM_KIND_VALUES
         first_sequence = run.first_sequence

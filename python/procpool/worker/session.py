@@ -19,6 +19,7 @@ from .._context import CurrentItem
 from .._proto import worker_pb2
 from .channel import Channel, ChannelClosedError, ProtocolError
 from .floor import Floor
+from .items import Common
 from .page import BEGUN, JOURNAL_LENGTH, ProgressPage
 
 COALESCE_NS = 1_000_000
@@ -37,10 +38,12 @@ EXIT_PROTOCOL = 70
 class Chunk:
     """A Run frame and what became of it."""
 
-    __slots__ = ("cancelled", "limit", "recalled", "run")
+    __slots__ = ("cancelled", "common", "limit", "recalled", "run")
 
-    def __init__(self, run: worker_pb2.Run) -> None:
+    def __init__(self, run: worker_pb2.Run, common: Common | None) -> None:
         self.run = run
+        self.common = common
+        """The argument before each item; it may be dropped while this chunk still needs it."""
         self.limit = run.count
         """Items from this offset on do not begin."""
         self.recalled = False
@@ -76,6 +79,8 @@ class Session:
         self.flusher_is_idle = True
         self.wake_flusher: SimpleQueue[None] = SimpleQueue()
         self.is_forked_copy = False
+        self._commons: dict[int, Common] = {}
+        """What Run frames may name. For the reader thread alone."""
 
     def start_threads(self) -> None:
         """Start reading frames, and sending results that have waited."""
@@ -135,12 +140,16 @@ class Session:
     def _handle(self, frame: worker_pb2.ServerFrame) -> None:
         kind = frame.WhichOneof("frame")
         if kind == "run":
-            chunk = Chunk(frame.run)
+            chunk = Chunk(frame.run, self._common_of(frame.run))
             # Without the lock: no other thread adds chunks, and the main thread shall not be disturbed for this.
             self.chunks[frame.run.chunk] = chunk
             self.queue.put(chunk)
         elif kind == "recall":
             self._recall(frame.recall)
+        elif kind == "set_common":
+            self._commons[frame.set_common.common] = Common(frame.set_common)
+        elif kind == "drop_common":
+            self._commons.pop(frame.drop_common.common, None)
         elif kind == "ping":
             with self.floor:
                 self.send(pong=worker_pb2.Pong(nonce=frame.ping.nonce))
@@ -151,6 +160,14 @@ class Session:
             self.queue.put(None)
         else:
             raise ProtocolError(f"a frame of the unexpected kind {kind}")
+
+    def _common_of(self, run: worker_pb2.Run) -> Common | None:
+        if run.common == 0:
+            return None
+        common = self._commons.get(run.common)
+        if common is None:
+            raise ProtocolError(f"chunk {run.chunk} names the common argument {run.common}, which is not here")
+        return common
 
     def _recall(self, recall: worker_pb2.Recall) -> None:
         with self.floor:

@@ -28,6 +28,7 @@ pub(super) async fn apply(
         style: CallStyle::Apply,
         function,
         content_type: content_type.clone(),
+        common: None,
         options,
         stream: None,
     };

@@ -48,6 +48,8 @@ pub(crate) struct CallContext {
     pub(crate) request_id: String,
     /// What the items are.
     pub(crate) kind: ItemKind,
+    /// The path of the common argument in the request, if there is one.
+    pub(crate) common_field: Option<String>,
 }
 
 impl CallContext {
@@ -64,6 +66,14 @@ pub(crate) fn list_field(kind: ItemKind) -> &'static str {
     match kind {
         ItemKind::Values => "values",
         ItemKind::Blobs => "blobs",
+    }
+}
+
+/// Returns the name of the field that holds a common argument of this kind.
+pub(crate) fn common_field(kind: ItemKind) -> &'static str {
+    match kind {
+        ItemKind::Values => "common_value",
+        ItemKind::Blobs => "common_blob",
     }
 }
 

@@ -4,7 +4,7 @@ use async_stream::stream;
 use procpool_items::ItemKind;
 use procpool_pool::{CallError, CallStyle, ResultRun, ResultStream};
 use procpool_proto::v1;
-use procpool_proto::v1::i_map_request::Items;
+use procpool_proto::v1::i_map_request::{Common, Items};
 use procpool_proto::v1::i_map_response::Results;
 use tonic::{Request, Response, Status};
 
@@ -19,7 +19,7 @@ pub(super) async fn imap(
     request: Request<v1::IMapRequest>,
 ) -> Result<Response<StallGuard<v1::IMapResponse>>, Status> {
     let (metadata, extensions, request) = request.into_parts();
-    let v1::IMapRequest { function, content_type, options, order, window, star, items } = request;
+    let v1::IMapRequest { function, content_type, options, order, window, star, items, common } = request;
     let items: SentItems = items.map(|items| match items {
         Items::Values(bytes) => (ItemKind::Values, bytes),
         Items::Blobs(bytes) => (ItemKind::Blobs, bytes),
@@ -31,6 +31,10 @@ pub(super) async fn imap(
         style,
         function,
         content_type: content_type.clone(),
+        common: common.map(|common| match common {
+            Common::CommonValue(bytes) => (ItemKind::Values, bytes),
+            Common::CommonBlob(bytes) => (ItemKind::Blobs, bytes),
+        }),
         options,
         stream: Some((order, window)),
     };

@@ -17,6 +17,7 @@ use async_stream::stream;
 use procpool_items::{ItemKind, ItemSlab};
 use procpool_pool::{CallError, CallStyle, ItemSink, ResultStream, StreamOutput};
 use procpool_proto::v1;
+use procpool_proto::v1::i_map_stream_config::Common;
 use procpool_proto::v1::i_map_stream_request::Items;
 use procpool_proto::v1::i_map_stream_response::Results;
 use tokio::sync::{oneshot, watch};
@@ -40,13 +41,17 @@ pub(super) async fn imap_stream(
         let missing = status::violation("config", "is required in the first message");
         record.fail(status::invalid_argument(vec![missing], ""))
     })?;
-    let v1::IMapStreamConfig { function, content_type, options, order, window, star } = config;
+    let v1::IMapStreamConfig { function, content_type, options, order, window, star, common } = config;
     let style = if star { CallStyle::Star } else { CallStyle::Map };
     let sent = SentCall {
         method: Method::IMapStream,
         style,
         function,
         content_type: content_type.clone(),
+        common: common.map(|common| match common {
+            Common::CommonValue(bytes) => (ItemKind::Values, bytes),
+            Common::CommonBlob(bytes) => (ItemKind::Blobs, bytes),
+        }),
         options,
         stream: Some((order, window)),
     };

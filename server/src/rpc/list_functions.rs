@@ -19,6 +19,6 @@ pub(super) fn list_functions(rpc: &PoolRpc) -> v1::ListFunctionsResponse {
 }
 
 fn function(info: FunctionInfo) -> v1::Function {
-    let FunctionInfo { name, signature, doc, example, idempotent } = info;
+    let FunctionInfo { name, signature, doc, example, idempotent, takes_common: _ } = info;
     v1::Function { name, signature, doc, example, idempotent }
 }

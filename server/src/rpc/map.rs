@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use procpool_items::ItemKind;
 use procpool_pool::CallStyle;
 use procpool_proto::v1;
-use procpool_proto::v1::map_request::Items;
+use procpool_proto::v1::map_request::{Common, Items};
 use procpool_proto::v1::map_response::Results;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
@@ -15,7 +15,7 @@ use super::{PoolRpc, status};
 
 pub(super) async fn map(rpc: &PoolRpc, request: Request<v1::MapRequest>) -> Result<Response<v1::MapResponse>, Status> {
     let (metadata, extensions, request) = request.into_parts();
-    let v1::MapRequest { function, content_type, options, items } = request;
+    let v1::MapRequest { function, content_type, options, items, common } = request;
     let items = items.map(|items| match items {
         Items::Values(bytes) => (ItemKind::Values, bytes),
         Items::Blobs(bytes) => (ItemKind::Blobs, bytes),
@@ -25,6 +25,10 @@ pub(super) async fn map(rpc: &PoolRpc, request: Request<v1::MapRequest>) -> Resu
         style: CallStyle::Map,
         function,
         content_type: content_type.clone(),
+        common: common.map(|common| match common {
+            Common::CommonValue(bytes) => (ItemKind::Values, bytes),
+            Common::CommonBlob(bytes) => (ItemKind::Blobs, bytes),
+        }),
         options,
         stream: None,
     };

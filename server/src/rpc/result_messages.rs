@@ -180,6 +180,7 @@ mod tests {
             method: Method::IMap,
             function: "echo".to_owned(),
             request_id: String::new(),
+            common_field: None,
             kind: ItemKind::Blobs,
         };
         MessageCutter::new(context, Some(on_error), 4 << 20)

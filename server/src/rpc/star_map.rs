@@ -3,7 +3,7 @@
 use procpool_items::ItemKind;
 use procpool_pool::CallStyle;
 use procpool_proto::v1;
-use procpool_proto::v1::star_map_request::Items;
+use procpool_proto::v1::star_map_request::{Common, Items};
 use procpool_proto::v1::star_map_response::Results;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
@@ -18,7 +18,7 @@ pub(super) async fn star_map(
     request: Request<v1::StarMapRequest>,
 ) -> Result<Response<v1::StarMapResponse>, Status> {
     let (metadata, extensions, request) = request.into_parts();
-    let v1::StarMapRequest { function, content_type, options, items } = request;
+    let v1::StarMapRequest { function, content_type, options, items, common } = request;
     let items = items.map(|items| match items {
         Items::Values(bytes) => (ItemKind::Values, bytes),
         Items::Blobs(bytes) => (ItemKind::Blobs, bytes),
@@ -28,6 +28,10 @@ pub(super) async fn star_map(
         style: CallStyle::Star,
         function,
         content_type: content_type.clone(),
+        common: common.map(|common| match common {
+            Common::CommonValue(bytes) => (ItemKind::Values, bytes),
+            Common::CommonBlob(bytes) => (ItemKind::Blobs, bytes),
+        }),
         options,
         stream: None,
     };

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use procpool_items::{ItemKind, ItemSlab, SlabProblem};
-use procpool_pool::{Call, CallOptions, CallStyle, OnError, ResultOrder, StreamOptions};
+use procpool_pool::{Call, CallOptions, CallStyle, CommonArgument, OnError, ResultOrder, StreamOptions};
 use procpool_proto::google::rpc::bad_request::FieldViolation;
 use procpool_proto::v1;
 use tonic::Status;
 
-use super::context::{CallContext, CallRecord, Envelope, Method, list_field};
+use super::context::{CallContext, CallRecord, Envelope, Method, common_field, list_field};
 use super::status;
 
 const MAX_CHUNK_SIZE: u32 = 1_000_000;
@@ -27,6 +27,9 @@ const JSON: &str = "application/json";
 /// Items as they were sent: of which kind, and encoded; `None` if there was no list at all.
 pub(super) type SentItems = Option<(ItemKind, Bytes)>;
 
+/// A common argument as it was sent: of which kind, and encoded.
+pub(super) type SentCommon = Option<(ItemKind, Bytes)>;
+
 /// What to run, as it was sent.
 #[derive(Debug)]
 pub(super) struct SentCall {
@@ -34,6 +37,7 @@ pub(super) struct SentCall {
     pub(super) style: CallStyle,
     pub(super) function: String,
     pub(super) content_type: String,
+    pub(super) common: SentCommon,
     pub(super) options: Option<v1::CallOptions>,
     /// Order and window, for streams.
     pub(super) stream: Option<(i32, u32)>,
@@ -70,6 +74,7 @@ pub(super) fn check_call(
     if let Some(problem) = kind.and_then(|kind| content_type_problem(kind, sent.style, &sent.content_type)) {
         checker.reject("content_type", problem);
     }
+    let common = sent.common.map(|(kind, bytes)| checker.common(kind, bytes, &sent.content_type));
     // What is itself wrong is not repeated.
     record.set_names(
         if sent.function.len() <= MAX_FUNCTION_BYTES { &sent.function } else { "" },
@@ -83,6 +88,7 @@ pub(super) fn check_call(
         function: sent.function.clone(),
         request_id: options.request_id.clone(),
         kind: kind.unwrap_or(ItemKind::Values),
+        common_field: common.as_ref().map(|common| format!("{prefix}{}", common_field(common.kind))),
     };
     if !checker.violations.is_empty() {
         let invalid = status::invalid_argument(checker.violations, record.request_id());
@@ -92,6 +98,7 @@ pub(super) fn check_call(
         function: sent.function,
         content_type: sent.content_type,
         style: sent.style,
+        common,
         options,
         deadline: envelope.deadline,
         trace: envelope.trace,
@@ -174,6 +181,14 @@ impl Checker {
             self.reject("function", "is required: the name of a function; ListFunctions tells which there are");
         }
         self.text("function", function, MAX_FUNCTION_BYTES);
+    }
+
+    fn common(&mut self, kind: ItemKind, bytes: Bytes, content_type: &str) -> CommonArgument {
+        if kind == ItemKind::Values && bytes.is_empty() {
+            self.reject(common_field(kind), SlabProblem::EmptyValue.to_string());
+        }
+        let content_type = if kind == ItemKind::Blobs { content_type.to_owned() } else { String::new() };
+        CommonArgument { kind, content_type, bytes }
     }
 
     fn options(&mut self, sent: &v1::CallOptions) -> CallOptions {

@@ -16,7 +16,7 @@ use crate::in_thread::{start, start_with};
 /// Says what it sees; in the encoding of the item, as it must.
 #[expect(clippy::unnecessary_wraps, reason = "other functions fail")]
 fn describe(input: Input<'_>, buffer: &mut Vec<u8>) -> Result<(), Failure> {
-    let Input { encoding, style, content, max_result_bytes } = input;
+    let Input { encoding, style, content, max_result_bytes, .. } = input;
     let text = format!("{encoding:?} {style:?} {} {max_result_bytes}", content.len());
     match encoding {
         Encoding::Values => value::append_with(&text, value::NonFinite::Error, buffer).expect("a text is a value"),

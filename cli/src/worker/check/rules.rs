@@ -32,6 +32,10 @@ pub(super) const UNKNOWN_FUNCTION: &str = "each item of an unknown function fail
 pub(super) const INVALID_ITEM: &str =
     "an item that cannot be decoded, or is no list in the style STAR, fails as INVALID_ITEM";
 pub(super) const ITEM_ERROR: &str = "a failure is of its one item: the items beside it have their results";
+pub(super) const COMMON: &str =
+    "with Run.common, the function is called as f(common, item) or f(common, *item), with the argument of that name";
+pub(super) const BAD_COMMON: &str =
+    "a common argument that cannot be decoded fails each item as INVALID_ITEM, with a message that names `common`";
 pub(super) const STAMP: &str = "with stamp_start, the item's start by CLOCK_MONOTONIC is stored before the item begins";
 pub(super) const JOURNAL: &str = "every item before the one begun last has its result in a frame or in the journal";
 pub(super) const FLUSH: &str = "after the frame with its items is sent, the journal's length is set to 0";

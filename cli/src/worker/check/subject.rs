@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 /// The name of the function that returns its argument.
 const ECHO: &str = "echo";
+/// The name of the function that returns a list of its two arguments.
+const PAIR: &str = "pair";
 
 /// A function and how to call it.
 #[derive(Debug, Clone)]
@@ -76,11 +78,40 @@ pub(super) fn echo_items() -> Vec<Value> {
 fn from_example(function: &Function) -> Option<Subject> {
     let example: Value = serde_json::from_str(&function.example).ok()?;
     let items = example["values"].as_array().filter(|items| !items.is_empty())?.clone();
-    if example.get("kwargs").is_some() {
+    if example.get("kwargs").is_some() || common_of(&example).is_some() {
         return None;
     }
     let style = if items.iter().all(Value::is_array) { CallStyle::Star } else { CallStyle::Map };
     Some(Subject { function: function.name.clone(), style, items, is_echo: false })
+}
+
+/// Returns a function of two arguments, and some pairs to call it with: at least one. The more the two of a pair differ,
+/// the better.
+pub(super) fn pairs(hello: &Hello) -> Option<(String, Vec<(Value, Value)>)> {
+    if has_function(hello, PAIR) {
+        return Some((PAIR.to_owned(), vec![(json!(1), json!(2)), (json!([3]), json!(4))]));
+    }
+    let pairs = hello.functions.iter().filter_map(|function| Some((function.name.clone(), example_pairs(function)?)));
+    let differ = |pairs: &[(Value, Value)]| pairs.iter().any(|(first, second)| first != second);
+    pairs.max_by_key(|(_, pairs)| differ(pairs))
+}
+
+/// Reads an example that shows a common argument, or lists of two arguments.
+fn example_pairs(function: &Function) -> Option<Vec<(Value, Value)>> {
+    let example: Value = serde_json::from_str(&function.example).ok()?;
+    let items = example["values"].as_array().filter(|items| !items.is_empty())?;
+    if let Some(common) = common_of(&example) {
+        return Some(items.iter().map(|item| (common.clone(), item.clone())).collect());
+    }
+    let pair_of = |item: &Value| match item.as_array()?.as_slice() {
+        [first, second] => Some((first.clone(), second.clone())),
+        _ => None,
+    };
+    items.iter().map(pair_of).collect()
+}
+
+fn common_of(example: &Value) -> Option<&Value> {
+    example.get("common_value").or_else(|| example.get("commonValue"))
 }
 
 /// Returns a chunk of values.

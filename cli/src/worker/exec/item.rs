@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use procpool_items::{Records, value};
-use procpool_worker::{Encoding, Failure, Input, Style};
+use procpool_worker::{Encoding, Failure, Input, RawCommon, Style};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -18,6 +18,8 @@ pub(super) enum Payload {
     Arguments(Vec<Vec<u8>>),
     /// For a command line without places.
     Stdin(Vec<u8>),
+    /// The common argument for the one place in its command line, and the item.
+    CommonAndStdin([Vec<u8>; 1], Vec<u8>),
 }
 
 /// One argument of the function.
@@ -35,7 +37,13 @@ enum Argument<'a> {
 /// If it can't be called with this item.
 pub(super) fn decode(input: &Input<'_>, num_arguments: usize) -> Result<Payload, Failure> {
     let mut arguments = arguments(input)?;
-    if input.style == Style::Map && num_arguments > 1 {
+    if let Some(common) = input.common {
+        let common = common_argument(common)?;
+        if input.style == Style::Map && num_arguments == 1 {
+            return Ok(Payload::CommonAndStdin([text(common)?], stdin(arguments.remove(0))?));
+        }
+        arguments.insert(0, common);
+    } else if input.style == Style::Map && num_arguments > 1 {
         let problem = format!("the function takes {num_arguments} arguments: call it with starmap or apply");
         return Err(Failure::invalid_item(problem));
     }
@@ -43,18 +51,33 @@ pub(super) fn decode(input: &Input<'_>, num_arguments: usize) -> Result<Payload,
     let (given, taken) = (arguments.len(), num_arguments.max(1));
     if given != taken {
         let (plural, were) = (if taken == 1 { "" } else { "s" }, if given == 1 { "was" } else { "were" });
-        let problem = format!("the function takes {taken} argument{plural}, and {given} {were} given");
+        let with = if input.common.is_some() { " with the common argument" } else { "" };
+        let problem = format!("the function takes {taken} argument{plural}, and {given} {were} given{with}");
         return Err(Failure::invalid_item(problem));
     }
     if num_arguments == 0 {
         return stdin(arguments.remove(0)).map(Payload::Stdin);
     }
-    let texts: Vec<Vec<u8>> =
-        arguments.into_iter().map(|argument| bare(argument).map(Cow::into_owned)).collect::<Result<_, _>>()?;
-    if texts.iter().any(|text| text.contains(&0)) {
+    Ok(Payload::Arguments(arguments.into_iter().map(text).collect::<Result<_, _>>()?))
+}
+
+/// Returns the argument for a place in a command line.
+fn text(argument: Argument<'_>) -> Result<Vec<u8>, Failure> {
+    let text = bare(argument)?.into_owned();
+    if text.contains(&0) {
         return Err(Failure::invalid_item("no argument of a command can hold a zero byte; stdin can"));
     }
-    Ok(Payload::Arguments(texts))
+    Ok(text)
+}
+
+fn common_argument(common: &RawCommon) -> Result<Argument<'_>, Failure> {
+    let content = common.content();
+    let argument = match common.encoding() {
+        Encoding::Values => value_argument(content),
+        Encoding::Json => json_argument(content),
+        Encoding::Bytes => Ok(Argument::Bytes(content)),
+    };
+    argument.map_err(|_| Failure::invalid_item("`common` cannot be decoded"))
 }
 
 fn arguments<'a>(input: &Input<'a>) -> Result<Vec<Argument<'a>>, Failure> {

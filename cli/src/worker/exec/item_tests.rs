@@ -1,7 +1,7 @@
 //! Tests of `item`.
 
 use procpool_items::{SlabBuilder, value};
-use procpool_worker::{Encoding, Input, Style};
+use procpool_worker::{Encoding, Input, RawCommon, Style};
 use serde_json::{Value, json};
 
 use super::item::{Payload, decode, encode};
@@ -15,7 +15,19 @@ fn list(blobs: &[&[u8]]) -> Vec<u8> {
 }
 
 fn decoded(encoding: Encoding, style: Style, content: &[u8], num_arguments: usize) -> Result<Payload, String> {
-    let input = Input { encoding, style, content, max_result_bytes: 1 << 20 };
+    let input = Input { encoding, style, content, common: None, max_result_bytes: 1 << 20 };
+    decode(&input, num_arguments).map_err(|failure| format!("{failure:?}"))
+}
+
+fn decoded_with(common: &RawCommon, style: Style, item: &Value, num_arguments: usize) -> Result<Payload, String> {
+    let content = value::to_bytes(item).unwrap();
+    let input = Input {
+        encoding: Encoding::Values,
+        style,
+        content: &content,
+        common: Some(common),
+        max_result_bytes: 1 << 20,
+    };
     decode(&input, num_arguments).map_err(|failure| format!("{failure:?}"))
 }
 
@@ -148,4 +160,30 @@ fn nothing_is_rounded() {
     for encoding in [Encoding::Values, Encoding::Json] {
         assert!(encoded(encoding, b"\xff").unwrap_err().contains("no UTF-8"));
     }
+}
+
+#[test]
+fn a_common_argument_takes_the_first_place_and_leaves_stdin_to_the_item_if_it_is_the_only_one() {
+    let common = RawCommon::new(Encoding::Values, value::to_bytes(&json!(["c"])).unwrap());
+    let text = r#"["c"]"#;
+    assert_eq!(decoded_with(&common, Style::Map, &json!("i"), 2), Ok(arguments(&[text, "i"])));
+    assert_eq!(decoded_with(&common, Style::Star, &json!(["i", 2]), 3), Ok(arguments(&[text, "i", "2"])));
+    assert_eq!(decoded_with(&common, Style::Star, &json!([]), 1), Ok(arguments(&[text])));
+    let both = Payload::CommonAndStdin([text.into()], b"i\n".to_vec());
+    assert_eq!(decoded_with(&common, Style::Map, &json!("i"), 1), Ok(both));
+    for (style, item, num_arguments) in
+        [(Style::Map, json!("i"), 0), (Style::Map, json!("i"), 3), (Style::Star, json!(["i"]), 1)]
+    {
+        let problem = decoded_with(&common, style, &item, num_arguments).unwrap_err();
+        assert!(problem.contains("2 were given with the common argument"), "{problem}");
+    }
+    for (common, text) in [
+        (RawCommon::new(Encoding::Json, &b" 12345678901234567890 "[..]), "12345678901234567890"),
+        (RawCommon::new(Encoding::Bytes, &b"\xff"[..]), "\u{ff}"),
+    ] {
+        let Ok(Payload::Arguments(filled)) = decoded_with(&common, Style::Map, &json!(1), 2) else { panic!("{text}") };
+        assert_eq!(filled[0], if text.is_ascii() { text.as_bytes() } else { b"\xff" });
+    }
+    let broken = RawCommon::new(Encoding::Json, &b"{"[..]);
+    assert!(decoded_with(&broken, Style::Map, &json!(1), 2).unwrap_err().contains("`common` cannot be decoded"));
 }

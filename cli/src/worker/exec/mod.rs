@@ -89,6 +89,7 @@ fn call(template: &Template, shared: &Shared, input: &Input<'_>, buffer: &mut Ve
     let (command, stdin) = match &payload {
         Payload::Arguments(arguments) => (command(template, arguments), None),
         Payload::Stdin(stdin) => (command(template, &[]), Some(stdin.as_slice())),
+        Payload::CommonAndStdin(common, stdin) => (command(template, common), Some(stdin.as_slice())),
     };
     let mut guard = shared.guard.lock().unwrap_or_else(PoisonError::into_inner);
     let finished = process::run(command, stdin, input.max_result_bytes, &shared.alarm, &mut guard);

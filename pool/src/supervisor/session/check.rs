@@ -18,7 +18,7 @@ const CUT_MARK: &str = "… (cut)";
 /// # Errors
 ///
 /// What is wrong with them, as a fragment of a sentence about the worker.
-pub(super) fn functions(functions: Vec<proto::Function>) -> Result<Vec<FunctionInfo>, String> {
+pub(super) fn functions(functions: Vec<proto::Function>, takes_common: bool) -> Result<Vec<FunctionInfo>, String> {
     let mut names = HashSet::new();
     for function in &functions {
         let name = &function.name;
@@ -41,6 +41,7 @@ pub(super) fn functions(functions: Vec<proto::Function>) -> Result<Vec<FunctionI
         doc: function.doc,
         example: function.example,
         idempotent: function.idempotent,
+        takes_common,
     };
     Ok(functions.into_iter().map(to_info).collect())
 }
@@ -112,10 +113,10 @@ mod tests {
     #[test]
     fn bad_names_are_refused() {
         let longest = "x".repeat(256);
-        assert_eq!(functions(vec![function("a.b"), function(&longest)]).unwrap().len(), 2);
+        assert_eq!(functions(vec![function("a.b"), function(&longest)], true).unwrap().len(), 2);
         for names in [&["a", "a"][..], &[""], &["a\nb"], &["\u{7f}"], &[&format!("{longest}x")]] {
             let list = names.iter().map(|name| function(name)).collect();
-            assert!(functions(list).is_err(), "{names:?}");
+            assert!(functions(list, true).is_err(), "{names:?}");
         }
     }
 

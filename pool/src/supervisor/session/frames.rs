@@ -12,9 +12,9 @@ use procpool_items::{ItemKind, SlabBuilder};
 use procpool_scheduler::ChunkId;
 
 use super::{Session, Stage, check};
-use crate::call::CallStyle;
+use crate::call::{CallStyle, CommonArgument};
 use crate::error::ItemFailure;
-use crate::supervisor::{ChunkResults, ChunkRun, WorkerEventKind};
+use crate::supervisor::{ChunkCommon, ChunkResults, ChunkRun, WorkerEventKind};
 
 /// More than a Run frame has beside its items and its texts.
 const MAX_RUN_NUMBERS_BYTES: usize = 128;
@@ -26,25 +26,25 @@ impl Session {
 
     /// Hands a chunk to the worker. One that no frame can hold fails, and the worker never sees it.
     pub(super) fn send_run(&mut self, run: ChunkRun) {
+        if run.common.is_some() && !self.takes_common {
+            // Others of this pool do, or the call would have been refused.
+            return self.refuse(&run, "the SDK of this worker is too old for a common argument".to_owned());
+        }
+        if let Some(ChunkCommon { common, argument: Some(argument) }) = &run.common {
+            self.set_common(*common, argument);
+        }
         let items_len = run.parts.iter().map(Bytes::len).sum::<usize>();
         let texts_len =
             run.function.len() + run.content_type.len() + run.trace.traceparent.len() + run.trace.tracestate.len();
         if items_len + texts_len + MAX_RUN_NUMBERS_BYTES > self.max_frame_bytes as usize {
             let message = format!("{items_len} bytes are more than a worker takes, {} in all", self.max_frame_bytes);
-            let failure = ItemFailure::InvalidItem { message };
-            let results = failed_results(run.chunk, run.kind, 0..run.count, &failure);
-            self.emit(WorkerEventKind::Results(results));
-            return;
+            return self.refuse(&run, message);
         }
         let first_sequence = self.ledger.add(&run, monotonic_ns());
         let frame = proto::Run {
             chunk: run.chunk.0,
             function: run.function.to_string(),
-            kind: match run.kind {
-                ItemKind::Values => proto::ItemKind::Values,
-                ItemKind::Blobs => proto::ItemKind::Blobs,
-            }
-            .into(),
+            kind: proto_kind(run.kind).into(),
             content_type: run.content_type.to_string(),
             style: match run.style {
                 CallStyle::Map => proto::CallStyle::Map,
@@ -59,10 +59,37 @@ impl Session {
             stamp_start: run.stamp_start,
             traceparent: run.trace.traceparent.clone(),
             tracestate: run.trace.tracestate.clone(),
+            common: run.common.map_or(0, |common| common.common),
             items: Bytes::new(),
         };
         let header = procpool_ipc::encode_run_header(&frame, items_len);
         self.channel.send(std::iter::once(header).chain(run.parts));
+    }
+
+    /// Hands over an argument that chunks will name. The handle has seen to it that it fits a frame.
+    fn set_common(&mut self, common: u64, argument: &CommonArgument) {
+        let CommonArgument { kind, content_type, bytes } = argument;
+        let frame = proto::SetCommon {
+            common,
+            kind: proto_kind(*kind).into(),
+            content_type: content_type.clone(),
+            value: Bytes::new(),
+        };
+        let header = procpool_ipc::encode_set_common_header(&frame, bytes.len());
+        self.channel.send([header, bytes.clone()]);
+    }
+
+    pub(super) fn drop_commons(&mut self, commons: &[u64]) {
+        if self.takes_common {
+            commons.iter().for_each(|&common| self.send(ServerFrame::DropCommon(proto::DropCommon { common })));
+        }
+    }
+
+    /// Fails a chunk that the worker never sees.
+    fn refuse(&mut self, run: &ChunkRun, message: String) {
+        let failure = ItemFailure::InvalidItem { message };
+        let results = failed_results(run.chunk, run.kind, 0..run.count, &failure);
+        self.emit(WorkerEventKind::Results(results));
     }
 
     /// Handles the frames that have been read, as long as the driver has room for what they say.
@@ -121,12 +148,20 @@ impl Session {
         if hello.uses_progress_page && self.page.is_none() {
             return Err("claims to use a progress page, and has none".to_owned());
         }
-        let functions = check::functions(hello.functions)?;
+        let functions = check::functions(hello.functions, hello.takes_common)?;
+        self.takes_common = hello.takes_common;
         self.uses_page = hello.uses_progress_page;
         self.stage = Stage::Loaded;
         let pid = if hello.pid == 0 { self.process.pid() } else { hello.pid };
         tracing::debug!(worker = self.worker.generation, slot = self.worker.slot.0, pid, sdk = ?hello.sdk, "worker said hello");
         Ok(WorkerEventKind::Hello { pid, sdk: hello.sdk, functions })
+    }
+}
+
+fn proto_kind(kind: ItemKind) -> proto::ItemKind {
+    match kind {
+        ItemKind::Values => proto::ItemKind::Values,
+        ItemKind::Blobs => proto::ItemKind::Blobs,
     }
 }
 

@@ -24,6 +24,7 @@ fn run(chunk: u64, count: u32) -> ChunkRun {
         attempt: 1,
         stamp_start: false,
         trace: Arc::new(TraceContext::default()),
+        common: None,
         parts: Vec::new(),
     }
 }

@@ -73,6 +73,8 @@ pub(super) struct Session {
     stage: Stage,
     /// As the worker told; its process id may be another one where a wrapper started it.
     uses_page: bool,
+    /// It knows what a common argument is.
+    takes_common: bool,
     events: mpsc::Sender<WorkerEvent>,
     /// Events that the driver had no room for. No frame is read while there is one; so there is at most one from a
     /// frame, one for each chunk that was refused, and the answer to the last probe.
@@ -117,6 +119,7 @@ impl Session {
             ledger: Ledger::new(),
             stage: Stage::Connected,
             uses_page: false,
+            takes_common: false,
             events,
             pending: VecDeque::new(),
             violation: None,
@@ -197,6 +200,7 @@ impl Session {
                     self.send(ServerFrame::Recall(proto::Recall { chunk: chunk.0, cancel }));
                 }
             }
+            WorkerCommand::DropCommons(commons) => self.drop_commons(&commons),
             WorkerCommand::Probe => {
                 if let Some(progress) = self.progress() {
                     // Only the latest answer is of use.

@@ -66,6 +66,10 @@ pub(crate) fn call_failed(error: &CallError, context: &CallContext) -> Status {
             };
             deadline_problem(phase)
         }
+        CallError::CommonNotTaken | CallError::CommonTooLong { .. } => {
+            let field = context.common_field.as_deref().unwrap_or("common");
+            invalid("INVALID_ARGUMENT", vec![violation(field, error.to_string())])
+        }
         CallError::MixedKinds => invalid("INVALID_ARGUMENT", vec![violation("items", error.to_string())]),
         CallError::JobEnded | CallError::PoolGone => Problem::new(Code::Internal, "INTERNAL", error.to_string()),
     };

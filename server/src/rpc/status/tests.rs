@@ -12,7 +12,8 @@ fn context() -> CallContext {
         method: Method::Map,
         function: "power".to_owned(),
         request_id: "request-7".to_owned(),
-        kind: ItemKind::Values,
+        common_field: None,
+            kind: ItemKind::Values,
     }
 }
 

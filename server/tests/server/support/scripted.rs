@@ -9,7 +9,7 @@ use procpool_items::{ItemSlab, SlabBuilder};
 use procpool_pool::supervisor::{
     COMMAND_CAPACITY, ChunkResults, ChunkRun, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner,
 };
-use procpool_pool::{FunctionInfo, ItemFailure, WorkerExit};
+use procpool_pool::{CommonArgument, FunctionInfo, ItemFailure, WorkerExit};
 use procpool_scheduler::WorkerId;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
@@ -28,6 +28,10 @@ pub(crate) struct Script {
     begun: Arc<watch::Sender<u64>>,
     /// The `traceparent` of every chunk that a worker got.
     pub(crate) traceparents: Arc<Mutex<Vec<String>>>,
+    /// Workers take common arguments.
+    pub(crate) takes_common: Arc<AtomicBool>,
+    /// The common arguments that workers were sent.
+    pub(crate) commons: Arc<Mutex<Vec<CommonArgument>>>,
     /// How many workers were told to end something that runs.
     pub(crate) cancelled: Arc<watch::Sender<u64>>,
 }
@@ -39,6 +43,8 @@ impl Default for Script {
             gate: Arc::new(Semaphore::new(0)),
             begun: Arc::new(watch::Sender::new(0)),
             traceparents: Arc::default(),
+            takes_common: Arc::new(AtomicBool::new(true)),
+            commons: Arc::default(),
             cancelled: Arc::new(watch::Sender::new(0)),
         }
     }
@@ -105,6 +111,7 @@ impl ScriptedWorker {
             doc: String::new(),
             example: String::new(),
             idempotent: false,
+            takes_common: self.script.takes_common.load(Ordering::SeqCst),
         });
         self.tell(WorkerEventKind::Hello { pid: 1, sdk: "scripted".to_owned(), functions: functions.into() }).await;
         if self.script.is_ready.load(Ordering::SeqCst) {
@@ -125,12 +132,15 @@ impl ScriptedWorker {
                 command = commands.recv() => match command {
                     Some(WorkerCommand::Run(chunk)) => {
                         self.script.traceparents.lock().unwrap().push(chunk.trace.traceparent.clone());
+                        let news = chunk.common.clone().and_then(|common| common.argument);
+                        self.script.commons.lock().unwrap().extend(news);
                         self.chunks.push_back(chunk);
                         if self.chunks.len() == 1 {
                             self.note_begun();
                         }
                     }
                     Some(WorkerCommand::Recall { chunk, cancel }) => self.recall(chunk, cancel).await,
+                    Some(WorkerCommand::DropCommons(_)) => {}
                     Some(WorkerCommand::Probe) => self.report_progress().await,
                     Some(WorkerCommand::Shutdown | WorkerCommand::Terminate | WorkerCommand::Kill) | None => break,
                 },

@@ -1,0 +1,144 @@
+//! The argument that all items of a job share: decoded once, whatever number of items there is.
+
+use std::any::{Any, TypeId};
+use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use procpool_ipc::proto::{ItemKind, SetCommon};
+use procpool_items::value;
+use serde::de::DeserializeOwned;
+
+use crate::arguments::Encoding;
+use crate::error::WorkerError;
+use crate::failure::Failure;
+
+/// The argument that all items of a call share, as the first parameter of a function.
+///
+/// It is decoded once for each call that this worker runs items of, and every item sees the same `T`, which stays until
+/// the call has ended:
+///
+/// ```no_run
+/// use std::collections::HashMap;
+///
+/// use procpool_worker::{Common, Worker};
+///
+/// fn price(prices: Common<HashMap<String, f64>>, name: String) -> Option<f64> {
+///     prices.get(&name).copied()
+/// }
+///
+/// fn main() -> std::process::ExitCode {
+///     Worker::new().function("price", price).main()
+/// }
+/// ```
+///
+/// `procpool map price --common '{"tea":2.5}' '"tea"'` calls it. A first parameter of any other type takes the common
+/// argument, too, but gets a `T` of its own for each item, decoded anew. Without a common argument, a `Common<T>` is the
+/// first argument of a `starmap` or `apply` like any other.
+pub struct Common<T>(Arc<T>);
+
+impl<T> Common<T> {
+    /// Returns what a function is called with; for tests of it.
+    pub fn new(value: T) -> Self {
+        Self(Arc::new(value))
+    }
+}
+
+impl<T> Deref for Common<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> Clone for Common<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Common<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+type Decoded = Result<Arc<dyn Any + Send + Sync>, String>;
+
+/// A common argument as it came.
+pub struct RawCommon {
+    encoding: Encoding,
+    content: Bytes,
+    /// What the first function that asked for it made of it, and of which type that is.
+    decoded: OnceLock<(TypeId, Decoded)>,
+}
+
+impl RawCommon {
+    /// Returns what a function sees; for tests of it.
+    pub fn new(encoding: Encoding, content: impl Into<Bytes>) -> Self {
+        Self { encoding, content: content.into(), decoded: OnceLock::new() }
+    }
+
+    pub(crate) fn from_frame(set: SetCommon) -> Result<Self, WorkerError> {
+        let encoding = match (set.kind(), set.content_type.as_str()) {
+            (ItemKind::Values, _) => Encoding::Values,
+            (ItemKind::Blobs, "application/json") => Encoding::Json,
+            (ItemKind::Blobs, _) => Encoding::Bytes,
+            (ItemKind::Unspecified, _) => {
+                return Err(WorkerError::Protocol(format!("common argument {} is of no kind", set.common)));
+            }
+        };
+        Ok(Self::new(encoding, set.value))
+    }
+
+    /// Returns how it is encoded, which need not be how the items are.
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// Returns the encoded value, the JSON text or the bytes.
+    pub fn content(&self) -> &Bytes {
+        &self.content
+    }
+
+    /// Returns it decoded; the same for every item of the call.
+    ///
+    /// # Errors
+    ///
+    /// If it is no `T`.
+    pub fn decode<T: DeserializeOwned + Send + Sync + 'static>(&self) -> Result<Common<T>, Failure> {
+        let (type_id, decoded) = self.decoded.get_or_init(|| {
+            let decoded = self.decode_text::<T>();
+            (TypeId::of::<T>(), decoded.map(|value| Arc::new(value) as Arc<dyn Any + Send + Sync>))
+        });
+        if *type_id != TypeId::of::<T>() {
+            // A call has one function, and that one type; so this is for servers that do as they like.
+            return self.decode_owned().map(Common::new);
+        }
+        let shared = decoded.as_ref().map_err(|problem| Failure::invalid_item(problem.clone()))?;
+        Ok(Common(Arc::clone(shared).downcast().expect("it is of the type that it says")))
+    }
+
+    /// Decodes it for somebody who keeps it.
+    pub(crate) fn decode_owned<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        self.decode_text().map_err(Failure::invalid_item)
+    }
+
+    fn decode_text<T: DeserializeOwned>(&self) -> Result<T, String> {
+        let unusable = |error: &dyn fmt::Display| format!("`common` cannot be used: {error}");
+        match self.encoding {
+            Encoding::Values => value::from_bytes(&self.content).map_err(|error| unusable(&error)),
+            Encoding::Json => serde_json::from_slice(&self.content).map_err(|error| unusable(&error)),
+            Encoding::Bytes => Err(unusable(&"the function takes a value: send common_value, or JSON")),
+        }
+    }
+}
+
+impl fmt::Debug for RawCommon {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { encoding, content, .. } = self;
+        formatter.debug_struct("RawCommon").field("encoding", encoding).field("bytes", &content.len()).finish()
+    }
+}
