@@ -35,6 +35,6 @@ pub use call::{
 };
 pub use config::PoolConfig;
 pub use error::{CallError, DeadlinePhase, ItemFailure, WorkerExit};
-pub use handle::{PoolHandle, PoolTask, Readiness};
+pub use handle::{FunctionTable, PoolHandle, PoolTask, Readiness, nearest_names};
 pub use stream::{ItemSink, ResultStream, StreamOutput};
 pub use usage::Usage;

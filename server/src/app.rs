@@ -2,19 +2,21 @@
 //!
 //! # The end
 //!
-//! 1. Told to drain: health says `NOT_SERVING`, then the pool takes nothing new and every client is asked to connect
+//! 1. Told to drain: health says `NOT_SERVING`, then the pools take nothing new and every client is asked to connect
 //!    anew. The listeners stay open, so that who calls gets an answer: UNAVAILABLE, and when to try again.
 //! 2. When the last call has ended, the listeners close, and connections as soon as everything is sent.
-//! 3. At the drain limit, or told to stop at once: the pool fails what is left, and after a moment for these errors to
+//! 3. At the drain limit, or told to stop at once: the pools fail what is left, and after a moment for these errors to
 //!    be sent, every connection is cut.
 //! 4. The workers are stopped, and every task is joined.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use procpool_pool::supervisor::WorkerSpawner;
-use procpool_pool::{PoolConfig, PoolHandle, PoolTask, Readiness};
+use futures_util::FutureExt as _;
+use futures_util::future::{select_all, try_join_all};
+use procpool_pool::{PoolTask, Readiness};
 use tokio::signal::unix::Signal;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -24,6 +26,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::{ConfigError, ListenAddress, ServerConfig};
 use crate::lifecycle::Lifecycle;
 use crate::listener::{BoundListener, Serving, accept_connections};
+use crate::pools::{DuplicateFunction, NamedPool, Pools};
 use crate::rpc::PoolRpc;
 use crate::rpc::health::Health;
 use crate::rpc::router::Router;
@@ -34,12 +37,12 @@ const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long tasks may take to end after every connection was cut. They only have to notice.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A server that is bound, with a pool that is starting. [`App::serve`] runs it.
+/// A server that is bound, with pools that are starting. [`App::serve`] runs it.
 #[derive(Debug)]
 pub struct App {
     config: Arc<ServerConfig>,
-    pool: PoolHandle,
-    pool_task: PoolTask,
+    pools: Pools,
+    pool_tasks: Vec<PoolTask>,
     listeners: Vec<BoundListener>,
     health: Health,
     router: Router,
@@ -62,13 +65,19 @@ pub enum AppError {
         /// Why.
         source: io::Error,
     },
-    /// The pool ended without being told to, which is a bug.
-    #[error("the pool ended by itself")]
-    PoolEnded,
+    /// Two pools register the same function.
+    #[error(transparent)]
+    DuplicateFunction(#[from] DuplicateFunction),
+    /// A pool ended without being told to, which is a bug.
+    #[error("the pool {name:?} ended by itself")]
+    PoolEnded {
+        /// The pool.
+        name: String,
+    },
 }
 
 impl App {
-    /// Binds the addresses and starts the pool. From here on clients can connect; they are served once [`App::serve`]
+    /// Binds the addresses and starts the pools. From here on clients can connect; they are served once [`App::serve`]
     /// runs.
     ///
     /// # Errors
@@ -78,28 +87,25 @@ impl App {
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub async fn bind(
-        config: ServerConfig,
-        pool_config: PoolConfig,
-        spawner: Arc<dyn WorkerSpawner>,
-    ) -> Result<Self, AppError> {
+    pub async fn bind(config: ServerConfig, pools: Vec<NamedPool>) -> Result<Self, AppError> {
         config.validate()?;
-        let (health, health_service) = Health::new().await;
+        check_names(&pools)?;
+        let (health, health_service) = Health::new(pools.iter().map(|pool| pool.name.as_str())).await;
         let mut listeners = Vec::new();
         for address in &config.listen {
             let bound = BoundListener::bind(address).await;
             listeners.push(bound.map_err(|source| AppError::Bind { address: address.clone(), source })?);
         }
-        let (pool, pool_task) = PoolHandle::start(pool_config, spawner);
+        let (pools, pool_tasks) = Pools::start(pools);
         let (lifecycle, calls) = (Lifecycle::default(), TaskTracker::new());
         let rpc = PoolRpc {
-            pool: pool.clone(),
+            pools: pools.clone(),
             max_message_bytes: config.max_message_bytes,
             stream_stall_timeout: config.stream_stall_timeout,
             calls: calls.clone(),
         };
         let router = Router::new(rpc, health_service, config.max_request_bytes_in_flight, &lifecycle);
-        Ok(Self { config: Arc::new(config), pool, pool_task, listeners, health, router, lifecycle, calls })
+        Ok(Self { config: Arc::new(config), pools, pool_tasks, listeners, health, router, lifecycle, calls })
     }
 
     /// Returns the bound addresses, in the order of the settings, with the ports that were chosen.
@@ -107,24 +113,19 @@ impl App {
         self.listeners.iter().map(|listener| listener.address().clone()).collect()
     }
 
-    /// Returns the pool.
-    pub fn pool(&self) -> &PoolHandle {
-        &self.pool
-    }
-
     /// Serves until told to stop, and returns when every worker is gone.
     ///
     /// # Errors
     ///
-    /// If the pool ended by itself.
+    /// If two pools register the same function while the server starts, or a pool ended by itself.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future leaves connections and workers behind; end it through `shutdown`.
     pub async fn serve(self, mut shutdown: Shutdown) -> Result<(), AppError> {
-        let Self { config, pool, pool_task, listeners, health, router, lifecycle, calls } = self;
+        let Self { config, pools, pool_tasks, listeners, health, router, lifecycle, calls } = self;
         let (connections, tasks, follow_health) = (TaskTracker::new(), TaskTracker::new(), CancellationToken::new());
-        let following = health.clone().follow(pool.readiness());
+        let following = health.clone().follow(pools.clone());
         let followed = follow_health.clone().run_until_cancelled_owned(following);
         let health_task = tasks.spawn(followed);
         let serving = Serving {
@@ -135,7 +136,7 @@ impl App {
             connections: connections.clone(),
         };
         if let Some(hangups) = shutdown.take_hangups() {
-            let restarting = restart_on_hangup(pool.clone(), hangups);
+            let restarting = restart_on_hangup(pools.clone(), hangups);
             tasks.spawn(lifecycle.draining.clone().run_until_cancelled_owned(restarting));
         }
         for listener in listeners {
@@ -147,14 +148,18 @@ impl App {
         let outcome = tokio::select! {
             () = shutdown.wait_for_drain() => Ok(()),
             () = lifecycle.drain_requested.cancelled() => Ok(()),
-            () = pool_ended(&pool) => Err(AppError::PoolEnded),
+            duplicate = pools.duplicate_at_start() => Err(AppError::from(duplicate)),
+            name = pool_ended(&pools) => Err(AppError::PoolEnded { name }),
         };
+        if let Err(error) = &outcome {
+            tracing::error!(%error, "cannot go on");
+        }
         tracing::info!(num_calls = calls.len(), drain_timeout = ?config.drain_timeout, "draining");
         follow_health.cancel();
         // It must not say anything after the last word.
         let _ = health_task.await;
         health.set_not_serving().await;
-        pool.drain();
+        pools.iter().for_each(|pool| pool.handle.drain());
         lifecycle.draining.cancel();
 
         let limit = Instant::now() + config.drain_timeout;
@@ -163,7 +168,7 @@ impl App {
             is_drained = all_sent(&calls, &connections, &lifecycle, limit) => is_drained,
             () = shutdown.wait_for_now() => false,
         };
-        pool.stop_now();
+        pools.iter().for_each(|pool| pool.handle.stop_now());
         if !is_drained {
             tracing::warn!(num_calls = calls.len(), num_tasks = connections.len(), "giving up what is not finished");
             let flush_limit = Instant::now() + FLUSH_TIMEOUT;
@@ -172,16 +177,30 @@ impl App {
         lifecycle.closing.cancel();
         lifecycle.killed.cancel();
         join_all([&calls, &connections, &tasks]).await;
-        pool_task.join().await;
+        for task in pool_tasks {
+            task.join().await;
+        }
         tracing::info!("stopped");
         outcome
     }
 }
 
+/// Pools are told apart by their names.
+fn check_names(pools: &[NamedPool]) -> Result<(), ConfigError> {
+    let wrong = |problem: String| Err(ConfigError { setting: "pools", problem });
+    let mut names = BTreeSet::new();
+    match pools.iter().find(|pool| pool.name.is_empty() || !names.insert(&pool.name)) {
+        Some(pool) if pool.name.is_empty() => wrong("a pool needs a name".to_owned()),
+        Some(pool) => wrong(format!("two pools have the name {:?}", pool.name)),
+        None if pools.is_empty() => wrong("at least one pool is needed".to_owned()),
+        None => Ok(()),
+    }
+}
+
 /// Replaces the workers whenever the process gets SIGHUP, so that they pick up new code.
-async fn restart_on_hangup(pool: PoolHandle, mut hangups: Signal) {
+async fn restart_on_hangup(pools: Pools, mut hangups: Signal) {
     while hangups.recv().await.is_some() {
-        if let Err(error) = pool.restart_workers().await {
+        if let Err(error) = try_join_all(pools.iter().map(|pool| pool.handle.restart_workers())).await {
             tracing::warn!(%error, "workers were not replaced");
         }
     }
@@ -208,9 +227,16 @@ async fn join_all<const N: usize>(trackers: [&TaskTracker; N]) {
     }
 }
 
-/// Waits until the pool is gone.
-async fn pool_ended(pool: &PoolHandle) {
-    let mut readiness = pool.readiness();
-    // Either the pool says so, or nobody is left to say anything.
-    let _ = readiness.wait_for(|readiness| *readiness == Readiness::Stopped).await;
+/// Waits until a pool is gone; returns its name.
+async fn pool_ended(pools: &Pools) -> String {
+    let endings = pools.iter().map(|pool| {
+        let mut readiness = pool.handle.readiness();
+        let ended = async move {
+            // Either the pool says so, or nobody is left to say anything.
+            let _ = readiness.wait_for(|readiness| *readiness == Readiness::Stopped).await;
+            pool.name.clone()
+        };
+        ended.boxed()
+    });
+    select_all(endings).await.0
 }

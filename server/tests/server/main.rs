@@ -25,6 +25,8 @@ mod listener;
 #[cfg(test)]
 mod map;
 #[cfg(test)]
+mod pools;
+#[cfg(test)]
 mod reflection;
 #[cfg(test)]
 mod star_map;
