@@ -16,7 +16,7 @@ def test_the_example_serves_both_pools():
         pools = {function["name"]: function["pool"] for function in answer["functions"]}
         assert pools["is_prime"] == "matches" and pools["count_words"] == "words"
         assert answer["limits"]["numSlots"] == 3
-        wait_until(lambda: server.lines("health is SERVING"), "the server is healthy")
+        wait_until(lambda: server.lines("health is Serving"), "the server is healthy")
         for service in ["", "procpool.v1.PoolService/matches", "procpool.v1.PoolService/words"]:
             code, out, err = grpcurl(server, server.address, "grpc.health.v1.Health/Check", data={"service": service})
             assert code == 0 and "SERVING" in out and "NOT" not in out, (service, out, err)

@@ -21,6 +21,7 @@ mod value;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
+use std::io::Read as _;
 use std::path::Path;
 
 use procpool_pool::supervisor::SpawnConfig;
@@ -124,11 +125,12 @@ pub(crate) fn load(
 fn read_file(path: &Path) -> Result<File, ConfigErrors> {
     let name = path.display().to_string();
     let cannot = |why: &dyn fmt::Display| ConfigErrors(vec![format!("cannot read {name}: {why}")]);
-    let size = std::fs::metadata(path).map_err(|error| cannot(&error))?.len();
-    if size > MAX_FILE_BYTES {
-        return Err(cannot(&format_args!("it has {size} bytes, which is no configuration file")));
+    let file = std::fs::File::open(path).map_err(|error| cannot(&error))?;
+    let mut text = String::new();
+    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(|error| cannot(&error))?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(cannot(&"it is larger than 1 MiB, which no configuration file is"));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| cannot(&error))?;
     file::parse(&name, &text).map_err(ConfigErrors)
 }
 

@@ -180,6 +180,8 @@ fn mistakes_end_the_server_before_it_starts() {
     "#);
     let missing = run(&["serve", "--config", "/no/such.toml"], "").expect(2);
     assert_eq!(missing.stderr, "procpool: cannot read /no/such.toml: No such file or directory (os error 2)\n");
+    let endless = run(&["serve", "--config", "/dev/zero"], "").expect(2);
+    assert!(endless.stderr.contains("larger than 1 MiB"), "{endless:?}");
     let folder = Folder::new("[pools.a]\n[pools.b]\n");
     let refused = folder.refused(&["--processes", "2"]).expect(2);
     assert!(refused.stderr.contains("put \"processes\" into [pools.a] or [pools.b]"), "{refused:?}");
