@@ -1,7 +1,5 @@
 //! Several pools in one server: who runs what, and what is said of them.
 
-use std::time::Duration;
-
 use procpool_items::ItemKind;
 use procpool_pool::PoolConfig;
 use procpool_proto::v1::pool_admin_service_client::PoolAdminServiceClient;
@@ -12,11 +10,12 @@ use procpool_proto::v1::{
 };
 use procpool_server::{App, AppError, NamedPool};
 use tonic::transport::Channel;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::deadline::{patient_client, with_timeout};
 use crate::support::details::reason;
 use crate::support::scripted::{Script, ScriptedSpawner};
 use crate::support::{TestServer, blobs, config, contents, within};
@@ -91,9 +90,8 @@ async fn a_pool_that_starts_slowly_holds_up_only_what_may_be_its_own() {
         []
     );
 
-    let mut hurried = Request::new(request("tokenize"));
-    hurried.set_timeout(Duration::from_millis(300));
-    let late = within(client.map(hurried)).await.unwrap_err();
+    let hurried = with_timeout(request("tokenize"), "300m");
+    let late = within(patient_client(&server).map(hurried)).await.unwrap_err();
     assert_eq!((late.code(), reason(&late).as_str()), (Code::DeadlineExceeded, "DEADLINE"));
 
     let mut other = client.clone();
