@@ -58,7 +58,7 @@ fn about(server: &Server, function: &str) -> Value {
 }
 
 /// Waits until the log has so many lines with this text.
-fn wait_for_lines(server: &mut Server, text: &str, count: usize) {
+fn wait_for_lines(server: &Server, text: &str, count: usize) {
     let began = Instant::now();
     while server.log().matches(text).count() < count {
         assert!(began.elapsed() < LIMIT, "the log has not said {text:?} {count} times: {}", server.log());
@@ -76,7 +76,7 @@ fn two_pools_serve_side_by_side() {
     command.env("PROCPOOL_CONFIG", folder.file()).env("PASSED_ON", "yes").env("HELD_BACK", "no");
     let mut server = Server::start_command(command);
 
-    wait_for_lines(&mut server, "worker is ready", 3);
+    wait_for_lines(&server, "worker is ready", 3);
 
     let image_worker = about(&server, "resize");
     assert_eq!(image_worker["environment"]["MODEL"], "large");
@@ -136,7 +136,7 @@ fn sighup_replaces_the_workers_of_all_pools() {
     let mut server = Folder::new(&pools).serve();
     let before = ["one", "two"].map(|function| about(&server, function)["pid"].clone());
     kill_process(server.pid(), Signal::HUP).unwrap();
-    wait_for_lines(&mut server, "workers have been replaced", 2);
+    wait_for_lines(&server, "workers have been replaced", 2);
     let after = ["one", "two"].map(|function| about(&server, function)["pid"].clone());
     assert!(before.iter().all(|pid| !after.contains(pid)), "{before:?} {after:?}");
     let replaced = server.run(&["restart"]).expect(0).stdout;

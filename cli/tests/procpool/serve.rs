@@ -62,7 +62,7 @@ fn a_second_signal_ends_it_at_once() {
     std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
     kill_process(server.pid(), Signal::INT).unwrap();
     let mut server = server;
-    wait_for_log(&mut server, "draining");
+    wait_for_log(&server, "draining");
     assert!(server.stop(Signal::INT).success());
     assert_eq!(wait(child).code(), Some(3));
 }
@@ -146,7 +146,7 @@ fn is_gone(pid: Pid) -> bool {
         || test_kill_process(pid).is_err()
 }
 
-fn wait_for_log(server: &mut Server, text: &str) {
+fn wait_for_log(server: &Server, text: &str) {
     let began = Instant::now();
     while !server.log().contains(text) {
         assert!(began.elapsed() < LIMIT, "the log never said {text:?}: {}", server.log());
