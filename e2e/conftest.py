@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,9 @@ class Server:
             text=True,
         )
         self.log: list[dict] = []
-        self._reader = threading.Thread(target=self._read_log)
+        # A test that fails half-way must not leave what keeps pytest, or CI, from ending.
+        weakref.finalize(self, self.process.kill)
+        self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
         first = self.process.stdout.readline()
         assert first.startswith("listening on "), f"{first!r}, {self.log}"

@@ -78,7 +78,7 @@ def admin_server(command: list[str] | None = None, environment: dict[str, str] |
     arguments = ["--processes", "2", "--admin-listen", "127.0.0.1:0"]
     server = Server(*arguments, command=command, environment=environment)
     server.wait_ready(2)
-    [line] = server.lines("listening for admins")
+    [line] = wait_until(lambda: server.lines("listening for admins"), "the admin port is open")
     server.admin_address = line["address"]
     return server
 
@@ -115,12 +115,12 @@ def test_the_metrics_pass_the_checker_and_agree_with_the_client():
         status, text = get(server, "/metrics")
         assert status == 200
         samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-        assert samples['procpool_items_total{function="echo",outcome="ok"}'] == "1234"
-        assert samples['procpool_items_total{function="power",outcome="ok"}'] == "2"
+        assert samples['procpool_items_total{function="echo",outcome="ok",pool="default"}'] == "1234"
+        assert samples['procpool_items_total{function="power",outcome="ok",pool="default"}'] == "2"
         assert samples['procpool_calls_total{code="OK",method="procpool.v1.PoolService/StarMap"}'] == "1"
-        assert samples['procpool_slots{state="ready"}'] == "2"
+        assert samples['procpool_slots{pool="default",state="ready"}'] == "2"
         demand = ["slots_demanded", "backlog_seconds", "oldest_queued_seconds", "idle_seconds"]
-        assert all(f"procpool_{name}" in samples for name in demand)
+        assert all(f'procpool_{name}{{pool="default"}}' in samples for name in demand)
         check_text(text)
 
 

@@ -121,7 +121,12 @@ fn takes_values() -> Failure {
 }
 
 fn one_item_for(input: Input<'_>, count: usize) -> Failure {
-    Failure::invalid_item(format!("the function takes {}: call it with starmap or apply", counted(input, count)))
+    let advice = match (input.common, count) {
+        (None, _) => ": call it with starmap or apply",
+        (Some(_), 0) => ", and the item is one",
+        (Some(_), _) => ", and the item is one: call it with starmap",
+    };
+    Failure::invalid_item(format!("the function takes {}{advice}", counted(input, count)))
 }
 
 impl Arguments for () {}

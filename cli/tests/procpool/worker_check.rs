@@ -23,9 +23,10 @@ enum Expected {
 
 use Expected::{Fails, Passes};
 
-const VICES: [(&str, Expected); 23] = [
+const VICES: [(&str, Expected); 25] = [
     ("bad_frame", Fails("sent what is no frame: malformed frame")),
     ("closes_channel", Fails("closed its socket and lives on, and had 2 of 2 results to send")),
+    ("common_last", Fails("made [2,1] when pair was called with 2 and the common argument 1")),
     (
         "crash_on_start",
         Fails("exited with code 3, and had Hello to send; the last line of its stderr: cannot start: no such database"),
@@ -50,6 +51,7 @@ const VICES: [(&str, Expected); 23] = [
     ("ignores_sigterm", Passes),
     ("leaks_memory", Passes),
     ("prints_to_stdout", Passes),
+    ("registers", Passes),
     ("setsid_grandchild", Passes),
     ("well_behaved", Passes),
 ];
@@ -100,7 +102,9 @@ fn the_built_in_worker_passes_every_check() {
 #[test]
 fn a_worker_of_commands_passes() {
     let sleep = "sleep_ms=sh -c 'sleep $(($1/1000)).$(printf %03d $(($1%1000)))' sh {}";
-    let functions = ["--function", "echo=printf %s {}", "--function", sleep, "--function", "fail=sh -c 'exit 3'"];
+    let pair = "pair=printf [%s,%s] {} {}";
+    let functions =
+        ["--function", "echo=printf %s {}", "--function", sleep, "--function", "fail=sh -c 'exit 3'", "--function", pair];
     let program = env!("CARGO_BIN_EXE_procpool");
     let outcome = check("10s", &[&[program, "worker", "exec"][..], &functions].concat()).expect(0);
     assert!(outcome.stdout.contains(" 0 failed, 0 skipped"), "{}", outcome.stdout);

@@ -22,7 +22,7 @@ use procpool_scheduler::{
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{Instrument as _, debug, info, warn};
 
 use self::observation::Observation;
 use crate::admin::{EVENT_BUFFER, PoolEvent, PoolSnapshot, PoolWatch};
@@ -127,7 +127,7 @@ pub(crate) fn spawn(
         has_dropped_commons: false,
     };
     #[expect(clippy::disallowed_methods, reason = "its owner is the PoolTask, which joins it")]
-    tokio::spawn(driver.run(inputs, events))
+    tokio::spawn(driver.run(inputs, events).in_current_span())
 }
 
 fn scheduler_config(config: &PoolConfig) -> SchedulerConfig {

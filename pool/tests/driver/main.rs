@@ -5,6 +5,7 @@
 
 mod admin;
 mod calls;
+mod commons;
 mod endings;
 mod observer;
 mod scripted;

@@ -296,6 +296,7 @@ pub(crate) fn hello(uses_progress_page: bool) -> proto::Hello {
         pid: std::process::id(),
         functions: vec![proto::Function { name: "f".to_owned(), ..Default::default() }],
         uses_progress_page,
+        takes_common: false,
     }
 }
 

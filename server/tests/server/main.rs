@@ -9,6 +9,8 @@ mod apply;
 #[cfg(test)]
 mod cancel;
 #[cfg(test)]
+mod common;
+#[cfg(test)]
 mod deadline;
 #[cfg(test)]
 mod drain;
@@ -26,6 +28,8 @@ mod limits;
 mod listener;
 #[cfg(test)]
 mod map;
+#[cfg(test)]
+mod pools;
 #[cfg(test)]
 mod reflection;
 #[cfg(test)]

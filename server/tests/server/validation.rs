@@ -1,7 +1,7 @@
 //! A request that is wrong gets `INVALID_ARGUMENT` with the path of every wrong field, and nothing of it runs.
 
 use procpool_proto::v1::i_map_stream_request::Items as StreamItems;
-use procpool_proto::v1::map_request::Items;
+use procpool_proto::v1::map_request::{Common, Items};
 use procpool_proto::v1::{CallOptions, IMapRequest, IMapStreamConfig, IMapStreamRequest, MapRequest};
 use prost_types::Duration;
 use tonic::Code;
@@ -45,6 +45,7 @@ async fn every_wrong_field_of_a_map_is_named() {
         (with_timeout(-1, 0), &["options.item_timeout"]),
         (with_timeout(0, -1), &["options.item_timeout"]),
         (with_timeout(1, 1_000_000_000), &["options.item_timeout"]),
+        (MapRequest { common: Some(Common::CommonValue(bytes::Bytes::new())), ..valid() }, &["common_value"]),
         (
             with_options(CallOptions { chunk_size: u32::MAX, max_attempts: 99, ..options() }),
             &["options.chunk_size", "options.max_attempts"],

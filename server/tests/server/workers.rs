@@ -14,7 +14,7 @@ use procpool_proto::v1::{
     apply_request, apply_response, i_map_request, i_map_response, map_request, map_response, star_map_request,
     star_map_response,
 };
-use procpool_server::{App, ListenAddress, ServerConfig, Shutdown, ShutdownHandle};
+use procpool_server::{App, ListenAddress, NamedPool, ServerConfig, Shutdown, ShutdownHandle};
 use procpool_test_workers::{Marker, wait_until};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -40,7 +40,7 @@ impl Server {
         let mut pool_config = PoolConfig::new(NonZeroU32::new(2).unwrap());
         pool_config.cancel_grace_period = Duration::from_millis(200);
         pool_config.kill_grace_period = Duration::from_millis(200);
-        let app = App::bind(config, pool_config, spawner.clone()).await.unwrap();
+        let app = App::bind(config, vec![NamedPool::new("default", pool_config, spawner.clone())]).await.unwrap();
         let ListenAddress::Tcp(address) = app.local_addresses()[0].clone() else { panic!("TCP was asked for") };
         let (shutdown_handle, shutdown) = Shutdown::with_handle();
         let served = TaskTracker::new().spawn(app.serve(shutdown));
@@ -216,4 +216,26 @@ async fn no_worker_is_left_when_it_stops_at_once() {
     for pid in pids.as_array().unwrap() {
         assert!(!std::fs::exists(format!("/proc/{pid}")).unwrap(), "worker {pid} is alive");
     }
+}
+
+#[tokio::test]
+async fn a_common_argument_goes_before_every_item() {
+    let mut server = Server::start(config()).await;
+    let common = procpool_items::value::to_bytes(&json!({"a": [1]})).unwrap();
+    let mut request = map("pair", &json!([1, "x", null]));
+    request.common = Some(map_request::Common::CommonValue(common.into()));
+    let response = within(server.client.map(request.clone())).await.unwrap().into_inner();
+    let Some(map_response::Results::Values(results)) = response.results else { panic!("values were sent") };
+    let results: Vec<Value> = list_from_bytes(&results).unwrap();
+    assert_eq!(results, [json!([{"a": [1]}, 1]), json!([{"a": [1]}, "x"]), json!([{"a": [1]}, null])]);
+
+    request.common = Some(map_request::Common::CommonValue(bytes::Bytes::from_static(b"\xff\xff")));
+    let failed = within(server.client.map(request.clone())).await.unwrap_err();
+    assert_eq!((failed.code(), reason(&failed).as_str()), (Code::InvalidArgument, "INVALID_ITEM"));
+    assert!(failed.message().contains("`common` cannot be used"), "{}", failed.message());
+    request.options = Some(CallOptions { on_error: OnError::Collect.into(), ..CallOptions::default() });
+    let response = within(server.client.map(request)).await.unwrap().into_inner();
+    assert_eq!(response.errors.iter().map(|error| error.index).collect::<Vec<_>>(), [0, 1, 2], "every item fails");
+    assert_eq!(server.map("echo", &json!([1])).await, json!([1]), "the workers live");
+    server.stop().await;
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use procpool_test_workers::{start_watchdog, wait_until};
-use procpool_worker::{Function, Worker, cancelled};
+use procpool_worker::{Common, Function, Worker, cancelled};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -24,6 +24,7 @@ fn main() -> ExitCode {
                 .idempotent(),
         )
         .register(Function::new("power", |base: f64, exponent: f64| base.powf(exponent)).signature("(base, exponent)"))
+        .function("pair", |common: Common<Value>, item: Value| ((*common).clone(), item))
         .function("analyze_match", |id: u64| format!("Result for Match #{id}: Analysis Clear"))
         .function("repeat", |count: usize| "x".repeat(count))
         .function("nan", |_: Value| f64::NAN)
