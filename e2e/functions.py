@@ -81,3 +81,30 @@ def traceparent(_):
     import procpool
 
     return procpool.current().traceparent
+
+
+def lookup(table, key):
+    """Return what the table, a common argument, has for a key."""
+    return table[key]
+
+
+def scale(factor, first, second):
+    """Multiply two numbers by a common argument."""
+    return [factor * first, factor * second]
+
+
+def witness(common, item):
+    """Tell who runs the item, and which object `common` is; after long enough for the others to take their share."""
+    time.sleep(0.01)
+    return [os.getpid(), str(id(common)), item]
+
+
+def collect(common, item):
+    """Add the item to the common list, which the items after it see."""
+    common.append(item)
+    return list(common)
+
+
+def join_bytes(common, item):
+    """Join two blobs."""
+    return common + item

@@ -133,7 +133,7 @@ pub(crate) struct ExecFunction {
 
 const CHECK_HELP: &str = "\
 The worker is started some thirty times. Its function `echo`, which returns its argument, is called; without one, every \
-function with an example is, with that. Functions `fail`, `sleep_ms` and `echo_bytes` add a few checks.
+function with an example is, with that. Functions `fail`, `sleep_ms`, `echo_bytes` and `pair` add a few checks.
 
 Exit codes:
     0  no check failed

@@ -13,6 +13,7 @@ fn main() -> std::io::Result<()> {
         pid: std::process::id(),
         functions: ["crash", "echo"].map(|name| Function { name: name.to_owned(), ..Function::default() }).into(),
         uses_progress_page: false,
+        takes_common: false,
     }))?;
     worker.send(Frame::Ready(Ready {}))?;
     while let Some(run) = worker.next_run()? {
