@@ -140,7 +140,10 @@ def test_node_functions_are_called_in_every_way(node_server):
     numbers = list(range(3000))
     assert call(node_server, "Map", {"function": "echo", "values": numbers}) == [{"values": numbers}]
     [answer] = call(node_server, "ListFunctions", {})
-    assert [function["name"] for function in answer["functions"]] == ["echo", "fail", "is_prime", "power", "sleep_ms"]
+    names = [function["name"] for function in answer["functions"]]
+    assert names == ["echo", "fail", "is_prime", "lookup", "power", "sleep_ms"]
+    request = {"function": "lookup", "values": ["b", "x"], "common_value": {"a": 1, "b": [2]}}
+    assert call(node_server, "Map", request) == [{"values": [[2], None]}]
 
 
 def test_node_errors_have_type_and_stack(node_server):
