@@ -13,7 +13,7 @@ import grpc
 import kubernetes_validate
 import pytest
 import yaml
-from conftest import PATIENCE, PROCPOOL, ROOT, wait_until
+from conftest import PATIENCE, PROCPOOL, ROOT, python_worker, wait_until
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 try:
@@ -74,7 +74,7 @@ def port_of(address: str) -> int:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("folder", ["base", "test"])
+@pytest.mark.parametrize("folder", ["base", "python", "test"])
 def test_every_object_is_valid(folder, version):
     for each in render(folder):
         kubernetes_validate.validate(each, version, strict=True)
@@ -113,6 +113,23 @@ def test_the_policy_restricted_admits_the_pod(pod, container):
     # And more than it asks for.
     assert security["readOnlyRootFilesystem"] is True
     assert pod["automountServiceAccountToken"] is False
+
+
+def test_the_python_overlay_runs_what_its_image_holds():
+    objects = {each["kind"]: each for each in render("python")}
+    pod = objects["Deployment"]["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    assert container["image"].startswith("localhost/matches:")
+    settings = tomllib.loads(objects["ConfigMap"]["data"]["procpool.toml"])
+    *worker, module = settings["pools"]["default"]["command"]
+    assert worker == python_worker(module)[:-1]
+    assert f"\nCOPY examples/matches.py {module}\n" in (ROOT / "k8s/python/Containerfile").read_text()
+    # Mounted under the name that the hash of these settings has made, and a place to write to.
+    sources = {volume["name"]: volume for volume in pod["volumes"]}
+    mounts = {mount["mountPath"]: sources[mount["name"]] for mount in container["volumeMounts"]}
+    assert mounts["/etc/procpool"]["configMap"]["name"] == objects["ConfigMap"]["metadata"]["name"]
+    assert "sizeLimit" in mounts["/tmp"]["emptyDir"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
 
 
 def test_user_and_ports_are_those_of_the_image(pod, container):
@@ -166,11 +183,9 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@pytest.mark.skipif(
-    "--config" not in subprocess.run([PROCPOOL, "serve", "--help"], capture_output=True, text=True).stdout,
-    reason="this procpool has no --config yet",
-)
 def test_the_server_takes_settings_and_arguments_and_answers_the_probes(tmp_path, objects, container):
+    if "--config" not in subprocess.run([PROCPOOL, "serve", "--help"], capture_output=True, text=True).stdout:
+        pytest.skip("this procpool has no --config yet")
     listen, admin = free_port(), free_port()
     text = objects["ConfigMap/procpool"]["data"]["procpool.toml"]
     path = tmp_path / "procpool.toml"

@@ -23,8 +23,8 @@ fi
 
 settings=$(mktemp -d)
 trap 'rm -r "$settings"' EXIT
-# podman's own defaults ask for more open files than a container on a test machine may have, and crun refuses a mixture of
-# cgroups v1 and v2. Without systemd, nobody but podman makes cgroups.
+# podman's own defaults ask for more open files than a container on a test machine may have, and crun refuses a mixture
+# of cgroups v1 and v2. Without systemd, nobody but podman makes cgroups.
 cat > "$settings/containers.conf" <<'END'
 [containers]
 default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
