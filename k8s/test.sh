@@ -16,7 +16,7 @@ if [ $# = 0 ]; then
     RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target $target
 fi
 
-if ! command -v podman buildah runc > /dev/null; then
+if ! { command -v podman && command -v buildah && command -v runc; } > /dev/null; then
     apt-get install -y --no-install-recommends \
         podman buildah runc conmon catatonit netavark aardvark-dns iptables
 fi
