@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let served = protox::compile(
         [
             "procpool/v1/pool.proto",
+            "procpool/v1/pool_admin.proto",
             "procpool/worker/v1/worker.proto",
             "google/rpc/status.proto",
             "google/rpc/error_details.proto",

@@ -39,6 +39,7 @@ def test_imap_streams(rust_server, order):
         values = message["values"]
         first = int(message.get("firstIndex", 0))
         indexes = [int(index) for index in message.get("indexes", [])] or range(first, first + len(values))
+        assert "indexes" not in message or "firstIndex" not in message, "either names them all or the first"
         assert len(indexes) == len(values)
         results.update(zip(indexes, values, strict=True))
     assert [n for n in range(50) if results[n]] == [2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47]

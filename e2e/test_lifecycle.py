@@ -145,6 +145,29 @@ def test_without_processes_the_pool_has_as_many_slots_as_the_process_has_cpus():
         assert len(server.workers()) == 1
 
 
+@pytest.fixture
+def one_cpu_cgroup():
+    """A cgroup whose quota is one CPU, where this machine lets us make one."""
+    group = Path("/sys/fs/cgroup/cpu") / f"procpool-e2e-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "cpu.cfs_quota_us").write_text((group / "cpu.cfs_period_us").read_text())
+    except OSError as error:
+        pytest.skip(f"no CPU quota can be set here: {error}")
+    yield group
+    wait_until(lambda: not (group / "cgroup.procs").read_text(), "the group is empty")
+    group.rmdir()
+
+
+def test_without_processes_the_pool_has_as_many_slots_as_the_quota_allows(one_cpu_cgroup):
+    enter = ["sh", "-c", f'echo $$ > {one_cpu_cgroup}/cgroup.procs && exec "$@"', "sh"]
+    with Server(prefix=enter) as server:
+        server.wait_ready(1)
+        [answer] = call(server, "ListFunctions", {})
+        assert answer["limits"]["numSlots"] == 1
+        assert server.stop() == 0
+
+
 def test_n_items_on_n_slots_use_n_processes():
     with Server("--processes", "3", command=FUNCTIONS) as server:
         server.wait_ready(3)

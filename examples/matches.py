@@ -6,6 +6,7 @@ There is nothing of procpool in here: every public function of a module can be c
 """
 
 import math
+import time
 
 ROUNDS = 4_000_000
 
@@ -38,3 +39,10 @@ def square_root(number: float) -> float:
     if number < 0:
         raise ValueError(f"{number} has no real square root")
     return math.sqrt(number)
+
+
+def rest(seconds: float) -> float:
+    """Rest between two matches, and return for how long."""
+    print(f"Resting for {seconds} s")
+    time.sleep(seconds)
+    return seconds

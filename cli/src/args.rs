@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use procpool_server::ListenAddress;
 
+use crate::worker::exec_guard;
 use crate::{duration, exit};
 
 /// Run functions over lists on a bounded pool of worker processes: Python's multiprocessing.Pool as a gRPC service.
@@ -35,8 +36,16 @@ pub(crate) enum Command {
     Functions(FunctionsArgs),
     /// Tell whether the server takes calls
     Health(HealthArgs),
-    /// Be the built-in worker; a server starts this as its child
-    Worker,
+    /// Show the pool and its workers
+    Workers(WorkersArgs),
+    /// Set the number of workers of a running server
+    Resize(ResizeArgs),
+    /// Replace every worker, one at a time and without a failed call, so that they pick up new code
+    Restart(RestartArgs),
+    /// Have a server take nothing new, finish what it has, and end
+    Drain(DrainArgs),
+    /// Be a worker: the built-in one, or one that runs commands; or check a worker of your own
+    Worker(WorkerArgs),
     /// Show what the pool does, on a server of its own
     Demo,
 }
@@ -48,6 +57,10 @@ pub(crate) struct ServeArgs {
     /// stdout tell the addresses: `listening on 127.0.0.1:50051`
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051", value_parser = parse_listen_address)]
     pub(crate) listen: Vec<ListenAddress>,
+    /// Where to serve metrics and health in plain text, IP:PORT: /metrics, /healthz, /readyz, grpc.health.v1. Default:
+    /// nowhere
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) admin_listen: Option<SocketAddr>,
     /// The number of workers. Default: as many CPUs as this process may use
     #[arg(long, value_name = "N")]
     pub(crate) processes: Option<NonZeroU32>,
@@ -86,6 +99,66 @@ pub(crate) enum LogLevel {
     Info,
     Debug,
     Trace,
+}
+
+/// Without a command: be the built-in worker, which a server starts as its child.
+#[derive(Debug, Args)]
+pub(crate) struct WorkerArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<WorkerCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkerCommand {
+    /// Be a worker that runs a command for each item; a server starts this as its child
+    Exec(ExecArgs),
+    /// Watch over an exec worker
+    #[command(name = exec_guard::COMMAND, hide = true)]
+    ExecGuard,
+    /// Start a worker and check that it keeps the protocol
+    Check(CheckArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXEC_HELP)]
+pub(crate) struct ExecArgs {
+    /// A function and the command that it runs; may be given more than once
+    #[arg(long = "function", value_name = "NAME=COMMAND", required = true, value_parser = parse_exec_function)]
+    pub(crate) functions: Vec<ExecFunction>,
+}
+
+const EXEC_HELP: &str = "\
+A command is split into words as a shell does, and runs without a shell. Each {} takes the next argument of the call, or \
+{1} the first, {2} the second and so on; a string is passed bare, anything else as JSON. Without {}, the item is on \
+stdin. What the command prints is the result: JSON if it is JSON, else a string. Any exit code but 0 fails the item.
+
+  procpool serve -- procpool worker exec --function 'count=wc -c' --function 'add=expr {} + {}'";
+
+/// A function of an exec worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ExecFunction {
+    pub(crate) name: String,
+    pub(crate) command: String,
+}
+
+const CHECK_HELP: &str = "\
+The worker is started some thirty times. Its function `echo`, which returns its argument, is called; without one, every \
+function with an example is, with that. Functions `fail`, `sleep_ms` and `echo_bytes` add a few checks.
+
+Exit codes:
+    0  no check failed
+    1  a check failed
+    2  wrong usage";
+
+#[derive(Debug, Args)]
+#[command(after_help = CHECK_HELP)]
+pub(crate) struct CheckArgs {
+    /// How long to wait for what a worker must do; ten times as long for its start
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration::parse)]
+    pub(crate) timeout: Duration,
+    /// The worker, as it stands behind `procpool serve --`
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
 }
 
 /// The server to call.
@@ -215,6 +288,55 @@ pub(crate) struct FunctionsArgs {
 pub(crate) struct HealthArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub(crate) struct WorkersArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// How to print it
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub(crate) output: WorkersOutput,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum WorkersOutput {
+    #[default]
+    Table,
+    Json,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub(crate) struct ResizeArgs {
+    /// The number of workers, up to 4096
+    #[arg(value_name = "N")]
+    pub(crate) slots: NonZeroU32,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub(crate) struct RestartArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub(crate) struct DrainArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+fn parse_exec_function(text: &str) -> Result<ExecFunction, String> {
+    let (name, command) = text.split_once('=').ok_or("it is NAME=COMMAND, such as 'count=wc -c'")?;
+    if name.is_empty() || name.len() > 256 || name.contains(char::is_control) {
+        return Err(format!("{name:?} is no name for a function: 1 to 256 bytes without control characters are"));
+    }
+    Ok(ExecFunction { name: name.to_owned(), command: command.to_owned() })
 }
 
 fn parse_listen_address(text: &str) -> Result<ListenAddress, String> {

@@ -9,7 +9,8 @@ use crate::args::{LogFormat, LogLevel};
 use crate::config;
 
 /// Libraries log their own affairs below this level only. Prefixes: `h2` is also `h2::codec`.
-const QUIET_LIBRARIES: &str = "h2=warn,hyper=warn,hyper_util=warn,tonic=warn,tower=warn,tokio_util=warn";
+const QUIET_LIBRARIES: &str =
+    "h2=warn,hyper=warn,opentelemetry=warn,hyper_util=warn,tonic=warn,tower=warn,tokio_util=warn";
 
 /// Starts to log. Once per process.
 pub(crate) fn start(format: LogFormat, level: LogLevel) {

@@ -1,5 +1,6 @@
 //! procpool, the one binary: a server, its built-in worker, and a client.
 
+mod admin;
 mod args;
 mod call;
 mod config;
@@ -14,6 +15,7 @@ mod output;
 mod progress;
 mod serve;
 mod signal;
+mod telemetry;
 mod worker;
 
 use std::process::ExitCode;
@@ -33,7 +35,7 @@ fn main() -> ExitCode {
     let command = CommandLine::parse().command;
     let result = match command {
         // The worker's thread belongs to the functions; it has no runtime.
-        Command::Worker => return worker::run(),
+        Command::Worker(args) => return worker::run(args),
         Command::Serve(args) => run(Builder::new_multi_thread().enable_all().build(), serve::run(args)),
         Command::Demo => run(Builder::new_multi_thread().enable_all().build(), demo::run()),
         Command::Map(args) => run_client(call::map::run(args, Style::Map)),
@@ -41,6 +43,10 @@ fn main() -> ExitCode {
         Command::Imap(args) => run_client(call::imap::run(args)),
         Command::Apply(args) => run_client(call::apply::run(args)),
         Command::Functions(args) => run_client(functions::run(args)),
+        Command::Workers(args) => run_client(admin::workers(args)),
+        Command::Resize(args) => run_client(admin::resize(args)),
+        Command::Restart(args) => run_client(admin::restart(args)),
+        Command::Drain(args) => run_client(admin::drain(args)),
         Command::Health(args) => run_client(health::run(args)),
     };
     match result {

@@ -10,7 +10,7 @@ use procpool_server::{App, AppError, ListenAddress, ServerConfig, Shutdown};
 
 use crate::args::ServeArgs;
 use crate::exit::{Exit, Failure};
-use crate::{config, logging};
+use crate::{config, logging, telemetry};
 
 impl From<AppError> for Failure {
     fn from(error: AppError) -> Self {
@@ -31,11 +31,19 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     let mut pool_config = PoolConfig::new(args.processes.unwrap_or_else(config::available_cpus));
     pool_config.item_timeout = args.item_timeout;
     pool_config.max_items_per_worker = args.max_items_per_worker;
-    let server_config =
-        ServerConfig { listen: args.listen, drain_timeout: args.drain_timeout, ..ServerConfig::default() };
+    let server_config = ServerConfig {
+        listen: args.listen,
+        admin_listen: args.admin_listen,
+        telemetry: telemetry::config(config::variable),
+        drain_timeout: args.drain_timeout,
+        ..ServerConfig::default()
+    };
 
     let app = App::bind(server_config, pool_config, spawner.clone()).await?;
     announce(&app.local_addresses());
+    if let Some(address) = app.admin_address() {
+        let _ = io::stdout().write_all(format!("admin on {address}\n").as_bytes());
+    }
     let served = app.serve(shutdown).await;
     spawner.closed().await;
     served?;

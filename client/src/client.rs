@@ -14,6 +14,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::admin::Admin;
 use crate::call::{Apply, Call, IMap, IMapStream, Map};
 use crate::connect::{ClientBuilder, ConnectError};
 use crate::error::CallError;
@@ -247,6 +248,15 @@ impl Client {
             ServingStatus::NotServing => Health::NotServing,
             ServingStatus::Unknown | ServingStatus::ServiceUnknown => Health::Unknown,
         })
+    }
+
+    /// Returns the operator's side of this client.
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.clone())
+    }
+
+    pub(crate) fn channel(&self) -> GuardedChannel {
+        self.channel.clone()
     }
 
     fn call<V>(&self, function: impl Into<String>, verb: V) -> Call<V> {

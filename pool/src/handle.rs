@@ -17,6 +17,7 @@ use crate::config::PoolConfig;
 use crate::driver::{self, Command, Submission};
 use crate::error::{CallError, DeadlinePhase};
 use crate::mailbox::Mailbox;
+use crate::observer::PoolObserver;
 use crate::outlet::{Outlet, StreamOutlet};
 use crate::stream::{CancelGuard, ItemSink, ResultStream};
 use crate::supervisor::WorkerSpawner;
@@ -90,10 +91,19 @@ impl PoolTask {
 impl PoolHandle {
     /// Starts a pool and its workers. Must be called within a tokio runtime.
     pub fn start(config: PoolConfig, spawner: Arc<dyn WorkerSpawner>) -> (Self, PoolTask) {
+        Self::start_observed(config, spawner, None)
+    }
+
+    /// Starts a pool as [`PoolHandle::start`] does, with somebody who watches it.
+    pub fn start_observed(
+        config: PoolConfig,
+        spawner: Arc<dyn WorkerSpawner>,
+        observer: Option<Arc<dyn PoolObserver>>,
+    ) -> (Self, PoolTask) {
         let (commands, command_receiver) = mpsc::channel(COMMAND_CAPACITY);
         let mailbox = Arc::new(Mailbox::default());
         let (publisher, readers) = driver::channels();
-        let inputs = driver::Inputs { commands: command_receiver, mailbox: Arc::clone(&mailbox) };
+        let inputs = driver::Inputs { commands: command_receiver, mailbox: Arc::clone(&mailbox), observer };
         let driver = driver::spawn(&config, spawner, inputs, publisher);
         let shared = Shared {
             admission: Admission::new(&config),
@@ -267,10 +277,14 @@ impl PoolHandle {
         }
     }
 
+    pub(crate) async fn send(&self, command: Command) -> Result<(), CallError> {
+        self.shared.commands.send(command).await.map_err(|_| CallError::Draining { started: false })
+    }
+
     async fn submit(&self, submission: Submission) -> Result<CancelGuard, CallError> {
         let guard = CancelGuard::new(submission.job, Arc::clone(&self.shared.mailbox));
         let command = Command::Submit(Box::new(submission));
-        self.shared.commands.send(command).await.map_err(|_| CallError::Draining { started: false })?;
+        self.send(command).await?;
         Ok(guard)
     }
 }

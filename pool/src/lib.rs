@@ -14,6 +14,7 @@
 //!
 //! The scheduler sees indexes, never a payload; the supervisor sees chunks, never a job; nobody decodes an item.
 
+mod admin;
 mod admission;
 mod call;
 mod config;
@@ -21,11 +22,16 @@ mod driver;
 mod error;
 mod handle;
 mod mailbox;
+mod observer;
 mod outlet;
 mod payload;
 mod stream;
 pub mod supervisor;
+mod usage;
 
+pub use admin::{
+    Demand, PoolEvent, PoolSnapshot, PoolState, PoolWatch, RunningItems, SlotCounts, WorkerReport, WorkerState,
+};
 pub use call::{
     Apply, Call, CallOptions, CallStyle, FunctionInfo, ItemError, ItemKind, MapOutput, OnError, ResultOrder, ResultRun,
     StreamOptions, TraceContext,
@@ -33,4 +39,7 @@ pub use call::{
 pub use config::PoolConfig;
 pub use error::{CallError, DeadlinePhase, ItemFailure, WorkerExit};
 pub use handle::{PoolHandle, PoolTask, Readiness};
+pub use observer::{ChunkEnd, ChunkOutcome, ChunkStart, ObserverEvent, PoolObserver};
+pub use procpool_scheduler::{ChunkId, StopReason};
 pub use stream::{ItemSink, ResultStream, StreamOutput};
+pub use usage::Usage;

@@ -115,6 +115,11 @@ impl JobPayload {
         run.errors.iter().find(|error| error.index == index)
     }
 
+    /// Returns how many items have no outcome.
+    pub(crate) fn num_unfinished(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.unfinished).sum()
+    }
+
     /// Returns all outcomes as the answer of a Map.
     pub(crate) fn into_output(self) -> MapOutput {
         let mut output = MapOutput::default();

@@ -88,6 +88,8 @@ pub enum Event {
         /// How many.
         slots: u32,
     },
+    /// Every worker that there is now is to be replaced, one slot at a time.
+    RestartRequested,
     /// Take nothing new, finish what there is, then stop.
     DrainRequested,
     /// Stop now.
@@ -230,6 +232,8 @@ pub enum Effect {
         /// Why.
         failure: JobFailure,
     },
+    /// Every worker that there was at the last [`Event::RestartRequested`] is gone.
+    RestartFinished,
     /// Tell the world.
     ReadinessChanged(Readiness),
 }
@@ -268,6 +272,8 @@ pub enum StopReason {
     ItemTimeout,
     /// Its item was cancelled and did not end when asked.
     Cancelled,
+    /// Every worker is being replaced.
+    Restart,
     /// The pool has fewer slots now.
     Resize,
     /// The pool is shutting down.

@@ -33,6 +33,8 @@ impl PoolState {
             assert_eq!(job.spec.num_items, known, "job {id}: every item is in exactly one place");
             assert!(!job.is_complete(), "job {id}: a job that is complete is forgotten");
             assert_eq!(job.queued, job.available().is_some(), "job {id}: queued if and only if it has work");
+            assert_eq!(job.queued, job.queued_since.is_some(), "job {id}: it is known since when it waits");
+            assert_eq!(job.queued, job.num_runnable() > 0, "job {id}: what could run is counted");
             assert_eq!(
                 job.queued,
                 self.queue.contains(*id, job.virtual_time),

@@ -59,6 +59,8 @@ pub(crate) struct Job {
     pub(crate) virtual_time: VirtualTime,
     /// It stands in the fair queue.
     pub(crate) queued: bool,
+    /// Since when it has had items that wait for a slot, without a break.
+    pub(crate) queued_since: Option<Time>,
     /// Some item was handed to a worker.
     pub(crate) started: bool,
 }
@@ -77,6 +79,7 @@ impl Job {
             window: 0,
             virtual_time: VirtualTime::default(),
             queued: false,
+            queued_since: None,
             started: false,
         }
     }
@@ -86,14 +89,24 @@ impl Job {
         if let Some((&first, &(count, history))) = self.returned.first_key_value() {
             return Some(Available { first, count, history });
         }
+        let count = self.num_fresh();
+        (count > 0).then_some(Available { first: self.next_fresh, count, history: History::NEW })
+    }
+
+    /// Returns how many items that were never handed out could be now.
+    fn num_fresh(&self) -> u64 {
         let limit = match self.spec.delivery {
             Delivery::Whole => self.spec.num_items,
             Delivery::Ordered { .. } | Delivery::Unordered { .. } => {
                 self.spec.num_items.min(self.taken.saturating_add(self.window))
             }
         };
-        let count = limit.saturating_sub(self.next_fresh);
-        (count > 0).then_some(Available { first: self.next_fresh, count, history: History::NEW })
+        limit.saturating_sub(self.next_fresh)
+    }
+
+    /// Returns how many items could be handed out now.
+    pub(crate) fn num_runnable(&self) -> u64 {
+        self.returned.values().map(|&(count, _)| count).sum::<u64>() + self.num_fresh()
     }
 
     /// Hands out the first `count` items of [`Job::available`].

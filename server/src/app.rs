@@ -10,23 +10,27 @@
 //! 4. The workers are stopped, and every task is joined.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use procpool_pool::supervisor::WorkerSpawner;
 use procpool_pool::{PoolConfig, PoolHandle, PoolTask, Readiness};
+use tokio::signal::unix::Signal;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{ConfigError, ListenAddress, ServerConfig};
+use crate::http::{AdminListener, Endpoints};
 use crate::lifecycle::Lifecycle;
 use crate::listener::{BoundListener, Serving, accept_connections};
 use crate::rpc::PoolRpc;
 use crate::rpc::health::Health;
 use crate::rpc::router::Router;
 use crate::shutdown::Shutdown;
+use crate::telemetry::Telemetry;
 
 /// How long the errors of calls that were given up may take to be sent.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
@@ -40,6 +44,8 @@ pub struct App {
     pool: PoolHandle,
     pool_task: PoolTask,
     listeners: Vec<BoundListener>,
+    admin: Option<(AdminListener, Endpoints)>,
+    telemetry: Option<Telemetry>,
     health: Health,
     router: Router,
     lifecycle: Lifecycle,
@@ -89,7 +95,16 @@ impl App {
             let bound = BoundListener::bind(address).await;
             listeners.push(bound.map_err(|source| AppError::Bind { address: address.clone(), source })?);
         }
-        let (pool, pool_task) = PoolHandle::start(pool_config, spawner);
+        let admin_listener = match config.admin_listen {
+            Some(address) => Some(AdminListener::bind(address).await.map_err(|source| {
+                let address = ListenAddress::Tcp(address);
+                AppError::Bind { address, source }
+            })?),
+            None => None,
+        };
+        let telemetry = Telemetry::new(&config.telemetry, admin_listener.is_some())?;
+        let observer = telemetry.as_ref().map(Telemetry::observer);
+        let (pool, pool_task) = PoolHandle::start_observed(pool_config, spawner, observer);
         let (lifecycle, calls) = (Lifecycle::default(), TaskTracker::new());
         let rpc = PoolRpc {
             pool: pool.clone(),
@@ -97,13 +112,24 @@ impl App {
             stream_stall_timeout: config.stream_stall_timeout,
             calls: calls.clone(),
         };
-        let router = Router::new(rpc, health_service, config.max_request_bytes_in_flight, lifecycle.closing.clone());
-        Ok(Self { config: Arc::new(config), pool, pool_task, listeners, health, router, lifecycle, calls })
+        let admin = admin_listener.zip(telemetry.clone()).map(|(listener, telemetry)| {
+            let (pool, health, health_service) = (pool.clone(), health.clone(), health_service.clone());
+            (listener, Endpoints { pool, telemetry, health, health_service })
+        });
+        let router = Router::new(rpc, health_service, config.max_request_bytes_in_flight, &lifecycle)
+            .observed_by(telemetry.clone());
+        let config = Arc::new(config);
+        Ok(Self { config, pool, pool_task, listeners, admin, telemetry, health, router, lifecycle, calls })
     }
 
     /// Returns the bound addresses, in the order of the settings, with the ports that were chosen.
     pub fn local_addresses(&self) -> Vec<ListenAddress> {
         self.listeners.iter().map(|listener| listener.address().clone()).collect()
+    }
+
+    /// Returns the bound address of the admin port, if there is one, with the port that was chosen.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|(listener, _)| listener.address())
     }
 
     /// Returns the pool.
@@ -121,7 +147,7 @@ impl App {
     ///
     /// Dropping the future leaves connections and workers behind; end it through `shutdown`.
     pub async fn serve(self, mut shutdown: Shutdown) -> Result<(), AppError> {
-        let Self { config, pool, pool_task, listeners, health, router, lifecycle, calls } = self;
+        let Self { config, pool, pool_task, listeners, admin, telemetry, health, router, lifecycle, calls } = self;
         let (connections, tasks, follow_health) = (TaskTracker::new(), TaskTracker::new(), CancellationToken::new());
         let following = health.clone().follow(pool.readiness());
         let followed = follow_health.clone().run_until_cancelled_owned(following);
@@ -133,14 +159,28 @@ impl App {
             lifecycle: lifecycle.clone(),
             connections: connections.clone(),
         };
+        if let Some(hangups) = shutdown.take_hangups() {
+            let restarting = restart_on_hangup(pool.clone(), hangups);
+            tasks.spawn(lifecycle.draining.clone().run_until_cancelled_owned(restarting));
+        }
         for listener in listeners {
             tracing::info!(address = %listener.address(), "listening");
             tasks.spawn(accept_connections(listener, serving.clone()));
         }
         drop(serving);
+        let admin_tasks = TaskTracker::new();
+        if let Some((listener, endpoints)) = admin {
+            tracing::info!(address = %listener.address(), "listening for admins");
+            admin_tasks.spawn(listener.serve(endpoints, admin_tasks.clone(), lifecycle.killed.clone()));
+        }
+        if let Some(telemetry) = telemetry.clone() {
+            let following = telemetry.follow_demand(pool.clone());
+            admin_tasks.spawn(lifecycle.killed.clone().run_until_cancelled_owned(following));
+        }
 
         let outcome = tokio::select! {
             () = shutdown.wait_for_drain() => Ok(()),
+            () = lifecycle.drain_requested.cancelled() => Ok(()),
             () = pool_ended(&pool) => Err(AppError::PoolEnded),
         };
         tracing::info!(num_calls = calls.len(), drain_timeout = ?config.drain_timeout, "draining");
@@ -157,18 +197,37 @@ impl App {
             is_drained = all_sent(&calls, &connections, &lifecycle, limit) => is_drained,
             () = shutdown.wait_for_now() => false,
         };
-        pool.stop_now();
-        if !is_drained {
+        if is_drained {
+            // The workers were asked to exit, and may have something to do first.
+            tokio::select! {
+                () = pool_ended(&pool) => {}
+                () = tokio::time::sleep_until(limit) => pool.stop_now(),
+                () = shutdown.wait_for_now() => pool.stop_now(),
+            }
+        } else {
             tracing::warn!(num_calls = calls.len(), num_tasks = connections.len(), "giving up what is not finished");
+            pool.stop_now();
             let flush_limit = Instant::now() + FLUSH_TIMEOUT;
             all_sent(&calls, &connections, &lifecycle, flush_limit).await;
         }
         lifecycle.closing.cancel();
         lifecycle.killed.cancel();
-        join_all([&calls, &connections, &tasks]).await;
+        join_all([&calls, &connections, &tasks, &admin_tasks]).await;
         pool_task.join().await;
+        if let Some(telemetry) = telemetry {
+            telemetry.shut_down().await;
+        }
         tracing::info!("stopped");
         outcome
+    }
+}
+
+/// Replaces the workers whenever the process gets SIGHUP, so that they pick up new code.
+async fn restart_on_hangup(pool: PoolHandle, mut hangups: Signal) {
+    while hangups.recv().await.is_some() {
+        if let Err(error) = pool.restart_workers().await {
+            tracing::warn!(%error, "workers were not replaced");
+        }
     }
 }
 

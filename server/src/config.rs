@@ -27,11 +27,24 @@ impl std::fmt::Display for ListenAddress {
     }
 }
 
+/// Where telemetry goes. The SDK of OpenTelemetry reads its other settings from the environment itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TelemetryConfig {
+    /// The OTLP/gRPC collector of the traces, such as `http://localhost:4317`. `None` (the default): no traces.
+    pub traces_endpoint: Option<String>,
+    /// The OTLP/gRPC collector of the metrics. `None` (the default): they are sent nowhere.
+    pub metrics_endpoint: Option<String>,
+}
+
 /// How the server listens, what it accepts and how it ends.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
     /// Where to listen. Default: TCP port 50051 of the loopback interface.
     pub listen: Vec<ListenAddress>,
+    /// Where to serve metrics and health in plain text, apart from the calls. `None` (the default): nowhere.
+    pub admin_listen: Option<SocketAddr>,
+    /// Where telemetry goes. Default: nowhere.
+    pub telemetry: TelemetryConfig,
     /// The largest message, in bytes, either way. Default 64 MiB.
     pub max_message_bytes: u32,
     /// The most bytes of requests that are being received at a time, over all calls. Default 256 MiB.
@@ -59,6 +72,8 @@ impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             listen: vec![ListenAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)))],
+            admin_listen: None,
+            telemetry: TelemetryConfig::default(),
             max_message_bytes: 64 << 20,
             max_request_bytes_in_flight: 256 << 20,
             max_connections: 1_000,

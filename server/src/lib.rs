@@ -7,6 +7,8 @@
 //! | `shutdown` | being told to stop, by signals or by a handle |
 //! | `lifecycle` | the phases of the end, for all that have to know |
 //! | `listener` | sockets, connections, HTTP/2 |
+//! | `http` | the admin port: metrics and health |
+//! | `telemetry` | traces and metrics |
 //! | `rpc` | the methods of `PoolService`, errors, deadlines, limits, health, reflection |
 //!
 //! # Theory of operation
@@ -24,11 +26,13 @@
 
 mod app;
 mod config;
+mod http;
 mod lifecycle;
 mod listener;
 mod rpc;
 mod shutdown;
+mod telemetry;
 
 pub use app::{App, AppError};
-pub use config::{ConfigError, ListenAddress, ServerConfig};
+pub use config::{ConfigError, ListenAddress, ServerConfig, TelemetryConfig};
 pub use shutdown::{Shutdown, ShutdownHandle};

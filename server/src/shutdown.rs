@@ -23,7 +23,7 @@ pub struct Shutdown {
 
 #[derive(Debug)]
 enum Source {
-    Signals { terminate: Signal, interrupt: Signal },
+    Signals { terminate: Signal, interrupt: Signal, hangup: Option<Signal> },
     Handle(watch::Receiver<Phase>),
 }
 
@@ -54,7 +54,8 @@ impl ShutdownHandle {
 }
 
 impl Shutdown {
-    /// Returns a shutdown that SIGTERM and SIGINT control: the first drains, the second stops at once.
+    /// Returns a shutdown that SIGTERM and SIGINT control: the first drains, the second stops at once. SIGHUP replaces
+    /// the workers.
     ///
     /// # Errors
     ///
@@ -66,13 +67,22 @@ impl Shutdown {
     pub fn on_signals() -> io::Result<Self> {
         let terminate = signal(SignalKind::terminate())?;
         let interrupt = signal(SignalKind::interrupt())?;
-        Ok(Self { source: Source::Signals { terminate, interrupt } })
+        let hangup = Some(signal(SignalKind::hangup())?);
+        Ok(Self { source: Source::Signals { terminate, interrupt, hangup } })
     }
 
     /// Returns a shutdown that a handle controls.
     pub fn with_handle() -> (ShutdownHandle, Self) {
         let (phase, receiver) = watch::channel(Phase::Running);
         (ShutdownHandle { phase }, Self { source: Source::Handle(receiver) })
+    }
+
+    /// Returns where SIGHUP is told, once.
+    pub(crate) fn take_hangups(&mut self) -> Option<Signal> {
+        match &mut self.source {
+            Source::Signals { hangup, .. } => hangup.take(),
+            Source::Handle(_) => None,
+        }
     }
 
     /// Waits until the server is to drain, or to stop at once.
@@ -87,7 +97,7 @@ impl Shutdown {
 
     async fn wait_for(&mut self, phase: Phase) {
         match &mut self.source {
-            Source::Signals { terminate, interrupt } => {
+            Source::Signals { terminate, interrupt, .. } => {
                 tokio::select! {
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 
 /// How an item and a result are encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Encoding {
+pub enum Encoding {
     /// As `google.protobuf.Value`s.
     Values,
     /// As JSON in blobs.
@@ -21,7 +21,7 @@ pub(crate) enum Encoding {
 
 /// How a function is called with an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Style {
+pub enum Style {
     /// `f(item)`
     Map,
     /// `f(*item)`
@@ -30,12 +30,17 @@ pub(crate) enum Style {
     Apply,
 }
 
-/// What a function is called with.
+/// What a function is called with, not yet decoded.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Input<'a> {
-    pub(crate) encoding: Encoding,
-    pub(crate) style: Style,
-    pub(crate) content: &'a [u8],
+pub struct Input<'a> {
+    /// How the item is encoded, and how its result must be.
+    pub encoding: Encoding,
+    /// How the function is called with it.
+    pub style: Style,
+    /// The item. In the style [`Style::Apply`], the encoded list of the arguments.
+    pub content: &'a [u8],
+    /// The longest result that a frame can hold, in bytes.
+    pub max_result_bytes: usize,
 }
 
 /// The arguments of a function: tuples of up to eight types that can be deserialised.
@@ -47,7 +52,6 @@ pub(crate) mod sealed {
     use super::{Failure, Input};
 
     pub trait Sealed: Sized {
-        #[expect(private_interfaces, reason = "the trait is sealed; nobody else can name or call this")]
         fn from_input(input: Input<'_>) -> Result<Self, Failure>;
     }
 }
@@ -113,7 +117,6 @@ fn one_item_for(count: usize) -> Failure {
 
 impl Arguments for () {}
 
-#[expect(private_interfaces, reason = "the trait is sealed; nobody else can name or call this")]
 impl sealed::Sealed for () {
     fn from_input(input: Input<'_>) -> Result<Self, Failure> {
         if input.style == Style::Map {
@@ -126,7 +129,6 @@ impl sealed::Sealed for () {
 
 impl<A: DeserializeOwned> Arguments for (A,) {}
 
-#[expect(private_interfaces, reason = "the trait is sealed; nobody else can name or call this")]
 impl<A: DeserializeOwned> sealed::Sealed for (A,) {
     fn from_input(input: Input<'_>) -> Result<Self, Failure> {
         if input.style == Style::Map { from_item(input).map(|item| (item,)) } else { from_list(input, 1) }
@@ -137,8 +139,7 @@ macro_rules! impl_arguments {
     ($count:literal: $($argument:ident)+) => {
         impl<$($argument: DeserializeOwned),+> Arguments for ($($argument,)+) {}
 
-        #[expect(private_interfaces, reason = "the trait is sealed; nobody else can name or call this")]
-        impl<$($argument: DeserializeOwned),+> sealed::Sealed for ($($argument,)+) {
+                impl<$($argument: DeserializeOwned),+> sealed::Sealed for ($($argument,)+) {
             fn from_input(input: Input<'_>) -> Result<Self, Failure> {
                 if input.style == Style::Map { Err(one_item_for($count)) } else { from_list(input, $count) }
             }

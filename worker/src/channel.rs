@@ -20,6 +20,7 @@ use crate::chunk::kind_of;
 use crate::error::WorkerError;
 use crate::failure::Failure;
 use crate::results::{Finished, MAX_PENDING_NS, Sender};
+use crate::worker::CancelHook;
 
 /// The most chunks that may wait here. The server sends one or two ahead.
 const MAX_QUEUED_CHUNKS: usize = 256;
@@ -45,6 +46,7 @@ pub(crate) struct Channel {
 
 struct State {
     sender: Sender,
+    cancel_hook: Option<CancelHook>,
     queue: VecDeque<Run>,
     current: Option<Current>,
     /// The main thread is at work, not waiting for frames.
@@ -110,13 +112,18 @@ pub(crate) enum Received {
 }
 
 impl Channel {
-    pub(crate) fn new(sender: Sender, decoder: FrameDecoder) -> Result<Self, WorkerError> {
+    pub(crate) fn new(
+        sender: Sender,
+        decoder: FrameDecoder,
+        cancel_hook: Option<CancelHook>,
+    ) -> Result<Self, WorkerError> {
         Ok(Self {
             socket: sender.socket(),
             reader: Mutex::new(decoder),
             kick: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             state: Mutex::new(State {
                 sender,
+                cancel_hook,
                 queue: VecDeque::new(),
                 current: None,
                 is_running: false,
@@ -388,6 +395,7 @@ impl State {
             Some(current) if current.chunk == recall.chunk => {
                 if recall.cancel {
                     CANCELLED.store(true, Ordering::Relaxed);
+                    self.cancel_hook.iter().for_each(|hook| hook());
                 }
                 if current.was_recalled {
                     return Ok(());

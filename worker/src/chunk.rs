@@ -51,8 +51,8 @@ impl Chunk {
     }
 
     /// Returns what the function is called with for an item.
-    pub(crate) fn input<'a>(&self, content: &'a [u8]) -> Input<'a> {
-        Input { encoding: self.encoding, style: self.style, content }
+    pub(crate) fn input<'a>(&self, content: &'a [u8], max_result_bytes: usize) -> Input<'a> {
+        Input { encoding: self.encoding, style: self.style, content, max_result_bytes }
     }
 }
 

@@ -21,9 +21,11 @@ thread_local! {
     static LAST_PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Why one item has no result. In a box, since it is rare and every result has room for it.
+/// Why one item has no result: what a function that sees the raw item ([`Function::dynamic`](crate::Function::dynamic))
+/// says.
+// In a box, since it is rare and every result has room for it.
 #[derive(Debug)]
-pub(crate) struct Failure(Box<Details>);
+pub struct Failure(Box<Details>);
 
 #[derive(Debug)]
 struct Details {
@@ -39,13 +41,19 @@ impl Failure {
     }
 
     /// The function cannot be called with this item.
-    pub(crate) fn invalid_item(message: impl Into<String>) -> Self {
+    pub fn invalid_item(message: impl Into<String>) -> Self {
         Self::new(FailureKind::InvalidItem, message)
     }
 
     /// The result cannot be sent.
-    pub(crate) fn not_encodable(message: impl Into<String>) -> Self {
+    pub fn not_encodable(message: impl Into<String>) -> Self {
         Self::new(FailureKind::NotEncodable, message)
+    }
+
+    /// The function failed, by an error that has no Rust type: with a type, a message, and where it was.
+    pub fn raised_as(type_name: impl Into<String>, message: impl Into<String>, traceback: impl Into<String>) -> Self {
+        let (type_name, message, traceback) = (type_name.into(), message.into(), traceback.into());
+        Self(Box::new(Details { kind: FailureKind::Raised, type_name, message, traceback }))
     }
 
     /// There is no such function.

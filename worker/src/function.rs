@@ -94,6 +94,20 @@ impl Function {
         })
     }
 
+    /// Returns a function that sees the item as it came and writes its result into a buffer, in the encoding of the
+    /// item: an encoded `google.protobuf.Value`, JSON text, or bytes. For adapters that learn only at run time what they
+    /// call.
+    ///
+    /// # Panics
+    ///
+    /// If the name is empty, longer than 256 bytes, or has control characters.
+    pub fn dynamic<F>(name: impl Into<String>, mut function: F) -> Self
+    where
+        F: FnMut(Input<'_>, &mut Vec<u8>) -> Result<(), Failure> + Send + 'static,
+    {
+        Self::from_call(name.into(), move |input, _, buffer| function(input, buffer).map(|()| Output::InBuffer))
+    }
+
     fn from_call(
         name: String,
         call: impl FnMut(Input<'_>, &Bytes, &mut Vec<u8>) -> Result<Output, Failure> + Send + 'static,

@@ -54,8 +54,9 @@ mod function;
 mod results;
 mod worker;
 
-pub use arguments::Arguments;
+pub use arguments::{Arguments, Encoding, Input, Style};
 pub use channel::cancelled;
 pub use error::WorkerError;
+pub use failure::Failure;
 pub use function::{Callable, Function};
 pub use worker::Worker;

@@ -61,6 +61,12 @@ impl Sender {
         Arc::clone(&self.socket)
     }
 
+    /// Returns the longest content of a result that a frame can hold.
+    pub(crate) fn max_result_bytes(&self) -> usize {
+        let (_, header_len) = record_header(self.max_frame_bytes);
+        self.max_frame_bytes.saturating_sub(RESULTS_OVERHEAD + header_len)
+    }
+
     pub(crate) fn page(&mut self) -> Option<&mut PageWriter> {
         self.page.as_mut()
     }

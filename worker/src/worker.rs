@@ -26,6 +26,7 @@ use crate::results::Sender;
 /// A buffer that has grown beyond this for one result is given back.
 const MAX_KEPT_BUFFER_BYTES: usize = 1 << 20;
 
+pub(crate) type CancelHook = Box<dyn Fn() + Send>;
 type Initializer = Box<dyn FnOnce() -> Result<(), Box<dyn Error + Send + Sync>> + Send>;
 
 /// A worker and the functions that it offers.
@@ -33,6 +34,7 @@ type Initializer = Box<dyn FnOnce() -> Result<(), Box<dyn Error + Send + Sync>> 
 pub struct Worker {
     functions: HashMap<String, Function>,
     initializer: Option<Initializer>,
+    cancel_hook: Option<CancelHook>,
 }
 
 impl Worker {
@@ -113,6 +115,15 @@ impl Worker {
         self
     }
 
+    /// Sets what is called when the server says that nobody waits for the item that runs any more: from then on
+    /// [`cancelled`](crate::cancelled) is true until the item has ended. For functions that wait for something that can
+    /// be woken up. It is called on another thread while the worker sends nothing, so it must be quick.
+    #[must_use]
+    pub fn on_cancel(mut self, hook: impl Fn() + Send + 'static) -> Self {
+        self.cancel_hook = Some(Box::new(hook));
+        self
+    }
+
     /// Runs the worker on the calling thread until the server is done with it, and returns the exit code: 1 after an
     /// error, which is written to stderr.
     pub fn main(self) -> ExitCode {
@@ -158,7 +169,9 @@ impl Worker {
         if hello_length > welcome.max_frame_bytes as usize {
             return Err(WorkerError::HelloTooLong { length: hello_length, limit: welcome.max_frame_bytes });
         }
-        let channel = Channel::new(Sender::new(socket, welcome.max_frame_bytes, page), decoder)?;
+        let sender = Sender::new(socket, welcome.max_frame_bytes, page);
+        let max_result_bytes = sender.max_result_bytes();
+        let channel = Channel::new(sender, decoder, self.cancel_hook.take())?;
         channel.send(hello)?;
 
         std::thread::scope(|scope| {
@@ -170,7 +183,7 @@ impl Worker {
                 .spawn_scoped(scope, || attend(&channel))?;
             self.initialize(&channel)?;
             channel.send(WorkerFrame::Ready(Ready {}))?;
-            self.run_chunks(&channel)
+            self.run_chunks(&channel, max_result_bytes)
         })
     }
 
@@ -195,11 +208,11 @@ impl Worker {
         outcome.map_err(|failure| WorkerError::Initializer(failure.into_message()))
     }
 
-    fn run_chunks(&mut self, channel: &Channel) -> Result<(), WorkerError> {
+    fn run_chunks(&mut self, channel: &Channel, max_result_bytes: usize) -> Result<(), WorkerError> {
         let mut buffer = Vec::new();
         loop {
             match channel.next_chunk()? {
-                Some(run) => self.run_chunk(channel, &run, &mut buffer)?,
+                Some(run) => self.run_chunk(channel, &run, &mut buffer, max_result_bytes)?,
                 None => return Ok(()),
             }
             buffer.clear();
@@ -207,7 +220,13 @@ impl Worker {
         }
     }
 
-    fn run_chunk(&mut self, channel: &Channel, run: &Run, buffer: &mut Vec<u8>) -> Result<(), WorkerError> {
+    fn run_chunk(
+        &mut self,
+        channel: &Channel,
+        run: &Run,
+        buffer: &mut Vec<u8>,
+        max_result_bytes: usize,
+    ) -> Result<(), WorkerError> {
         let chunk = Chunk::new(run)?;
         let mut contents = chunk.contents();
         let mut function = self.functions.get_mut(&run.function);
@@ -218,10 +237,13 @@ impl Worker {
             buffer.clear();
             let output = match &mut function {
                 None => Err(Failure::unknown_function(&run.function)),
-                Some(_) if chunk.has_kwargs => {
-                    Err(Failure::invalid_item("functions in Rust take no keyword arguments: give them by position"))
+                Some(_) if chunk.has_kwargs => Err(Failure::invalid_item(
+                    "functions of this worker take no keyword arguments: give them by position",
+                )),
+                Some(function) => {
+                    let input = chunk.input(content, max_result_bytes);
+                    catch_panic(|| (function.call)(input, &chunk.items, buffer))
                 }
-                Some(function) => catch_panic(|| (function.call)(chunk.input(content), &chunk.items, buffer)),
             };
             is_begun = match output {
                 Ok(Output::InBuffer) => channel.finish(Ok(buffer)),

@@ -2,6 +2,22 @@
 
 use crate::support::run;
 
+const COMMANDS: [&str; 13] = [
+    "serve",
+    "map",
+    "starmap",
+    "imap",
+    "apply",
+    "functions",
+    "health",
+    "workers",
+    "resize",
+    "restart",
+    "drain",
+    "worker",
+    "demo",
+];
+
 fn help_of(command: &[&str]) -> String {
     let mut args = command.to_vec();
     args.push("--help");
@@ -11,8 +27,11 @@ fn help_of(command: &[&str]) -> String {
 #[test]
 fn help() {
     insta::assert_snapshot!("help", help_of(&[]));
-    let commands = ["serve", "map", "starmap", "imap", "apply", "functions", "health", "worker", "demo"];
-    for command in commands {
+
+    for command in ["exec", "check"] {
+        insta::assert_snapshot!(format!("help_worker_{command}"), help_of(&["worker", command]));
+    }
+    for command in COMMANDS {
         insta::assert_snapshot!(format!("help_{command}"), help_of(&[command]));
     }
 }
@@ -20,7 +39,7 @@ fn help() {
 #[test]
 fn every_command_is_in_the_help() {
     let help = help_of(&[]);
-    for command in ["serve", "map", "starmap", "imap", "apply", "functions", "health", "worker", "demo"] {
+    for command in COMMANDS {
         assert!(help.contains(&format!("\n  {command}")), "{command}");
     }
 }

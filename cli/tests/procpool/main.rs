@@ -9,6 +9,8 @@ mod serve;
 mod streams;
 mod support;
 mod usage;
+mod worker_check;
+mod worker_exec;
 
 #[path = "../../../client/examples/tour.rs"]
 #[expect(dead_code, unreachable_pub, reason = "an example has a main function, and its parts are public")]

@@ -4,11 +4,11 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use procpool_client::Client;
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Signal, kill_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::Value;
 
-use crate::support::{LIMIT, Server, procpool, wait};
+use crate::support::{LIMIT, Server, is_gone, procpool, wait};
 
 #[test]
 fn it_listens_on_a_unix_socket_too() {
@@ -137,13 +137,6 @@ fn a_command_that_is_no_worker_leaves_the_server_up_and_not_serving() {
     assert!(refused.stderr.contains("no worker could be started"), "{refused:?}");
     let unknown = server.run(&["functions"]).expect(3);
     assert_eq!(unknown.stderr, "procpool: no worker is ready, so the functions are not known yet\n");
-}
-
-/// Tells whether a process has ended. Nobody may have reaped it yet: that is for the init process.
-fn is_gone(pid: Pid) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
-    stat.is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" Z")))
-        || test_kill_process(pid).is_err()
 }
 
 fn wait_for_log(server: &mut Server, text: &str) {

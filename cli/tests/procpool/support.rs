@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 
 /// Nothing here takes so long, not even on a busy machine.
@@ -64,6 +64,13 @@ pub(crate) fn pid_of(child: &Child) -> Pid {
 pub(crate) fn wait(mut child: Child) -> ExitStatus {
     let pid = pid_of(&child);
     within_limit(move || child.wait().unwrap(), pid)
+}
+
+/// Tells whether a process has ended. Nobody may have reaped it yet: that is for the init process.
+pub(crate) fn is_gone(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    stat.is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" Z")))
+        || test_kill_process(pid).is_err()
 }
 
 /// Returns what `wait` returns; kills the process if that takes too long.

@@ -64,13 +64,8 @@ fn bad(name: &'static str, sender: &'static str, outcome: &'static str, bytes: &
 }
 
 fn server_frames() -> Vec<Vector> {
-    let welcome = Welcome {
-        protocol_version: 1,
-        worker_id: 7,
-        slot: 3,
-        max_frame_bytes: 65 << 20,
-        journal_bytes: 64 << 10,
-    };
+    let welcome =
+        Welcome { protocol_version: 1, worker_id: 7, slot: 3, max_frame_bytes: 65 << 20, journal_bytes: 64 << 10 };
     // The values 2 and "x", as an encoded ListValue.
     let values = b"\x0a\x09\x11\x00\x00\x00\x00\x00\x00\x00\x40\x0a\x03\x1a\x01x";
     let run_values = Run {

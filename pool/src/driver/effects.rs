@@ -2,10 +2,13 @@
 
 use bytes::Bytes;
 use procpool_items::ItemSlab;
-use procpool_scheduler::{Dispatch, Effect, FailureCause, JobFailure, JobId, Readiness as State, StopReason, WorkerId};
+use procpool_scheduler::{
+    Dispatch, Effect, FailureCause, JobFailure, JobId, Readiness as State, StopReason, WorkerId, WorkerState,
+};
 use tracing::{debug, error, info, warn};
 
 use super::{Driver, ExitReport, JobEntry, Occasion, WorkerLink, degraded};
+use crate::admin::PoolEvent;
 use crate::call::ItemError;
 use crate::error::{CallError, DeadlinePhase, ItemFailure, WorkerExit};
 use crate::handle::Readiness;
@@ -26,6 +29,9 @@ impl Driver {
             Effect::StoreResults { job, first_index, skip, count } => {
                 if let (Some(entry), Occasion::Results(results)) = (self.jobs.get_mut(&job), occasion) {
                     let run = cut_results(results, entry.payload.kind(), Cut { first_index, skip, count });
+                    if let Some(observation) = &self.observation {
+                        observation.outcomes_stored(&entry.payload.header.function, &run);
+                    }
                     entry.payload.store(run);
                 }
             }
@@ -33,12 +39,16 @@ impl Driver {
                 if let Some(entry) = self.jobs.get_mut(&job) {
                     let failure = item_failure(cause, attempt, occasion);
                     debug!(job = job.0, index, %failure, "item failed");
+                    if let Some(observation) = &self.observation {
+                        observation.item_failed(&entry.payload.header.function, &failure);
+                    }
                     entry.payload.store_failure(index, failure);
                 }
             }
             Effect::Deliver { job, first_index, count } => self.deliver(job, first_index, count),
             Effect::CompleteJob { job } => self.complete(job),
             Effect::FailJob { job, failure } => self.fail(job, failure),
+            Effect::RestartFinished => self.finish_restarts(),
             Effect::ReadinessChanged(readiness) => self.publish_readiness(readiness),
         }
     }
@@ -53,14 +63,22 @@ impl Driver {
     }
 
     fn spawn_worker(&mut self, worker: WorkerId) {
+        if let Some(observation) = &self.observation {
+            observation.worker_started();
+        }
         debug!(worker = worker.generation, slot = worker.slot.0, "starting a worker");
         let commands = self.spawner.spawn(worker, self.event_sender.clone());
-        self.workers.insert(worker, WorkerLink { commands, pid: 0, is_ready: false, stop_reason: None });
+        let started_at = tokio::time::Instant::now();
+        self.workers.insert(worker, WorkerLink { commands, started_at, pid: 0, is_ready: false, stop_reason: None });
+        self.worker_changed(worker, WorkerState::Starting, String::new);
     }
 
     fn send_chunk(&mut self, dispatch: &Dispatch) {
         let payload = &self.jobs.get(&dispatch.job).expect("a job that has items to run is here").payload;
         let header = payload.header.clone();
+        let pid = self.workers.get(&dispatch.worker).map_or(0, |link| link.pid);
+        let observation = self.observation.as_mut();
+        let trace = observation.and_then(|observation| observation.chunk_started(dispatch, &header, pid));
         let run = ChunkRun {
             chunk: dispatch.chunk,
             job: dispatch.job.0,
@@ -72,7 +90,7 @@ impl Driver {
             count: dispatch.count,
             attempt: dispatch.attempt,
             stamp_start: dispatch.has_time_limit,
-            trace: header.trace,
+            trace: trace.unwrap_or(header.trace),
             parts: payload.items(dispatch.first_index, dispatch.count),
         };
         self.tell(dispatch.worker, WorkerCommand::Run(run));
@@ -94,6 +112,7 @@ impl Driver {
             link.stop_reason = Some(reason);
             debug!(worker = worker.generation, pid = link.pid, ?reason, ?command, "stopping a worker");
         }
+        self.worker_changed(worker, WorkerState::Stopping, || format!("{reason:?}"));
         self.tell(worker, command);
     }
 
@@ -107,7 +126,12 @@ impl Driver {
 
     fn complete(&mut self, job: JobId) {
         debug!(job = job.0, "job completed");
-        match self.jobs.remove(&job) {
+        self.tell_watchers(|| PoolEvent::JobEnded { job: job.0, error: String::new() });
+        let ended = self.jobs.remove(&job);
+        if let (Some(observation), Some(entry)) = (&mut self.observation, &ended) {
+            observation.job_ended(job, &entry.payload);
+        }
+        match ended {
             Some(JobEntry { payload, outlet: Outlet::Whole(caller) }) => {
                 // The caller may have gone in this moment.
                 let _ = caller.send(Ok(payload.into_output()));
@@ -119,8 +143,12 @@ impl Driver {
 
     fn fail(&mut self, job: JobId, failure: JobFailure) {
         let Some(JobEntry { payload, outlet }) = self.jobs.remove(&job) else { return };
+        if let Some(observation) = &mut self.observation {
+            observation.job_ended(job, &payload);
+        }
         let error = self.call_error(failure, &payload);
         debug!(job = job.0, %error, "job failed");
+        self.tell_watchers(|| PoolEvent::JobEnded { job: job.0, error: error.to_string() });
         match outlet {
             Outlet::Whole(caller) => {
                 // The caller may have gone; then nobody wants to know.
@@ -146,6 +174,7 @@ impl Driver {
     }
 
     fn publish_readiness(&self, readiness: State) {
+        self.tell_watchers(|| PoolEvent::State(readiness));
         self.publisher.status.send_modify(|status| status.readiness = readiness);
         let reason = &self.publisher.status.borrow().start_failure;
         let public = match readiness {

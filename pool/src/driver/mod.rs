@@ -4,28 +4,34 @@
 //! `loop { let input = select().await; self.handle(input) }`: only the first half is async. The shape is that of
 //! crucible's upstairs. Effects are in [`effects`]; which item goes where is the scheduler's business alone.
 
+mod admin;
 mod effects;
+mod observation;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use procpool_items::ItemSlab;
 use procpool_scheduler::{
-    Delivery, Effect, Event, FunctionId, JobId, JobSpec, PoolState, Readiness as State, SchedulerConfig, StopReason,
-    Time, WorkerId,
+    Delivery, Demand, Effect, Event, FunctionId, JobId, JobSpec, PoolState, Readiness as State, SchedulerConfig,
+    StopReason, Time, WorkerId, WorkerState,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use self::observation::Observation;
+use crate::admin::{EVENT_BUFFER, PoolEvent, PoolSnapshot, PoolWatch};
 use crate::admission::AdmissionPermit;
 use crate::call::{Call, FunctionInfo};
 use crate::config::PoolConfig;
 use crate::error::{CallError, WorkerExit};
 use crate::handle::{FunctionTable, Readiness, Status};
 use crate::mailbox::{Letters, Mailbox};
+use crate::observer::PoolObserver;
 use crate::outlet::Outlet;
 use crate::payload::{JobHeader, JobPayload};
 use crate::supervisor::{ChunkResults, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner};
@@ -44,6 +50,11 @@ pub(crate) enum Command {
     Submit(Box<Submission>),
     AddItems { job: JobId, items: ItemSlab, permit: AdmissionPermit },
     CloseInput { job: JobId },
+    Snapshot(oneshot::Sender<PoolSnapshot>),
+    Demand(oneshot::Sender<Demand>),
+    Watch(oneshot::Sender<PoolWatch>),
+    Resize { slots: NonZeroU32, answer: oneshot::Sender<u32> },
+    Restart(oneshot::Sender<u32>),
 }
 
 /// A job that was admitted.
@@ -60,10 +71,11 @@ pub(crate) struct Submission {
     pub(crate) input_closed: bool,
 }
 
-/// Where the driver's inputs come from, besides the workers.
+/// Where the driver's inputs come from, besides the workers, and who watches it.
 pub(crate) struct Inputs {
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) observer: Option<Arc<dyn PoolObserver>>,
 }
 
 /// Where the driver publishes.
@@ -93,7 +105,7 @@ pub(crate) fn channels() -> (Publisher, Published) {
 pub(crate) fn spawn(
     config: &PoolConfig,
     spawner: Arc<dyn WorkerSpawner>,
-    inputs: Inputs,
+    mut inputs: Inputs,
     publisher: Publisher,
 ) -> JoinHandle<()> {
     let (event_sender, events) = mpsc::channel(EVENT_CAPACITY);
@@ -106,6 +118,9 @@ pub(crate) fn spawn(
         jobs: BTreeMap::new(),
         function_ids: BTreeMap::new(),
         publisher,
+        observation: inputs.observer.take().map(Observation::new),
+        watchers: broadcast::Sender::new(EVENT_BUFFER),
+        restarts: Vec::new(),
         effects: Vec::new(),
     };
     #[expect(clippy::disallowed_methods, reason = "its owner is the PoolTask, which joins it")]
@@ -143,12 +158,18 @@ struct Driver {
     /// Bounded by the registered functions: others are refused before they get here.
     function_ids: BTreeMap<Arc<str>, FunctionId>,
     publisher: Publisher,
+    /// `None`: nobody watches.
+    observation: Option<Observation>,
+    watchers: broadcast::Sender<PoolEvent>,
+    /// Who waits for a restart to be finished, and how many workers each wanted replaced.
+    restarts: Vec<(oneshot::Sender<u32>, u32)>,
     effects: Vec<Effect>,
 }
 
 /// What the driver knows of a worker.
 struct WorkerLink {
     commands: mpsc::Sender<WorkerCommand>,
+    started_at: Instant,
     /// 0 until it said Hello.
     pid: u32,
     is_ready: bool,
@@ -218,6 +239,7 @@ impl Driver {
             Input::Command(Command::Submit(submission)) => self.submit(*submission),
             Input::Command(Command::AddItems { job, items, permit }) => self.add_items(job, items, permit),
             Input::Command(Command::CloseInput { job }) => self.apply_plain(Event::InputClosed { job }),
+            Input::Command(other) => self.administer(other),
             Input::Letters(letters) => self.read(letters),
             Input::NoCallers => self.apply_plain(Event::StopRequested),
             Input::TimePassed => self.apply_plain(Event::TimePassed),
@@ -250,6 +272,11 @@ impl Driver {
             request_id = call.options.request_id,
             "job submitted"
         );
+        self.tell_watchers(|| PoolEvent::JobStarted {
+            job: job.0,
+            function: function.to_string(),
+            num_items: spec.num_items,
+        });
         let mut payload = JobPayload::new(JobHeader {
             function,
             content_type: call.content_type.into(),
@@ -258,6 +285,9 @@ impl Driver {
         });
         if let Some((slab, permit)) = items {
             payload.add(slab, permit);
+        }
+        if let Some(observation) = &mut self.observation {
+            observation.job_submitted(job, payload.num_unfinished() > 0);
         }
         self.jobs.insert(job, JobEntry { payload, outlet });
         self.apply_plain(Event::JobSubmitted(spec));
@@ -268,6 +298,9 @@ impl Driver {
         let Some(entry) = self.jobs.get_mut(&job) else { return };
         let (count, item_bytes) = (items.len() as u64, mean_bytes(&items));
         entry.payload.add(items, permit);
+        if let Some(observation) = &mut self.observation {
+            observation.items_added(job);
+        }
         self.apply_plain(Event::ItemsAdded { job, count, item_bytes });
     }
 
@@ -294,12 +327,16 @@ impl Driver {
                     link.is_ready = true;
                     info!(worker = worker.generation, slot = worker.slot.0, pid = link.pid, "worker is ready");
                 }
+                self.worker_changed(worker, WorkerState::Ready, String::new);
                 self.apply_plain(Event::WorkerReady { worker });
             }
             WorkerEventKind::Progress { chunk, offset, running_for } => {
                 self.apply_plain(Event::Progress { worker, chunk, offset, running_for });
             }
             WorkerEventKind::Results(results) => {
+                if let Some(observation) = &mut self.observation {
+                    observation.results_came(&results);
+                }
                 let event = Event::ItemsFinished {
                     worker,
                     chunk: results.chunk,
@@ -311,6 +348,9 @@ impl Driver {
                 self.apply(event, &Occasion::Results(results));
             }
             WorkerEventKind::Recalled { chunk, first_not_begun } => {
+                if let Some(observation) = &mut self.observation {
+                    observation.chunk_given_back(chunk, first_not_begun);
+                }
                 self.apply_plain(Event::Recalled { worker, chunk, first_not_begun });
             }
             WorkerEventKind::Exited { exit, running, stderr_tail } => {
@@ -343,10 +383,14 @@ impl Driver {
     }
 
     fn bury(&mut self, worker: WorkerId, exit: WorkerExit, stderr_tail: String) -> ExitReport {
+        self.worker_changed(worker, WorkerState::Exited, || exit.to_string());
         let link = self.workers.remove(&worker);
         let (pid, is_ready, stop_reason) =
             link.map_or((0, false, None), |link| (link.pid, link.is_ready, link.stop_reason));
         let exit = if stop_reason == Some(StopReason::StartTimeout) { WorkerExit::StartTimeout } else { exit };
+        if let Some(observation) = &mut self.observation {
+            observation.worker_exited(worker, &exit, stop_reason);
+        }
         let (worker_id, slot) = (worker.generation, worker.slot.0);
         match stop_reason {
             Some(reason) if reason != StopReason::StartTimeout => {

@@ -71,7 +71,7 @@ impl SpawnConfig {
     }
 
     /// Returns the variables that every worker gets, each name once.
-    pub(super) fn worker_environment(&self) -> Vec<(OsString, OsString)> {
+    pub fn worker_environment(&self) -> Vec<(OsString, OsString)> {
         let mut environment = Vec::new();
         let passed = self.server_environment.iter().filter(|(name, _)| self.is_passed(name));
         for (name, value) in passed.chain(&self.variables) {

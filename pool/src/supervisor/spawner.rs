@@ -190,7 +190,7 @@ impl Shared {
             WorkerProcess::new(child)
         });
         let process = process.await.ok_or_else(|| io::Error::other("the pool is closed"))??;
-        tracing::info!(worker = worker.generation, slot = worker.slot.0, pid = process.pid(), "worker started");
+        tracing::debug!(worker = worker.generation, slot = worker.slot.0, pid = process.pid(), "worker started");
         let stream = tokio::net::UnixStream::from_std(stream)?;
         Ok(Started { worker, process, stream, page, output, max_frame_bytes: self.config.max_frame_bytes })
     }

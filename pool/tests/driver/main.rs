@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what should not happen fails the test")]
 #![expect(clippy::disallowed_methods, reason = "the tasks of a test end with its runtime")]
 
+mod admin;
 mod calls;
 mod endings;
 mod scripted;

@@ -60,7 +60,7 @@ impl PoolState {
 
     /// Puts the job into the fair queue or takes it out, as it now has an item to run or not.
     pub(super) fn refresh(&mut self, id: JobId) {
-        let slots = self.num_slots();
+        let (slots, now) = (self.num_slots(), self.now);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.update_window(slots, &self.run_times);
         let has_work = job.available().is_some();
@@ -70,6 +70,7 @@ impl PoolState {
             self.queue.remove(id, job.virtual_time);
         }
         job.queued = has_work;
+        job.queued_since = has_work.then(|| job.queued_since.unwrap_or(now));
     }
 
     /// Gives items their outcome, which the driver has stored, and delivers what can be delivered.
@@ -163,6 +164,9 @@ impl PoolState {
         let job = self.jobs.remove(&id)?;
         if job.queued {
             self.queue.remove(id, job.virtual_time);
+        }
+        if self.jobs.is_empty() {
+            self.idle_since = self.now;
         }
         self.timers.clear(TimerKey::Deadline(id));
         self.timers.clear(TimerKey::Retry(id));

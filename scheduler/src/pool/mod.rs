@@ -4,12 +4,17 @@
 //! after every event.
 
 mod deadlines;
+mod demand;
 mod dispatch;
 mod jobs;
+mod rolling;
+mod snapshot;
 mod workers;
 
 use std::collections::BTreeMap;
 
+pub use self::demand::{Demand, SlotCounts};
+pub use self::snapshot::{RunningItems, Snapshot, WorkerSnapshot, WorkerState};
 use crate::chunk::RunTimes;
 use crate::config::SchedulerConfig;
 use crate::event::{Effect, Event, JobFailure, Readiness};
@@ -32,10 +37,14 @@ pub struct PoolState {
     pub(crate) timers: Timers,
     pub(crate) readiness: Readiness,
     pub(crate) stopping: bool,
+    /// Workers up to this generation are to be replaced.
+    restart_up_to: Option<u64>,
     start_failures: StartFailures,
     rng: Rng,
     last_generation: u64,
     last_chunk: u64,
+    /// Since when there has been no job; of no meaning while there is one.
+    idle_since: Time,
     /// The time of the event that is being applied.
     now: Time,
     /// The effects of the event that is being applied.
@@ -56,9 +65,11 @@ impl PoolState {
             timers: Timers::default(),
             readiness: Readiness::Starting,
             stopping: false,
+            restart_up_to: None,
             start_failures: StartFailures::default(),
             last_generation: 0,
             last_chunk: 0,
+            idle_since: Time::ZERO,
             now: Time::ZERO,
             effects: Vec::new(),
         };
@@ -75,6 +86,7 @@ impl PoolState {
         self.now = self.now.max(now);
         self.handle(event);
         self.fire_timers();
+        self.continue_restart();
         self.dispatch();
         self.stop_if_drained();
         effects.append(&mut self.effects);
@@ -114,6 +126,7 @@ impl PoolState {
             }
             Event::WorkerExited { worker, running } => self.worker_exited(worker, running),
             Event::Resized { slots } => self.resize(slots),
+            Event::RestartRequested => self.request_restart(),
             Event::DrainRequested => self.set_readiness(Readiness::Draining),
             Event::StopRequested => self.stop(),
             Event::TimePassed => {}

@@ -285,18 +285,11 @@ impl PoolState {
     }
 
     fn remove_worker(&mut self, slot: SlotId) {
-        let Some(worker) = &mut self.slot_mut(slot).worker else { return };
+        let Some(worker) = &self.slot_mut(slot).worker else { return };
         let (id, phase) = (worker.id, worker.phase);
         match phase {
             Phase::Starting => self.terminate(id, StopReason::Resize),
-            Phase::Up => {
-                worker.retire = Some(StopReason::Resize);
-                let chunks: Vec<ChunkId> = worker.chunks.iter().map(|chunk| chunk.id).collect();
-                for chunk in chunks {
-                    self.recall(id, chunk);
-                }
-                self.stop_if_unneeded(id);
-            }
+            Phase::Up => self.retire(id, StopReason::Resize),
             Phase::Stopping { .. } => {}
         }
     }

@@ -9,6 +9,7 @@ use procpool_scheduler::{
 };
 
 use crate::model::{Ended, ModelJob};
+use crate::random::Random;
 
 /// A worker as it really is.
 #[derive(Debug)]
@@ -45,13 +46,15 @@ pub(crate) struct World {
     /// What was said once, to be said again when it is stale.
     said: Vec<Event>,
     readiness: Readiness,
+    /// The workers that there were when they were last to be replaced.
+    old_workers: Vec<WorkerId>,
     /// The items that failed with the event that is being applied, by rising index.
     failed_items: Vec<(JobId, u64)>,
 }
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let slots = 1 + random.below(4) as u32;
         let config = SchedulerConfig {
             slots,
@@ -72,6 +75,7 @@ impl World {
             last_job: 0,
             said: Vec::new(),
             readiness: Readiness::Starting,
+            old_workers: Vec::new(),
             failed_items: Vec::new(),
         }
     }
@@ -101,6 +105,9 @@ impl World {
             94 => {
                 if self.random.below(40) == 0 {
                     self.apply(Event::DrainRequested);
+                } else if self.random.below(3) == 0 {
+                    self.apply(Event::RestartRequested);
+                    self.old_workers = self.workers.keys().copied().collect();
                 }
             }
             _ => self.let_time_pass(),
@@ -416,6 +423,11 @@ impl World {
                     assert_eq!(first, Some(&(id, index)), "the first failure to arrive ends the job");
                 }
             }
+            Effect::RestartFinished => {
+                let is_gone = |worker: &WorkerId| !self.workers.contains_key(worker);
+                let drains = matches!(self.readiness, Readiness::Draining | Readiness::Stopped);
+                assert!(drains || self.old_workers.iter().all(is_gone), "an old worker is still there");
+            }
             Effect::ReadinessChanged(readiness) => self.readiness = readiness,
         }
     }
@@ -499,28 +511,5 @@ impl World {
             worker.is_up = true;
             self.apply(Event::WorkerReady { worker: id });
         }
-    }
-}
-
-/// A small source of randomness that any seed starts (`xorshift64*`).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        let mut state = self.0 | 1 << 63;
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        self.0 = state;
-        (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16) % bound
-    }
-
-    fn maybe<T>(&mut self, make: impl FnOnce(&mut Self) -> T) -> Option<T> {
-        (self.below(2) == 0).then(|| make(self))
-    }
-
-    fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
-        let length = u64::try_from(from.len()).ok().filter(|&length| length > 0)?;
-        from.get(usize::try_from(self.below(length)).ok()?).cloned()
     }
 }

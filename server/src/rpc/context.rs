@@ -1,5 +1,6 @@
 //! What is known of a call besides its items: who asks for what, until when, and how it ended.
 
+use http::HeaderMap;
 use procpool_items::ItemKind;
 use procpool_pool::TraceContext;
 use tokio::time::Instant;
@@ -8,6 +9,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Status};
 
 use super::deadline::Deadline;
+use crate::telemetry::CallSpan;
 
 /// Longer trace headers are ignored: W3C asks for 55 and 512 bytes.
 const MAX_TRACEPARENT_BYTES: usize = 128;
@@ -70,24 +72,33 @@ pub(crate) fn list_field(kind: ItemKind) -> &'static str {
 pub(crate) struct Envelope {
     /// When the pool gives up the call.
     pub(crate) deadline: Option<Instant>,
-    /// The caller's trace.
+    /// What the pool continues: the trace of this call, or else the caller's.
     pub(crate) trace: TraceContext,
+    /// The span of the call, if it is traced.
+    pub(crate) span: Option<CallSpan>,
 }
 
 impl Envelope {
     /// Reads what the router and the client left for the handler.
     pub(crate) fn of(metadata: &MetadataMap, extensions: &Extensions) -> Self {
-        let text = |name, max_bytes| {
-            let value = metadata.get(name).and_then(|value| value.to_str().ok());
-            value.filter(|value| value.len() <= max_bytes).unwrap_or_default().to_owned()
-        };
+        let span = extensions.get::<CallSpan>();
         Self {
             deadline: extensions.get::<Deadline>().and_then(|deadline| deadline.pool),
-            trace: TraceContext {
-                traceparent: text("traceparent", MAX_TRACEPARENT_BYTES),
-                tracestate: text("tracestate", MAX_TRACESTATE_BYTES),
-            },
+            trace: span.map_or_else(|| trace_context(metadata.as_ref()), CallSpan::trace_context),
+            span: span.cloned(),
         }
+    }
+}
+
+/// Reads the caller's trace.
+pub(crate) fn trace_context(headers: &HeaderMap) -> TraceContext {
+    let text = |name, max_bytes| {
+        let value = headers.get(name).and_then(|value| value.to_str().ok());
+        value.filter(|value| value.len() <= max_bytes).unwrap_or_default().to_owned()
+    };
+    TraceContext {
+        traceparent: text("traceparent", MAX_TRACEPARENT_BYTES),
+        tracestate: text("tracestate", MAX_TRACESTATE_BYTES),
     }
 }
 
@@ -129,6 +140,11 @@ impl CallRecord {
     pub(crate) fn set_names(&mut self, function: &str, request_id: &str) {
         function.clone_into(&mut self.function);
         request_id.clone_into(&mut self.request_id);
+    }
+
+    /// Returns the function that was asked for.
+    pub(crate) fn function(&self) -> &str {
+        &self.function
     }
 
     /// Returns what the caller calls it.

@@ -1,5 +1,8 @@
 //! `grpc.health.v1`: tells whether the pool takes calls.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use procpool_pool::Readiness;
 use procpool_proto::v1::pool_service_server::PoolServiceServer;
 use tokio::sync::watch;
@@ -17,16 +20,22 @@ pub(crate) type Service = HealthServer<HealthService>;
 #[derive(Debug, Clone)]
 pub(crate) struct Health {
     reporter: HealthReporter,
+    is_serving: Arc<AtomicBool>,
 }
 
 impl Health {
     /// Returns a health service that tells `NOT_SERVING`, and what sets it.
     pub(crate) async fn new() -> (Self, Service) {
         let reporter = HealthReporter::new();
-        let health = Self { reporter: reporter.clone() };
+        let health = Self { reporter: reporter.clone(), is_serving: Arc::default() };
         // The library says SERVING from the start.
         health.set(ServingStatus::NotServing).await;
         (health, HealthServer::new(HealthService::from_health_reporter(reporter)))
+    }
+
+    /// Returns what it tells.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.is_serving.load(Ordering::Relaxed)
     }
 
     /// Tells `NOT_SERVING`.
@@ -50,6 +59,7 @@ impl Health {
 
     /// Sets the health of the whole server and of the pool service.
     async fn set(&self, serving: ServingStatus) {
+        self.is_serving.store(serving == ServingStatus::Serving, Ordering::Relaxed);
         for service in ["", PoolServiceServer::<PoolRpc>::NAME] {
             self.reporter.set_service_status(service, serving).await;
         }

@@ -3,9 +3,10 @@
 //! Each method has a module of its own. [`validate`] checks what came in, [`status`] is the table of errors,
 //! [`router`] is what every request passes first.
 
+mod admin;
 mod apply;
 mod body;
-mod context;
+pub(crate) mod context;
 mod deadline;
 pub(crate) mod health;
 mod imap;
@@ -17,7 +18,7 @@ mod result_messages;
 pub(crate) mod router;
 mod stall_guard;
 mod star_map;
-mod status;
+pub(crate) mod status;
 mod validate;
 
 use std::time::Duration;

@@ -68,6 +68,8 @@ impl MessageCutter {
         let num_bytes: usize = run.parts.iter().map(Bytes::len).sum();
         if run.errors.is_empty() && num_bytes <= self.target_bytes {
             let ResultRun { first_index, indexes, count, parts, .. } = run;
+            // A run that names its items has no first one.
+            let first_index = if indexes.is_empty() { first_index } else { 0 };
             let errors = Vec::new();
             return Ok([ResultMessage { first_index, indexes, count, results: lay_end_to_end(parts), errors }].into());
         }

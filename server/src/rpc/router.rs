@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Frame;
 use hyper::body::Incoming;
+use procpool_proto::v1::pool_admin_service_server::PoolAdminServiceServer;
 use procpool_proto::v1::pool_service_server::PoolServiceServer;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -20,9 +21,12 @@ use tonic::{Code, Status};
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt as _};
 
+use super::admin::AdminRpc;
 use super::body::{ByteBudget, LimitedBody};
 use super::deadline::Deadline;
 use super::{PoolRpc, health, reflection, status};
+use crate::lifecycle::Lifecycle;
+use crate::telemetry::Telemetry;
 
 /// The library's own limits must be out of reach of ours.
 const LIBRARY_LIMIT_BYTES: usize = u32::MAX as usize;
@@ -53,33 +57,56 @@ pub(crate) struct Router {
     max_message_bytes: u32,
     budget: Arc<ByteBudget>,
     closing: CancellationToken,
+    telemetry: Option<Telemetry>,
 }
 
 impl Router {
-    /// Puts the services together. When `closing` is cancelled, the streams of all services but the pool end.
+    /// Puts the services together. When the server closes, the streams of all services but the pool end.
     pub(crate) fn new(
         rpc: PoolRpc,
         health: health::Service,
         max_request_bytes_in_flight: u32,
-        closing: CancellationToken,
+        lifecycle: &Lifecycle,
     ) -> Self {
         let max_message_bytes = rpc.max_message_bytes;
+        let admin = AdminRpc { pool: rpc.pool.clone(), drain_requested: lifecycle.drain_requested.clone() };
         let pool = PoolServiceServer::new(rpc)
             .max_decoding_message_size(LIBRARY_LIMIT_BYTES)
             .max_encoding_message_size(LIBRARY_LIMIT_BYTES);
         let [reflection, reflection_alpha] = reflection::services();
-        let side_services = Arc::new([side_service(health), reflection, reflection_alpha]);
+        let side_services = Arc::new([
+            side_service(health),
+            side_service(PoolAdminServiceServer::new(admin)),
+            reflection,
+            reflection_alpha,
+        ]);
         Self {
             pool,
             side_services,
             max_message_bytes,
             budget: ByteBudget::new(max_request_bytes_in_flight.into()),
-            closing,
+            closing: lifecycle.closing.clone(),
+            telemetry: None,
         }
+    }
+
+    /// Has every call measured and traced.
+    pub(crate) fn observed_by(self, telemetry: Option<Telemetry>) -> Self {
+        Self { telemetry, ..self }
     }
 
     /// Answers a request.
     pub(crate) async fn handle(self, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        let call = self.telemetry.as_ref().and_then(|telemetry| telemetry.start_call(&mut request));
+        let response = self.answer(request).await;
+        match call {
+            Some(call) => response.map(|response| call.follow(response)),
+            None => response,
+        }
+    }
+
+    /// Answers a request in time.
+    async fn answer(self, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let Some(deadline) = Deadline::from_headers(request.headers(), Instant::now()) else {
             let problem = "must be at most 8 digits and one of H, M, S, m, u, n";
             return Ok(status::invalid_argument(vec![status::violation("grpc-timeout", problem)], "").into_http());

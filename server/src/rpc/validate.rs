@@ -75,6 +75,9 @@ pub(super) fn check_call(
         if sent.function.len() <= MAX_FUNCTION_BYTES { &sent.function } else { "" },
         if options.request_id.len() <= MAX_REQUEST_ID_BYTES { &options.request_id } else { "" },
     );
+    if let Some(span) = &envelope.span {
+        span.describe(record.function(), record.request_id());
+    }
     let context = CallContext {
         method: sent.method,
         function: sent.function.clone(),

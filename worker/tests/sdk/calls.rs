@@ -132,7 +132,10 @@ fn a_function_without_arguments_is_called_with_an_empty_list() {
 fn keyword_arguments_are_refused() {
     with_server(|server| {
         let outcome = apply(server, "double", &[json!(1)], &json!({"times": 3}));
-        assert_invalid(&outcome.failures[0], "functions in Rust take no keyword arguments: give them by position");
+        assert_invalid(
+            &outcome.failures[0],
+            "functions of this worker take no keyword arguments: give them by position",
+        );
     });
 }
 

@@ -1,5 +1,6 @@
 //! The worker SDK against a server that the tests play. One program, so that the tests share what plays the server.
 
 mod calls;
+mod dynamic;
 mod in_thread;
 mod protocol;

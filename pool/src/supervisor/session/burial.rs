@@ -32,7 +32,7 @@ impl Session {
         }
         let running = self.ledger.locate(begun).map(|(_, position)| (position.chunk, position.offset));
         let exit = self.exit(status);
-        tracing::info!(
+        tracing::debug!(
             worker = self.worker.generation,
             slot = self.worker.slot.0,
             pid = self.context.pid,

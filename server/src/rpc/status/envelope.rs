@@ -13,6 +13,8 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use super::text::{keep_end, keep_last_lines, keep_start, keep_start_percent_encoded};
 
 const DOMAIN: &str = "procpool";
+/// gRFC A6: after how many milliseconds a client library may try again; a negative number: never.
+pub(super) const PUSHBACK: &str = "grpc-retry-pushback-ms";
 /// The most bytes of details in the header of a failed call, before base64. With the message and the other headers the
 /// whole list stays under the 8 KiB that gRPC implementations accept by default.
 const MAX_HEADER_DETAILS_BYTES: usize = 4096;
@@ -114,7 +116,7 @@ impl<'a> Problem<'a> {
             Retry::Never => -1,
             Retry::After(delay) => i64::try_from(delay.as_millis()).unwrap_or(i64::MAX),
         };
-        metadata.insert("grpc-retry-pushback-ms", MetadataValue::from(pushback));
+        metadata.insert(PUSHBACK, MetadataValue::from(pushback));
         tonic::Status::with_details_and_metadata(self.code, message, status.encode_to_vec().into(), metadata)
     }
 

@@ -18,8 +18,9 @@ use std::time::Duration;
 
 use procpool_pool::{CallError, DeadlinePhase, ItemError, ItemFailure, WorkerExit};
 use procpool_proto::google::rpc::bad_request::FieldViolation;
-use procpool_proto::google::rpc::{BadRequest, ResourceInfo};
+use procpool_proto::google::rpc::{BadRequest, ErrorInfo, ResourceInfo};
 use procpool_proto::v1;
+use prost::Message as _;
 use tonic::{Code, Status};
 
 use self::envelope::{Problem, Retry};
@@ -234,6 +235,15 @@ pub(crate) fn shutting_down() -> Status {
 /// Returns that something is wrong in this program.
 pub(crate) fn internal(message: &str, context: &CallContext) -> Status {
     Problem::new(Code::Internal, "INTERNAL", message).into_status(&context.request_id)
+}
+
+/// Returns the reason of an error that says "not now": nothing of the call was run, and it may be tried again.
+pub(crate) fn refusal_reason(status: &Status) -> Option<String> {
+    let pushback = status.metadata().get(envelope::PUSHBACK)?.to_str().ok()?;
+    pushback.parse::<u64>().ok()?;
+    let details = procpool_proto::google::rpc::Status::decode(status.details()).ok()?.details;
+    let info = details.iter().find(|detail| detail.type_url.ends_with("/google.rpc.ErrorInfo"))?;
+    Some(ErrorInfo::decode(info.value.as_slice()).ok()?.reason)
 }
 
 /// Gives an error of the gRPC library itself (an unknown method, a request that is not protobuf) the details that

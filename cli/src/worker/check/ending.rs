@@ -1,0 +1,140 @@
+//! How a worker ends: by Shutdown, with its server, or by a kill.
+
+use std::time::Duration;
+
+use procpool_items::Records;
+
+use super::ledger::Chunk;
+use super::process::describe;
+use super::report::{Fault, Verdict};
+use super::session::Session;
+use super::{Check, Kit, Needs, rules};
+
+pub(super) const CHECKS: [Check; 6] = [
+    ("exits when the socket ends", Needs::Ready, socket_ends),
+    ("exits when the socket ends while items run", Needs::Ready, socket_ends_while_running),
+    ("exits with code 0 after Shutdown", Needs::Ready, shutdown),
+    ("reads while it has a chunk: Shutdown ends it", Needs::Ready, shutdown_with_chunk),
+    ("drops what has not begun at Shutdown", Needs::Answers, shutdown_while_running),
+    ("leaves the truth behind when it is killed", Needs::Answers, killed),
+];
+
+fn socket_ends(kit: &mut Kit) -> Result<Verdict, Fault> {
+    let mut session = kit.start()?;
+    session.close();
+    session.wait_for_exit(rules::END)?;
+    Ok(Verdict::Ok)
+}
+
+fn socket_ends_while_running(kit: &mut Kit) -> Result<Verdict, Fault> {
+    let mut session = kit.start()?;
+    session.run(kit.subject().run_many(kit.long_count()));
+    session.listen_for(Duration::from_millis(50))?;
+    session.close();
+    session.wait_for_exit(rules::END)?;
+    Ok(Verdict::Ok)
+}
+
+fn shutdown(kit: &mut Kit) -> Result<Verdict, Fault> {
+    let mut session = kit.start()?;
+    session.shut_down();
+    expect_success(&mut session)
+}
+
+fn expect_success(session: &mut Session) -> Result<Verdict, Fault> {
+    let status = session.wait_for_exit(rules::SHUTDOWN)?;
+    if status.success() { Ok(Verdict::Ok) } else { Err(Fault::new(rules::SHUTDOWN, describe(status))) }
+}
+
+fn shutdown_with_chunk(kit: &mut Kit) -> Result<Verdict, Fault> {
+    let mut session = kit.start()?;
+    session.run(kit.subject().run_many(1));
+    session.shut_down();
+    expect_success(&mut session)
+}
+
+fn shutdown_while_running(kit: &mut Kit) -> Result<Verdict, Fault> {
+    let subject = kit.subject();
+    let mut session = kit.start()?;
+    let running = session.run(subject.run_many(kit.long_count()));
+    let queued = session.run(subject.run_many(5));
+    session.wait_until(|ledger| ledger.chunk(running).num_received() > 0)?;
+    session.shut_down();
+    expect_success(&mut session)?;
+    for id in [running, queued] {
+        let chunk = session.ledger.chunk(id);
+        if let Some(offset) = last_begun(&session, chunk)?
+            && chunk.num_received() <= offset
+        {
+            let got = format!("exited without the result of item {offset} of chunk {id}, which had begun");
+            return Err(Fault::new(rules::SHUTDOWN, got));
+        }
+    }
+    let (done, count) = (session.ledger.chunk(running).num_received(), session.ledger.chunk(running).count());
+    Ok(Verdict::Note(format!("{done} of {count} items had begun")))
+}
+
+/// Returns the offset of the item begun last, if it is of this chunk; by the page.
+fn last_begun(session: &Session, chunk: &Chunk) -> Result<Option<u32>, Fault> {
+    let Some(page) = session.page.as_ref().filter(|_| session.hello().uses_progress_page) else { return Ok(None) };
+    let begun =
+        page.begun().map_err(|error| Fault::new(rules::BEGUN, format!("left a page that cannot be read: {error}")))?;
+    Ok(chunk.offset_of(begun))
+}
+
+/// Kills workers at several moments: what they leave must tell which items have begun, and the results of the others.
+fn killed(kit: &mut Kit) -> Result<Verdict, Fault> {
+    let subject = kit.subject();
+    let mut num_saved = 0;
+    for round in 0..4_u64 {
+        let mut session = kit.start()?;
+        if !session.hello().uses_progress_page {
+            return Ok(Verdict::Skipped("it keeps no progress page".to_owned()));
+        }
+        let id = session.run(subject.run_many(kit.long_count()));
+        session.wait_until(|ledger| ledger.chunk(id).num_received() > 0)?;
+        session.listen_for(Duration::from_micros(700 * round))?;
+        session.kill()?;
+        num_saved += truth_of(&session, id)?;
+    }
+    Ok(Verdict::Note(format!("{num_saved} results were found in the journals of four dead workers")))
+}
+
+/// Checks what a dead worker left. Returns how many results were in the journal alone.
+fn truth_of(session: &Session, id: u64) -> Result<u32, Fault> {
+    let chunk = session.ledger.chunk(id);
+    let unreadable = |error: &dyn std::fmt::Display| {
+        Fault::new(rules::JOURNAL, format!("left a journal that cannot be read: {error}"))
+    };
+    let Some(begun) = last_begun(session, chunk)? else {
+        return Err(Fault::new(rules::BEGUN, "left a page in which nothing has begun, after it had sent results"));
+    };
+    let journal = session.page.as_ref().map(procpool_ipc::page::PageReader::journal).transpose();
+    let journal = journal.map_err(|error| unreadable(&error))?.flatten();
+    let mut known = chunk.num_received();
+    if let Some((first_sequence, records)) = journal {
+        let Some(first) = chunk.offset_of(first_sequence) else {
+            return Err(unreadable(&format!(
+                "its first item has sequence number {first_sequence}, which is none of the chunk"
+            )));
+        };
+        let mut count = 0;
+        for record in Records::new(&records) {
+            record.map_err(|error| unreadable(&error))?;
+            count += 1;
+        }
+        if first > known || first + count > begun + 1 {
+            let got = format!(
+                "left items {first} to {} in the journal, with {known} results sent and {begun} begun last",
+                first + count
+            );
+            return Err(Fault::new(rules::JOURNAL, got));
+        }
+        known = known.max(first + count);
+    }
+    if known < begun {
+        let got = format!("left no result of item {known}, though item {begun} had begun");
+        return Err(Fault::new(rules::JOURNAL, got));
+    }
+    Ok(known - chunk.num_received())
+}

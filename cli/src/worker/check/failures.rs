@@ -1,0 +1,112 @@
+//! Items that cannot be run, or fail.
+
+use procpool_ipc::proto::{CallStyle, FailureKind, ItemKind, Run};
+use serde_json::{Value, json};
+
+use super::calls::describe;
+use super::report::{Fault, Verdict};
+use super::subject::{encode, has_function, list, run, run_blobs, run_values};
+use super::{Check, Kit, Needs, rules, subject};
+
+pub(super) const CHECKS: [Check; 5] = [
+    ("fails the items of an unknown function", Needs::Answers, unknown_function),
+    ("fails a value that cannot be decoded, and no other", Needs::Answers, bad_value),
+    ("fails JSON that cannot be decoded, and no other", Needs::Answers, bad_json),
+    ("fails an item that is no list in the style STAR, and no other", Needs::Answers, no_list),
+    ("fails an item whose function raises, and lives on", Needs::Answers, raises),
+];
+
+fn unknown_function(kit: &mut Kit) -> Result<Verdict, Fault> {
+    let subject = subject::unknown();
+    let mut session = kit.start()?;
+    let runs = [
+        subject.run_many(3),
+        run_blobs(&subject.function, CallStyle::Map, "", &[b"x", b""]),
+        run_values(&subject.function, CallStyle::Star, &[json!([1])]),
+        subject::run_apply(&subject.function, &[json!(1)]),
+    ];
+    for run in runs {
+        let chunk = session.call(run)?;
+        for offset in 0..chunk.count() {
+            match chunk.failures.get(&offset) {
+                Some(failure) if failure.kind() == FailureKind::UnknownFunction => {}
+                Some(failure) => {
+                    return Err(Fault::new(rules::UNKNOWN_FUNCTION, format!("says {}", describe(failure))));
+                }
+                None => {
+                    return Err(Fault::new(
+                        rules::UNKNOWN_FUNCTION,
+                        "returned a result of a function that it does not have",
+                    ));
+                }
+            }
+        }
+    }
+    lives_on(kit, session)
+}
+
+/// Sends a bad item between two good ones.
+fn one_is_bad(kit: &mut Kit, run: Run) -> Result<Verdict, Fault> {
+    let mut session = kit.start()?;
+    let chunk = session.call(run)?;
+    match chunk.failures.get(&1) {
+        Some(failure) if failure.kind() == FailureKind::InvalidItem => {}
+        Some(failure) => return Err(Fault::new(rules::INVALID_ITEM, format!("says {}", describe(failure)))),
+        None => return Err(Fault::new(rules::INVALID_ITEM, "returned a result for it")),
+    }
+    if let Some((offset, failure)) = chunk.failures.iter().find(|(offset, _)| **offset != 1) {
+        return Err(Fault::new(rules::ITEM_ERROR, format!("failed item {offset}, too: {}", describe(failure))));
+    }
+    lives_on(kit, session)
+}
+
+fn lives_on(kit: &Kit, mut session: super::Session) -> Result<Verdict, Fault> {
+    session.call(kit.subject().run_many(1))?;
+    session.quiet()?;
+    Ok(Verdict::Ok)
+}
+
+/// Returns the function to check with, and an item for it; `None` without one whose items all succeed.
+fn good_item(kit: &Kit) -> Option<(String, CallStyle, Value)> {
+    let subject = kit.subject();
+    subject.is_echo.then(|| (subject.function, subject.style, json!("good")))
+}
+
+fn bad_value(kit: &mut Kit) -> Result<Verdict, Fault> {
+    let Some((function, style, good)) = good_item(kit) else { return Ok(needs_echo()) };
+    let good = encode(&good);
+    // A string that is longer than its value.
+    let items = list([&good[..], b"\x1a\x7fx", &good[..]]);
+    one_is_bad(kit, run(&function, style, ItemKind::Values, "", &items))
+}
+
+fn bad_json(kit: &mut Kit) -> Result<Verdict, Fault> {
+    let Some((function, style, _)) = good_item(kit) else { return Ok(needs_echo()) };
+    one_is_bad(kit, run_blobs(&function, style, "application/json", &[b"\"good\"", b"{\"a\":", b"[1]"]))
+}
+
+fn no_list(kit: &mut Kit) -> Result<Verdict, Fault> {
+    let Some((function, _, _)) = good_item(kit) else { return Ok(needs_echo()) };
+    one_is_bad(kit, run_values(&function, CallStyle::Star, &[json!(["good"]), json!("no list"), json!(["good"])]))
+}
+
+fn raises(kit: &mut Kit) -> Result<Verdict, Fault> {
+    if !has_function(&kit.hello, "fail") {
+        return Ok(Verdict::Skipped("it takes a function named `fail`, which raises".to_owned()));
+    }
+    let mut session = kit.start()?;
+    let chunk = session.call(run_values("fail", CallStyle::Map, &[json!("one"), json!("two")]))?;
+    if chunk.failures.len() != 2 {
+        return Ok(Verdict::Skipped("its function `fail` does not fail".to_owned()));
+    }
+    for failure in chunk.failures.values() {
+        if failure.kind() != FailureKind::Raised {
+            return Ok(Verdict::Skipped(format!("its function `fail` raises nothing: {}", describe(failure))));
+        }
+    }
+    lives_on(kit, session)
+}
+
+fn needs_echo() -> Verdict {
+    Verdict::Skipped("it takes a function named `echo`".to_owned())
+}

@@ -1,0 +1,195 @@
+//! The worker's process, started as the server starts one: the socket at descriptor 3, an environment of listed
+//! variables, a process group of its own.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use procpool_pool::supervisor::SpawnConfig;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::FdFlags;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+
+use crate::config;
+
+const STDERR_TAIL_BYTES: usize = 4 << 10;
+
+/// Starts workers.
+#[derive(Debug)]
+pub(super) struct Launcher {
+    command: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    /// Keeps descriptor 3 for the socket of the next worker. If something else has that number, so be it: the variable
+    /// tells.
+    channel: OwnedFd,
+    null: OwnedFd,
+}
+
+impl Launcher {
+    /// To be made before anything else opens a file.
+    ///
+    /// # Errors
+    ///
+    /// If there is no descriptor left.
+    pub(super) fn new(command: &[OsString]) -> io::Result<Self> {
+        let open_null = || rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+        let channel = open_null()?;
+        let spawn_config = SpawnConfig::new(&command[0], config::environment());
+        Ok(Self {
+            command: command.to_vec(),
+            environment: spawn_config.worker_environment(),
+            channel,
+            null: open_null()?,
+        })
+    }
+
+    /// Starts a worker with this end of a socket.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be started.
+    #[expect(clippy::disallowed_methods, reason = "a check starts the worker that it checks")]
+    pub(super) fn start(&mut self, channel: &UnixStream) -> io::Result<WorkerProcess> {
+        let mut command = Command::new(&self.command[0]);
+        command.args(&self.command[1..]).env_clear().envs(self.environment.iter().cloned());
+        command.env("PROCPOOL_FD", self.channel.as_raw_fd().to_string()).env("PROCPOOL_SLOT", "0");
+        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // This clears close-on-exec, which is the point.
+        rustix::io::dup2(channel, &mut self.channel)?;
+        let spawned = command.spawn();
+        rustix::io::dup2(&self.null, &mut self.channel)?;
+        rustix::io::fcntl_setfd(&self.channel, FdFlags::CLOEXEC)?;
+        WorkerProcess::new(spawned?)
+    }
+}
+
+/// A worker that runs. Dropping it kills its process group.
+#[derive(Debug)]
+pub(super) struct WorkerProcess {
+    child: Child,
+    group: Pid,
+    pidfd: OwnedFd,
+    outputs: [Option<OwnedFd>; 2],
+    stderr_tail: Vec<u8>,
+    status: Option<ExitStatus>,
+}
+
+impl WorkerProcess {
+    fn new(mut child: Child) -> io::Result<Self> {
+        let group = Pid::from_child(&child);
+        let outputs = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)];
+        for output in outputs.iter().flatten() {
+            rustix::io::ioctl_fionbio(output, true)?;
+        }
+        let pidfd = pidfd_open(group, PidfdFlags::empty())?;
+        Ok(Self { child, group, pidfd, outputs, stderr_tail: Vec::new(), status: None })
+    }
+
+    /// Waits until the socket is ready, the process has died or it is time; reads what the worker prints meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// If the system fails.
+    pub(super) fn wait(&mut self, socket: Option<(&UnixStream, PollFlags)>, deadline: Instant) -> io::Result<()> {
+        let mut descriptors: Vec<PollFd<'_>> = Vec::with_capacity(4);
+        if self.status.is_none() {
+            descriptors.push(PollFd::from_borrowed_fd(self.pidfd.as_fd(), PollFlags::IN));
+        }
+        descriptors.extend(socket.map(|(socket, flags)| PollFd::from_borrowed_fd(socket.as_fd(), flags)));
+        for output in self.outputs.iter().flatten() {
+            descriptors.push(PollFd::from_borrowed_fd(output.as_fd(), PollFlags::IN));
+        }
+        let timeout = Timespec::try_from(deadline.saturating_duration_since(Instant::now())).ok();
+        match poll(&mut descriptors, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.read_outputs();
+        if self.status.is_none() {
+            self.status = self.child.try_wait()?;
+        }
+        Ok(())
+    }
+
+    /// Returns how it ended, if it has.
+    pub(super) fn status(&self) -> Option<ExitStatus> {
+        self.status
+    }
+
+    /// Waits for the end of the process; `None` if it does not come in time.
+    ///
+    /// # Errors
+    ///
+    /// If the system fails.
+    pub(super) fn wait_for_exit(&mut self, limit: Duration) -> io::Result<Option<ExitStatus>> {
+        let deadline = Instant::now() + limit;
+        while self.status.is_none() && Instant::now() < deadline {
+            self.wait(None, deadline)?;
+        }
+        self.read_outputs();
+        Ok(self.status)
+    }
+
+    /// Kills it at once and waits for its death.
+    ///
+    /// # Errors
+    ///
+    /// If the system fails.
+    pub(super) fn kill(&mut self) -> io::Result<()> {
+        if self.status.is_none() {
+            self.signal_group();
+            self.status = Some(self.child.wait()?);
+        }
+        Ok(())
+    }
+
+    /// Returns the last line that it wrote to stderr.
+    pub(super) fn last_words(&self) -> Option<String> {
+        let text = String::from_utf8_lossy(&self.stderr_tail);
+        text.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
+    }
+
+    fn read_outputs(&mut self) {
+        let mut bytes = [0; 16 << 10];
+        for (index, slot) in self.outputs.iter_mut().enumerate() {
+            while let Some(output) = slot {
+                match rustix::io::read(&*output, &mut bytes) {
+                    Ok(0) => *slot = None,
+                    Ok(count) if index == 1 => {
+                        self.stderr_tail.extend_from_slice(&bytes[..count]);
+                        self.stderr_tail.drain(..self.stderr_tail.len().saturating_sub(STDERR_TAIL_BYTES));
+                    }
+                    Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                    Err(rustix::io::Errno::AGAIN) => break,
+                    Err(_) => *slot = None,
+                }
+            }
+        }
+    }
+
+    fn signal_group(&self) {
+        // It may be gone already.
+        let _ = kill_process_group(self.group, Signal::KILL);
+    }
+}
+
+impl Drop for WorkerProcess {
+    fn drop(&mut self) {
+        // What it left in its group, too: while it is not reaped, or somebody is in it, the number is the group's own.
+        self.signal_group();
+        let _ = self.kill();
+    }
+}
+
+/// Says how a process ended, as the end of "it …".
+pub(super) fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exited with code {code}"),
+        (None, signal) => format!("was ended by signal {}", signal.unwrap_or_default()),
+    }
+}

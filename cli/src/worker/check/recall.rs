@@ -1,0 +1,123 @@
+//! Recall of what is queued and of what runs, and Ping while an item runs.
+
+use std::time::{Duration, Instant};
+
+use procpool_ipc::proto::CallStyle;
+use serde_json::json;
+
+use super::report::{Fault, Verdict};
+use super::subject::{has_function, run_values};
+use super::{Check, Kit, Needs, Session};
+
+pub(super) const CHECKS: [Check; 5] = [
+    ("gives back a chunk that runs, and sends no more of it", Needs::Ready, recall_running),
+    ("gives back a chunk that is queued", Needs::Ready, recall_queued),
+    ("answers a recall once, and none of a chunk that it does not have", Needs::Answers, recall_again),
+    ("tells a function that it is cancelled", Needs::Answers, cancel),
+    ("answers Ping while an item runs", Needs::Answers, ping_while_running),
+];
+
+/// How long a worker may go on after a chunk is done, to send what it must not.
+const AFTERMATH: Duration = Duration::from_millis(50);
+/// Sleeps so many milliseconds, in the workers that have it.
+const SLEEP: &str = "sleep_ms";
+
+/// Waits for the rest of a chunk that was recalled, and a moment longer.
+fn settle(session: &mut Session, chunk: u64) -> Result<Option<u32>, Fault> {
+    session.collect(chunk)?;
+    session.quiet()?;
+    session.listen_for(AFTERMATH)?;
+    Ok(session.ledger.chunk(chunk).given_back_from)
+}
+
+fn recall_running(kit: &mut Kit) -> Result<Verdict, Fault> {
+    let subject = kit.subject();
+    let count = kit.long_count();
+    let mut session = kit.start()?;
+    let chunk = session.run(subject.run_many(count));
+    // It may be one that answers nothing before it is recalled; then it has had its time.
+    let first = Instant::now() + Duration::from_millis(200);
+    session.wait_until_or(first, |ledger| ledger.chunk(chunk).num_received() > 0)?;
+    session.recall(chunk, false);
+    let given_back = settle(&mut session, chunk)?;
+    session.call(subject.run_many(1))?;
+    Ok(match given_back {
+        Some(from) => Verdict::Note(format!("{from} of {count} items had begun")),
+        None => Verdict::Note(format!(
+            "it read the recall when all {count} items had run: what it has cannot be moved to a worker that is idle"
+        )),
+    })
+}
+
+fn recall_queued(kit: &mut Kit) -> Result<Verdict, Fault> {
+    let subject = kit.subject();
+    let mut session = kit.start()?;
+    let running = session.run(subject.run_many(kit.long_count()));
+    let queued = session.run(subject.run_many(5));
+    session.recall(queued, false);
+    session.collect(running)?;
+    let given_back = settle(&mut session, queued)?;
+    session.call(subject.run_many(1))?;
+    Ok(match given_back {
+        Some(0) => Verdict::Ok,
+        Some(from) => Verdict::Note(format!("{from} of 5 items had begun")),
+        None => Verdict::Note("it read the recall when the chunk was done".to_owned()),
+    })
+}
+
+fn recall_again(kit: &mut Kit) -> Result<Verdict, Fault> {
+    let subject = kit.subject();
+    let mut session = kit.start()?;
+    let done = session.call(subject.run_many(2))?.id;
+    // Of a chunk that is done, twice, and of one that never was.
+    session.recall(done, false);
+    session.recall(done, true);
+    session.recall(u64::MAX, true);
+    let running = session.run(subject.run_many(kit.long_count()));
+    session.recall(running, false);
+    session.recall(running, true);
+    settle(&mut session, running)?;
+    // Nobody is told of a recall that is long past: the next chunk runs.
+    let last = session.call(subject.run_many(3))?;
+    if !last.failures.is_empty() && subject.is_echo {
+        return Ok(Verdict::Note("items that came after a cancelled chunk failed".to_owned()));
+    }
+    session.quiet()?;
+    Ok(Verdict::Ok)
+}
+
+fn cancel(kit: &mut Kit) -> Result<Verdict, Fault> {
+    if !has_function(&kit.hello, SLEEP) {
+        return Ok(needs_sleep());
+    }
+    let mut session = kit.start()?;
+    let chunk = session.run(run_values(SLEEP, CallStyle::Map, &[json!(600_000)]));
+    session.listen_for(Duration::from_millis(100))?;
+    session.recall(chunk, true);
+    let limit = Instant::now() + kit.timeout;
+    session.wait_until_or(limit, |ledger| ledger.chunk(chunk).is_done())?;
+    if !session.ledger.chunk(chunk).is_done() {
+        return Ok(Verdict::Note("its `sleep_ms` does not ask: the server will kill the worker for it".to_owned()));
+    }
+    session.call(kit.subject().run_many(1))?;
+    Ok(Verdict::Ok)
+}
+
+fn ping_while_running(kit: &mut Kit) -> Result<Verdict, Fault> {
+    if !has_function(&kit.hello, SLEEP) {
+        return Ok(needs_sleep());
+    }
+    // Shorter than the time after which silence is a fault.
+    let item_time = (kit.timeout / 2).min(Duration::from_millis(400));
+    let mut session = kit.start()?;
+    let chunk = session.run(run_values(SLEEP, CallStyle::Map, &[json!(item_time.as_millis())]));
+    session.listen_for(item_time / 8)?;
+    session.quiet()?;
+    let was_running = !session.ledger.chunk(chunk).is_done();
+    session.collect(chunk)?;
+    Ok(if was_running { Verdict::Ok } else { Verdict::Note("only when the item was done".to_owned()) })
+}
+
+fn needs_sleep() -> Verdict {
+    Verdict::Skipped("it takes a function named `sleep_ms`, which sleeps so many milliseconds".to_owned())
+}

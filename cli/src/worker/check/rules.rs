@@ -1,0 +1,37 @@
+//! What the protocol says, in short; worker.proto and docs/protocol.md say it at length.
+
+pub(super) const ORDER: &str = "Hello is the worker's first frame, Ready its second, and each comes once";
+pub(super) const VERSION: &str = "Hello.protocol_version is 1";
+pub(super) const NO_PAGE: &str = "with journal_bytes = 0 there is no page, and Hello says uses_progress_page = false";
+pub(super) const FUNCTION_NAME: &str = "names of functions are unique, 1 to 256 bytes, without control characters";
+pub(super) const FRAME: &str = "a frame is a big-endian u32, the length, and one WorkerFrame of that length";
+pub(super) const MAX_FRAME: &str = "a length over max_frame_bytes is a protocol error";
+pub(super) const PING: &str = "each Ping is answered with one Pong that has its nonce";
+pub(super) const RESULTS: &str = "each item has exactly one result, in the order of the items, without gaps";
+pub(super) const CHUNK_ORDER: &str = "items run one after the other, in the order of the Run frames";
+pub(super) const ITEMS: &str = "Results.items has exactly `count` items in the kind of the Run";
+pub(super) const VALUES: &str = "results are values that every reader can read: no NaN, no infinity, no unset kind";
+pub(super) const EMPTY_VALUE: &str = "a value of zero bytes is a protocol error; null is null_value";
+pub(super) const FAILURES: &str =
+    "failures come by rising offset within their frame, with a kind, tracebacks of 64 KiB at most";
+pub(super) const PLACEHOLDER: &str = "at the place of a failed item stands null, or an empty blob";
+pub(super) const BEGUN: &str =
+    "an item's sequence number is stored in the page before it begins; the number only rises";
+pub(super) const STARTED: &str =
+    "without the page, Started comes before each item, in turn, and Results after each item";
+pub(super) const RECALL: &str = "Recall is answered at most once, and only for a chunk that the worker has";
+pub(super) const RECALLED: &str =
+    "from first_not_begun on, no item of the chunk has begun, none will, and none has a result";
+pub(super) const END: &str = "the worker exits by itself, within a second, when the socket ends";
+pub(super) const BAD_FRAME: &str = "after what is no frame the connection is of no use: the worker exits";
+pub(super) const SHUTDOWN: &str =
+    "after Shutdown the worker finishes the item that runs, sends its result, and exits with code 0";
+pub(super) const ALIVE: &str = "the worker lives, reads and answers until Shutdown or the end of the socket";
+pub(super) const ECHO: &str = "the kit takes a function named `echo` to return its argument as it is";
+pub(super) const UNKNOWN_FUNCTION: &str = "each item of an unknown function fails as UNKNOWN_FUNCTION";
+pub(super) const INVALID_ITEM: &str =
+    "an item that cannot be decoded, or is no list in the style STAR, fails as INVALID_ITEM";
+pub(super) const ITEM_ERROR: &str = "a failure is of its one item: the items beside it have their results";
+pub(super) const STAMP: &str = "with stamp_start, the item's start by CLOCK_MONOTONIC is stored before the item begins";
+pub(super) const JOURNAL: &str = "every item before the one begun last has its result in a frame or in the journal";
+pub(super) const FLUSH: &str = "after the frame with its items is sent, the journal's length is set to 0";

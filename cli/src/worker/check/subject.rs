@@ -1,0 +1,128 @@
+//! What a worker is checked with: the function `echo`, if it has one; else those whose examples tell how to call them.
+
+use bytes::Bytes;
+use procpool_ipc::proto::{ApplyArguments, CallStyle, Function, Hello, ItemKind, Run};
+use procpool_items::{ItemSlab, SlabBuilder, value};
+use prost::Message as _;
+use serde_json::{Value, json};
+
+/// The name of the function that returns its argument.
+const ECHO: &str = "echo";
+
+/// A function and how to call it.
+#[derive(Debug, Clone)]
+pub(super) struct Subject {
+    pub(super) function: String,
+    pub(super) style: CallStyle,
+    /// Never empty.
+    items: Vec<Value>,
+    pub(super) is_echo: bool,
+}
+
+impl Subject {
+    /// Returns so many items. Those of echo are all different.
+    pub(super) fn items(&self, count: usize) -> Vec<Value> {
+        if self.is_echo {
+            return (0..count).map(Value::from).collect();
+        }
+        self.items.iter().cycle().take(count).cloned().collect()
+    }
+
+    /// Returns the items of the example.
+    pub(super) fn example(&self) -> &[Value] {
+        &self.items
+    }
+
+    /// Returns a chunk of these items.
+    pub(super) fn run(&self, items: &[Value]) -> Run {
+        run_values(&self.function, self.style, items)
+    }
+
+    /// Returns a chunk of so many items.
+    pub(super) fn run_many(&self, count: usize) -> Run {
+        self.run(&self.items(count))
+    }
+}
+
+/// Returns what to call: echo alone, or every function with an example. An unknown function if there is neither: its
+/// items fail, and can be counted all the same.
+pub(super) fn subjects(hello: &Hello) -> Vec<Subject> {
+    if has_function(hello, ECHO) {
+        return vec![Subject { function: ECHO.to_owned(), style: CallStyle::Map, items: echo_items(), is_echo: true }];
+    }
+    hello.functions.iter().filter_map(from_example).collect()
+}
+
+/// Returns what calls a function that no worker has.
+pub(super) fn unknown() -> Subject {
+    let function = "procpool.check.no_such_function".to_owned();
+    Subject { function, style: CallStyle::Map, items: vec![json!(1)], is_echo: false }
+}
+
+pub(super) fn has_function(hello: &Hello, name: &str) -> bool {
+    hello.functions.iter().any(|function| function.name == name)
+}
+
+/// Every kind of value, and numbers at the borders.
+pub(super) fn echo_items() -> Vec<Value> {
+    let items = json!([
+        null, true, false, 0, -1, 1.5, 9_007_199_254_740_992_u64, -9_007_199_254_740_992_i64, 1e300, "", "text",
+        "two\nlines", "äöü € 😀", [], [[]], [1, [2, null], "x"], {}, {"a": {"b": [null]}, "": 0}
+    ]);
+    items.as_array().cloned().unwrap_or_default()
+}
+
+/// Reads an example, a request as JSON. If every item is a list, they are lists of arguments.
+fn from_example(function: &Function) -> Option<Subject> {
+    let example: Value = serde_json::from_str(&function.example).ok()?;
+    let items = example["values"].as_array().filter(|items| !items.is_empty())?.clone();
+    if example.get("kwargs").is_some() {
+        return None;
+    }
+    let style = if items.iter().all(Value::is_array) { CallStyle::Star } else { CallStyle::Map };
+    Some(Subject { function: function.name.clone(), style, items, is_echo: false })
+}
+
+/// Returns a chunk of values.
+pub(super) fn run_values(function: &str, style: CallStyle, items: &[Value]) -> Run {
+    let contents: Vec<Vec<u8>> = items.iter().map(encode).collect();
+    run(function, style, ItemKind::Values, "", &list(contents.iter().map(Vec::as_slice)))
+}
+
+/// Returns a chunk of blobs.
+pub(super) fn run_blobs(function: &str, style: CallStyle, content_type: &str, blobs: &[&[u8]]) -> Run {
+    run(function, style, ItemKind::Blobs, content_type, &list(blobs.iter().copied()))
+}
+
+/// Returns a call in the style Apply: a chunk of one item, which is a message of its own.
+pub(super) fn run_apply(function: &str, arguments: &[Value]) -> Run {
+    let contents: Vec<Vec<u8>> = arguments.iter().map(encode).collect();
+    let arguments = ApplyArguments { args: list(contents.iter().map(Vec::as_slice)), kwargs: Bytes::new() };
+    run(function, CallStyle::Apply, ItemKind::Values, "", &list([arguments.encode_to_vec().as_slice()]))
+}
+
+/// Returns a chunk of encoded items.
+pub(super) fn run(function: &str, style: CallStyle, kind: ItemKind, content_type: &str, items: &Bytes) -> Run {
+    let count = ItemSlab::count(procpool_items::ItemKind::Blobs, items).unwrap_or_default();
+    Run {
+        function: function.to_owned(),
+        style: style.into(),
+        kind: kind.into(),
+        content_type: content_type.to_owned(),
+        count: u32::try_from(count).unwrap_or(u32::MAX),
+        items: items.clone(),
+        ..Run::default()
+    }
+}
+
+/// Lays items end to end.
+pub(super) fn list<'a>(contents: impl IntoIterator<Item = &'a [u8]>) -> Bytes {
+    let mut builder = SlabBuilder::new();
+    contents.into_iter().for_each(|content| builder.push(content));
+    builder.take()
+}
+
+/// Encodes a value; what none can hold, from an example, becomes null.
+pub(super) fn encode(item: &Value) -> Vec<u8> {
+    value::to_bytes_with(item, value::NonFinite::Null).unwrap_or_else(|_| vec![0x08, 0x00])
+}

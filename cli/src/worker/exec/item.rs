@@ -1,0 +1,192 @@
+//! From an item to what a command is given, and from what it prints to a result.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use procpool_items::{Records, value};
+use procpool_worker::{Encoding, Failure, Input, Style};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// An integer of so many digits is beyond 2^53.
+const TOO_MANY_DIGITS: usize = 17;
+
+/// What a command is given.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Payload {
+    /// For the places in its command line.
+    Arguments(Vec<Vec<u8>>),
+    /// For a command line without places.
+    Stdin(Vec<u8>),
+}
+
+/// One argument of the function.
+enum Argument<'a> {
+    /// As JSON text.
+    Json(Cow<'a, str>),
+    /// As bytes.
+    Bytes(&'a [u8]),
+}
+
+/// Returns what a command that takes so many arguments is given for an item.
+///
+/// # Errors
+///
+/// If it can't be called with this item.
+pub(super) fn decode(input: &Input<'_>, num_arguments: usize) -> Result<Payload, Failure> {
+    let mut arguments = arguments(input)?;
+    if input.style == Style::Map && num_arguments > 1 {
+        let problem = format!("the function takes {num_arguments} arguments: call it with starmap or apply");
+        return Err(Failure::invalid_item(problem));
+    }
+    // stdin is one.
+    let (given, taken) = (arguments.len(), num_arguments.max(1));
+    if given != taken {
+        let (plural, were) = (if taken == 1 { "" } else { "s" }, if given == 1 { "was" } else { "were" });
+        let problem = format!("the function takes {taken} argument{plural}, and {given} {were} given");
+        return Err(Failure::invalid_item(problem));
+    }
+    if num_arguments == 0 {
+        return stdin(arguments.remove(0)).map(Payload::Stdin);
+    }
+    let texts: Vec<Vec<u8>> =
+        arguments.into_iter().map(|argument| bare(argument).map(Cow::into_owned)).collect::<Result<_, _>>()?;
+    if texts.iter().any(|text| text.contains(&0)) {
+        return Err(Failure::invalid_item("no argument of a command can hold a zero byte; stdin can"));
+    }
+    Ok(Payload::Arguments(texts))
+}
+
+fn arguments<'a>(input: &Input<'a>) -> Result<Vec<Argument<'a>>, Failure> {
+    match (input.encoding, input.style) {
+        (Encoding::Values, Style::Map) => Ok(vec![value_argument(input.content)?]),
+        (Encoding::Values, Style::Star) => match value::as_list(input.content).map_err(unusable)? {
+            Some(list) => records(list).map(|record| record.and_then(value_argument)).collect(),
+            None => Err(Failure::invalid_item("it is not a list; starmap takes a list of arguments for each call")),
+        },
+        (Encoding::Values, Style::Apply) => {
+            records(input.content).map(|record| record.and_then(value_argument)).collect()
+        }
+        (Encoding::Json, Style::Map) => Ok(vec![json_argument(input.content)?]),
+        (Encoding::Json, Style::Star) => {
+            let list: Vec<&RawValue> = serde_json::from_slice(input.content).map_err(unusable)?;
+            Ok(list.into_iter().map(|element| Argument::Json(element.get().into())).collect())
+        }
+        (Encoding::Json, Style::Apply) => records(input.content).map(|record| record.and_then(json_argument)).collect(),
+        (Encoding::Bytes, Style::Map) => Ok(vec![Argument::Bytes(input.content)]),
+        (Encoding::Bytes, Style::Star) => {
+            Err(Failure::invalid_item("a blob is no list of arguments: call the function with map, imap or apply"))
+        }
+        (Encoding::Bytes, Style::Apply) => records(input.content).map(|record| record.map(Argument::Bytes)).collect(),
+    }
+}
+
+fn records(list: &[u8]) -> impl Iterator<Item = Result<&[u8], Failure>> {
+    Records::new(list).map(|record| record.map_err(unusable))
+}
+
+fn value_argument(content: &[u8]) -> Result<Argument<'_>, Failure> {
+    let value: Value = value::from_bytes(content).map_err(unusable)?;
+    Ok(Argument::Json(value.to_string().into()))
+}
+
+fn json_argument(content: &[u8]) -> Result<Argument<'_>, Failure> {
+    // The text as it came: numbers beyond a double stay exact.
+    let text: &RawValue = serde_json::from_slice(content).map_err(unusable)?;
+    Ok(Argument::Json(text.get().into()))
+}
+
+/// Returns the argument as a program wants it: a string without its quotes, everything else as JSON text.
+fn bare(argument: Argument<'_>) -> Result<Cow<'_, [u8]>, Failure> {
+    match argument {
+        Argument::Bytes(bytes) => Ok(bytes.into()),
+        Argument::Json(text) if text.starts_with('"') => {
+            let string: String = serde_json::from_str(&text).map_err(unusable)?;
+            Ok(string.into_bytes().into())
+        }
+        Argument::Json(text) => Ok(text.into_owned().into_bytes().into()),
+    }
+}
+
+/// Returns what a command reads: bytes as they are, a value as one line of text.
+fn stdin(argument: Argument<'_>) -> Result<Vec<u8>, Failure> {
+    let is_bytes = matches!(argument, Argument::Bytes(_));
+    let mut bytes = bare(argument)?.into_owned();
+    if !is_bytes {
+        bytes.push(b'\n');
+    }
+    Ok(bytes)
+}
+
+/// Makes a result of what a command printed. JSON is the value that it is, any other text a string.
+///
+/// # Errors
+///
+/// If it can't be sent in this encoding.
+pub(super) fn encode(encoding: Encoding, stdout: &[u8], buffer: &mut Vec<u8>) -> Result<(), Failure> {
+    if encoding == Encoding::Bytes {
+        buffer.extend_from_slice(stdout);
+        return Ok(());
+    }
+    let text = std::str::from_utf8(stdout).map_err(|_| {
+        Failure::not_encodable("the command printed what is no UTF-8 text: call it with blobs to get bytes")
+    })?;
+    let json: Option<&RawValue> = serde_json::from_str(text).ok();
+    match (encoding, json) {
+        (Encoding::Json, Some(json)) => buffer.extend_from_slice(json.get().as_bytes()),
+        (_, Some(json)) => {
+            if has_long_integer(json.get()) {
+                return Err(Failure::not_encodable(
+                    "the command printed an integer beyond ±2^53, which a value cannot carry: print it in quotes, or \
+                     call it with JSON in blobs",
+                ));
+            }
+            let value: Value = serde_json::from_str(json.get()).map_err(not_encodable)?;
+            value::append_with(&value, value::NonFinite::Error, buffer).map_err(not_encodable)?;
+        }
+        (_, None) => {
+            let line = text.strip_suffix('\n').unwrap_or(text);
+            if encoding == Encoding::Json {
+                serde_json::to_writer(buffer, line).map_err(not_encodable)?;
+            } else {
+                value::append_with(line, value::NonFinite::Error, buffer).map_err(not_encodable)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Tells whether there is an integer in a JSON text that the parser would round.
+fn has_long_integer(json: &str) -> bool {
+    let mut is_in_string = false;
+    let mut is_escaped = false;
+    let mut num_digits = 0;
+    // The blank ends a number at the end of the text.
+    for byte in json.bytes().chain([b' ']) {
+        if is_in_string {
+            is_in_string = is_escaped || byte != b'"';
+            is_escaped = byte == b'\\' && !is_escaped;
+            continue;
+        }
+        match byte {
+            b'0'..=b'9' => num_digits += 1,
+            // It has a fraction or an exponent: a double is what is meant. So are the digits that follow.
+            b'.' | b'e' | b'E' | b'+' | b'-' if num_digits > 0 => num_digits = isize::MIN,
+            b'+' | b'-' => {}
+            _ if num_digits >= TOO_MANY_DIGITS.cast_signed() => return true,
+            _ => {
+                num_digits = 0;
+                is_in_string = byte == b'"';
+            }
+        }
+    }
+    false
+}
+
+fn unusable(error: impl fmt::Display) -> Failure {
+    Failure::invalid_item(error.to_string())
+}
+
+fn not_encodable(error: impl fmt::Display) -> Failure {
+    Failure::not_encodable(error.to_string())
+}

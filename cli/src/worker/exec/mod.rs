@@ -1,0 +1,143 @@
+//! `procpool worker exec`: a worker whose functions are commands, for programs without an SDK.
+//!
+//! `template` is the command line, `item` what goes in and comes out, `process` one run of it, and `guard` sees to it
+//! that no command outlives the worker. `docs/exec.md` tells the rules.
+
+pub(crate) mod guard;
+mod item;
+#[cfg(test)]
+mod item_tests;
+mod process;
+mod template;
+
+use std::io::{self, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, ExitCode};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use procpool_worker::{Failure, Function, Input, Worker};
+
+use self::guard::Guard;
+use self::item::Payload;
+use self::process::{Alarm, Finished, KillReason};
+use self::template::Template;
+use crate::args::{ExecArgs, ExecFunction};
+use crate::config;
+
+/// What the functions of a worker share.
+struct Shared {
+    guard: Mutex<Guard>,
+    alarm: Alarm,
+}
+
+/// Runs the worker until its server is done with it.
+pub(crate) fn run(args: ExecArgs) -> ExitCode {
+    match worker(args.functions) {
+        Ok(worker) => worker.main(),
+        Err(error) => {
+            // Without stderr there is nobody to tell.
+            let _ = writeln!(io::stderr(), "procpool: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn worker(functions: Vec<ExecFunction>) -> Result<Worker, String> {
+    let mut templates: Vec<(ExecFunction, Template)> = Vec::new();
+    for function in functions {
+        let problem = |problem: String| format!("--function {}: {problem}", function.name);
+        let template = Template::parse(&function.command).map_err(problem)?;
+        if !config::has_program(template.program()) {
+            return Err(problem(format!("there is no program {:?}", template.program())));
+        }
+        if templates.iter().any(|(other, _)| other.name == function.name) {
+            return Err(problem("there are two of this name".to_owned()));
+        }
+        templates.push((function, template));
+    }
+    let cannot_start = |error: io::Error| format!("cannot start the guard process: {error}");
+    let guard = Mutex::new(Guard::start().map_err(cannot_start)?);
+    let shared = Arc::new(Shared { guard, alarm: Alarm::new().map_err(cannot_start)? });
+    let mut worker = Worker::new().on_cancel({
+        let shared = shared.clone();
+        move || shared.alarm.ring()
+    });
+    for (function, template) in templates {
+        let shared = shared.clone();
+        let doc = format!("Runs the command: {}", function.command);
+        let signature = signature(template.num_arguments());
+        let dynamic = Function::dynamic(function.name, move |input, buffer| call(&template, &shared, &input, buffer));
+        worker = worker.register(dynamic.doc(doc).signature(signature));
+    }
+    Ok(worker)
+}
+
+fn signature(num_arguments: usize) -> String {
+    match num_arguments {
+        0 => "(stdin)".to_owned(),
+        1 => "(argument)".to_owned(),
+        count => {
+            let names: Vec<String> = (1..=count).map(|number| format!("argument{number}")).collect();
+            format!("({})", names.join(", "))
+        }
+    }
+}
+
+/// Runs the command for one item.
+fn call(template: &Template, shared: &Shared, input: &Input<'_>, buffer: &mut Vec<u8>) -> Result<(), Failure> {
+    let payload = item::decode(input, template.num_arguments())?;
+    let (command, stdin) = match &payload {
+        Payload::Arguments(arguments) => (command(template, arguments), None),
+        Payload::Stdin(stdin) => (command(template, &[]), Some(stdin.as_slice())),
+    };
+    let mut guard = shared.guard.lock().unwrap_or_else(PoisonError::into_inner);
+    let finished = process::run(command, stdin, input.max_result_bytes, &shared.alarm, &mut guard);
+    let finished = finished.map_err(|error| not_started(template.program(), &error))?;
+    if let Some(failure) = failure(&finished, input.max_result_bytes) {
+        return Err(failure);
+    }
+    item::encode(input.encoding, &finished.stdout, buffer)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a worker that runs commands is what starts processes here")]
+fn command(template: &Template, arguments: &[Vec<u8>]) -> Command {
+    let mut command = Command::new(template.program());
+    command.args(template.fill(arguments));
+    // The channel is this worker's.
+    command.env_remove("PROCPOOL_FD").env_remove("PROCPOOL_SOCKET");
+    command
+}
+
+fn not_started(program: &str, error: &io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::ArgumentListTooLong {
+        return Failure::invalid_item("it is too long for an argument of a command; stdin takes more");
+    }
+    Failure::raised_as("NotStarted", format!("the command {program:?} could not be run: {error}"), "")
+}
+
+/// Returns why the command gave no result, if it gave none.
+fn failure(finished: &Finished, max_result_bytes: usize) -> Option<Failure> {
+    let stderr = String::from_utf8_lossy(&finished.stderr_tail).into_owned();
+    match finished.killed {
+        Some(KillReason::TooMuchOutput) => {
+            let problem = format!("the command printed more than the {max_result_bytes} bytes that a frame holds");
+            return Some(Failure::not_encodable(problem));
+        }
+        Some(KillReason::Cancelled) => {
+            let message = "the command was killed: nobody waits for it any more";
+            return Some(Failure::raised_as("Cancelled", message, stderr));
+        }
+        None if finished.status.success() => return None,
+        None => {}
+    }
+    let (type_name, ended) = match (finished.status.code(), finished.status.signal()) {
+        (Some(code), _) => (format!("ExitCode({code})"), format!("the command ended with exit code {code}")),
+        (None, signal) => {
+            let signal = signal.unwrap_or_default();
+            (format!("Signal({signal})"), format!("the command was ended by signal {signal}"))
+        }
+    };
+    let last_words = stderr.lines().rev().map(str::trim).find(|line| !line.is_empty());
+    let message = last_words.map_or(ended, str::to_owned);
+    Some(Failure::raised_as(type_name, message, stderr))
+}

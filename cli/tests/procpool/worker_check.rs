@@ -1,0 +1,121 @@
+//! `procpool worker check`: it finds every vice that is a matter of the protocol, and no other.
+
+use std::collections::BTreeSet;
+
+use procpool_test_workers::path;
+
+use crate::support::{Outcome, run};
+
+/// Checks a worker, with little patience if it is known to be silent.
+fn check(timeout: &str, command: &[&str]) -> Outcome {
+    let mut args = vec!["worker", "check", "--timeout", timeout, "--"];
+    args.extend(command);
+    run(&args, "")
+}
+
+/// What the kit says of a worker.
+#[derive(Debug, Clone, Copy)]
+enum Expected {
+    Passes,
+    /// It fails, and this is said.
+    Fails(&'static str),
+}
+
+use Expected::{Fails, Passes};
+
+const VICES: [(&str, Expected); 23] = [
+    ("bad_frame", Fails("sent what is no frame: malformed frame")),
+    ("closes_channel", Fails("closed its socket and lives on, and had 2 of 2 results to send")),
+    (
+        "crash_on_start",
+        Fails("exited with code 3, and had Hello to send; the last line of its stderr: cannot start: no such database"),
+    ),
+    ("double_reply", Fails("sent 2 results of chunk 1, which has 0 left")),
+    ("empty_value", Fails("sent a Value of zero bytes")),
+    ("exit_zero_mid_chunk", Fails("exited with code 0, and had 1 of 2 results to send")),
+    ("half_frame", Fails("ended the socket within a frame")),
+    ("huge_frame", Fails("a frame of 4294967295 bytes is over the limit")),
+    ("never_hello", Fails("sent nothing for 10s, and has Hello to send")),
+    ("never_ready", Fails("sent nothing for 10s, and has Ready to send")),
+    // It keeps the protocol's order; it looks at neither functions nor items.
+    ("no_page", Fails("returned a result of a function that it does not have")),
+    ("reply_after_recall", Fails("which has 1 left, as it gave back all from offset 1 on")),
+    ("stops_reading", Fails("sent nothing for 1s, and has 2 of 2 results to send")),
+    ("wrong_chunk", Fails("sent results of chunk 1001, which it was never given")),
+    ("wrong_count", Fails("sent 3 results of chunk 1, which has 2 left")),
+    // Vices of processes, and of functions that nobody calls here.
+    ("floods_stderr", Passes),
+    ("forks_grandchild", Passes),
+    ("holds_pipe_open", Passes),
+    ("ignores_sigterm", Passes),
+    ("leaks_memory", Passes),
+    ("prints_to_stdout", Passes),
+    ("setsid_grandchild", Passes),
+    ("well_behaved", Passes),
+];
+
+#[test]
+fn every_vice_of_the_protocol_is_named() {
+    std::thread::scope(|scope| {
+        // Most of them do nothing but wait.
+        let checks = VICES.map(|(name, expected)| {
+            let timeout = if matches!(expected, Passes) { "10s" } else { "1s" };
+            (name, expected, scope.spawn(move || check(timeout, &[path(name).to_str().unwrap()])))
+        });
+        for (name, expected, check) in checks {
+            let outcome = check.join().unwrap();
+            match expected {
+                Passes => {
+                    let outcome = outcome.expect(0);
+                    assert!(outcome.stdout.contains(" 0 failed"), "{name}: {}", outcome.stdout);
+                }
+                Fails(fault) => {
+                    let outcome = outcome.expect(1);
+                    assert!(outcome.stdout.contains(fault), "{name}: {}", outcome.stdout);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn every_vice_is_in_the_table() {
+    let manifest = include_str!("../../../test-workers/Cargo.toml");
+    let names = manifest.split("[[bin]]").skip(1).map(|bin| bin.split('"').nth(1).unwrap());
+    assert_eq!(names.collect::<BTreeSet<_>>(), VICES.iter().map(|(name, _)| *name).collect());
+}
+
+/// Leaves out what is different each time.
+fn without_notes(text: &str) -> String {
+    let lines = text.split_inclusive('\n').filter(|line| !line.trim_start().starts_with("note: "));
+    lines.collect::<String>().replace(env!("CARGO_PKG_VERSION"), "VERSION")
+}
+
+#[test]
+fn the_built_in_worker_passes_every_check() {
+    let outcome = check("10s", &[env!("CARGO_BIN_EXE_procpool"), "worker"]).expect(0);
+    insta::assert_snapshot!("check_builtin", without_notes(&outcome.stdout));
+}
+
+#[test]
+fn a_worker_of_commands_passes() {
+    let sleep = "sleep_ms=sh -c 'sleep $(($1/1000)).$(printf %03d $(($1%1000)))' sh {}";
+    let functions = ["--function", "echo=printf %s {}", "--function", sleep, "--function", "fail=sh -c 'exit 3'"];
+    let program = env!("CARGO_BIN_EXE_procpool");
+    let outcome = check("10s", &[&[program, "worker", "exec"][..], &functions].concat()).expect(0);
+    assert!(outcome.stdout.contains(" 0 failed, 0 skipped"), "{}", outcome.stdout);
+}
+
+#[test]
+fn a_worker_that_fails_is_told_what_it_did_and_what_the_protocol_says() {
+    let outcome = check("1s", &[path("double_reply").to_str().unwrap()]).expect(1);
+    insta::assert_snapshot!("check_double_reply", without_notes(&outcome.stdout));
+}
+
+#[test]
+fn a_program_that_is_no_worker_fails() {
+    let outcome = check("1s", &["/no/such/worker"]).expect(1);
+    assert!(outcome.stdout.contains("could not be started: No such file or directory"), "{}", outcome.stdout);
+    let outcome = check("1s", &["/bin/true"]).expect(1);
+    assert!(outcome.stdout.contains("exited with code 0, and had Hello to send"), "{}", outcome.stdout);
+}

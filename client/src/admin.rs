@@ -1,0 +1,94 @@
+//! Looking at a pool and changing it.
+//!
+//! The answers are the messages of the administration API themselves: plain structs, documented in
+//! `proto/procpool/v1/pool_admin.proto`.
+
+use std::num::NonZeroU32;
+
+use futures_util::{Stream, StreamExt as _};
+use procpool_proto::v1 as proto;
+use procpool_proto::v1::pool_admin_service_client::PoolAdminServiceClient;
+pub use procpool_proto::v1::watch_pool_response::Event;
+pub use procpool_proto::v1::{
+    JobEnded, JobStarted, PoolSnapshot, PoolState, PoolStateChanged, RunningItems, Worker, WorkerChanged, WorkerState,
+};
+/// A length of time, as protobuf has it.
+pub use prost_types::Duration;
+
+use crate::client::Client;
+use crate::error::CallError;
+use crate::guard::GuardedChannel;
+use crate::status::call_error;
+
+/// The operator's side of a [`Client`]: [`Client::admin`] returns it.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    client: Client,
+}
+
+impl Admin {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Returns the state of the pool.
+    ///
+    /// # Errors
+    ///
+    /// If the server can't be reached or its pool has stopped.
+    pub async fn pool(&self) -> Result<PoolSnapshot, CallError> {
+        let request = self.client.request(proto::GetPoolRequest {}, self.client.settings().default_timeout);
+        let response = self.grpc().get_pool(request).await.map_err(call_error)?;
+        Ok(response.into_inner().pool.unwrap_or_default())
+    }
+
+    /// Returns the state of the pool, and then what changes as it happens, until the server ends or the stream is
+    /// dropped. A watcher that is too slow gets the whole state anew.
+    ///
+    /// # Errors
+    ///
+    /// As [`Admin::pool`].
+    pub async fn watch(&self) -> Result<impl Stream<Item = Result<Event, CallError>> + use<>, CallError> {
+        let request = self.client.request(proto::WatchPoolRequest {}, None);
+        let events = self.grpc().watch_pool(request).await.map_err(call_error)?.into_inner();
+        Ok(events.filter_map(|message| async { message.map(|message| message.event).map_err(call_error).transpose() }))
+    }
+
+    /// Sets the number of slots; returns what it was.
+    ///
+    /// # Errors
+    ///
+    /// As [`Admin::pool`], and if there are more slots than the server allows.
+    pub async fn resize(&self, slots: NonZeroU32) -> Result<u32, CallError> {
+        let message = proto::ResizePoolRequest { num_slots: slots.get() };
+        let request = self.client.request(message, self.client.settings().default_timeout);
+        let response = self.grpc().resize_pool(request).await.map_err(call_error)?;
+        Ok(response.into_inner().previous_num_slots)
+    }
+
+    /// Replaces every worker, one slot at a time and without a failed call; returns how many, when all are ready.
+    ///
+    /// # Errors
+    ///
+    /// As [`Admin::pool`], and if that takes longer than `timeout`; then the restart goes on.
+    pub async fn restart_workers(&self, timeout: Option<std::time::Duration>) -> Result<u32, CallError> {
+        let request = self.client.request(proto::RestartWorkersRequest {}, timeout);
+        let response = self.grpc().restart_workers(request).await.map_err(call_error)?;
+        Ok(response.into_inner().num_restarted)
+    }
+
+    /// Has the server take nothing new, finish what it has, and end.
+    ///
+    /// # Errors
+    ///
+    /// If the server can't be reached.
+    pub async fn drain(&self) -> Result<(), CallError> {
+        let request = self.client.request(proto::DrainPoolRequest {}, self.client.settings().default_timeout);
+        self.grpc().drain_pool(request).await.map_err(call_error)?;
+        Ok(())
+    }
+
+    fn grpc(&self) -> PoolAdminServiceClient<GuardedChannel> {
+        PoolAdminServiceClient::new(self.client.channel())
+    }
+}

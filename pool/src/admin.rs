@@ -1,0 +1,162 @@
+//! Looking at a pool and changing it: what operators ask for.
+
+use std::time::Duration;
+
+pub use procpool_scheduler::{Demand, Readiness as PoolState, RunningItems, SlotCounts, WorkerState};
+use tokio::sync::{broadcast, oneshot};
+
+use crate::driver::Command;
+use crate::error::CallError;
+use crate::handle::PoolHandle;
+use crate::usage::Usage;
+
+/// How many events a watcher may be behind before it is given the whole state anew.
+pub(crate) const EVENT_BUFFER: usize = 256;
+
+/// The state of a pool at one moment.
+#[derive(Debug, Clone)]
+pub struct PoolSnapshot {
+    /// What the scheduler knows.
+    pub pool: procpool_scheduler::Snapshot,
+    /// The workers, by slot.
+    pub workers: Vec<WorkerReport>,
+    /// How the last worker that did not become ready ended; may be empty.
+    pub last_start_failure: String,
+}
+
+/// One worker at one moment.
+#[derive(Debug, Clone)]
+pub struct WorkerReport {
+    /// Unique in the life of the pool.
+    pub worker_id: u64,
+    /// The place that it fills.
+    pub slot: u32,
+    /// Its process id; 0 if it is not known yet.
+    pub pid: u32,
+    /// Where it stands.
+    pub state: WorkerState,
+    /// How long ago it was started.
+    pub age: Duration,
+    /// How many items it has finished.
+    pub num_finished_items: u64,
+    /// What it runs.
+    pub running: Option<RunningItems>,
+    /// The function of what it runs; empty if it runs nothing, or what it runs is of a job that has ended.
+    pub function: String,
+    /// What it uses of the machine; `None` if that is not known.
+    pub usage: Option<Usage>,
+}
+
+/// Something that happened to a pool.
+#[derive(Debug, Clone)]
+pub enum PoolEvent {
+    /// A worker changed its state; Ready and Busy are not told apart.
+    Worker {
+        /// Which.
+        worker_id: u64,
+        /// Its slot.
+        slot: u32,
+        /// Its process id; 0 if it is not known.
+        pid: u32,
+        /// Where it stands now.
+        state: WorkerState,
+        /// Why, for people; may be empty.
+        reason: String,
+    },
+    /// A job was accepted.
+    JobStarted {
+        /// Its number.
+        job: u64,
+        /// Its function.
+        function: String,
+        /// How many items it has so far.
+        num_items: u64,
+    },
+    /// A job ended.
+    JobEnded {
+        /// Its number.
+        job: u64,
+        /// Why it has no answer; empty if it has.
+        error: String,
+    },
+    /// The pool changed its state.
+    State(PoolState),
+}
+
+/// A watched pool: its state, and what happens after that.
+#[derive(Debug)]
+pub struct PoolWatch {
+    /// The state.
+    pub snapshot: PoolSnapshot,
+    /// What happened since. A receiver that is too slow misses events and is told so.
+    pub events: broadcast::Receiver<PoolEvent>,
+}
+
+impl PoolHandle {
+    /// Returns the state of the pool.
+    ///
+    /// # Errors
+    ///
+    /// If the pool has stopped.
+    pub async fn snapshot(&self) -> Result<PoolSnapshot, CallError> {
+        let snapshot = self.ask(Command::Snapshot).await?;
+        Ok(with_usage(snapshot))
+    }
+
+    /// Returns how much there is to do, and with what.
+    ///
+    /// # Errors
+    ///
+    /// If the pool has stopped.
+    pub async fn demand(&self) -> Result<Demand, CallError> {
+        self.ask(Command::Demand).await
+    }
+
+    /// Returns the state of the pool and what happens from then on.
+    ///
+    /// # Errors
+    ///
+    /// If the pool has stopped.
+    pub async fn watch(&self) -> Result<PoolWatch, CallError> {
+        let watch = self.ask(Command::Watch).await?;
+        Ok(PoolWatch { snapshot: with_usage(watch.snapshot), ..watch })
+    }
+
+    /// Sets the number of slots, at least 1; returns what it was.
+    ///
+    /// # Errors
+    ///
+    /// If the pool has stopped.
+    pub async fn resize(&self, slots: std::num::NonZeroU32) -> Result<u32, CallError> {
+        self.ask(|answer| Command::Resize { slots, answer }).await
+    }
+
+    /// Replaces every worker, one slot at a time; returns how many, when all are replaced and ready.
+    ///
+    /// # Errors
+    ///
+    /// If the pool has stopped or is draining.
+    ///
+    /// # Cancel safety
+    ///
+    /// The restart goes on if the future is dropped.
+    pub async fn restart_workers(&self) -> Result<u32, CallError> {
+        self.ask(Command::Restart).await
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, CallError> {
+        let (sender, answer) = oneshot::channel();
+        let stopped = CallError::Draining { started: false };
+        if self.send(command(sender)).await.is_err() {
+            return Err(stopped);
+        }
+        answer.await.map_err(|_| stopped)
+    }
+}
+
+fn with_usage(mut snapshot: PoolSnapshot) -> PoolSnapshot {
+    for worker in &mut snapshot.workers {
+        worker.usage = Usage::of(worker.pid);
+    }
+    snapshot
+}

@@ -1,0 +1,84 @@
+//! What operators ask of the driver.
+
+use procpool_scheduler::{Event, Time, WorkerId, WorkerState};
+use tracing::info;
+
+use super::{Command, Driver};
+use crate::admin::{PoolEvent, PoolSnapshot, PoolWatch, WorkerReport};
+
+impl Driver {
+    /// Carries out what an operator asks for. That nobody waits for the answer any more changes nothing.
+    pub(super) fn administer(&mut self, command: Command) {
+        match command {
+            Command::Snapshot(answer) => {
+                let _ = answer.send(self.snapshot());
+            }
+            Command::Demand(answer) => {
+                let _ = answer.send(self.state.demand(Time::from_start(self.epoch.elapsed())));
+            }
+            Command::Watch(answer) => {
+                let events = self.watchers.subscribe();
+                let _ = answer.send(PoolWatch { snapshot: self.snapshot(), events });
+            }
+            Command::Resize { slots, answer } => {
+                let before = self.state.snapshot().num_slots;
+                info!(before, slots, "pool is resized");
+                self.apply_plain(Event::Resized { slots: slots.get() });
+                let _ = answer.send(before);
+            }
+            Command::Restart(answer) => {
+                let num_workers = u32::try_from(self.workers.len()).unwrap_or(u32::MAX);
+                info!(workers = num_workers, "workers are being replaced");
+                self.restarts.push((answer, num_workers));
+                self.apply_plain(Event::RestartRequested);
+            }
+            Command::Submit(_) | Command::AddItems { .. } | Command::CloseInput { .. } => {
+                unreachable!("a job is no business of an operator")
+            }
+        }
+    }
+
+    pub(super) fn finish_restarts(&mut self) {
+        info!("workers have been replaced");
+        for (answer, num_workers) in self.restarts.drain(..) {
+            let _ = answer.send(num_workers);
+        }
+    }
+
+    /// Tells whoever watches what happened.
+    pub(super) fn tell_watchers(&self, event: impl FnOnce() -> PoolEvent) {
+        if self.watchers.receiver_count() > 0 {
+            // The last watcher may have gone in this moment.
+            let _ = self.watchers.send(event());
+        }
+    }
+
+    /// Tells whoever watches that a worker changed its state.
+    pub(super) fn worker_changed(&self, worker: WorkerId, state: WorkerState, reason: impl FnOnce() -> String) {
+        let pid = self.workers.get(&worker).map_or(0, |link| link.pid);
+        let (worker_id, slot) = (worker.generation, worker.slot.0);
+        self.tell_watchers(|| PoolEvent::Worker { worker_id, slot, pid, state, reason: reason() });
+    }
+
+    fn snapshot(&self) -> PoolSnapshot {
+        let pool = self.state.snapshot();
+        let workers = pool.workers.iter().map(|worker| {
+            let link = self.workers.get(&worker.id);
+            let job = worker.running.and_then(|running| self.jobs.get(&running.job));
+            WorkerReport {
+                worker_id: worker.id.generation,
+                slot: worker.id.slot.0,
+                pid: link.map_or(0, |link| link.pid),
+                state: worker.state,
+                age: link.map_or_else(Default::default, |link| link.started_at.elapsed()),
+                num_finished_items: worker.num_finished_items,
+                running: worker.running,
+                function: job.map_or_else(String::new, |job| job.payload.header.function.to_string()),
+                usage: None,
+            }
+        });
+        let workers = workers.collect();
+        let last_start_failure = self.publisher.status.borrow().start_failure.clone();
+        PoolSnapshot { pool, workers, last_start_failure }
+    }
+}

@@ -1,0 +1,48 @@
+//! Replacing every worker, one slot at a time.
+
+use super::PoolState;
+use crate::event::{Effect, StopReason};
+use crate::id::{ChunkId, WorkerId};
+use crate::worker::Slot;
+
+impl PoolState {
+    /// Wants every worker replaced that there is now.
+    pub(super) fn request_restart(&mut self) {
+        if self.is_draining() {
+            return;
+        }
+        self.restart_up_to = Some(self.last_generation);
+    }
+
+    /// Goes on with a restart: while every slot has a worker that is up, one of the old ones may go.
+    pub(super) fn continue_restart(&mut self) {
+        let Some(up_to) = self.restart_up_to else { return };
+        if self.is_draining() {
+            self.restart_up_to = None;
+            return self.emit(Effect::RestartFinished);
+        }
+        let is_whole =
+            |slot: &Slot| slot.worker.as_ref().is_some_and(|worker| worker.is_up() && worker.retire.is_none());
+        if !self.slots.iter().filter(|slot| !slot.removed).all(is_whole) {
+            return;
+        }
+        let old = self.workers().map(|worker| worker.id).find(|id| id.generation <= up_to);
+        if let Some(old) = old {
+            self.retire(old, StopReason::Restart);
+        } else {
+            self.restart_up_to = None;
+            self.emit(Effect::RestartFinished);
+        }
+    }
+
+    /// Lets a worker finish the item that it runs, and stops it; what has not begun runs elsewhere.
+    pub(super) fn retire(&mut self, id: WorkerId, reason: StopReason) {
+        let Some(worker) = self.worker_mut(id).filter(|worker| worker.is_up()) else { return };
+        worker.retire = Some(reason);
+        let chunks: Vec<ChunkId> = worker.chunks.iter().map(|chunk| chunk.id).collect();
+        for chunk in chunks {
+            self.recall(id, chunk);
+        }
+        self.stop_if_unneeded(id);
+    }
+}

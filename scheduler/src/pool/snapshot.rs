@@ -1,0 +1,99 @@
+//! The state of the pool, for people to look at.
+
+use super::PoolState;
+use crate::event::Readiness;
+use crate::id::{JobId, WorkerId};
+use crate::worker::{Phase, Worker};
+
+/// The state of the pool at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Whether it takes jobs.
+    pub readiness: Readiness,
+    /// The number of slots that are to have a worker.
+    pub num_slots: u32,
+    /// The workers, by slot.
+    pub workers: Vec<WorkerSnapshot>,
+    /// The number of jobs.
+    pub num_jobs: usize,
+    /// The number of items that no worker has.
+    pub num_queued_items: u64,
+    /// The number of items that workers have.
+    pub num_running_items: u64,
+    /// The number of workers that were started so far.
+    pub workers_started_total: u64,
+    /// A restart of all workers is under way.
+    pub restarting: bool,
+}
+
+/// One worker at one moment.
+#[derive(Debug, Clone)]
+pub struct WorkerSnapshot {
+    /// Which.
+    pub id: WorkerId,
+    /// Where it stands.
+    pub state: WorkerState,
+    /// How many items it has finished.
+    pub num_finished_items: u64,
+    /// What it runs.
+    pub running: Option<RunningItems>,
+}
+
+/// Where a worker stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkerState {
+    /// Not ready yet.
+    Starting,
+    /// It waits for items.
+    Ready,
+    /// It has items.
+    Busy,
+    /// It was asked to stop.
+    Stopping,
+    /// It is gone.
+    Exited,
+}
+
+/// What a worker runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunningItems {
+    /// The job.
+    pub job: JobId,
+    /// The index of the first item without a result.
+    pub first_index: u64,
+    /// How many items have no result, this one included.
+    pub count: u32,
+}
+
+impl PoolState {
+    /// Returns the state of the pool. Its cost is the number of jobs and slots.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            readiness: self.readiness,
+            num_slots: self.num_slots(),
+            workers: self.workers().map(Worker::snapshot).collect(),
+            num_jobs: self.jobs.len(),
+            num_queued_items: self.jobs.values().map(crate::job::Job::num_not_out).sum(),
+            num_running_items: self.jobs.values().map(|job| job.outstanding).sum(),
+            workers_started_total: self.last_generation,
+            restarting: self.restart_up_to.is_some(),
+        }
+    }
+}
+
+impl Worker {
+    fn snapshot(&self) -> WorkerSnapshot {
+        let state = match self.phase {
+            Phase::Starting => WorkerState::Starting,
+            Phase::Up if self.chunks.is_empty() => WorkerState::Ready,
+            Phase::Up => WorkerState::Busy,
+            Phase::Stopping { .. } => WorkerState::Stopping,
+        };
+        let running = self.chunks.front().map(|chunk| RunningItems {
+            job: chunk.job,
+            first_index: chunk.first_index + u64::from(chunk.finished),
+            count: chunk.remaining(),
+        });
+        WorkerSnapshot { id: self.id, state, num_finished_items: self.finished_items, running }
+    }
+}

@@ -1,0 +1,153 @@
+//! The admin port: metrics and health in plain text, for those who watch the server from beside it.
+//!
+//! It shares nothing with the public port, neither its limits nor its security, so that it answers when the other is
+//! full or shut; bind it where only they can reach it. HTTP/1.1 and HTTP/2 on one port.
+//!
+//! | request | |
+//! | --- | --- |
+//! | `GET /metrics` | Prometheus text |
+//! | `GET /healthz` | 200: the process serves |
+//! | `GET /readyz` | 200 if the pool takes calls, else 503 |
+//! | `grpc.health.v1.Health` | the same as on the public port |
+
+mod connection;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use procpool_pool::{PoolHandle, Readiness};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::body::Body;
+use tower::ServiceExt as _;
+
+use crate::rpc::health;
+use crate::telemetry::Telemetry;
+
+/// Enough for every prober and scraper of a machine; more wait in the kernel.
+const MAX_CONNECTIONS: usize = 64;
+/// How long to wait when the system is out of something, such as file descriptors.
+const BACK_OFF: Duration = Duration::from_millis(50);
+const HEALTH_PATH: &str = "/grpc.health.v1.Health/";
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const PROMETHEUS_TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// What the admin port serves. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Endpoints {
+    pub(crate) pool: PoolHandle,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) health: health::Health,
+    pub(crate) health_service: health::Service,
+}
+
+/// The bound admin port.
+#[derive(Debug)]
+pub(crate) struct AdminListener {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl AdminListener {
+    pub(crate) async fn bind(address: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        Ok(Self { address: listener.local_addr()?, listener })
+    }
+
+    /// Returns the address, with the port that was chosen if any would do.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `closed` is cancelled; that cuts every connection. `tasks` owns them.
+    pub(crate) async fn serve(self, endpoints: Endpoints, tasks: TaskTracker, closed: CancellationToken) {
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let accept_all = async {
+            let mut is_failing = false;
+            // The semaphore is never closed.
+            while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
+                match self.listener.accept().await {
+                    Ok((stream, _)) => {
+                        is_failing = false;
+                        let served = connection::serve(stream, endpoints.clone(), tasks.clone());
+                        let cut = closed.clone().run_until_cancelled_owned(async move {
+                            served.await;
+                            drop(permit);
+                        });
+                        tasks.spawn(cut);
+                    }
+                    Err(error) => {
+                        if !std::mem::replace(&mut is_failing, true) {
+                            tracing::warn!(%error, address = %self.address, "cannot accept connections, trying again");
+                        }
+                        tokio::time::sleep(BACK_OFF).await;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = closed.cancelled() => {}
+            () = accept_all => {}
+        }
+    }
+}
+
+impl Endpoints {
+    /// Answers a request.
+    async fn handle(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        if request.uri().path().starts_with(HEALTH_PATH) {
+            return self.health_service.oneshot(request).await;
+        }
+        let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
+        Ok(match request.uri().path() {
+            "/metrics" | "/healthz" | "/readyz" if !is_get => {
+                let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n");
+                refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+                refused
+            }
+            "/metrics" => self.metrics().await,
+            "/healthz" => text(StatusCode::OK, "ok\n"),
+            "/readyz" => self.readiness(),
+            _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz, /readyz and grpc.health.v1.Health\n"),
+        })
+    }
+
+    async fn metrics(&self) -> Response<Body> {
+        match self.telemetry.render(&self.pool).await {
+            Ok(metrics) => {
+                let mut response = text(StatusCode::OK, metrics);
+                response.headers_mut().insert(header::CONTENT_TYPE, PROMETHEUS_TEXT);
+                response
+            }
+            Err(error) => {
+                tracing::error!(error, "the metrics cannot be rendered");
+                text(StatusCode::INTERNAL_SERVER_ERROR, format!("the metrics cannot be rendered: {error}\n"))
+            }
+        }
+    }
+
+    fn readiness(&self) -> Response<Body> {
+        let readiness = *self.pool.readiness().borrow();
+        match readiness {
+            Readiness::Ready if self.health.is_serving() => text(StatusCode::OK, "ready\n"),
+            Readiness::NotReady => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: no worker is ready\n"),
+            // Health is the first to know that the server drains.
+            Readiness::Ready | Readiness::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: draining\n"),
+            Readiness::Stopped => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: stopped\n"),
+        }
+    }
+}
+
+fn text(status: StatusCode, text: impl Into<String>) -> Response<Body> {
+    let mut response = Response::new(Body::new(text.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, TEXT);
+    response
+}

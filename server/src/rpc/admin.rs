@@ -1,0 +1,189 @@
+//! The methods of `PoolAdminService`: what operators ask of the pool.
+
+use std::num::NonZeroU32;
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_util::Stream;
+use procpool_pool::{CallError, PoolEvent, PoolHandle, PoolSnapshot, PoolState, PoolWatch, WorkerReport, WorkerState};
+use procpool_proto::v1;
+use procpool_proto::v1::pool_admin_service_server::PoolAdminService;
+use procpool_proto::v1::watch_pool_response::Event;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use super::deadline::Deadline;
+use super::status;
+
+/// More slots than any machine has use for: a typing mistake should not start a million processes.
+const MAX_SLOTS: u32 = 4096;
+
+/// The service, over a pool.
+#[derive(Debug, Clone)]
+pub(crate) struct AdminRpc {
+    /// What is looked at and changed.
+    pub(crate) pool: PoolHandle,
+    /// Cancelling it has the server end in order.
+    pub(crate) drain_requested: CancellationToken,
+}
+
+#[tonic::async_trait]
+impl PoolAdminService for AdminRpc {
+    async fn get_pool(&self, _request: Request<v1::GetPoolRequest>) -> Result<Response<v1::GetPoolResponse>, Status> {
+        let snapshot = self.pool.snapshot().await.map_err(|error| refused(&error))?;
+        Ok(Response::new(v1::GetPoolResponse { pool: Some(pool_snapshot(snapshot)) }))
+    }
+
+    type WatchPoolStream = Pin<Box<dyn Stream<Item = Result<v1::WatchPoolResponse, Status>> + Send>>;
+
+    async fn watch_pool(
+        &self,
+        _request: Request<v1::WatchPoolRequest>,
+    ) -> Result<Response<Self::WatchPoolStream>, Status> {
+        let watch = self.pool.watch().await.map_err(|error| refused(&error))?;
+        Ok(Response::new(Box::pin(events(self.pool.clone(), watch))))
+    }
+
+    async fn resize_pool(
+        &self,
+        request: Request<v1::ResizePoolRequest>,
+    ) -> Result<Response<v1::ResizePoolResponse>, Status> {
+        let wanted = request.into_inner().num_slots;
+        let Some(slots) = NonZeroU32::new(wanted).filter(|slots| slots.get() <= MAX_SLOTS) else {
+            let problem = format!("{wanted} is not between 1 and {MAX_SLOTS}");
+            return Err(status::invalid_argument(vec![status::violation("num_slots", problem)], ""));
+        };
+        let previous_num_slots = self.pool.resize(slots).await.map_err(|error| refused(&error))?;
+        Ok(Response::new(v1::ResizePoolResponse { previous_num_slots }))
+    }
+
+    async fn restart_workers(
+        &self,
+        request: Request<v1::RestartWorkersRequest>,
+    ) -> Result<Response<v1::RestartWorkersResponse>, Status> {
+        let deadline = request.extensions().get::<Deadline>().and_then(|deadline| deadline.pool);
+        let restart = self.pool.restart_workers();
+        let num_restarted = match deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline, restart)
+                .await
+                .map_err(|_| status::deadline_exceeded("waiting for new workers to become ready"))?,
+            None => restart.await,
+        };
+        let num_restarted = num_restarted.map_err(|error| refused(&error))?;
+        Ok(Response::new(v1::RestartWorkersResponse { num_restarted }))
+    }
+
+    async fn drain_pool(
+        &self,
+        _request: Request<v1::DrainPoolRequest>,
+    ) -> Result<Response<v1::DrainPoolResponse>, Status> {
+        tracing::info!("an operator asked to drain the pool");
+        self.drain_requested.cancel();
+        Ok(Response::new(v1::DrainPoolResponse {}))
+    }
+}
+
+/// The only thing that can be wrong: the pool has stopped, or will not do it any more.
+fn refused(error: &CallError) -> Status {
+    tracing::debug!(%error, "an operator's wish was refused");
+    status::shutting_down()
+}
+
+fn events(pool: PoolHandle, watch: PoolWatch) -> impl Stream<Item = Result<v1::WatchPoolResponse, Status>> {
+    async_stream::stream! {
+        let PoolWatch { snapshot, mut events } = watch;
+        yield Ok(response(Event::Snapshot(pool_snapshot(snapshot))));
+        loop {
+            match events.recv().await {
+                Ok(event) => yield Ok(response(watched_event(event))),
+                // What was missed can't be told any more; the whole state can.
+                Err(RecvError::Lagged(_)) => match pool.watch().await {
+                    Ok(again) => {
+                        events = again.events;
+                        yield Ok(response(Event::Snapshot(pool_snapshot(again.snapshot))));
+                    }
+                    Err(_) => break,
+                },
+                Err(RecvError::Closed) => break,
+            }
+        }
+    }
+}
+
+fn response(event: Event) -> v1::WatchPoolResponse {
+    v1::WatchPoolResponse { event: Some(event) }
+}
+
+fn watched_event(event: PoolEvent) -> Event {
+    match event {
+        PoolEvent::Worker { worker_id, slot, pid, state, reason } => {
+            Event::WorkerChanged(v1::WorkerChanged { worker_id, slot, pid, state: worker_state(state).into(), reason })
+        }
+        PoolEvent::JobStarted { job, function, num_items } => {
+            Event::JobStarted(v1::JobStarted { job, function, num_items })
+        }
+        PoolEvent::JobEnded { job, error } => Event::JobEnded(v1::JobEnded { job, error }),
+        PoolEvent::State(state) => Event::PoolStateChanged(v1::PoolStateChanged { state: pool_state(state).into() }),
+    }
+}
+
+fn pool_snapshot(snapshot: PoolSnapshot) -> v1::PoolSnapshot {
+    let PoolSnapshot { pool, workers, last_start_failure } = snapshot;
+    v1::PoolSnapshot {
+        state: pool_state(pool.readiness).into(),
+        num_slots: pool.num_slots,
+        workers: workers.into_iter().map(worker).collect(),
+        num_jobs: u32::try_from(pool.num_jobs).unwrap_or(u32::MAX),
+        num_queued_items: pool.num_queued_items,
+        num_running_items: pool.num_running_items,
+        workers_started_total: pool.workers_started_total,
+        last_start_failure,
+        restarting: pool.restarting,
+    }
+}
+
+fn worker(report: WorkerReport) -> v1::Worker {
+    let function = report.function;
+    let running = report.running.map(|running| v1::RunningItems {
+        job: running.job.0,
+        function,
+        first_index: running.first_index,
+        count: running.count,
+    });
+    v1::Worker {
+        worker_id: report.worker_id,
+        slot: report.slot,
+        pid: report.pid,
+        state: worker_state(report.state).into(),
+        age: duration(report.age),
+        num_finished_items: report.num_finished_items,
+        rss_bytes: report.usage.map_or(0, |usage| usage.rss_bytes),
+        cpu_time: report.usage.and_then(|usage| duration(usage.cpu_time)),
+        running,
+    }
+}
+
+fn duration(duration: Duration) -> Option<prost_types::Duration> {
+    duration.try_into().ok()
+}
+
+fn worker_state(state: WorkerState) -> v1::WorkerState {
+    match state {
+        WorkerState::Starting => v1::WorkerState::Starting,
+        WorkerState::Ready => v1::WorkerState::Ready,
+        WorkerState::Busy => v1::WorkerState::Busy,
+        WorkerState::Stopping => v1::WorkerState::Stopping,
+        WorkerState::Exited => v1::WorkerState::Exited,
+    }
+}
+
+fn pool_state(state: PoolState) -> v1::PoolState {
+    match state {
+        PoolState::Starting => v1::PoolState::Starting,
+        PoolState::Ready => v1::PoolState::Ready,
+        PoolState::Degraded => v1::PoolState::Degraded,
+        PoolState::Draining => v1::PoolState::Draining,
+        PoolState::Stopped => v1::PoolState::Stopped,
+    }
+}
