@@ -80,7 +80,7 @@ class Server:
     ):
         line = [*(prefix or []), str(PROCPOOL), "serve", "--listen", "127.0.0.1:0", "--log-format", "json", *arguments]
         environment = {**os.environ, **(environment or {})}
-        environment |= {"VIRTUAL_ENV": sys.prefix, "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}"}
+        environment |= {"VIRTUAL_ENV": sys.prefix, "PATH": f"{sys.prefix}/bin:{PROCPOOL.parent}:{os.environ['PATH']}"}
         self.process = subprocess.Popen(
             [*line, "--", *command] if command else line,
             cwd=ROOT,
