@@ -140,9 +140,8 @@ class Server:
     def __exit__(self, kind, *_) -> None:
         if kind is not None:
             print(*self.log[-40:], sep="\n", file=sys.stderr)
-        if self.process.poll() is None:
-            self.stop()
-        assert self._reader is None or not self._reader.is_alive()
+        self.stop()
+        assert not self._reader.is_alive()
 
 
 def python_worker(module: str) -> list[str]:
