@@ -46,24 +46,30 @@ pub(crate) enum InputError {
     Line { name: String, line: u64, problem: String },
     #[error("line {line} of {name} is longer than {MAX_ITEM_BYTES} bytes")]
     LongLine { name: String, line: u64 },
-    #[error("line {line} of {name} is not UTF-8, from its byte {byte}; iconv can convert the file")]
+    #[error("line {line} of {name} is not UTF-8, from its byte {byte}; iconv can convert it")]
     Encoding { name: String, line: u64, byte: usize },
     #[error("item {position} of {name} is longer than {MAX_ITEM_BYTES} bytes")]
     LongItem { name: String, position: u64 },
     #[error("{name} is not a JSON array: {problem}")]
     Array { name: String, problem: String },
-    #[error("the record at line {line} of {name} has {count} fields instead of {expected}")]
-    Fields { name: String, line: u64, count: u64, expected: u64 },
-    #[error("the record at line {line} of {name} is not UTF-8, in its field {field}; iconv can convert the file")]
-    FieldEncoding { name: String, line: u64, field: usize },
+    #[error("item {position} of {name} (line {line} or below) has {count} field(s) instead of {expected}")]
+    Fields { name: String, position: u64, line: u64, count: u64, expected: u64 },
+    #[error(
+        "item {position} of {name} (line {line} or below) is not UTF-8, in its field {field}; iconv can convert it"
+    )]
+    FieldEncoding { name: String, position: u64, line: u64, field: usize },
     #[error("the header of {name} has {field:?} twice; with --csv-no-header, a record is a list of its fields")]
     Header { name: String, field: String },
     #[error("cannot read {name} as CSV: {problem}")]
     Csv { name: String, problem: String },
+    #[error("--csv-no-header and --csv-numbers say what a CSV file is like: give it with --csv FILE")]
+    NoCsv,
     #[error("a line is one string, and here an item is a list of arguments: use --csv, or one JSON array a line")]
     TextsAreNoLists,
     #[error("line {line} of {name} is no line of --output json: {problem}")]
     Outcome { name: String, line: u64, problem: String },
+    #[error("{name} is what this run writes to, from its start: append with `>> {name}`, or write to another file")]
+    Overwritten { name: String },
     #[error("{origin} names item {index}, but the list has {count} items, counted from 0; is it the right list?")]
     NoSuchItem { origin: String, index: u64, count: u64 },
 }
@@ -216,6 +222,10 @@ impl InputFailure {
 /// Returns the one list that the arguments name, if they do.
 fn list_of(args: &ItemsArgs, style: Style) -> Result<Option<Source>, InputError> {
     let list = &args.list;
+    // Clap does not require what conflicts with another argument.
+    if list.csv.is_none() && (list.csv_no_header || list.csv_numbers) {
+        return Err(InputError::NoCsv);
+    }
     if let Some(path) = &list.each_line {
         return match style {
             Style::Map => Ok(Some(Source::Texts(Place::of(path)))),

@@ -23,10 +23,10 @@ pub(crate) struct ListArgs {
     #[arg(help_heading = LISTS, long, value_name = "FILE", conflicts_with_all = ["items", "file"])]
     pub(crate) csv: Option<PathBuf>,
     /// The first row of the CSV file is a record like the others, and each is the list of its fields
-    #[arg(help_heading = LISTS, long, requires = "csv")]
+    #[arg(help_heading = LISTS, long)]
     pub(crate) csv_no_header: bool,
     /// CSV fields that are written like JSON numbers are numbers (12, -1.5, 1e3; not 007)
-    #[arg(help_heading = LISTS, long, requires = "csv")]
+    #[arg(help_heading = LISTS, long)]
     pub(crate) csv_numbers: bool,
     /// Run only these items, counted from 0: `3,8-10,20-` is 3, 8 to 10, and 20 to the end. Results keep their indexes
     #[arg(help_heading = LISTS, long, value_name = "INDEXES")]

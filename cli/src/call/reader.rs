@@ -1,9 +1,11 @@
 //! Whoever reads our stdout, such as `head`: when it is gone, the call is for nobody.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::AsFd as _;
 
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe::Sender;
 
 use crate::exit::{Exit, Failure};
 use crate::list_args::OutputFormat;
@@ -26,11 +28,13 @@ pub(super) async fn while_read(
 
 /// Returns when stdout is a pipe and its other end is closed.
 async fn reader_is_gone() {
-    // What cannot be watched, such as a file, has no reader that goes away.
-    if let Ok(stdout) = AsyncFd::with_interest(io::stdout(), Interest::ERROR)
+    // Nothing is written through it, so stdout stays blocking. What cannot be watched, such as a file, has no reader
+    // that goes away.
+    let watched = io::stdout().as_fd().try_clone_to_owned().map(File::from).and_then(Sender::from_file_unchecked);
+    if let Ok(stdout) = watched
         && stdout.ready(Interest::ERROR).await.is_ok()
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }

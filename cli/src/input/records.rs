@@ -73,14 +73,18 @@ fn problem_of(place: &Place, error: csv::Error, num_taken: u64) -> InputError {
         }
         ErrorKind::Io(error) => place.cannot_read(error),
         ErrorKind::UnequalLengths { pos, expected_len, len } => {
-            let line = pos.map_or(0, |position| position.line());
-            InputError::Fields { name, line, count: len, expected: expected_len }
+            InputError::Fields { name, position: num_taken, line: line_of(pos), count: len, expected: expected_len }
         }
         ErrorKind::Utf8 { pos, err } => {
-            InputError::FieldEncoding { name, line: pos.map_or(0, |position| position.line()), field: err.field() + 1 }
+            InputError::FieldEncoding { name, position: num_taken, line: line_of(pos), field: err.field() + 1 }
         }
         other => InputError::Csv { name, problem: format!("{other:?}") },
     }
+}
+
+/// Returns where a record begins, or the empty lines before it.
+fn line_of(position: Option<csv::Position>) -> u64 {
+    position.map_or(0, |position| position.line())
 }
 
 #[cfg(test)]

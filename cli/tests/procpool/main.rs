@@ -5,6 +5,9 @@
 mod calls;
 mod demo;
 mod help;
+mod lists;
+mod pipes;
+mod retry;
 mod serve;
 mod streams;
 mod support;
