@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,7 @@ class Server:
     ):
         line = [*(prefix or []), str(PROCPOOL), "serve", "--listen", "127.0.0.1:0", "--log-format", "json", *arguments]
         environment = {**os.environ, **(environment or {})}
-        environment |= {"VIRTUAL_ENV": sys.prefix, "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}"}
+        environment |= {"VIRTUAL_ENV": sys.prefix, "PATH": f"{sys.prefix}/bin:{PROCPOOL.parent}:{os.environ['PATH']}"}
         self.process = subprocess.Popen(
             [*line, "--", *command] if command else line,
             cwd=ROOT,
@@ -89,7 +90,9 @@ class Server:
             text=True,
         )
         self.log: list[dict] = []
-        self._reader = threading.Thread(target=self._read_log)
+        # A test that fails half-way must not leave what keeps pytest, or CI, from ending.
+        weakref.finalize(self, self.process.kill)
+        self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
         first = self.process.stdout.readline()
         assert first.startswith("listening on "), f"{first!r}, {self.log}"

@@ -12,7 +12,7 @@ use crate::output::OutputError;
 
 /// Shows the pool and its workers.
 pub(crate) async fn workers(args: WorkersArgs) -> Result<Exit, Failure> {
-    let pool = connect(&args.server).await?.admin().pool().await?;
+    let pool = connect(&args.server).await?.admin().of_pool(args.pool.pool).pool().await?;
     let text = match args.output {
         WorkersOutput::Table => as_table(&pool),
         WorkersOutput::Json => format!("{}\n", as_json(&pool)),
@@ -22,13 +22,14 @@ pub(crate) async fn workers(args: WorkersArgs) -> Result<Exit, Failure> {
 
 /// Sets the number of slots.
 pub(crate) async fn resize(args: ResizeArgs) -> Result<Exit, Failure> {
-    let before = connect(&args.server).await?.admin().resize(args.slots).await?;
+    let before = connect(&args.server).await?.admin().of_pool(args.pool.pool).resize(args.slots).await?;
     print(&format!("{before} → {} slots\n", args.slots))
 }
 
 /// Replaces every worker.
 pub(crate) async fn restart(args: RestartArgs) -> Result<Exit, Failure> {
-    let replaced = connect(&args.server).await?.admin().restart_workers(args.server.timeout).await?;
+    let admin = connect(&args.server).await?.admin().of_pool(args.pool);
+    let replaced = admin.restart_workers(args.server.timeout).await?;
     print(&format!("{replaced} workers replaced\n"))
 }
 

@@ -1,14 +1,13 @@
 //! The command line. What the commands do is the business of their modules.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use procpool_server::ListenAddress;
 
+use crate::config::SettingFlags;
 use crate::list_args::{ListArgs, OutputArgs};
 use crate::worker::exec_guard;
 use crate::{duration, exit};
@@ -23,7 +22,7 @@ pub(crate) struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a server with a pool of workers
+    /// Run a server with one or more pools of workers
     Serve(ServeArgs),
     /// Run a function over a list; print the results in order when all are there
     Map(MapArgs),
@@ -52,38 +51,29 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = exit::HELP)]
+#[command(after_help = format!("{SETTINGS_HELP}\n\n{}", exit::HELP))]
 pub(crate) struct ServeArgs {
-    /// Where to listen, HOST:PORT or unix:PATH; may be given more than once. Port 0: any free port. The first lines on
-    /// stdout tell the addresses: `listening on 127.0.0.1:50051`
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051", value_parser = parse_listen_address)]
-    pub(crate) listen: Vec<ListenAddress>,
-    /// Where to serve metrics and health in plain text, IP:PORT: /metrics, /healthz, /readyz, grpc.health.v1. Default:
-    /// nowhere
-    #[arg(long, value_name = "ADDRESS")]
-    pub(crate) admin_listen: Option<SocketAddr>,
-    /// The number of workers. Default: as many CPUs as this process may use
-    #[arg(long, value_name = "N")]
-    pub(crate) processes: Option<NonZeroU32>,
-    /// How long calls in progress may go on after SIGTERM or Ctrl-C
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse_or_zero)]
-    pub(crate) drain_timeout: Duration,
-    /// How long one item may run, if the call does not say. Default: no limit
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
-    pub(crate) item_timeout: Option<Duration>,
-    /// Replace a worker that has run this many items. Default: never
-    #[arg(long, value_name = "N")]
-    pub(crate) max_items_per_worker: Option<NonZeroU32>,
-    /// The form of the log on stderr
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
-    pub(crate) log_format: LogFormat,
-    /// How much is logged; what the workers print is `info`
-    #[arg(long, value_enum, value_name = "LEVEL", default_value_t)]
-    pub(crate) log_level: LogLevel,
+    /// A TOML file with settings; docs/configuration.md tells its form. It may also be named by `PROCPOOL_CONFIG`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print the effective configuration as TOML, without the values of variables, and exit
+    #[arg(long)]
+    pub(crate) print_config: bool,
+    #[command(flatten)]
+    pub(crate) settings: SettingFlags,
     /// The program that is a worker, such as `python -m procpool.worker FILE`. Default: the built-in worker
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
 }
+
+const SETTINGS_HELP: &str = "\
+Settings come from flags, or else from variables of the environment, or else from the file:
+--drain-timeout, PROCPOOL_DRAIN_TIMEOUT, drain_timeout. In a variable, commas separate the entries
+of a list. The flags and variables of a pool are for servers with one pool only; a file with
+several has their settings in [pools.NAME].
+
+DURATION: a number and a unit (us, ms, s, min, h or d), such as 30s or 500ms
+BYTES: a number of bytes, or a number and KiB, MiB or GiB, such as 64MiB";
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 pub(crate) enum LogFormat {
@@ -289,11 +279,21 @@ pub(crate) struct HealthArgs {
     pub(crate) server: ServerArgs,
 }
 
+/// One pool of a server.
+#[derive(Debug, Args)]
+pub(crate) struct PoolArgs {
+    /// The pool, if the server has several; `procpool functions` shows them
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub(crate) pool: String,
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = exit::HELP)]
 pub(crate) struct WorkersArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
+    #[command(flatten)]
+    pub(crate) pool: PoolArgs,
     /// How to print it
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub(crate) output: WorkersOutput,
@@ -314,6 +314,8 @@ pub(crate) struct ResizeArgs {
     pub(crate) slots: NonZeroU32,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
+    #[command(flatten)]
+    pub(crate) pool: PoolArgs,
 }
 
 #[derive(Debug, Args)]
@@ -321,6 +323,9 @@ pub(crate) struct ResizeArgs {
 pub(crate) struct RestartArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
+    /// The pool. Default: all
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub(crate) pool: String,
 }
 
 #[derive(Debug, Args)]
@@ -338,20 +343,6 @@ fn parse_exec_function(text: &str) -> Result<ExecFunction, String> {
     Ok(ExecFunction { name: name.to_owned(), command: command.to_owned() })
 }
 
-fn parse_listen_address(text: &str) -> Result<ListenAddress, String> {
-    if let Some(path) = text.strip_prefix("unix:") {
-        let path = path.strip_prefix("//").unwrap_or(path);
-        return if path.is_empty() {
-            Err("the path is empty".to_owned())
-        } else {
-            Ok(ListenAddress::Unix(path.into()))
-        };
-    }
-    let address = text.strip_prefix("http://").unwrap_or(text).replace("localhost:", "127.0.0.1:");
-    let address: Result<SocketAddr, _> = address.parse();
-    address.map(ListenAddress::Tcp).map_err(|_| "not an address: use IP:PORT or unix:PATH".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -361,23 +352,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         CommandLine::command().debug_assert();
-    }
-
-    #[test]
-    fn listen_addresses() {
-        let tcp = |address: &str| Some(ListenAddress::Tcp(address.parse().unwrap()));
-        for (text, expected) in [
-            ("127.0.0.1:50051", tcp("127.0.0.1:50051")),
-            ("localhost:0", tcp("127.0.0.1:0")),
-            ("http://127.0.0.1:1", tcp("127.0.0.1:1")),
-            ("[::1]:50051", tcp("[::1]:50051")),
-            ("unix:/run/p.sock", Some(ListenAddress::Unix("/run/p.sock".into()))),
-            ("unix:///run/p.sock", Some(ListenAddress::Unix("/run/p.sock".into()))),
-            ("unix:", None),
-            ("50051", None),
-            ("example.org:50051", None),
-        ] {
-            assert_eq!(parse_listen_address(text).ok(), expected, "{text:?}");
-        }
     }
 }

@@ -24,14 +24,19 @@ pub(crate) async fn run(args: FunctionsArgs) -> Result<Exit, Failure> {
 }
 
 fn as_json(functions: &[FunctionInfo]) -> String {
-    let lines = functions.iter().map(|FunctionInfo { name, signature, doc, example, idempotent }| {
-        json!({"name": name, "signature": signature, "doc": doc, "example": example, "idempotent": idempotent})
-            .to_string()
+    let lines = functions.iter().map(|FunctionInfo { name, signature, doc, example, idempotent, pool }| {
+        let function = json!({
+            "name": name, "signature": signature, "doc": doc, "example": example, "idempotent": idempotent, "pool": pool
+        });
+        function.to_string()
     });
     lines.flat_map(|line| [line, "\n".to_owned()]).collect()
 }
 
+/// Tells the pool of each only if there are several.
 fn as_text(functions: &[FunctionInfo]) -> String {
+    let has_pools = functions.iter().any(|function| function.pool != functions[0].pool);
+    let pool_width = functions.iter().map(|function| function.pool.len()).max().unwrap_or(0);
     let titles = functions.iter().map(|function| {
         let parameters = if function.signature.is_empty() { "(…)" } else { &function.signature };
         format!("{}{parameters}", function.name)
@@ -40,7 +45,8 @@ fn as_text(functions: &[FunctionInfo]) -> String {
     let width = titles.iter().map(|title| title.chars().count()).max().unwrap_or(0);
     let lines = titles.iter().zip(functions).map(|(title, function)| {
         let summary = function.doc.lines().next().unwrap_or_default();
-        format!("{}\n", format!("{title:width$}  {summary}").trim_end())
+        let pool = if has_pools { format!("{:pool_width$}  ", function.pool) } else { String::new() };
+        format!("{}\n", format!("{pool}{title:width$}  {summary}").trim_end())
     });
     lines.collect()
 }
@@ -57,9 +63,12 @@ mod tests {
             doc: doc.to_owned(),
             example: String::new(),
             idempotent: false,
+            pool: "math".to_owned(),
         };
-        let functions = [function("power", "(base, exponent)", "Raises.\nMore."), function("f", "", "")];
+        let mut functions = [function("power", "(base, exponent)", "Raises.\nMore."), function("f", "", "")];
         assert_eq!(as_text(&functions), "power(base, exponent)  Raises.\nf(…)\n");
         assert_eq!(as_text(&[]), "");
+        functions[1].pool = "f".to_owned();
+        assert_eq!(as_text(&functions), "math  power(base, exponent)  Raises.\nf     f(…)\n");
     }
 }

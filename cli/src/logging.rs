@@ -29,6 +29,6 @@ pub(crate) fn start(format: LogFormat, level: LogLevel) {
         .with_ansi(io::stderr().is_terminal() && !config::no_color());
     match format {
         LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(true).with_span_list(false).init(),
     }
 }

@@ -1,15 +1,16 @@
 //! `procpool serve`
 
-use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::sync::Arc;
 
-use procpool_pool::PoolConfig;
-use procpool_pool::supervisor::{ProcessSpawner, SpawnConfig};
-use procpool_server::{App, AppError, ListenAddress, ServerConfig, Shutdown};
+use anyhow::anyhow;
+use procpool_pool::supervisor::ProcessSpawner;
+use procpool_server::{App, AppError, ListenAddress, NamedPool, ServerConfig, Shutdown};
 
 use crate::args::ServeArgs;
+use crate::config::{CommandLine, Config, ConfigErrors};
 use crate::exit::{Exit, Failure};
+use crate::output::OutputError;
 use crate::{config, logging, telemetry};
 
 impl From<AppError> for Failure {
@@ -19,27 +20,34 @@ impl From<AppError> for Failure {
     }
 }
 
+impl From<ConfigErrors> for Failure {
+    fn from(errors: ConfigErrors) -> Self {
+        Self::new(Exit::BadInput, errors)
+    }
+}
+
 /// Runs a server until it is told to stop, and returns when every worker is gone.
 pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
-    logging::start(args.log_format, args.log_level);
+    let ServeArgs { config: file, print_config, settings, command } = args;
+    let command_line = CommandLine { config: file.as_deref(), settings: &settings, command: &command };
+    let config = config::load(&command_line, &config::environment())?;
+    if print_config {
+        io::stdout().write_all(config::as_toml(&config).as_bytes()).map_err(OutputError::from)?;
+        return Ok(Exit::Ok);
+    }
+    logging::start(config.server.settings.log_format, config.server.settings.log_level);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     // Before anything is started: a signal from here on is a wish to stop in order.
     let shutdown = Shutdown::on_signals().map_err(cannot_run)?;
-    let spawner = Arc::new(ProcessSpawner::new(spawn_config(args.command)?).map_err(cannot_run)?);
+    let (pools, spawner) = pools(&config)?;
     if let Err(error) = spawner.adopt_orphans() {
         tracing::warn!(%error, "cannot adopt orphans: what workers leave behind may outlive them");
     }
-    let mut pool_config = PoolConfig::new(args.processes.unwrap_or_else(config::available_cpus));
-    pool_config.item_timeout = args.item_timeout;
-    pool_config.max_items_per_worker = args.max_items_per_worker;
-    let server_config = ServerConfig {
-        listen: args.listen,
-        admin_listen: args.admin_listen,
-        telemetry: telemetry::config(config::variable),
-        drain_timeout: args.drain_timeout,
-        ..ServerConfig::default()
-    };
-
-    let app = App::bind(server_config, pool_config, spawner.clone()).await?;
+    let server_config =
+        ServerConfig { telemetry: telemetry::config(config::variable), ..config.server.settings.config };
+    let app = App::bind(server_config, pools).await?;
     announce(&app.local_addresses());
     if let Some(address) = app.admin_address() {
         let _ = io::stdout().write_all(format!("admin on {address}\n").as_bytes());
@@ -50,16 +58,23 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// Returns how to start a worker: the command, or else this program as the built-in worker.
-pub(crate) fn spawn_config(command: Vec<OsString>) -> Result<SpawnConfig, Failure> {
-    let mut command = command.into_iter();
-    let (program, args) = match command.next() {
-        Some(program) => (program, command.collect()),
-        None => (config::executable().map_err(cannot_run)?.into(), vec!["worker".into()]),
-    };
-    let mut spawn_config = SpawnConfig::new(program, config::environment());
-    spawn_config.args = args;
-    Ok(spawn_config)
+/// Returns the pools, and the spawner that stands for those of all.
+fn pools(config: &Config) -> Result<(Vec<NamedPool>, Arc<ProcessSpawner>), Failure> {
+    let max_message_bytes = config.server.settings.config.max_message_bytes;
+    let mut pools = Vec::new();
+    let mut first: Option<Arc<ProcessSpawner>> = None;
+    for (name, pool) in &config.pools {
+        let settings = &pool.settings;
+        let spawn_config = settings.spawn_config(config::environment(), max_message_bytes).map_err(cannot_run)?;
+        let spawner = match &first {
+            Some(first) => Arc::new(first.another(spawn_config)),
+            None => Arc::new(ProcessSpawner::new(spawn_config).map_err(cannot_run)?),
+        };
+        first.get_or_insert_with(|| Arc::clone(&spawner));
+        pools.push(NamedPool::new(name, settings.config.clone(), spawner));
+    }
+    let first = first.ok_or_else(|| Failure::new(Exit::Failed, anyhow!("there is no pool")))?;
+    Ok((pools, first))
 }
 
 pub(crate) fn cannot_run(error: io::Error) -> Failure {

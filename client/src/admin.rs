@@ -24,20 +24,29 @@ use crate::status::call_error;
 #[derive(Debug, Clone)]
 pub struct Admin {
     client: Client,
+    /// Empty: the only one.
+    pool: String,
 }
 
 impl Admin {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client }
+        Self { client, pool: String::new() }
+    }
+
+    /// Returns the operator's side of one pool of a server that has several.
+    #[must_use]
+    pub fn of_pool(self, name: impl Into<String>) -> Self {
+        Self { pool: name.into(), ..self }
     }
 
     /// Returns the state of the pool.
     ///
     /// # Errors
     ///
-    /// If the server can't be reached or its pool has stopped.
+    /// If the server can't be reached or its pool has stopped, and if it has several pools and none of the name.
     pub async fn pool(&self) -> Result<PoolSnapshot, CallError> {
-        let request = self.client.request(proto::GetPoolRequest {}, self.client.settings().default_timeout);
+        let message = proto::GetPoolRequest { pool: self.pool.clone() };
+        let request = self.client.request(message, self.client.settings().default_timeout);
         let response = self.grpc().get_pool(request).await.map_err(call_error)?;
         Ok(response.into_inner().pool.unwrap_or_default())
     }
@@ -49,7 +58,7 @@ impl Admin {
     ///
     /// As [`Admin::pool`].
     pub async fn watch(&self) -> Result<impl Stream<Item = Result<Event, CallError>> + use<>, CallError> {
-        let request = self.client.request(proto::WatchPoolRequest {}, None);
+        let request = self.client.request(proto::WatchPoolRequest { pool: self.pool.clone() }, None);
         let events = self.grpc().watch_pool(request).await.map_err(call_error)?.into_inner();
         Ok(events.filter_map(|message| async { message.map(|message| message.event).map_err(call_error).transpose() }))
     }
@@ -60,19 +69,19 @@ impl Admin {
     ///
     /// As [`Admin::pool`], and if there are more slots than the server allows.
     pub async fn resize(&self, slots: NonZeroU32) -> Result<u32, CallError> {
-        let message = proto::ResizePoolRequest { num_slots: slots.get() };
+        let message = proto::ResizePoolRequest { num_slots: slots.get(), pool: self.pool.clone() };
         let request = self.client.request(message, self.client.settings().default_timeout);
         let response = self.grpc().resize_pool(request).await.map_err(call_error)?;
         Ok(response.into_inner().previous_num_slots)
     }
 
-    /// Replaces every worker, one slot at a time and without a failed call; returns how many, when all are ready.
+    /// Replaces every worker, of every pool unless one is [named](Admin::of_pool), one slot at a time and without a failed call; returns how many, when all are ready.
     ///
     /// # Errors
     ///
     /// As [`Admin::pool`], and if that takes longer than `timeout`; then the restart goes on.
     pub async fn restart_workers(&self, timeout: Option<std::time::Duration>) -> Result<u32, CallError> {
-        let request = self.client.request(proto::RestartWorkersRequest {}, timeout);
+        let request = self.client.request(proto::RestartWorkersRequest { pool: self.pool.clone() }, timeout);
         let response = self.grpc().restart_workers(request).await.map_err(call_error)?;
         Ok(response.into_inner().num_restarted)
     }

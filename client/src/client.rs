@@ -296,12 +296,14 @@ pub struct FunctionInfo {
     pub example: String,
     /// It may be executed more than once for one item.
     pub idempotent: bool,
+    /// The pool that runs it; empty if the server is too old to say.
+    pub pool: String,
 }
 
 impl From<proto::Function> for FunctionInfo {
     fn from(function: proto::Function) -> Self {
-        let proto::Function { name, signature, doc, example, idempotent } = function;
-        Self { name, signature, doc, example, idempotent }
+        let proto::Function { name, signature, doc, example, idempotent, pool } = function;
+        Self { name, signature, doc, example, idempotent, pool }
     }
 }
 

@@ -47,7 +47,7 @@ pub(crate) struct Status {
 }
 
 /// The functions that the workers registered, by name.
-pub(crate) type FunctionTable = BTreeMap<String, FunctionInfo>;
+pub type FunctionTable = BTreeMap<String, FunctionInfo>;
 
 /// A running pool, to call functions on. Cheap to clone. When the last one is dropped, the pool stops at once.
 #[derive(Debug, Clone)]
@@ -89,7 +89,8 @@ impl PoolTask {
 }
 
 impl PoolHandle {
-    /// Starts a pool and its workers. Must be called within a tokio runtime.
+    /// Starts a pool and its workers. Must be called within a tokio runtime. What the pool logs is logged in the span
+    /// that this is called in.
     pub fn start(config: PoolConfig, spawner: Arc<dyn WorkerSpawner>) -> (Self, PoolTask) {
         Self::start_observed(config, spawner, None)
     }
@@ -204,6 +205,45 @@ impl PoolHandle {
         self.shared.functions.borrow().values().cloned().collect()
     }
 
+    /// Returns the functions that the workers registered, now and on every change; none until a worker said Hello. When
+    /// the pool has [started](PoolHandle::started), they are there.
+    pub fn function_table(&self) -> watch::Receiver<Arc<FunctionTable>> {
+        self.shared.functions.clone()
+    }
+
+    /// Waits until the first worker is ready, or is known not to become so.
+    ///
+    /// # Errors
+    ///
+    /// If no worker could be started, the pool is ending, or the deadline passes.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped.
+    pub async fn started(&self, deadline: Option<Instant>) -> Result<(), CallError> {
+        use procpool_scheduler::Readiness as State;
+        let mut status = self.shared.status.clone();
+        let started = status.wait_for(|status| status.readiness != State::Starting);
+        let started = match deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline, started)
+                .await
+                .map_err(|_| CallError::DeadlineExceeded { phase: DeadlinePhase::Queued })?,
+            // A worker that does not become ready degrades the pool after `worker_start_timeout`: this ends.
+            None => started.await,
+        };
+        let status = started.map_err(|_| CallError::PoolGone)?;
+        match status.readiness {
+            State::Starting | State::Ready => Ok(()),
+            State::Degraded => Err(driver::degraded(&status.start_failure, false)),
+            State::Draining | State::Stopped => Err(CallError::Draining { started: false }),
+        }
+    }
+
+    /// Tells whether it is still to be seen whether any worker becomes ready.
+    pub fn is_starting(&self) -> bool {
+        self.shared.status.borrow().readiness == procpool_scheduler::Readiness::Starting
+    }
+
     /// Returns whether the pool takes calls, now and on every change.
     pub fn readiness(&self) -> watch::Receiver<Readiness> {
         self.shared.readiness.clone()
@@ -227,32 +267,12 @@ impl PoolHandle {
 
     /// Finds the function, waiting for the first worker if there has been none.
     async fn resolve(&self, call: &Call) -> Result<FunctionInfo, CallError> {
-        let is_ready = self.wait_until_started(call.deadline).await?;
-        debug_assert!(is_ready, "an error says why not");
+        self.started(call.deadline).await?;
         let functions = self.shared.functions.borrow().clone();
         functions.get(&call.function).cloned().ok_or_else(|| CallError::FunctionNotFound {
             name: call.function.clone(),
-            nearest: nearest_names(&functions, &call.function),
+            nearest: nearest_names(functions.keys(), &call.function),
         })
-    }
-
-    async fn wait_until_started(&self, deadline: Option<Instant>) -> Result<bool, CallError> {
-        use procpool_scheduler::Readiness as State;
-        let mut status = self.shared.status.clone();
-        let started = status.wait_for(|status| status.readiness != State::Starting);
-        let started = match deadline {
-            Some(deadline) => tokio::time::timeout_at(deadline, started)
-                .await
-                .map_err(|_| CallError::DeadlineExceeded { phase: DeadlinePhase::Queued })?,
-            // A worker that does not become ready degrades the pool after `worker_start_timeout`: this ends.
-            None => started.await,
-        };
-        let status = started.map_err(|_| CallError::PoolGone)?;
-        match status.readiness {
-            State::Starting | State::Ready => Ok(true),
-            State::Degraded => Err(driver::degraded(&status.start_failure, false)),
-            State::Draining | State::Stopped => Err(CallError::Draining { started: false }),
-        }
     }
 
     fn submission(
@@ -307,9 +327,9 @@ fn stream_ends(options: StreamOptions, outlet: StreamOutlet) -> JobEnds {
 }
 
 /// Returns the names most like this one, best first.
-fn nearest_names(functions: &FunctionTable, name: &str) -> Vec<String> {
+pub fn nearest_names<'a>(candidates: impl IntoIterator<Item = &'a String>, name: &str) -> Vec<String> {
     let mut scored: Vec<(f64, &String)> =
-        functions.keys().map(|candidate| (strsim::jaro_winkler(candidate, name), candidate)).collect();
+        candidates.into_iter().map(|candidate| (strsim::jaro_winkler(candidate, name), candidate)).collect();
     scored.retain(|&(score, _)| score > 0.7);
     scored.sort_by(|left, right| right.0.total_cmp(&left.0));
     scored.into_iter().take(3).map(|(_, candidate)| candidate.clone()).collect()

@@ -38,7 +38,7 @@ pub use call::{
 };
 pub use config::PoolConfig;
 pub use error::{CallError, DeadlinePhase, ItemFailure, WorkerExit};
-pub use handle::{PoolHandle, PoolTask, Readiness};
+pub use handle::{FunctionTable, PoolHandle, PoolTask, Readiness, nearest_names};
 pub use observer::{ChunkEnd, ChunkOutcome, ChunkStart, ObserverEvent, PoolObserver};
 pub use procpool_scheduler::{ChunkId, StopReason};
 pub use stream::{ItemSink, ResultStream, StreamOutput};

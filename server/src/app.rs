@@ -2,20 +2,22 @@
 //!
 //! # The end
 //!
-//! 1. Told to drain: health says `NOT_SERVING`, then the pool takes nothing new and every client is asked to connect
+//! 1. Told to drain: health says `NOT_SERVING`, then the pools take nothing new and every client is asked to connect
 //!    anew. The listeners stay open, so that who calls gets an answer: UNAVAILABLE, and when to try again.
 //! 2. When the last call has ended, the listeners close, and connections as soon as everything is sent.
-//! 3. At the drain limit, or told to stop at once: the pool fails what is left, and after a moment for these errors to
+//! 3. At the drain limit, or told to stop at once: the pools fail what is left, and after a moment for these errors to
 //!    be sent, every connection is cut.
 //! 4. The workers are stopped, and every task is joined.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use procpool_pool::supervisor::WorkerSpawner;
-use procpool_pool::{PoolConfig, PoolHandle, PoolTask, Readiness};
+use futures_util::FutureExt as _;
+use futures_util::future::{select_all, try_join_all};
+use procpool_pool::{PoolTask, Readiness};
 use tokio::signal::unix::Signal;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -26,6 +28,7 @@ use crate::config::{ConfigError, ListenAddress, ServerConfig};
 use crate::http::{AdminListener, Endpoints};
 use crate::lifecycle::Lifecycle;
 use crate::listener::{BoundListener, Serving, accept_connections};
+use crate::pools::{DuplicateFunction, NamedPool, Pools};
 use crate::rpc::PoolRpc;
 use crate::rpc::health::Health;
 use crate::rpc::router::Router;
@@ -37,12 +40,12 @@ const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long tasks may take to end after every connection was cut. They only have to notice.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A server that is bound, with a pool that is starting. [`App::serve`] runs it.
+/// A server that is bound, with pools that are starting. [`App::serve`] runs it.
 #[derive(Debug)]
 pub struct App {
     config: Arc<ServerConfig>,
-    pool: PoolHandle,
-    pool_task: PoolTask,
+    pools: Pools,
+    pool_tasks: Vec<PoolTask>,
     listeners: Vec<BoundListener>,
     admin: Option<(AdminListener, Endpoints)>,
     telemetry: Option<Telemetry>,
@@ -67,13 +70,19 @@ pub enum AppError {
         /// Why.
         source: io::Error,
     },
-    /// The pool ended without being told to, which is a bug.
-    #[error("the pool ended by itself")]
-    PoolEnded,
+    /// Two pools register the same function.
+    #[error(transparent)]
+    DuplicateFunction(#[from] DuplicateFunction),
+    /// A pool ended without being told to, which is a bug.
+    #[error("the pool {name:?} ended by itself")]
+    PoolEnded {
+        /// The pool.
+        name: String,
+    },
 }
 
 impl App {
-    /// Binds the addresses and starts the pool. From here on clients can connect; they are served once [`App::serve`]
+    /// Binds the addresses and starts the pools. From here on clients can connect; they are served once [`App::serve`]
     /// runs.
     ///
     /// # Errors
@@ -83,13 +92,10 @@ impl App {
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub async fn bind(
-        config: ServerConfig,
-        pool_config: PoolConfig,
-        spawner: Arc<dyn WorkerSpawner>,
-    ) -> Result<Self, AppError> {
+    pub async fn bind(config: ServerConfig, pools: Vec<NamedPool>) -> Result<Self, AppError> {
         config.validate()?;
-        let (health, health_service) = Health::new().await;
+        check_names(&pools)?;
+        let (health, health_service) = Health::new(pools.iter().map(|pool| pool.name.as_str())).await;
         let mut listeners = Vec::new();
         for address in &config.listen {
             let bound = BoundListener::bind(address).await;
@@ -102,24 +108,24 @@ impl App {
             })?),
             None => None,
         };
-        let telemetry = Telemetry::new(&config.telemetry, admin_listener.is_some())?;
-        let observer = telemetry.as_ref().map(Telemetry::observer);
-        let (pool, pool_task) = PoolHandle::start_observed(pool_config, spawner, observer);
+        let names = pools.iter().map(|pool| pool.name.as_str());
+        let telemetry = Telemetry::new(&config.telemetry, admin_listener.is_some(), names)?;
+        let (pools, pool_tasks) = Pools::start(pools, telemetry.as_ref());
         let (lifecycle, calls) = (Lifecycle::default(), TaskTracker::new());
         let rpc = PoolRpc {
-            pool: pool.clone(),
+            pools: pools.clone(),
             max_message_bytes: config.max_message_bytes,
             stream_stall_timeout: config.stream_stall_timeout,
             calls: calls.clone(),
         };
         let admin = admin_listener.zip(telemetry.clone()).map(|(listener, telemetry)| {
-            let (pool, health, health_service) = (pool.clone(), health.clone(), health_service.clone());
-            (listener, Endpoints { pool, telemetry, health, health_service })
+            let (pools, health, health_service) = (pools.clone(), health.clone(), health_service.clone());
+            (listener, Endpoints { pools, telemetry, health, health_service })
         });
         let router = Router::new(rpc, health_service, config.max_request_bytes_in_flight, &lifecycle)
             .observed_by(telemetry.clone());
         let config = Arc::new(config);
-        Ok(Self { config, pool, pool_task, listeners, admin, telemetry, health, router, lifecycle, calls })
+        Ok(Self { config, pools, pool_tasks, listeners, admin, telemetry, health, router, lifecycle, calls })
     }
 
     /// Returns the bound addresses, in the order of the settings, with the ports that were chosen.
@@ -132,24 +138,19 @@ impl App {
         self.admin.as_ref().map(|(listener, _)| listener.address())
     }
 
-    /// Returns the pool.
-    pub fn pool(&self) -> &PoolHandle {
-        &self.pool
-    }
-
     /// Serves until told to stop, and returns when every worker is gone.
     ///
     /// # Errors
     ///
-    /// If the pool ended by itself.
+    /// If two pools register the same function while the server starts, or a pool ended by itself.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future leaves connections and workers behind; end it through `shutdown`.
     pub async fn serve(self, mut shutdown: Shutdown) -> Result<(), AppError> {
-        let Self { config, pool, pool_task, listeners, admin, telemetry, health, router, lifecycle, calls } = self;
+        let Self { config, pools, pool_tasks, listeners, admin, telemetry, health, router, lifecycle, calls } = self;
         let (connections, tasks, follow_health) = (TaskTracker::new(), TaskTracker::new(), CancellationToken::new());
-        let following = health.clone().follow(pool.readiness());
+        let following = health.clone().follow(pools.clone());
         let followed = follow_health.clone().run_until_cancelled_owned(following);
         let health_task = tasks.spawn(followed);
         let serving = Serving {
@@ -160,7 +161,7 @@ impl App {
             connections: connections.clone(),
         };
         if let Some(hangups) = shutdown.take_hangups() {
-            let restarting = restart_on_hangup(pool.clone(), hangups);
+            let restarting = restart_on_hangup(pools.clone(), hangups);
             tasks.spawn(lifecycle.draining.clone().run_until_cancelled_owned(restarting));
         }
         for listener in listeners {
@@ -174,46 +175,52 @@ impl App {
             admin_tasks.spawn(listener.serve(endpoints, admin_tasks.clone(), lifecycle.killed.clone()));
         }
         if let Some(telemetry) = telemetry.clone() {
-            let following = telemetry.follow_demand(pool.clone());
+            let following = telemetry.follow_demand(pools.clone());
             admin_tasks.spawn(lifecycle.killed.clone().run_until_cancelled_owned(following));
         }
 
         let outcome = tokio::select! {
             () = shutdown.wait_for_drain() => Ok(()),
             () = lifecycle.drain_requested.cancelled() => Ok(()),
-            () = pool_ended(&pool) => Err(AppError::PoolEnded),
+            duplicate = pools.duplicate_at_start() => Err(AppError::from(duplicate)),
+            name = pool_ended(&pools) => Err(AppError::PoolEnded { name }),
         };
+        if let Err(error) = &outcome {
+            tracing::error!(%error, "cannot go on");
+        }
         tracing::info!(num_calls = calls.len(), drain_timeout = ?config.drain_timeout, "draining");
         follow_health.cancel();
         // It must not say anything after the last word.
         let _ = health_task.await;
         health.set_not_serving().await;
-        pool.drain();
+        pools.drain();
         lifecycle.draining.cancel();
 
         let limit = Instant::now() + config.drain_timeout;
         calls.close();
         let is_drained = tokio::select! {
-            is_drained = all_sent(&calls, &connections, &lifecycle, limit) => is_drained,
+            is_drained = all_sent(&calls, &connections, &pools, &lifecycle, limit) => is_drained,
             () = shutdown.wait_for_now() => false,
         };
         if is_drained {
             // The workers were asked to exit, and may have something to do first.
             tokio::select! {
-                () = pool_ended(&pool) => {}
-                () = tokio::time::sleep_until(limit) => pool.stop_now(),
-                () = shutdown.wait_for_now() => pool.stop_now(),
+                () = pools.all_reached(|readiness| readiness == Readiness::Stopped) => {}
+                () = tokio::time::sleep_until(limit) => pools.stop_now(),
+                () = shutdown.wait_for_now() => pools.stop_now(),
             }
         } else {
             tracing::warn!(num_calls = calls.len(), num_tasks = connections.len(), "giving up what is not finished");
-            pool.stop_now();
+            pools.stop_now();
             let flush_limit = Instant::now() + FLUSH_TIMEOUT;
-            all_sent(&calls, &connections, &lifecycle, flush_limit).await;
+            all_sent(&calls, &connections, &pools, &lifecycle, flush_limit).await;
         }
         lifecycle.closing.cancel();
         lifecycle.killed.cancel();
         join_all([&calls, &connections, &tasks, &admin_tasks]).await;
-        pool_task.join().await;
+        for task in pool_tasks {
+            task.join().await;
+        }
         if let Some(telemetry) = telemetry {
             telemetry.shut_down().await;
         }
@@ -222,19 +229,39 @@ impl App {
     }
 }
 
+/// Pools are told apart by their names.
+fn check_names(pools: &[NamedPool]) -> Result<(), ConfigError> {
+    let wrong = |problem: String| Err(ConfigError { setting: "pools", problem });
+    let mut names = BTreeSet::new();
+    match pools.iter().find(|pool| pool.name.is_empty() || !names.insert(&pool.name)) {
+        Some(pool) if pool.name.is_empty() => wrong("a pool needs a name".to_owned()),
+        Some(pool) => wrong(format!("two pools have the name {:?}", pool.name)),
+        None if pools.is_empty() => wrong("at least one pool is needed".to_owned()),
+        None => Ok(()),
+    }
+}
+
 /// Replaces the workers whenever the process gets SIGHUP, so that they pick up new code.
-async fn restart_on_hangup(pool: PoolHandle, mut hangups: Signal) {
+async fn restart_on_hangup(pools: Pools, mut hangups: Signal) {
     while hangups.recv().await.is_some() {
-        if let Err(error) = pool.restart_workers().await {
+        if let Err(error) = try_join_all(pools.iter().map(|pool| pool.handle.restart_workers())).await {
             tracing::warn!(%error, "workers were not replaced");
         }
     }
 }
 
 /// Waits until the last call has ended and everything is sent; tells whether that was before the limit.
-async fn all_sent(calls: &TaskTracker, connections: &TaskTracker, lifecycle: &Lifecycle, limit: Instant) -> bool {
+async fn all_sent(
+    calls: &TaskTracker,
+    connections: &TaskTracker,
+    pools: &Pools,
+    lifecycle: &Lifecycle,
+    limit: Instant,
+) -> bool {
     let sent = async {
         calls.wait().await;
+        // Who watches a pool is told that it drains before the watch ends.
+        pools.all_reached(|readiness| matches!(readiness, Readiness::Draining | Readiness::Stopped)).await;
         lifecycle.closing.cancel();
         connections.close();
         connections.wait().await;
@@ -252,9 +279,16 @@ async fn join_all<const N: usize>(trackers: [&TaskTracker; N]) {
     }
 }
 
-/// Waits until the pool is gone.
-async fn pool_ended(pool: &PoolHandle) {
-    let mut readiness = pool.readiness();
-    // Either the pool says so, or nobody is left to say anything.
-    let _ = readiness.wait_for(|readiness| *readiness == Readiness::Stopped).await;
+/// Waits until a pool is gone; returns its name.
+async fn pool_ended(pools: &Pools) -> String {
+    let endings = pools.iter().map(|pool| {
+        let mut readiness = pool.handle.readiness();
+        let ended = async move {
+            // Either the pool says so, or nobody is left to say anything.
+            let _ = readiness.wait_for(|readiness| *readiness == Readiness::Stopped).await;
+            pool.name.clone()
+        };
+        ended.boxed()
+    });
+    select_all(endings).await.0
 }

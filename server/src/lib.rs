@@ -6,6 +6,7 @@
 //! | `config` | its settings, as plain data |
 //! | `shutdown` | being told to stop, by signals or by a handle |
 //! | `lifecycle` | the phases of the end, for all that have to know |
+//! | `pools` | the pools by name, and which of them runs a function |
 //! | `listener` | sockets, connections, HTTP/2 |
 //! | `http` | the admin port: metrics and health |
 //! | `telemetry` | traces and metrics |
@@ -14,9 +15,9 @@
 //! # Theory of operation
 //!
 //! `listener` accepts connections and has hyper speak HTTP/2 on each. Every request goes to `rpc::router`, which puts a
-//! limit on its body, notes its deadline and hands it to the generated service. A method in `rpc` checks the request,
-//! calls the [`procpool_pool::PoolHandle`] and encodes what comes back; it never looks into an item, schedules nothing,
-//! and knows no worker. What fails takes its form in `rpc::status`, and only there.
+//! limit on its body, notes its deadline and hands it to the generated service. A method in `rpc` checks the request and
+//! has `pools` find the [`procpool_pool::PoolHandle`] whose workers registered the function; then it encodes what comes
+//! back. It never looks into an item, schedules nothing, and knows no worker. What fails takes its form in `rpc::status`, and only there.
 //!
 //! A call that is given up is dropped: hyper drops the handler's future or the response stream when the client goes
 //! away, and dropping the pool's future or stream cancels the job. So nothing here has to tell the pool of it.
@@ -29,10 +30,12 @@ mod config;
 mod http;
 mod lifecycle;
 mod listener;
+mod pools;
 mod rpc;
 mod shutdown;
 mod telemetry;
 
 pub use app::{App, AppError};
 pub use config::{ConfigError, ListenAddress, ServerConfig, TelemetryConfig};
+pub use pools::{DuplicateFunction, NamedPool};
 pub use shutdown::{Shutdown, ShutdownHandle};

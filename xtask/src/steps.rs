@@ -113,5 +113,7 @@ fn e2e(tools: &Tools) -> Result<()> {
 }
 
 fn pytest(tools: &Tools, folder: &str) -> Result<()> {
-    exec(command(tools.python()).args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=120", folder]))
+    // The tests have limits of their own; this one is for what a test left behind and pytest waits for at its end.
+    let pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=120", folder];
+    exec(command("timeout").args(["--kill-after=10s", "20m"]).arg(tools.python()).args(pytest))
 }

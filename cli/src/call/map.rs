@@ -87,12 +87,15 @@ async fn read_all(input: Input, as_json: bool) -> Result<Vec<Value>, Failure> {
 
 /// Returns how many bytes an item takes at least in a request. That is not exact; the client knows, when all is in memory.
 fn least_bytes(item: &Value, as_json: bool) -> usize {
-    let all = |items: &mut dyn Iterator<Item = &Value>| items.map(|item| least_bytes(item, as_json)).sum::<usize>();
+    // Tags and lengths; for JSON, quotes and commas.
+    let overhead = if as_json { 2 } else { 4 };
     match item {
         Value::Number(_) if !as_json => 11,
-        Value::Null | Value::Bool(_) | Value::Number(_) => 2,
-        Value::String(text) => 2 + text.len(),
-        Value::Array(items) => 2 + all(&mut items.iter()),
-        Value::Object(fields) => 2 + all(&mut fields.values()),
+        Value::Null | Value::Bool(_) | Value::Number(_) => overhead,
+        Value::String(text) => overhead + text.len(),
+        Value::Array(items) => overhead + items.iter().map(|item| least_bytes(item, as_json)).sum::<usize>(),
+        Value::Object(fields) => {
+            overhead + fields.iter().map(|(name, value)| name.len() + least_bytes(value, as_json)).sum::<usize>()
+        }
     }
 }

@@ -14,12 +14,13 @@ use anyhow::{Context as _, ensure};
 use procpool_client::Client;
 use procpool_pool::PoolConfig;
 use procpool_pool::supervisor::ProcessSpawner;
-use procpool_server::{App, ListenAddress, ServerConfig, Shutdown};
+use procpool_server::{App, ListenAddress, NamedPool, ServerConfig, Shutdown};
 
 use self::processes::Process;
 use self::screen::Screen;
+use crate::config::{DEFAULT_POOL, PoolSettings};
 use crate::exit::{Exit, Failure};
-use crate::serve::{cannot_run, spawn_config};
+use crate::serve::cannot_run;
 use crate::{config, signal, worker};
 
 const NUM_WORKERS: NonZeroU32 = NonZeroU32::new(4).expect("4 is not 0");
@@ -33,14 +34,17 @@ pub(crate) async fn run() -> Result<Exit, Failure> {
     let address = ListenAddress::Unix(folder.path().join("pool.sock"));
 
     screen.heading("A pool as a service");
-    let spawner = Arc::new(ProcessSpawner::new(spawn_config(Vec::new())?).map_err(cannot_run)?);
+    let max_message_bytes = ServerConfig::default().max_message_bytes;
+    let spawn_config = PoolSettings::default().spawn_config(config::environment(), max_message_bytes);
+    let spawner = Arc::new(ProcessSpawner::new(spawn_config.map_err(cannot_run)?).map_err(cannot_run)?);
     spawner.adopt_orphans().map_err(cannot_run)?;
     let server_config = ServerConfig {
         listen: vec![address.clone()],
         drain_timeout: Duration::from_secs(5),
         ..ServerConfig::default()
     };
-    let app = App::bind(server_config, PoolConfig::new(NUM_WORKERS), spawner.clone()).await?;
+    let pool = NamedPool::new(DEFAULT_POOL, PoolConfig::new(NUM_WORKERS), spawner.clone());
+    let app = App::bind(server_config, vec![pool]).await?;
     screen.fact("server", format_args!("in this process, at {address}"));
     screen.fact("workers", format_args!("{NUM_WORKERS} processes of the built-in worker"));
     screen.fact("CPUs", format_args!("{} that this process may use", config::available_cpus()));

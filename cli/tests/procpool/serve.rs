@@ -62,26 +62,31 @@ fn a_second_signal_ends_it_at_once() {
     std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
     kill_process(server.pid(), Signal::INT).unwrap();
     let mut server = server;
-    wait_for_log(&mut server, "draining");
+    wait_for_log(&server, "draining");
     assert!(server.stop(Signal::INT).success());
     assert_eq!(wait(child).code(), Some(3));
 }
 
 #[test]
 fn a_killed_worker_fails_its_item_alone_and_is_replaced() {
-    let server = Server::start(&["--processes", "1"]);
-    let args = ["imap", "--server", &server.address, "--chunk-size", "3", "sleep_ms", "1", "60000", "2"];
-    let mut child = procpool(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
-    assert_eq!(line, "1\n");
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let item = |begun: &str, awaited: &str| serde_json::to_string(&[file(begun), file(awaited)]).unwrap();
+    let worker = procpool_test_workers::path("well_behaved");
+    let server = Server::start(&["--processes", "1", "--", worker.to_str().unwrap()]);
+    std::fs::write(file("released"), "").unwrap();
+    let items = [item("first", "released"), item("second", "never"), item("third", "released")];
+    let args = ["starmap", "--server", &server.address, "--chunk-size", "3", "--on-error", "collect", "touch_and_wait"];
+    let client = procpool(&args).args(items).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for_file(&file("second"));
     let [worker] = server.workers()[..] else { panic!("one worker") };
     kill_process(worker, Signal::KILL).unwrap();
-    assert_eq!(std::io::read_to_string(stdout).unwrap(), "null\n2\n");
-    let stderr = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
+    let output = client.wait_with_output().unwrap();
+    assert_eq!(output.stdout, b"null\nnull\nnull\n");
+    let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.starts_with("procpool: item 1: worker process"), "{stderr}");
-    assert_eq!(wait(child).code(), Some(1));
+    assert_eq!((stderr.matches("procpool: item ").count(), output.status.code()), (1, Some(1)), "{stderr}");
+    assert!(std::path::Path::new(&file("third")).exists());
     server.run(&["map", "echo", "1"]).expect(0);
 }
 
@@ -139,7 +144,15 @@ fn a_command_that_is_no_worker_leaves_the_server_up_and_not_serving() {
     assert_eq!(unknown.stderr, "procpool: no worker is ready, so the functions are not known yet\n");
 }
 
-fn wait_for_log(server: &mut Server, text: &str) {
+fn wait_for_file(path: &str) {
+    let began = Instant::now();
+    while !std::path::Path::new(path).exists() {
+        assert!(began.elapsed() < LIMIT, "{path} never appeared");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn wait_for_log(server: &Server, text: &str) {
     let began = Instant::now();
     while !server.log().contains(text) {
         assert!(began.elapsed() < LIMIT, "the log never said {text:?}: {}", server.log());

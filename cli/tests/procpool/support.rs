@@ -1,7 +1,6 @@
 //! Starting the binary, and a server of it.
 
-use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -94,7 +93,7 @@ fn within_limit<T: Send + 'static>(wait: impl FnOnce() -> T + Send + 'static, pi
 pub(crate) struct Server {
     child: Option<Child>,
     _stdout: BufReader<ChildStdout>,
-    log: File,
+    log: tempfile::NamedTempFile,
     pub(crate) address: String,
 }
 
@@ -107,14 +106,15 @@ impl Server {
     }
 
     pub(crate) fn start_command(mut command: Command) -> Self {
-        let log = tempfile::tempfile().unwrap();
-        let stderr = log.try_clone().unwrap();
+        let log = tempfile::NamedTempFile::new().unwrap();
+        // Not a clone, which would share its position with whoever reads while the server writes.
+        let stderr = log.reopen().unwrap();
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
         let address = line.trim_end().strip_prefix("listening on ").unwrap_or_default().to_owned();
-        let mut server = Self { child: Some(child), _stdout: stdout, log, address };
+        let server = Self { child: Some(child), _stdout: stdout, log, address };
         assert!(!server.address.is_empty(), "the server said {line:?} and logged\n{}", server.log());
         server
     }
@@ -142,11 +142,8 @@ impl Server {
     }
 
     /// Returns what the server has logged so far.
-    pub(crate) fn log(&mut self) -> String {
-        let mut text = String::new();
-        self.log.seek(SeekFrom::Start(0)).unwrap();
-        self.log.read_to_string(&mut text).unwrap();
-        text
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.log.path()).unwrap()
     }
 
     /// Returns the processes that this one started.

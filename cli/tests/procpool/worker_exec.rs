@@ -87,7 +87,7 @@ fn nothing_in_an_item_is_seen_by_a_shell_or_split() {
 
 #[test]
 fn failures_tell_the_code_or_the_signal_and_the_end_of_stderr() {
-    let mut server = start(&["sh=sh -c {}", "echo=printf %s {}", "add=expr {} + {}"]);
+    let server = start(&["sh=sh -c {}", "echo=printf %s {}", "add=expr {} + {}"]);
     let failed = |server: &Server, args: &[&str]| {
         let Outcome { stdout, stderr, .. } = server.run(args).expect(1);
         assert_eq!(stdout, "");

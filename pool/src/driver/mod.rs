@@ -21,7 +21,7 @@ use procpool_scheduler::{
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{Instrument as _, debug, info, warn};
 
 use self::observation::Observation;
 use crate::admin::{EVENT_BUFFER, PoolEvent, PoolSnapshot, PoolWatch};
@@ -124,7 +124,7 @@ pub(crate) fn spawn(
         effects: Vec::new(),
     };
     #[expect(clippy::disallowed_methods, reason = "its owner is the PoolTask, which joins it")]
-    tokio::spawn(driver.run(inputs, events))
+    tokio::spawn(driver.run(inputs, events).in_current_span())
 }
 
 fn scheduler_config(config: &PoolConfig) -> SchedulerConfig {

@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::spawn::SpawnThread;
 
-/// The variable that names the worker, by a number that is unique in the life of the server.
+/// The variable that names the worker, by a number that is unique in the life of its pool.
 pub(super) const WORKER_ID_VARIABLE: &str = "PROCPOOL_WORKER_ID";
-/// The variable that names the server, so that one never touches another's workers.
+/// The variable that names the server and the pool in it, so that one server never touches another's workers.
 pub(super) const SERVER_ID_VARIABLE: &str = "PROCPOOL_SERVER_ID";
 
 /// How often one sweep starts over because it has killed something.
@@ -30,21 +30,24 @@ const LAST_SWEEPS_TIMEOUT: Duration = Duration::from_secs(1);
 /// The pause between those.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The workers that are being started or are not reaped yet, by number, with their process ids once known.
+/// A worker among those of all pools: the name of its pool and server, and its number.
+pub(super) type WorkerKey = (Arc<str>, u64);
+
+/// The workers that are being started or are not reaped yet, with their process ids once known.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LiveWorkers {
-    pids: Arc<Mutex<HashMap<u64, Option<u32>>>>,
+    pids: Arc<Mutex<HashMap<WorkerKey, Option<u32>>>>,
 }
 
 impl LiveWorkers {
     /// Adds a worker before it is started; it counts as alive until the guard is dropped.
-    pub(super) fn add(&self, worker: u64) -> LiveWorkerGuard {
-        self.lock().insert(worker, None);
+    pub(super) fn add(&self, worker: WorkerKey) -> LiveWorkerGuard {
+        self.lock().insert(worker.clone(), None);
         LiveWorkerGuard { live: self.clone(), worker }
     }
 
     /// Says which process a worker is. Must be called on the immortal thread, right after the fork.
-    pub(super) fn set_pid(&self, worker: u64, pid: u32) {
+    pub(super) fn set_pid(&self, worker: WorkerKey, pid: u32) {
         self.lock().insert(worker, Some(pid));
     }
 
@@ -52,11 +55,11 @@ impl LiveWorkers {
         self.lock().values().any(|&worker_pid| worker_pid == Some(pid))
     }
 
-    fn is_alive(&self, worker: u64) -> bool {
-        self.lock().contains_key(&worker)
+    fn is_alive(&self, pool: &str, worker: u64) -> bool {
+        self.lock().keys().any(|(live_pool, live_worker)| **live_pool == *pool && *live_worker == worker)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Option<u32>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<WorkerKey, Option<u32>>> {
         // Every change is a single insertion or removal; a panic leaves nothing half done.
         self.pids.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -66,7 +69,7 @@ impl LiveWorkers {
 #[derive(Debug)]
 pub(super) struct LiveWorkerGuard {
     live: LiveWorkers,
-    worker: u64,
+    worker: WorkerKey,
 }
 
 impl Drop for LiveWorkerGuard {
@@ -211,9 +214,9 @@ fn origin(pid: Pid, live: &LiveWorkers, server_id: &str) -> Origin {
     if environment.is_empty() {
         return Origin::Dying;
     }
-    let server = variable(&environment, SERVER_ID_VARIABLE);
+    let pool = variable(&environment, SERVER_ID_VARIABLE).filter(|pool| is_pool_of(pool, server_id));
     let worker = variable(&environment, WORKER_ID_VARIABLE).and_then(|value| value.parse().ok());
-    let is_of_dead_worker = server == Some(server_id) && worker.is_some_and(|worker| !live.is_alive(worker));
+    let is_of_dead_worker = pool.zip(worker).is_some_and(|(pool, worker)| !live.is_alive(pool, worker));
     if is_of_dead_worker { Origin::DeadWorker } else { Origin::Other }
 }
 
@@ -231,7 +234,35 @@ pub(super) fn new_server_id() -> Arc<str> {
     Arc::from(format!("{pid}-{}-{}", now.tv_sec, now.tv_nsec))
 }
 
+/// Returns a name for one pool of this server.
+pub(super) fn pool_id(server_id: &str, pool_number: u32) -> Arc<str> {
+    Arc::from(format!("{server_id}/{pool_number}"))
+}
+
+fn is_pool_of(pool_id: &str, server_id: &str) -> bool {
+    pool_id.strip_prefix(server_id).is_some_and(|rest| rest.starts_with('/'))
+}
+
 /// Returns the variables by which a worker's descendants are known.
-pub(super) fn identity(server_id: &str, worker: u64) -> [(&'static str, OsString); 2] {
-    [(SERVER_ID_VARIABLE, server_id.into()), (WORKER_ID_VARIABLE, worker.to_string().into())]
+pub(super) fn identity((pool_id, worker): &WorkerKey) -> [(&'static str, OsString); 2] {
+    [(SERVER_ID_VARIABLE, (**pool_id).into()), (WORKER_ID_VARIABLE, worker.to_string().into())]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_of_two_pools_with_the_same_number_are_not_confused() {
+        let live = LiveWorkers::default();
+        let (one, other) = (pool_id("7-1-2", 0), pool_id("7-1-2", 1));
+        let guard = live.add((one.clone(), 5));
+        assert!(live.is_alive(&one, 5));
+        assert!(!live.is_alive(&other, 5));
+        drop(guard);
+        assert!(!live.is_alive(&one, 5));
+        assert!(is_pool_of(&other, "7-1-2"));
+        assert!(!is_pool_of("7-1-23/0", "7-1-2"), "another server");
+        assert!(!is_pool_of("7-1-2", "7-1-2"));
+    }
 }

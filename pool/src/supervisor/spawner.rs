@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -16,12 +17,13 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use super::config::{self, SpawnConfig};
 use super::output::Output;
 use super::pre_exec::CHANNEL_FD;
 use super::process_group::WorkerProcess;
-use super::reaper::{self, LiveWorkers, Reaper};
+use super::reaper::{self, LiveWorkers, Reaper, WorkerKey};
 use super::session::{Session, Started};
 use super::spawn::{self, SpawnThread};
 use super::{COMMAND_CAPACITY, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner};
@@ -33,10 +35,18 @@ const MAX_OOM_SCORE: i32 = 1_000;
 /// Starts worker processes, each with a task that looks after it.
 ///
 /// Whoever makes one waits for [`ProcessSpawner::closed`] before the runtime ends. Should the runtime end first, the
-/// workers are killed.
+/// workers are killed. A process with several pools makes one, and from it [another](Self::another) for each pool.
 #[derive(Debug)]
 pub struct ProcessSpawner {
     shared: Arc<Shared>,
+    host: Arc<Host>,
+}
+
+/// What the spawners of a process have in common, and what looks after their workers.
+#[derive(Debug)]
+struct Host {
+    common: Common,
+    num_pools: AtomicU32,
     runtime: Handle,
     sessions: TaskTracker,
     reaper: TaskTracker,
@@ -45,16 +55,23 @@ pub struct ProcessSpawner {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What every worker is started with.
+/// The part of that which is at work for as long as a worker lives.
+#[derive(Debug, Clone)]
+struct Common {
+    server_id: Arc<str>,
+    spawn_thread: SpawnThread,
+    live: LiveWorkers,
+    worker_gone: Arc<Notify>,
+}
+
+/// What every worker of a pool is started with.
 #[derive(Debug)]
 struct Shared {
     config: SpawnConfig,
     environment: Vec<(OsString, OsString)>,
     oom_score_adj: String,
-    server_id: Arc<str>,
-    spawn_thread: SpawnThread,
-    live: LiveWorkers,
-    worker_gone: Arc<Notify>,
+    pool_id: Arc<str>,
+    common: Common,
 }
 
 impl ProcessSpawner {
@@ -65,28 +82,45 @@ impl ProcessSpawner {
     /// If the system has no thread for it.
     pub fn new(config: SpawnConfig) -> io::Result<Self> {
         let (spawn_thread, thread) = SpawnThread::start()?;
-        let shared = Shared {
-            environment: config.worker_environment(),
-            oom_score_adj: worker_oom_score(config.oom_score_raise).to_string(),
+        let common = Common {
             server_id: reaper::new_server_id(),
             spawn_thread,
             live: LiveWorkers::default(),
             worker_gone: Arc::new(Notify::new()),
-            config,
         };
-        Ok(Self {
-            shared: Arc::new(shared),
+        let host = Host {
+            common,
+            num_pools: AtomicU32::new(0),
             runtime: Handle::current(),
             sessions: TaskTracker::new(),
             reaper: TaskTracker::new(),
             stop_reaper: CancellationToken::new(),
             thread: Mutex::new(Some(thread)),
-        })
+        };
+        Ok(Self::on(Arc::new(host), config))
+    }
+
+    /// Returns a spawner for another pool of this process. Both start workers from the same thread, share the care for
+    /// orphans, and are [closed](Self::closed) together.
+    #[must_use]
+    pub fn another(&self, config: SpawnConfig) -> Self {
+        Self::on(Arc::clone(&self.host), config)
+    }
+
+    fn on(host: Arc<Host>, config: SpawnConfig) -> Self {
+        let shared = Shared {
+            environment: config.worker_environment(),
+            oom_score_adj: worker_oom_score(config.oom_score_raise).to_string(),
+            pool_id: reaper::pool_id(&host.common.server_id, host.num_pools.fetch_add(1, Ordering::Relaxed)),
+            common: host.common.clone(),
+            config,
+        };
+        Self { shared: Arc::new(shared), host }
     }
 
     /// Makes this process the parent of what its dead workers leave behind, kills and reaps it. For programs that are a
     /// server and nothing else: *every* dead child of this process that is no worker is reaped from now on, so nothing
-    /// else in it may start processes, and only one spawner in it may do this.
+    /// else in it may start processes, and only one spawner in it may do this, for all pools.
     ///
     /// Without it, processes that leave their worker's process group outlive it.
     ///
@@ -95,39 +129,36 @@ impl ProcessSpawner {
     /// If the kernel refuses.
     pub fn adopt_orphans(&self) -> io::Result<()> {
         Reaper::become_subreaper()?;
-        let reaper = Reaper {
-            thread: self.shared.spawn_thread.clone(),
-            live: self.shared.live.clone(),
-            server_id: self.shared.server_id.clone(),
-            worker_gone: self.shared.worker_gone.clone(),
-        };
-        self.reaper.spawn_on(reaper.run(self.stop_reaper.clone()), &self.runtime);
+        let Common { server_id, spawn_thread: thread, live, worker_gone } = self.host.common.clone();
+        let reaper = Reaper { thread, live, server_id, worker_gone };
+        self.host.reaper.spawn_on(reaper.run(self.host.stop_reaper.clone()), &self.host.runtime);
         Ok(())
     }
 
-    /// Waits until every worker has exited and everything that looked after them has ended. It ends none of them; that
+    /// Waits until every worker of every pool has exited and everything that looked after them has ended. It ends none of them; that
     /// is for whoever has the command senders.
     ///
     /// # Cancel safety
     ///
     /// May be dropped and called again.
     pub async fn closed(&self) {
-        self.sessions.close();
-        self.sessions.wait().await;
-        self.stop_reaper.cancel();
-        self.reaper.close();
-        self.reaper.wait().await;
-        self.shared.spawn_thread.stop().await;
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let host = &self.host;
+        host.sessions.close();
+        host.sessions.wait().await;
+        host.stop_reaper.cancel();
+        host.reaper.close();
+        host.reaper.wait().await;
+        host.common.spawn_thread.stop().await;
+        let thread = host.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
-            && self.runtime.spawn_blocking(move || thread.join().is_err()).await.unwrap_or(true)
+            && host.runtime.spawn_blocking(move || thread.join().is_err()).await.unwrap_or(true)
         {
             tracing::error!("the thread that starts workers has panicked");
         }
     }
 }
 
-impl Drop for ProcessSpawner {
+impl Drop for Host {
     fn drop(&mut self) {
         // The thread ends when the last session has, or the reaper. It cannot be joined here: sessions may be alive.
         self.stop_reaper.cancel();
@@ -137,7 +168,8 @@ impl Drop for ProcessSpawner {
 impl WorkerSpawner for ProcessSpawner {
     fn spawn(&self, worker: WorkerId, events: mpsc::Sender<WorkerEvent>) -> mpsc::Sender<WorkerCommand> {
         let (sender, commands) = mpsc::channel(COMMAND_CAPACITY);
-        self.sessions.spawn_on(look_after(self.shared.clone(), worker, commands, events), &self.runtime);
+        let session = look_after(self.shared.clone(), worker, commands, events).in_current_span();
+        self.host.sessions.spawn_on(session, &self.host.runtime);
         sender
     }
 }
@@ -149,7 +181,7 @@ async fn look_after(
     commands: mpsc::Receiver<WorkerCommand>,
     events: mpsc::Sender<WorkerEvent>,
 ) {
-    let guard = shared.live.add(worker.generation);
+    let guard = shared.common.live.add(shared.key(worker));
     match shared.start(worker).await {
         Ok(started) => Session::new(started, events).run(commands).await,
         Err(error) => {
@@ -165,10 +197,14 @@ async fn look_after(
         }
     }
     drop(guard);
-    shared.worker_gone.notify_one();
+    shared.common.worker_gone.notify_one();
 }
 
 impl Shared {
+    fn key(&self, worker: WorkerId) -> WorkerKey {
+        (Arc::clone(&self.pool_id), worker.generation)
+    }
+
     async fn start(&self, worker: WorkerId) -> io::Result<Started> {
         let (stream, channel) = UnixStream::pair()?;
         stream.set_nonblocking(true)?;
@@ -179,13 +215,13 @@ impl Shared {
 
         let command = self.command(worker, stdout_writer.into(), stderr_writer.into());
         let oom_score_adj = self.oom_score_adj.clone();
-        let live = self.live.clone();
+        let (live, key) = (self.common.live.clone(), self.key(worker));
         let runtime = Handle::current();
-        let process = self.spawn_thread.run(move || {
+        let process = self.common.spawn_thread.run(move || {
             let _entered = runtime.enter();
             let child = spawn::start_process(command, channel, oom_score_adj)?;
             if let Some(pid) = child.id() {
-                live.set_pid(worker.generation, pid);
+                live.set_pid(key, pid);
             }
             WorkerProcess::new(child)
         });
@@ -216,7 +252,7 @@ impl Shared {
     #[expect(clippy::disallowed_methods, reason = "this is where processes are spawned")]
     fn command(&self, worker: WorkerId, stdout: OwnedFd, stderr: OwnedFd) -> Command {
         let mut environment = self.environment.clone();
-        for (name, value) in reaper::identity(&self.server_id, worker.generation) {
+        for (name, value) in reaper::identity(&self.key(worker)) {
             config::set(&mut environment, OsStr::new(name), &value);
         }
         config::set(&mut environment, OsStr::new("PROCPOOL_FD"), OsStr::new(&CHANNEL_FD.to_string()));

@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | `GET /metrics` | Prometheus text |
 //! | `GET /healthz` | 200: the process serves |
-//! | `GET /readyz` | 200 if the pool takes calls, else 503 |
+//! | `GET /readyz` | 200 if the server takes calls, else 503 |
 //! | `grpc.health.v1.Health` | the same as on the public port |
 
 mod connection;
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
-use procpool_pool::{PoolHandle, Readiness};
+use procpool_pool::Readiness;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,7 @@ use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tower::ServiceExt as _;
 
+use crate::pools::{Pool, Pools};
 use crate::rpc::health;
 use crate::telemetry::Telemetry;
 
@@ -42,7 +43,7 @@ const PROMETHEUS_TEXT: HeaderValue = HeaderValue::from_static("text/plain; versi
 /// What the admin port serves. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Endpoints {
-    pub(crate) pool: PoolHandle,
+    pub(crate) pools: Pools,
     pub(crate) telemetry: Telemetry,
     pub(crate) health: health::Health,
     pub(crate) health_service: health::Service,
@@ -120,7 +121,7 @@ impl Endpoints {
     }
 
     async fn metrics(&self) -> Response<Body> {
-        match self.telemetry.render(&self.pool).await {
+        match self.telemetry.render(&self.pools).await {
             Ok(metrics) => {
                 let mut response = text(StatusCode::OK, metrics);
                 response.headers_mut().insert(header::CONTENT_TYPE, PROMETHEUS_TEXT);
@@ -134,15 +135,25 @@ impl Endpoints {
     }
 
     fn readiness(&self) -> Response<Body> {
-        let readiness = *self.pool.readiness().borrow();
-        match readiness {
-            Readiness::Ready if self.health.is_serving() => text(StatusCode::OK, "ready\n"),
-            Readiness::NotReady => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: no worker is ready\n"),
-            // Health is the first to know that the server drains.
-            Readiness::Ready | Readiness::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: draining\n"),
-            Readiness::Stopped => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: stopped\n"),
+        if self.health.is_serving() {
+            return text(StatusCode::OK, "ready\n");
         }
+        let why: Vec<String> = self.pools.iter().filter_map(|pool| why_not(pool, self.pools.are_several())).collect();
+        // Health is the first to know that the server drains.
+        let why = if why.is_empty() { "draining".to_owned() } else { why.join("; ") };
+        text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n"))
     }
+}
+
+/// Returns why a pool takes no calls; `None` if it does.
+fn why_not(pool: &Pool, is_named: bool) -> Option<String> {
+    let why = match *pool.handle.readiness().borrow() {
+        Readiness::Ready => return None,
+        Readiness::NotReady => "no worker is ready",
+        Readiness::Draining => "draining",
+        Readiness::Stopped => "stopped",
+    };
+    Some(if is_named { format!("pool {}: {why}", pool.name) } else { why.to_owned() })
 }
 
 fn text(status: StatusCode, text: impl Into<String>) -> Response<Body> {

@@ -1,11 +1,12 @@
-//! The methods of `PoolAdminService`: what operators ask of the pool.
+//! The methods of `PoolAdminService`: what operators ask of a pool.
 
 use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::Stream;
-use procpool_pool::{CallError, PoolEvent, PoolHandle, PoolSnapshot, PoolState, PoolWatch, WorkerReport, WorkerState};
+use futures_util::future::try_join_all;
+use procpool_pool::{CallError, PoolEvent, PoolSnapshot, PoolState, PoolWatch, WorkerReport, WorkerState};
 use procpool_proto::v1;
 use procpool_proto::v1::pool_admin_service_server::PoolAdminService;
 use procpool_proto::v1::watch_pool_response::Event;
@@ -15,46 +16,64 @@ use tonic::{Request, Response, Status};
 
 use super::deadline::Deadline;
 use super::status;
+use crate::pools::{Pool, Pools};
 
 /// More slots than any machine has use for: a typing mistake should not start a million processes.
 const MAX_SLOTS: u32 = 4096;
 
-/// The service, over a pool.
+/// The service, over the pools.
 #[derive(Debug, Clone)]
 pub(crate) struct AdminRpc {
     /// What is looked at and changed.
-    pub(crate) pool: PoolHandle,
+    pub(crate) pools: Pools,
     /// Cancelling it has the server end in order.
     pub(crate) drain_requested: CancellationToken,
 }
 
+impl AdminRpc {
+    /// Returns the pool that a request is for.
+    fn pool(&self, name: &str) -> Result<&Pool, Status> {
+        self.pools.named(name).ok_or_else(|| {
+            let names: Vec<&str> = self.pools.iter().map(|pool| pool.name.as_str()).collect();
+            let problem = match name {
+                "" => format!("is required: this server has the pools {}", names.join(", ")),
+                _ => format!("there is no pool {name:?}, only {}", names.join(", ")),
+            };
+            status::invalid_argument(vec![status::violation("pool", problem)], "")
+        })
+    }
+}
+
 #[tonic::async_trait]
 impl PoolAdminService for AdminRpc {
-    async fn get_pool(&self, _request: Request<v1::GetPoolRequest>) -> Result<Response<v1::GetPoolResponse>, Status> {
-        let snapshot = self.pool.snapshot().await.map_err(|error| refused(&error))?;
-        Ok(Response::new(v1::GetPoolResponse { pool: Some(pool_snapshot(snapshot)) }))
+    async fn get_pool(&self, request: Request<v1::GetPoolRequest>) -> Result<Response<v1::GetPoolResponse>, Status> {
+        let pool = self.pool(&request.get_ref().pool)?;
+        let snapshot = pool.handle.snapshot().await.map_err(|error| refused(&error))?;
+        Ok(Response::new(v1::GetPoolResponse { pool: Some(pool_snapshot(&pool.name, snapshot)) }))
     }
 
     type WatchPoolStream = Pin<Box<dyn Stream<Item = Result<v1::WatchPoolResponse, Status>> + Send>>;
 
     async fn watch_pool(
         &self,
-        _request: Request<v1::WatchPoolRequest>,
+        request: Request<v1::WatchPoolRequest>,
     ) -> Result<Response<Self::WatchPoolStream>, Status> {
-        let watch = self.pool.watch().await.map_err(|error| refused(&error))?;
-        Ok(Response::new(Box::pin(events(self.pool.clone(), watch))))
+        let pool = self.pool(&request.get_ref().pool)?;
+        let watch = pool.handle.watch().await.map_err(|error| refused(&error))?;
+        Ok(Response::new(Box::pin(events(pool.clone(), watch))))
     }
 
     async fn resize_pool(
         &self,
         request: Request<v1::ResizePoolRequest>,
     ) -> Result<Response<v1::ResizePoolResponse>, Status> {
-        let wanted = request.into_inner().num_slots;
+        let v1::ResizePoolRequest { num_slots: wanted, pool } = request.into_inner();
+        let pool = self.pool(&pool)?;
         let Some(slots) = NonZeroU32::new(wanted).filter(|slots| slots.get() <= MAX_SLOTS) else {
             let problem = format!("{wanted} is not between 1 and {MAX_SLOTS}");
             return Err(status::invalid_argument(vec![status::violation("num_slots", problem)], ""));
         };
-        let previous_num_slots = self.pool.resize(slots).await.map_err(|error| refused(&error))?;
+        let previous_num_slots = pool.handle.resize(slots).await.map_err(|error| refused(&error))?;
         Ok(Response::new(v1::ResizePoolResponse { previous_num_slots }))
     }
 
@@ -63,7 +82,9 @@ impl PoolAdminService for AdminRpc {
         request: Request<v1::RestartWorkersRequest>,
     ) -> Result<Response<v1::RestartWorkersResponse>, Status> {
         let deadline = request.extensions().get::<Deadline>().and_then(|deadline| deadline.pool);
-        let restart = self.pool.restart_workers();
+        let name = &request.get_ref().pool;
+        let pools = if name.is_empty() { self.pools.iter().collect() } else { vec![self.pool(name)?] };
+        let restart = try_join_all(pools.into_iter().map(|pool| pool.handle.restart_workers()));
         let num_restarted = match deadline {
             Some(deadline) => tokio::time::timeout_at(deadline, restart)
                 .await
@@ -71,14 +92,14 @@ impl PoolAdminService for AdminRpc {
             None => restart.await,
         };
         let num_restarted = num_restarted.map_err(|error| refused(&error))?;
-        Ok(Response::new(v1::RestartWorkersResponse { num_restarted }))
+        Ok(Response::new(v1::RestartWorkersResponse { num_restarted: num_restarted.iter().sum() }))
     }
 
     async fn drain_pool(
         &self,
         _request: Request<v1::DrainPoolRequest>,
     ) -> Result<Response<v1::DrainPoolResponse>, Status> {
-        tracing::info!("an operator asked to drain the pool");
+        tracing::info!("an operator asked to drain the server");
         self.drain_requested.cancel();
         Ok(Response::new(v1::DrainPoolResponse {}))
     }
@@ -90,18 +111,18 @@ fn refused(error: &CallError) -> Status {
     status::shutting_down()
 }
 
-fn events(pool: PoolHandle, watch: PoolWatch) -> impl Stream<Item = Result<v1::WatchPoolResponse, Status>> {
+fn events(pool: Pool, watch: PoolWatch) -> impl Stream<Item = Result<v1::WatchPoolResponse, Status>> {
     async_stream::stream! {
         let PoolWatch { snapshot, mut events } = watch;
-        yield Ok(response(Event::Snapshot(pool_snapshot(snapshot))));
+        yield Ok(response(Event::Snapshot(pool_snapshot(&pool.name, snapshot))));
         loop {
             match events.recv().await {
                 Ok(event) => yield Ok(response(watched_event(event))),
                 // What was missed can't be told any more; the whole state can.
-                Err(RecvError::Lagged(_)) => match pool.watch().await {
+                Err(RecvError::Lagged(_)) => match pool.handle.watch().await {
                     Ok(again) => {
                         events = again.events;
-                        yield Ok(response(Event::Snapshot(pool_snapshot(again.snapshot))));
+                        yield Ok(response(Event::Snapshot(pool_snapshot(&pool.name, again.snapshot))));
                     }
                     Err(_) => break,
                 },
@@ -128,7 +149,7 @@ fn watched_event(event: PoolEvent) -> Event {
     }
 }
 
-fn pool_snapshot(snapshot: PoolSnapshot) -> v1::PoolSnapshot {
+fn pool_snapshot(name: &str, snapshot: PoolSnapshot) -> v1::PoolSnapshot {
     let PoolSnapshot { pool, workers, last_start_failure } = snapshot;
     v1::PoolSnapshot {
         state: pool_state(pool.readiness).into(),
@@ -140,6 +161,7 @@ fn pool_snapshot(snapshot: PoolSnapshot) -> v1::PoolSnapshot {
         workers_started_total: pool.workers_started_total,
         last_start_failure,
         restarting: pool.restarting,
+        name: name.to_owned(),
     }
 }
 

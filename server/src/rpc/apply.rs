@@ -37,7 +37,7 @@ pub(super) async fn apply(
     let args = check_items(sent_args, CallStyle::Apply, 0, &context).map_err(|error| record.fail(error))?;
     record.set_items(1);
 
-    let applied = rpc.pool.apply(checked.call, Apply { args, kwargs }).await;
+    let applied = rpc.pools.apply(checked.call, Apply { args, kwargs }).await;
     let result = applied.map_err(|error| record.fail(status::call_failed(&error, &context)))?;
     let result = match context.kind {
         ItemKind::Values => ApplyResult::Value(result),

@@ -1,67 +1,97 @@
-//! `grpc.health.v1`: tells whether the pool takes calls.
+//! `grpc.health.v1`: tells whether the server takes calls, and each pool.
+//!
+//! The server as a whole, `""` and the name of the service, is not serving until every pool has had a ready worker, so
+//! that a rollout of a broken pool stops at its first replica; from then on it is serving as long as any pool is ready,
+//! so that a pool that breaks later does not take the others out of service. A pool is the service's name, a slash, and
+//! its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use procpool_pool::Readiness;
 use procpool_proto::v1::pool_service_server::PoolServiceServer;
-use tokio::sync::watch;
 use tonic::server::NamedService as _;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
 use super::PoolRpc;
+use crate::pools::{Pools, any_changed};
 
 /// The health service.
 pub(crate) type Service = HealthServer<HealthService>;
+
+const SERVICE: &str = PoolServiceServer::<PoolRpc>::NAME;
 
 /// Sets what the health service tells.
 #[derive(Debug, Clone)]
 pub(crate) struct Health {
     reporter: HealthReporter,
     is_serving: Arc<AtomicBool>,
+    /// The service of each pool.
+    pool_services: Vec<String>,
 }
 
 impl Health {
-    /// Returns a health service that tells `NOT_SERVING`, and what sets it.
-    pub(crate) async fn new() -> (Self, Service) {
+    /// Returns a health service that tells `NOT_SERVING` of pools of these names, and what sets it.
+    pub(crate) async fn new(pools: impl IntoIterator<Item = &str>) -> (Self, Service) {
         let reporter = HealthReporter::new();
-        let health = Self { reporter: reporter.clone(), is_serving: Arc::default() };
+        let pool_services = pools.into_iter().map(|pool| format!("{SERVICE}/{pool}")).collect();
+        let health = Self { reporter: reporter.clone(), is_serving: Arc::default(), pool_services };
         // The library says SERVING from the start.
-        health.set(ServingStatus::NotServing).await;
+        health.set_not_serving().await;
         (health, HealthServer::new(HealthService::from_health_reporter(reporter)))
     }
 
-    /// Returns what it tells.
+    /// Returns what it tells of the server as a whole.
     pub(crate) fn is_serving(&self) -> bool {
         self.is_serving.load(Ordering::Relaxed)
     }
 
-    /// Tells `NOT_SERVING`.
+    /// Tells `NOT_SERVING` of everything.
     pub(crate) async fn set_not_serving(&self) {
-        self.set(ServingStatus::NotServing).await;
+        self.set_server(false).await;
+        for service in &self.pool_services {
+            self.set(service, false).await;
+        }
     }
 
-    /// Follows the readiness of the pool until the pool is gone.
-    pub(crate) async fn follow(self, mut readiness: watch::Receiver<Readiness>) {
+    /// Follows the readiness of the pools; ends only when it is dropped.
+    pub(crate) async fn follow(self, pools: Pools) {
+        let mut readiness: Vec<_> = pools.iter().map(|pool| pool.handle.readiness()).collect();
+        let mut were_ready = vec![false; readiness.len()];
+        let mut is_serving = None;
         loop {
-            let now = *readiness.borrow_and_update();
-            let serving = if now == Readiness::Ready { ServingStatus::Serving } else { ServingStatus::NotServing };
-            self.set(serving).await;
-            tracing::info!(readiness = ?now, "health is {serving}");
-            if readiness.changed().await.is_err() {
-                break;
+            let mut any_ready = false;
+            for (index, (service, readiness)) in self.pool_services.iter().zip(&mut readiness).enumerate() {
+                let is_ready = *readiness.borrow_and_update() == Readiness::Ready;
+                were_ready[index] |= is_ready;
+                any_ready |= is_ready;
+                self.set(service, is_ready).await;
             }
+            let now = any_ready && were_ready.iter().all(|was_ready| *was_ready);
+            if is_serving != Some(now) {
+                self.set_server(now).await;
+                tracing::info!("health is {}", status(now));
+                is_serving = Some(now);
+            }
+            any_changed(&mut readiness).await;
         }
-        self.set_not_serving().await;
     }
 
-    /// Sets the health of the whole server and of the pool service.
-    async fn set(&self, serving: ServingStatus) {
-        self.is_serving.store(serving == ServingStatus::Serving, Ordering::Relaxed);
-        for service in ["", PoolServiceServer::<PoolRpc>::NAME] {
-            self.reporter.set_service_status(service, serving).await;
+    /// Sets the health of the server as a whole.
+    async fn set_server(&self, is_serving: bool) {
+        self.is_serving.store(is_serving, Ordering::Relaxed);
+        for service in ["", SERVICE] {
+            self.set(service, is_serving).await;
         }
     }
+
+    async fn set(&self, service: &str, is_serving: bool) {
+        self.reporter.set_service_status(service, status(is_serving)).await;
+    }
+}
+
+fn status(is_serving: bool) -> ServingStatus {
+    if is_serving { ServingStatus::Serving } else { ServingStatus::NotServing }
 }

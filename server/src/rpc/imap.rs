@@ -41,7 +41,7 @@ pub(super) async fn imap(
 
     let kind = context.kind;
     let cutter = MessageCutter::new(context, checked.call.options.on_error, rpc.max_message_bytes);
-    let started = rpc.pool.imap(checked.call, items, checked.stream).await;
+    let started = rpc.pools.imap(checked.call, items, checked.stream).await;
     let mut results = started.map_err(|error| record.fail(status::call_failed(&error, cutter.context())))?;
     // The headers commit the call: until the first result comes, a failure may still be one that is safe to retry.
     let mut next_run = match next_run(&mut results).await {

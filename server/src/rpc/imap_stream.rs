@@ -54,7 +54,7 @@ pub(super) async fn imap_stream(
     let context = checked.context;
 
     let cutter = MessageCutter::new(context.clone(), checked.call.options.on_error, rpc.max_message_bytes);
-    let started = rpc.pool.imap_stream(checked.call, checked.stream).await;
+    let started = rpc.pools.imap_stream(checked.call, checked.stream).await;
     let (sink, results) = started.map_err(|error| record.fail(status::call_failed(&error, cutter.context())))?;
 
     let progress = Arc::new(Progress::default());

@@ -63,7 +63,7 @@ pub(super) async fn run_map(
     let items = check_items(items, style, 0, &context).map_err(|error| record.fail(error))?;
     record.set_items(items.len() as u64);
 
-    let mapped = rpc.pool.map(checked.call, items).await;
+    let mapped = rpc.pools.map(checked.call, items).await;
     let output = mapped.map_err(|error| record.fail(status::call_failed(&error, &context)))?;
     let mut debug_budget = status::debug_budget(rpc.max_message_bytes);
     let errors = output.errors.iter().map(|error| status::item_failed(error, &context, &mut debug_budget)).collect();

@@ -1,4 +1,4 @@
-//! The methods of `PoolService`: request → check → [`PoolHandle`] → response. No scheduling, no workers, no sockets.
+//! The methods of `PoolService`: request → check → [`Pools`] → response. No scheduling, no workers, no sockets.
 //!
 //! Each method has a module of its own. [`validate`] checks what came in, [`status`] is the table of errors,
 //! [`router`] is what every request passes first.
@@ -24,7 +24,6 @@ mod validate;
 use std::time::Duration;
 
 use futures_util::Stream;
-use procpool_pool::PoolHandle;
 use procpool_proto::v1;
 use procpool_proto::v1::pool_service_server::PoolService;
 use tokio_util::sync::CancellationToken;
@@ -33,12 +32,13 @@ use tonic::{Request, Response, Status, Streaming};
 
 use self::stall_guard::StallGuard;
 use crate::lifecycle::CUT_CALL;
+use crate::pools::Pools;
 
-/// The service, over a pool.
+/// The service, over the pools.
 #[derive(Debug)]
 pub(crate) struct PoolRpc {
     /// What runs the calls.
-    pub(crate) pool: PoolHandle,
+    pub(crate) pools: Pools,
     /// The largest message, either way.
     pub(crate) max_message_bytes: u32,
     /// How long a reader may take nothing.

@@ -69,7 +69,7 @@ impl Router {
         lifecycle: &Lifecycle,
     ) -> Self {
         let max_message_bytes = rpc.max_message_bytes;
-        let admin = AdminRpc { pool: rpc.pool.clone(), drain_requested: lifecycle.drain_requested.clone() };
+        let admin = AdminRpc { pools: rpc.pools.clone(), drain_requested: lifecycle.drain_requested.clone() };
         let pool = PoolServiceServer::new(rpc)
             .max_decoding_message_size(LIBRARY_LIMIT_BYTES)
             .max_encoding_message_size(LIBRARY_LIMIT_BYTES);

@@ -6,8 +6,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Counter, Histogram, Meter};
+use opentelemetry::metrics::{AsyncInstrument, Counter, Histogram, Meter};
 use procpool_pool::Demand;
+
+use super::Demands;
 
 /// In seconds: from what a frame costs to what a person waits for. (The library's own are for milliseconds.)
 const DURATION_BUCKETS: [f64; 14] =
@@ -121,8 +123,8 @@ fn histogram(meter: &Meter, metric: &Metric) -> Histogram<f64> {
     builder.with_boundaries(DURATION_BUCKETS.to_vec()).build()
 }
 
-/// Has what is there now read from the last [`Demand`], whenever metrics are collected.
-pub(super) fn observe_demand(meter: &Meter, demand: &Arc<Mutex<Demand>>) {
+/// Has what is there now read from the last [`Demand`] of each pool, whenever metrics are collected.
+pub(super) fn observe_demand(meter: &Meter, demands: &Arc<Demands>) {
     let counts: [Reading<u64>; 4] = [
         (&JOBS, |demand| demand.num_jobs),
         (&QUEUED_ITEMS, |demand| demand.num_queued_items),
@@ -130,9 +132,12 @@ pub(super) fn observe_demand(meter: &Meter, demand: &Arc<Mutex<Demand>>) {
         (&SLOTS_DEMANDED, |demand| demand.slots_demanded),
     ];
     for (metric, read) in counts {
-        let demand = Arc::clone(demand);
+        let demands = Arc::clone(demands);
         let builder = meter.u64_observable_gauge(metric.name).with_unit(metric.unit).with_description(metric.help);
-        builder.with_callback(move |gauge| gauge.observe(read(&lock(&demand)), &[])).build();
+        let callback = move |gauge: &dyn AsyncInstrument<u64>| {
+            each(&demands, |pool, demand| gauge.observe(read(demand), &[pool]));
+        };
+        builder.with_callback(callback).build();
     }
     let durations: [Reading<f64>; 3] = [
         (&BACKLOG, |demand| demand.backlog.as_secs_f64()),
@@ -140,26 +145,37 @@ pub(super) fn observe_demand(meter: &Meter, demand: &Arc<Mutex<Demand>>) {
         (&IDLE, |demand| demand.idle.as_secs_f64()),
     ];
     for (metric, read) in durations {
-        let demand = Arc::clone(demand);
+        let demands = Arc::clone(demands);
         let builder = meter.f64_observable_gauge(metric.name).with_unit(metric.unit).with_description(metric.help);
-        builder.with_callback(move |gauge| gauge.observe(read(&lock(&demand)), &[])).build();
+        let callback = move |gauge: &dyn AsyncInstrument<f64>| {
+            each(&demands, |pool, demand| gauge.observe(read(demand), &[pool]));
+        };
+        builder.with_callback(callback).build();
     }
-    let demand = Arc::clone(demand);
+    let demands = Arc::clone(demands);
     let builder = meter.u64_observable_gauge(SLOTS.name).with_unit(SLOTS.unit).with_description(SLOTS.help);
-    let callback = builder.with_callback(move |gauge| {
-        let slots = lock(&demand).slots;
-        let states = [
-            ("starting", slots.starting),
-            ("ready", slots.ready),
-            ("busy", slots.busy),
-            ("stopping", slots.stopping),
-            ("empty", slots.empty),
-        ];
-        for (state, count) in states {
-            gauge.observe(count, &[KeyValue::new("state", state)]);
-        }
-    });
-    callback.build();
+    let callback = move |gauge: &dyn AsyncInstrument<u64>| {
+        each(&demands, |pool, demand| {
+            let slots = demand.slots;
+            let states = [
+                ("starting", slots.starting),
+                ("ready", slots.ready),
+                ("busy", slots.busy),
+                ("stopping", slots.stopping),
+                ("empty", slots.empty),
+            ];
+            for (state, count) in states {
+                gauge.observe(count, &[pool.clone(), KeyValue::new("state", state)]);
+            }
+        });
+    };
+    builder.with_callback(callback).build();
+}
+
+fn each(demands: &Demands, mut observe: impl FnMut(KeyValue, &Demand)) {
+    for (pool, demand) in demands {
+        observe(KeyValue::new("pool", pool.clone()), &lock(demand));
+    }
 }
 
 /// No code that holds the lock can panic half-way through a change.

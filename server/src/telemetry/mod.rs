@@ -6,6 +6,7 @@
 //! | `labels` | what happened, in the words of labels |
 //! | `spans` | a span for each call and each chunk |
 //! | `call` | what is measured of a call, from the router |
+//! | `pool` | what is measured of a pool |
 //! | `exporters` | where it all goes |
 //!
 //! What happens in the pool comes by [`PoolObserver`]; what is there now is a [`Demand`], asked for when metrics are
@@ -22,22 +23,26 @@ mod call;
 mod exporters;
 mod instruments;
 mod labels;
+mod pool;
 mod spans;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::MeterProvider as _;
-use procpool_pool::{ChunkStart, Demand, ObserverEvent, PoolHandle, PoolObserver, TraceContext};
+use procpool_pool::{Demand, PoolObserver};
 use prometheus::TextEncoder;
 
 use self::exporters::Exporters;
 use self::instruments::Instruments;
+use self::pool::PoolTelemetry;
 pub(crate) use self::spans::CallSpan;
 use self::spans::Spans;
 use crate::config::{ConfigError, TelemetryConfig};
+use crate::pools::Pools;
 
 /// How old the demand may be that is sent to a collector.
 const DEMAND_INTERVAL: Duration = Duration::from_secs(1);
@@ -54,44 +59,52 @@ struct Shared {
     instruments: Instruments,
     /// `None`: no traces.
     spans: Option<Spans>,
-    /// The last that was read.
-    demand: Arc<Mutex<Demand>>,
+    /// The last that was read, by the names of the pools.
+    demands: Arc<Demands>,
     /// The methods that we serve, as `service/method`: what labels may say.
     methods: BTreeSet<Arc<str>>,
 }
 
+type Demands = BTreeMap<String, Mutex<Demand>>;
+
 impl Telemetry {
-    /// Sets up what the settings ask for; `None` if that is nothing. `is_scraped`: [`Telemetry::render`] will be called.
+    /// Sets up what the settings ask for, for pools of these names; `None` if that is nothing. `is_scraped`:
+    /// [`Telemetry::render`] will be called.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub(crate) fn new(config: &TelemetryConfig, is_scraped: bool) -> Result<Option<Self>, ConfigError> {
+    pub(crate) fn new<'a>(
+        config: &TelemetryConfig,
+        is_scraped: bool,
+        pools: impl Iterator<Item = &'a str>,
+    ) -> Result<Option<Self>, ConfigError> {
         if !is_scraped && config.traces_endpoint.is_none() && config.metrics_endpoint.is_none() {
             return Ok(None);
         }
         let exporters = Exporters::new(config, is_scraped)?;
         let meter = exporters.meters.meter("procpool");
-        let demand = Arc::default();
-        instruments::observe_demand(&meter, &demand);
+        let demands: Arc<Demands> = Arc::new(pools.map(|pool| (pool.to_owned(), Mutex::default())).collect());
+        instruments::observe_demand(&meter, &demands);
         let shared = Shared {
             instruments: Instruments::new(&meter),
             spans: exporters.tracers.as_ref().map(Spans::new),
             exporters,
-            demand,
+            demands,
             methods: call::served_methods(),
         };
         Ok(Some(Self { shared: Arc::new(shared) }))
     }
 
-    /// Returns what the pool is to tell what happens in it.
-    pub(crate) fn observer(&self) -> Arc<dyn PoolObserver> {
-        Arc::clone(&self.shared) as Arc<dyn PoolObserver>
+    /// Returns what the pool of this name is to tell what happens in it.
+    pub(crate) fn observer(&self, pool: &str) -> Arc<dyn PoolObserver> {
+        let pool = KeyValue::new("pool", pool.to_owned());
+        Arc::new(PoolTelemetry { shared: Arc::clone(&self.shared), pool, chunks: Mutex::default() })
     }
 
-    /// Keeps the demand fresh for collectors until the pool is gone.
-    pub(crate) async fn follow_demand(self, pool: PoolHandle) {
-        while self.read_demand(&pool).await {
+    /// Keeps the demand fresh for collectors until the pools are gone.
+    pub(crate) async fn follow_demand(self, pools: Pools) {
+        while self.read_demand(&pools).await {
             tokio::time::sleep(DEMAND_INTERVAL).await;
         }
     }
@@ -101,8 +114,8 @@ impl Telemetry {
     /// # Errors
     ///
     /// If the library cannot write what it has collected: a bug.
-    pub(crate) async fn render(&self, pool: &PoolHandle) -> Result<String, String> {
-        self.read_demand(pool).await;
+    pub(crate) async fn render(&self, pools: &Pools) -> Result<String, String> {
+        self.read_demand(pools).await;
         let families = self.shared.exporters.registry.gather();
         TextEncoder::new().encode_to_string(&families).map_err(|error| error.to_string())
     }
@@ -115,48 +128,15 @@ impl Telemetry {
         }
     }
 
-    /// Tells whether the pool still answers.
-    async fn read_demand(&self, pool: &PoolHandle) -> bool {
-        let demand = pool.demand().await;
-        let is_there = demand.is_ok();
-        *instruments::lock(&self.shared.demand) = demand.unwrap_or_default();
-        is_there
-    }
-}
-
-impl PoolObserver for Shared {
-    fn observe(&self, event: &ObserverEvent<'_>) {
-        let instruments = &self.instruments;
-        let count_items = |function: &str, outcome: &'static str, count: u64| {
-            instruments.items.add(count, &[by_function(function), KeyValue::new("outcome", outcome)]);
-        };
-        match event {
-            ObserverEvent::JobStarted { function, waited } => {
-                instruments.queue_wait.record(waited.as_secs_f64(), &[by_function(function)]);
-            }
-            ObserverEvent::ItemsSucceeded { function, count } => count_items(function, labels::SUCCEEDED, *count),
-            ObserverEvent::ItemFailed { function, failure } => count_items(function, labels::item_outcome(failure), 1),
-            ObserverEvent::ItemsDropped { function, count } => count_items(function, labels::DROPPED, *count),
-            ObserverEvent::ChunkEnded(end) => {
-                instruments.chunk_run.record(end.busy.as_secs_f64(), &[by_function(end.function)]);
-                if let Some(spans) = &self.spans {
-                    spans.end_chunk(end);
-                }
-            }
-            ObserverEvent::WorkerStarted => instruments.worker_starts.add(1, &[]),
-            ObserverEvent::WorkerExited { exit, stop_reason } => {
-                let reason = labels::exit_reason(exit, *stop_reason);
-                instruments.worker_exits.add(1, &[KeyValue::new("reason", reason)]);
+    /// Tells whether any pool still answers.
+    async fn read_demand(&self, pools: &Pools) -> bool {
+        let answers = join_all(pools.iter().map(|pool| async { (&pool.name, pool.handle.demand().await) })).await;
+        let is_any_there = answers.iter().any(|(_, demand)| demand.is_ok());
+        for (pool, demand) in answers {
+            if let Some(slot) = self.shared.demands.get(pool) {
+                *instruments::lock(slot) = demand.unwrap_or_default();
             }
         }
+        is_any_there
     }
-
-    fn chunk_started(&self, chunk: &ChunkStart<'_>) -> Option<TraceContext> {
-        self.spans.as_ref().map(|spans| spans.start_chunk(chunk))
-    }
-}
-
-/// Bounded by the functions that workers registered: no other gets as far as a worker.
-fn by_function(function: &str) -> KeyValue {
-    KeyValue::new("function", function.to_owned())
 }

@@ -1,17 +1,14 @@
 //! Spans: one for each call, continued from the caller's trace, and below it one for each chunk, which the worker can
 //! continue.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use opentelemetry::propagation::{Extractor, TextMapPropagator as _};
 use opentelemetry::trace::{
     Span as _, SpanContext, SpanKind, Status, TraceContextExt as _, Tracer as _, TracerProvider,
 };
-use opentelemetry::{Context, KeyValue};
+use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span};
-use procpool_pool::{ChunkEnd, ChunkId, ChunkStart, TraceContext};
+use procpool_pool::{ChunkEnd, ChunkStart, TraceContext};
 use tonic::Code;
 
 use super::labels;
@@ -21,8 +18,6 @@ use super::labels;
 pub(super) struct Spans {
     tracer: SdkTracer,
     propagator: TraceContextPropagator,
-    /// The spans of the chunks at workers: at most two a worker.
-    chunks: Mutex<BTreeMap<ChunkId, Span>>,
 }
 
 /// The span of a call, for those who know more about the call.
@@ -32,7 +27,7 @@ pub(crate) struct CallSpan(Context);
 impl Spans {
     pub(super) fn new(provider: &SdkTracerProvider) -> Self {
         let tracer = provider.tracer("procpool");
-        Self { tracer, propagator: TraceContextPropagator::new(), chunks: Mutex::default() }
+        Self { tracer, propagator: TraceContextPropagator::new() }
     }
 
     /// Starts the span of a call to `service/method`.
@@ -48,9 +43,10 @@ impl Spans {
         CallSpan(Context::new().with_span(span))
     }
 
-    /// Starts the span of a chunk, below the one of its call.
-    pub(super) fn start_chunk(&self, chunk: &ChunkStart<'_>) -> TraceContext {
+    /// Starts the span of a chunk, below the one of its call; returns it and what continues the trace from there.
+    pub(super) fn start_chunk(&self, chunk: &ChunkStart<'_>, pool: &Value) -> (Span, TraceContext) {
         let attributes = [
+            KeyValue::new("procpool.pool", pool.clone()),
             KeyValue::new("procpool.function", chunk.function.to_owned()),
             KeyValue::new("procpool.chunk.first_index", signed(chunk.first_index)),
             KeyValue::new("procpool.chunk.count", i64::from(chunk.count)),
@@ -61,32 +57,25 @@ impl Spans {
         let builder = self.tracer.span_builder(format!("run {}", chunk.function)).with_kind(SpanKind::Internal);
         let span = builder.with_attributes(attributes).start_with_context(&self.tracer, &self.parent(chunk.trace));
         let context = trace_context(span.span_context());
-        self.lock_chunks().insert(chunk.chunk, span);
-        context
-    }
-
-    /// Ends the span of a chunk.
-    pub(super) fn end_chunk(&self, end: &ChunkEnd<'_>) {
-        let Some(mut span) = self.lock_chunks().remove(&end.chunk) else { return };
-        let outcome = labels::chunk_outcome(end.outcome, end.num_failed);
-        span.set_attribute(KeyValue::new("procpool.outcome", outcome));
-        span.set_attribute(KeyValue::new("procpool.chunk.finished", i64::from(end.num_finished)));
-        span.set_attribute(KeyValue::new("procpool.chunk.failed", i64::from(end.num_failed)));
-        span.set_attribute(KeyValue::new("procpool.chunk.busy_seconds", end.busy.as_secs_f64()));
-        if end.num_failed > 0 || end.outcome == procpool_pool::ChunkOutcome::WorkerLost {
-            span.set_status(Status::error(outcome));
-        }
-        span.end();
+        (span, context)
     }
 
     fn parent(&self, trace: &TraceContext) -> Context {
         self.propagator.extract_with_context(&Context::new(), &Carrier(trace))
     }
+}
 
-    fn lock_chunks(&self) -> MutexGuard<'_, BTreeMap<ChunkId, Span>> {
-        // No code that holds the lock can panic half-way through a change.
-        self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
+/// Ends the span of a chunk.
+pub(super) fn end_chunk(mut span: Span, end: &ChunkEnd<'_>) {
+    let outcome = labels::chunk_outcome(end.outcome, end.num_failed);
+    span.set_attribute(KeyValue::new("procpool.outcome", outcome));
+    span.set_attribute(KeyValue::new("procpool.chunk.finished", i64::from(end.num_finished)));
+    span.set_attribute(KeyValue::new("procpool.chunk.failed", i64::from(end.num_failed)));
+    span.set_attribute(KeyValue::new("procpool.chunk.busy_seconds", end.busy.as_secs_f64()));
+    if end.num_failed > 0 || end.outcome == procpool_pool::ChunkOutcome::WorkerLost {
+        span.set_status(Status::error(outcome));
     }
+    span.end();
 }
 
 impl CallSpan {

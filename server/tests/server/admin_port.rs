@@ -71,19 +71,29 @@ async fn the_counters_say_what_the_client_counted() {
     client.map(map("absent", 1)).await.unwrap_err();
 
     let metrics = server.metrics().await;
-    assert_eq!(metrics.count(r#"procpool_items_total{function="echo",outcome="ok"}"#), 1034);
-    assert_eq!(metrics.count(r#"procpool_items_total{function="raise",outcome="raised"}"#), errors.len() as u64);
+    assert_eq!(metrics.count(r#"procpool_items_total{function="echo",outcome="ok",pool="default"}"#), 1034);
+    assert_eq!(
+        metrics.count(r#"procpool_items_total{function="raise",outcome="raised",pool="default"}"#),
+        errors.len() as u64
+    );
     assert_eq!(metrics.count(r#"procpool_calls_total{code="OK",method="procpool.v1.PoolService/Map"}"#), 3);
     assert_eq!(metrics.count(r#"procpool_calls_total{code="NOT_FOUND",method="procpool.v1.PoolService/Map"}"#), 1);
-    assert_eq!(metrics.count(r#"procpool_queue_wait_seconds_count{function="echo"}"#), 2);
+    assert_eq!(metrics.count(r#"procpool_queue_wait_seconds_count{function="echo",pool="default"}"#), 2);
     // The scripted workers say that an item takes a microsecond.
-    assert!((metrics.seconds(r#"procpool_chunk_run_seconds_sum{function="echo"}"#) - 0.001_034).abs() < 1e-9);
-    assert_eq!(metrics.count(r#"procpool_slots{state="ready"}"#), 2);
-    assert_eq!(metrics.count("procpool_worker_starts_total"), 2);
-    for nothing in ["procpool_jobs", "procpool_queued_items", "procpool_running_items", "procpool_slots_demanded"] {
+    assert!(
+        (metrics.seconds(r#"procpool_chunk_run_seconds_sum{function="echo",pool="default"}"#) - 0.001_034).abs() < 1e-9
+    );
+    assert_eq!(metrics.count(r#"procpool_slots{pool="default",state="ready"}"#), 2);
+    assert_eq!(metrics.count(r#"procpool_worker_starts_total{pool="default"}"#), 2);
+    for nothing in [
+        r#"procpool_jobs{pool="default"}"#,
+        r#"procpool_queued_items{pool="default"}"#,
+        r#"procpool_running_items{pool="default"}"#,
+        r#"procpool_slots_demanded{pool="default"}"#,
+    ] {
         assert_eq!(metrics.count(nothing), 0, "{nothing}");
     }
-    assert!(metrics.seconds("procpool_idle_seconds") > 0.0);
+    assert!(metrics.seconds(r#"procpool_idle_seconds{pool="default"}"#) > 0.0);
     server.stop().await;
 }
 
@@ -94,11 +104,20 @@ async fn demand_is_there_while_work_waits() {
     let running = TaskTracker::new().spawn(async move { client.map(map("gated", 50)).await });
     server.script.begun(2).await;
     let metrics = server.metrics().await;
-    assert_eq!(metrics.count(r#"procpool_slots{state="busy"}"#), 2);
-    assert_eq!((metrics.count("procpool_running_items"), metrics.count("procpool_queued_items")), (2, 48));
-    assert!(metrics.count("procpool_slots_demanded") >= 3);
-    assert!(metrics.seconds("procpool_oldest_queued_seconds") > 0.0);
-    assert_eq!((metrics.count("procpool_jobs"), metrics.count("procpool_idle_seconds")), (1, 0));
+    assert_eq!(metrics.count(r#"procpool_slots{pool="default",state="busy"}"#), 2);
+    assert_eq!(
+        (
+            metrics.count(r#"procpool_running_items{pool="default"}"#),
+            metrics.count(r#"procpool_queued_items{pool="default"}"#)
+        ),
+        (2, 48)
+    );
+    assert!(metrics.count(r#"procpool_slots_demanded{pool="default"}"#) >= 3);
+    assert!(metrics.seconds(r#"procpool_oldest_queued_seconds{pool="default"}"#) > 0.0);
+    assert_eq!(
+        (metrics.count(r#"procpool_jobs{pool="default"}"#), metrics.count(r#"procpool_idle_seconds{pool="default"}"#)),
+        (1, 0)
+    );
     server.script.release(50);
     within(running).await.unwrap().unwrap();
     server.stop().await;
@@ -138,7 +157,7 @@ async fn items_of_a_call_that_is_given_up_are_counted_as_dropped() {
     let running = TaskTracker::new().spawn(async move { client.map(map("gated", 10)).await });
     server.script.begun(2).await;
     running.abort();
-    let dropped = r#"procpool_items_total{function="gated",outcome="dropped"}"#;
+    let dropped = r#"procpool_items_total{function="gated",outcome="dropped",pool="default"}"#;
     let cancelled = r#"procpool_calls_total{code="CANCELLED",method="procpool.v1.PoolService/Map"}"#;
     let counted = within(async {
         loop {
@@ -173,6 +192,6 @@ async fn without_a_worker_it_lives_and_is_not_ready() {
     let (status, answer) = server.get("/readyz").await;
     assert_eq!(status, "HTTP/1.1 503 Service Unavailable");
     assert!(answer.ends_with("not ready: no worker is ready\n"), "{answer}");
-    assert_eq!(server.metrics().await.count(r#"procpool_slots{state="starting"}"#), 2);
+    assert_eq!(server.metrics().await.count(r#"procpool_slots{pool="default",state="starting"}"#), 2);
     server.stop().await;
 }

@@ -20,12 +20,12 @@ use crate::support::{TestServer, blobs, config, within};
 const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Returns a client without a clock of its own: tonic's would cut the call by itself, and hide what the server says.
-fn patient_client(server: &TestServer) -> PoolServiceClient<Client<HttpConnector, Body>> {
+pub(crate) fn patient_client(server: &TestServer) -> PoolServiceClient<Client<HttpConnector, Body>> {
     let transport = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
     PoolServiceClient::with_origin(transport, format!("http://{}", server.address).parse().unwrap())
 }
 
-fn with_timeout<T>(message: T, timeout: &'static str) -> Request<T> {
+pub(crate) fn with_timeout<T>(message: T, timeout: &'static str) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("grpc-timeout", timeout.parse().unwrap());
     request

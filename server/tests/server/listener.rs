@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use procpool_proto::v1::ListFunctionsRequest;
 use procpool_proto::v1::pool_service_client::PoolServiceClient;
-use procpool_server::{App, AppError, ListenAddress, ServerConfig};
+use procpool_server::{App, AppError, ListenAddress, NamedPool, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -127,7 +127,8 @@ async fn an_address_in_use_is_named() {
     let listen = vec![ListenAddress::Tcp(server.address)];
     let pool = procpool_pool::PoolConfig::new(std::num::NonZeroU32::MIN);
     let spawner = std::sync::Arc::new(ScriptedSpawner::new(Script::default()));
-    let refused = App::bind(ServerConfig { listen, ..config() }, pool, spawner).await.unwrap_err();
+    let pools = vec![NamedPool::new("default", pool, spawner)];
+    let refused = App::bind(ServerConfig { listen, ..config() }, pools).await.unwrap_err();
     assert!(matches!(refused, AppError::Bind { .. }), "{refused:?}");
     assert!(refused.to_string().contains(&server.address.to_string()), "{refused}");
     server.stop().await;

@@ -27,6 +27,8 @@ mod listener;
 #[cfg(test)]
 mod map;
 #[cfg(test)]
+mod pools;
+#[cfg(test)]
 mod reflection;
 #[cfg(test)]
 mod star_map;

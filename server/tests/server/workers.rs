@@ -14,7 +14,7 @@ use procpool_proto::v1::{
     apply_request, apply_response, i_map_request, i_map_response, map_request, map_response, star_map_request,
     star_map_response,
 };
-use procpool_server::{App, ListenAddress, ServerConfig, Shutdown, ShutdownHandle};
+use procpool_server::{App, ListenAddress, NamedPool, ServerConfig, Shutdown, ShutdownHandle};
 use procpool_test_workers::{Marker, wait_until};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -40,7 +40,7 @@ impl Server {
         let mut pool_config = PoolConfig::new(NonZeroU32::new(2).unwrap());
         pool_config.cancel_grace_period = Duration::from_millis(200);
         pool_config.kill_grace_period = Duration::from_millis(200);
-        let app = App::bind(config, pool_config, spawner.clone()).await.unwrap();
+        let app = App::bind(config, vec![NamedPool::new("default", pool_config, spawner.clone())]).await.unwrap();
         let ListenAddress::Tcp(address) = app.local_addresses()[0].clone() else { panic!("TCP was asked for") };
         let (shutdown_handle, shutdown) = Shutdown::with_handle();
         let served = TaskTracker::new().spawn(app.serve(shutdown));

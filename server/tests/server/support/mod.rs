@@ -13,7 +13,7 @@ use bytes::Bytes;
 use procpool_items::{ItemKind, ItemSlab, SlabBuilder};
 use procpool_pool::PoolConfig;
 use procpool_proto::v1::pool_service_client::PoolServiceClient;
-use procpool_server::{App, AppError, ListenAddress, ServerConfig, Shutdown, ShutdownHandle};
+use procpool_server::{App, AppError, ListenAddress, NamedPool, ServerConfig, Shutdown, ShutdownHandle};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -47,8 +47,17 @@ impl TestServer {
     }
 
     pub(crate) async fn start_with(config: ServerConfig, script: Script) -> Self {
-        let spawner = Arc::new(ScriptedSpawner::new(script.clone()));
-        let app = App::bind(config, PoolConfig::new(NonZeroU32::new(2).unwrap()), spawner).await.unwrap();
+        Self::start_pools(config, &[("default", script)]).await
+    }
+
+    /// Starts a server with a pool of two scripted workers for each script.
+    pub(crate) async fn start_pools(config: ServerConfig, scripts: &[(&str, Script)]) -> Self {
+        let pools = scripts.iter().map(|(name, script)| {
+            let spawner = Arc::new(ScriptedSpawner::new(script.clone()));
+            NamedPool::new(*name, PoolConfig::new(NonZeroU32::new(2).unwrap()), spawner)
+        });
+        let app = App::bind(config, pools.collect()).await.unwrap();
+        let script = scripts[0].1.clone();
         let address = match &app.local_addresses()[0] {
             ListenAddress::Tcp(address) => *address,
             ListenAddress::Unix(_) => ([0, 0, 0, 0], 0).into(),

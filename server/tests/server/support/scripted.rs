@@ -23,6 +23,10 @@ const FUNCTIONS: [&str; 4] = ["big", "echo", "gated", "raise"];
 pub(crate) struct Script {
     /// Workers become ready.
     pub(crate) is_ready: Arc<AtomicBool>,
+    /// Workers wait for this before they say anything.
+    pub(crate) may_start: Arc<watch::Sender<bool>>,
+    /// The functions that workers register.
+    pub(crate) functions: Arc<Mutex<Vec<&'static str>>>,
     gate: Arc<Semaphore>,
     /// How many items of `gated` have begun.
     begun: Arc<watch::Sender<u64>>,
@@ -36,6 +40,8 @@ impl Default for Script {
     fn default() -> Self {
         Self {
             is_ready: Arc::new(AtomicBool::new(true)),
+            may_start: Arc::new(watch::Sender::new(true)),
+            functions: Arc::new(Mutex::new(FUNCTIONS.to_vec())),
             gate: Arc::new(Semaphore::new(0)),
             begun: Arc::new(watch::Sender::new(0)),
             traceparents: Arc::default(),
@@ -50,6 +56,18 @@ impl Script {
         let script = Self::default();
         script.is_ready.store(false, Ordering::SeqCst);
         script
+    }
+
+    /// Workers register these functions, which return their items.
+    pub(crate) fn of_functions(functions: &[&'static str]) -> Self {
+        let script = Self::default();
+        script.set_functions(functions);
+        script
+    }
+
+    /// Workers that start from now on register these functions.
+    pub(crate) fn set_functions(&self, functions: &[&'static str]) {
+        *self.functions.lock().unwrap() = functions.to_vec();
     }
 
     /// Lets this many items of `gated` finish.
@@ -99,14 +117,23 @@ struct ScriptedWorker {
 
 impl ScriptedWorker {
     async fn run(mut self, mut commands: mpsc::Receiver<WorkerCommand>) {
-        let functions = FUNCTIONS.map(|name| FunctionInfo {
+        let may_start = self.script.may_start.clone();
+        tokio::select! {
+            _ = async { may_start.subscribe().wait_for(|may_start| *may_start).await.map(|_| ()) } => {}
+            _ = commands.recv() => {
+                let exit = WorkerExit::Signal(15);
+                return self.tell(WorkerEventKind::Exited { exit, running: None, stderr_tail: String::new() }).await;
+            }
+        }
+        let functions = self.script.functions.lock().unwrap().clone().into_iter().map(|name| FunctionInfo {
             name: name.to_owned(),
             signature: "(item)".to_owned(),
             doc: String::new(),
             example: String::new(),
             idempotent: false,
         });
-        self.tell(WorkerEventKind::Hello { pid: 1, sdk: "scripted".to_owned(), functions: functions.into() }).await;
+        let functions = functions.collect();
+        self.tell(WorkerEventKind::Hello { pid: 1, sdk: "scripted".to_owned(), functions }).await;
         if self.script.is_ready.load(Ordering::SeqCst) {
             self.tell(WorkerEventKind::Ready).await;
         }

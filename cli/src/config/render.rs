@@ -1,0 +1,48 @@
+//! `--print-config`: the effective configuration as a file would have it, with where each value comes from.
+
+use std::fmt::Write as _;
+
+use super::settings::{POOL, SERVER, Setting, Shown};
+use super::{Config, Origin, Resolved};
+
+const REDACTED: &str = "<redacted>";
+
+/// Returns the configuration as TOML. The values of variables are left out.
+pub(crate) fn as_toml(config: &Config) -> String {
+    let mut text = String::new();
+    add_settings(&mut text, SERVER, &config.server);
+    for (name, pool) in &config.pools {
+        // Writing to a string cannot fail, here and below.
+        let _ = write!(text, "\n[pools.{name}]\n");
+        add_settings(&mut text, POOL, pool);
+    }
+    text
+}
+
+fn add_settings<T: Clone + Default>(text: &mut String, settings: &[Setting<T>], resolved: &Resolved<T>) {
+    for setting in settings {
+        let key = setting.key;
+        let _ = match setting.show(&resolved.settings) {
+            Some(shown) => {
+                let origin = resolved.origins.get(key).map_or_else(|| "default".to_owned(), Origin::to_string);
+                writeln!(text, "{key} = {}  # {origin}", toml(shown))
+            }
+            None => writeln!(text, "# {key}: {}", setting.default_text()),
+        };
+    }
+}
+
+fn toml(shown: Shown) -> String {
+    let quoted = |text: &String| toml_edit::Value::from(text).to_string();
+    let joined = |parts: Vec<String>| parts.join(", ");
+    match shown {
+        Shown::Number(number) => number.to_string(),
+        Shown::Text(text) => quoted(&text),
+        Shown::List(list) => format!("[{}]", joined(list.iter().map(quoted).collect())),
+        Shown::Redacted(names) if names.is_empty() => "{}".to_owned(),
+        Shown::Redacted(names) => {
+            let entries = names.iter().map(|name| format!("{} = {REDACTED:?}", toml_edit::Key::new(name)));
+            format!("{{ {} }}", joined(entries.collect()))
+        }
+    }
+}

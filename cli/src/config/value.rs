@@ -1,0 +1,239 @@
+//! Values of settings: as text or TOML has them → as they are used, and back.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use procpool_server::ListenAddress;
+
+use crate::duration;
+
+/// Longer would overflow clocks, and means "never" anyway.
+const LONGEST_DURATION: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
+const SIZE_UNITS: [(&str, u64); 3] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+
+/// A value as its source has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Value {
+    /// A flag, a variable, or a string in the file.
+    Text(String),
+    /// An integer in the file.
+    Integer(i64),
+    /// A flag that is given more than once, or an array of strings in the file.
+    List(Vec<String>),
+    /// A table of strings in the file.
+    Table(Vec<(String, String)>),
+    /// What no setting can be; the text says what it is.
+    Other(&'static str),
+}
+
+impl Value {
+    pub(crate) fn as_text(&self) -> Result<&str, String> {
+        match self {
+            Self::Text(text) => Ok(text),
+            Self::Integer(number) => Err(format!("{number} must be text: write it in quotes")),
+            Self::List(_) => Err("must be one text, not a list".to_owned()),
+            Self::Table(_) => Err("must be text, not a table".to_owned()),
+            Self::Other(what) => Err(format!("must be text, not {what}")),
+        }
+    }
+
+    /// Returns the entries of a list. In a variable, commas separate them.
+    pub(crate) fn as_list(&self) -> Result<Vec<String>, String> {
+        match self {
+            Self::List(list) => Ok(list.clone()),
+            Self::Text(text) => Ok(text.split(',').map(|entry| entry.trim().to_owned()).collect()),
+            Self::Integer(_) => Err("must be a list of texts, not a number".to_owned()),
+            Self::Table(_) => Err("must be a list of texts, not a table".to_owned()),
+            Self::Other(what) => Err(format!("must be a list of texts, not {what}")),
+        }
+    }
+
+    /// Returns the names and values of variables.
+    pub(crate) fn as_variables(&self) -> Result<Vec<(String, String)>, String> {
+        let variables = match self {
+            Self::Table(table) => table.clone(),
+            Self::List(list) => list
+                .iter()
+                .map(|entry| {
+                    let (name, value) = entry.split_once('=').ok_or("a variable is NAME=VALUE")?;
+                    Ok((name.to_owned(), value.to_owned()))
+                })
+                .collect::<Result<_, String>>()?,
+            _ => return Err(r#"must be a table of texts, such as { MODEL = "large" }"#.to_owned()),
+        };
+        match variables
+            .iter()
+            .find(|(name, value)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0'))
+        {
+            Some((name, _)) => Err(format!(
+                "{name:?} is no variable: a name is not empty and has no =, and neither name nor value has a zero byte"
+            )),
+            None => Ok(variables),
+        }
+    }
+
+    /// Returns a duration; `0` needs no unit.
+    pub(crate) fn as_duration(&self) -> Result<Duration, String> {
+        let parsed = match self {
+            Self::Integer(0) => Ok(Duration::ZERO),
+            Self::Integer(number) => Err(format!(
+                "{number} has no unit: a duration is text with a number and a unit (us, ms, s, min, h or d), such as \"{number}s\""
+            )),
+            other => duration::parse_or_zero(other.as_text()?),
+        };
+        match parsed? {
+            duration if duration > LONGEST_DURATION => Err("is out of range: at most 3650d".to_owned()),
+            duration => Ok(duration),
+        }
+    }
+
+    /// Returns a count.
+    pub(crate) fn as_count(&self) -> Result<u32, String> {
+        let out_of_range = |number: &dyn std::fmt::Display| format!("{number} is no count from 0 to {}", u32::MAX);
+        match self {
+            Self::Integer(number) => u32::try_from(*number).map_err(|_| out_of_range(number)),
+            other => {
+                let text = other.as_text()?;
+                text.parse().map_err(|_| out_of_range(&format!("{text:?}")))
+            }
+        }
+    }
+
+    /// Returns a size in bytes.
+    pub(crate) fn as_bytes(&self) -> Result<u32, String> {
+        let wrong = || "a size is a number of bytes, or a number and KiB, MiB or GiB, such as 64MiB".to_owned();
+        let bytes = match self {
+            Self::Integer(number) => u64::try_from(*number).map_err(|_| wrong())?,
+            other => {
+                let text = other.as_text()?;
+                let unit = SIZE_UNITS.iter().find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, *bytes)));
+                let (number, bytes) = unit.unwrap_or((text, 1));
+                let number: u64 = number.trim_end().parse().map_err(|_| wrong())?;
+                number.checked_mul(bytes).ok_or_else(wrong)?
+            }
+        };
+        u32::try_from(bytes).map_err(|_| format!("{} is too much: less than 4GiB", show_bytes(bytes)))
+    }
+}
+
+/// Writes a duration as [`Value::as_duration`] reads it.
+pub(crate) fn show_duration(duration: Duration) -> String {
+    const UNITS: [(u128, &str); 5] =
+        [(86_400_000_000, "d"), (3_600_000_000, "h"), (60_000_000, "min"), (1_000_000, "s"), (1_000, "ms")];
+    let nanos = duration.as_nanos();
+    if nanos == 0 {
+        return "0s".to_owned();
+    }
+    if !nanos.is_multiple_of(1000) {
+        return format!("{}.{:03}us", nanos / 1000, nanos % 1000);
+    }
+    let micros = nanos / 1000;
+    match UNITS.iter().find(|(unit, _)| micros.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{}{name}", micros / unit),
+        None => format!("{micros}us"),
+    }
+}
+
+/// Writes a size as [`Value::as_bytes`] reads it.
+pub(crate) fn show_bytes(bytes: u64) -> String {
+    match SIZE_UNITS.iter().rev().find(|(_, unit)| bytes != 0 && bytes.is_multiple_of(*unit)) {
+        Some((name, unit)) => format!("{}{name}", bytes / unit),
+        None => bytes.to_string(),
+    }
+}
+
+/// Writes an address as [`parse_listen_address`] reads it.
+pub(crate) fn show_address(address: &ListenAddress) -> String {
+    match address {
+        ListenAddress::Tcp(address) => address.to_string(),
+        ListenAddress::Unix(path) => format!("unix:{}", path.display()),
+    }
+}
+
+pub(crate) fn parse_listen_address(text: &str) -> Result<ListenAddress, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        let path = path.strip_prefix("//").unwrap_or(path);
+        return if path.is_empty() {
+            Err("the path is empty".to_owned())
+        } else {
+            Ok(ListenAddress::Unix(path.into()))
+        };
+    }
+    let address = text.strip_prefix("http://").unwrap_or(text).replace("localhost:", "127.0.0.1:");
+    let address: Result<SocketAddr, _> = address.parse();
+    address.map(ListenAddress::Tcp).map_err(|_| "not an address: use IP:PORT or unix:PATH".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Value {
+        Value::Text(text.to_owned())
+    }
+
+    #[test]
+    fn durations_need_a_unit() {
+        assert_eq!(text("30s").as_duration(), Ok(Duration::from_secs(30)));
+        assert_eq!(text("0").as_duration(), Ok(Duration::ZERO));
+        assert_eq!(Value::Integer(0).as_duration(), Ok(Duration::ZERO));
+        assert_eq!(text("10000d").as_duration(), Err("is out of range: at most 3650d".to_owned()));
+        let problem = Value::Integer(30).as_duration().unwrap_err();
+        assert!(problem.starts_with("30 has no unit: ") && problem.ends_with("\"30s\""), "{problem}");
+        assert!(text("30").as_duration().unwrap_err().contains("a number and a unit"));
+        assert!(Value::Other("a boolean").as_duration().unwrap_err().contains("a boolean"));
+        for duration in ["0s", "250us", "1500ms", "90s", "2min", "36h", "2d", "0.500us"] {
+            assert_eq!(show_duration(text(duration).as_duration().unwrap()), duration);
+        }
+    }
+
+    #[test]
+    fn sizes_are_bytes_or_have_a_binary_unit() {
+        assert_eq!(text("64MiB").as_bytes(), Ok(64 << 20));
+        assert_eq!(text("64 KiB").as_bytes(), Ok(64 << 10));
+        assert_eq!(text("1000").as_bytes(), Ok(1000));
+        assert_eq!(Value::Integer(1000).as_bytes(), Ok(1000));
+        for wrong in
+            ["64MB", "64M", "-1", "", "MiB", "1.5MiB", "4GiB", "99999999999999999999GiB", "18446744073709551615KiB"]
+        {
+            assert!(text(wrong).as_bytes().is_err(), "{wrong:?}");
+        }
+        assert!(Value::Integer(-1).as_bytes().is_err());
+        for size in ["0", "1000", "64KiB", "3MiB", "1GiB", "1025KiB"] {
+            assert_eq!(show_bytes(text(size).as_bytes().unwrap().into()), size);
+        }
+    }
+
+    #[test]
+    fn counts_and_lists() {
+        assert_eq!(text("7").as_count(), Ok(7));
+        assert_eq!(Value::Integer(7).as_count(), Ok(7));
+        assert!(Value::Integer(-7).as_count().is_err());
+        assert!(text("7.5").as_count().is_err());
+        assert_eq!(text("a, b").as_list(), Ok(vec!["a".to_owned(), "b".to_owned()]));
+        assert!(Value::Integer(1).as_list().is_err());
+        let variables = Value::List(vec!["A=1=2".to_owned(), "B=".to_owned()]).as_variables().unwrap();
+        assert_eq!(variables, [("A".to_owned(), "1=2".to_owned()), ("B".to_owned(), String::new())]);
+        assert!(Value::List(vec!["A".to_owned()]).as_variables().is_err());
+        assert!(Value::Table(vec![("A=B".to_owned(), String::new())]).as_variables().is_err());
+        assert!(text("A=1").as_variables().is_err());
+    }
+
+    #[test]
+    fn listen_addresses() {
+        let tcp = |address: &str| Some(ListenAddress::Tcp(address.parse().unwrap()));
+        for (text, expected) in [
+            ("127.0.0.1:50051", tcp("127.0.0.1:50051")),
+            ("localhost:0", tcp("127.0.0.1:0")),
+            ("http://127.0.0.1:1", tcp("127.0.0.1:1")),
+            ("[::1]:50051", tcp("[::1]:50051")),
+            ("unix:/run/p.sock", Some(ListenAddress::Unix("/run/p.sock".into()))),
+            ("unix:///run/p.sock", Some(ListenAddress::Unix("/run/p.sock".into()))),
+            ("unix:", None),
+            ("50051", None),
+            ("example.org:50051", None),
+        ] {
+            assert_eq!(parse_listen_address(text).ok(), expected, "{text:?}");
+        }
+    }
+}
