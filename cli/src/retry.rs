@@ -1,6 +1,6 @@
 //! What an earlier run has done, as it printed it with `--output json`.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -29,24 +29,27 @@ struct Outcome {
 }
 
 impl EarlierRun {
-    /// Reads all lines of a file.
+    /// Reads all lines of a file. If this run is to go on behind them, the last gets the end that it may lack.
     pub(crate) fn read(path: &Path) -> Result<Self, InputError> {
         let place = Place::File(PathBuf::from(path));
-        if is_overwritten(path).map_err(|source| place.cannot_read(source))? {
+        let stdout = stdout_to(path).map_err(|source| place.cannot_read(source))?;
+        if stdout == Stdout::Overwrites {
             return Err(InputError::Overwritten { name: place.name() });
         }
         let mut lines = Lines::new(place.name(), place.open()?);
         let mut done: Vec<(u64, u64)> = Vec::new();
         let mut last = None;
+        let mut has_end = true;
         while let Some((line, text)) = lines.next_line()? {
-            let trimmed = text.trim_ascii();
-            if trimmed.is_empty() {
+            has_end = text.ends_with(b"\n");
+            let text = text.trim_ascii();
+            if text.is_empty() {
                 continue;
             }
-            let Outcome { index, status } = match serde_json::from_slice(trimmed) {
+            let Outcome { index, status } = match serde_json::from_slice(text) {
                 Ok(outcome) => outcome,
-                // The run was killed while it wrote its last line.
-                Err(error) if error.is_eof() && !text.ends_with(b"\n") => break,
+                // The run was killed while it wrote this line.
+                Err(error) if error.is_eof() => continue,
                 Err(error) => {
                     return Err(InputError::Outcome { name: place.name(), line, problem: problem_of(&error) });
                 }
@@ -59,13 +62,29 @@ impl EarlierRun {
                 }
             }
         }
+        if stdout == Stdout::Appends && !has_end {
+            io::stdout().write_all(b"\n").map_err(|source| place.cannot_read(source))?;
+        }
         Ok(Self { done: Selection::from_ranges(done), last })
     }
 }
 
-/// Tells whether stdout goes to this file, and not to its end: then the shell has emptied it already.
-fn is_overwritten(path: &Path) -> io::Result<bool> {
+/// What our stdout does to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stdout {
+    Nothing,
+    Appends,
+    /// The shell has emptied it already.
+    Overwrites,
+}
+
+fn stdout_to(path: &Path) -> io::Result<Stdout> {
     let (earlier, stdout) = (std::fs::metadata(path)?, fstat(io::stdout())?);
-    let is_same = (earlier.dev(), earlier.ino()) == (stdout.st_dev, stdout.st_ino);
-    Ok(is_same && earlier.is_file() && !fcntl_getfl(io::stdout())?.contains(OFlags::APPEND))
+    Ok(if !earlier.is_file() || (earlier.dev(), earlier.ino()) != (stdout.st_dev, stdout.st_ino) {
+        Stdout::Nothing
+    } else if fcntl_getfl(io::stdout())?.contains(OFlags::APPEND) {
+        Stdout::Appends
+    } else {
+        Stdout::Overwrites
+    })
 }

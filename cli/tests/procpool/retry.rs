@@ -94,11 +94,12 @@ fn what_an_earlier_run_printed_is_checked() {
         (failed.to_owned() + &ok(2), 0, "10\n11\n", String::new()),
         (ok(2) + failed, 0, "10\n11\n", String::new()),
         (ok(0) + &ok(2) + torn, 0, "11\n", String::new()),
+        (ok(0) + torn + "\n" + &ok(2), 0, "11\n", String::new()),
         (
-            ok(0) + torn + "\n" + &ok(2),
+            ok(0) + torn + &ok(2),
             2,
             "",
-            format!("line 2 of {name} is no line of --output json: EOF while parsing a string at column 15"),
+            format!("line 2 of {name} is no line of --output json: expected `:` at column 18"),
         ),
         (
             "1\n".to_owned(),
@@ -130,6 +131,25 @@ fn what_an_earlier_run_printed_is_checked() {
     assert_eq!(outcome.stdout, "12\n13\n");
     let outcome = server.run(&[&["imap", "echo", "10..13", "--only", "0-2"][..], &both].concat()).expect(0);
     assert_eq!(outcome.stdout, "12\n");
+}
+
+#[test]
+fn what_is_appended_begins_a_line() {
+    let server = Server::start(&["--processes", "1"]);
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.jsonl");
+    let new = "{\"index\":1,\"status\":\"ok\",\"result\":11}\n";
+    for (before, after) in [
+        ("{\"index\":0,\"status\":\"ok\"}\n", ""),
+        ("{\"index\":0,\"status\":\"ok\"}", "\n"),
+        ("{\"index\":0,\"status\":\"ok\"}\n{\"index\":1,\"st", "\n"),
+    ] {
+        std::fs::write(&out, before).unwrap();
+        let stdout = File::options().append(true).open(&out).unwrap();
+        let args = ["imap", "echo", "10", "11", "--output", "json", "--retry-failed", out.to_str().unwrap()];
+        assert_eq!(wait(server.command(&args).stdout(stdout).spawn().unwrap()).code(), Some(0));
+        assert_eq!(std::fs::read_to_string(&out).unwrap(), format!("{before}{after}{new}"));
+    }
 }
 
 #[test]
