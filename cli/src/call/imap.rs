@@ -46,8 +46,11 @@ async fn call(args: ImapArgs) -> Result<Exit, Failure> {
     let last_index = num_items.map(|count| selection.nth(count.saturating_sub(1)).unwrap_or(0));
     let mut output = Output::new(&args.items.output, last_index).beside(progress);
     let printed = print_all(call, &mut output, &selection).await;
-    // What came before an error is worth as much as without it.
-    output.finish()?;
+    match &printed {
+        Ok(()) => output.finish()?,
+        // What came before an error is worth as much as without it.
+        Err(_) => output.flush()?,
+    }
     let num_failed = output.num_failed();
     drop(output);
     printed?;
