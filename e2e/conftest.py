@@ -80,7 +80,7 @@ class Server:
     ):
         line = [*(prefix or []), str(PROCPOOL), "serve", "--listen", "127.0.0.1:0", "--log-format", "json", *arguments]
         environment = {**os.environ, **(environment or {})}
-        environment |= {"VIRTUAL_ENV": sys.prefix, "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}"}
+        environment |= {"VIRTUAL_ENV": sys.prefix, "PATH": f"{sys.prefix}/bin:{PROCPOOL.parent}:{os.environ['PATH']}"}
         self.process = subprocess.Popen(
             [*line, "--", *command] if command else line,
             cwd=ROOT,
@@ -140,9 +140,8 @@ class Server:
     def __exit__(self, kind, *_) -> None:
         if kind is not None:
             print(*self.log[-40:], sep="\n", file=sys.stderr)
-        if self.process.poll() is None:
-            self.stop()
-        assert self._reader is None or not self._reader.is_alive()
+        self.stop()
+        assert not self._reader.is_alive()
 
 
 def python_worker(module: str) -> list[str]:

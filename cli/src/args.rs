@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::SettingFlags;
+use crate::list_args::{ListArgs, OutputArgs};
 use crate::worker::exec_guard;
 use crate::{duration, exit};
 
@@ -206,16 +207,14 @@ pub(crate) struct ItemsArgs {
     /// Items handed to a worker at a time. Default: chosen from the measured run time
     #[arg(long, value_name = "N")]
     pub(crate) chunk_size: Option<NonZeroU32>,
-    /// What to do when an item fails: `fail` ends the call, `collect` prints null in its place and goes on. Default: `fail`
-    /// for map and starmap, `collect` for imap
+    /// What to do when an item fails: `fail` ends the call, `collect` tells of it and goes on. Default: `fail` for map and
+    /// starmap that print values alone, else `collect`
     #[arg(long, value_enum, value_name = "WHAT", hide_possible_values = true)]
     pub(crate) on_error: Option<OnError>,
-    /// Print `{"index":0,"result":…}` or `{"index":0,"error":…}` instead of the results alone
-    #[arg(long)]
-    pub(crate) index: bool,
-    /// Show no progress bar
-    #[arg(long, short)]
-    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

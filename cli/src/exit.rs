@@ -43,7 +43,9 @@ impl From<&CallError> for Exit {
     fn from(error: &CallError) -> Self {
         match error {
             CallError::ItemFailed(_) => Self::ItemsFailed,
-            CallError::Encode { .. } | CallError::EncodeCommon { .. } | CallError::InvalidArgument { .. } => Self::BadInput,
+            CallError::Encode { .. } | CallError::EncodeCommon { .. } | CallError::InvalidArgument { .. } => {
+                Self::BadInput
+            }
             CallError::QueueFull { .. } | CallError::Unavailable { .. } | CallError::ConnectionLost { .. } => {
                 Self::Unavailable
             }
@@ -111,7 +113,9 @@ fn hint(error: &CallError) -> Option<String> {
         | CallError::Unavailable { retry_after: Some(delay), .. } => {
             Some(format!("nothing has started; it may be worth trying again in {delay:?}"))
         }
-        CallError::Encode { .. } | CallError::EncodeCommon { .. } => Some("--json keeps integers beyond 2^53 exact".to_owned()),
+        CallError::Encode { .. } | CallError::EncodeCommon { .. } => {
+            Some("--json keeps integers beyond 2^53 exact".to_owned())
+        }
         _ => None,
     }
 }

@@ -1,9 +1,14 @@
 //! Items from the command line: JSON values, ranges, files and stdin. Read as they are asked for, never slurped.
+//!
+//! Which of them run is decided here too; what the forms of files look like is the business of the modules below.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal as _, Read as _};
-use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+mod array;
+mod lines;
+mod place;
+mod records;
+
+use std::io::{self, IsTerminal as _};
+use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::{Stream, StreamExt as _};
@@ -11,10 +16,16 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+pub(crate) use self::lines::Lines;
+pub(crate) use self::place::Place;
+use self::records::CsvStyle;
 use crate::args::ItemsArgs;
+use crate::call::Style;
+use crate::retry::EarlierRun;
+use crate::selection::Selection;
 
-/// The longest line of a file, in bytes: no message could hold more.
-const MAX_LINE_BYTES: u64 = 64 << 20;
+/// The longest line of a file, or item in one, in bytes: no message could hold more.
+const MAX_ITEM_BYTES: u64 = 64 << 20;
 /// How many items are read ahead of the call.
 const READ_AHEAD: usize = 64;
 
@@ -33,62 +44,138 @@ pub(crate) enum InputError {
     Read { name: String, source: io::Error },
     #[error("line {line} of {name} is not JSON: {problem}")]
     Line { name: String, line: u64, problem: String },
-    #[error("line {line} of {name} is longer than {MAX_LINE_BYTES} bytes")]
+    #[error("line {line} of {name} is longer than {MAX_ITEM_BYTES} bytes")]
     LongLine { name: String, line: u64 },
+    #[error("line {line} of {name} is not UTF-8, from its byte {byte}; iconv can convert it")]
+    Encoding { name: String, line: u64, byte: usize },
+    #[error("item {position} of {name} is longer than {MAX_ITEM_BYTES} bytes")]
+    LongItem { name: String, position: u64 },
+    #[error("{name} is not a JSON array: {problem}")]
+    Array { name: String, problem: String },
+    #[error("item {position} of {name} (line {line} or below) has {count} field(s) instead of {expected}")]
+    Fields { name: String, position: u64, line: u64, count: u64, expected: u64 },
+    #[error(
+        "item {position} of {name} (line {line} or below) is not UTF-8, in its field {field}; iconv can convert it"
+    )]
+    FieldEncoding { name: String, position: u64, line: u64, field: usize },
+    #[error("the header of {name} has {field:?} twice; with --csv-no-header, a record is a list of its fields")]
+    Header { name: String, field: String },
+    #[error("cannot read {name} as CSV: {problem}")]
+    Csv { name: String, problem: String },
+    #[error("--csv-no-header and --csv-numbers say what a CSV file is like: give it with --csv FILE")]
+    NoCsv,
+    #[error("a line is one string, and here an item is a list of arguments: use --csv, or one JSON array a line")]
+    TextsAreNoLists,
+    #[error("line {line} of {name} is no line of --output json: {problem}")]
+    Outcome { name: String, line: u64, problem: String },
+    #[error("{name} is what this run writes to, from its start: append with `>> {name}`, or write to another file")]
+    Overwritten { name: String },
+    #[error("{origin} names item {index}, but the list has {count} items, counted from 0; is it the right list?")]
+    NoSuchItem { origin: String, index: u64, count: u64 },
 }
 
-type Item = Result<Value, InputError>;
+/// Takes an item; says whether there should be more.
+type Take<'a> = &'a mut dyn FnMut(Value) -> ControlFlow<()>;
 
 /// Where items come from, in the order of the command line.
 #[derive(Debug, Clone, PartialEq)]
 enum Source {
     Value(Value),
     Range(RangeInclusive<i64>),
-    File(PathBuf),
-    Stdin,
+    /// One JSON value a line.
+    Values(Place),
+    /// One string a line.
+    Texts(Place),
+    Array(Place),
+    Csv(Place, CsvStyle),
+}
+
+impl Source {
+    fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Value(_) | Self::Range(_) => None,
+            Self::Values(place) | Self::Texts(place) | Self::Array(place) | Self::Csv(place, _) => Some(place),
+        }
+    }
+
+    /// Reads the items, blocking. Breaks when they are not wanted any more.
+    fn read(self, take: Take<'_>) -> Result<ControlFlow<()>, InputError> {
+        match self {
+            Self::Value(value) => Ok(take(value)),
+            Self::Range(mut range) => Ok(range.try_for_each(|number| take(Value::from(number)))),
+            Self::Values(place) => lines::read_values(&place, take),
+            Self::Texts(place) => lines::read_texts(&place, take),
+            Self::Array(place) => array::read(&place, take),
+            Self::Csv(place, style) => records::read(&place, style, take),
+        }
+    }
 }
 
 /// The items of a command line; parsed, and not yet read.
 #[derive(Debug)]
 pub(crate) struct Input {
     sources: Vec<Source>,
+    /// Which of the items are to run.
+    selection: Selection,
+    /// Items that must be there, and who says so.
+    expected: Vec<(String, u64)>,
 }
 
 impl Input {
-    pub(crate) fn parse(args: &ItemsArgs) -> Result<Self, InputError> {
+    pub(crate) fn parse(args: &ItemsArgs, style: Style) -> Result<Self, InputError> {
         let mut sources = args.items.iter().map(|text| parse_source(text)).collect::<Result<Vec<_>, _>>()?;
-        sources.extend(args.file.iter().cloned().map(Source::File));
+        sources.extend(args.file.iter().cloned().map(|path| Source::Values(Place::File(path))));
+        sources.extend(list_of(args, style)?);
         if sources.is_empty() {
             if io::stdin().is_terminal() {
                 return Err(InputError::NoItems);
             }
-            sources.push(Source::Stdin);
+            sources.push(Source::Values(Place::Stdin));
         }
-        Ok(Self { sources })
+        sources.iter().filter_map(Source::place).try_for_each(Place::check)?;
+        let (selection, expected) = selection_of(args)?;
+        Ok(Self { sources, selection, expected })
     }
 
-    /// Returns the number of items, if that is known without reading them.
+    /// Returns which of the items are to run.
+    pub(crate) fn selection(&self) -> &Selection {
+        &self.selection
+    }
+
+    /// Returns the number of items to run, if that is known without reading them.
     pub(crate) fn count(&self) -> Option<u64> {
-        self.sources.iter().try_fold(0_u64, |count, source| match source {
+        let num_items = self.sources.iter().try_fold(0_u64, |count, source| match source {
             Source::Value(_) => count.checked_add(1),
             Source::Range(range) => count.checked_add(range.end().abs_diff(*range.start()).checked_add(1)?),
-            Source::File(_) | Source::Stdin => None,
-        })
+            Source::Values(_) | Source::Texts(_) | Source::Array(_) | Source::Csv(..) => None,
+        });
+        num_items.map(|count| self.selection.count_below(count))
     }
 
-    /// Reads the items, blocking.
-    pub(crate) fn into_items(self) -> impl Iterator<Item = Item> + Send {
-        self.sources.into_iter().flat_map(|source| -> Box<dyn Iterator<Item = Item> + Send> {
-            match source {
-                Source::Value(value) => Box::new(std::iter::once(Ok(value))),
-                Source::Range(range) => Box::new(range.map(|number| Ok(Value::from(number)))),
-                Source::Stdin => Box::new(Lines::new("stdin".to_owned(), BufReader::new(io::stdin()))),
-                Source::File(path) => match File::open(&path) {
-                    Ok(file) => Box::new(Lines::new(name_of(&path), BufReader::new(file))),
-                    Err(source) => Box::new(std::iter::once(Err(InputError::Read { name: name_of(&path), source }))),
-                },
+    /// Reads the items that are to run, blocking, until they are not wanted any more.
+    fn read(self, take: Take<'_>) -> Result<(), InputError> {
+        let Self { sources, selection, expected } = self;
+        let last_expected = expected.iter().map(|(_, index)| *index).max();
+        let Some(last) = selection.last().max(last_expected) else { return Ok(()) };
+        let mut num_read = 0;
+        let mut take_selected = |value| {
+            let index = num_read;
+            num_read += 1;
+            if selection.contains(index) {
+                take(value)?;
             }
-        })
+            // What follows is read by nobody, and may be endless.
+            if index == last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        for source in sources {
+            if source.read(&mut take_selected)?.is_break() {
+                return Ok(());
+            }
+        }
+        match expected.into_iter().find(|(_, index)| *index >= num_read) {
+            None => Ok(()),
+            Some((origin, index)) => Err(InputError::NoSuchItem { origin, index, count: num_read }),
+        }
     }
 
     /// Returns the items as a stream that ends at the first error, and where that error will be.
@@ -97,13 +184,14 @@ impl Input {
     /// with the items, when the stream is dropped, or with the process.
     pub(crate) fn into_stream(self) -> (impl Stream<Item = Value> + Send + 'static, InputFailure) {
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
-        let items = self.into_items();
         let reader = std::thread::Builder::new().name("read-items".to_owned()).spawn(move || {
-            for item in items {
-                let is_last = item.is_err();
-                if sender.blocking_send(item).is_err() || is_last {
-                    return;
-                }
+            let result = self.read(&mut |value| match sender.blocking_send(Ok(value)) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            });
+            if let Err(error) = result {
+                // The call may be over.
+                let _ = sender.blocking_send(Err(error));
             }
         });
         let failure = InputFailure::default();
@@ -131,16 +219,47 @@ impl InputFailure {
     }
 }
 
-fn name_of(path: &Path) -> String {
-    path.display().to_string()
+/// Returns the one list that the arguments name, if they do.
+fn list_of(args: &ItemsArgs, style: Style) -> Result<Option<Source>, InputError> {
+    let list = &args.list;
+    // Clap does not require what conflicts with another argument.
+    if list.csv.is_none() && (list.csv_no_header || list.csv_numbers) {
+        return Err(InputError::NoCsv);
+    }
+    if let Some(path) = &list.each_line {
+        return match style {
+            Style::Map => Ok(Some(Source::Texts(Place::of(path)))),
+            Style::Star => Err(InputError::TextsAreNoLists),
+        };
+    }
+    let csv_style =
+        CsvStyle { has_header: !list.csv_no_header, as_lists: style == Style::Star, with_numbers: list.csv_numbers };
+    let array = list.from_json.as_deref().map(|path| Source::Array(Place::of(path)));
+    Ok(array.or_else(|| list.csv.as_deref().map(|path| Source::Csv(Place::of(path), csv_style))))
+}
+
+/// Returns which items are to run, and which must be there: those that are named, here or by an earlier run.
+fn selection_of(args: &ItemsArgs) -> Result<(Selection, Vec<(String, u64)>), InputError> {
+    let mut selection = Selection::all();
+    let mut expected = Vec::new();
+    if let Some(only) = &args.list.only {
+        selection = only.clone();
+        expected.extend(only.last_named().map(|index| ("--only".to_owned(), index)));
+    }
+    for path in &args.list.retry_failed {
+        let earlier = EarlierRun::read(path)?;
+        selection = selection.intersection(&earlier.done.complement());
+        expected.extend(earlier.last.map(|index| (path.display().to_string(), index)));
+    }
+    Ok((selection, expected))
 }
 
 fn parse_source(text: &str) -> Result<Source, InputError> {
     if text == "-" || text == "@-" {
-        return Ok(Source::Stdin);
+        return Ok(Source::Values(Place::Stdin));
     }
     if let Some(path) = text.strip_prefix('@') {
-        return Ok(Source::File(path.into()));
+        return Ok(Source::Values(Place::File(path.into())));
     }
     if let Some((first, last)) = text.split_once("..")
         && is_integer(first)
@@ -166,76 +285,20 @@ pub(crate) fn parse_value(text: &str) -> Result<Value, InputError> {
 
 /// Parses the argument that all items share: JSON, or `@FILE` for a file that holds one value.
 pub(crate) fn parse_common(text: &str) -> Result<Value, InputError> {
-    let Some(path) = text.strip_prefix('@').map(Path::new) else { return parse_value(text) };
-    let name = name_of(path);
-    let json = std::fs::read(path).map_err(|source| InputError::Read { name: name.clone(), source })?;
+    let Some(path) = text.strip_prefix('@') else { return parse_value(text) };
+    let json = std::fs::read(path).map_err(|source| InputError::Read { name: path.to_owned(), source })?;
     serde_json::from_slice(&json).map_err(|error| InputError::Line {
-        name,
+        name: path.to_owned(),
         line: error.line() as u64,
         problem: problem_of(&error),
     })
 }
 
 /// Returns what is wrong with a line of JSON, and where; serde's own words say `line 1` of any line.
-fn problem_of(error: &serde_json::Error) -> String {
+pub(crate) fn problem_of(error: &serde_json::Error) -> String {
     let place = format!(" at line {} column {}", error.line(), error.column());
     let text = error.to_string();
     format!("{} at column {}", text.strip_suffix(&place).unwrap_or(&text), error.column())
-}
-
-/// The JSON values of a file, one a line. Empty lines are none. Ends after an error.
-struct Lines<R> {
-    name: String,
-    reader: R,
-    line_number: u64,
-    buffer: Vec<u8>,
-    is_over: bool,
-}
-
-impl<R: BufRead> Lines<R> {
-    fn new(name: String, reader: R) -> Self {
-        Self { name, reader, line_number: 0, buffer: Vec::new(), is_over: false }
-    }
-
-    /// Reads the next line that is not empty; `None` at the end.
-    fn next_line(&mut self) -> Result<Option<Value>, InputError> {
-        loop {
-            self.buffer.clear();
-            let mut limited = (&mut self.reader).take(MAX_LINE_BYTES + 1);
-            let length = limited
-                .read_until(b'\n', &mut self.buffer)
-                .map_err(|source| InputError::Read { name: self.name.clone(), source })?;
-            if length == 0 {
-                return Ok(None);
-            }
-            self.line_number += 1;
-            if length as u64 > MAX_LINE_BYTES {
-                return Err(InputError::LongLine { name: self.name.clone(), line: self.line_number });
-            }
-            let line = self.buffer.trim_ascii();
-            if !line.is_empty() {
-                let value = serde_json::from_slice(line);
-                return value.map(Some).map_err(|error| InputError::Line {
-                    name: self.name.clone(),
-                    line: self.line_number,
-                    problem: problem_of(&error),
-                });
-            }
-        }
-    }
-}
-
-impl<R: BufRead> Iterator for Lines<R> {
-    type Item = Item;
-
-    fn next(&mut self) -> Option<Item> {
-        if self.is_over {
-            return None;
-        }
-        let next = self.next_line().transpose();
-        self.is_over = !matches!(next, Some(Ok(_)));
-        next
-    }
 }
 
 #[cfg(test)]
@@ -258,9 +321,9 @@ mod tests {
             ("1..10", Some(Source::Range(1..=10))),
             ("-3..-1", Some(Source::Range(-3..=-1))),
             ("5..5", Some(Source::Range(5..=5))),
-            ("@items.json", Some(Source::File("items.json".into()))),
-            ("-", Some(Source::Stdin)),
-            ("@-", Some(Source::Stdin)),
+            ("@items.json", Some(Source::Values(Place::File("items.json".into())))),
+            ("-", Some(Source::Values(Place::Stdin))),
+            ("@-", Some(Source::Values(Place::Stdin))),
             ("10..1", None),
             ("1..99999999999999999999", None),
             ("1..", None),
@@ -274,27 +337,35 @@ mod tests {
         }
     }
 
+    fn input(sources: Vec<Source>, selection: &str) -> Input {
+        Input { sources, selection: selection.parse().unwrap(), expected: Vec::new() }
+    }
+
     #[test]
     fn a_range_counts_both_ends() {
-        let input = |sources| Input { sources };
-        assert_eq!(input(vec![Source::Range(1..=10), Source::Value(Value::Null)]).count(), Some(11));
-        assert_eq!(input(vec![Source::Range(i64::MIN..=i64::MAX)]).count(), None);
-        assert_eq!(input(vec![Source::Stdin]).count(), None);
-        let items: Vec<_> = input(vec![Source::Range(-1..=1)]).into_items().map(Result::unwrap).collect();
+        let count = |sources, selection| input(sources, selection).count();
+        assert_eq!(count(vec![Source::Range(1..=10), Source::Value(Value::Null)], "0-"), Some(11));
+        assert_eq!(count(vec![Source::Range(1..=10), Source::Value(Value::Null)], "0,9-20"), Some(3));
+        assert_eq!(count(vec![Source::Range(i64::MIN..=i64::MAX)], "0-"), None);
+        assert_eq!(count(vec![Source::Values(Place::Stdin)], "0-"), None);
+        let mut items = Vec::new();
+        let take = &mut |item| {
+            items.push(item);
+            ControlFlow::Continue(())
+        };
+        input(vec![Source::Range(-1..=1)], "0-").read(take).unwrap();
         assert_eq!(items, [json!(-1), json!(0), json!(1)]);
     }
 
     #[test]
-    fn lines_are_values_and_empty_lines_are_none() {
-        let lines = Lines::new("file".to_owned(), "1\n\n [2] \r\n\"x\"".as_bytes());
-        assert_eq!(lines.map(Result::unwrap).collect::<Vec<_>>(), [json!(1), json!([2]), json!("x")]);
-    }
-
-    #[test]
-    fn a_bad_line_is_named_and_ends_the_items() {
-        let lines: Vec<_> = Lines::new("file".to_owned(), "1\n\nx\n2\n".as_bytes()).collect();
-        assert_eq!(lines.len(), 2);
-        let error = lines[1].as_ref().unwrap_err().to_string();
-        assert_eq!(error, "line 3 of file is not JSON: expected value at column 1");
+    fn nothing_is_read_behind_the_last_item_that_counts() {
+        let mut items = Vec::new();
+        let take = &mut |item| {
+            items.push(item);
+            ControlFlow::Continue(())
+        };
+        let sources = vec![Source::Range(0..=i64::MAX), Source::Values(Place::File("/no/such/file".into()))];
+        input(sources, "3,5-6").read(take).unwrap();
+        assert_eq!(items, [json!(3), json!(5), json!(6)]);
     }
 }

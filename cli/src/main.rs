@@ -10,9 +10,12 @@ mod exit;
 mod functions;
 mod health;
 mod input;
+mod list_args;
 mod logging;
 mod output;
 mod progress;
+mod retry;
+mod selection;
 mod serve;
 mod signal;
 mod telemetry;
@@ -24,7 +27,7 @@ use clap::Parser as _;
 use tokio::runtime::{Builder, Runtime};
 
 use self::args::{Command, CommandLine};
-use self::call::map::Style;
+use self::call::Style;
 use self::exit::{Exit, Failure};
 
 /// A client needs one thread for the connection; the main thread prints.

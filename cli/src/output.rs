@@ -1,11 +1,17 @@
-//! Results on stdout, one JSON value a line, and failed items on stderr.
+//! Results on stdout, in one form or another, and failed items on stderr.
+
+mod json_line;
+mod table;
 
 use std::io::{self, BufWriter, Stdout, Write as _};
 
 use procpool_client::ItemError;
 use serde_json::Value;
 
+pub(crate) use self::json_line::OK;
+use self::table::Table;
 use crate::exit::{Exit, Failure};
+use crate::list_args::{OutputArgs, OutputFormat};
 use crate::progress::Progress;
 
 /// Why results cannot be printed.
@@ -31,21 +37,49 @@ impl From<OutputError> for Failure {
     }
 }
 
+/// What a result looks like.
+#[derive(Debug)]
+enum Form {
+    /// The result alone; null for a failed item.
+    Value,
+    /// An object with index, and result or message.
+    Indexed,
+    /// An object with index, status, and result or error.
+    Json,
+    Table(Table),
+    Quiet,
+}
+
 /// Prints results, and counts them and those that failed.
 #[derive(Debug)]
 pub(crate) struct Output {
     stdout: BufWriter<Stdout>,
-    with_index: bool,
+    form: Form,
     progress: Option<Progress>,
     num_printed: u64,
     num_failed: u64,
 }
 
 impl Output {
-    /// Returns an output that prints results, or objects with index and result.
-    pub(crate) fn new(with_index: bool) -> Self {
+    /// Returns an output that prints results alone.
+    pub(crate) fn of_values() -> Self {
+        Self::of_form(Form::Value)
+    }
+
+    /// Returns an output in the form of the command line; `last_index` is `None` if nobody knows it.
+    pub(crate) fn new(args: &OutputArgs, last_index: Option<u64>) -> Self {
+        Self::of_form(match args.output {
+            OutputFormat::Values if args.index => Form::Indexed,
+            OutputFormat::Values => Form::Value,
+            OutputFormat::Json => Form::Json,
+            OutputFormat::Table => Form::Table(Table::new(last_index)),
+            OutputFormat::Quiet => Form::Quiet,
+        })
+    }
+
+    fn of_form(form: Form) -> Self {
         let stdout = BufWriter::with_capacity(64 << 10, io::stdout());
-        Self { stdout, with_index, progress: None, num_printed: 0, num_failed: 0 }
+        Self { stdout, form, progress: None, num_printed: 0, num_failed: 0 }
     }
 
     /// Has the output move a progress bar, and keep out of its way.
@@ -53,7 +87,12 @@ impl Output {
         Self { progress: Some(progress), ..self }
     }
 
-    /// Prints one result; for a failed item null, and the error on stderr.
+    /// Tells whether a failed item has a line of its own even when it ends the call.
+    pub(crate) fn has_status(&self) -> bool {
+        matches!(self.form, Form::Json | Form::Table(_))
+    }
+
+    /// Prints one result; for a failed item, the error on stderr too.
     ///
     /// # Errors
     ///
@@ -63,21 +102,30 @@ impl Output {
         if let Some(progress) = &self.progress {
             progress.set(self.num_printed);
         }
+        let text = match (&mut self.form, result) {
+            (Form::Value, Ok(value)) => Some(value.to_string()),
+            (Form::Value, Err(_)) => Some(Value::Null.to_string()),
+            (Form::Indexed, Ok(value)) => Some(format!(r#"{{"index":{index},"result":{value}}}"#)),
+            (Form::Indexed, Err(error)) => {
+                Some(format!(r#"{{"index":{index},"error":{}}}"#, Value::from(error.message.as_str())))
+            }
+            (Form::Json, result) => Some(json_line::of(index, result)),
+            (Form::Table(table), result) => Some(table.row(index, result)),
+            (Form::Quiet, _) => None,
+        };
+        if let Some(text) = text {
+            self.print_line(&text)?;
+        }
         if let Err(error) = result {
             self.num_failed += 1;
-            // The results before it come first.
+            // The results up to here come first.
             self.flush()?;
             match &self.progress {
                 Some(progress) => progress.suspend(|| print_item_error(error)),
                 None => print_item_error(error),
             }
         }
-        self.print_line(&match (result, self.with_index) {
-            (Ok(value), false) => value.to_string(),
-            (Err(_), false) => Value::Null.to_string(),
-            (Ok(value), true) => format!(r#"{{"index":{index},"result":{value}}}"#),
-            (Err(error), true) => format!(r#"{{"index":{index},"error":{}}}"#, Value::from(error.message.as_str())),
-        })
+        Ok(())
     }
 
     fn print_line(&mut self, line: &str) -> Result<(), OutputError> {
@@ -87,6 +135,19 @@ impl Output {
         }
         self.stdout.write_all(line.as_bytes())?;
         Ok(self.stdout.write_all(b"\n")?)
+    }
+
+    /// Prints what comes after the last result, and hands everything to stdout.
+    ///
+    /// # Errors
+    ///
+    /// As [`Output::print`].
+    pub(crate) fn finish(&mut self) -> Result<(), OutputError> {
+        if let Form::Table(table) = &mut self.form {
+            let end = table.end(self.num_printed, self.num_failed);
+            self.print_line(&end)?;
+        }
+        self.flush()
     }
 
     /// Hands everything to stdout.

@@ -8,7 +8,7 @@ use crate::proto::{Results, Run, ServerFrame, SetCommon, WorkerFrame, server_fra
 
 /// The length in front of every frame.
 const LENGTH_BYTES: usize = 4;
-/// The field number of `items` in Run and Results, and of `value` in SetCommon: the highest, so that it comes last.
+/// The field number of `items` in Run and Results, and of `value` in `SetCommon`: the highest, so that it comes last.
 const ITEMS_FIELD: u32 = 15;
 /// The field number of `run` in `ServerFrame`.
 const RUN_FIELD: u32 = 2;
@@ -156,8 +156,8 @@ pub fn encode_run_header(run: &Run, items_len: usize) -> Bytes {
     encode_header(RUN_FIELD, run, items_len)
 }
 
-/// Encodes a SetCommon frame, its length included, up to its value, which the caller writes after it: `value_len` bytes
-/// of it. `set.value` must be empty.
+/// Encodes a `SetCommon` frame, its length included, up to its value, which the caller writes after it: `value_len`
+/// bytes of it. `set.value` must be empty.
 ///
 /// # Panics
 ///

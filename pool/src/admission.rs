@@ -60,8 +60,11 @@ impl Admission {
     /// Takes what a common argument needs, or refuses at once.
     pub(crate) fn try_admit_common(&self, num_bytes: usize) -> Result<CommonPermit, CallError> {
         let limit = self.max_bytes / 2;
-        let full =
-            || CallError::QueueFull { what: "bytes of common arguments", limit: limit.into(), retry_after: RETRY_AFTER };
+        let full = || CallError::QueueFull {
+            what: "bytes of common arguments",
+            limit: limit.into(),
+            retry_after: RETRY_AFTER,
+        };
         let num_bytes = u32::try_from(num_bytes).ok().filter(|&bytes| bytes <= limit).ok_or_else(full)?;
         let share = Arc::clone(&self.common_bytes).try_acquire_many_owned(num_bytes).map_err(|_| full())?;
         let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(num_bytes).map_err(|_| self.bytes_full())?;

@@ -12,7 +12,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::admission::{Admission, AdmissionPermit, CommonPermit};
-use crate::call::{Apply, Call, CallStyle, CommonArgument, FunctionInfo, MapOutput, OnError, ResultOrder, StreamOptions};
+use crate::call::{
+    Apply, Call, CallStyle, CommonArgument, FunctionInfo, MapOutput, OnError, ResultOrder, StreamOptions,
+};
 use crate::config::PoolConfig;
 use crate::driver::{self, Command, Submission};
 use crate::error::{CallError, DeadlinePhase};

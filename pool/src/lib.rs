@@ -33,8 +33,8 @@ pub use admin::{
     Demand, PoolEvent, PoolSnapshot, PoolState, PoolWatch, RunningItems, SlotCounts, WorkerReport, WorkerState,
 };
 pub use call::{
-    Apply, Call, CallOptions, CallStyle, CommonArgument, FunctionInfo, ItemError, ItemKind, MapOutput, OnError, ResultOrder, ResultRun,
-    StreamOptions, TraceContext,
+    Apply, Call, CallOptions, CallStyle, CommonArgument, FunctionInfo, ItemError, ItemKind, MapOutput, OnError,
+    ResultOrder, ResultRun, StreamOptions, TraceContext,
 };
 pub use config::PoolConfig;
 pub use error::{CallError, DeadlinePhase, ItemFailure, WorkerExit};

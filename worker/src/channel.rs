@@ -398,7 +398,8 @@ impl State {
                 let common = match run.common {
                     0 => None,
                     name => {
-                        let unknown = || protocol_error(&run, &format!("names the common argument {name}, which is not here"));
+                        let unknown =
+                            || protocol_error(&run, &format!("names the common argument {name}, which is not here"));
                         Some(self.commons.get(&name).cloned().ok_or_else(unknown)?)
                     }
                 };

@@ -113,12 +113,15 @@ impl RawCommon {
             let decoded = self.decode_text::<T>();
             (TypeId::of::<T>(), decoded.map(|value| Arc::new(value) as Arc<dyn Any + Send + Sync>))
         });
-        if *type_id != TypeId::of::<T>() {
-            // A call has one function, and that one type; so this is for servers that do as they like.
-            return self.decode_owned().map(Common::new);
+        match decoded {
+            Ok(shared) => match Arc::clone(shared).downcast() {
+                Ok(shared) => Ok(Common(shared)),
+                // A call has one function, and that one type; so this is for servers that do as they like.
+                Err(_) => self.decode_owned().map(Common::new),
+            },
+            Err(problem) if *type_id == TypeId::of::<T>() => Err(Failure::invalid_item(problem.clone())),
+            Err(_) => self.decode_owned().map(Common::new),
         }
-        let shared = decoded.as_ref().map_err(|problem| Failure::invalid_item(problem.clone()))?;
-        Ok(Common(Arc::clone(shared).downcast().expect("it is of the type that it says")))
     }
 
     /// Decodes it for somebody who keeps it.

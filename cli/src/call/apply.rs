@@ -21,7 +21,7 @@ pub(crate) async fn run(args: ApplyArgs) -> Result<Exit, Failure> {
     let progress = Progress::of_call(format!("{} runs", args.function), false);
     let result = call.await;
     drop(progress);
-    let mut output = Output::new(false);
+    let mut output = Output::of_values();
     output.print(0, &Ok(result?))?;
     output.flush()?;
     Ok(Exit::Ok)

@@ -3,21 +3,28 @@
 use std::pin::pin;
 
 use futures_util::FutureExt as _;
-use procpool_client::{CallError, ResultStream};
+use procpool_client::{Call, CallError, IMapStream, ItemResult, ResultStream};
 use serde_json::Value;
 
-use super::{connect_for_call, exit_after, with_options};
+use super::reader::while_read;
+use super::{Style, connect_for_call, exit_after, fail, print, with_options};
 use crate::args::{ImapArgs, OnError};
 use crate::exit::{Exit, Failure};
 use crate::input::{Input, parse_common};
-use crate::output::Output;
+use crate::output::{Output, OutputError};
 use crate::progress::Progress;
+use crate::selection::Selection;
 
 /// Runs a function over a stream of items and prints each result as it comes.
 pub(crate) async fn run(args: ImapArgs) -> Result<Exit, Failure> {
+    let format = args.items.output.output;
+    while_read(call(args), format).await
+}
+
+async fn call(args: ImapArgs) -> Result<Exit, Failure> {
     let common = args.items.common.as_deref().map(parse_common).transpose()?;
-    let input = Input::parse(&args.items)?;
-    let num_items = input.count();
+    let input = Input::parse(&args.items, if args.star { Style::Star } else { Style::Map })?;
+    let (num_items, selection) = (input.count(), input.selection().clone());
     let client = connect_for_call(&args.call).await?;
     let (items, input_failure) = input.into_stream();
     let mut call = with_options(client.imap_stream::<Value>(&args.items.function, items), &args.call);
@@ -39,11 +46,15 @@ pub(crate) async fn run(args: ImapArgs) -> Result<Exit, Failure> {
     if args.items.on_error == Some(OnError::Fail) {
         call = call.fail_fast();
     }
-    let progress = Progress::of_stream(num_items, args.items.quiet);
-    let mut output = Output::new(args.items.index).beside(progress);
-    let printed = print_all(call.await?, &mut output).await;
-    // What came before an error is worth as much as without it.
-    output.flush()?;
+    let progress = Progress::of_stream(num_items, args.items.output.hides_progress());
+    let last_index = num_items.map(|count| selection.nth(count.saturating_sub(1)).unwrap_or(0));
+    let mut output = Output::new(&args.items.output, last_index).beside(progress);
+    let printed = print_all(call, &mut output, &selection).await;
+    match &printed {
+        Ok(()) => output.finish()?,
+        // What came before an error is worth as much as without it.
+        Err(_) => output.flush()?,
+    }
     let num_failed = output.num_failed();
     drop(output);
     printed?;
@@ -54,23 +65,29 @@ pub(crate) async fn run(args: ImapArgs) -> Result<Exit, Failure> {
     }
 }
 
-async fn print_all(mut results: ResultStream<Value>, output: &mut Output) -> Result<(), Failure> {
-    while let Some(item) = next(&mut results, output).await? {
-        output.print(item.index, &item.result)?;
+async fn print_all(call: Call<IMapStream<Value>>, output: &mut Output, selection: &Selection) -> Result<(), Failure> {
+    let mut results = match call.await {
+        Ok(results) => results,
+        Err(error) => return fail(output, selection, error),
+    };
+    loop {
+        match next(&mut results, output).await? {
+            Ok(Some(ItemResult { index: position, result })) => print(output, selection, position, result)?,
+            Ok(None) => return Ok(()),
+            Err(error) => return fail(output, selection, error),
+        }
     }
-    Ok(())
 }
 
 /// Returns the next result; hands what was printed to stdout before it waits.
 async fn next(
     results: &mut ResultStream<Value>,
     output: &mut Output,
-) -> Result<Option<procpool_client::ItemResult<Value>>, Failure> {
+) -> Result<Result<Option<ItemResult<Value>>, CallError>, OutputError> {
     let mut next = pin!(results.try_next());
-    let ready: Option<Result<_, CallError>> = next.as_mut().now_or_never();
-    if let Some(next) = ready {
-        return Ok(next?);
+    if let Some(next) = next.as_mut().now_or_never() {
+        return Ok(next);
     }
     output.flush()?;
-    Ok(next.await?)
+    Ok(next.await)
 }

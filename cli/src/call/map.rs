@@ -1,30 +1,35 @@
 //! `procpool map` and `procpool starmap`
 
-use procpool_client::ItemError;
+use std::pin::pin;
+
+use futures_util::StreamExt as _;
+use procpool_client::{Call, CallError, DEFAULT_MAX_MESSAGE_BYTES, ItemError, Map};
 use serde_json::Value;
 
-use super::{connect_for_call, exit_after, with_options};
+use super::reader::while_read;
+use super::{Style, connect_for_call, exit_after, fail, print, with_options};
 use crate::args::{MapArgs, OnError};
 use crate::exit::{Exit, Failure};
 use crate::input::{Input, parse_common};
+use crate::list_args::OutputFormat;
 use crate::output::Output;
 use crate::progress::Progress;
 
-/// What an item is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Style {
-    /// The one argument.
-    Map,
-    /// The list of arguments.
-    Star,
-}
-
 /// Runs a function over a list in one request and prints all results.
 pub(crate) async fn run(args: MapArgs, style: Style) -> Result<Exit, Failure> {
+    let format = args.items.output.output;
+    while_read(call(args, style), format).await
+}
+
+async fn call(args: MapArgs, style: Style) -> Result<Exit, Failure> {
     let common = args.items.common.as_deref().map(parse_common).transpose()?;
-    let items = Input::parse(&args.items)?.into_items().collect::<Result<Vec<Value>, _>>()?;
+    let input = Input::parse(&args.items, style)?;
+    let selection = input.selection().clone();
+    let items = read_all(input, args.call.json).await?;
+    let last_position = (items.len() as u64).saturating_sub(1);
+    let mut output = Output::new(&args.items.output, selection.nth(last_position));
     let client = connect_for_call(&args.call).await?;
-    let progress = Progress::of_call(format!("{} items", items.len()), args.items.quiet);
+    let progress = Progress::of_call(format!("{} items", items.len()), args.items.output.hides_progress());
     let function = &args.items.function;
     let mut call = match style {
         Style::Map => client.map::<Value>(function, items),
@@ -37,16 +42,64 @@ pub(crate) async fn run(args: MapArgs, style: Style) -> Result<Exit, Failure> {
     if let Some(common) = common {
         call = call.common(common);
     }
-    let results: Vec<Result<Value, ItemError>> = match args.items.on_error {
-        Some(OnError::Collect) => call.collect_errors().await?,
-        Some(OnError::Fail) | None => call.await?.into_iter().map(Ok).collect(),
-    };
+    // Results alone do not say which of them is missing.
+    let is_alone = args.items.output.output == OutputFormat::Values;
+    let on_error = args.items.on_error.unwrap_or(if is_alone { OnError::Fail } else { OnError::Collect });
+    let results = results_of(call, on_error).await;
     drop(progress);
 
-    let mut output = Output::new(args.items.index);
-    for (index, result) in (0..).zip(&results) {
-        output.print(index, result)?;
+    match results {
+        Ok(results) => {
+            (0..).zip(results).try_for_each(|(position, result)| print(&mut output, &selection, position, result))?;
+        }
+        Err(error) => fail(&mut output, &selection, error)?,
     }
-    output.flush()?;
+    output.finish()?;
     Ok(exit_after(output.num_failed()))
+}
+
+async fn results_of(call: Call<Map<Value>>, on_error: OnError) -> Result<Vec<Result<Value, ItemError>>, CallError> {
+    match on_error {
+        OnError::Collect => call.collect_errors().await,
+        OnError::Fail => Ok(call.await?.into_iter().map(Ok).collect()),
+    }
+}
+
+/// Reads the whole list, unless it is longer than a request may be.
+async fn read_all(input: Input, as_json: bool) -> Result<Vec<Value>, Failure> {
+    let (items, failure) = input.into_stream();
+    let mut items = pin!(items);
+    let mut list = Vec::new();
+    let mut num_bytes = 0;
+    while let Some(item) = items.next().await {
+        num_bytes += least_bytes(&item, as_json);
+        if num_bytes > DEFAULT_MAX_MESSAGE_BYTES {
+            let message = format!(
+                "{} items have more than {DEFAULT_MAX_MESSAGE_BYTES} bytes, the limit of one call; \
+                 procpool imap takes any number",
+                list.len()
+            );
+            return Err(CallError::MessageTooLarge { message }.into());
+        }
+        list.push(item);
+    }
+    match failure.take() {
+        None => Ok(list),
+        Some(error) => Err(error.into()),
+    }
+}
+
+/// Returns how many bytes an item takes at least in a request. That is not exact; the client knows, when all is in memory.
+fn least_bytes(item: &Value, as_json: bool) -> usize {
+    // Tags and lengths; for JSON, quotes and commas.
+    let overhead = if as_json { 2 } else { 4 };
+    match item {
+        Value::Number(_) if !as_json => 11,
+        Value::Null | Value::Bool(_) | Value::Number(_) => overhead,
+        Value::String(text) => overhead + text.len(),
+        Value::Array(items) => overhead + items.iter().map(|item| least_bytes(item, as_json)).sum::<usize>(),
+        Value::Object(fields) => {
+            overhead + fields.iter().map(|(name, value)| name.len() + least_bytes(value, as_json)).sum::<usize>()
+        }
+    }
 }

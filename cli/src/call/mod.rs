@@ -2,13 +2,28 @@
 
 pub(crate) mod apply;
 pub(crate) mod imap;
+mod locate;
 pub(crate) mod map;
+mod reader;
 
-use procpool_client::{Call, Client, ConnectError, Encoding};
+use procpool_client::{Call, CallError, Client, ConnectError, Encoding, ItemError};
+use serde_json::Value;
 
+use self::locate::{locate, locate_item};
 use crate::args::{CallArgs, ServerArgs};
 use crate::exit::{Exit, Failure};
 use crate::input::InputError;
+use crate::output::Output;
+use crate::selection::Selection;
+
+/// What an item is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// The one argument.
+    Map,
+    /// The list of arguments.
+    Star,
+}
 
 impl From<InputError> for Failure {
     fn from(error: InputError) -> Self {
@@ -43,6 +58,29 @@ fn with_options<V>(mut call: Call<V>, args: &CallArgs) -> Call<V> {
         call = call.priority(priority);
     }
     call
+}
+
+/// Prints the result of the item that was sent at a position.
+fn print(
+    output: &mut Output,
+    selection: &Selection,
+    position: u64,
+    result: Result<Value, ItemError>,
+) -> Result<(), Failure> {
+    let index = selection.nth(position).unwrap_or(position);
+    let result = result.map_err(|error| locate_item(error, selection));
+    Ok(output.print(index, &result)?)
+}
+
+/// Ends a call that failed as a whole. If one item did it, that item has its line where items have a status.
+fn fail(output: &mut Output, selection: &Selection, error: CallError) -> Result<(), Failure> {
+    match error {
+        CallError::ItemFailed(error) if output.has_status() => {
+            let position = error.index;
+            print(output, selection, position, Err(*error))
+        }
+        error => Err(locate(error, selection).into()),
+    }
 }
 
 /// Says whether items failed.

@@ -11,7 +11,7 @@ const ITEMS: u64 = 1_000_000;
 const MEMORY_LIMIT_KIB: u64 = 64 << 10;
 
 /// Returns the most memory that a process has had so far, in KiB.
-fn peak_rss_kib(pid: rustix::process::Pid) -> u64 {
+pub(crate) fn peak_rss_kib(pid: rustix::process::Pid) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()

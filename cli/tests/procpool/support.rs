@@ -43,9 +43,13 @@ impl Outcome {
 
 /// Runs a command to its end.
 pub(crate) fn run(args: &[&str], stdin: &str) -> Outcome {
+    run_with_bytes(args, stdin.as_bytes())
+}
+
+pub(crate) fn run_with_bytes(args: &[&str], stdin: &[u8]) -> Outcome {
     let mut child = procpool(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // Small enough for the pipe; a command that reads nothing closes it.
-    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+    let _ = child.stdin.take().unwrap().write_all(stdin);
     let pid = pid_of(&child);
     let output = within_limit(move || child.wait_with_output().unwrap(), pid);
     Outcome {
@@ -128,6 +132,13 @@ impl Server {
         let mut all = vec![args[0], "--server", self.address.as_str()];
         all.extend(&args[1..]);
         run(&all, stdin)
+    }
+
+    /// Returns a command of the binary that calls this server.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = procpool(args);
+        command.env("PROCPOOL_SERVER", &self.address);
+        command
     }
 
     /// Returns what the server has logged so far.

@@ -1,6 +1,6 @@
 //! Wrong usage: what it says and with which code it ends. No server is needed.
 
-use crate::support::{Outcome, run};
+use crate::support::{Outcome, run, run_with_bytes};
 
 /// Runs a command that is wrong; returns the first line that it says.
 fn complaint(args: &[&str], stdin: &str) -> String {
@@ -23,6 +23,64 @@ fn wrong_usage_says_what_is_wrong() {
     insta::assert_snapshot!(complaint(&["apply", "f", "--kwarg", "novalue"], ""), @r#"procpool: "novalue" is no keyword argument: it is NAME=VALUE"#);
     insta::assert_snapshot!(complaint(&["serve", "--listen", "nowhere"], ""), @"error: invalid value 'nowhere' for '--listen <ADDRESS>': not an address: use IP:PORT or unix:PATH");
     insta::assert_snapshot!(complaint(&["serve", "--processes", "0"], ""), @"error: invalid value '0' for '--processes <N>': must be more than 0");
+}
+
+#[test]
+fn a_list_that_is_none_says_where() {
+    for (args, stdin, expected) in [
+        ("--each-line -", &b"a\nb\xff\n"[..], "line 2 of stdin is not UTF-8, from its byte 2; iconv can convert it"),
+        ("--each-line /no/such", b"", "cannot read /no/such: No such file or directory (os error 2)"),
+        ("--each-line /tmp", b"", "cannot read /tmp: is a directory"),
+        ("--from-json -", b"", "stdin is not a JSON array: EOF while parsing a value at line 1 column 0"),
+        ("--from-json -", b"[1,\n2", "stdin is not a JSON array: EOF while parsing a list at line 2 column 1"),
+        ("--from-json -", b"[1,\n2,]", "stdin is not a JSON array: trailing comma at line 2 column 3"),
+        ("--from-json -", b"[1]\n2", "stdin is not a JSON array: trailing characters at line 2 column 1"),
+        (
+            "--from-json -",
+            b"{}",
+            "stdin is not a JSON array: invalid type: map, expected an array (for one JSON value a line there is --file) \
+             at line 1 column 1",
+        ),
+        ("--csv -", b"a,b\n1,2\n\n3\n", "item 1 of stdin (line 3 or below) has 1 field(s) instead of 2"),
+        (
+            "--csv -",
+            b"a,b\n1,\xff\n",
+            "item 0 of stdin (line 2 or below) is not UTF-8, in its field 2; iconv can convert it",
+        ),
+        (
+            "--csv -",
+            b"a,b,a\n",
+            "the header of stdin has \"a\" twice; with --csv-no-header, a record is a list of its fields",
+        ),
+        (
+            "--only 1,7 5..9",
+            b"",
+            "--only names item 7, but the list has 5 items, counted from 0; is it the right list?",
+        ),
+        ("--retry-failed /no/such 1", b"", "cannot read /no/such: No such file or directory (os error 2)"),
+    ] {
+        let mut args: Vec<&str> = args.split(' ').collect();
+        args.splice(0..0, ["map", "f"]);
+        let outcome = run_with_bytes(&args, stdin).expect(2);
+        assert_eq!((outcome.stdout, outcome.stderr), (String::new(), format!("procpool: {expected}\n")), "{args:?}");
+    }
+}
+
+#[test]
+fn a_list_comes_from_one_place() {
+    let ways = [["--each-line", "x"], ["--from-json", "x"], ["--csv", "x"], ["--file", "x"], ["--", "1"]];
+    for (first, second) in [(0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (1, 3), (1, 4), (2, 3), (2, 4)] {
+        let args = [&["map", "f"][..], &ways[first], &ways[second]].concat();
+        let complaint = complaint(&args, "");
+        assert!(complaint.contains(ways[first][0]) && complaint.contains("cannot be used with"), "{complaint}");
+    }
+    insta::assert_snapshot!(complaint(&["map", "f", "1", "--csv-numbers"], ""), @"procpool: --csv-no-header and --csv-numbers say what a CSV file is like: give it with --csv FILE");
+    insta::assert_snapshot!(complaint(&["map", "f", "1", "--only", "3-2"], ""), @r#"error: invalid value '3-2' for '--only <INDEXES>': "3-2" is no index or range; 3,8-10,20- is 3, 8 to 10, and 20 to the end"#);
+    insta::assert_snapshot!(complaint(&["map", "f", "1", "--index", "--output", "json"], ""), @"error: the argument '--index' cannot be used with '--output <FORMAT>'");
+    for args in [&["starmap", "f"][..], &["imap", "--star", "f"]] {
+        let complaint = complaint(&[args, &["--each-line", "-"]].concat(), "");
+        assert!(complaint.starts_with("procpool: a line is one string, and here an item is a list"), "{complaint}");
+    }
 }
 
 #[test]

@@ -103,8 +103,16 @@ fn the_built_in_worker_passes_every_check() {
 fn a_worker_of_commands_passes() {
     let sleep = "sleep_ms=sh -c 'sleep $(($1/1000)).$(printf %03d $(($1%1000)))' sh {}";
     let pair = "pair=printf [%s,%s] {} {}";
-    let functions =
-        ["--function", "echo=printf %s {}", "--function", sleep, "--function", "fail=sh -c 'exit 3'", "--function", pair];
+    let functions = [
+        "--function",
+        "echo=printf %s {}",
+        "--function",
+        sleep,
+        "--function",
+        "fail=sh -c 'exit 3'",
+        "--function",
+        pair,
+    ];
     let program = env!("CARGO_BIN_EXE_procpool");
     let outcome = check("10s", &[&[program, "worker", "exec"][..], &functions].concat()).expect(0);
     assert!(outcome.stdout.contains(" 0 failed, 0 skipped"), "{}", outcome.stdout);

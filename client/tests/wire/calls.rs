@@ -172,3 +172,50 @@ async fn a_server_that_is_not_there_is_named() {
     assert!(matches!(error, CallError::Unavailable { .. }), "{error:?}");
     assert!(error.to_string().contains("No such file"), "{error}");
 }
+
+#[tokio::test]
+async fn a_common_argument_is_sent_in_the_kind_that_the_call_can_carry() {
+    use proto::map_request::Common::{CommonBlob, CommonValue};
+    let mut server = Fixture::start().await;
+    let two = Bytes::from(procpool_items::value::to_bytes(&2).unwrap());
+    let client = server.client.clone();
+    let json = client.with_encoding(procpool_client::Encoding::Json);
+    let calls = [
+        (client.map_bytes("f", ["a"]).common(2), Some(CommonValue(two)), ""),
+        (client.map_bytes("f", ["a"]).common_bytes(&b"\xff"[..]), Some(CommonBlob(Bytes::from_static(b"\xff"))), ""),
+        (client.map_bytes("f", ["a"]), None, ""),
+    ];
+    for (call, expected, content_type) in calls {
+        let (answer, ()) = tokio::join!(call, async {
+            let (request, answer) = server.next_map().await;
+            assert_eq!((request.common, request.content_type.as_str()), (expected, content_type));
+            answer.send(Ok(map_response(&["A"]))).unwrap();
+        });
+        assert_eq!(answer.unwrap(), ["A"]);
+    }
+    // JSON keeps what a value would round.
+    let large = (1_u64 << 53) + 1;
+    let (answer, ()) = tokio::join!(json.map::<u64>("f", [1]).common(large), async {
+        let (request, answer) = server.next_map().await;
+        assert_eq!(request.common, Some(CommonBlob(Bytes::from_static(b"9007199254740993"))));
+        assert_eq!(request.content_type, "application/json");
+        answer.send(Ok(map_response(&["1"]))).unwrap();
+    });
+    assert_eq!(answer.unwrap(), [1]);
+    let error = client.map::<u64>("f", [1]).common(large).await.unwrap_err();
+    assert!(matches!(error, CallError::EncodeCommon { .. }), "{error}");
+    assert!(error.to_string().starts_with("the common argument cannot be sent: "), "{error}");
+}
+
+#[tokio::test]
+async fn a_stream_sends_it_in_its_config() {
+    let mut server = Fixture::start().await;
+    let call = server.client.imap_stream_bytes("f", tokio_stream::empty::<&[u8]>()).common_bytes(&b"c"[..]);
+    let (results, ()) = tokio::join!(call, async {
+        let mut stream = server.next_imap_stream().await;
+        let config = stream.next().await.config.unwrap();
+        let expected = proto::i_map_stream_config::Common::CommonBlob(Bytes::from_static(b"c"));
+        assert_eq!(config.common, Some(expected));
+    });
+    drop(results);
+}

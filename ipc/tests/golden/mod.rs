@@ -7,8 +7,8 @@ use bytes::Bytes;
 use procpool_ipc::proto::server_frame::Frame as ServerFrame;
 use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
 use procpool_ipc::proto::{
-    CallStyle, DropCommon, FailureKind, Function, Hello, ItemFailure, ItemKind, Ping, Pong, Ready, Recall, Recalled, Results, Run,
-    SetCommon, Shutdown, Started, Welcome,
+    CallStyle, DropCommon, FailureKind, Function, Hello, ItemFailure, ItemKind, Ping, Pong, Ready, Recall, Recalled,
+    Results, Run, SetCommon, Shutdown, Started, Welcome,
 };
 use procpool_ipc::{encode_server_frame, encode_worker_frame};
 use serde_json::{Value, json};
@@ -30,6 +30,7 @@ pub(crate) struct Vector {
 
 pub(crate) fn all() -> Vec<Vector> {
     let mut vectors = server_frames();
+    vectors.extend(common_frames());
     vectors.extend(worker_frames());
     vectors.extend(bad_frames());
     vectors
@@ -95,32 +96,6 @@ fn server_frames() -> Vec<Vector> {
         items: Bytes::from_static(b"\x0a\x06[2,10]"),
         ..Run::default()
     };
-    let run_common = Run {
-        chunk: 3,
-        function: "lookup".into(),
-        kind: ItemKind::Values.into(),
-        style: CallStyle::Map.into(),
-        count: 1,
-        first_sequence: 20,
-        attempt: 1,
-        common: 300,
-        items: Bytes::from_static(b"\x0a\x03\x1a\x01a"),
-        ..Run::default()
-    };
-    // {"a": 1}, as an encoded Value.
-    let dictionary = b"\x2a\x10\x0a\x0e\x0a\x01a\x12\x09\x11\x00\x00\x00\x00\x00\x00\xf0\x3f";
-    let set_common = SetCommon {
-        common: 300,
-        kind: ItemKind::Values.into(),
-        content_type: String::new(),
-        value: Bytes::from_static(dictionary),
-    };
-    let set_common_blob = SetCommon {
-        common: 301,
-        kind: ItemKind::Blobs.into(),
-        content_type: "application/json".into(),
-        value: Bytes::from_static(b"{\"a\":1}"),
-    };
     vec![
         server(
             "welcome",
@@ -151,6 +126,38 @@ fn server_frames() -> Vec<Vector> {
         ),
         server("ping", ServerFrame::Ping(Ping { nonce: u64::MAX }), json!({"ping": {"nonce": "18446744073709551615"}})),
         server("shutdown", ServerFrame::Shutdown(Shutdown {}), json!({"shutdown": {}})),
+    ]
+}
+
+/// A common argument, and what names it.
+fn common_frames() -> Vec<Vector> {
+    let run_common = Run {
+        chunk: 3,
+        function: "lookup".into(),
+        kind: ItemKind::Values.into(),
+        style: CallStyle::Map.into(),
+        count: 1,
+        first_sequence: 20,
+        attempt: 1,
+        common: 300,
+        items: Bytes::from_static(b"\x0a\x03\x1a\x01a"),
+        ..Run::default()
+    };
+    // {"a": 1}, as an encoded Value.
+    let dictionary = b"\x2a\x10\x0a\x0e\x0a\x01a\x12\x09\x11\x00\x00\x00\x00\x00\x00\xf0\x3f";
+    let set_common = SetCommon {
+        common: 300,
+        kind: ItemKind::Values.into(),
+        content_type: String::new(),
+        value: Bytes::from_static(dictionary),
+    };
+    let set_common_blob = SetCommon {
+        common: 301,
+        kind: ItemKind::Blobs.into(),
+        content_type: "application/json".into(),
+        value: Bytes::from_static(b"{\"a\":1}"),
+    };
+    vec![
         server(
             "run_common",
             ServerFrame::Run(run_common),

@@ -211,8 +211,7 @@ async fn what_the_workers_cannot_take_is_refused_at_the_door() {
 
 #[tokio::test(start_paused = true)]
 async fn it_counts_in_the_byte_budget_until_the_job_ends() {
-    let mut pool =
-        pool_with(PoolConfig { max_queued_bytes: 100, ..PoolConfig::new(NonZeroU32::new(1).unwrap()) });
+    let mut pool = pool_with(PoolConfig { max_queued_bytes: 100, ..PoolConfig::new(NonZeroU32::new(1).unwrap()) });
     let mut worker = pool.next_ready_worker().await;
     let common: &[u8] = &[7; 40];
     let handle = pool.handle.clone();

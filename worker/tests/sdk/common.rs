@@ -38,9 +38,11 @@ impl Drop for Counted {
 fn functions() -> Worker {
     Worker::new()
         .function("price", |prices: Common<BTreeMap<String, f64>>, name: String| prices.get(&name).copied())
-        .function("join", |separator: Common<String>, left: String, right: String| format!("{left}{}{right}", *separator))
+        .function("join", |separator: Common<String>, left: String, right: String| {
+            format!("{left}{}{right}", *separator)
+        })
         .function("pair", |common: Value, item: Value| (common, item))
-        .function("alone", |common: Common<Value>| common.clone().to_string())
+        .function("alone", |common: Common<Value>| common.to_string())
         .function("nothing", || "nothing")
         .function("echo", |item: Value| item)
         .function("counted", |common: Common<Counted>, item: Value| (common.0.clone(), item))
@@ -126,7 +128,9 @@ fn what_does_not_fit_the_function_is_said() {
         assert!(message.contains(problem), "{function}: {message}");
     }
     set(&mut server, 2, ItemKind::Blobs, "", &b"bytes"[..]);
-    assert!(failure(&mut server, 2, "price", Map, json!("tea")).contains("`common` cannot be used: the function takes"));
+    assert!(
+        failure(&mut server, 2, "price", Map, json!("tea")).contains("`common` cannot be used: the function takes")
+    );
     set(&mut server, 3, ItemKind::Values, "", &b"\xff\xff"[..]);
     for _ in 0..2 {
         assert!(failure(&mut server, 3, "price", Map, json!("tea")).contains("`common` cannot be used: "));

@@ -22,7 +22,7 @@ pub(super) const CHECKS: [Check; 5] = [
 struct Pairs {
     function: String,
     /// The common argument and the item of some calls.
-    pairs: Vec<(Value, Value)>,
+    calls: Vec<(Value, Value)>,
     /// What the function makes of them, as it says when it gets them as the two arguments that they are.
     results: Vec<Value>,
 }
@@ -32,25 +32,22 @@ fn prepare(kit: &mut Kit) -> Result<Result<(Session, Pairs), Verdict>, Fault> {
     if !kit.hello.takes_common {
         return Ok(Err(Verdict::Skipped("its Hello does not say takes_common".to_owned())));
     }
-    let Some((function, pairs)) = subject::pairs(&kit.hello) else {
+    let Some((function, calls)) = subject::pairs(&kit.hello) else {
         let needed = "it takes a function named `pair`, or one whose example shows two arguments";
         return Ok(Err(Verdict::Skipped(needed.to_owned())));
     };
     let mut session = kit.start()?;
-    let lists: Vec<Value> = pairs.iter().map(|(first, second)| json!([first, second])).collect();
+    let lists: Vec<Value> = calls.iter().map(|(first, second)| json!([first, second])).collect();
     let chunk = session.call(run_values(&function, CallStyle::Star, &lists))?;
     if let Some(failure) = chunk.failures.values().next() {
         return Ok(Err(Verdict::Skipped(format!("{function} fails: {}", describe(failure)))));
     }
     let results = chunk.values();
-    Ok(Ok((session, Pairs { function, pairs, results })))
+    Ok(Ok((session, Pairs { function, calls, results })))
 }
 
 /// Runs a check, if it can be made.
-fn with_pairs(
-    kit: &mut Kit,
-    check: impl FnOnce(&mut Session, &Pairs) -> Result<(), Fault>,
-) -> Result<Verdict, Fault> {
+fn with_pairs(kit: &mut Kit, check: impl FnOnce(&mut Session, &Pairs) -> Result<(), Fault>) -> Result<Verdict, Fault> {
     match prepare(kit)? {
         Err(verdict) => Ok(verdict),
         Ok((mut session, pairs)) => {
@@ -73,7 +70,7 @@ fn set_value(session: &mut Session, common: u64, value: &Value) {
 impl Pairs {
     /// Returns a chunk whose one item goes behind a common argument.
     fn run(&self, index: usize, common: u64, style: CallStyle) -> Run {
-        let (_, item) = &self.pairs[index];
+        let (_, item) = &self.calls[index];
         let item = if style == CallStyle::Star { json!([item]) } else { item.clone() };
         Run { common, ..run_values(&self.function, style, &[item]) }
     }
@@ -81,15 +78,17 @@ impl Pairs {
     /// Takes the answer to such a chunk.
     fn expect(&self, session: &mut Session, chunk: u64, index: usize) -> Result<(), Fault> {
         let chunk = session.collect(chunk)?;
-        let ((common, item), expected) = (&self.pairs[index], &self.results[index]);
+        let ((common, item), expected) = (&self.calls[index], &self.results[index]);
         let got = match chunk.failures.values().next() {
             Some(failure) => format!("failed: {}", describe(failure)),
             None if chunk.values()[..] == [expected.clone()] => return Ok(()),
             None => format!("made {}", chunk.values()[0]),
         };
         let function = &self.function;
-        let got = format!("{got} when {function} was called with {item} and the common argument {common}; \
-            of the two arguments [{common},{item}] it makes {expected}");
+        let got = format!(
+            "{got} when {function} was called with {item} and the common argument {common}; \
+            of the two arguments [{common},{item}] it makes {expected}"
+        );
         Err(Fault::new(rules::COMMON, got))
     }
 
@@ -101,8 +100,8 @@ impl Pairs {
 
 fn passes_it_first(kit: &mut Kit) -> Result<Verdict, Fault> {
     with_pairs(kit, |session, pairs| {
-        for (index, name) in (0..pairs.pairs.len()).zip(1..) {
-            set_value(session, name, &pairs.pairs[index].0);
+        for (index, name) in (0..pairs.calls.len()).zip(1..) {
+            set_value(session, name, &pairs.calls[index].0);
             pairs.call(session, index, name, CallStyle::Map)?;
             pairs.call(session, index, name, CallStyle::Star)?;
         }
@@ -112,16 +111,16 @@ fn passes_it_first(kit: &mut Kit) -> Result<Verdict, Fault> {
 
 fn takes_json(kit: &mut Kit) -> Result<Verdict, Fault> {
     with_pairs(kit, |session, pairs| {
-        set(session, 1, ItemKind::Blobs, "application/json", pairs.pairs[0].0.to_string().into_bytes());
+        set(session, 1, ItemKind::Blobs, "application/json", pairs.calls[0].0.to_string().into_bytes());
         pairs.call(session, 0, 1, CallStyle::Map)
     })
 }
 
 fn keeps_two_apart(kit: &mut Kit) -> Result<Verdict, Fault> {
     with_pairs(kit, |session, pairs| {
-        let last = pairs.pairs.len() - 1;
-        set_value(session, 7, &pairs.pairs[0].0);
-        set_value(session, 1 << 40, &pairs.pairs[last].0);
+        let last = pairs.calls.len() - 1;
+        set_value(session, 7, &pairs.calls[0].0);
+        set_value(session, 1 << 40, &pairs.calls[last].0);
         for _ in 0..3 {
             pairs.call(session, 0, 7, CallStyle::Map)?;
             pairs.call(session, last, 1 << 40, CallStyle::Map)?;
@@ -134,12 +133,12 @@ fn keeps_two_apart(kit: &mut Kit) -> Result<Verdict, Fault> {
 
 fn has_it_for_what_came_before(kit: &mut Kit) -> Result<Verdict, Fault> {
     with_pairs(kit, |session, pairs| {
-        set_value(session, 1, &pairs.pairs[0].0);
+        set_value(session, 1, &pairs.calls[0].0);
         let chunks = [(); 5].map(|()| session.run(pairs.run(0, 1, CallStyle::Map)));
         session.send(ServerFrame::DropCommon(DropCommon { common: 1 }));
         chunks.into_iter().try_for_each(|chunk| pairs.expect(session, chunk, 0))?;
-        let last = pairs.pairs.len() - 1;
-        set_value(session, 2, &pairs.pairs[last].0);
+        let last = pairs.calls.len() - 1;
+        set_value(session, 2, &pairs.calls[last].0);
         pairs.call(session, last, 2, CallStyle::Map)
     })
 }
@@ -162,7 +161,7 @@ fn fails_if_malformed(kit: &mut Kit) -> Result<Verdict, Fault> {
                 None => return Err(Fault::new(rules::BAD_COMMON, "ran the item")),
             }
         }
-        set_value(session, 3, &pairs.pairs[0].0);
+        set_value(session, 3, &pairs.calls[0].0);
         pairs.call(session, 0, 3, CallStyle::Map)
     })
 }

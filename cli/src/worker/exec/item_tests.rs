@@ -21,13 +21,8 @@ fn decoded(encoding: Encoding, style: Style, content: &[u8], num_arguments: usiz
 
 fn decoded_with(common: &RawCommon, style: Style, item: &Value, num_arguments: usize) -> Result<Payload, String> {
     let content = value::to_bytes(item).unwrap();
-    let input = Input {
-        encoding: Encoding::Values,
-        style,
-        content: &content,
-        common: Some(common),
-        max_result_bytes: 1 << 20,
-    };
+    let input =
+        Input { encoding: Encoding::Values, style, content: &content, common: Some(common), max_result_bytes: 1 << 20 };
     decode(&input, num_arguments).map_err(|failure| format!("{failure:?}"))
 }
 

@@ -81,7 +81,9 @@ impl Session {
 
     pub(super) fn drop_commons(&mut self, commons: &[u64]) {
         if self.takes_common {
-            commons.iter().for_each(|&common| self.send(ServerFrame::DropCommon(proto::DropCommon { common })));
+            for &common in commons {
+                self.send(ServerFrame::DropCommon(proto::DropCommon { common }));
+            }
         }
     }
 

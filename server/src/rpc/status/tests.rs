@@ -13,7 +13,7 @@ fn context() -> CallContext {
         function: "power".to_owned(),
         request_id: "request-7".to_owned(),
         common_field: None,
-            kind: ItemKind::Values,
+        kind: ItemKind::Values,
     }
 }
 

@@ -1,0 +1,40 @@
+//! Whoever reads our stdout, such as `head`: when it is gone, the call is for nobody.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd as _;
+
+use tokio::io::Interest;
+use tokio::net::unix::pipe::Sender;
+
+use crate::exit::{Exit, Failure};
+use crate::list_args::OutputFormat;
+use crate::output::OutputError;
+
+/// Runs a call until it ends or nobody reads what it prints. The next result would tell that too, but may be far away.
+pub(super) async fn while_read(
+    call: impl Future<Output = Result<Exit, Failure>>,
+    format: OutputFormat,
+) -> Result<Exit, Failure> {
+    if format == OutputFormat::Quiet {
+        return call.await;
+    }
+    tokio::select! {
+        biased;
+        result = call => result,
+        () = reader_is_gone() => Err(OutputError::Closed.into()),
+    }
+}
+
+/// Returns when stdout is a pipe and its other end is closed.
+async fn reader_is_gone() {
+    // Nothing is written through it, so stdout stays blocking. What cannot be watched, such as a file, has no reader
+    // that goes away.
+    let watched = io::stdout().as_fd().try_clone_to_owned().map(File::from).and_then(Sender::from_file_unchecked);
+    if let Ok(stdout) = watched
+        && stdout.ready(Interest::ERROR).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
+}

@@ -1,0 +1,57 @@
+//! A JSON document that is an array of items, one element in memory at a time.
+
+use std::ops::ControlFlow;
+use std::{fmt, io};
+
+use serde::Deserializer as _;
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde_json::Value;
+
+use super::place::{Allowance, Metered, Place};
+use super::{InputError, Take};
+
+pub(super) fn read(place: &Place, take: Take<'_>) -> Result<ControlFlow<()>, InputError> {
+    let (reader, allowance) = Metered::new(place.open()?);
+    let mut deserializer = serde_json::Deserializer::from_reader(reader);
+    let (mut num_taken, mut has_enough) = (0, false);
+    let elements = Elements { take, allowance, num_taken: &mut num_taken, has_enough: &mut has_enough };
+    let result = deserializer.deserialize_seq(elements).and_then(|()| deserializer.end());
+    match result {
+        Ok(()) => Ok(ControlFlow::Continue(())),
+        Err(_) if has_enough => Ok(ControlFlow::Break(())),
+        Err(error) if error.io_error_kind() == Some(io::ErrorKind::FileTooLarge) => {
+            Err(InputError::LongItem { name: place.name(), position: num_taken })
+        }
+        Err(error) if error.is_io() => Err(place.cannot_read(error.into())),
+        Err(error) => Err(InputError::Array { name: place.name(), problem: error.to_string() }),
+    }
+}
+
+/// Takes the elements as they are parsed.
+struct Elements<'a, 'b> {
+    take: Take<'a>,
+    allowance: Allowance,
+    num_taken: &'b mut u64,
+    /// Nobody wants more elements; to serde, that is an error.
+    has_enough: &'b mut bool,
+}
+
+impl<'de> Visitor<'de> for Elements<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an array (for one JSON value a line there is --file)")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        while let Some(value) = elements.next_element::<Value>()? {
+            self.allowance.renew();
+            *self.num_taken += 1;
+            if (self.take)(value).is_break() {
+                *self.has_enough = true;
+                return Err(A::Error::custom("enough"));
+            }
+        }
+        Ok(())
+    }
+}

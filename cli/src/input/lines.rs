@@ -1,0 +1,75 @@
+//! Files of lines: one JSON value each, or one text each.
+
+use std::io::{BufRead, Read as _};
+use std::ops::ControlFlow;
+
+use serde_json::Value;
+
+use super::place::Place;
+use super::{InputError, MAX_ITEM_BYTES, Take, problem_of};
+
+/// The lines of a file, none longer than an item may be.
+pub(crate) struct Lines<R> {
+    name: String,
+    reader: R,
+    number: u64,
+    buffer: Vec<u8>,
+}
+
+impl<R: BufRead> Lines<R> {
+    pub(crate) fn new(name: String, reader: R) -> Self {
+        Self { name, reader, number: 0, buffer: Vec::new() }
+    }
+
+    /// Reads the next line and its number, from 1; `None` at the end. The last may have no newline.
+    pub(crate) fn next_line(&mut self) -> Result<Option<(u64, &[u8])>, InputError> {
+        self.buffer.clear();
+        let mut limited = (&mut self.reader).take(MAX_ITEM_BYTES + 1);
+        let length = limited
+            .read_until(b'\n', &mut self.buffer)
+            .map_err(|source| InputError::Read { name: self.name.clone(), source })?;
+        if length == 0 {
+            return Ok(None);
+        }
+        self.number += 1;
+        if length as u64 > MAX_ITEM_BYTES {
+            return Err(InputError::LongLine { name: self.name.clone(), line: self.number });
+        }
+        Ok(Some((self.number, &self.buffer)))
+    }
+}
+
+/// Reads one JSON value a line. Empty lines are none.
+pub(super) fn read_values(place: &Place, take: Take<'_>) -> Result<ControlFlow<()>, InputError> {
+    let mut lines = Lines::new(place.name(), place.open()?);
+    while let Some((line, text)) = lines.next_line()? {
+        let text = text.trim_ascii();
+        if text.is_empty() {
+            continue;
+        }
+        let value = serde_json::from_slice(text);
+        let value =
+            value.map_err(|error| InputError::Line { name: place.name(), line, problem: problem_of(&error) })?;
+        if take(value).is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+/// Reads one text a line, empty ones too, without the end of the line.
+pub(super) fn read_texts(place: &Place, take: Take<'_>) -> Result<ControlFlow<()>, InputError> {
+    let mut lines = Lines::new(place.name(), place.open()?);
+    while let Some((line, text)) = lines.next_line()? {
+        let text = text.strip_suffix(b"\n").map_or(text, |text| text.strip_suffix(b"\r").unwrap_or(text));
+        let text = std::str::from_utf8(text).map_err(|error| InputError::Encoding {
+            name: place.name(),
+            line,
+            byte: error.valid_up_to() + 1,
+        })?;
+        if take(Value::from(text)).is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+    Ok(ControlFlow::Continue(()))
+}
