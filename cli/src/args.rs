@@ -167,6 +167,9 @@ pub(crate) struct ServerArgs {
     /// The longest time for the call as a whole. Default: no limit
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub(crate) timeout: Option<Duration>,
+    /// Give up when the server refuses the call, instead of trying again up to three times when it says
+    #[arg(long)]
+    pub(crate) no_retry: bool,
 }
 
 /// How a call is run.
@@ -291,8 +294,10 @@ pub(crate) struct PoolArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = exit::HELP)]
+#[command(after_help = exit::HELP, args_conflicts_with_subcommands = true)]
 pub(crate) struct WorkersArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<WorkersCommand>,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
     #[command(flatten)]
@@ -300,6 +305,24 @@ pub(crate) struct WorkersArgs {
     /// How to print it
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub(crate) output: WorkersOutput,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkersCommand {
+    /// Show where a worker is at this moment: the stacks of its threads. It goes on undisturbed
+    Dump(DumpArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub(crate) struct DumpArgs {
+    /// The worker, as `procpool workers` names it in the first column
+    #[arg(value_name = "ID")]
+    pub(crate) worker: u64,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    #[command(flatten)]
+    pub(crate) pool: PoolArgs,
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]

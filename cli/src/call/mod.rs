@@ -6,7 +6,7 @@ mod locate;
 pub(crate) mod map;
 mod reader;
 
-use procpool_client::{Call, CallError, Client, ConnectError, Encoding, ItemError};
+use procpool_client::{Call, CallError, Client, ConnectError, Encoding, ItemError, RetryPolicy};
 use serde_json::Value;
 
 use self::locate::{locate, locate_item};
@@ -33,10 +33,13 @@ impl From<InputError> for Failure {
 
 /// Connects to the server of the command line.
 pub(crate) async fn connect(args: &ServerArgs) -> Result<Client, ConnectError> {
-    let builder = match args.timeout {
-        None => Client::builder(),
-        Some(timeout) => Client::builder().default_timeout(timeout),
-    };
+    let mut builder = Client::builder();
+    if let Some(timeout) = args.timeout {
+        builder = builder.default_timeout(timeout);
+    }
+    if args.no_retry {
+        builder = builder.retry(RetryPolicy::none());
+    }
     builder.connect(&args.server).await
 }
 

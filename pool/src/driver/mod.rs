@@ -29,7 +29,7 @@ use crate::admin::{EVENT_BUFFER, PoolEvent, PoolSnapshot, PoolWatch};
 use crate::admission::{AdmissionPermit, CommonPermit};
 use crate::call::{Call, CommonArgument, FunctionInfo};
 use crate::config::PoolConfig;
-use crate::error::{CallError, WorkerExit};
+use crate::error::{CallError, DumpFailure, WorkerExit};
 use crate::handle::{FunctionTable, Readiness, Status};
 use crate::mailbox::{Letters, Mailbox};
 use crate::observer::PoolObserver;
@@ -56,6 +56,7 @@ pub(crate) enum Command {
     Watch(oneshot::Sender<PoolWatch>),
     Resize { slots: NonZeroU32, answer: oneshot::Sender<u32> },
     Restart(oneshot::Sender<u32>),
+    Dump { worker_id: u64, answer: oneshot::Sender<Result<String, DumpFailure>> },
 }
 
 /// A job that was admitted.
@@ -206,6 +207,8 @@ enum Input {
 enum Occasion {
     Nothing,
     Results(ChunkResults),
+    /// The stacks of a worker whose item has run for too long.
+    Stack(String),
     Exit(ExitReport),
 }
 
@@ -341,8 +344,8 @@ impl Driver {
                 self.worker_changed(worker, WorkerState::Ready, String::new);
                 self.apply_plain(Event::WorkerReady { worker });
             }
-            WorkerEventKind::Progress { chunk, offset, running_for } => {
-                self.apply_plain(Event::Progress { worker, chunk, offset, running_for });
+            WorkerEventKind::Progress { chunk, offset, running_for, stack } => {
+                self.apply(Event::Progress { worker, chunk, offset, running_for }, &Occasion::Stack(stack));
             }
             WorkerEventKind::Results(results) => {
                 if let Some(observation) = &mut self.observation {

@@ -99,16 +99,20 @@ async fn an_item_that_runs_too_long_fails_when_its_time_is_up() {
     let started = Instant::now();
     let map = tokio::spawn(async move { handle.map(the_call, items(0..1)).await });
     let chunk = worker.next_chunk().await;
-    assert!(chunk.stamp_start);
+    assert_eq!(chunk.time_limit, Some(limit));
     assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
     // It began half a second after it was sent.
     let running_for = started.elapsed().checked_sub(Duration::from_millis(500)).unwrap();
-    worker.say(WorkerEventKind::Progress { chunk: chunk.chunk, offset: 0, running_for }).await;
+    worker
+        .say(WorkerEventKind::Progress { chunk: chunk.chunk, offset: 0, running_for, stack: "where it was".to_owned() })
+        .await;
     assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
     let running_for = started.elapsed().checked_sub(Duration::from_millis(500)).unwrap();
-    worker.say(WorkerEventKind::Progress { chunk: chunk.chunk, offset: 0, running_for }).await;
+    worker
+        .say(WorkerEventKind::Progress { chunk: chunk.chunk, offset: 0, running_for, stack: "where it was".to_owned() })
+        .await;
     let CallError::ItemFailed(error) = map.await.unwrap().unwrap_err() else { panic!("the item failed") };
-    assert_eq!(error.failure, ItemFailure::ItemTimeout { limit, attempt: 1 });
+    assert_eq!(error.failure, ItemFailure::ItemTimeout { limit, attempt: 1, stack: "where it was".to_owned() });
     let late_by = started.elapsed().checked_sub(Duration::from_millis(10_500)).unwrap();
     assert!(late_by < Duration::from_millis(50), "late by {late_by:?}");
     // It does not end by itself: SIGTERM, then SIGKILL.

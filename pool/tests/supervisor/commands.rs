@@ -44,7 +44,7 @@ async fn a_probe_tells_which_item_runs_and_how_long() {
         worker.ready().await;
         worker.command(WorkerCommand::Probe).await;
         let mut run = chunk_run(1, &[b"a", b"b"]);
-        run.stamp_start = true;
+        run.time_limit = Some(Duration::from_secs(3600));
         let sent = std::time::Instant::now();
         worker.command(WorkerCommand::Run(run)).await;
         worker.mark("running").await;
@@ -53,7 +53,9 @@ async fn a_probe_tells_which_item_runs_and_how_long() {
             worker.command(WorkerCommand::Probe).await;
             tokio::task::yield_now().await;
         }
-        let WorkerEventKind::Progress { chunk, offset, running_for } = worker.next().await else { panic!("{role}") };
+        let WorkerEventKind::Progress { chunk, offset, running_for, .. } = worker.next().await else {
+            panic!("{role}")
+        };
         assert_eq!((chunk, offset), (ChunkId(1), 0), "nothing ran at the first probe");
         assert!(running_for > Duration::ZERO && running_for <= sent.elapsed(), "{running_for:?}");
         worker.command(WorkerCommand::Kill).await;

@@ -25,8 +25,8 @@ from .session import Session, exit_after, exit_at_once
 # and answers to the server wait while an item computes.
 _SWITCH_INTERVAL_SECONDS = 0.0005
 
-DUMP_SIGNAL = signal.SIGRTMAX - 2
-"""The signal on which the stacks are dumped. Programs and libraries leave the upper real-time signals alone."""
+DUMP_SIGNAL = 16
+"""The signal on which the stacks are dumped: SIGSTKFLT, which Linux has and nobody uses."""
 
 _EXIT_LOAD_FAILED = 1
 _EXIT_USAGE = 2

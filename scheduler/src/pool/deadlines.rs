@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::PoolState;
+use super::jobs::FailedAt;
 use crate::event::{Effect, FailureCause, JobFailure, StopReason};
 use crate::id::{ChunkId, JobId, WorkerId};
 use crate::timer::TimerKey;
@@ -78,7 +79,7 @@ impl PoolState {
         self.emit(Effect::Recall { worker: id, chunk, cancel: true });
         self.watch_overdue(id);
         if !tried_again {
-            self.item_failed(job, index, history, FailureCause::TimedOut { limit });
+            self.item_failed(FailedAt { job, index, slot: id.slot }, history, FailureCause::TimedOut { limit });
         }
     }
 

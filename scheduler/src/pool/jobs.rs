@@ -2,7 +2,7 @@
 
 use super::PoolState;
 use crate::event::{Delivery, Effect, FailureCause, JobFailure, JobSpec, Readiness};
-use crate::id::{JobId, WorkerId};
+use crate::id::{JobId, SlotId, WorkerId};
 use crate::job::{History, Job};
 use crate::restart::retry_backoff;
 use crate::timer::TimerKey;
@@ -14,6 +14,14 @@ pub(super) struct ItemsOf {
     pub(super) job: JobId,
     pub(super) first: u64,
     pub(super) count: u64,
+}
+
+/// An item that failed, and where.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FailedAt {
+    pub(super) job: JobId,
+    pub(super) index: u64,
+    pub(super) slot: SlotId,
 }
 
 impl PoolState {
@@ -94,7 +102,8 @@ impl PoolState {
     }
 
     /// An item has failed, other than in the user's function: tries it again or gives it up.
-    pub(super) fn item_failed(&mut self, id: JobId, index: u64, history: History, cause: FailureCause) {
+    pub(super) fn item_failed(&mut self, at: FailedAt, history: History, cause: FailureCause) {
+        let FailedAt { job: id, index, slot } = at;
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let mut crashes = history.crashes;
         let mut cause = cause;
@@ -108,7 +117,7 @@ impl PoolState {
         if history.attempt < job.spec.max_attempts && !is_final {
             let attempt = history.attempt + 1;
             let not_before = self.now.after(retry_backoff(attempt, &mut self.rng));
-            job.retry(index, History { attempt, crashes, fruitless: 0 }, not_before);
+            job.retry(index, History { attempt, crashes, fruitless: 0, last_slot: Some(slot) }, not_before);
             self.arm_retry(id);
             return;
         }

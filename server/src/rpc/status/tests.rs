@@ -124,7 +124,11 @@ fn table() -> Vec<Row> {
             -1,
         ),
         (
-            item(ItemFailure::ItemTimeout { limit: second, attempt: 2 }),
+            item(ItemFailure::ItemTimeout {
+                limit: second,
+                attempt: 2,
+                stack: "  File \"f.py\", line 3 in f".to_owned(),
+            }),
             Code::DeadlineExceeded,
             "ITEM_TIMEOUT",
             &[("limit_ms", "1000"), ("attempt", "2")],
