@@ -15,6 +15,8 @@ mod deadline;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod dump;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod health;
