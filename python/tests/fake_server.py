@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -302,12 +303,13 @@ class FakeServer:
     def apply(self, function: str, *args: Any, **kwargs: Any) -> Outcome:
         return self.finish(self.start_apply(function, list(args), kwargs))
 
-    def dump(self) -> str:
+    def dump(self, is_whole: Callable[[str], bool] | None = None) -> str:
         """Have the worker dump its stacks, and return what it dumped when that is whole."""
+        is_whole = is_whole or (lambda text: text.endswith(self.hello.dump_end))
         self.process.send_signal(self.hello.dump_signal)
         dumped = b""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while not dumped.decode().endswith(self.hello.dump_end):
+        while not is_whole(dumped.decode()):
             ready, _, _ = select.select([self.dump_reader], [], [], deadline - time.monotonic())
             assert ready, f"the dump does not end: {dumped.decode()}"
             dumped += os.read(self.dump_reader, 1 << 16)

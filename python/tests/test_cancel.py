@@ -76,12 +76,15 @@ def test_a_chunk_that_waits_is_cancelled_without_touching_the_one_that_runs(serv
 def test_no_other_item_is_ever_hit(server, function):
     """Whatever the moment: what was not cancelled has its own outcome, and the worker lives."""
     outcomes = set()
-    for attempt in range(400):
-        victim = server.start_run(function, [10 * attempt])
+    for attempt in range(300):
+        # Most end about when they are cancelled; some run for so long that they must be.
+        microseconds = 3_600_000_000 if function == "spin_for_microseconds" and attempt % 50 == 49 else 10 * attempt
+        victim = server.start_run(function, [microseconds])
         innocent = server.start_run("spin_for_microseconds", [20, 30])
+        while server.word(0) < victim.first_sequence:
+            pass
         cancel(server, victim)
         items, failures = {}, {}
-        # The victim may have been given back before it began.
         expected = {victim.chunk: 1, innocent.chunk: 2}
         while any(len(items.get(chunk, [])) < count for chunk, count in expected.items()):
             frame = server.receive()
@@ -95,13 +98,14 @@ def test_no_other_item_is_ever_hit(server, function):
                 failures[frame.results.chunk] = failure.type
         assert items[innocent.chunk] == [20, 30]
         assert innocent.chunk not in failures
-        outcomes.add(failures.get(victim.chunk, "ran" if expected[victim.chunk] else "never began"))
+        outcomes.add(failures.get(victim.chunk, "ran"))
     if function == "spin_for_microseconds":
-        assert "procpool.Cancelled" in outcomes and "ran" in outcomes, outcomes
+        assert "procpool.Cancelled" in outcomes
+        assert outcomes <= {"procpool.Cancelled", "ran"}
     else:
         # It has raised already; what remains is the worker's to do, and nobody is interrupted in that.
-        assert "functions_for_tests._SlowError" in outcomes, outcomes
-    assert outcomes <= {"procpool.Cancelled", "ran", "never began", "functions_for_tests._SlowError"}, outcomes
+        assert "functions_for_tests._SlowError" in outcomes
+        assert outcomes <= {"procpool.Cancelled", "functions_for_tests._SlowError"}
 
 
 def test_sigterm_ends_a_function_that_swallows_everything(server):
@@ -133,8 +137,9 @@ def test_a_dump_of_an_idle_worker_does_not_disturb_it(server):
 def test_a_deep_stack_is_cut(server):
     server.start_run("recurse", [[500, "wait_deep"]], style=worker_pb2.CALL_STYLE_STAR)
     server.wait_for_mark("wait_deep.began")
-    server.hello.dump_end = "  ...\n"
-    assert server.dump().count(" in recurse\n") > 50
+    # What comes after that is another word in every version of Python.
+    dump = server.dump(is_whole=lambda text: text.count(" in recurse\n") > 50)
+    assert not dump.endswith(server.hello.dump_end)
 
 
 def test_a_pipe_that_nobody_reads_does_not_stop_the_worker(server):
