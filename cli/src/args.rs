@@ -167,9 +167,6 @@ pub(crate) struct ServerArgs {
     /// The longest time for the call as a whole. Default: no limit
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub(crate) timeout: Option<Duration>,
-    /// Give up when the server refuses the call, instead of trying again up to three times when it says
-    #[arg(long)]
-    pub(crate) no_retry: bool,
 }
 
 /// How a call is run.
@@ -190,6 +187,9 @@ pub(crate) struct CallArgs {
     /// Send items as JSON text, which keeps integers beyond 2^53 exact
     #[arg(long)]
     pub(crate) json: bool,
+    /// Give up when the server refuses the call, instead of trying again up to three times when it says
+    #[arg(long)]
+    pub(crate) no_retry: bool,
 }
 
 /// What to run over which items.

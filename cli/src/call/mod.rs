@@ -33,19 +33,21 @@ impl From<InputError> for Failure {
 
 /// Connects to the server of the command line.
 pub(crate) async fn connect(args: &ServerArgs) -> Result<Client, ConnectError> {
-    let mut builder = Client::builder();
-    if let Some(timeout) = args.timeout {
-        builder = builder.default_timeout(timeout);
-    }
-    if args.no_retry {
-        builder = builder.retry(RetryPolicy::none());
-    }
-    builder.connect(&args.server).await
+    connect_with(args, RetryPolicy::default()).await
+}
+
+async fn connect_with(args: &ServerArgs, retry: RetryPolicy) -> Result<Client, ConnectError> {
+    let builder = match args.timeout {
+        None => Client::builder(),
+        Some(timeout) => Client::builder().default_timeout(timeout),
+    };
+    builder.retry(retry).connect(&args.server).await
 }
 
 /// Connects for a call.
 async fn connect_for_call(args: &CallArgs) -> Result<Client, ConnectError> {
-    let client = connect(&args.server).await?;
+    let retry = if args.no_retry { RetryPolicy::none() } else { RetryPolicy::default() };
+    let client = connect_with(&args.server, retry).await?;
     Ok(if args.json { client.with_encoding(Encoding::Json) } else { client })
 }
 

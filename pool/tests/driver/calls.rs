@@ -203,7 +203,7 @@ async fn what_runs_on_after_a_call_failed_fast_keeps_its_time_limit() {
     let (mut worker, chunk) = fail_fast_beside_an_item(&mut pool, the_call).await;
     assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
     let running_for = Duration::from_secs(11);
-    worker.say(WorkerEventKind::Progress { chunk: chunk.chunk, offset: 0, running_for }).await;
+    worker.say(WorkerEventKind::Progress { chunk: chunk.chunk, offset: 0, running_for, stack: String::new() }).await;
     assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: true, .. }));
     assert!(matches!(worker.next_command().await, WorkerCommand::Terminate));
     worker.die(Some((chunk.chunk, 0))).await;

@@ -295,12 +295,12 @@ impl SimWorker {
                 {
                     let (chunk, offset) = (first.run.chunk, first.finished);
                     let running_for = execution.began.elapsed();
-                    self.say(WorkerEventKind::Progress { chunk, offset, running_for }).await;
+                    self.say(WorkerEventKind::Progress { chunk, offset, running_for, stack: String::new() }).await;
                 }
             }
             WorkerCommand::Shutdown => self.is_stopping = true,
             WorkerCommand::Terminate if self.chance(70) => return Some(WorkerExit::Signal(15)),
-            WorkerCommand::Terminate => {}
+            WorkerCommand::Terminate | WorkerCommand::Dump(_) => {}
             WorkerCommand::Kill => return Some(WorkerExit::Signal(9)),
         }
         None

@@ -1,4 +1,4 @@
-//! DumpWorker: where a worker is, and the ways in which that cannot be told.
+//! `DumpWorker`: where a worker is, and the ways in which that cannot be told.
 
 use procpool_proto::v1::pool_admin_service_client::PoolAdminServiceClient;
 use procpool_proto::v1::{DumpWorkerRequest, GetPoolRequest};
