@@ -159,6 +159,16 @@ pub enum CallError {
         /// Where the call was.
         phase: DeadlinePhase,
     },
+    /// The call could not be done by its deadline, by the measured run times. Nothing has started; try again later.
+    #[error("the call would take {expected:.1?} or more, and its deadline is in {remaining:.1?}")]
+    DeadlineUnreachable {
+        /// The least that it would take.
+        expected: Duration,
+        /// What was left until the deadline.
+        remaining: Duration,
+        /// When it may be worth trying again.
+        retry_after: Duration,
+    },
     /// The workers have an SDK from before there were common arguments.
     #[error("the workers of this pool take no common argument: their SDK is too old for it")]
     CommonNotTaken,

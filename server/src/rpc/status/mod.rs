@@ -66,6 +66,12 @@ pub(crate) fn call_failed(error: &CallError, context: &CallContext) -> Status {
             };
             deadline_problem(phase)
         }
+        CallError::DeadlineUnreachable { expected, remaining, retry_after } => {
+            Problem::new(Code::ResourceExhausted, "DEADLINE_UNREACHABLE", error.to_string())
+                .with("expected_ms", expected.as_millis())
+                .with("remaining_ms", remaining.as_millis())
+                .retry(Retry::After(*retry_after))
+        }
         CallError::CommonNotTaken | CallError::CommonTooLong { .. } => {
             let field = context.common_field.as_deref().unwrap_or("common");
             invalid("INVALID_ARGUMENT", vec![violation(field, error.to_string())])

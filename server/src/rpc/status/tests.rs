@@ -66,6 +66,13 @@ fn table() -> Vec<Row> {
             &[("resource", "items"), ("limit", "10")],
             1000,
         ),
+        (
+            CallError::DeadlineUnreachable { expected: 3 * second, remaining: 2 * second, retry_after: second },
+            Code::ResourceExhausted,
+            "DEADLINE_UNREACHABLE",
+            &[("expected_ms", "3000"), ("remaining_ms", "2000")],
+            1000,
+        ),
         (CallError::Draining { started: false }, Code::Unavailable, "DRAINING", &[("started", "false")], 1000),
         (CallError::Draining { started: true }, Code::Unavailable, "DRAINING", &[("started", "true")], -1),
         (
