@@ -7,6 +7,8 @@ mod admin_port;
 #[cfg(test)]
 mod apply;
 #[cfg(test)]
+mod attacks;
+#[cfg(test)]
 mod cancel;
 #[cfg(test)]
 mod common;

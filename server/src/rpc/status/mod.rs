@@ -235,6 +235,12 @@ pub(crate) fn request_cut_short(error: &dyn std::error::Error) -> Status {
     Problem::new(Code::Aborted, "REQUEST_CUT_SHORT", format!("the request was cut short: {error}")).into_status("")
 }
 
+/// Returns that nothing more of a request has come for this long.
+pub(crate) fn request_stalled(timeout: Duration) -> Status {
+    let message = format!("nothing more of the request has come for {timeout:?}, and it is not complete");
+    Problem::new(Code::Aborted, "REQUEST_CUT_SHORT", message).into_status("")
+}
+
 /// Returns that the server is shutting down, for what is not a call of the pool.
 pub(crate) fn shutting_down() -> Status {
     Problem::new(Code::Unavailable, "DRAINING", "the server is shutting down")
