@@ -160,9 +160,9 @@ pub enum CallError {
         phase: DeadlinePhase,
     },
     /// The call could not be done by its deadline, by the measured run times. Nothing has started; try again later.
-    #[error("the call would take {expected:.1?} or more, and its deadline is in {remaining:.1?}")]
+    #[error("with what is queued before it the call may take {expected:.1?}, and its deadline is in {remaining:.1?}")]
     DeadlineUnreachable {
-        /// The least that it would take.
+        /// What it may take, with a margin.
         expected: Duration,
         /// What was left until the deadline.
         remaining: Duration,

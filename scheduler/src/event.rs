@@ -312,7 +312,7 @@ pub enum JobFailure {
     },
     /// Nothing has started, and it could not be done by its deadline, by the measured run times.
     DeadlineUnreachable {
-        /// The least that it would take.
+        /// What it may take, with a margin.
         expected: Duration,
         /// What was left until the deadline.
         remaining: Duration,

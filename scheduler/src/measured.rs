@@ -1,8 +1,8 @@
-//! What the items of a function take at the least, by the latest measurements: for saying "this cannot be done in time".
+//! What the items of a function usually take, by the latest measurements: for saying "this cannot be done in time".
 //!
 //! Chunks and shares are cut by a moving average ([`crate::chunk`]), which one long item spoils for a while. A refusal
-//! must not hang on one item, so it goes by the lower quartile of the latest reports, and only while they are many
-//! enough and new enough: a function that is refused is not measured any more, and must not be refused for ever.
+//! must not hang on one item, so it goes by the median of the latest reports, and only while they are many enough and
+//! new enough: a function that is refused is not measured any more, and must not be refused for ever.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub(crate) struct Measurements {
 struct Samples {
     nanos: [u64; NUM_SAMPLES],
     count: usize,
-    lower_quartile: u64,
+    median: u64,
     last_at: Time,
 }
 
@@ -41,14 +41,14 @@ impl Measurements {
         samples.count += 1;
         samples.last_at = now;
         let mut sorted = samples.nanos;
-        samples.lower_quartile = *sorted.select_nth_unstable(NUM_SAMPLES / 4).1;
+        samples.median = *sorted.select_nth_unstable(NUM_SAMPLES / 2).1;
     }
 
-    /// Returns what an item takes at the least; `None` if that is not known well enough.
+    /// Returns what an item usually takes; `None` if that is not known well enough.
     pub(crate) fn of(&self, now: Time, function: FunctionId) -> Option<Duration> {
         let samples = self.functions.get(&function)?;
         let is_founded = samples.count >= NUM_SAMPLES && now.since(samples.last_at) <= MAX_AGE;
-        is_founded.then(|| Duration::from_nanos(samples.lower_quartile))
+        is_founded.then(|| Duration::from_nanos(samples.median))
     }
 }
 
@@ -78,7 +78,7 @@ mod tests {
         let mut measured = Measurements::default();
         let long = Duration::from_secs(10);
         for round in 0..40 {
-            measured.record(Time::ZERO, FUNCTION, 1, if round % 2 == 0 { long } else { MILLISECOND });
+            measured.record(Time::ZERO, FUNCTION, 1, if round % 3 == 0 { long } else { MILLISECOND });
         }
         assert_eq!(measured.of(Time::ZERO, FUNCTION), Some(MILLISECOND));
         for _ in 0..NUM_SAMPLES {

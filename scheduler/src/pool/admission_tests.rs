@@ -47,38 +47,41 @@ fn submit(pool: &mut Pool, time: Duration, change: impl FnOnce(&mut JobSpec)) ->
 #[test]
 fn what_cannot_be_done_in_time_is_refused_and_told_when_to_come_back() {
     let mut pool = with_queue(2, 10);
-    let refused = submit(&mut pool, 5 * SECOND, |_| {});
-    // Both slots may be free in a moment: then it starts when nine of the ten are done.
-    let (expected, remaining, retry_after) = (SECOND * 11 / 2, 5 * SECOND, SECOND / 2);
+    let refused = submit(&mut pool, 8 * SECOND, |_| {});
+    // Two that run, ten that wait, on two slots; one of its own; and a quarter.
+    let (expected, remaining, retry_after) = (SECOND * 35 / 4, 8 * SECOND, SECOND * 3 / 4);
     assert_eq!(refused, Some(JobFailure::DeadlineUnreachable { expected, remaining, retry_after }));
-    assert_eq!(submit(&mut pool, 6 * SECOND, |_| {}), None);
+    assert_eq!(submit(&mut pool, 9 * SECOND, |_| {}), None);
+    pool.pass(SECOND / 2);
+    assert_eq!(submit(&mut pool, SECOND * 17 / 2, |_| {}), None, "those that run are half done");
 }
 
 #[test]
 fn a_long_list_is_weighed_whole_and_a_stream_by_its_first_result() {
     let mut pool = with_queue(2, 2);
-    assert!(submit(&mut pool, 10 * SECOND, |spec| spec.num_items = 20).is_some(), "22 seconds of work for 2 slots");
-    assert_eq!(submit(&mut pool, 10 * SECOND, |spec| spec.num_items = 19), None);
+    assert!(submit(&mut pool, 10 * SECOND, |spec| spec.num_items = 14).is_some(), "18 s for two slots, and a quarter");
+    assert_eq!(submit(&mut pool, 10 * SECOND, |spec| spec.num_items = 11), None);
     let stream = |spec: &mut JobSpec| {
         spec.num_items = 1000;
         spec.delivery = Delivery::Ordered { window: None };
     };
-    assert_eq!(submit(&mut pool, 2 * SECOND, stream), None);
-    assert!(submit(&mut pool, SECOND, stream).is_some());
+    assert_eq!(submit(&mut pool, 4 * SECOND, stream), None);
+    assert!(submit(&mut pool, 3 * SECOND, stream).is_some());
     let chunk = |spec: &mut JobSpec| (spec.num_items, spec.chunk_size) = (5, Some(5));
-    assert_eq!(submit(&mut pool, 6 * SECOND, chunk), None);
-    assert!(submit(&mut pool, 5 * SECOND, chunk).is_some(), "what is to stay together runs on one slot");
+    assert_eq!(submit(&mut pool, 9 * SECOND, chunk), None);
+    assert!(submit(&mut pool, 8 * SECOND, chunk).is_some(), "what is to stay together runs on one slot");
 }
 
 #[test]
 fn a_long_job_in_front_takes_no_more_than_its_share() {
     let mut pool = measured_pool(2);
     pool.submit_as(spec(100, 1_000_000));
-    assert_eq!(submit(&mut pool, 2 * SECOND, |_| {}), None, "one item goes as soon as a slot is free");
-    assert_eq!(submit(&mut pool, 10 * SECOND, |spec| spec.num_items = 10), None, "half of the pool is its own");
-    assert!(submit(&mut pool, 8 * SECOND, |spec| spec.num_items = 10).is_some());
+    assert_eq!(submit(&mut pool, 3 * SECOND, |_| {}), None, "one item goes as soon as a slot is free");
+    let ten = |spec: &mut JobSpec| spec.num_items = 10;
+    assert_eq!(submit(&mut pool, 15 * SECOND, ten), None, "half of the pool is its own");
+    assert!(submit(&mut pool, 10 * SECOND, ten).is_some());
     let preferred = |spec: &mut JobSpec| (spec.num_items, spec.priority) = (10, 4);
-    assert_eq!(submit(&mut pool, 6 * SECOND, preferred), None);
+    assert_eq!(submit(&mut pool, 10 * SECOND, preferred), None);
 }
 
 #[test]
@@ -111,33 +114,37 @@ fn what_is_not_known_is_not_held_against_a_call() {
 fn what_will_not_be_done_in_time_itself_is_in_nobodys_way() {
     let mut pool = with_queue(1, 4);
     for id in 200..300 {
-        // Each is accepted: there are four seconds of work before it, and its own, unless another of these counts.
-        pool.submit_as(JobSpec { deadline: Some(pool.now.after(5 * SECOND)), ..spec(id, 1) });
+        // There is one that runs, and four that wait; one more of these is accepted.
+        pool.submit_as(JobSpec { deadline: Some(pool.now.after(8 * SECOND)), ..spec(id, 1) });
     }
     assert_eq!(pool.failed.len(), 99);
     pool.failed.clear();
-    assert!(submit(&mut pool, 5 * SECOND, |_| {}).is_some());
-    assert_eq!(submit(&mut pool, 6 * SECOND, |_| {}), None);
+    assert!(submit(&mut pool, 8 * SECOND, |_| {}).is_some());
+    assert_eq!(submit(&mut pool, 9 * SECOND, |_| {}), None);
+    // What runs should have ended long ago; the one that was accepted would have three seconds left, and four before it.
+    pool.pass(5 * SECOND);
+    assert!(submit(&mut pool, 6 * SECOND, |_| {}).is_some());
+    assert_eq!(submit(&mut pool, 7 * SECOND, |_| {}), None);
 }
 
 #[test]
 fn a_queue_that_is_too_long_to_look_at_is_estimated() {
     let mut pool = with_queue(4, 4000);
-    assert_eq!(submit(&mut pool, 1001 * SECOND, |_| {}), None);
-    assert!(submit(&mut pool, 1000 * SECOND, |_| {}).is_some());
+    assert_eq!(submit(&mut pool, 1253 * SECOND, |_| {}), None);
+    assert!(submit(&mut pool, 1252 * SECOND, |_| {}).is_some());
 }
 
 /// Calls of one item come as they like, twice as many as the pool can do. They run in the order of their arrival, so it
 /// is known when a call that was refused would have been done.
 #[test]
-fn a_pool_that_is_overloaded_refuses_nothing_that_it_could_have_done() {
+fn a_pool_that_is_overloaded_does_in_time_what_it_accepts_and_refuses_what_would_be_too_late_or_nearly() {
     for seed in 0..200 {
         let mut rng = Rng::new(seed);
         let slots = 1 + u32::try_from(rng.below(4)).unwrap();
         let mut pool = measured_pool(slots);
         let mut running: VecDeque<(Time, Dispatch)> = VecDeque::new();
         let mut waiting: BTreeSet<JobId> = BTreeSet::new();
-        let (mut accepted, mut late, mut refused) = (0, 0, 0);
+        let (mut accepted, mut refused) = (0, 0);
         for id in 1000..1400 {
             let arrives = pool.now.after(Duration::from_millis(rng.below(1000 / u64::from(slots))));
             while running.front().is_some_and(|(ends, _)| *ends <= arrives) {
@@ -150,11 +157,7 @@ fn a_pool_that_is_overloaded_refuses_nothing_that_it_could_have_done() {
             }
             pool.now = arrives;
             pool.apply(Event::TimePassed);
-            for (job, failure) in pool.failed.drain(..) {
-                assert!(matches!(failure, JobFailure::DeadlineExceeded { .. }), "seed {seed}: {failure:?}");
-                waiting.remove(&job);
-                late += 1;
-            }
+            assert_eq!(pool.failed, [], "seed {seed}: what was accepted came too late");
             let deadline = arrives.after(Duration::from_millis(1000 + rng.below(5000)));
             pool.submit_as(JobSpec { deadline: Some(deadline), ..spec(id, 1) });
             if let Some((job, failure)) = pool.failed.pop() {
@@ -162,7 +165,10 @@ fn a_pool_that_is_overloaded_refuses_nothing_that_it_could_have_done() {
                 assert!(matches!(failure, JobFailure::DeadlineUnreachable { .. }), "seed {seed}: {failure:?}");
                 let rounds = u32::try_from(waiting.len() / running.len()).unwrap();
                 let slot_is_free_at = running[waiting.len() % running.len()].0.after(SECOND * rounds);
-                assert!(slot_is_free_at.after(SECOND) > deadline, "seed {seed}: job {id} could have been done");
+                let takes = slot_is_free_at.after(SECOND).since(arrives);
+                // The estimate may be an item too long, since slots become free one by one.
+                let most = (takes + SECOND) * 5 / 4;
+                assert!(most > deadline.since(arrives), "seed {seed}: job {id} could have been done, in {takes:?}");
                 refused += 1;
             } else {
                 waiting.insert(JobId(id));
@@ -171,7 +177,6 @@ fn a_pool_that_is_overloaded_refuses_nothing_that_it_could_have_done() {
             begin(&mut pool, &mut running, &mut waiting);
         }
         assert!(accepted > 100 && refused > 50, "seed {seed}: {accepted} accepted, {refused} refused");
-        assert!(late * 3 < accepted, "seed {seed}: of {accepted} accepted, {late} came too late");
     }
 }
 
