@@ -79,8 +79,7 @@ pub(crate) async fn run(time: Duration) -> Result<Vec<Row>> {
     for _ in 0..CONNECTIONS {
         clients.push(server.client().await?);
     }
-    let items = list_to_bytes(&[u64::try_from(ITEM.as_millis())?], NonFinite::Error)?;
-    let items = Bytes::from(items);
+    let items = list_to_bytes([u64::try_from(ITEM.as_millis())?], NonFinite::Error)?;
     let peak = measure_peak(&clients[0], &items).await?;
     let rate = peak * OVERLOAD;
     let (outcomes, grown) = most_growth(&server, overload(&clients, &items, rate, time)).await?;
