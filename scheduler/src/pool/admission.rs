@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::PoolState;
 use crate::event::{Delivery, JobFailure, JobSpec};
-use crate::id::FunctionId;
+use crate::id::{FunctionId, JobId};
 use crate::time::saturating_nanos;
 use crate::worker::Worker;
 
@@ -17,6 +17,8 @@ use crate::worker::Worker;
 const MAX_JOBS_LOOKED_AT: usize = 128;
 /// What is added to the estimate: run times vary, and what is begun and not finished in time is wasted.
 const MARGIN_PERCENT: u32 = 25;
+/// What an answer may take on its way, on a busy machine; counts for no more than the call itself.
+const ANSWER_TIME: Duration = Duration::from_millis(10);
 /// The bounds of what a refused caller is told to wait.
 const MIN_RETRY_AFTER: Duration = Duration::from_millis(100);
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
@@ -30,19 +32,47 @@ impl PoolState {
         if remaining.is_zero() || has_idle || spec.num_items == 0 || !spec.input_closed {
             return None;
         }
-        let expected = self.expected_time(spec);
-        let expected = expected.saturating_add(expected / 100 * MARGIN_PERCENT);
+        let expected = with_margin(self.expected_time(spec));
         let retry_after = expected.saturating_sub(remaining).clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER);
         (expected > remaining).then_some(JobFailure::DeadlineUnreachable { expected, remaining, retry_after })
+    }
+
+    /// Returns whose turn it is. What has waited for so long that it cannot be done any more is refused first: begun, it
+    /// would be too late and in the way of the next, which would be too late in its turn, and so on for ever.
+    pub(super) fn next_job(&mut self) -> Option<JobId> {
+        while let Some(id) = self.queue.first() {
+            let Some(failure) = self.refusal_after_waiting(id) else { return Some(id) };
+            self.fail_job(id, failure);
+        }
+        None
+    }
+
+    fn refusal_after_waiting(&self, id: JobId) -> Option<JobFailure> {
+        let job = &self.jobs[&id];
+        let remaining = job.spec.deadline?.since(self.now);
+        let has_waited = job.queued_since.is_some_and(|since| since < self.now);
+        if job.started || !has_waited || !job.spec.input_closed {
+            return None;
+        }
+        let Own { work, last } = self.own_nanos(&job.spec);
+        let needed = with_margin(from_nanos((work - last) / u128::from(self.num_slots()) + last));
+        let expected = needed.saturating_add(needed.min(ANSWER_TIME));
+        let is_late = !needed.is_zero() && expected > remaining;
+        is_late.then_some(JobFailure::DeadlineUnreachable { expected, remaining, retry_after: MIN_RETRY_AFTER })
+    }
+
+    /// Returns what a job itself takes, or a stream until its first result.
+    fn own_nanos(&self, spec: &JobSpec) -> Own {
+        let num_items = if spec.delivery == Delivery::Whole { spec.num_items } else { 1 };
+        let last_chunk = num_items.min(u64::from(spec.chunk_size.unwrap_or(1)));
+        let item = self.item_nanos_measured(spec.function);
+        Own { work: item * u128::from(num_items), last: item * u128::from(last_chunk) }
     }
 
     /// Returns the time until a new job will be done, or have its first result if it is a stream: what its reader gets
     /// before the deadline may be all that it wants.
     fn expected_time(&self, spec: &JobSpec) -> Duration {
-        let num_items = if spec.delivery == Delivery::Whole { spec.num_items } else { 1 };
-        let last_chunk = num_items.min(u64::from(spec.chunk_size.unwrap_or(1)));
-        let item = self.item_nanos_measured(spec.function);
-        let (work, last) = (item * u128::from(num_items), item * u128::from(last_chunk));
+        let Own { work, last } = self.own_nanos(spec);
         // Whose virtual time is not later than that of this job's last chunk goes before it.
         let last_start = self.queue.now().charged(from_nanos(work - last), spec.priority);
         let slots = u128::from(self.num_slots());
@@ -82,6 +112,18 @@ impl PoolState {
     fn item_nanos_measured(&self, function: FunctionId) -> u128 {
         self.measured.of(self.now, function).map_or(0, |time| u128::from(saturating_nanos(time)))
     }
+}
+
+/// What a job itself takes, in nanoseconds.
+struct Own {
+    /// All of it.
+    work: u128,
+    /// The chunk that is begun last.
+    last: u128,
+}
+
+fn with_margin(time: Duration) -> Duration {
+    time.saturating_add(time / 100 * MARGIN_PERCENT)
 }
 
 fn from_nanos(nanos: u128) -> Duration {

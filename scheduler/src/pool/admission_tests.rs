@@ -128,6 +128,30 @@ fn what_will_not_be_done_in_time_itself_is_in_nobodys_way() {
 }
 
 #[test]
+fn what_has_become_too_late_in_the_queue_is_refused_and_not_begun() {
+    let mut pool = measured_pool(1);
+    pool.submit_as(spec(100, 1));
+    for id in 200..205 {
+        pool.submit_as(JobSpec { deadline: Some(pool.now.after(9 * SECOND)), ..spec(id, 1) });
+    }
+    assert_eq!(pool.failed, []);
+    // One item takes five times as long as those before it.
+    pool.pass(6 * SECOND);
+    pool.finish(6 * SECOND);
+    assert_eq!((pool.failed.len(), pool.dispatched[0].job), (0, JobId(200)));
+    pool.pass(SECOND);
+    pool.finish(SECOND);
+    assert_eq!((pool.failed.len(), pool.dispatched[0].job), (0, JobId(201)), "it has two seconds left");
+    pool.submit_as(spec(300, 1));
+    pool.pass(SECOND);
+    pool.finish(SECOND);
+    let refused: Vec<u64> = pool.failed.iter().map(|(job, _)| job.0).collect();
+    assert_eq!(refused, [202, 203, 204], "each has one second left, and nothing to spare");
+    assert!(pool.failed.iter().all(|(_, failure)| matches!(failure, JobFailure::DeadlineUnreachable { .. })));
+    assert_eq!(pool.dispatched[0].job, JobId(300), "the slot is not wasted");
+}
+
+#[test]
 fn a_queue_that_is_too_long_to_look_at_is_estimated() {
     let mut pool = with_queue(4, 4000);
     assert_eq!(submit(&mut pool, 1253 * SECOND, |_| {}), None);
