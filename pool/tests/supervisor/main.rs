@@ -7,6 +7,7 @@
 mod commands;
 mod crash;
 mod inheritance;
+mod memory;
 mod output;
 mod programs;
 mod protocol;
