@@ -62,6 +62,25 @@ def kill_worker_if(item):
     return item
 
 
+def hold(mebibytes):
+    """Hold so much memory; if it is more than 100 MiB, until somebody does something about it."""
+    memory = bytearray(b"x") * (mebibytes << 20)
+    deadline = time.monotonic() + 60
+    while mebibytes > 100 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return len(memory) >> 20
+
+
+_leaked = []
+
+
+def leak(mebibytes):
+    """Lose so much memory; tell which process has lost it."""
+    _leaked.append(bytearray(b"x") * (mebibytes << 20))
+    time.sleep(0.01)
+    return os.getpid()
+
+
 def leave(_):
     """Raise SystemExit."""
     raise SystemExit(3)

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use procpool_client::admin::{PoolSnapshot, PoolState, Worker, WorkerState};
+use procpool_client::admin::{MemoryEnforcement, PoolSnapshot, PoolState, Worker, WorkerState};
 use serde_json::{Value, json};
 
 use crate::args::{DrainArgs, DumpArgs, ResizeArgs, RestartArgs, WorkersArgs, WorkersCommand, WorkersOutput};
@@ -130,8 +130,19 @@ fn as_json(pool: &PoolSnapshot) -> Value {
         "workers_started_total": pool.workers_started_total,
         "last_start_failure": pool.last_start_failure,
         "restarting": pool.restarting,
+        "max_worker_memory_bytes": pool.max_worker_memory_bytes,
+        "worker_memory_limit_bytes": pool.worker_memory_limit_bytes,
+        "memory_enforcement": memory_enforcement(pool),
         "workers": workers.collect::<Vec<_>>(),
     })
+}
+
+fn memory_enforcement(pool: &PoolSnapshot) -> &'static str {
+    match pool.memory_enforcement() {
+        MemoryEnforcement::Unspecified => "unknown",
+        MemoryEnforcement::None => "none",
+        MemoryEnforcement::Monitor => "monitor",
+    }
 }
 
 fn pool_state(pool: &PoolSnapshot) -> &'static str {

@@ -10,7 +10,8 @@ use procpool_proto::v1 as proto;
 use procpool_proto::v1::pool_admin_service_client::PoolAdminServiceClient;
 pub use procpool_proto::v1::watch_pool_response::Event;
 pub use procpool_proto::v1::{
-    JobEnded, JobStarted, PoolSnapshot, PoolState, PoolStateChanged, RunningItems, Worker, WorkerChanged, WorkerState,
+    JobEnded, JobStarted, MemoryEnforcement, PoolSnapshot, PoolState, PoolStateChanged, RunningItems, Worker,
+    WorkerChanged, WorkerState,
 };
 /// A length of time, as protobuf has it.
 pub use prost_types::Duration;

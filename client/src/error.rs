@@ -79,11 +79,17 @@ pub enum ItemErrorKind {
         exit_code: Option<i32>,
         /// Which execution of the item it was, from 1; 0 if the server did not say.
         attempt: u32,
+        /// What it had used.
+        usage: WorkerUsage,
         /// The end of what it wrote to stderr; may be empty.
         stderr_tail: String,
     },
     /// The worker was killed for its memory while it ran the item.
     WorkerOomKilled {
+        /// The most memory that it is known to have held, in bytes.
+        peak_rss_bytes: Option<u64>,
+        /// How much it was allowed, in bytes; `None` if the kernel killed it.
+        limit_bytes: Option<u64>,
         /// Which execution of the item it was, from 1; 0 if the server did not say.
         attempt: u32,
         /// The end of what it wrote to stderr; may be empty.
@@ -113,6 +119,15 @@ pub enum ItemErrorKind {
         /// The reason; may be empty.
         reason: String,
     },
+}
+
+/// What a worker process had used when it was gone. `None` where the server does not know.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WorkerUsage {
+    /// The most memory that it, or one of the processes that it started, has had, in bytes.
+    pub peak_rss_bytes: Option<u64>,
+    /// The processor time of these processes.
+    pub cpu_time: Option<Duration>,
 }
 
 /// A field of a request that the server does not accept.

@@ -72,7 +72,7 @@ mod wire;
 pub use call::{Apply, Call, CollectMap, IMap, IMapStream, Map};
 pub use client::{Client, FunctionInfo, Health, Limits};
 pub use connect::{ClientBuilder, ConnectError, DEFAULT_MAX_MESSAGE_BYTES};
-pub use error::{CallError, FieldViolation, ItemError, ItemErrorKind};
+pub use error::{CallError, FieldViolation, ItemError, ItemErrorKind, WorkerUsage};
 /// Makes a stream of an iterator, for [`Client::imap_stream`].
 pub use futures_util::stream::iter;
 pub use payload::Encoding;

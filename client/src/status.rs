@@ -9,7 +9,7 @@ use prost::Message as _;
 use tonic::{Code, Status};
 
 use crate::connect::innermost;
-use crate::error::{CallError, FieldViolation, ItemError, ItemErrorKind};
+use crate::error::{CallError, FieldViolation, ItemError, ItemErrorKind, WorkerUsage};
 
 const DOMAIN: &str = "procpool";
 /// gRFC A6: after how many milliseconds to try again; a negative number: never.
@@ -71,6 +71,11 @@ impl Details {
 
     fn take(&mut self, key: &str) -> String {
         self.metadata.remove(key).unwrap_or_default()
+    }
+
+    fn usage(&self) -> WorkerUsage {
+        let cpu_time = self.number("cpu_seconds").and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        WorkerUsage { peak_rss_bytes: self.number("peak_rss_bytes"), cpu_time }
     }
 
     fn number<T: std::str::FromStr>(&self, key: &str) -> Option<T> {
@@ -152,9 +157,15 @@ fn item_error_from(index: u64, code: Code, message: String, mut details: Details
             signal: details.number("signal"),
             exit_code: details.number("exit_code"),
             attempt,
+            usage: details.usage(),
             stderr_tail,
         },
-        "WORKER_OOM_KILLED" => ItemErrorKind::WorkerOomKilled { attempt, stderr_tail },
+        "WORKER_OOM_KILLED" => ItemErrorKind::WorkerOomKilled {
+            peak_rss_bytes: details.number("rss_bytes").max(details.number("peak_rss_bytes")),
+            limit_bytes: details.number("limit_bytes"),
+            attempt,
+            stderr_tail,
+        },
         "CRASH_LIMIT" => {
             ItemErrorKind::CrashLimit { attempts: details.number("attempts").unwrap_or(attempt), stderr_tail }
         }
@@ -301,16 +312,31 @@ mod tests {
         let status = rpc::Status {
             code: Code::Aborted as i32,
             message: "worker died".to_owned(),
-            details: vec![info("WORKER_CRASHED", &[("signal", "9"), ("attempt", "2")]), any("DebugInfo", &debug)],
+            details: vec![
+                info("WORKER_CRASHED", &[("signal", "9"), ("attempt", "2"), ("cpu_seconds", "1.250")]),
+                any("DebugInfo", &debug),
+            ],
         };
         let error = item_error(proto::ItemError { index: 7, status: Some(status) });
         let expected = ItemErrorKind::WorkerCrashed {
             signal: Some(9),
             exit_code: None,
             attempt: 2,
+            usage: WorkerUsage { peak_rss_bytes: None, cpu_time: Some(Duration::from_millis(1250)) },
             stderr_tail: "last words".to_owned(),
         };
         assert_eq!((error.index, error.kind), (7, expected));
+
+        let metadata = [("signal", "9"), ("rss_bytes", "300"), ("limit_bytes", "200"), ("peak_rss_bytes", "310")];
+        let details = vec![info("WORKER_OOM_KILLED", &metadata)];
+        let status = rpc::Status { code: Code::Aborted as i32, message: "too much".to_owned(), details };
+        let expected = ItemErrorKind::WorkerOomKilled {
+            peak_rss_bytes: Some(310),
+            limit_bytes: Some(200),
+            attempt: 0,
+            stderr_tail: String::new(),
+        };
+        assert_eq!(item_error(proto::ItemError { index: 7, status: Some(status) }).kind, expected);
     }
 
     #[test]

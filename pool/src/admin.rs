@@ -8,6 +8,7 @@ use tokio::sync::{broadcast, oneshot};
 use crate::driver::Command;
 use crate::error::{CallError, DumpFailure};
 use crate::handle::PoolHandle;
+use crate::supervisor::MemoryLimits;
 use crate::usage::Usage;
 
 /// How many events a watcher may be behind before it is given the whole state anew.
@@ -22,6 +23,8 @@ pub struct PoolSnapshot {
     pub workers: Vec<WorkerReport>,
     /// How the last worker that did not become ready ended; may be empty.
     pub last_start_failure: String,
+    /// How much memory a worker may hold.
+    pub memory: MemoryLimits,
 }
 
 /// One worker at one moment.

@@ -40,6 +40,8 @@ pub enum ItemFailure {
         pid: u32,
         /// Which execution of the item it was, from 1.
         attempt: u32,
+        /// What the worker had used.
+        usage: ExitUsage,
         /// The end of what it wrote to stderr.
         stderr_tail: String,
     },
@@ -50,6 +52,8 @@ pub enum ItemFailure {
         attempts: u32,
         /// How the last one ended.
         exit: WorkerExit,
+        /// What the last one had used.
+        usage: ExitUsage,
         /// The end of what the last one wrote to stderr.
         stderr_tail: String,
     },
@@ -86,6 +90,15 @@ pub enum WorkerExit {
     Code(i32),
     /// A signal ended it.
     Signal(i32),
+    /// It held more memory than a worker may, with all that it had started, and we killed it.
+    MemoryLimit {
+        /// How much it held when that was last looked at, in bytes.
+        rss_bytes: u64,
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// The kernel killed it for want of memory.
+    KernelOom,
     /// It broke the protocol, and we killed it.
     Protocol(String),
     /// It did not become ready in time, and we killed it.
@@ -94,11 +107,33 @@ pub enum WorkerExit {
     SpawnFailed(String),
 }
 
+impl WorkerExit {
+    /// Tells whether it was killed for its memory.
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::MemoryLimit { .. } | Self::KernelOom)
+    }
+}
+
+/// What a worker process had used when it was gone. `None` where that is not known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ExitUsage {
+    /// The most memory that it, or one of the processes that it started and waited for, has had. Known if it is more
+    /// than what the server had when it started the worker: the kernel does not tell what is less.
+    pub peak_rss_bytes: Option<u64>,
+    /// The processor time of these processes, in user and kernel mode.
+    pub cpu_time: Option<Duration>,
+}
+
 impl fmt::Display for WorkerExit {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Code(code) => write!(formatter, "exited with code {code}"),
             Self::Signal(signal) => write!(formatter, "was killed by signal {signal}"),
+            Self::MemoryLimit { rss_bytes, limit_bytes } => {
+                let (held, limit) = (rss_bytes.div_ceil(1 << 20), limit_bytes >> 20);
+                write!(formatter, "held {held} MiB of memory, over its limit of {limit} MiB, and was killed")
+            }
+            Self::KernelOom => write!(formatter, "was killed by the kernel because memory ran out"),
             Self::Protocol(detail) => write!(formatter, "broke the protocol ({detail})"),
             Self::StartTimeout => write!(formatter, "did not become ready in time"),
             Self::SpawnFailed(error) => write!(formatter, "could not be started ({error})"),

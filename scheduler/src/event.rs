@@ -76,6 +76,11 @@ pub enum Event {
         /// How long it has been running.
         running_for: Duration,
     },
+    /// A worker holds more memory than one should that goes on working.
+    MemoryHigh {
+        /// Which.
+        worker: WorkerId,
+    },
     /// A worker process is gone and reaped. All that it finished was reported before.
     WorkerExited {
         /// Which.
@@ -268,6 +273,8 @@ pub enum StopReason {
     MaxAge,
     /// It has been idle for too long.
     Idle,
+    /// It holds more memory than one should that goes on working.
+    Memory,
     /// Its item ran too long and did not end when asked.
     ItemTimeout,
     /// Its item was cancelled and did not end when asked.

@@ -65,12 +65,14 @@ impl PoolState {
     }
 
     fn check_timers(&self) {
-        use TimerKey::{Age, CancelGrace, Deadline, Idle, ItemTimeout, Rebalance, Restart, Retry, Start, StopGrace};
+        use TimerKey::{
+            Age, CancelGrace, Deadline, Idle, ItemTimeout, Memory, Rebalance, Restart, Retry, Start, StopGrace,
+        };
         for key in self.timers.keys() {
             let has_owner = match key {
                 Deadline(job) => self.jobs.contains_key(&job) || self.is_at_a_worker(job),
                 Retry(job) => self.jobs.contains_key(&job),
-                Start(id) | CancelGrace(id) | StopGrace(id) | ItemTimeout(id) | Age(id) | Idle(id) => {
+                Start(id) | CancelGrace(id) | StopGrace(id) | ItemTimeout(id) | Age(id) | Idle(id) | Memory(id) => {
                     self.workers().any(|worker| worker.id == id)
                 }
                 Restart(slot) => self.slots[slot.0 as usize].worker.is_none(),

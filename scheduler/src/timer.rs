@@ -24,6 +24,8 @@ pub(crate) enum TimerKey {
     Age(WorkerId),
     /// The worker has been idle for too long.
     Idle(WorkerId),
+    /// The worker holds too much memory, and another slot is being refilled.
+    Memory(WorkerId),
     /// The slot may start a worker again.
     Restart(SlotId),
     /// A slot is idle, and a chunk elsewhere may be late.
@@ -54,8 +56,8 @@ impl Timers {
 
     /// Clears every timer of a worker.
     pub(crate) fn clear_worker(&mut self, worker: WorkerId) {
-        use TimerKey::{Age, CancelGrace, Idle, ItemTimeout, Start, StopGrace};
-        for key in [Start, CancelGrace, StopGrace, ItemTimeout, Age, Idle] {
+        use TimerKey::{Age, CancelGrace, Idle, ItemTimeout, Memory, Start, StopGrace};
+        for key in [Start, CancelGrace, StopGrace, ItemTimeout, Age, Idle, Memory] {
             self.clear(key(worker));
         }
     }

@@ -8,7 +8,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::file::nearest;
-use super::settings::{POOL, SERVER, Setting};
+use super::setting::Setting;
+use super::settings::{POOL, SERVER};
 use super::value::Value;
 use super::{Layer, Layers, Origin};
 

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use toml_edit::{Document, Item, TableLike};
 
-use super::settings::{POOL, SERVER, Setting};
+use super::setting::Setting;
+use super::settings::{POOL, SERVER};
 use super::value::Value;
 use super::{Layer, Origin};
 

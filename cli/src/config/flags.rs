@@ -2,7 +2,8 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
-use super::settings::{POOL, SERVER, Setting};
+use super::setting::Setting;
+use super::settings::{POOL, SERVER};
 use super::value::Value;
 use super::{Layers, Origin};
 

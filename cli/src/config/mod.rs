@@ -3,6 +3,7 @@
 //! | module | |
 //! | --- | --- |
 //! | `settings` | every setting, once; the rest follows from these tables |
+//! | `setting` | what a setting is |
 //! | `value` | values as text and TOML have them |
 //! | `flags`, `env`, `file` | where values come from; `env` alone reads the environment |
 //! | `render` | `--print-config` |
@@ -13,6 +14,7 @@ mod env;
 mod file;
 mod flags;
 mod render;
+mod setting;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -24,14 +26,15 @@ use std::fmt;
 use std::io::Read as _;
 use std::path::Path;
 
-use procpool_pool::supervisor::SpawnConfig;
+use procpool_pool::supervisor::{MemoryLimits, SpawnConfig};
 
 pub(crate) use self::env::{available_cpus, environment, executable, has_program, load_average, no_color, variable};
 use self::file::File;
 pub(crate) use self::flags::SettingFlags;
 pub(crate) use self::render::as_toml;
+use self::setting::Setting;
 pub(crate) use self::settings::PoolSettings;
-use self::settings::{POOL, SERVER, ServerSettings, Setting};
+use self::settings::{POOL, SERVER, ServerSettings};
 use self::value::Value;
 
 /// The name of the pool of a server that has only one and no name for it.
@@ -161,6 +164,9 @@ fn merge(file: &File, variables: &Layers, flags: &Layers, command: &[OsString]) 
         let place = server.origins.get(error.setting).map(|origin| format!(" ({origin})")).unwrap_or_default();
         errors.push(format!("{}{place}: {}", error.setting, error.problem));
     }
+    if errors.is_empty() {
+        errors.extend(pools.iter().filter_map(|(name, pool)| pool.memory_problem(name)));
+    }
     let config = Config { server, pools, warnings: Vec::new() };
     if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }
 }
@@ -198,6 +204,18 @@ fn misplaced(pools: &[(String, Layer)], layers: [&Layer; 2], command: &[OsString
     settings.chain(command).map(complain).collect()
 }
 
+impl Resolved<PoolSettings> {
+    /// A worker would be killed before it could be replaced.
+    fn memory_problem(&self, pool: &str) -> Option<String> {
+        let MemoryLimits { soft_bytes, hard_bytes } = self.settings.memory;
+        if soft_bytes? <= hard_bytes? {
+            return None;
+        }
+        let place = self.origins.get("worker_memory_limit").map(|origin| format!(" ({origin})")).unwrap_or_default();
+        Some(format!("worker_memory_limit in [pools.{pool}]{place}: must be at least max_worker_memory"))
+    }
+}
+
 impl PoolSettings {
     /// Returns how to start a worker: the command, or else this program as the built-in worker. A frame must hold the
     /// end of one message, the beginning of the next, and what is between them.
@@ -221,6 +239,8 @@ impl PoolSettings {
         spawn_config.variables = variables.collect();
         spawn_config.working_directory.clone_from(&self.working_directory);
         spawn_config.oom_score_raise = u16::try_from(self.oom_score_raise).unwrap_or(u16::MAX);
+        spawn_config.memory = self.memory;
+        spawn_config.rlimits.clone_from(&self.rlimits);
         Ok(spawn_config)
     }
 }

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::settings::{POOL, SERVER, Setting, Shown};
+use super::setting::{Setting, Shown};
+use super::settings::{POOL, SERVER};
 use super::{Config, Origin, Resolved};
 
 const REDACTED: &str = "<redacted>";
@@ -39,6 +40,12 @@ fn toml(shown: Shown) -> String {
         Shown::Number(number) => number.to_string(),
         Shown::Text(text) => quoted(&text),
         Shown::List(list) => format!("[{}]", joined(list.iter().map(quoted).collect())),
+        Shown::Table(entries) if entries.is_empty() => "{}".to_owned(),
+        Shown::Table(entries) => {
+            let entries =
+                entries.iter().map(|(name, text)| format!("{} = {}", toml_edit::Key::new(name), quoted(text)));
+            format!("{{ {} }}", joined(entries.collect()))
+        }
         Shown::Redacted(names) if names.is_empty() => "{}".to_owned(),
         Shown::Redacted(names) => {
             let entries = names.iter().map(|name| format!("{} = {REDACTED:?}", toml_edit::Key::new(name)));

@@ -4,9 +4,10 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
-use procpool_pool::supervisor::DEFAULT_PASSED_VARIABLES;
+use procpool_pool::supervisor::{DEFAULT_PASSED_VARIABLES, LimitedResource};
 
-use super::settings::{POOL, SERVER, Setting};
+use super::setting::Setting;
+use super::settings::{POOL, SERVER};
 use super::*;
 use crate::args;
 
@@ -82,6 +83,9 @@ fn everything_can_be_said_in_a_file() {
         environment = { MODEL = "large" }
         working_directory = "/srv"
         oom_score_raise = 0
+        max_worker_memory = "6GiB"
+        worker_memory_limit = 8589934593
+        rlimits = { as = "32GiB", nofile = "256" }
         [pools.text]
         environment.TOKEN = "secret"
         "#;
@@ -96,6 +100,9 @@ fn everything_can_be_said_in_a_file() {
     assert_eq!((spawn.program, spawn.args), (OsString::from("python"), vec![OsString::from("a b.py")]));
     assert_eq!(spawn.working_directory.unwrap(), Path::new("/srv"));
     assert_eq!(spawn.oom_score_raise, 0);
+    assert_eq!(spawn.memory, MemoryLimits { soft_bytes: Some(6 << 30), hard_bytes: Some((8 << 30) + 1) });
+    assert_eq!(spawn.rlimits, [(LimitedResource::AddressSpace, 32 << 30), (LimitedResource::OpenFiles, 256)]);
+    assert_eq!(text.settings.memory, MemoryLimits::default());
     assert_eq!(spawn.variables, [("MODEL".into(), "large".into())]);
     assert!(spawn.passed_variables.iter().any(|name| name == "CUDA_*"));
     assert!(spawn.passed_variables.iter().any(|name| name == "PATH"));
@@ -129,6 +136,8 @@ fn mistakes_in_a_file_are_named_with_their_line() {
     insta::assert_snapshot!(complaint("[pools.a]\ncommand = \"python w.py\""), @r#"command in [pools.a] (p.toml:2): must be a list of texts, such as ["python", "worker.py"]"#);
     insta::assert_snapshot!(complaint("[pools.a]\nworking_directory = \"\""), @"working_directory in [pools.a] (p.toml:2): must not be empty");
     insta::assert_snapshot!(complaint("[pools.a]\nenvironment = { A = 1 }"), @r#"environment in [pools.a] (p.toml:2): must be a table of texts, such as { MODEL = "large" }"#);
+    insta::assert_snapshot!(complaint("[pools.a]\nrlimits = { as = 1 }"), @r#"rlimits in [pools.a] (p.toml:2): must be a table of texts, such as { as = "2GiB", nofile = "1024" }"#);
+    insta::assert_snapshot!(complaint("[pools.a]\nmax_worker_memory = \"2GiB\"\nworker_memory_limit = \"1GiB\""), @"worker_memory_limit in [pools.a] (p.toml:3): must be at least max_worker_memory");
     insta::assert_snapshot!(complaint("listen = [\n"), @"unclosed array, expected `]` (p.toml:1)");
     insta::assert_snapshot!(complaint("log_level = \"info\"\nlog_level = \"info\"\n"), @"duplicate key (p.toml:2)");
 }
@@ -177,13 +186,13 @@ fn with_several_pools_flags_and_variables_of_a_pool_are_refused() {
 
 #[test]
 fn what_is_printed_is_the_same_configuration() {
-    let file = "drain_timeout = \"1500ms\"\nmax_message_bytes = 70001\n[pools.images]\nprocesses = 2\ncommand = ['a \"b\"', \"c\\n\"]\nenvironment = { TOKEN = \"hunter2\", \"x.y\" = \"1\" }\n[pools.text]\nprocesses = 1\n";
+    let file = "drain_timeout = \"1500ms\"\nmax_message_bytes = 70001\n[pools.images]\nprocesses = 2\nworker_memory_limit = \"9GiB\"\nrlimits = { as = \"1GiB\" }\ncommand = ['a \"b\"', \"c\\n\"]\nenvironment = { TOKEN = \"hunter2\", \"x.y\" = \"1\" }\n[pools.text]\nprocesses = 1\n";
     let printed = as_toml(&merged(file, &[], &["--listen", "unix:/run/p.sock"]).unwrap());
     assert!(!printed.contains("hunter2"), "{printed}");
     assert!(printed.contains("drain_timeout = \"1500ms\"  # p.toml:1\n"), "{printed}");
     assert!(printed.contains("listen = [\"unix:/run/p.sock\"]  # --listen\n"), "{printed}");
     assert!(
-        printed.contains("environment = { TOKEN = \"<redacted>\", \"x.y\" = \"<redacted>\" }  # p.toml:6\n"),
+        printed.contains("environment = { TOKEN = \"<redacted>\", \"x.y\" = \"<redacted>\" }  # p.toml:8\n"),
         "{printed}"
     );
     let again = merged(&printed, &[], &[]).unwrap();

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use procpool_pool::supervisor::LimitedResource;
 use procpool_server::ListenAddress;
 
 use crate::duration;
@@ -10,6 +11,15 @@ use crate::duration;
 /// Longer would overflow clocks, and means "never" anyway.
 const LONGEST_DURATION: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 const SIZE_UNITS: [(&str, u64); 3] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+
+/// What the kernel can be told to limit for a worker, by the names of `setrlimit(2)`.
+const RLIMITS: [(&str, LimitedResource); 5] = [
+    ("as", LimitedResource::AddressSpace),
+    ("core", LimitedResource::Core),
+    ("data", LimitedResource::Data),
+    ("fsize", LimitedResource::FileSize),
+    ("nofile", LimitedResource::OpenFiles),
+];
 
 /// A value as its source has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,20 +109,51 @@ impl Value {
         }
     }
 
-    /// Returns a size in bytes.
+    /// Returns a size in bytes that a message or a queue can have.
     pub(crate) fn as_bytes(&self) -> Result<u32, String> {
+        let bytes = self.as_size()?;
+        u32::try_from(bytes).map_err(|_| format!("{} is too much: less than 4GiB", show_bytes(bytes)))
+    }
+
+    /// Returns a size in bytes that memory can have.
+    pub(crate) fn as_size(&self) -> Result<u64, String> {
         let wrong = || "a size is a number of bytes, or a number and KiB, MiB or GiB, such as 64MiB".to_owned();
-        let bytes = match self {
-            Self::Integer(number) => u64::try_from(*number).map_err(|_| wrong())?,
+        match self {
+            Self::Integer(number) => u64::try_from(*number).map_err(|_| wrong()),
             other => {
                 let text = other.as_text()?;
                 let unit = SIZE_UNITS.iter().find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, *bytes)));
                 let (number, bytes) = unit.unwrap_or((text, 1));
                 let number: u64 = number.trim_end().parse().map_err(|_| wrong())?;
-                number.checked_mul(bytes).ok_or_else(wrong)?
+                number.checked_mul(bytes).ok_or_else(wrong)
             }
+        }
+    }
+
+    /// Returns the limits that the kernel keeps, by resource.
+    pub(crate) fn as_rlimits(&self) -> Result<Vec<(LimitedResource, u64)>, String> {
+        let entries = match self {
+            Self::Table(table) => table.clone(),
+            Self::List(_) | Self::Text(_) => {
+                let list = self.as_list()?;
+                let entries =
+                    list.iter().map(|entry| entry.split_once('=').ok_or("a limit is NAME=NUMBER, such as as=2GiB"));
+                entries
+                    .map(|entry| entry.map(|(name, number)| (name.to_owned(), number.to_owned())))
+                    .collect::<Result<_, _>>()?
+            }
+            _ => return Err(r#"must be a table of texts, such as { as = "2GiB", nofile = "1024" }"#.to_owned()),
         };
-        u32::try_from(bytes).map_err(|_| format!("{} is too much: less than 4GiB", show_bytes(bytes)))
+        let limit = |(name, number): (String, String)| {
+            let known = RLIMITS.iter().find(|(known, _)| *known == name);
+            let (_, resource) = known.ok_or_else(|| {
+                let names = RLIMITS.map(|(name, _)| name).join(", ");
+                format!("{name:?} is no limit that can be set: only {names}")
+            })?;
+            let number = Self::Text(number).as_size().map_err(|problem| format!("{name}: {problem}"))?;
+            Ok((*resource, number))
+        };
+        entries.into_iter().map(limit).collect()
     }
 }
 
@@ -140,6 +181,12 @@ pub(crate) fn show_bytes(bytes: u64) -> String {
         Some((name, unit)) => format!("{}{name}", bytes / unit),
         None => bytes.to_string(),
     }
+}
+
+/// Writes limits as [`Value::as_rlimits`] reads them.
+pub(crate) fn show_rlimits(limits: &[(LimitedResource, u64)]) -> Vec<(String, String)> {
+    let name = |resource| RLIMITS.iter().find(|(_, known)| *known == resource).map_or("", |(name, _)| name);
+    limits.iter().map(|&(resource, limit)| (name(resource).to_owned(), show_bytes(limit))).collect()
 }
 
 /// Writes an address as [`parse_listen_address`] reads it.
@@ -202,6 +249,19 @@ mod tests {
         for size in ["0", "1000", "64KiB", "3MiB", "1GiB", "1025KiB"] {
             assert_eq!(show_bytes(text(size).as_bytes().unwrap().into()), size);
         }
+    }
+
+    #[test]
+    fn limits_of_the_kernel_have_its_names() {
+        let expected = Ok(vec![(LimitedResource::AddressSpace, 2 << 30), (LimitedResource::OpenFiles, 1024)]);
+        assert_eq!(text("as=2GiB, nofile=1024").as_rlimits(), expected);
+        let table = Value::Table(show_rlimits(&expected.clone().unwrap()));
+        assert_eq!(table.as_rlimits(), expected);
+        assert!(text("nproc=1").as_rlimits().unwrap_err().contains("only as, core, data, fsize, nofile"));
+        assert!(text("as").as_rlimits().is_err());
+        assert!(text("as=lots").as_rlimits().unwrap_err().starts_with("as: a size is"));
+        assert!(Value::Other("a table of other things than texts").as_rlimits().is_err());
+        assert_eq!(text("64GiB").as_size(), Ok(64 << 30));
     }
 
     #[test]

@@ -93,6 +93,6 @@ impl Driver {
         });
         let workers = workers.collect();
         let last_start_failure = self.publisher.status.borrow().start_failure.clone();
-        PoolSnapshot { pool, workers, last_start_failure }
+        PoolSnapshot { pool, workers, last_start_failure, memory: self.spawner.memory_limits() }
     }
 }

@@ -255,13 +255,13 @@ fn item_failure(cause: FailureCause, attempt: u32, occasion: &Occasion) -> ItemF
         FailureCause::WorkerDied => None,
         FailureCause::CrashLimit { crashes } => Some(crashes),
     };
-    let Occasion::Exit(ExitReport { exit, pid, stderr_tail }) = occasion else {
+    let Occasion::Exit(ExitReport { exit, usage, pid, stderr_tail }) = occasion else {
         unreachable!("only the exit of a worker makes an item fail of it");
     };
-    let (exit, stderr_tail) = (exit.clone(), stderr_tail.clone());
+    let (exit, usage, stderr_tail) = (exit.clone(), *usage, stderr_tail.clone());
     match (limit, exit) {
-        (Some(attempts), exit) => ItemFailure::CrashLimit { attempts, exit, stderr_tail },
+        (Some(attempts), exit) => ItemFailure::CrashLimit { attempts, exit, usage, stderr_tail },
         (None, WorkerExit::Protocol(detail)) => ItemFailure::WorkerProtocol { detail },
-        (None, exit) => ItemFailure::WorkerCrashed { exit, pid: *pid, attempt, stderr_tail },
+        (None, exit) => ItemFailure::WorkerCrashed { exit, pid: *pid, attempt, usage, stderr_tail },
     }
 }

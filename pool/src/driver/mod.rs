@@ -30,7 +30,7 @@ use crate::admin::{EVENT_BUFFER, PoolEvent, PoolSnapshot, PoolWatch};
 use crate::admission::{AdmissionPermit, CommonPermit};
 use crate::call::{Call, CommonArgument, FunctionInfo};
 use crate::config::PoolConfig;
-use crate::error::{CallError, DumpFailure, WorkerExit};
+use crate::error::{CallError, DumpFailure, ExitUsage, WorkerExit};
 use crate::handle::{FunctionTable, Readiness, Status};
 use crate::mailbox::{Letters, Mailbox};
 use crate::observer::PoolObserver;
@@ -218,6 +218,7 @@ enum Occasion {
 /// How a worker ended.
 struct ExitReport {
     exit: WorkerExit,
+    usage: ExitUsage,
     pid: u32,
     stderr_tail: String,
 }
@@ -381,8 +382,9 @@ impl Driver {
                 }
                 self.apply_plain(Event::Recalled { worker, chunk, first_not_begun });
             }
-            WorkerEventKind::Exited { exit, running, stderr_tail } => {
-                let report = self.bury(worker, exit, stderr_tail);
+            WorkerEventKind::MemoryHigh => self.apply_plain(Event::MemoryHigh { worker }),
+            WorkerEventKind::Exited { exit, usage, running, stderr_tail } => {
+                let report = self.bury(worker, exit, usage, stderr_tail);
                 self.apply(Event::WorkerExited { worker, running }, &Occasion::Exit(report));
             }
         }
@@ -410,7 +412,7 @@ impl Driver {
         });
     }
 
-    fn bury(&mut self, worker: WorkerId, exit: WorkerExit, stderr_tail: String) -> ExitReport {
+    fn bury(&mut self, worker: WorkerId, exit: WorkerExit, usage: ExitUsage, stderr_tail: String) -> ExitReport {
         self.worker_changed(worker, WorkerState::Exited, || exit.to_string());
         let link = self.workers.remove(&worker);
         let (pid, is_ready, stop_reason) =
@@ -420,11 +422,22 @@ impl Driver {
             observation.worker_exited(worker, &exit, stop_reason);
         }
         let (worker_id, slot) = (worker.generation, worker.slot.0);
+        let peak_rss_bytes = usage.peak_rss_bytes;
+        let cpu_seconds = usage.cpu_time.map(|time| time.as_secs_f64());
         match stop_reason {
             Some(reason) if reason != StopReason::StartTimeout => {
-                info!(worker = worker_id, slot, pid, %exit, ?reason, "worker stopped");
+                info!(worker = worker_id, slot, pid, %exit, ?reason, peak_rss_bytes, cpu_seconds, "worker stopped");
             }
-            _ => warn!(worker = worker_id, slot, pid, %exit, was_ready = is_ready, "worker exited unexpectedly"),
+            _ => warn!(
+                worker = worker_id,
+                slot,
+                pid,
+                %exit,
+                was_ready = is_ready,
+                peak_rss_bytes,
+                cpu_seconds,
+                "worker exited unexpectedly"
+            ),
         }
         if !is_ready {
             let last_words = stderr_tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
@@ -432,7 +445,7 @@ impl Driver {
             let failure = format!("a worker {exit}{separator}{last_words}");
             self.publisher.status.send_modify(|status| status.start_failure = failure);
         }
-        ExitReport { exit, pid, stderr_tail }
+        ExitReport { exit, usage, pid, stderr_tail }
     }
 
     fn apply_plain(&mut self, event: Event) {

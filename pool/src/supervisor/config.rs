@@ -29,6 +29,30 @@ pub const DEFAULT_PASSED_VARIABLES: &[&str] = &[
 /// Numeric libraries start a thread per CPU of the host, in every worker, unless these say otherwise.
 const SINGLE_THREAD_VARIABLES: [&str; 3] = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"];
 
+/// How much memory a worker may hold, with all that it has started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MemoryLimits {
+    /// A worker that holds more bytes is replaced after its item. `None` (the default): never.
+    pub soft_bytes: Option<u64>,
+    /// A worker that holds more bytes is killed at once. `None` (the default): never.
+    pub hard_bytes: Option<u64>,
+}
+
+/// What the kernel limits for each process by itself: `setrlimit(2)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitedResource {
+    /// The address space in bytes, `RLIMIT_AS`.
+    AddressSpace,
+    /// The size of a core dump in bytes, `RLIMIT_CORE`. 0 unless it is set.
+    Core,
+    /// Private writable memory in bytes, `RLIMIT_DATA`.
+    Data,
+    /// The size of a file that is written, in bytes, `RLIMIT_FSIZE`.
+    FileSize,
+    /// The number of open files, `RLIMIT_NOFILE`.
+    OpenFiles,
+}
+
 /// How worker processes are started.
 #[derive(Debug, Clone)]
 pub struct SpawnConfig {
@@ -51,6 +75,10 @@ pub struct SpawnConfig {
     /// How much sooner than the server the kernel should kill a worker when memory runs out, in the unit of
     /// `oom_score_adj`. Default 500.
     pub oom_score_raise: u16,
+    /// How much memory a worker may hold.
+    pub memory: MemoryLimits,
+    /// What the kernel limits. What is higher than what this process may set itself is cut to that.
+    pub rlimits: Vec<(LimitedResource, u64)>,
 }
 
 impl SpawnConfig {
@@ -67,6 +95,8 @@ impl SpawnConfig {
             max_frame_bytes: procpool_ipc::DEFAULT_MAX_FRAME_BYTES,
             journal_bytes: procpool_ipc::DEFAULT_JOURNAL_BYTES,
             oom_score_raise: 500,
+            memory: MemoryLimits::default(),
+            rlimits: Vec::new(),
         }
     }
 

@@ -25,7 +25,7 @@ use procpool_scheduler::{ChunkId, WorkerId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::call::{CallStyle, CommonArgument, FunctionInfo, TraceContext};
-use crate::error::{DumpFailure, ItemFailure, WorkerExit};
+use crate::error::{DumpFailure, ExitUsage, ItemFailure, WorkerExit};
 
 mod config;
 mod output;
@@ -35,8 +35,9 @@ mod reaper;
 mod session;
 mod spawn;
 mod spawner;
+mod wait;
 
-pub use config::{DEFAULT_PASSED_VARIABLES, SpawnConfig};
+pub use config::{DEFAULT_PASSED_VARIABLES, LimitedResource, MemoryLimits, SpawnConfig};
 pub use spawner::ProcessSpawner;
 
 /// The most commands that may wait for one worker. The scheduler has at most two chunks at a worker, with a run, a
@@ -56,6 +57,11 @@ pub trait WorkerSpawner: Send + Sync + 'static {
     /// Returns the longest frame that a worker takes, in bytes.
     fn max_frame_bytes(&self) -> u32 {
         procpool_ipc::DEFAULT_MAX_FRAME_BYTES
+    }
+
+    /// Returns how much memory a worker may hold.
+    fn memory_limits(&self) -> MemoryLimits {
+        MemoryLimits::default()
     }
 }
 
@@ -171,10 +177,14 @@ pub enum WorkerEventKind {
         /// The offset of the first item that never begins; the chunk's count if all have begun.
         first_not_begun: u32,
     },
+    /// It holds more memory than [`MemoryLimits::soft_bytes`]. Said once.
+    MemoryHigh,
     /// The process is gone and reaped. Results that it had finished but not sent came before, as `Results`.
     Exited {
         /// How it ended.
         exit: WorkerExit,
+        /// What it had used.
+        usage: ExitUsage,
         /// The item that had begun and has no result.
         running: Option<(ChunkId, u32)>,
         /// The end of what it wrote to stderr, at most 4 KiB.

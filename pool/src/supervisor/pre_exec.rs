@@ -1,4 +1,5 @@
-//! What a worker does to itself between fork and exec. The one module of this crate with unsafe code.
+//! What a worker does to itself between fork and exec. With `wait`, one of the two modules of this crate with unsafe
+//! code.
 //!
 //! Its argument: a closure given to `pre_exec` runs in the forked child of a process with many threads, where another
 //! thread may have held any lock at the time of the fork. So it may only make system calls: no allocation, no lock, no
@@ -33,6 +34,8 @@ pub(super) struct ChildSetup {
     pub(super) channel: RawFd,
     /// What is written to `oom_score_adj`.
     pub(super) oom_score_adj: String,
+    /// What the kernel limits.
+    pub(super) rlimits: Vec<(Resource, Rlimit)>,
 }
 
 /// Arranges for the child to prepare itself. The channel of `setup` must be open until the command was spawned.
@@ -51,8 +54,9 @@ fn run_in_child(setup: &ChildSetup) -> io::Result<()> {
     }
     reset_signals();
     rustix::thread::set_no_new_privs(true)?;
-    let no_core = Rlimit { current: Some(0), maximum: Some(0) };
-    rustix::process::setrlimit(Resource::Core, no_core)?;
+    for (resource, limit) in &setup.rlimits {
+        rustix::process::setrlimit(*resource, *limit)?;
+    }
     raise_oom_score(setup.oom_score_adj.as_bytes());
     place_channel(setup.channel)
 }

@@ -5,20 +5,23 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::process::ExitStatus;
+use std::process::{Child, ExitStatus};
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::process::Child;
+
+use super::wait;
+use crate::error::ExitUsage;
 
 /// A worker process that leads its process group. Dropping it kills the group.
 #[derive(Debug)]
 pub(super) struct WorkerProcess {
-    child: Child,
     pid: Pid,
     pidfd: AsyncFd<OwnedFd>,
     reaped: bool,
+    /// How much memory this process held when it forked the worker.
+    forked_bytes: u64,
 }
 
 impl WorkerProcess {
@@ -27,19 +30,14 @@ impl WorkerProcess {
     /// # Errors
     ///
     /// If the kernel gives no pidfd, which is when we are out of file descriptors. The child is killed then.
-    pub(super) fn new(child: Child) -> io::Result<Self> {
-        let pid = child
-            .id()
-            .and_then(|pid| i32::try_from(pid).ok())
-            // 0 and 1 would address our own group and everybody.
-            .filter(|&pid| pid > 1)
-            .and_then(Pid::from_raw)
-            .ok_or_else(|| io::Error::other("the child has no process id"))?;
+    pub(super) fn new(child: &Child, forked_bytes: u64) -> io::Result<Self> {
+        let pid = Pid::from_child(child);
         match watch(pid) {
-            Ok(pidfd) => Ok(Self { child, pid, pidfd, reaped: false }),
+            Ok(pidfd) => Ok(Self { pid, pidfd, reaped: false, forked_bytes }),
             Err(error) => {
-                // Nothing has reaped it, so the number is still its own. The runtime reaps it after the drop.
+                // Nothing has reaped it, so the number is still its own.
                 let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+                wait::reap(pid)?;
                 Err(error)
             }
         }
@@ -83,11 +81,15 @@ impl WorkerProcess {
     /// # Errors
     ///
     /// If something else in this process has reaped the worker.
-    pub(super) async fn bury(&mut self) -> io::Result<ExitStatus> {
+    pub(super) fn bury(&mut self) -> io::Result<(ExitStatus, ExitUsage)> {
         self.kill();
-        let status = self.child.wait().await;
+        let reaped = wait::reap(self.pid);
         self.reaped = true;
-        status
+        let reaped = reaped?;
+        // Up to the size of this process, it may be what the child had before it became the worker.
+        let is_own = reaped.peak_rss_bytes > self.forked_bytes.saturating_add(self.forked_bytes / 8);
+        let peak_rss_bytes = is_own.then_some(reaped.peak_rss_bytes);
+        Ok((reaped.status, ExitUsage { peak_rss_bytes, cpu_time: Some(reaped.cpu_time) }))
     }
 }
 

@@ -13,10 +13,12 @@ use std::process::Command;
 use std::thread::JoinHandle;
 
 use rustix::fs::{Mode, OFlags};
-use tokio::process::Child;
+use rustix::process::{Resource, Rlimit};
 use tokio::sync::{mpsc, oneshot};
 
 use super::pre_exec::{self, CHANNEL_FD, ChildSetup};
+use super::process_group::WorkerProcess;
+use crate::usage;
 
 /// How much work may wait for the thread. Whoever has more waits to hand it over.
 const REQUEST_CAPACITY: usize = 16;
@@ -72,21 +74,32 @@ impl SpawnThread {
 }
 
 /// Starts a worker process with this end of the channel. Must be called on the immortal thread, within the runtime that
-/// is to reap it.
+/// is to watch it.
 ///
 /// # Errors
 ///
 /// If the program cannot be started.
-pub(super) fn start_process(mut command: Command, channel: UnixStream, oom_score_adj: String) -> io::Result<Child> {
+pub(super) fn start_process(
+    mut command: Command,
+    channel: UnixStream,
+    oom_score_adj: String,
+    rlimits: Vec<(Resource, Rlimit)>,
+) -> io::Result<WorkerProcess> {
     command.process_group(0);
-    let setup = ChildSetup { parent: rustix::process::getpid(), channel: channel.as_raw_fd(), oom_score_adj };
+    let setup = ChildSetup { parent: rustix::process::getpid(), channel: channel.as_raw_fd(), oom_score_adj, rlimits };
     pre_exec::prepare(&mut command, setup);
 
     // If this number were free, the standard library's pipe for a failed exec could land there, and the child would
     // replace it by the channel.
     let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let placeholder = rustix::io::fcntl_dupfd_cloexec(&null, CHANNEL_FD)?;
-    let child = tokio::process::Command::from(command).spawn();
+    let before = own_bytes();
+    let child = command.spawn();
     drop((placeholder, channel));
-    child
+    WorkerProcess::new(&child?, before.max(own_bytes()))
+}
+
+/// Returns how much memory this process holds.
+fn own_bytes() -> u64 {
+    usage::resident_bytes(std::process::id()).unwrap_or(0)
 }

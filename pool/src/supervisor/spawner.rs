@@ -14,6 +14,7 @@ use procpool_ipc::proto;
 use procpool_ipc::proto::server_frame::Frame as ServerFrame;
 use procpool_scheduler::WorkerId;
 use rustix::pipe::PipeFlags;
+use rustix::process::{Resource, Rlimit};
 use tokio::net::unix::pipe;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
@@ -21,15 +22,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use super::config::{self, SpawnConfig};
+use super::config::{self, LimitedResource, MemoryLimits, SpawnConfig};
 use super::output::Output;
 use super::pre_exec::CHANNEL_FD;
-use super::process_group::WorkerProcess;
 use super::reaper::{self, LiveWorkers, Reaper, WorkerKey};
 use super::session::{Session, Started};
 use super::spawn::{self, SpawnThread};
 use super::{COMMAND_CAPACITY, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner};
-use crate::error::WorkerExit;
+use crate::error::{ExitUsage, WorkerExit};
 
 /// The most that `oom_score_adj` can be.
 const MAX_OOM_SCORE: i32 = 1_000;
@@ -72,6 +72,7 @@ struct Shared {
     config: SpawnConfig,
     environment: Vec<(OsString, OsString)>,
     oom_score_adj: String,
+    rlimits: Vec<(Resource, Rlimit)>,
     pool_id: Arc<str>,
     common: Common,
 }
@@ -113,6 +114,7 @@ impl ProcessSpawner {
         let shared = Shared {
             environment: config.worker_environment(),
             oom_score_adj: worker_oom_score(config.oom_score_raise).to_string(),
+            rlimits: worker_rlimits(&config.rlimits),
             pool_id: reaper::pool_id(&host.common.server_id, host.num_pools.fetch_add(1, Ordering::Relaxed)),
             common: host.common.clone(),
             config,
@@ -178,6 +180,10 @@ impl WorkerSpawner for ProcessSpawner {
     fn max_frame_bytes(&self) -> u32 {
         self.shared.config.max_frame_bytes
     }
+
+    fn memory_limits(&self) -> MemoryLimits {
+        self.shared.config.memory
+    }
 }
 
 /// Looks after one worker from its start to its burial.
@@ -195,6 +201,7 @@ async fn look_after(
             tracing::warn!(worker = worker.generation, slot = worker.slot.0, reason, "worker could not be started");
             let kind = WorkerEventKind::Exited {
                 exit: WorkerExit::SpawnFailed(reason),
+                usage: ExitUsage::default(),
                 running: None,
                 stderr_tail: String::new(),
             };
@@ -220,22 +227,21 @@ impl Shared {
         let output = Output::new(stdout.into(), stderr.into())?;
 
         let command = self.command(worker, stdout_writer.into(), stderr_writer.into());
-        let oom_score_adj = self.oom_score_adj.clone();
+        let (oom_score_adj, rlimits) = (self.oom_score_adj.clone(), self.rlimits.clone());
         let (live, key) = (self.common.live.clone(), self.key(worker));
         let runtime = Handle::current();
         let process = self.common.spawn_thread.run(move || {
             let _entered = runtime.enter();
-            let child = spawn::start_process(command, channel, oom_score_adj)?;
-            if let Some(pid) = child.id() {
-                live.set_pid(key, pid);
-            }
-            WorkerProcess::new(child)
+            let process = spawn::start_process(command, channel, oom_score_adj, rlimits)?;
+            live.set_pid(key, process.pid());
+            io::Result::Ok(process)
         });
         let process = process.await.ok_or_else(|| io::Error::other("the pool is closed"))??;
         tracing::debug!(worker = worker.generation, slot = worker.slot.0, pid = process.pid(), "worker started");
         let stream = tokio::net::UnixStream::from_std(stream)?;
         let dumps = pipe::Receiver::from_owned_fd(dumps)?;
-        Ok(Started { worker, process, stream, page, dumps, output, max_frame_bytes: self.config.max_frame_bytes })
+        let (max_frame_bytes, memory) = (self.config.max_frame_bytes, self.config.memory);
+        Ok(Started { worker, process, stream, page, dumps, output, max_frame_bytes, memory })
     }
 
     /// Sends the first frame, before there is anybody to read it: the socket's buffer holds it.
@@ -285,6 +291,34 @@ impl Shared {
             None => format!("cannot start {program}: {error}"),
         }
     }
+}
+
+/// Returns what the kernel is to limit for workers. More than this process may have itself is refused to most users, and
+/// then no worker would start.
+fn worker_rlimits(wanted: &[(LimitedResource, u64)]) -> Vec<(Resource, Rlimit)> {
+    let no_core = (Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    let limits = wanted.iter().map(|&(resource, wanted)| {
+        let resource = match resource {
+            LimitedResource::AddressSpace => Resource::As,
+            LimitedResource::Core => Resource::Core,
+            LimitedResource::Data => Resource::Data,
+            LimitedResource::FileSize => Resource::Fsize,
+            LimitedResource::OpenFiles => Resource::Nofile,
+        };
+        let most = rustix::process::getrlimit(resource).maximum;
+        let limit = most.map_or(wanted, |most| most.min(wanted));
+        if limit < wanted {
+            tracing::warn!(
+                ?resource,
+                wanted,
+                limit,
+                "workers get a lower limit: this process may not set the one wanted"
+            );
+        }
+        (resource, Rlimit { current: Some(limit), maximum: Some(limit) })
+    });
+    let has_core = wanted.iter().any(|(resource, _)| *resource == LimitedResource::Core);
+    limits.chain((!has_core).then_some(no_core)).collect()
 }
 
 /// Returns the `oom_score_adj` of workers: that of this process, raised.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use procpool_pool::supervisor::{ChunkRun, WorkerCommand, WorkerEventKind};
 use procpool_pool::{
-    Call, CallError, CallOptions, DeadlinePhase, ItemFailure, OnError, PoolConfig, StreamOptions, WorkerExit,
+    Call, CallError, CallOptions, DeadlinePhase, ExitUsage, ItemFailure, OnError, PoolConfig, StreamOptions, WorkerExit,
 };
 use tokio::time::Instant;
 
@@ -54,6 +54,7 @@ async fn a_death_fails_the_item_that_ran_with_evidence_and_runs_its_mates_elsewh
         exit: WorkerExit::Signal(9),
         pid: 1000,
         attempt: 1,
+        usage: ExitUsage::default(),
         stderr_tail: "last words".to_owned(),
     };
     assert_eq!(error.failure, expected);

@@ -10,7 +10,7 @@ use procpool_pool::supervisor::{
     COMMAND_CAPACITY, ChunkResults, ChunkRun, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner,
 };
 use procpool_pool::{
-    Call, CallOptions, CallStyle, FunctionInfo, ItemFailure, PoolConfig, PoolHandle, PoolObserver, PoolTask,
+    Call, CallOptions, CallStyle, ExitUsage, FunctionInfo, ItemFailure, PoolConfig, PoolHandle, PoolObserver, PoolTask,
     TraceContext, WorkerExit,
 };
 use procpool_scheduler::{ChunkId, WorkerId};
@@ -153,12 +153,23 @@ impl ScriptedWorker {
     /// Dies by SIGKILL.
     pub(crate) async fn die(self, running: Option<(ChunkId, u32)>) {
         let stderr_tail = "last words".to_owned();
-        self.say(WorkerEventKind::Exited { exit: WorkerExit::Signal(9), running, stderr_tail }).await;
+        self.say(WorkerEventKind::Exited {
+            exit: WorkerExit::Signal(9),
+            usage: ExitUsage::default(),
+            running,
+            stderr_tail,
+        })
+        .await;
     }
 
     /// Exits with code 0, as a worker does that is asked to.
     pub(crate) async fn leave(self) {
-        let exited = WorkerEventKind::Exited { exit: WorkerExit::Code(0), running: None, stderr_tail: String::new() };
+        let exited = WorkerEventKind::Exited {
+            exit: WorkerExit::Code(0),
+            usage: ExitUsage::default(),
+            running: None,
+            stderr_tail: String::new(),
+        };
         self.say(exited).await;
     }
 }

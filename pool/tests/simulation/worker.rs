@@ -9,7 +9,7 @@ use procpool_items::{ItemKind, ItemSlab, SlabBuilder};
 use procpool_pool::supervisor::{
     COMMAND_CAPACITY, ChunkResults, ChunkRun, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner,
 };
-use procpool_pool::{FunctionInfo, ItemFailure, WorkerExit};
+use procpool_pool::{ExitUsage, FunctionInfo, ItemFailure, WorkerExit};
 use procpool_scheduler::{ChunkId, WorkerId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -121,7 +121,8 @@ impl SimWorker {
         }
         let running = running.map(|(chunk, offset, _)| (chunk, offset));
         self.ledger.worker_is_gone();
-        self.say(WorkerEventKind::Exited { exit, running, stderr_tail: String::new() }).await;
+        self.say(WorkerEventKind::Exited { exit, usage: ExitUsage::default(), running, stderr_tail: String::new() })
+            .await;
     }
 
     async fn say(&self, kind: WorkerEventKind) {

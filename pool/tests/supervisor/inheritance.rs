@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use procpool_pool::WorkerExit;
+use procpool_pool::supervisor::LimitedResource;
 use rustix::fs::{Mode, OFlags};
 
 use crate::support::Worker;
@@ -67,6 +68,28 @@ async fn a_worker_has_four_files_and_a_listed_environment() {
     assert_eq!(field(&limits, "Max core file size")[..2], ["0", "0"]);
     let own: i32 = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap().trim().parse().unwrap();
     assert_eq!(oom_score_adj, (own + 500).min(1000));
+}
+
+#[tokio::test]
+async fn a_worker_has_the_limits_that_were_asked_for_or_what_the_server_may_set() {
+    let worker = Worker::start("inventory", 64, |config| {
+        config.rlimits = vec![
+            (LimitedResource::AddressSpace, 8 << 30),
+            (LimitedResource::Core, 4096),
+            (LimitedResource::Data, 4 << 30),
+            (LimitedResource::FileSize, 1 << 30),
+            (LimitedResource::OpenFiles, u64::MAX),
+        ];
+    });
+    let limits = worker.mark("limits").await;
+    assert_eq!(worker.exited().await.exit, WorkerExit::Code(0));
+    assert_eq!(field(&limits, "Max address space")[..2], ["8589934592"; 2]);
+    assert_eq!(field(&limits, "Max core file size")[..2], ["4096"; 2]);
+    assert_eq!(field(&limits, "Max data size")[..2], ["4294967296"; 2]);
+    assert_eq!(field(&limits, "Max file size")[..2], ["1073741824"; 2]);
+    let own = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let own_most = field(&own, "Max open files")[1];
+    assert_eq!(field(&limits, "Max open files")[..2], [own_most; 2]);
 }
 
 #[tokio::test]

@@ -142,6 +142,7 @@ fn run_chunk(role: &str, connection: &mut Connection, run: &proto::Run) {
             connection.page().begin(run.first_sequence + 2);
             connection.leave(0);
         }
+        "grow" | "grow_child" => connection.begin_and(run, || grow(role)),
         "torn_frame" => {
             connection.page().begin(run.first_sequence);
             let frame = results_frame(run.chunk, 0, run.items.clone());
@@ -363,6 +364,19 @@ fn run_shell(script: &str) -> String {
     let script = format!("exec 9>&1; {{ {script} ; }} >{}", output.display());
     std::process::Command::new("sh").args(["-c", &script]).status().unwrap();
     std::fs::read_to_string(output).unwrap().trim().to_owned()
+}
+
+/// Holds 64 MiB more than before, or has a command that does, and goes on for ever.
+#[expect(clippy::disallowed_methods, reason = "a worker's own child processes are what is tested")]
+fn grow(role: &str) -> ! {
+    if role == "grow_child" {
+        let script = "{ head -c 67108864 /dev/zero; sleep 1000; } | tail -c 67108864";
+        std::process::Command::new("sh").args(["-c", script]).status().unwrap();
+    }
+    // Or the optimiser leaves it out.
+    let memory = std::hint::black_box(vec![1_u8; 64 << 20]);
+    mark("running", &memory.len().to_string());
+    hang()
 }
 
 #[expect(clippy::exit, reason = "a role ends where it likes")]

@@ -11,7 +11,7 @@ use procpool_items::{ItemKind, SlabBuilder};
 use procpool_pool::supervisor::{
     ChunkResults, ChunkRun, ProcessSpawner, SpawnConfig, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner,
 };
-use procpool_pool::{CallStyle, TraceContext, WorkerExit};
+use procpool_pool::{CallStyle, ExitUsage, TraceContext, WorkerExit};
 use procpool_scheduler::{ChunkId, SlotId, WorkerId};
 use rustix::process::Pid;
 use tempfile::TempDir;
@@ -39,6 +39,7 @@ pub(crate) struct Worker {
 #[derive(Debug)]
 pub(crate) struct Exited {
     pub(crate) exit: WorkerExit,
+    pub(crate) usage: ExitUsage,
     pub(crate) running: Option<(ChunkId, u32)>,
     pub(crate) stderr_tail: String,
 }
@@ -102,8 +103,10 @@ impl Worker {
     /// Waits for the last event, and for everything that looked after the worker; checks that no process of its group
     /// is left.
     pub(crate) async fn exited(mut self) -> Exited {
-        let (exit, running, stderr_tail) = match self.next().await {
-            WorkerEventKind::Exited { exit, running, stderr_tail } => (exit, running, stderr_tail),
+        let exited = match self.next().await {
+            WorkerEventKind::Exited { exit, usage, running, stderr_tail } => {
+                Exited { exit, usage, running, stderr_tail }
+            }
             other => panic!("{other:?} instead of the end"),
         };
         let more = tokio::time::timeout(PATIENCE, self.events.recv()).await.expect("the end of the events");
@@ -112,7 +115,7 @@ impl Worker {
         if let Ok(pid) = std::fs::read_to_string(self.file("pid")) {
             wait_until("the process group is gone", || is_group_gone(pid.trim().parse().unwrap()));
         }
-        Exited { exit, running, stderr_tail }
+        exited
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {

@@ -18,14 +18,14 @@ pub use self::demand::{Demand, SlotCounts};
 pub use self::snapshot::{RunningItems, Snapshot, WorkerSnapshot, WorkerState};
 use crate::chunk::RunTimes;
 use crate::config::SchedulerConfig;
-use crate::event::{Effect, Event, JobFailure, Readiness};
+use crate::event::{Effect, Event, JobFailure, Readiness, StopReason};
 use crate::id::{JobId, SlotId, WorkerId};
 use crate::job::Job;
 use crate::measured::Measurements;
 use crate::queue::FairQueue;
 use crate::restart::{Rng, StartFailures};
 use crate::time::Time;
-use crate::timer::Timers;
+use crate::timer::{TimerKey, Timers};
 use crate::worker::{Slot, Worker};
 
 /// The pool: jobs, slots and whose turn it is.
@@ -128,6 +128,7 @@ impl PoolState {
             Event::Progress { worker, chunk, offset, running_for } => {
                 self.progress(worker, chunk, offset, running_for);
             }
+            Event::MemoryHigh { worker } => self.recycle(worker, TimerKey::Memory(worker), StopReason::Memory),
             Event::WorkerExited { worker, running } => self.worker_exited(worker, running),
             Event::Resized { slots } => self.resize(slots),
             Event::RestartRequested => self.request_restart(),

@@ -49,6 +49,7 @@ impl PoolState {
             self.timers.set(TimerKey::Age(id), self.now.after(age));
         }
         self.set_readiness(Readiness::Ready);
+        self.hasten_recycling();
     }
 
     pub(super) fn items_finished(&mut self, id: WorkerId, chunk: ChunkId, finished: Finished<'_>) {
@@ -290,9 +291,11 @@ impl PoolState {
     fn remove_worker(&mut self, slot: SlotId) {
         let Some(worker) = &self.slot_mut(slot).worker else { return };
         let (id, phase) = (worker.id, worker.phase);
+        // If the slot comes back, another reason still holds.
+        let reason = worker.retire.unwrap_or(StopReason::Resize);
         match phase {
             Phase::Starting => self.terminate(id, StopReason::Resize),
-            Phase::Up => self.retire(id, StopReason::Resize),
+            Phase::Up => self.retire(id, reason),
             Phase::Stopping { .. } => {}
         }
     }

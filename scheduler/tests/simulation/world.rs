@@ -5,19 +5,26 @@ use std::time::Duration;
 
 use procpool_scheduler::{
     ChunkId, Delivery, Dispatch, Effect, Event, FailureCause, FunctionId, JobFailure, JobId, JobSpec, PoolState,
-    Readiness, SchedulerConfig, Time, WorkerId, WorkerState,
+    Readiness, SchedulerConfig, StopReason, Time, WorkerId, WorkerState,
 };
 
 use crate::model::{Ended, ModelJob};
 use crate::random::Random;
 
 /// A worker as it really is.
-#[derive(Debug)]
+#[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "that is what makes it naive")]
 struct SimWorker {
     is_up: bool,
     chunks: VecDeque<SimChunk>,
     /// It was asked to stop, and will.
     is_stopping: bool,
+    /// It was found to hold too much memory.
+    is_large: bool,
+    /// It was asked to stop for that.
+    stops_for_memory: bool,
+    /// Its slot may have been removed, and may have come back.
+    saw_resize: bool,
 }
 
 /// A chunk as a worker has it.
@@ -99,7 +106,8 @@ impl World {
             63..=72 => self.let_a_worker_start(),
             73..=76 => self.crash_a_worker(),
             77..=84 => self.answer_a_recall(),
-            85..=89 => self.let_a_worker_stop(),
+            85..=88 => self.let_a_worker_stop(),
+            89 => self.find_a_large_worker(),
             90..=92 => self.repeat_something_old(),
             93 => self.resize(),
             94 => {
@@ -245,6 +253,15 @@ impl World {
         }
     }
 
+    /// A worker that is up holds too much memory, for the first time or still.
+    fn find_a_large_worker(&mut self) {
+        let up: Vec<WorkerId> = self.workers.iter().filter(|(_, worker)| worker.is_up).map(|(&id, _)| id).collect();
+        if let Some(id) = self.random.pick(&up) {
+            self.workers.get_mut(&id).unwrap().is_large = true;
+            self.say(Event::MemoryHigh { worker: id });
+        }
+    }
+
     fn let_a_worker_stop(&mut self) {
         let stopping: Vec<WorkerId> =
             self.workers.iter().filter(|(_, worker)| worker.is_stopping).map(|(&id, _)| id).collect();
@@ -305,7 +322,7 @@ impl World {
     fn repeat_something_old(&mut self) {
         let Some(event) = self.random.pick(&self.said) else { return };
         let is_stale = match &event {
-            Event::WorkerExited { worker, .. } => !self.workers.contains_key(worker),
+            Event::WorkerExited { worker, .. } | Event::MemoryHigh { worker } => !self.workers.contains_key(worker),
             Event::ItemsFinished { worker, chunk, .. } | Event::Recalled { worker, chunk, .. } => {
                 self.workers.get(worker).is_none_or(|worker| worker.chunks.iter().all(|active| active.id != *chunk))
             }
@@ -323,6 +340,7 @@ impl World {
     fn resize(&mut self) {
         self.slots = 1 + self.random.below(5) as u32;
         self.most_slots = self.most_slots.max(self.slots);
+        self.workers.values_mut().for_each(|worker| worker.saw_resize = true);
         self.apply(Event::Resized { slots: self.slots });
     }
 
@@ -372,7 +390,7 @@ impl World {
             Effect::SpawnWorker { worker } => {
                 let is_free = self.workers.keys().all(|other| other.slot != worker.slot);
                 assert!(is_free, "two workers in one slot");
-                let sim = SimWorker { is_up: false, chunks: VecDeque::new(), is_stopping: false };
+                let sim = SimWorker { chunks: VecDeque::new(), ..SimWorker::default() };
                 self.workers.insert(worker, sim);
             }
             Effect::Dispatch(dispatch) => self.take_chunk(&dispatch),
@@ -383,10 +401,16 @@ impl World {
                 }
             }
             Effect::Probe { worker } => probes.push(worker),
-            Effect::Shutdown { worker, .. } => {
-                let worker = self.workers.get_mut(&worker).expect("a stop to a worker that is there");
+            Effect::Shutdown { worker: id, reason } => {
+                let worker = self.workers.get_mut(&id).expect("a stop to a worker that is there");
                 assert!(worker.chunks.is_empty(), "a busy worker was shut down");
                 worker.is_stopping = true;
+                if reason == StopReason::Memory {
+                    assert!(worker.is_large, "a small worker was stopped for its memory");
+                    worker.stops_for_memory = true;
+                    let leaving = |worker: &&SimWorker| worker.stops_for_memory && !worker.saw_resize;
+                    assert!(self.workers.values().filter(leaving).count() <= 1, "one at a time, if its slot stays");
+                }
             }
             Effect::Terminate { worker, .. } | Effect::Kill { worker, .. } => {
                 self.workers.get_mut(&worker).expect("a stop to a worker that is there").is_stopping = true;
@@ -500,7 +524,10 @@ impl World {
                 let total = job.taken;
                 self.apply(Event::ResultsTaken { job: id, total });
             }
-            let is_at_rest = ids.is_empty() && self.workers.values().all(|worker| worker.chunks.is_empty());
+            let is_draining = matches!(self.readiness, Readiness::Draining | Readiness::Stopped);
+            let has_large = self.workers.values().any(|worker| worker.is_large) && !is_draining;
+            let is_at_rest =
+                ids.is_empty() && !has_large && self.workers.values().all(|worker| worker.chunks.is_empty());
             if is_at_rest {
                 break;
             }

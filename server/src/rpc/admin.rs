@@ -160,7 +160,9 @@ fn watched_event(event: PoolEvent) -> Event {
 }
 
 fn pool_snapshot(name: &str, snapshot: PoolSnapshot) -> v1::PoolSnapshot {
-    let PoolSnapshot { pool, workers, last_start_failure } = snapshot;
+    let PoolSnapshot { pool, workers, last_start_failure, memory } = snapshot;
+    let enforcement =
+        if memory.hard_bytes.is_some() { v1::MemoryEnforcement::Monitor } else { v1::MemoryEnforcement::None };
     v1::PoolSnapshot {
         state: pool_state(pool.readiness).into(),
         num_slots: pool.num_slots,
@@ -172,6 +174,9 @@ fn pool_snapshot(name: &str, snapshot: PoolSnapshot) -> v1::PoolSnapshot {
         last_start_failure,
         restarting: pool.restarting,
         name: name.to_owned(),
+        max_worker_memory_bytes: memory.soft_bytes.unwrap_or(0),
+        worker_memory_limit_bytes: memory.hard_bytes.unwrap_or(0),
+        memory_enforcement: enforcement.into(),
     }
 }
 

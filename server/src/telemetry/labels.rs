@@ -14,6 +14,7 @@ pub(super) fn item_outcome(failure: &ItemFailure) -> &'static str {
         ItemFailure::Raised { .. } => "raised",
         ItemFailure::ResultNotEncodable { .. } => "result_not_encodable",
         ItemFailure::InvalidItem { .. } => "invalid_item",
+        ItemFailure::WorkerCrashed { exit, .. } if exit.is_out_of_memory() => "worker_oom_killed",
         ItemFailure::WorkerCrashed { .. } => "worker_crashed",
         ItemFailure::CrashLimit { .. } => "crash_limit",
         ItemFailure::ItemTimeout { .. } => "item_timeout",
@@ -38,6 +39,7 @@ pub(super) fn exit_reason(exit: &WorkerExit, stop_reason: Option<StopReason>) ->
         (Some(StopReason::MaxItems), _) => "max_items",
         (Some(StopReason::MaxAge), _) => "max_age",
         (Some(StopReason::Idle), _) => "idle",
+        (Some(StopReason::Memory), _) => "memory",
         (Some(StopReason::ItemTimeout), _) => "item_timeout",
         (Some(StopReason::Cancelled), _) => "cancelled",
         (Some(StopReason::Restart), _) => "restart",
@@ -45,6 +47,7 @@ pub(super) fn exit_reason(exit: &WorkerExit, stop_reason: Option<StopReason>) ->
         (Some(StopReason::Drain), _) => "drain",
         (None, WorkerExit::Code(_)) => "exited",
         (None, WorkerExit::Signal(_)) => "signal",
+        (None, WorkerExit::MemoryLimit { .. } | WorkerExit::KernelOom) => "oom",
         (None, WorkerExit::Protocol(_)) => "protocol",
         (None, WorkerExit::SpawnFailed(_)) => "spawn_failed",
     }

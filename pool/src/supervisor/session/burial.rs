@@ -3,11 +3,13 @@
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
-use super::Session;
 use super::frames::failed_results;
-use crate::error::{ItemFailure, WorkerExit};
+use super::{KillCause, Session};
+use crate::error::{ExitUsage, ItemFailure, WorkerExit};
 use crate::supervisor::{ChunkResults, WorkerEvent, WorkerEventKind};
 
+/// SIGKILL.
+const KILL: i32 = 9;
 /// How much is read from a dead worker's socket. What it wrote itself is less, a socket's buffer; but a grandchild in a
 /// group of its own may go on writing.
 const MAX_LAST_BYTES: usize = 8 << 20;
@@ -16,7 +18,7 @@ impl Session {
     /// Buries the worker: kills what is left of its group, reaps it, and tells the driver what it left. The process must
     /// be dead.
     pub(super) async fn bury(mut self) {
-        let status = self.process.bury().await;
+        let end = self.process.bury();
         self.read_output(|output, context| output.read_present(context));
         self.read_last_frames().await;
         let begun = self.begun();
@@ -31,7 +33,7 @@ impl Session {
             self.tell(WorkerEventKind::Results(results)).await;
         }
         let running = self.ledger.locate(begun).map(|(_, position)| (position.chunk, position.offset));
-        let exit = self.exit(status);
+        let (exit, usage) = self.exit(end);
         tracing::debug!(
             worker = self.worker.generation,
             slot = self.worker.slot.0,
@@ -43,7 +45,9 @@ impl Session {
         let Self { worker, events, output, context, .. } = self;
         let stderr_tail = output.finish(|| context);
         // If nobody listens, the driver is gone.
-        let _ = events.send(WorkerEvent { worker, kind: WorkerEventKind::Exited { exit, running, stderr_tail } }).await;
+        let _ = events
+            .send(WorkerEvent { worker, kind: WorkerEventKind::Exited { exit, usage, running, stderr_tail } })
+            .await;
     }
 
     /// Passes on what the worker sent before it died. A frame that was torn by its death is no result.
@@ -79,21 +83,29 @@ impl Session {
         }
     }
 
-    fn exit(&mut self, status: std::io::Result<ExitStatus>) -> WorkerExit {
-        if let Some(violation) = self.violation.take() {
-            return WorkerExit::Protocol(violation);
-        }
-        match status {
-            Ok(status) => match (status.code(), status.signal()) {
-                (Some(code), _) => WorkerExit::Code(code),
-                (None, Some(signal)) => WorkerExit::Signal(signal),
-                (None, None) => WorkerExit::Code(status.into_raw()),
-            },
+    fn exit(&mut self, end: std::io::Result<(ExitStatus, ExitUsage)>) -> (WorkerExit, ExitUsage) {
+        let (exit, usage) = match end {
+            Ok((status, usage)) => (self.exit_of(status), usage),
             Err(error) => {
                 // Something else in this process has reaped our child, and its status with it.
                 tracing::error!(worker = self.worker.generation, %error, "the exit status of a worker is lost");
-                WorkerExit::Code(-1)
+                (WorkerExit::Code(-1), ExitUsage::default())
             }
+        };
+        (self.violation.take().map_or(exit, WorkerExit::Protocol), usage)
+    }
+
+    fn exit_of(&mut self, status: ExitStatus) -> WorkerExit {
+        match (status.code(), status.signal()) {
+            (Some(code), _) => WorkerExit::Code(code),
+            // It may have died of something else before the signal came.
+            (None, Some(KILL)) => match self.killed.take() {
+                Some(KillCause::Memory(exit)) => exit,
+                None if self.memory.kernel_has_killed() => WorkerExit::KernelOom,
+                Some(KillCause::Other) | None => WorkerExit::Signal(KILL),
+            },
+            (None, Some(signal)) => WorkerExit::Signal(signal),
+            (None, None) => WorkerExit::Code(status.into_raw()),
         }
     }
 

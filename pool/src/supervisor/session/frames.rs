@@ -40,6 +40,7 @@ impl Session {
             let message = format!("{items_len} bytes are more than a worker takes, {} in all", self.max_frame_bytes);
             return self.refuse(&run, message);
         }
+        self.memory.chunk_given(self.ledger.front().is_none());
         let first_sequence = self.ledger.add(&run, monotonic_ns());
         let frame = proto::Run {
             chunk: run.chunk.0,
@@ -154,6 +155,7 @@ impl Session {
         self.takes_common = hello.takes_common;
         self.uses_page = hello.uses_progress_page;
         self.stage = Stage::Loaded;
+        self.memory.worker_loaded();
         let pid = if hello.pid == 0 { self.process.pid() } else { hello.pid };
         self.dumper.announce(self.process.pid(), pid, hello.dump_signal, hello.dump_end)?;
         tracing::debug!(worker = self.worker.generation, slot = self.worker.slot.0, pid, sdk = ?hello.sdk, "worker said hello");

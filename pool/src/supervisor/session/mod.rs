@@ -24,10 +24,11 @@ use tokio::time::Instant;
 use self::channel::Channel;
 use self::dump::Dumper;
 use self::ledger::{Ledger, Position};
+use self::memory::{MemoryWatch, Verdict};
 use super::output::{Output, OutputContext};
 use super::process_group::WorkerProcess;
-use super::{WorkerCommand, WorkerEvent, WorkerEventKind};
-use crate::error::DumpFailure;
+use super::{MemoryLimits, WorkerCommand, WorkerEvent, WorkerEventKind};
+use crate::error::{DumpFailure, WorkerExit};
 
 mod burial;
 mod channel;
@@ -37,6 +38,7 @@ mod frames;
 mod ledger;
 #[cfg(test)]
 mod ledger_tests;
+mod memory;
 
 /// How long a worker may live on after it has closed its channel.
 const CLOSED_CHANNEL_GRACE_PERIOD: Duration = Duration::from_millis(500);
@@ -56,6 +58,7 @@ pub(super) struct Started {
     pub(super) dumps: pipe::Receiver,
     pub(super) output: Output,
     pub(super) max_frame_bytes: u32,
+    pub(super) memory: MemoryLimits,
 }
 
 /// What a worker has said about itself so far.
@@ -67,6 +70,14 @@ enum Stage {
     Loaded,
     /// Ready.
     Ready,
+}
+
+/// Why a worker was killed by us.
+#[derive(Debug)]
+enum KillCause {
+    /// It held too much memory; that is how it ends.
+    Memory(WorkerExit),
+    Other,
 }
 
 /// A worker that lives.
@@ -91,12 +102,15 @@ pub(super) struct Session {
     takes_common: bool,
     events: mpsc::Sender<WorkerEvent>,
     /// Events that the driver had no room for. No frame is read while there is one; so there is at most one from a
-    /// frame, one for each chunk that was refused, and the answer to the last probe.
+    /// frame, one for each chunk that was refused, one about its memory, and the answer to the last probe.
     pending: VecDeque<WorkerEventKind>,
     /// How the worker broke the protocol. Nothing that it sends is read then.
     violation: Option<String>,
+    memory: MemoryWatch,
     /// We have told it to end, in one way or the other.
     is_ending: bool,
+    /// Why we have sent SIGKILL, if we have.
+    killed: Option<KillCause>,
     /// When a worker that has closed its channel is killed.
     closed_deadline: Option<Instant>,
     /// The chunk that ran last: lines that were printed near its end still belong to it.
@@ -108,6 +122,7 @@ enum Turn {
     Command(Option<WorkerCommand>),
     EventRoom(Option<mpsc::OwnedPermit<WorkerEvent>>),
     Dead,
+    MemoryDue,
     Writable,
     Readable,
     Output,
@@ -117,7 +132,7 @@ enum Turn {
 
 impl Session {
     pub(super) fn new(started: Started, events: mpsc::Sender<WorkerEvent>) -> Self {
-        let Started { worker, process, stream, page, dumps, output, max_frame_bytes } = started;
+        let Started { worker, process, stream, page, dumps, output, max_frame_bytes, memory } = started;
         let context = OutputContext {
             worker: worker.generation,
             slot: worker.slot.0,
@@ -126,6 +141,7 @@ impl Session {
         };
         Self {
             worker,
+            memory: MemoryWatch::new(process.pid(), memory),
             process,
             channel: Channel::new(stream, max_frame_bytes),
             page,
@@ -142,6 +158,7 @@ impl Session {
             pending: VecDeque::new(),
             violation: None,
             is_ending: false,
+            killed: None,
             closed_deadline: None,
             context,
         }
@@ -166,6 +183,7 @@ impl Session {
                 }
                 // Nobody listens; the driver is gone, and its end of the commands with it.
                 Turn::EventRoom(None) => self.pending.clear(),
+                Turn::MemoryDue => self.read_memory(),
                 Turn::Writable => self.channel.write(),
                 Turn::Readable => {
                     if self.channel.read() > 0 {
@@ -203,6 +221,7 @@ impl Session {
             biased;
             command = commands.recv(), if commands_open => Turn::Command(command),
             () = self.process.dead() => Turn::Dead,
+            () = self.memory.due() => Turn::MemoryDue,
             permit = async { self.events.clone().reserve_owned().await }, if has_pending => Turn::EventRoom(permit.ok()),
             () = self.channel.writable() => Turn::Writable,
             () = self.channel.readable(), if may_read => Turn::Readable,
@@ -237,7 +256,29 @@ impl Session {
 
     fn kill(&mut self) {
         self.is_ending = true;
+        self.killed.get_or_insert(KillCause::Other);
         self.process.kill();
+    }
+
+    fn read_memory(&mut self) {
+        if self.killed.is_some() {
+            return self.memory.stop();
+        }
+        let is_busy = self.ledger.front().is_some();
+        let has_worked = self.context.chunk.is_some();
+        let (worker, slot, pid) = (self.worker.generation, self.worker.slot.0, self.process.pid());
+        match self.memory.read(is_busy || self.stage != Stage::Ready, has_worked) {
+            Verdict::Fine => {}
+            Verdict::High { rss_bytes } => {
+                tracing::info!(worker, slot, pid, rss_bytes, "worker holds much memory and is to be replaced");
+                self.emit(WorkerEventKind::MemoryHigh);
+            }
+            Verdict::OverLimit { rss_bytes, limit_bytes } => {
+                tracing::warn!(worker, slot, pid, rss_bytes, limit_bytes, "worker holds too much memory and is killed");
+                self.killed.get_or_insert(KillCause::Memory(WorkerExit::MemoryLimit { rss_bytes, limit_bytes }));
+                self.kill();
+            }
+        }
     }
 
     fn emit(&mut self, kind: WorkerEventKind) {

@@ -16,7 +16,7 @@ mod tests;
 
 use std::time::Duration;
 
-use procpool_pool::{CallError, DeadlinePhase, DumpFailure, ItemError, ItemFailure, WorkerExit};
+use procpool_pool::{CallError, DeadlinePhase, DumpFailure, ExitUsage, ItemError, ItemFailure, WorkerExit};
 use procpool_proto::google::rpc::bad_request::FieldViolation;
 use procpool_proto::google::rpc::{BadRequest, ErrorInfo, ResourceInfo};
 use procpool_proto::v1;
@@ -30,6 +30,8 @@ use super::context::CallContext;
 const BUDGET_RETRY_DELAY: Duration = Duration::from_millis(500);
 /// When another server, or this one after its restart, may take the call.
 const DRAINING_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// SIGKILL.
+const KILL: i32 = 9;
 /// The most fields that one error names.
 const MAX_VIOLATIONS: usize = 10;
 /// The most bytes that the errors of one message may spend on tracebacks and output.
@@ -120,14 +122,15 @@ fn item_problem<'a>(error: &'a ItemError, context: &CallContext) -> Problem<'a> 
         ItemFailure::ResultNotEncodable { .. } => problem(Code::Internal, "RESULT_NOT_ENCODABLE"),
         ItemFailure::InvalidItem { message } => problem(Code::InvalidArgument, "INVALID_ITEM")
             .bad_request(BadRequest { field_violations: vec![violation(context.item_field(*index), message.clone())] }),
-        ItemFailure::WorkerCrashed { exit, pid, attempt, stderr_tail } => {
-            with_exit(problem(Code::Aborted, "WORKER_CRASHED"), exit)
+        ItemFailure::WorkerCrashed { exit, pid, attempt, usage, stderr_tail } => {
+            let reason = if exit.is_out_of_memory() { "WORKER_OOM_KILLED" } else { "WORKER_CRASHED" };
+            with_exit(problem(Code::Aborted, reason), exit, *usage)
                 .with("pid", pid)
                 .with("attempt", attempt)
                 .output_tail(stderr_tail)
         }
-        ItemFailure::CrashLimit { attempts, exit, stderr_tail } => {
-            with_exit(problem(Code::FailedPrecondition, "CRASH_LIMIT"), exit)
+        ItemFailure::CrashLimit { attempts, exit, usage, stderr_tail } => {
+            with_exit(problem(Code::FailedPrecondition, "CRASH_LIMIT"), exit, *usage)
                 .with("attempts", attempts)
                 .output_tail(stderr_tail)
         }
@@ -139,12 +142,20 @@ fn item_problem<'a>(error: &'a ItemError, context: &CallContext) -> Problem<'a> 
     }
 }
 
-fn with_exit<'a>(problem: Problem<'a>, exit: &WorkerExit) -> Problem<'a> {
-    match exit {
+fn with_exit<'a>(problem: Problem<'a>, exit: &WorkerExit, usage: ExitUsage) -> Problem<'a> {
+    let problem = match exit {
         WorkerExit::Code(code) => problem.with("exit_code", code),
         WorkerExit::Signal(signal) => problem.with("signal", signal),
+        WorkerExit::MemoryLimit { rss_bytes, limit_bytes } => {
+            problem.with("signal", KILL).with("rss_bytes", rss_bytes).with("limit_bytes", limit_bytes)
+        }
+        WorkerExit::KernelOom => problem.with("signal", KILL),
         WorkerExit::Protocol(_) | WorkerExit::StartTimeout | WorkerExit::SpawnFailed(_) => problem.with("exit", exit),
-    }
+    };
+    let cpu_seconds = usage.cpu_time.map(|time| format!("{:.3}", time.as_secs_f64()));
+    problem
+        .with("peak_rss_bytes", usage.peak_rss_bytes.map(|bytes| bytes.to_string()).unwrap_or_default())
+        .with("cpu_seconds", cpu_seconds.unwrap_or_default())
 }
 
 /// One wrong field of a request.

@@ -58,8 +58,7 @@ type Row = (CallError, Code, &'static str, &'static [(&'static str, &'static str
 #[expect(clippy::too_many_lines, reason = "it is a table")]
 fn table() -> Vec<Row> {
     let second = Duration::from_secs(1);
-    let stderr_tail = "Segmentation fault".to_owned();
-    vec![
+    let mut rows: Vec<Row> = vec![
         (
             CallError::QueueFull { what: "items", limit: 10, retry_after: second },
             Code::ResourceExhausted,
@@ -113,25 +112,6 @@ fn table() -> Vec<Row> {
             -1,
         ),
         (
-            item(ItemFailure::WorkerCrashed {
-                exit: WorkerExit::Signal(11),
-                pid: 42,
-                attempt: 1,
-                stderr_tail: stderr_tail.clone(),
-            }),
-            Code::Aborted,
-            "WORKER_CRASHED",
-            &[("index", "17"), ("signal", "11"), ("pid", "42"), ("attempt", "1")],
-            -1,
-        ),
-        (
-            item(ItemFailure::CrashLimit { attempts: 3, exit: WorkerExit::Code(0), stderr_tail }),
-            Code::FailedPrecondition,
-            "CRASH_LIMIT",
-            &[("attempts", "3"), ("exit_code", "0")],
-            -1,
-        ),
-        (
             item(ItemFailure::ItemTimeout { limit: second, attempt: 2, stack: String::new() }),
             Code::DeadlineExceeded,
             "ITEM_TIMEOUT",
@@ -161,6 +141,75 @@ fn table() -> Vec<Row> {
         ),
         (CallError::MixedKinds, Code::InvalidArgument, "INVALID_ARGUMENT", &[], -1),
         (CallError::PoolGone, Code::Internal, "INTERNAL", &[], -1),
+    ];
+    rows.extend(deaths());
+    rows
+}
+
+/// The rows of workers that died.
+fn deaths() -> Vec<Row> {
+    let stderr_tail = "Segmentation fault".to_owned();
+    let usage = ExitUsage { peak_rss_bytes: Some(5000), cpu_time: Some(Duration::from_millis(1500)) };
+    vec![
+        (
+            item(ItemFailure::WorkerCrashed {
+                exit: WorkerExit::Signal(11),
+                pid: 42,
+                attempt: 1,
+                usage,
+                stderr_tail: stderr_tail.clone(),
+            }),
+            Code::Aborted,
+            "WORKER_CRASHED",
+            &[
+                ("index", "17"),
+                ("signal", "11"),
+                ("pid", "42"),
+                ("attempt", "1"),
+                ("peak_rss_bytes", "5000"),
+                ("cpu_seconds", "1.500"),
+            ],
+            -1,
+        ),
+        (
+            item(ItemFailure::WorkerCrashed {
+                exit: WorkerExit::MemoryLimit { rss_bytes: 3 << 20, limit_bytes: 2 << 20 },
+                pid: 42,
+                attempt: 1,
+                usage,
+                stderr_tail: stderr_tail.clone(),
+            }),
+            Code::Aborted,
+            "WORKER_OOM_KILLED",
+            &[
+                ("signal", "9"),
+                ("rss_bytes", "3145728"),
+                ("limit_bytes", "2097152"),
+                ("attempt", "1"),
+                ("peak_rss_bytes", "5000"),
+            ],
+            -1,
+        ),
+        (
+            item(ItemFailure::WorkerCrashed {
+                exit: WorkerExit::KernelOom,
+                pid: 42,
+                attempt: 1,
+                usage: ExitUsage::default(),
+                stderr_tail: stderr_tail.clone(),
+            }),
+            Code::Aborted,
+            "WORKER_OOM_KILLED",
+            &[("signal", "9"), ("pid", "42")],
+            -1,
+        ),
+        (
+            item(ItemFailure::CrashLimit { attempts: 3, exit: WorkerExit::Code(0), usage, stderr_tail }),
+            Code::FailedPrecondition,
+            "CRASH_LIMIT",
+            &[("attempts", "3"), ("exit_code", "0")],
+            -1,
+        ),
     ]
 }
 
@@ -255,6 +304,7 @@ fn however_much_there_is_to_say_it_fits_into_a_header() {
         item(ItemFailure::CrashLimit {
             attempts: 3,
             exit: WorkerExit::Protocol(long.clone()),
+            usage: ExitUsage { peak_rss_bytes: Some(u64::MAX), cpu_time: Some(Duration::MAX) },
             stderr_tail: long.clone(),
         }),
         item(ItemFailure::InvalidItem { message: long.clone() }),

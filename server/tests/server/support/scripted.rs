@@ -9,7 +9,7 @@ use procpool_items::{ItemSlab, SlabBuilder};
 use procpool_pool::supervisor::{
     COMMAND_CAPACITY, ChunkResults, ChunkRun, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner,
 };
-use procpool_pool::{CommonArgument, FunctionInfo, ItemFailure, WorkerExit};
+use procpool_pool::{CommonArgument, ExitUsage, FunctionInfo, ItemFailure, WorkerExit};
 use procpool_scheduler::WorkerId;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
@@ -128,7 +128,7 @@ impl ScriptedWorker {
             _ = async { may_start.subscribe().wait_for(|may_start| *may_start).await.map(|_| ()) } => {}
             _ = commands.recv() => {
                 let exit = WorkerExit::Signal(15);
-                return self.tell(WorkerEventKind::Exited { exit, running: None, stderr_tail: String::new() }).await;
+                return self.tell(WorkerEventKind::Exited { exit, usage: ExitUsage::default(), running: None, stderr_tail: String::new() }).await;
             }
         }
         let functions = self.script.functions.lock().unwrap().clone().into_iter().map(|name| FunctionInfo {
@@ -176,7 +176,8 @@ impl ScriptedWorker {
         }
         let running = self.chunks.front().map(|chunk| (chunk.chunk, self.done));
         let exit = WorkerExit::Signal(15);
-        self.tell(WorkerEventKind::Exited { exit, running, stderr_tail: String::new() }).await;
+        self.tell(WorkerEventKind::Exited { exit, usage: ExitUsage::default(), running, stderr_tail: String::new() })
+            .await;
     }
 
     async fn tell(&self, kind: WorkerEventKind) {
