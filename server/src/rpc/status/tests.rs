@@ -55,7 +55,6 @@ fn raised() -> ItemFailure {
 /// What happened, and the code, the reason, the metadata and the pushback that it must come with.
 type Row = (CallError, Code, &'static str, &'static [(&'static str, &'static str)], i64);
 
-#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn table() -> Vec<Row> {
     let second = Duration::from_secs(1);
     let mut rows: Vec<Row> = vec![
