@@ -174,7 +174,9 @@ pub(crate) fn call_error(status: Status) -> CallError {
     let mut details = Details::decode(&decoded.details);
     match details.reason.as_str() {
         "" => {}
-        "QUEUE_FULL" => return CallError::QueueFull { message, retry_after: details.retry_after },
+        "QUEUE_FULL" | "DEADLINE_UNREACHABLE" => {
+            return CallError::QueueFull { message, retry_after: details.retry_after };
+        }
         // With an index, it is the result of that item.
         "MESSAGE_TOO_LARGE" if !details.metadata.contains_key("index") => {
             return CallError::MessageTooLarge { message };
@@ -319,6 +321,7 @@ mod tests {
         let retry = || any("RetryInfo", &retry);
         let cases = [
             (Code::ResourceExhausted, vec![info("QUEUE_FULL", &[]), retry()], "QueueFull"),
+            (Code::ResourceExhausted, vec![info("DEADLINE_UNREACHABLE", &[]), retry()], "QueueFull"),
             (Code::ResourceExhausted, vec![info("MESSAGE_TOO_LARGE", &[])], "MessageTooLarge"),
             (Code::ResourceExhausted, vec![info("MESSAGE_TOO_LARGE", &[("index", "1")])], "ItemFailed"),
             (Code::Unavailable, vec![info("DRAINING", &[]), retry()], "Unavailable"),

@@ -181,6 +181,16 @@ pub enum CallError {
         /// Where the call was.
         phase: DeadlinePhase,
     },
+    /// The call could not be done by its deadline, by the measured run times. Nothing has started; try again later.
+    #[error("with what is queued before it the call may take {expected:.1?}, and its deadline is in {remaining:.1?}")]
+    DeadlineUnreachable {
+        /// What it may take, with a margin.
+        expected: Duration,
+        /// What was left until the deadline.
+        remaining: Duration,
+        /// When it may be worth trying again.
+        retry_after: Duration,
+    },
     /// The workers have an SDK from before there were common arguments.
     #[error("the workers of this pool take no common argument: their SDK is too old for it")]
     CommonNotTaken,

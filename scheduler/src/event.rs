@@ -310,6 +310,15 @@ pub enum JobFailure {
         /// Some item may have been executed.
         started: bool,
     },
+    /// Nothing has started, and it could not be done by its deadline, by the measured run times.
+    DeadlineUnreachable {
+        /// What it may take, with a margin.
+        expected: Duration,
+        /// What was left until the deadline.
+        remaining: Duration,
+        /// When it may be worth trying again.
+        retry_after: Duration,
+    },
     /// The caller went away.
     Cancelled,
     /// The pool is shutting down.

@@ -184,6 +184,9 @@ impl Driver {
             JobFailure::DeadlineExceeded { started } => CallError::DeadlineExceeded {
                 phase: if started { DeadlinePhase::Running } else { DeadlinePhase::Queued },
             },
+            JobFailure::DeadlineUnreachable { expected, remaining, retry_after } => {
+                CallError::DeadlineUnreachable { expected, remaining, retry_after }
+            }
             JobFailure::Cancelled => CallError::JobEnded,
             JobFailure::Draining { started } => CallError::Draining { started },
             JobFailure::Degraded { started } => degraded(&self.publisher.status.borrow().start_failure, started),

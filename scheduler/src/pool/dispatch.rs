@@ -27,7 +27,7 @@ impl PoolState {
             }
         }
         for slot in 0..self.slots.len() {
-            let Some(job) = self.queue.first() else { break };
+            let Some(job) = self.next_job() else { break };
             let worker = self.slots[slot].worker.as_ref();
             if worker.is_some_and(|worker| self.may_hold_ahead(worker, job)) && !self.failed_last_at(slot) {
                 self.dispatch_next(slot);
@@ -73,7 +73,7 @@ impl PoolState {
 
     /// Gives the next chunk of the job whose turn it is to the worker in a slot.
     fn dispatch_next(&mut self, slot: usize) {
-        let Some(id) = self.queue.first() else { return };
+        let Some(id) = self.next_job() else { return };
         let slots = self.num_slots();
         let now = self.now;
         let worker = self.slots[slot].worker.as_mut().expect("the caller looked");

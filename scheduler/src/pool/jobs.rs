@@ -28,7 +28,7 @@ impl PoolState {
     pub(super) fn submit(&mut self, spec: JobSpec) {
         let id = spec.id;
         let refusal = match self.readiness {
-            Readiness::Starting | Readiness::Ready => None,
+            Readiness::Starting | Readiness::Ready => self.refusal_for_time(&spec),
             Readiness::Degraded => Some(JobFailure::Degraded { started: false }),
             Readiness::Draining | Readiness::Stopped => Some(JobFailure::Draining { started: false }),
         };

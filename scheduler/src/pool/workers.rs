@@ -68,6 +68,7 @@ impl PoolState {
         worker.finished_items += u64::from(finished.count);
         self.slot_mut(id.slot).restarts.finished_an_item();
         self.run_times.record(function, finished.count, finished.busy);
+        self.measured.record(self.now, function, finished.count, finished.busy);
 
         let cut = late.map_or(end, |expired| expired.offset);
         for (from, to) in [(first, cut), (cut + u32::from(late.is_some()), end)] {

@@ -134,7 +134,10 @@ impl World {
             fail_fast: random.below(3) == 0,
             max_attempts: 1 + random.below(4) as u32,
             item_timeout: random.maybe(|random| Duration::from_millis(1 + random.below(200))),
-            deadline: random.maybe(|random| self.now.after(Duration::from_millis(random.below(20_000)))),
+            deadline: random.maybe(|random| {
+                let most = 1 << random.below(25);
+                self.now.after(Duration::from_micros(random.below(most)))
+            }),
             priority: random.below(17) as i32 - 8,
         };
         self.jobs.insert(spec.id, ModelJob::new(spec.clone()));
@@ -416,6 +419,11 @@ impl World {
             Effect::FailJob { job: id, failure } => {
                 let job = self.jobs.get_mut(&id).unwrap();
                 job.fail();
+                if let JobFailure::DeadlineUnreachable { expected, remaining, .. } = failure {
+                    assert!(expected > remaining, "a job was refused that could be done");
+                    assert!(job.items.iter().all(|item| !item.is_out && item.executions == 0), "a refused job ran");
+                    assert_eq!(job.spec.deadline.map(|deadline| deadline.since(self.now)), Some(remaining));
+                }
                 if let JobFailure::ItemFailed { index } = failure {
                     assert!(job.spec.fail_fast, "a job that collects failed with an item");
                     // A late answer of an item whose time was up has no outcome, and ends nothing.

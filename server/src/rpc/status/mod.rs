@@ -66,6 +66,12 @@ pub(crate) fn call_failed(error: &CallError, context: &CallContext) -> Status {
             };
             deadline_problem(phase)
         }
+        CallError::DeadlineUnreachable { expected, remaining, retry_after } => {
+            Problem::new(Code::ResourceExhausted, "DEADLINE_UNREACHABLE", error.to_string())
+                .with("expected_ms", expected.as_millis())
+                .with("remaining_ms", remaining.as_millis())
+                .retry(Retry::After(*retry_after))
+        }
         CallError::CommonNotTaken | CallError::CommonTooLong { .. } => {
             let field = context.common_field.as_deref().unwrap_or("common");
             invalid("INVALID_ARGUMENT", vec![violation(field, error.to_string())])
@@ -228,6 +234,12 @@ fn deadline_problem(phase: &'static str) -> Problem<'static> {
 /// the request is not mistaken for a proper one.
 pub(crate) fn request_cut_short(error: &dyn std::error::Error) -> Status {
     Problem::new(Code::Aborted, "REQUEST_CUT_SHORT", format!("the request was cut short: {error}")).into_status("")
+}
+
+/// Returns that nothing more of a request has come for this long.
+pub(crate) fn request_stalled(timeout: Duration) -> Status {
+    let message = format!("nothing more of the request has come for {timeout:?}, and it is not complete");
+    Problem::new(Code::Aborted, "REQUEST_CUT_SHORT", message).into_status("")
 }
 
 /// Returns that the server is shutting down, for what is not a call of the pool.

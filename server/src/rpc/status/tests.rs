@@ -55,6 +55,7 @@ fn raised() -> ItemFailure {
 /// What happened, and the code, the reason, the metadata and the pushback that it must come with.
 type Row = (CallError, Code, &'static str, &'static [(&'static str, &'static str)], i64);
 
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn table() -> Vec<Row> {
     let second = Duration::from_secs(1);
     let stderr_tail = "Segmentation fault".to_owned();
@@ -64,6 +65,13 @@ fn table() -> Vec<Row> {
             Code::ResourceExhausted,
             "QUEUE_FULL",
             &[("resource", "items"), ("limit", "10")],
+            1000,
+        ),
+        (
+            CallError::DeadlineUnreachable { expected: 3 * second, remaining: 2 * second, retry_after: second },
+            Code::ResourceExhausted,
+            "DEADLINE_UNREACHABLE",
+            &[("expected_ms", "3000"), ("remaining_ms", "2000")],
             1000,
         ),
         (CallError::Draining { started: false }, Code::Unavailable, "DRAINING", &[("started", "false")], 1000),
