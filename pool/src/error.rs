@@ -60,6 +60,8 @@ pub enum ItemFailure {
         limit: Duration,
         /// Which execution of the item it was, from 1.
         attempt: u32,
+        /// The stacks of the worker's threads at that moment, that of the item first; empty if they are not known.
+        stack: String,
     },
     /// The worker broke the protocol and was killed.
     #[error("the worker broke the protocol: {detail}")]
@@ -102,6 +104,26 @@ impl fmt::Display for WorkerExit {
             Self::SpawnFailed(error) => write!(formatter, "could not be started ({error})"),
         }
     }
+}
+
+/// Why there is no dump of a worker's stacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DumpFailure {
+    /// There is no such worker, or not any more.
+    #[error("there is no such worker, or not any more")]
+    NoSuchWorker,
+    /// It cannot dump its stacks, or not yet.
+    #[error("this worker cannot dump its stacks: its SDK has no means for that, or it is still starting")]
+    NotSupported,
+    /// It did not answer.
+    #[error("the worker did not answer in time: it may be stopped, or the machine is very busy")]
+    NoAnswer,
+    /// Too much is being asked of it.
+    #[error("too much is being asked of this worker at this moment")]
+    Busy,
+    /// The pool has stopped.
+    #[error("the pool is shutting down")]
+    PoolStopped,
 }
 
 /// Where a call was when its deadline passed.

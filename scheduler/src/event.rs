@@ -253,8 +253,8 @@ pub struct Dispatch {
     pub count: u32,
     /// Which execution of these items this is, from 1.
     pub attempt: u32,
-    /// The items have a time limit.
-    pub has_time_limit: bool,
+    /// The longest that one of these items may run.
+    pub time_limit: Option<Duration>,
 }
 
 /// Why a worker is made to stop.

@@ -17,6 +17,8 @@ mod deadline;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod dump;
+#[cfg(test)]
 mod error_table;
 #[cfg(test)]
 mod errors;

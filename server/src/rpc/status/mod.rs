@@ -16,7 +16,7 @@ mod tests;
 
 use std::time::Duration;
 
-use procpool_pool::{CallError, DeadlinePhase, ItemError, ItemFailure, WorkerExit};
+use procpool_pool::{CallError, DeadlinePhase, DumpFailure, ItemError, ItemFailure, WorkerExit};
 use procpool_proto::google::rpc::bad_request::FieldViolation;
 use procpool_proto::google::rpc::{BadRequest, ErrorInfo, ResourceInfo};
 use procpool_proto::v1;
@@ -131,9 +131,10 @@ fn item_problem<'a>(error: &'a ItemError, context: &CallContext) -> Problem<'a> 
                 .with("attempts", attempts)
                 .output_tail(stderr_tail)
         }
-        ItemFailure::ItemTimeout { limit, attempt } => {
-            problem(Code::DeadlineExceeded, "ITEM_TIMEOUT").with("limit_ms", limit.as_millis()).with("attempt", attempt)
-        }
+        ItemFailure::ItemTimeout { limit, attempt, stack } => problem(Code::DeadlineExceeded, "ITEM_TIMEOUT")
+            .with("limit_ms", limit.as_millis())
+            .with("attempt", attempt)
+            .stack(stack),
         ItemFailure::WorkerProtocol { .. } => problem(Code::Internal, "WORKER_PROTOCOL"),
     }
 }
@@ -246,6 +247,19 @@ pub(crate) fn shutting_down() -> Status {
     Problem::new(Code::Unavailable, "DRAINING", "the server is shutting down")
         .retry(Retry::After(DRAINING_RETRY_DELAY))
         .into_status("")
+}
+
+/// Returns why a worker's stacks cannot be told.
+pub(crate) fn dump_failed(failure: DumpFailure, worker_id: u64) -> Status {
+    let problem = |code, reason| Problem::new(code, reason, failure.to_string()).with("worker_id", worker_id);
+    let problem = match failure {
+        DumpFailure::PoolStopped => return shutting_down(),
+        DumpFailure::NoSuchWorker => problem(Code::NotFound, "WORKER_NOT_FOUND"),
+        DumpFailure::NotSupported => problem(Code::FailedPrecondition, "DUMP_NOT_SUPPORTED"),
+        DumpFailure::NoAnswer => problem(Code::FailedPrecondition, "DUMP_NOT_ANSWERED"),
+        DumpFailure::Busy => problem(Code::ResourceExhausted, "DUMP_BUSY").retry(Retry::After(BUDGET_RETRY_DELAY)),
+    };
+    problem.into_status("")
 }
 
 /// Returns that something is wrong in this program.

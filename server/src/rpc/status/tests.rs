@@ -132,7 +132,7 @@ fn table() -> Vec<Row> {
             -1,
         ),
         (
-            item(ItemFailure::ItemTimeout { limit: second, attempt: 2 }),
+            item(ItemFailure::ItemTimeout { limit: second, attempt: 2, stack: String::new() }),
             Code::DeadlineExceeded,
             "ITEM_TIMEOUT",
             &[("limit_ms", "1000"), ("attempt", "2")],
@@ -281,6 +281,15 @@ fn the_end_of_a_long_traceback_is_kept() {
     let debug: DebugInfo = detail(&call_failed(&error, &context()), "DebugInfo").unwrap();
     assert_eq!(debug.stack_entries.last().unwrap(), "  line 4999");
     assert!(debug.stack_entries[0].contains("lines cut"), "{}", debug.stack_entries[0]);
+}
+
+#[test]
+fn the_begin_of_long_stacks_is_kept() {
+    let stack = numbered_lines(5000);
+    let error = item(ItemFailure::ItemTimeout { limit: Duration::from_secs(1), attempt: 1, stack });
+    let debug: DebugInfo = detail(&call_failed(&error, &context()), "DebugInfo").unwrap();
+    assert_eq!(debug.stack_entries[0], "  line 0");
+    assert!(debug.stack_entries.last().unwrap().contains("lines cut"), "{:?}", debug.stack_entries.last());
 }
 
 #[test]
