@@ -47,6 +47,14 @@ def note_and_wait(path):
     return marker.name
 
 
+def hang_for_good(_):
+    """Hang, and do not care about SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("hangs for good")
+    while True:
+        time.sleep(1)
+
+
 def count(path):
     """Write a line to a file, and take a moment."""
     with open(path, "a") as file:

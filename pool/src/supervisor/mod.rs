@@ -74,7 +74,8 @@ pub enum WorkerCommand {
     },
     /// These jobs have ended: forget their common arguments, of which it has every one.
     DropCommons(Vec<u64>),
-    /// Tell which item runs and for how long; answered by [`WorkerEventKind::Progress`] if one runs.
+    /// Tell which item runs and for how long; answered by [`WorkerEventKind::Progress`] if one runs. A worker that has
+    /// something to run and has not begun it is asked for a sign of life, and killed if there is none.
     Probe,
     /// Finish the item that runs and exit.
     Shutdown,

@@ -48,7 +48,8 @@ impl PoolState {
         let key = TimerKey::ItemTimeout(id);
         let now = self.now;
         let Some(worker) = self.worker_mut(id) else { return };
-        let shortest = worker.chunks.iter().filter(|chunk| !chunk.abandoned).filter_map(|chunk| chunk.time_limit).min();
+        // Those that nobody waits for any more count, too: else one that hangs would keep its slot for ever.
+        let shortest = worker.chunks.iter().filter_map(|chunk| chunk.time_limit).min();
         match shortest {
             Some(limit) if !self.timers.is_set(key) => self.timers.set(key, now.after(limit)),
             Some(_) => {}
@@ -63,7 +64,7 @@ impl PoolState {
         let Some(position) = worker.position(chunk).filter(|_| worker.id == id && worker.is_up()) else { return };
         let active = &mut worker.chunks[position];
         let max_attempts = self.jobs.get(&active.job).map_or(1, |job| job.spec.max_attempts);
-        let Some(limit) = active.time_limit.filter(|_| !active.abandoned && active.overdue().is_none()) else { return };
+        let Some(limit) = active.time_limit.filter(|_| active.overdue().is_none()) else { return };
         if offset < active.finished || offset >= active.count {
             return;
         }

@@ -37,6 +37,10 @@ mod ledger_tests;
 /// How long a worker may live on after it has closed its channel.
 const CLOSED_CHANNEL_GRACE_PERIOD: Duration = Duration::from_millis(500);
 
+/// How long a worker that has begun nothing of what it has may take to answer a Ping. Long, since a busy machine is no
+/// reason to kill it.
+const PONG_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A worker process that was just started, and our ends of what leads to it.
 #[derive(Debug)]
 pub(super) struct Started {
@@ -85,8 +89,18 @@ pub(super) struct Session {
     is_ending: bool,
     /// When a worker that has closed its channel is killed.
     closed_deadline: Option<Instant>,
+    ping: Ping,
     /// The chunk that ran last: lines that were printed near its end still belong to it.
     context: OutputContext,
+}
+
+/// Whether a worker was asked for a sign of life.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ping {
+    /// The Pong has not come.
+    is_due: bool,
+    /// When a worker that has not said anything since is killed.
+    deadline: Option<Instant>,
 }
 
 /// The next thing that happens.
@@ -98,6 +112,7 @@ enum Turn {
     Readable,
     Output,
     ChannelClosedTooLong,
+    NoPong,
 }
 
 impl Session {
@@ -125,6 +140,7 @@ impl Session {
             violation: None,
             is_ending: false,
             closed_deadline: None,
+            ping: Ping::default(),
             context,
         }
     }
@@ -161,6 +177,7 @@ impl Session {
                     self.closed_deadline = None;
                     self.break_off("closed its channel".to_owned());
                 }
+                Turn::NoPong => self.give_up_if_silent(),
             }
             self.handle_frames();
             self.note_front();
@@ -172,12 +189,9 @@ impl Session {
     async fn select(&self, commands: &mut mpsc::Receiver<WorkerCommand>, commands_open: bool) -> Turn {
         let has_pending = !self.pending.is_empty();
         let may_read = self.pending.is_empty() && self.violation.is_none();
-        let closed_deadline = self.closed_deadline;
-        let closed_too_long = async {
-            match closed_deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
+        let until = async |deadline: Option<Instant>| match deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline).await,
+            None => std::future::pending().await,
         };
         // In this order: what ends the worker first, then what makes room, then what fills it.
         tokio::select! {
@@ -188,7 +202,8 @@ impl Session {
             () = self.channel.writable() => Turn::Writable,
             () = self.channel.readable(), if may_read => Turn::Readable,
             () = self.output.readable() => Turn::Output,
-            () = closed_too_long => Turn::ChannelClosedTooLong,
+            () = until(self.closed_deadline) => Turn::ChannelClosedTooLong,
+            () = until(self.ping.deadline) => Turn::NoPong,
         }
     }
 
@@ -201,13 +216,14 @@ impl Session {
                 }
             }
             WorkerCommand::DropCommons(commons) => self.drop_commons(&commons),
-            WorkerCommand::Probe => {
-                if let Some(progress) = self.progress() {
+            WorkerCommand::Probe => match self.progress() {
+                Some(progress) => {
                     // Only the latest answer is of use.
                     self.pending.retain(|kind| !matches!(kind, WorkerEventKind::Progress { .. }));
                     self.emit(progress);
                 }
-            }
+                None => self.ask_for_life(),
+            },
             WorkerCommand::Shutdown => {
                 self.is_ending = true;
                 self.send(ServerFrame::Shutdown(proto::Shutdown {}));
@@ -223,6 +239,34 @@ impl Session {
     fn kill(&mut self) {
         self.is_ending = true;
         self.process.kill();
+    }
+
+    /// The worker has something to run and has not begun it in the time that an item may take: it is slow to take it up,
+    /// or it never will, as one that was stopped.
+    fn ask_for_life(&mut self) {
+        if self.ledger.front().is_none() || self.ping.deadline.is_some() || self.is_ending {
+            return;
+        }
+        if !self.ping.is_due {
+            self.send(ServerFrame::Ping(proto::Ping::default()));
+        }
+        self.ping = Ping { is_due: true, deadline: Some(Instant::now() + PONG_TIMEOUT) };
+    }
+
+    /// A worker that does not read while it runs an item cannot answer, but then it has begun one.
+    fn give_up_if_silent(&mut self) {
+        self.ping.deadline = None;
+        if self.progress().is_none() && !self.is_ending {
+            tracing::warn!(
+                worker = self.worker.generation,
+                slot = self.worker.slot.0,
+                pid = self.process.pid(),
+                timeout = ?PONG_TIMEOUT,
+                "worker neither begins its items nor answers, and is killed"
+            );
+            // Not `kill`: this is no end that somebody has asked for.
+            self.process.kill();
+        }
     }
 
     fn emit(&mut self, kind: WorkerEventKind) {
