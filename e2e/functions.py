@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -45,6 +46,13 @@ def note_and_wait(path):
     while not release.exists() and time.monotonic() < deadline:
         time.sleep(0.005)
     return marker.name
+
+
+def start_children(_):
+    """Start a child and a daemon that would outlive this worker, and tell who they are."""
+    child = subprocess.Popen(["sleep", "1000"])
+    daemon = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    return [os.getpid(), child.pid, daemon.pid]
 
 
 def hang_for_good(_):

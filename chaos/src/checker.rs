@@ -5,7 +5,7 @@
 //! I4, the order, is checked by the clients as the results come. I5: no more items run than there are slots. What failed
 //! must have a cause: a worker that was killed fails one item, its own; only what hung was out of time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rustix::process::Signal;
 
@@ -48,7 +48,8 @@ impl Findings {
 struct Deaths {
     /// How often a process of this number was killed; numbers come again in a long run.
     killed: HashMap<u64, u64>,
-    stopped: HashMap<u64, u64>,
+    stopped: HashSet<u64>,
+    vicious: HashSet<u64>,
     /// How many items failed with it.
     blamed: HashMap<u64, u64>,
 }
@@ -61,11 +62,12 @@ pub(crate) fn check(
     vices: &[Execution],
 ) -> Findings {
     let mut findings = Findings { num_executions: executions.len() as u64, ..Findings::default() };
-    let mut deaths = Deaths { killed: HashMap::new(), stopped: HashMap::new(), blamed: HashMap::new() };
+    let vicious = vices.iter().map(|vice| vice.id.pid).collect();
+    let mut deaths = Deaths { killed: HashMap::new(), stopped: HashSet::new(), vicious, blamed: HashMap::new() };
     for strike in strikes {
         *deaths.killed.entry(strike.pid.into()).or_default() += 1;
         if strike.signal == Signal::STOP {
-            *deaths.stopped.entry(strike.pid.into()).or_default() += 1;
+            deaths.stopped.insert(strike.pid.into());
         }
     }
     for vice in vices {
@@ -142,10 +144,15 @@ fn unaccounted(
             let limit = u64::try_from(ITEM_TIMEOUT.as_nanos()).unwrap_or(u64::MAX);
             let was_slow = last.is_some_and(|last| last.ended.is_some_and(|ended| ended - last.id.began >= limit));
             // It may have been stopped before it could write down that it began.
-            let was_stopped = last.is_none_or(|last| deaths.stopped.contains_key(&last.id.pid));
+            let was_stopped = last.is_none_or(|last| deaths.stopped.contains(&last.id.pid));
             (!was_slow && !was_stopped).then_some("was out of time although it did not hang")
         }
-        Outcome::Failed(failure @ (Failure::Crashed | Failure::Protocol | Failure::CrashLimit)) => {
+        // What a worker sends behind garbage is not read: results that it had not sent before are lost with it.
+        Outcome::Failed(Failure::Protocol) => {
+            let had_a_vice = last.is_none_or(|last| deaths.vicious.contains(&last.id.pid));
+            (!had_a_vice).then_some("failed with a worker that did not break the protocol")
+        }
+        Outcome::Failed(failure @ (Failure::Crashed | Failure::CrashLimit)) => {
             // Killed before it could write down that it began: then there is nobody to hold responsible.
             let last = last?;
             *deaths.blamed.entry(last.id.pid).or_default() += 1;

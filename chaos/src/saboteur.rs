@@ -157,10 +157,19 @@ impl Saboteur {
         let Ok(process) = rustix::process::pidfd_open(pid(target.pid)?, PidfdFlags::empty()) else { return Ok(None) };
         let is_ours = state_and_parent(target.pid)
             .is_some_and(|(state, parent)| parent == self.server_pid && !matches!(state, 'Z' | 'X' | 'T'));
-        if !is_ours || rustix::process::pidfd_send_signal(process, signal).is_err() {
+        if !is_ours || rustix::process::pidfd_send_signal(&process, signal).is_err() {
             return Ok(None);
         }
-        let (pid, slot, was_ready, at) = (target.pid, target.slot, is_up(target), Instant::now());
+        let (pid, slot, was_ready) = (target.pid, target.slot, is_up(target));
+        let mut at = Instant::now();
+        // The first SIGSEGV goes to a handler of Rust's that looks for a stack overflow and lets the next one kill.
+        while signal == Signal::SEGV && state_and_parent(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X')) {
+            tokio::time::sleep(LONGEST_PAUSE / 8).await;
+            if rustix::process::pidfd_send_signal(&process, signal).is_err() {
+                break;
+            }
+            at = Instant::now();
+        }
         Ok(Some(Strike { pid, slot, language, signal, was_ready, at }))
     }
 

@@ -32,11 +32,13 @@ mod output;
 mod pre_exec;
 mod process_group;
 mod reaper;
+mod remains;
 mod session;
 mod spawn;
 mod spawner;
 
 pub use config::{DEFAULT_PASSED_VARIABLES, SpawnConfig};
+pub use remains::kill_remains;
 pub use spawner::ProcessSpawner;
 
 /// The most commands that may wait for one worker. The scheduler has at most two chunks at a worker, with a run, a
