@@ -116,12 +116,7 @@ fn check_item(id: u64, item: &ItemHistory, runs: &[Execution], deaths: &mut Deat
 }
 
 /// Returns what does not agree between an outcome and the executions.
-fn unaccounted(
-    item: &ItemHistory,
-    outcome: &Outcome,
-    runs: &[Execution],
-    deaths: &mut Deaths,
-) -> Option<&'static str> {
+fn unaccounted(item: &ItemHistory, outcome: &Outcome, runs: &[Execution], deaths: &mut Deaths) -> Option<&'static str> {
     let last = runs.last();
     let last_ended = last.is_some_and(|last| last.ended.is_some());
     match outcome {
@@ -142,10 +137,10 @@ fn unaccounted(
         Outcome::Failed(Failure::Unexpected(_)) => Some("failed as none should"),
         Outcome::Failed(Failure::TimedOut) => {
             let limit = u64::try_from(ITEM_TIMEOUT.as_nanos()).unwrap_or(u64::MAX);
-            let was_slow = last.is_some_and(|last| last.ended.is_some_and(|ended| ended - last.id.began >= limit));
-            // It may have been stopped before it could write down that it began.
-            let was_stopped = last.is_none_or(|last| deaths.stopped.contains(&last.id.pid));
-            (!was_slow && !was_stopped).then_some("was out of time although it did not hang")
+            // Without an end, or without a start, it may have been as slow as any.
+            let was_quick = last.is_some_and(|last| last.ended.is_some_and(|ended| ended - last.id.began < limit));
+            let was_stopped = last.is_some_and(|last| deaths.stopped.contains(&last.id.pid));
+            (was_quick && !was_stopped).then_some("was out of time although it was quick")
         }
         // What a worker sends behind garbage is not read: results that it had not sent before are lost with it.
         Outcome::Failed(Failure::Protocol) => {

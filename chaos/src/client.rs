@@ -78,9 +78,10 @@ impl Clients {
             ..ItemHistory::default()
         });
         self.history.invoke(job.first, asked);
-        let connection = match job.has_own_connection {
-            true => Client::connect(&self.address).await.context("could not connect")?,
-            false => self.shared.clone(),
+        let connection = if job.has_own_connection {
+            Client::connect(&self.address).await.context("could not connect")?
+        } else {
+            self.shared.clone()
         };
         let client = connection.with_encoding(if job.is_json { Encoding::Json } else { Encoding::Values });
         for _ in 0..MAX_REFUSALS {

@@ -14,7 +14,10 @@ const RECORD_BYTES: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// A result: the answer to the nonce, and the execution that it says it is of.
-    Done { answer: u64, execution: ExecutionId },
+    Done {
+        answer: u64,
+        execution: ExecutionId,
+    },
     Failed(Failure),
     /// The call ended before, because the client left, its time was over, or another item failed.
     Abandoned,

@@ -47,17 +47,12 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(1..1_000_000));
-    let passed = match Programs::find(arguments.python) {
-        Err(error) => Err(error),
-        Ok(programs) => match arguments.server_kills {
-            Some(kills) => server_kills::run(&programs, kills, seed).await,
-            None => {
-                let Arguments { kills, items, idempotent: is_idempotent, .. } = arguments;
-                run::run(&programs, Plan { seed, kills, items, is_idempotent }).await
-            }
-        },
+    let Arguments { kills, items, seed, idempotent: is_idempotent, server_kills, python } = Arguments::parse();
+    let seed = seed.unwrap_or_else(|| fastrand::u64(1..1_000_000));
+    let passed = match (Programs::find(python), server_kills) {
+        (Err(error), _) => Err(error),
+        (Ok(programs), Some(kills)) => server_kills::run(&programs, kills, seed).await,
+        (Ok(programs), None) => run::run(&programs, Plan { seed, kills, items, is_idempotent }).await,
     };
     match passed {
         Ok(true) => ExitCode::SUCCESS,

@@ -134,10 +134,9 @@ impl Plan {
         let ending = match rng.u8(..20) {
             0..=12 => Ending::Complete,
             13..=15 => Ending::FailFast,
-            16..=18 => Ending::Leave {
-                after: Duration::from_millis(rng.u64(0..200)),
-                results: rng.u64(0..count.div_ceil(2)),
-            },
+            16..=18 => {
+                Ending::Leave { after: Duration::from_millis(rng.u64(0..200)), results: rng.u64(0..count.div_ceil(2)) }
+            }
             _ => Ending::Deadline(Duration::from_millis(rng.u64(5..1000))),
         };
         let slowest = [0, 0, 500, 3_000, 8_000][rng.usize(..5)];

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use fastrand::Rng;
-use procpool_client::admin::{Worker, WorkerState};
 use procpool_client::Client;
+use procpool_client::admin::{Worker, WorkerState};
 use rustix::process::{PidfdFlags, Signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -122,12 +122,22 @@ impl Saboteur {
     }
 
     /// Returns after how many items the next kill is due.
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as above")]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "as above"
+    )]
     fn due_items(&self, kills: u64) -> u64 {
         (kills as f64 * self.items_per_kill()) as u64
     }
 
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as above")]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "as above"
+    )]
     fn allowed_items(&self, kills: u64) -> u64 {
         if kills >= self.plan.kills {
             return u64::MAX;

@@ -134,20 +134,23 @@ fn configuration(programs: &Programs, directory: &Path, pools: &[Language], is_i
                 let mode = if is_idempotent { ", CHAOS_IDEMPOTENT = \"1\"" } else { "" };
                 // The folder is in the command so that the processes can be told by it.
                 (
-                    format!("{}, \"-m\", \"procpool.worker\", {}", quote(&programs.python), quote(&programs.python_worker)),
+                    format!(
+                        "{}, \"-m\", \"procpool.worker\", {}",
+                        quote(&programs.python),
+                        quote(&programs.python_worker)
+                    ),
                     format!("CHAOS_DIRECTORY = {}, PYTHONPATH = {}{mode}", quote(directory), quote(&sdk)),
                 )
             }
         };
-        text += &format!(
-            "\n[pools.{}]\ncommand = [{command}]\nprocesses = {}\nitem_timeout = \"{}ms\"\n\
-             cancel_grace_period = \"{}ms\"\nkill_grace_period = \"{}ms\"\nenvironment = {{ {environment} }}\n",
-            language.name(),
-            slots(language),
-            ITEM_TIMEOUT.as_millis(),
-            GRACE_PERIOD.as_millis(),
-            GRACE_PERIOD.as_millis(),
-        );
+        let name = language.name();
+        let (slots, timeout, grace) = (slots(language), ITEM_TIMEOUT.as_millis(), GRACE_PERIOD.as_millis());
+        let lines = [
+            format!("\n[pools.{name}]\ncommand = [{command}]\nenvironment = {{ {environment} }}"),
+            format!("processes = {slots}\nitem_timeout = \"{timeout}ms\""),
+            format!("cancel_grace_period = \"{grace}ms\"\nkill_grace_period = \"{grace}ms\"\n"),
+        ];
+        text.push_str(&lines.join("\n"));
     }
     text
 }

@@ -87,13 +87,13 @@ async fn kill_one(programs: &Programs, moment: Moment) -> Result<Remains> {
         Moment::Working => {
             // Half-way between nothing and all: the first worker has said that it is at it.
             let begun = directory.path().join("brood");
-            let begin = async {
+            let first_child = async {
                 while !begun.exists() {
                     tokio::time::sleep(LOOK_INTERVAL).await;
                 }
             };
             tokio::select! {
-                () = begin => {}
+                () = first_child => {}
                 families = brood => { families?; }
             }
         }

@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -43,9 +42,8 @@ impl Stopwatch {
             by_slot.entry(change.slot).or_default().push((*at, change));
         }
         let (mut detections, mut replacements) = (Vec::new(), Vec::new());
-        let is_of_interest = |strike: &&Strike| {
-            strike.language == language && strike.was_ready && strike.signal != Signal::STOP
-        };
+        let is_of_interest =
+            |strike: &&Strike| strike.language == language && strike.was_ready && strike.signal != Signal::STOP;
         for strike in strikes.iter().filter(is_of_interest) {
             let changes = by_slot.get(&strike.slot).map_or(&[][..], Vec::as_slice);
             let is_its_end = |(at, change): &(Instant, &WorkerChanged)| {

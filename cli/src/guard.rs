@@ -34,7 +34,11 @@ impl Guard {
         let pipe = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
         // It ends as soon as it has started the one that stays.
         let status = child.wait()?;
-        if status.success() { Ok(Self { _pipe: pipe }) } else { Err(io::Error::other(format!("it ended with {status}"))) }
+        if status.success() {
+            Ok(Self { _pipe: pipe })
+        } else {
+            Err(io::Error::other(format!("it ended with {status}")))
+        }
     }
 }
 

@@ -111,7 +111,7 @@ impl Scribe {
                 kill(Signal::SEGV)?;
             },
             "exit" => exit(0),
-            "memory" => self.allocate_until_dead()?,
+            "memory" => Self::allocate_until_dead()?,
             "garbage" => self.send(b"\x00\x00\x00\x06\xff\xff\xff\xff\xff\xff")?,
             "giant" => self.send(b"\xff\xff\xff\xff")?,
             "torn" => {
@@ -130,7 +130,7 @@ impl Scribe {
     }
 
     /// A limit of its own stands for the kernel's: the machine has other things to do.
-    fn allocate_until_dead(&self) -> Result<(), BoxError> {
+    fn allocate_until_dead() -> Result<(), BoxError> {
         let pages: u64 = std::fs::read_to_string("/proc/self/statm")?.split(' ').next().unwrap_or("0").parse()?;
         let limit = Some(pages * rustix::param::page_size() as u64 + MEMORY_ROOM);
         rustix::process::setrlimit(Resource::As, Rlimit { current: limit, maximum: limit })?;

@@ -80,8 +80,11 @@ async fn a_worker_that_takes_its_time_and_answers_is_let_be() {
     worker.ready().await;
     worker.run(1, &[b"a"]).await;
     for ping in 1..=2 {
-        worker.command(WorkerCommand::Probe).await;
-        worker.mark(&format!("ping_{ping}")).await;
+        // The answer to the one before may not have been read yet.
+        while !worker.file(&format!("ping_{ping}")).exists() {
+            worker.command(WorkerCommand::Probe).await;
+            tokio::task::yield_now().await;
+        }
         worker.command(WorkerCommand::Recall { chunk: ChunkId(1), cancel: false }).await;
     }
     let event = worker.next().await;
