@@ -2,18 +2,24 @@
 //!
 //! Two descriptor sets come out of one compilation. The served one is what the `.proto` files say. The one for code
 //! generation says `bytes` wherever a `ListValue`, `BlobList`, `Value` or `Struct` of user data stands: both have the
-//! same shape on the wire, and so the server gets items as one slice of the request and never decodes them.
+//! same shape on the wire, and so the server gets items as one slice of the request and never decodes them. It also has
+//! the padding of results, which no client should see.
 
 use std::error::Error;
 use std::path::PathBuf;
 
 use prost::Message as _;
 use prost_types::field_descriptor_proto::{Label, Type};
-use prost_types::{DescriptorProto, FileDescriptorSet};
+use prost_types::source_code_info::Location;
+use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet};
 
 /// Message types that carry user data, opaque to everything but the ends.
 const OPAQUE_TYPES: [&str; 4] =
     [".google.protobuf.ListValue", ".google.protobuf.Value", ".google.protobuf.Struct", ".procpool.v1.BlobList"];
+
+/// The messages that the server fills up, with a field that the `.proto` files reserve: only it must know of it.
+const PADDED_MESSAGES: [&str; 2] = ["IMapResponse", "IMapStreamResponse"];
+const PADDING_FIELD: i32 = 15;
 
 fn main() -> Result<(), Box<dyn Error>> {
     // `compile_fds` prints no rerun lines of its own.
@@ -41,6 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for file in &mut opaque.file {
         if file.package().starts_with("procpool.") {
             file.message_type.iter_mut().for_each(make_user_data_opaque);
+            add_padding(file);
         }
     }
     tonic_prost_build::configure()
@@ -60,4 +67,28 @@ fn make_user_data_opaque(message: &mut DescriptorProto) {
         }
     }
     message.nested_type.iter_mut().for_each(make_user_data_opaque);
+}
+
+/// Adds the padding to the messages that have it.
+fn add_padding(file: &mut FileDescriptorProto) {
+    let padded =
+        file.message_type.iter_mut().enumerate().filter(|(_, message)| PADDED_MESSAGES.contains(&message.name()));
+    for (index, message) in padded {
+        let mut padding = FieldDescriptorProto {
+            name: Some("padding".to_owned()),
+            json_name: Some("padding".to_owned()),
+            number: Some(PADDING_FIELD),
+            ..FieldDescriptorProto::default()
+        };
+        padding.set_type(Type::Bytes);
+        padding.set_label(Label::Optional);
+        // The generator wants to know where a field stands: the second field (`field`) of the fourth (`message_type`).
+        let field = message.field.len();
+        let path = [4, index, 2, field].into_iter().filter_map(|step| i32::try_from(step).ok()).collect();
+        let comment = Some(" Fills a short message; of no meaning.".to_owned());
+        let location = Location { path, span: vec![0, 0, 0], leading_comments: comment, ..Location::default() };
+        file.source_code_info.get_or_insert_default().location.push(location);
+        message.reserved_range.clear();
+        message.field.push(padding);
+    }
 }

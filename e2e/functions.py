@@ -1,5 +1,6 @@
 """Functions that the end-to-end tests run in Python workers."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -124,3 +125,56 @@ def collect(common, item):
 def join_bytes(common, item):
     """Join two blobs."""
     return common + item
+
+
+def hang(item):
+    """Write down who runs, and hang in the way that the item says; or just return it."""
+    how, path = item
+    Path(path).write_text(str(os.getpid()))
+    if how == "spin":
+        while True:
+            pass
+    elif how == "sleep":
+        time.sleep(3600)
+    elif how in ("c", "gil"):
+        # A read that goes on after a signal, as C code does; with the interpreter lock, or without.
+        library = ctypes.CDLL(None) if how == "c" else ctypes.PyDLL(None)
+        reader, _writer = os.pipe()
+        library.read(reader, ctypes.create_string_buffer(1), 1)
+    elif how == "deaf":
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        while True:
+            try:
+                time.sleep(3600)
+            except BaseException:
+                continue
+    elif how == "stopped":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return how
+
+
+def _note_attempt(path):
+    import procpool
+
+    attempt = procpool.current().attempt
+    with open(path, "a") as file:
+        file.write(f"{attempt} {os.getpid()}\n")
+    return attempt
+
+
+def answer_late_once(path):
+    """Answer after the time is up, the first time."""
+    attempt = _note_attempt(path)
+    try:
+        time.sleep(3600 if attempt == 1 else 0)
+    except BaseException:
+        pass
+    return f"attempt {attempt}"
+
+
+def die_once(path):
+    """Die by SIGKILL, the first time."""
+    attempt = _note_attempt(path)
+    if attempt == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return f"attempt {attempt}"

@@ -1,5 +1,6 @@
 //! A run from the start of the server to the verdict.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,9 +23,9 @@ use crate::server::{LOOK_INTERVAL, Programs, Resources, Server, processes_of, sl
 use crate::stopwatch::Stopwatch;
 
 const NUM_CLIENTS: usize = 16;
-/// Items before the first kill, after which the server's memory is measured. Calls of every kind, as many at a time as can
-/// be, have the allocator take what it will take.
-const WARM_UP_ITEMS: u64 = 5_000;
+/// Items before the first kill, after which the server's memory is measured: calls of every kind, as many at a time as can
+/// be, have the allocator take what it will take. A quarter of those of the run, within these bounds.
+const WARM_UP_ITEMS: RangeInclusive<u64> = 5_000..=60_000;
 /// How long the server may take to give back what it held.
 const QUIET_AFTER: Duration = Duration::from_secs(20);
 /// The memory may grow by a tenth, and by this much, which is about a thread's cache of the allocator.
@@ -81,7 +82,8 @@ async fn run_in(programs: &Programs, plan: Plan, directory: &Path) -> Result<Rep
 
 /// Has the server do what it will do, without kills, and forgets what was written down of it.
 async fn warm_up(server: &Server, client: &Client, plan: Plan) -> Result<()> {
-    let calm = Plan { seed: plan.seed ^ 0xca1a, kills: 0, items: WARM_UP_ITEMS, ..plan };
+    let items = (plan.items / 4).clamp(*WARM_UP_ITEMS.start(), *WARM_UP_ITEMS.end());
+    let calm = Plan { seed: plan.seed ^ 0xca1a, kills: 0, items, ..plan };
     let (sender, allowed) = watch::channel(u64::MAX);
     let clients = clients(server, client, calm, allowed)?;
     run_clients(&clients).await?;

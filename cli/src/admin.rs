@@ -5,19 +5,28 @@ use std::io::Write as _;
 use procpool_client::admin::{PoolSnapshot, PoolState, Worker, WorkerState};
 use serde_json::{Value, json};
 
-use crate::args::{DrainArgs, ResizeArgs, RestartArgs, WorkersArgs, WorkersOutput};
+use crate::args::{DrainArgs, DumpArgs, ResizeArgs, RestartArgs, WorkersArgs, WorkersCommand, WorkersOutput};
 use crate::call::connect;
 use crate::exit::{Exit, Failure};
 use crate::output::OutputError;
 
 /// Shows the pool and its workers.
 pub(crate) async fn workers(args: WorkersArgs) -> Result<Exit, Failure> {
+    if let Some(WorkersCommand::Dump(args)) = args.command {
+        return dump(args).await;
+    }
     let pool = connect(&args.server).await?.admin().of_pool(args.pool.pool).pool().await?;
     let text = match args.output {
         WorkersOutput::Table => as_table(&pool),
         WorkersOutput::Json => format!("{}\n", as_json(&pool)),
     };
     print(&text)
+}
+
+/// Shows where a worker is.
+async fn dump(args: DumpArgs) -> Result<Exit, Failure> {
+    let stacks = connect(&args.server).await?.admin().of_pool(args.pool.pool).dump_worker(args.worker).await?;
+    print(&format!("{stacks}\n"))
 }
 
 /// Sets the number of slots.

@@ -199,6 +199,9 @@ pub(crate) struct CallArgs {
     /// Send items as JSON text, which keeps integers beyond 2^53 exact
     #[arg(long)]
     pub(crate) json: bool,
+    /// Give up when the server refuses the call, instead of trying again up to three times when it says
+    #[arg(long)]
+    pub(crate) no_retry: bool,
 }
 
 /// What to run over which items.
@@ -303,8 +306,10 @@ pub(crate) struct PoolArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = exit::HELP)]
+#[command(after_help = exit::HELP, args_conflicts_with_subcommands = true)]
 pub(crate) struct WorkersArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<WorkersCommand>,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
     #[command(flatten)]
@@ -312,6 +317,24 @@ pub(crate) struct WorkersArgs {
     /// How to print it
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub(crate) output: WorkersOutput,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkersCommand {
+    /// Show where a worker is at this moment: the stacks of its threads. It goes on undisturbed
+    Dump(DumpArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub(crate) struct DumpArgs {
+    /// The worker, as `procpool workers` names it in the first column
+    #[arg(value_name = "ID")]
+    pub(crate) worker: u64,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    #[command(flatten)]
+    pub(crate) pool: PoolArgs,
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]

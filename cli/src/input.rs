@@ -3,6 +3,7 @@
 //! Which of them run is decided here too; what the forms of files look like is the business of the modules below.
 
 mod array;
+mod json;
 mod lines;
 mod place;
 mod records;
@@ -16,6 +17,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+pub(crate) use self::json::problem_of;
 pub(crate) use self::lines::Lines;
 pub(crate) use self::place::Place;
 use self::records::CsvStyle;
@@ -44,6 +46,10 @@ pub(crate) enum InputError {
     Read { name: String, source: io::Error },
     #[error("line {line} of {name} is not JSON: {problem}")]
     Line { name: String, line: u64, problem: String },
+    #[error("{name} is not a JSON value: {problem}")]
+    Common { name: String, problem: String },
+    #[error("{integer} in {place} is beyond 64 bits, which no number keeps: make it a string")]
+    Integer { place: String, integer: String },
     #[error("line {line} of {name} is longer than {MAX_ITEM_BYTES} bytes")]
     LongLine { name: String, line: u64 },
     #[error("line {line} of {name} is not UTF-8, from its byte {byte}; iconv can convert it")]
@@ -279,26 +285,15 @@ fn is_integer(text: &str) -> bool {
 
 /// Parses one argument as JSON.
 pub(crate) fn parse_value(text: &str) -> Result<Value, InputError> {
-    serde_json::from_str(text)
-        .map_err(|error| InputError::Argument { text: text.to_owned(), problem: problem_of(&error) })
+    json::parse(text.as_bytes())
+        .map_err(|error| error.at("an argument", |problem| InputError::Argument { text: text.to_owned(), problem }))
 }
 
 /// Parses the argument that all items share: JSON, or `@FILE` for a file that holds one value.
 pub(crate) fn parse_common(text: &str) -> Result<Value, InputError> {
     let Some(path) = text.strip_prefix('@') else { return parse_value(text) };
     let json = std::fs::read(path).map_err(|source| InputError::Read { name: path.to_owned(), source })?;
-    serde_json::from_slice(&json).map_err(|error| InputError::Line {
-        name: path.to_owned(),
-        line: error.line() as u64,
-        problem: problem_of(&error),
-    })
-}
-
-/// Returns what is wrong with a line of JSON, and where; serde's own words say `line 1` of any line.
-pub(crate) fn problem_of(error: &serde_json::Error) -> String {
-    let place = format!(" at line {} column {}", error.line(), error.column());
-    let text = error.to_string();
-    format!("{} at column {}", text.strip_suffix(&place).unwrap_or(&text), error.column())
+    json::parse(&json).map_err(|error| error.at(path, |problem| InputError::Common { name: path.to_owned(), problem }))
 }
 
 #[cfg(test)]

@@ -86,6 +86,19 @@ impl Admin {
         Ok(response.into_inner().num_restarted)
     }
 
+    /// Returns where a worker is at this moment: the stacks of its threads, as its language prints them, that of the item
+    /// that it runs first.
+    ///
+    /// # Errors
+    ///
+    /// As [`Admin::pool`], and if there is no such worker, or it cannot tell or does not answer ([`CallError::Other`] with
+    /// the reason).
+    pub async fn dump_worker(&self, worker_id: u64) -> Result<String, CallError> {
+        let message = proto::DumpWorkerRequest { worker_id, pool: self.pool.clone() };
+        let request = self.client.request(message, self.client.settings().default_timeout);
+        Ok(self.grpc().dump_worker(request).await.map_err(call_error)?.into_inner().stacks)
+    }
+
     /// Has the server take nothing new, finish what it has, and end.
     ///
     /// # Errors

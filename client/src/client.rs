@@ -10,6 +10,7 @@ use procpool_proto::v1 as proto;
 use procpool_proto::v1::pool_service_client::PoolServiceClient;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -20,6 +21,7 @@ use crate::connect::{ClientBuilder, ConnectError};
 use crate::error::CallError;
 use crate::guard::GuardedChannel;
 use crate::payload::{self, Encoding, Format, Payload};
+use crate::retry::{Attempts, Throttle};
 use crate::status::call_error;
 
 /// A connection to a pool. Cheap to clone; clones share the connection.
@@ -30,6 +32,7 @@ use crate::status::call_error;
 pub struct Client {
     channel: GuardedChannel,
     settings: Arc<ClientBuilder>,
+    throttle: Arc<Throttle>,
     encoding: Encoding,
 }
 
@@ -49,7 +52,12 @@ impl Client {
     }
 
     pub(crate) fn new(channel: GuardedChannel, settings: ClientBuilder) -> Self {
-        Self { channel, settings: Arc::new(settings), encoding: Encoding::default() }
+        Self {
+            channel,
+            settings: Arc::new(settings),
+            throttle: Arc::new(Throttle::new()),
+            encoding: Encoding::default(),
+        }
     }
 
     /// Returns a client over the same connection that encodes items another way.
@@ -230,9 +238,12 @@ impl Client {
     }
 
     async fn list_functions(&self) -> Result<proto::ListFunctionsResponse, CallError> {
-        let request = self.request(proto::ListFunctionsRequest {}, self.settings.default_timeout);
-        let response = self.grpc().list_functions(request).await;
-        Ok(response.map_err(call_error)?.into_inner())
+        let deadline = self.settings.default_timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let response = self.attempts(deadline).run(|attempt| {
+            let (mut grpc, request) = (self.grpc(), attempt.request(self, proto::ListFunctionsRequest {}));
+            async move { grpc.list_functions(request).await }
+        });
+        Ok(response.await.map_err(call_error)?.into_inner())
     }
 
     /// Returns whether the server takes calls, as it tells Kubernetes and load balancers.
@@ -265,6 +276,11 @@ impl Client {
 
     pub(crate) fn settings(&self) -> &ClientBuilder {
         &self.settings
+    }
+
+    /// Returns the attempts of a call.
+    pub(crate) fn attempts(&self, deadline: Option<Instant>) -> Attempts {
+        Attempts::new(self.settings.retry.clone(), Arc::clone(&self.throttle), deadline)
     }
 
     pub(crate) fn grpc(&self) -> PoolServiceClient<GuardedChannel> {

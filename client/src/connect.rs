@@ -10,6 +10,7 @@ use tower::service_fn;
 
 use crate::client::Client;
 use crate::guard::GuardedChannel;
+use crate::retry::RetryPolicy;
 
 /// The default limit on one message, either way.
 pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 64 << 20;
@@ -87,6 +88,7 @@ pub struct ClientBuilder {
     keepalive_timeout: Duration,
     pub(crate) max_message_bytes: usize,
     pub(crate) default_timeout: Option<Duration>,
+    pub(crate) retry: RetryPolicy,
 }
 
 impl Default for ClientBuilder {
@@ -97,6 +99,7 @@ impl Default for ClientBuilder {
             keepalive_timeout: Duration::from_secs(20),
             max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
             default_timeout: None,
+            retry: RetryPolicy::default(),
         }
     }
 }
@@ -130,6 +133,13 @@ impl ClientBuilder {
     #[must_use]
     pub fn default_timeout(mut self, timeout: Duration) -> Self {
         self.default_timeout = Some(timeout);
+        self
+    }
+
+    /// Sets when refused calls are made again. Default: up to three times, [`RetryPolicy::default`].
+    #[must_use]
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = policy;
         self
     }
 

@@ -17,10 +17,14 @@ pub struct ItemError {
 }
 
 impl ItemError {
-    /// Returns the remote traceback of a function that raised, if there is one.
+    /// Returns the remote traceback of a function that raised, or the stacks of one that ran too long, if there are any.
     pub fn traceback(&self) -> Option<&str> {
         match &self.kind {
-            ItemErrorKind::Raised { traceback, .. } if !traceback.is_empty() => Some(traceback),
+            ItemErrorKind::Raised { traceback: text, .. } | ItemErrorKind::ItemTimeout { stack: text, .. }
+                if !text.is_empty() =>
+            {
+                Some(text)
+            }
             _ => None,
         }
     }
@@ -96,6 +100,9 @@ pub enum ItemErrorKind {
     ItemTimeout {
         /// Which execution of the item it was, from 1; 0 if the server did not say.
         attempt: u32,
+        /// Where it was then: the stacks of the worker's threads, as its language prints them, that of the item first;
+        /// may be empty.
+        stack: String,
     },
     /// The worker broke the protocol and was killed.
     WorkerProtocol,

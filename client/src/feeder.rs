@@ -55,20 +55,52 @@ impl SendFailure {
 pub(crate) struct Feeder {
     pub(crate) config: proto::IMapStreamConfig,
     pub(crate) kind: ItemKind,
-    pub(crate) items: ItemRecords,
+    pub(crate) items: SharedItems,
     pub(crate) max_message_bytes: usize,
     pub(crate) progress: watch::Receiver<Progress>,
     pub(crate) failure: SendFailure,
-    pub(crate) stop: CancellationToken,
+}
+
+/// The items of a call, until an attempt at it takes them.
+#[derive(Clone)]
+pub(crate) struct SharedItems(Arc<Mutex<Untaken>>);
+
+struct Untaken {
+    /// Only the latest attempt may take them: the body of an earlier one may not know yet that it is over.
+    attempt: u32,
+    items: Option<ItemRecords>,
+}
+
+impl SharedItems {
+    pub(crate) fn new(items: ItemRecords) -> Self {
+        Self(Arc::new(Mutex::new(Untaken { attempt: 0, items: Some(items) })))
+    }
+
+    fn begin(&self, attempt: u32) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).attempt = attempt;
+    }
+
+    fn take(&self, attempt: u32) -> Option<ItemRecords> {
+        let mut untaken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if untaken.attempt == attempt { untaken.items.take() } else { None }
+    }
 }
 
 impl Feeder {
-    /// Returns the messages to send.
-    pub(crate) fn requests(self) -> impl Stream<Item = proto::IMapStreamRequest> + Send + 'static {
-        let Self { config, kind, items, max_message_bytes, mut progress, failure, stop } = self;
-        let mut batches =
-            Batches { items, held: None, max_item_bytes: max_message_bytes.saturating_sub(MESSAGE_OVERHEAD) };
+    /// Returns the messages to send in one attempt at the call. It takes the items when the server has room for the
+    /// first; until then, another attempt can.
+    pub(crate) fn requests(
+        &self,
+        attempt: u32,
+        stop: CancellationToken,
+    ) -> impl Stream<Item = proto::IMapStreamRequest> + Send + use<> {
+        let Self { config, kind, items, max_message_bytes, progress, failure } = self;
+        let (config, kind, items, failure) = (config.clone(), *kind, items.clone(), failure.clone());
+        let mut progress = progress.clone();
+        let max_item_bytes = max_message_bytes.saturating_sub(MESSAGE_OVERHEAD);
+        items.begin(attempt);
         async_stream::stream! {
+            let mut batches: Option<Batches> = None;
             yield proto::IMapStreamRequest { config: Some(config), ..Default::default() };
             let mut num_sent = 0;
             let mut num_reported = 0;
@@ -79,6 +111,13 @@ impl Feeder {
                     yield proto::IMapStreamRequest { results_taken: taken, ..Default::default() };
                 }
                 let room = allowed.saturating_sub(num_sent);
+                if room > 0 && batches.is_none() {
+                    match items.take(attempt) {
+                        Some(items) => batches = Some(Batches { items, held: None, max_item_bytes }),
+                        // Another attempt has taken the place of this one.
+                        None => std::future::pending::<()>().await,
+                    }
+                }
                 let batch = tokio::select! {
                     biased;
                     changed = progress.changed() => match changed {
@@ -86,7 +125,7 @@ impl Feeder {
                         // The reading side is gone, and the guard with it.
                         Err(_) => std::future::pending().await,
                     },
-                    batch = std::future::poll_fn(|context| batches.poll_next(context, num_sent, room)), if room > 0 => batch,
+                    batch = next_batch(&mut batches, num_sent, room), if room > 0 => batch,
                 };
                 match batch {
                     Batch::Items { list, count } => {
@@ -106,6 +145,13 @@ impl Feeder {
                 }
             }
         }
+    }
+}
+
+async fn next_batch(batches: &mut Option<Batches>, first_index: u64, room: u64) -> Batch {
+    match batches {
+        Some(batches) => std::future::poll_fn(|context| batches.poll_next(context, first_index, room)).await,
+        None => std::future::pending().await,
     }
 }
 

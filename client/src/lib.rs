@@ -44,6 +44,12 @@
 //! an [`ItemError`], data of that one item, with the remote traceback. The server refused the call or gave it up: a
 //! [`CallError`]. [`CallError::ItemFailed`] is the first failed item of a call that was to fail with it.
 //!
+//! # Refused calls
+//!
+//! A server that is full, shutting down or without workers refuses calls. Such a call is made again by itself, up to
+//! three times, when the server says or with growing random waits, and within the deadline: [`RetryPolicy`]. What may
+//! have started is never made again.
+//!
 //! # Cancellation
 //!
 //! Dropping a future or a [`ResultStream`] cancels the call on the server: queued items never run, running ones are
@@ -57,6 +63,7 @@ mod error;
 mod feeder;
 mod guard;
 mod payload;
+mod retry;
 mod run;
 mod status;
 mod stream;
@@ -69,4 +76,5 @@ pub use error::{CallError, FieldViolation, ItemError, ItemErrorKind};
 /// Makes a stream of an iterator, for [`Client::imap_stream`].
 pub use futures_util::stream::iter;
 pub use payload::Encoding;
+pub use retry::RetryPolicy;
 pub use stream::{ItemResult, ResultStream};

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryFutureExt as _, TryStreamExt as _};
 use procpool_items::{ItemKind, ItemSlab};
 use procpool_proto::v1 as proto;
+use procpool_proto::v1::pool_service_client::PoolServiceClient;
 use prost::Message;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -14,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::call::{Apply, Call, CollectMap, IMap, IMapStream, Map, Outline};
 use crate::error::{CallError, ItemError};
-use crate::feeder::{Feeder, Progress, SendFailure};
-use crate::guard::StopBody;
+use crate::feeder::{Feeder, Progress, SendFailure, SharedItems};
+use crate::guard::{GuardedChannel, StopBody};
 use crate::payload::{Decoder, Format, Payload, parse_results};
 use crate::status::{call_error, deadline_exceeded, item_error};
 use crate::stream::{ResultStream, RunMessage, SendingSide};
@@ -38,12 +39,6 @@ impl Outline {
         self.timeout.and_then(|timeout| Instant::now().checked_add(timeout))
     }
 
-    /// Makes a request, unless it is too large to send.
-    fn request<M: Message>(&self, message: M) -> Result<tonic::Request<M>, CallError> {
-        self.check_length(&message)?;
-        Ok(self.client.request(message, self.timeout))
-    }
-
     fn check_length(&self, message: &impl Message) -> Result<(), CallError> {
         let (length, limit) = (message.encoded_len(), self.client.settings().max_message_bytes);
         if length > limit {
@@ -53,12 +48,21 @@ impl Outline {
         Ok(())
     }
 
-    /// Awaits the answer, at most until the deadline.
-    async fn answer<T>(
+    /// Makes a call, more than once if it is refused, and awaits the answer, at most until the deadline.
+    async fn answer<M, T, F>(
         &self,
-        response: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
-    ) -> Result<T, CallError> {
-        let response = match self.deadline() {
+        message: M,
+        call: impl Fn(PoolServiceClient<GuardedChannel>, tonic::Request<M>) -> F,
+    ) -> Result<T, CallError>
+    where
+        M: Message + Clone,
+        F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    {
+        self.check_length(&message)?;
+        let (client, deadline) = (&self.client, self.deadline());
+        let response =
+            client.attempts(deadline).run(|attempt| call(client.grpc(), attempt.request(client, message.clone())));
+        let response = match deadline {
             None => response.await,
             Some(deadline) => tokio::time::timeout_at(deadline, response).await.map_err(|_| deadline_exceeded())?,
         };
@@ -66,26 +70,28 @@ impl Outline {
     }
 
     async fn map(&self, items: Payload, common: Option<EncodedCommon>) -> Result<Results, CallError> {
-        let request = self.request(proto::MapRequest {
+        let message = proto::MapRequest {
             function: self.function.clone(),
             content_type: self.content_type(items.format),
             options: Some(self.options.clone()),
             items: Some(items.into_list().into()),
             common: common.map(Into::into),
-        })?;
-        let response = self.answer(self.client.grpc().map(request)).await?;
+        };
+        let call = |mut grpc: PoolServiceClient<_>, request| async move { grpc.map(request).await };
+        let response = self.answer(message, call).await?;
         Ok(Results { list: response.results.map(EncodedList::from), errors: response.errors })
     }
 
     async fn starmap(&self, items: Payload, common: Option<EncodedCommon>) -> Result<Results, CallError> {
-        let request = self.request(proto::StarMapRequest {
+        let message = proto::StarMapRequest {
             function: self.function.clone(),
             content_type: self.content_type(items.format),
             options: Some(self.options.clone()),
             items: Some(items.into_list().into()),
             common: common.map(Into::into),
-        })?;
-        let response = self.answer(self.client.grpc().star_map(request)).await?;
+        };
+        let call = |mut grpc: PoolServiceClient<_>, request| async move { grpc.star_map(request).await };
+        let response = self.answer(message, call).await?;
         Ok(Results { list: response.results.map(EncodedList::from), errors: response.errors })
     }
 }
@@ -143,14 +149,15 @@ impl<R: 'static> IntoFuture for Call<Apply<R>> {
             let Self { outline, verb } = self;
             let arguments = verb.arguments?;
             let kind = arguments.format.kind();
-            let request = outline.request(proto::ApplyRequest {
+            let message = proto::ApplyRequest {
                 function: outline.function.clone(),
                 content_type: outline.content_type(arguments.format),
                 kwargs: verb.kwargs?,
                 options: Some(outline.options.clone()),
                 args: Some(arguments.into_list().into()),
-            })?;
-            let response = outline.answer(outline.client.grpc().apply(request)).await?;
+            };
+            let call = |mut grpc: PoolServiceClient<_>, request| async move { grpc.apply(request).await };
+            let response = outline.answer(message, call).await?;
             match (kind, response.result) {
                 (ItemKind::Values, Some(Answer::Value(result))) | (ItemKind::Blobs, Some(Answer::Blob(result))) => {
                     (verb.decoder)(result).map_err(|source| CallError::Decode { index: 0, source })
@@ -202,7 +209,7 @@ impl<R: 'static> IntoFuture for Call<IMap<R>> {
             let Self { mut outline, verb } = self;
             let items = verb.items?;
             let common = outline.take_common()?;
-            let request = outline.request(proto::IMapRequest {
+            let message = proto::IMapRequest {
                 function: outline.function.clone(),
                 content_type: outline.content_type(items.format),
                 options: Some(outline.options.clone()),
@@ -211,11 +218,17 @@ impl<R: 'static> IntoFuture for Call<IMap<R>> {
                 star: verb.stream.star,
                 items: Some(items.into_list().into()),
                 common: common.map(Into::into),
-            })?;
-            let mut grpc = outline.client.grpc();
-            let response = async move { grpc.i_map(request).await.map(tonic::Response::into_inner) };
+            };
+            outline.check_length(&message)?;
+            let deadline = outline.deadline();
+            let client = outline.client;
+            // The headers of the answer come with its first message; from then on nothing is tried again.
+            let response = client.attempts(deadline).run(move |attempt| {
+                let (mut grpc, request) = (client.grpc(), attempt.request(&client, message.clone()));
+                async move { grpc.i_map(request).await.map(tonic::Response::into_inner) }
+            });
             let messages = response.try_flatten_stream().map_ok(RunMessage::from).boxed();
-            ResultStream::start(messages, verb.decoder, outline.deadline(), None).await
+            ResultStream::start(messages, verb.decoder, deadline, None).await
         })
     }
 }
@@ -244,19 +257,30 @@ impl<R: 'static> IntoFuture for Call<IMapStream<R>> {
             let feeder = Feeder {
                 config,
                 kind: verb.format.kind(),
-                items: verb.items,
+                items: SharedItems::new(verb.items),
                 max_message_bytes: outline.client.settings().max_message_bytes,
                 progress: progress_receiver,
                 failure: failure.clone(),
-                stop: stop.clone(),
             };
-            let mut request = outline.client.request(feeder.requests(), outline.timeout);
-            request.extensions_mut().insert(StopBody(stop.clone()));
-            let mut grpc = outline.client.grpc();
-            let response = async move { grpc.i_map_stream(request).await.map(tonic::Response::into_inner) };
+            let deadline = outline.deadline();
+            let (client, stop_all) = (outline.client, stop.clone());
+            // No item is taken before the server has allowed some, which it does in the first message of the answer.
+            let response = client.attempts(deadline).run(move |attempt| {
+                let stop = stop_all.child_token();
+                let mut request = attempt.request(&client, feeder.requests(attempt.number, stop.clone()));
+                request.extensions_mut().insert(StopBody(stop.clone()));
+                let mut grpc = client.grpc();
+                async move {
+                    let response = grpc.i_map_stream(request).await.map(tonic::Response::into_inner);
+                    if response.is_err() {
+                        stop.cancel();
+                    }
+                    response
+                }
+            });
             let messages = response.try_flatten_stream().map_ok(RunMessage::from).boxed();
             let sending = SendingSide { progress, failure, _stop: stop.drop_guard() };
-            ResultStream::start(messages, verb.decoder, outline.deadline(), Some(sending)).await
+            ResultStream::start(messages, verb.decoder, deadline, Some(sending)).await
         })
     }
 }

@@ -12,6 +12,8 @@ use crate::connect::innermost;
 use crate::error::{CallError, FieldViolation, ItemError, ItemErrorKind};
 
 const DOMAIN: &str = "procpool";
+/// gRFC A6: after how many milliseconds to try again; a negative number: never.
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// The details of a status that this crate understands. What is malformed counts as absent.
 #[derive(Debug, Default)]
@@ -76,6 +78,56 @@ impl Details {
     }
 }
 
+/// Whether a call was refused, and what that says about another attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It was not refused: it has failed, or may have started.
+    None,
+    /// It was, and the server wants no other attempt.
+    Final,
+    /// It was, and nothing of it has started.
+    Retry {
+        /// When to try again, if the server has said so.
+        after: Option<Duration>,
+    },
+}
+
+/// Tells whether the call of this status was refused.
+pub(crate) fn refusal(status: &Status) -> Refusal {
+    if !matches!(status.code(), Code::Unavailable | Code::ResourceExhausted) {
+        return Refusal::None;
+    }
+    if let Some(pushback) = status.metadata().get(PUSHBACK) {
+        // A negative number forbids it, and so does what is none.
+        let millis = pushback.to_str().ok().and_then(|text| text.parse().ok());
+        return millis.map_or(Refusal::Final, |millis| Refusal::Retry { after: Some(Duration::from_millis(millis)) });
+    }
+    let decoded = rpc::Status::decode(status.details()).unwrap_or_default();
+    let details = Details::decode(&decoded.details);
+    match (details.reason.as_str(), details.retry_after) {
+        ("", _) if was_never_sent(status) => Refusal::Retry { after: None },
+        // Somebody on the way; who knows how far the call came.
+        ("", _) => Refusal::None,
+        (_, None) => Refusal::Final,
+        (_, after) => Refusal::Retry { after },
+    }
+}
+
+/// Tells whether a call failed before the server could see it: there was no connection, or the server says that it has
+/// not looked at the stream.
+fn was_never_sent(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let is_refused_stream =
+            error.downcast_ref::<h2::Error>().is_some_and(|error| error.reason() == Some(h2::Reason::REFUSED_STREAM));
+        if error.is::<tonic::ConnectError>() || is_refused_stream {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// Converts the error of one item.
 pub(crate) fn item_error(error: proto::ItemError) -> ItemError {
     let status = error.status.unwrap_or_default();
@@ -106,7 +158,7 @@ fn item_error_from(index: u64, code: Code, message: String, mut details: Details
         "CRASH_LIMIT" => {
             ItemErrorKind::CrashLimit { attempts: details.number("attempts").unwrap_or(attempt), stderr_tail }
         }
-        "ITEM_TIMEOUT" => ItemErrorKind::ItemTimeout { attempt },
+        "ITEM_TIMEOUT" => ItemErrorKind::ItemTimeout { attempt, stack: details.stack_entries.join("\n") },
         "WORKER_PROTOCOL" => ItemErrorKind::WorkerProtocol,
         _ => ItemErrorKind::Other { code: code_name(code), reason: details.reason },
     };
@@ -122,7 +174,9 @@ pub(crate) fn call_error(status: Status) -> CallError {
     let mut details = Details::decode(&decoded.details);
     match details.reason.as_str() {
         "" => {}
-        "QUEUE_FULL" => return CallError::QueueFull { message, retry_after: details.retry_after },
+        "QUEUE_FULL" | "DEADLINE_UNREACHABLE" => {
+            return CallError::QueueFull { message, retry_after: details.retry_after };
+        }
         // With an index, it is the result of that item.
         "MESSAGE_TOO_LARGE" if !details.metadata.contains_key("index") => {
             return CallError::MessageTooLarge { message };
@@ -267,6 +321,7 @@ mod tests {
         let retry = || any("RetryInfo", &retry);
         let cases = [
             (Code::ResourceExhausted, vec![info("QUEUE_FULL", &[]), retry()], "QueueFull"),
+            (Code::ResourceExhausted, vec![info("DEADLINE_UNREACHABLE", &[]), retry()], "QueueFull"),
             (Code::ResourceExhausted, vec![info("MESSAGE_TOO_LARGE", &[])], "MessageTooLarge"),
             (Code::ResourceExhausted, vec![info("MESSAGE_TOO_LARGE", &[("index", "1")])], "ItemFailed"),
             (Code::Unavailable, vec![info("DRAINING", &[]), retry()], "Unavailable"),
@@ -297,6 +352,27 @@ mod tests {
         let refused = vec![info("DRAINING", &[]), any("RetryInfo", &retry)];
         assert!(call_error(status(Code::Unavailable, "words", refused)).is_safe_to_retry());
         assert!(!call_error(status(Code::Unavailable, "words", vec![info("DRAINING", &[])])).is_safe_to_retry());
+    }
+
+    #[test]
+    fn only_a_refusal_is_tried_again_and_the_server_says_when() {
+        let with_pushback = |mut status: Status, pushback: &str| {
+            status.metadata_mut().insert(PUSHBACK, pushback.parse().unwrap());
+            status
+        };
+        let retry = RetryInfo { retry_delay: Some(prost_types::Duration { seconds: 2, nanos: 0 }) };
+        let refused = |code| status(code, "words", vec![info("QUEUE_FULL", &[]), any("RetryInfo", &retry)]);
+        let in_millis = |millis| Refusal::Retry { after: Some(Duration::from_millis(millis)) };
+        for code in [Code::Unavailable, Code::ResourceExhausted] {
+            assert_eq!(refusal(&refused(code)), in_millis(2000));
+            assert_eq!(refusal(&with_pushback(refused(code), "70")), in_millis(70));
+            assert_eq!(refusal(&with_pushback(refused(code), "-1")), Refusal::Final);
+            assert_eq!(refusal(&with_pushback(refused(code), "soon")), Refusal::Final);
+            assert_eq!(refusal(&status(code, "words", vec![info("DRAINING", &[])])), Refusal::Final);
+            // A proxy's words.
+            assert_eq!(refusal(&Status::new(code, "no healthy upstream")), Refusal::None);
+        }
+        assert_eq!(refusal(&refused(Code::Aborted)), Refusal::None);
     }
 
     #[test]

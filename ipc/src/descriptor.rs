@@ -11,18 +11,30 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
 };
 
-/// Sends bytes over a Unix socket, and a file descriptor with the first of them. Returns how many bytes were taken; the
-/// descriptor went with them if that is not 0.
+/// The most file descriptors that [`send_with_fds`] sends.
+pub const MAX_FDS: usize = 2;
+
+/// Sends bytes over a Unix socket, and file descriptors with the first of them, at most [`MAX_FDS`]. Returns how many
+/// bytes were taken; the descriptors went with them if that is not 0.
 ///
 /// # Errors
 ///
 /// As `sendmsg(2)`; `WouldBlock` on a socket that does not wait.
-pub fn send_with_fd(socket: impl AsFd, bytes: &[u8], fd: BorrowedFd<'_>) -> io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+pub fn send_with_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let fits = control.push(SendAncillaryMessage::ScmRights(slice::from_ref(&fd)));
-    debug_assert!(fits, "the space was made for one descriptor");
+    let fits = fds.is_empty() || control.push(SendAncillaryMessage::ScmRights(fds));
+    debug_assert!(fits, "there are too many");
     Ok(rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?)
+}
+
+/// As [`send_with_fds`], with one.
+///
+/// # Errors
+///
+/// As there.
+pub fn send_with_fd(socket: impl AsFd, bytes: &[u8], fd: BorrowedFd<'_>) -> io::Result<usize> {
+    send_with_fds(socket, bytes, slice::from_ref(&fd))
 }
 
 /// Receives bytes from a Unix socket, and the file descriptor that came with them, if one did. 0 bytes: the end.

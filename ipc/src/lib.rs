@@ -20,7 +20,7 @@ mod frame;
 pub mod page;
 mod receive;
 
-pub use descriptor::{recv_with_fd, send_with_fd, take_inherited_socket};
+pub use descriptor::{MAX_FDS, recv_with_fd, send_with_fd, send_with_fds, take_inherited_socket};
 pub use frame::{
     FrameDecoder, FrameError, decode_server_frame, decode_worker_frame, encode_results_header, encode_run_header,
     encode_server_frame, encode_set_common_header, encode_worker_frame,

@@ -6,7 +6,7 @@ pub use procpool_scheduler::{Demand, Readiness as PoolState, RunningItems, SlotC
 use tokio::sync::{broadcast, oneshot};
 
 use crate::driver::Command;
-use crate::error::CallError;
+use crate::error::{CallError, DumpFailure};
 use crate::handle::PoolHandle;
 use crate::usage::Usage;
 
@@ -142,6 +142,18 @@ impl PoolHandle {
     /// The restart goes on if the future is dropped.
     pub async fn restart_workers(&self) -> Result<u32, CallError> {
         self.ask(Command::Restart).await
+    }
+
+    /// Returns the stacks of a worker's threads, that of the item it runs first, as its language prints them.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such worker, or it cannot tell, or does not.
+    pub async fn dump_worker(&self, worker_id: u64) -> Result<String, DumpFailure> {
+        let (sender, answer) = oneshot::channel();
+        self.send(Command::Dump { worker_id, answer: sender }).await.map_err(|_| DumpFailure::PoolStopped)?;
+        // A worker that dies meanwhile takes the sender with it.
+        answer.await.unwrap_or(Err(DumpFailure::NoSuchWorker))
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, CallError> {

@@ -30,6 +30,8 @@ pub struct PoolConfig {
     pub idle_timeout: Option<Duration>,
     /// An item that kills this many workers is not tried again. Default 3.
     pub crash_limit: NonZeroU32,
+    /// Where the jitter of waits comes from. Default: the number of this process, so that servers differ.
+    pub jitter_seed: u64,
 }
 
 impl PoolConfig {
@@ -47,6 +49,7 @@ impl PoolConfig {
             max_worker_age: None,
             idle_timeout: None,
             crash_limit: DEFAULT_CRASH_LIMIT,
+            jitter_seed: u64::from(std::process::id()),
         }
     }
 }

@@ -60,6 +60,8 @@ pub enum ItemFailure {
         limit: Duration,
         /// Which execution of the item it was, from 1.
         attempt: u32,
+        /// The stacks of the worker's threads at that moment, that of the item first; empty if they are not known.
+        stack: String,
     },
     /// The worker broke the protocol and was killed.
     #[error("the worker broke the protocol: {detail}")]
@@ -102,6 +104,26 @@ impl fmt::Display for WorkerExit {
             Self::SpawnFailed(error) => write!(formatter, "could not be started ({error})"),
         }
     }
+}
+
+/// Why there is no dump of a worker's stacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DumpFailure {
+    /// There is no such worker, or not any more.
+    #[error("there is no such worker, or not any more")]
+    NoSuchWorker,
+    /// It cannot dump its stacks, or not yet.
+    #[error("this worker cannot dump its stacks: its SDK has no means for that, or it is still starting")]
+    NotSupported,
+    /// It did not answer.
+    #[error("the worker did not answer in time: it may be stopped, or the machine is very busy")]
+    NoAnswer,
+    /// Too much is being asked of it.
+    #[error("too much is being asked of this worker at this moment")]
+    Busy,
+    /// The pool has stopped.
+    #[error("the pool is shutting down")]
+    PoolStopped,
 }
 
 /// Where a call was when its deadline passed.
@@ -158,6 +180,16 @@ pub enum CallError {
     DeadlineExceeded {
         /// Where the call was.
         phase: DeadlinePhase,
+    },
+    /// The call could not be done by its deadline, by the measured run times. Nothing has started; try again later.
+    #[error("with what is queued before it the call may take {expected:.1?}, and its deadline is in {remaining:.1?}")]
+    DeadlineUnreachable {
+        /// What it may take, with a margin.
+        expected: Duration,
+        /// What was left until the deadline.
+        remaining: Duration,
+        /// When it may be worth trying again.
+        retry_after: Duration,
     },
     /// The workers have an SDK from before there were common arguments.
     #[error("the workers of this pool take no common argument: their SDK is too old for it")]

@@ -201,13 +201,8 @@ impl PoolHandle {
         let (outlet, outbox, allowance) = StreamOutlet::new();
         let submission = self.submission(call, &function, stream_ends(options, outlet), common, None);
         let guard = self.submit(submission).await?;
-        let sink = ItemSink::new(
-            guard.job(),
-            self.shared.commands.clone(),
-            self.shared.admission.clone(),
-            allowance.clone(),
-            Arc::clone(&self.shared.mailbox),
-        );
+        let sink =
+            ItemSink::new(&guard, self.shared.commands.clone(), self.shared.admission.clone(), allowance.clone());
         Ok((sink, ResultStream::new(options.order, outbox, allowance, guard).reporting_allowance()))
     }
 
@@ -311,6 +306,7 @@ impl PoolHandle {
         let config = &self.shared.config;
         let default_attempts = if function.idempotent { config.crash_limit.get() } else { 1 };
         Submission {
+            is_abandoned: Arc::default(),
             job: JobId(self.shared.last_job.fetch_add(1, Ordering::Relaxed) + 1),
             max_attempts: call.options.max_attempts.map_or(default_attempts, std::num::NonZeroU32::get),
             item_timeout: call.options.item_timeout.or(config.item_timeout),
@@ -329,7 +325,8 @@ impl PoolHandle {
     }
 
     async fn submit(&self, submission: Submission) -> Result<CancelGuard, CallError> {
-        let guard = CancelGuard::new(submission.job, Arc::clone(&self.shared.mailbox));
+        let is_abandoned = Arc::clone(&submission.is_abandoned);
+        let guard = CancelGuard::new(submission.job, is_abandoned, Arc::clone(&self.shared.mailbox));
         let command = Command::Submit(Box::new(submission));
         self.send(command).await?;
         Ok(guard)

@@ -42,6 +42,11 @@ impl Mailbox {
     /// Letters are taken only when the future is ready.
     pub(crate) async fn collect(&self) -> Letters {
         self.changed.notified().await;
+        self.take()
+    }
+
+    /// Takes all letters there are; often none.
+    pub(crate) fn take(&self) -> Letters {
         std::mem::take(&mut self.letters.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -48,6 +48,17 @@ pub(crate) enum Taken {
     Nothing,
 }
 
+impl Outlet {
+    /// Ends a job that never began, since its caller has gone.
+    pub(crate) fn abandon(self) {
+        match self {
+            Self::Whole(_) => {}
+            // One end may still be there.
+            Self::Stream(stream) => stream.end(Err(CallError::JobEnded)),
+        }
+    }
+}
+
 impl StreamOutlet {
     /// Returns the driver's end, the reader's end, and the allowance for items as it changes.
     pub(crate) fn new() -> (Self, Arc<Outbox>, watch::Receiver<u64>) {

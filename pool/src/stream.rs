@@ -1,6 +1,7 @@
 //! The two ends of a streaming job that its caller holds.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use procpool_items::{ItemKind, ItemSlab};
 use procpool_scheduler::JobId;
@@ -18,13 +19,20 @@ use crate::payload::OutcomeRun;
 #[derive(Debug)]
 pub(crate) struct CancelGuard {
     job: JobId,
+    /// The letter may overtake the job itself, which waits in a channel; so the job carries this.
+    is_abandoned: Arc<AtomicBool>,
     /// `None`: the job has ended.
     mailbox: Option<Arc<Mailbox>>,
 }
 
 impl CancelGuard {
-    pub(crate) fn new(job: JobId, mailbox: Arc<Mailbox>) -> Self {
-        Self { job, mailbox: Some(mailbox) }
+    pub(crate) fn new(job: JobId, is_abandoned: Arc<AtomicBool>, mailbox: Arc<Mailbox>) -> Self {
+        Self { job, is_abandoned, mailbox: Some(mailbox) }
+    }
+
+    /// Returns one more for the same job: it goes on only as long as nobody drops one.
+    fn another(&self) -> Self {
+        Self { job: self.job, is_abandoned: Arc::clone(&self.is_abandoned), mailbox: self.mailbox.clone() }
     }
 
     pub(crate) fn job(&self) -> JobId {
@@ -40,6 +48,7 @@ impl CancelGuard {
 impl Drop for CancelGuard {
     fn drop(&mut self) {
         if let Some(mailbox) = self.mailbox.take() {
+            self.is_abandoned.store(true, Ordering::Release);
             mailbox.post(|letters| {
                 letters.taken.remove(&self.job);
                 letters.cancelled.insert(self.job);
@@ -61,13 +70,12 @@ pub struct ItemSink {
 
 impl ItemSink {
     pub(crate) fn new(
-        job: JobId,
+        guard: &CancelGuard,
         commands: mpsc::Sender<Command>,
         admission: Admission,
         allowance: watch::Receiver<u64>,
-        mailbox: Arc<Mailbox>,
     ) -> Self {
-        Self { commands, admission, allowance, guard: CancelGuard::new(job, mailbox), kind: None, sent: 0 }
+        Self { commands, admission, allowance, guard: guard.another(), kind: None, sent: 0 }
     }
 
     /// Hands over items; waits while the pool holds as many as its window allows. The last hand-over may pass the
@@ -169,6 +177,7 @@ impl ResultStream {
                 Taken::Nothing => {}
             }
             tokio::select! {
+                biased;
                 () = self.outbox.changed() => {}
                 // An error means that the driver has dropped its end; the outbox has the end, too.
                 Ok(()) = self.allowance.changed(), if self.reports_allowance => {
@@ -182,7 +191,7 @@ impl ResultStream {
     /// Says how many results the reader has taken so far, in all. The pool runs at most its window ahead of this.
     /// Without it, the job stops when its window is full.
     pub fn set_taken(&mut self, total: u64) {
-        let Some(CancelGuard { job, mailbox: Some(mailbox) }) = &self.guard else { return };
+        let Some(CancelGuard { job, mailbox: Some(mailbox), .. }) = &self.guard else { return };
         mailbox.post(|letters| {
             letters.taken.insert(*job, total);
         });

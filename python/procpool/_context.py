@@ -7,10 +7,11 @@ from typing import Protocol
 
 
 class Cancelled(BaseException):
-    """Nobody waits for the result any more.
+    """Nobody waits for the result any more: the caller hung up, or the item's time is over.
 
-    Raise it to end an item early once `cancelled` returns true. It is no `Exception`, so that code which catches those
-    lets it pass.
+    It is raised in the function that runs, on the main thread, between two of its bytecodes; a wait such as
+    `time.sleep` ends for it. Functions may raise it too. It is no `Exception`, for the reason that
+    `asyncio.CancelledError` is none: code that catches those, to go on or to try again, shall let it pass.
     """
 
     # As users import it, and so what callers read in error messages.
@@ -59,6 +60,7 @@ def current() -> CurrentItem | None:
 def cancelled() -> bool:
     """Tell whether nobody waits for the result of the item that runs: its caller hung up, or its time is over.
 
-    A function that runs for long can ask now and then, and end early by raising `Cancelled`.
+    `Cancelled` has been raised in the function then, once. This is for what that does not reach: other threads, and code
+    that caught it.
     """
     return _running is not None and _running.cancelled()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import select
 import signal
 import socket
 import struct
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -131,10 +133,13 @@ class FakeServer:
         by_path: bool = False,
         env: dict[str, str] | None = None,
         welcome: bool = True,
+        dump_pipe: bool = True,
     ) -> None:
+        self.dump_pipe = dump_pipe
         self.journal_bytes = journal_bytes
         self.memory_fd = os.memfd_create("page")
         os.ftruncate(self.memory_fd, 4096 + journal_bytes)
+        self.dump_reader, self.dump_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.directory = tempfile.TemporaryDirectory()
         self.stdout = (Path(self.directory.name) / "stdout").open("w+b")
         self.stderr = (Path(self.directory.name) / "stderr").open("w+b")
@@ -184,15 +189,22 @@ class FakeServer:
         self.socket.close()
         self.stdout.close()
         self.stderr.close()
-        os.close(self.memory_fd)
+        for fd in (self.memory_fd, self.dump_reader, self.dump_writer):
+            os.close(fd)
         self.directory.cleanup()
 
     def send_welcome(self, journal_bytes: int, max_frame_bytes: int) -> None:
         welcome = worker_pb2.Welcome(
-            protocol_version=1, worker_id=7, slot=0, max_frame_bytes=max_frame_bytes, journal_bytes=journal_bytes
+            protocol_version=1,
+            worker_id=7,
+            slot=0,
+            max_frame_bytes=max_frame_bytes,
+            journal_bytes=journal_bytes,
+            dump_pipe=self.dump_pipe,
         )
         data = worker_pb2.ServerFrame(welcome=welcome).SerializeToString()
         fds = [self.memory_fd] if journal_bytes else []
+        fds += [self.dump_writer] if self.dump_pipe else []
         socket.send_fds(self.socket, [struct.pack(">I", len(data)) + data], fds)
 
     def send(self, **frame: Any) -> None:
@@ -290,6 +302,18 @@ class FakeServer:
 
     def apply(self, function: str, *args: Any, **kwargs: Any) -> Outcome:
         return self.finish(self.start_apply(function, list(args), kwargs))
+
+    def dump(self, is_whole: Callable[[str], bool] | None = None) -> str:
+        """Have the worker dump its stacks, and return what it dumped when that is whole."""
+        is_whole = is_whole or (lambda text: text.endswith(self.hello.dump_end))
+        self.process.send_signal(self.hello.dump_signal)
+        dumped = b""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not is_whole(dumped.decode()):
+            ready, _, _ = select.select([self.dump_reader], [], [], deadline - time.monotonic())
+            assert ready, f"the dump does not end: {dumped.decode()}"
+            dumped += os.read(self.dump_reader, 1 << 16)
+        return dumped.decode()
 
     def word(self, index: int) -> int:
         return struct.unpack("=Q", os.pread(self.memory_fd, 8, 8 * index))[0]

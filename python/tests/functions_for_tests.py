@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import ctypes
 import dataclasses
 import datetime
 import decimal
@@ -227,11 +228,102 @@ def spin_for(mark):
             return mark
 
 
-def wait_until_cancelled(item):
-    (MARKS / "cancellable.began").touch()
-    while not procpool.cancelled():
-        time.sleep(0.002)
-    raise procpool.Cancelled
+def wait_until_cancelled(how):
+    """Waits in one of many ways, and cleans up in the end."""
+    try:
+        (MARKS / "cancellable.began").touch()
+        WAYS_TO_WAIT[how]()
+    finally:
+        (MARKS / "cancellable.cleaned").write_text(str(procpool.cancelled()))
+    return how
+
+
+def _spin():
+    while True:
+        pass
+
+
+def _wait_for_a_lock():
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+
+
+def _ask():
+    """Ask from another thread, which Cancelled does not reach."""
+    said = []
+
+    def ask():
+        while not procpool.cancelled():
+            time.sleep(0.002)
+        said.append("yes")
+
+    threading.Thread(target=ask).start()
+    try:
+        time.sleep(3600)
+    finally:
+        while not said:
+            time.sleep(0.002)
+
+
+async def _sleep_in_a_loop():
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        (MARKS / "loop.cleaned").touch()
+
+
+WAYS_TO_WAIT = {
+    "sleep": lambda: time.sleep(3600),
+    "spin": _spin,
+    "lock": _wait_for_a_lock,
+    "program": lambda: subprocess.run(["sleep", "3600"], check=False),
+    "coroutine": lambda: asyncio.run(_sleep_in_a_loop()),
+    "ask": _ask,
+}
+
+
+def swallow_cancelled(mark):
+    """Does not want to end."""
+    (MARKS / f"{mark}.began").touch()
+    while not (MARKS / f"{mark}.end").exists():
+        try:
+            time.sleep(3600)
+        except BaseException:
+            (MARKS / f"{mark}.caught").touch()
+            while not (MARKS / f"{mark}.end").exists():
+                time.sleep(0.002)
+    return mark
+
+
+def spin_for_microseconds(microseconds):
+    """A function that ends just when it may be cancelled."""
+    end = time.perf_counter() + microseconds / 1e6
+    while time.perf_counter() < end:
+        pass
+    return microseconds
+
+
+def raise_slowly(microseconds):
+    """Raises what takes a while to describe."""
+    raise _SlowError(microseconds)
+
+
+class _SlowError(Exception):
+    def __str__(self):
+        spin_for_microseconds(self.args[0])
+        return "slow"
+
+
+def wait_in_c(library, mark):
+    """Waits in C code; with "PyDLL", the interpreter lock is held meanwhile."""
+    reader, _writer = os.pipe()
+    (MARKS / f"{mark}.began").touch()
+    getattr(ctypes, library)(None).read(reader, ctypes.create_string_buffer(1), 1)
+
+
+def recurse(depth, mark):
+    return recurse(depth - 1, mark) if depth else wait_for(mark)
 
 
 def shout(number):

@@ -253,8 +253,8 @@ pub struct Dispatch {
     pub count: u32,
     /// Which execution of these items this is, from 1.
     pub attempt: u32,
-    /// The items have a time limit.
-    pub has_time_limit: bool,
+    /// The longest that one of these items may run.
+    pub time_limit: Option<Duration>,
 }
 
 /// Why a worker is made to stop.
@@ -309,6 +309,15 @@ pub enum JobFailure {
     DeadlineExceeded {
         /// Some item may have been executed.
         started: bool,
+    },
+    /// Nothing has started, and it could not be done by its deadline, by the measured run times.
+    DeadlineUnreachable {
+        /// What it may take, with a margin.
+        expected: Duration,
+        /// What was left until the deadline.
+        remaining: Duration,
+        /// When it may be worth trying again.
+        retry_after: Duration,
     },
     /// The caller went away.
     Cancelled,

@@ -68,7 +68,8 @@ impl PoolState {
         use TimerKey::{Age, CancelGrace, Deadline, Idle, ItemTimeout, Rebalance, Restart, Retry, Start, StopGrace};
         for key in self.timers.keys() {
             let has_owner = match key {
-                Deadline(job) | Retry(job) => self.jobs.contains_key(&job),
+                Deadline(job) => self.jobs.contains_key(&job) || self.is_at_a_worker(job),
+                Retry(job) => self.jobs.contains_key(&job),
                 Start(id) | CancelGrace(id) | StopGrace(id) | ItemTimeout(id) | Age(id) | Idle(id) => {
                     self.workers().any(|worker| worker.id == id)
                 }

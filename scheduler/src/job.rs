@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::chunk::{MAX_CHUNK_BYTES, MAX_DEFAULT_WINDOW, MAX_FIXED_CHUNK_BYTES, RunTimes, guided_share};
 use crate::event::{Delivery, JobSpec};
+use crate::id::SlotId;
 use crate::queue::VirtualTime;
 use crate::run_set::RunSet;
 use crate::time::Time;
@@ -17,10 +18,12 @@ pub(crate) struct History {
     pub(crate) crashes: u32,
     /// How many workers died with it at the head of their chunk, but not begun.
     pub(crate) fruitless: u32,
+    /// Where that was last: another slot is to be preferred.
+    pub(crate) last_slot: Option<SlotId>,
 }
 
 impl History {
-    pub(crate) const NEW: Self = Self { attempt: 1, crashes: 0, fruitless: 0 };
+    pub(crate) const NEW: Self = Self { attempt: 1, crashes: 0, fruitless: 0, last_slot: None };
 
     /// A suspect runs in a chunk of its own.
     pub(crate) fn is_suspect(self) -> bool {

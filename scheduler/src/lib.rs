@@ -23,6 +23,7 @@ mod id;
 #[cfg(any(test, debug_assertions))]
 mod invariant;
 mod job;
+mod measured;
 mod pool;
 mod queue;
 mod restart;

@@ -20,15 +20,25 @@ impl VirtualTime {
         Self(self.0.saturating_add(weighted(cost, priority)))
     }
 
+    /// Returns the run time that a job at this priority may still get until it has reached another virtual time.
+    pub(crate) fn run_time_until(self, other: Self, priority: i32) -> Duration {
+        let nanos = other.0.saturating_sub(self.0) >> price(priority);
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
     /// Returns the virtual time without a `cost` that was charged and not used.
     pub(crate) fn refunded(self, cost: Duration, priority: i32) -> Self {
         Self(self.0.saturating_sub(weighted(cost, priority)))
     }
 }
 
-/// Each step of priority halves the price; 8 steps either way.
 fn weighted(cost: Duration, priority: i32) -> u128 {
-    u128::from(saturating_nanos(cost)) << u32::try_from(8 - priority.clamp(-8, 8)).expect("it is 0 to 16")
+    u128::from(saturating_nanos(cost)) << price(priority)
+}
+
+/// Returns how often the price of run time is doubled. Each step of priority halves it; 8 steps either way.
+fn price(priority: i32) -> u32 {
+    u32::try_from(8 - priority.clamp(-8, 8)).expect("it is 0 to 16")
 }
 
 /// The jobs that have an item to run now.
@@ -64,6 +74,16 @@ impl FairQueue {
 
     pub(crate) fn contains(&self, job: JobId, time: VirtualTime) -> bool {
         self.jobs.contains(&(time, job))
+    }
+
+    /// Returns the virtual time where a new job starts.
+    pub(crate) fn now(&self) -> VirtualTime {
+        self.now
+    }
+
+    /// Returns the jobs and their virtual times, the next one first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (VirtualTime, JobId)> {
+        self.jobs.iter().copied()
     }
 
     pub(crate) fn len(&self) -> usize {

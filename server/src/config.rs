@@ -62,7 +62,8 @@ pub struct ServerConfig {
     /// Ask a client to connect anew after this time, so that it may find another server; calls in progress go on.
     /// Spread by 10 % either way. `None`: never. Default 30 min.
     pub max_connection_age: Option<Duration>,
-    /// Give up a stream whose reader has taken nothing for this long while there was something to take. Default 60 s.
+    /// Give up a stream whose reader has taken nothing for this long while there was something to take, and a call of
+    /// whose request nothing has come for this long while it was not complete. Default 60 s.
     pub stream_stall_timeout: Duration,
     /// How long calls in progress may go on after the server was told to drain. Default 30 s.
     pub drain_timeout: Duration,

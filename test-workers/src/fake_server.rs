@@ -227,7 +227,7 @@ impl ChunkOutcome {
 
 /// Returns a Welcome frame.
 pub fn welcome_frame(max_frame_bytes: u32, journal_bytes: u32) -> Welcome {
-    Welcome { protocol_version: 1, worker_id: 1, slot: 0, max_frame_bytes, journal_bytes }
+    Welcome { protocol_version: 1, worker_id: 1, slot: 0, max_frame_bytes, journal_bytes, dump_pipe: false }
 }
 
 /// Returns an encoded list of blobs.

@@ -85,6 +85,7 @@ impl HandWorker {
             functions: vec![Function { name: "echo".to_owned(), ..Function::default() }],
             uses_progress_page,
             takes_common: false,
+            ..Hello::default()
         }))
     }
 

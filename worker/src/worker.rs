@@ -198,6 +198,7 @@ impl Worker {
             functions,
             uses_progress_page,
             takes_common: true,
+            ..Hello::default()
         })
     }
 

@@ -35,6 +35,12 @@ enum Chore {
     Setup,
     /// Write the generated Python code anew.
     Generate,
+    /// Run the simulations of the scheduler and of the pool's driver, optimised, for these seeds.
+    Simulate {
+        /// FIRST..END. One seed alone is printed step by step.
+        #[arg(long, value_name = "SEEDS", default_value = "0..1000000")]
+        seeds: String,
+    },
 }
 
 fn main() -> Result<()> {
@@ -50,5 +56,6 @@ fn main() -> Result<()> {
         }
         Chore::Setup => tools::set_up().map(drop),
         Chore::Generate => tools::set_up()?.generate_python(),
+        Chore::Simulate { seeds } => steps::simulate(&seeds),
     }
 }

@@ -6,7 +6,7 @@ mod locate;
 pub(crate) mod map;
 mod reader;
 
-use procpool_client::{Call, CallError, Client, ConnectError, Encoding, ItemError};
+use procpool_client::{Call, CallError, Client, ConnectError, Encoding, ItemError, RetryPolicy};
 use serde_json::Value;
 
 use self::locate::{locate, locate_item};
@@ -33,16 +33,21 @@ impl From<InputError> for Failure {
 
 /// Connects to the server of the command line.
 pub(crate) async fn connect(args: &ServerArgs) -> Result<Client, ConnectError> {
+    connect_with(args, RetryPolicy::default()).await
+}
+
+async fn connect_with(args: &ServerArgs, retry: RetryPolicy) -> Result<Client, ConnectError> {
     let builder = match args.timeout {
         None => Client::builder(),
         Some(timeout) => Client::builder().default_timeout(timeout),
     };
-    builder.connect(&args.server).await
+    builder.retry(retry).connect(&args.server).await
 }
 
 /// Connects for a call.
 async fn connect_for_call(args: &CallArgs) -> Result<Client, ConnectError> {
-    let client = connect(&args.server).await?;
+    let retry = if args.no_retry { RetryPolicy::none() } else { RetryPolicy::default() };
+    let client = connect_with(&args.server, retry).await?;
     Ok(if args.json { client.with_encoding(Encoding::Json) } else { client })
 }
 

@@ -5,17 +5,28 @@ use std::{fmt, io};
 
 use serde::Deserializer as _;
 use serde::de::{Error as _, SeqAccess, Visitor};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
+use super::json::{self, JsonError};
 use super::place::{Allowance, Metered, Place};
 use super::{InputError, Take};
 
 pub(super) fn read(place: &Place, take: Take<'_>) -> Result<ControlFlow<()>, InputError> {
     let (reader, allowance) = Metered::new(place.open()?);
     let mut deserializer = serde_json::Deserializer::from_reader(reader);
-    let (mut num_taken, mut has_enough) = (0, false);
-    let elements = Elements { take, allowance, num_taken: &mut num_taken, has_enough: &mut has_enough };
+    let (mut num_taken, mut has_enough, mut wrong_element) = (0, false, None);
+    let elements = Elements {
+        take,
+        allowance,
+        num_taken: &mut num_taken,
+        has_enough: &mut has_enough,
+        wrong_element: &mut wrong_element,
+    };
     let result = deserializer.deserialize_seq(elements).and_then(|()| deserializer.end());
+    if let Some(error) = wrong_element {
+        let name = place.name();
+        return Err(error.at(format!("item {num_taken} of {name}"), |problem| InputError::Array { name, problem }));
+    }
     match result {
         Ok(()) => Ok(ControlFlow::Continue(())),
         Err(_) if has_enough => Ok(ControlFlow::Break(())),
@@ -34,6 +45,7 @@ struct Elements<'a, 'b> {
     num_taken: &'b mut u64,
     /// Nobody wants more elements; to serde, that is an error.
     has_enough: &'b mut bool,
+    wrong_element: &'b mut Option<JsonError>,
 }
 
 impl<'de> Visitor<'de> for Elements<'_, '_> {
@@ -44,7 +56,14 @@ impl<'de> Visitor<'de> for Elements<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
-        while let Some(value) = elements.next_element::<Value>()? {
+        while let Some(value) = elements.next_element::<Box<RawValue>>()? {
+            let value = match json::parse(value.get().as_bytes()) {
+                Ok(value) => value,
+                Err(error) => {
+                    *self.wrong_element = Some(error);
+                    return Err(A::Error::custom("no item"));
+                }
+            };
             self.allowance.renew();
             *self.num_taken += 1;
             if (self.take)(value).is_break() {

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use serde_json::Value;
 
 use super::place::Place;
-use super::{InputError, MAX_ITEM_BYTES, Take, problem_of};
+use super::{InputError, MAX_ITEM_BYTES, Take, json};
 
 /// The lines of a file, none longer than an item may be.
 pub(crate) struct Lines<R> {
@@ -47,9 +47,10 @@ pub(super) fn read_values(place: &Place, take: Take<'_>) -> Result<ControlFlow<(
         if text.is_empty() {
             continue;
         }
-        let value = serde_json::from_slice(text);
-        let value =
-            value.map_err(|error| InputError::Line { name: place.name(), line, problem: problem_of(&error) })?;
+        let value = json::parse(text).map_err(|error| {
+            let name = place.name();
+            error.at(format!("line {line} of {name}"), |problem| InputError::Line { name, line, problem })
+        })?;
         if take(value).is_break() {
             return Ok(ControlFlow::Break(()));
         }

@@ -86,7 +86,7 @@ fn fields_of(error: &ItemError) -> ErrorFields<'_> {
         }
         ItemErrorKind::WorkerOomKilled { attempt, .. }
         | ItemErrorKind::CrashLimit { attempts: attempt, .. }
-        | ItemErrorKind::ItemTimeout { attempt } => fields.attempt = *attempt,
+        | ItemErrorKind::ItemTimeout { attempt, .. } => fields.attempt = *attempt,
         _ => {}
     }
     fields
@@ -123,7 +123,7 @@ mod tests {
             stderr_tail: "last words".to_owned(),
         };
         insta::assert_snapshot!(failed(crashed), @r#"{"index":4,"status":"failed","error":{"code":"ABORTED","reason":"WORKER_CRASHED","message":"words","signal":9,"attempt":2,"stderr":"last words"}}"#);
-        insta::assert_snapshot!(failed(ItemErrorKind::ItemTimeout { attempt: 1 }), @r#"{"index":4,"status":"failed","error":{"code":"DEADLINE_EXCEEDED","reason":"ITEM_TIMEOUT","message":"words","attempt":1}}"#);
+        insta::assert_snapshot!(failed(ItemErrorKind::ItemTimeout { attempt: 1, stack: String::new() }), @r#"{"index":4,"status":"failed","error":{"code":"DEADLINE_EXCEEDED","reason":"ITEM_TIMEOUT","message":"words","attempt":1}}"#);
         let other = ItemErrorKind::Other { code: "INTERNAL", reason: String::new() };
         insta::assert_snapshot!(failed(other), @r#"{"index":4,"status":"failed","error":{"code":"INTERNAL","reason":"","message":"words"}}"#);
     }

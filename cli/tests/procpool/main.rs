@@ -8,6 +8,7 @@ mod demo;
 mod help;
 mod lists;
 mod pipes;
+mod refused;
 mod retry;
 mod serve;
 mod streams;

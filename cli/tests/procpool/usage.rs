@@ -16,6 +16,8 @@ fn wrong_usage_says_what_is_wrong() {
     insta::assert_snapshot!(complaint(&["map", "f", "text"], ""), @r#"procpool: "text" is not JSON (expected ident at column 2); a string needs its quotes: '"…"'"#);
     insta::assert_snapshot!(complaint(&["map", "f", "5..1"], ""), @r#"procpool: the range "5..1" is empty or too large; 1..10 is 1 to 10"#);
     insta::assert_snapshot!(complaint(&["map", "f", "@/no/such/file"], ""), @"procpool: cannot read /no/such/file: No such file or directory (os error 2)");
+    insta::assert_snapshot!(complaint(&["map", "f", "-"], "1\n[36893488147419103232]\n"), @"procpool: 36893488147419103232 in line 2 of stdin is beyond 64 bits, which no number keeps: make it a string");
+    insta::assert_snapshot!(complaint(&["map", "f", "--from-json", "-"], "[1,36893488147419103232]"), @"procpool: 36893488147419103232 in item 1 of stdin is beyond 64 bits, which no number keeps: make it a string");
     insta::assert_snapshot!(complaint(&["map", "f", "-"], "1\n[2\n"), @"procpool: line 2 of stdin is not JSON: EOF while parsing a list at column 2");
     insta::assert_snapshot!(complaint(&["map", "f", "1", "--timeout", "5"], ""), @"error: invalid value '5' for '--timeout <DURATION>': a duration is a number and a unit (us, ms, s, min, h or d), such as 30s or 500ms");
     insta::assert_snapshot!(complaint(&["map", "f", "1", "--chunk-size", "0"], ""), @"error: invalid value '0' for '--chunk-size <N>': number would be zero for non-zero type");

@@ -4,4 +4,5 @@
 
 mod calls;
 mod imap_stream;
+mod retries;
 mod support;

@@ -1,9 +1,9 @@
 //! A server with scripted answers, to see what the client does on the wire.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use procpool_client::Client;
+use procpool_client::{Client, ClientBuilder};
 use procpool_items::{ItemKind, ItemSlab};
 use procpool_proto::v1::pool_service_server::{PoolService, PoolServiceServer};
 use procpool_proto::v1::{self as proto, i_map_stream_request, i_map_stream_response};
@@ -21,37 +21,63 @@ pub(crate) enum Arrived {
     /// A Map; the sender is dropped when the server gives the call up.
     Map(proto::MapRequest, oneshot::Sender<Result<proto::MapResponse, Status>>),
     /// An IMap.
-    IMap(proto::IMapRequest, oneshot::Sender<mpsc::Receiver<Result<proto::IMapResponse, Status>>>),
+    IMap(proto::IMapRequest, oneshot::Sender<Result<mpsc::Receiver<Result<proto::IMapResponse, Status>>, Status>>),
     /// An IMapStream.
     IMapStream(
         Streaming<proto::IMapStreamRequest>,
-        oneshot::Sender<mpsc::Receiver<Result<proto::IMapStreamResponse, Status>>>,
+        oneshot::Sender<Result<mpsc::Receiver<Result<proto::IMapStreamResponse, Status>>, Status>>,
     ),
+}
+
+impl Arrived {
+    /// Answers with an error instead of headers.
+    pub(crate) fn refuse(self, status: Status) {
+        match self {
+            Self::Map(_, answer) => answer.send(Err(status)).unwrap(),
+            Self::IMap(_, answer) => answer.send(Err(status)).unwrap(),
+            Self::IMapStream(_, answer) => answer.send(Err(status)).unwrap(),
+        }
+    }
 }
 
 /// Hands every call to the test.
 pub(crate) struct Scripted {
     arrived: mpsc::Sender<Arrived>,
+    previous_attempts: Arc<Mutex<Vec<String>>>,
 }
 
 /// A running server and a client of it.
 pub(crate) struct Fixture {
     pub(crate) client: Client,
     pub(crate) arrived: mpsc::Receiver<Arrived>,
+    /// What each Map said about earlier attempts.
+    pub(crate) previous_attempts: Arc<Mutex<Vec<String>>>,
     _tasks: JoinSet<()>,
 }
 
 impl Fixture {
     pub(crate) async fn start() -> Self {
+        Self::start_for(Client::builder()).await
+    }
+
+    /// Starts a server and connects to it with these settings.
+    pub(crate) async fn start_for(builder: ClientBuilder) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (sender, arrived) = mpsc::channel(16);
-        let service = PoolServiceServer::from_arc(Arc::new(Scripted { arrived: sender }));
+        let previous_attempts = Arc::new(Mutex::new(Vec::new()));
+        let scripted = Scripted { arrived: sender, previous_attempts: Arc::clone(&previous_attempts) };
+        let service = PoolServiceServer::from_arc(Arc::new(scripted));
         let server = tonic::transport::Server::builder().add_service(service);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap() });
-        let client = Client::connect(&address).await.unwrap();
-        Self { client, arrived, _tasks: tasks }
+        let client = builder.connect(&address).await.unwrap();
+        Self { client, arrived, previous_attempts, _tasks: tasks }
+    }
+
+    /// Refuses the next call, whatever it is.
+    pub(crate) async fn refuse_next(&mut self, status: Status) {
+        self.arrived.recv().await.expect("a call arrives").refuse(status);
     }
 
     pub(crate) async fn next_map(
@@ -70,7 +96,7 @@ impl Fixture {
         match self.arrived.recv().await {
             Some(Arrived::IMap(request, answer)) => {
                 let (sender, receiver) = mpsc::channel(16);
-                answer.send(receiver).unwrap();
+                answer.send(Ok(receiver)).unwrap();
                 (request, sender)
             }
             _ => panic!("no IMap arrived"),
@@ -82,7 +108,7 @@ impl Fixture {
         match self.arrived.recv().await {
             Some(Arrived::IMapStream(requests, answer)) => {
                 let (responses, receiver) = mpsc::channel(16);
-                answer.send(receiver).unwrap();
+                answer.send(Ok(receiver)).unwrap();
                 StreamCall { requests, responses, num_results: 0 }
             }
             _ => panic!("no IMapStream arrived"),
@@ -140,6 +166,13 @@ pub(crate) fn count_items(message: &proto::IMapStreamRequest) -> usize {
     }
 }
 
+impl Scripted {
+    fn note_attempts<T>(&self, request: &Request<T>) {
+        let previous = request.metadata().get("grpc-previous-rpc-attempts").map(|attempts| attempts.to_str().unwrap());
+        self.previous_attempts.lock().unwrap().push(previous.unwrap_or_default().to_owned());
+    }
+}
+
 fn given_up() -> Status {
     Status::internal("the test gave the call up")
 }
@@ -155,6 +188,7 @@ impl PoolService for Scripted {
 
     async fn map(&self, request: Request<proto::MapRequest>) -> Result<Response<proto::MapResponse>, Status> {
         let (answer, answered) = oneshot::channel();
+        self.note_attempts(&request);
         self.arrived.send(Arrived::Map(request.into_inner(), answer)).await.map_err(|_| given_up())?;
         answered.await.map_err(|_| given_up())?.map(Response::new)
     }
@@ -166,7 +200,7 @@ impl PoolService for Scripted {
     async fn i_map(&self, request: Request<proto::IMapRequest>) -> Result<Response<Self::IMapStream>, Status> {
         let (answer, answered) = oneshot::channel();
         self.arrived.send(Arrived::IMap(request.into_inner(), answer)).await.map_err(|_| given_up())?;
-        let receiver = answered.await.map_err(|_| given_up())?;
+        let receiver = answered.await.map_err(|_| given_up())??;
         Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(receiver))))
     }
 
@@ -176,7 +210,7 @@ impl PoolService for Scripted {
     ) -> Result<Response<Self::IMapStreamStream>, Status> {
         let (answer, answered) = oneshot::channel();
         self.arrived.send(Arrived::IMapStream(request.into_inner(), answer)).await.map_err(|_| given_up())?;
-        let receiver = answered.await.map_err(|_| given_up())?;
+        let receiver = answered.await.map_err(|_| given_up())??;
         Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(receiver))))
     }
 

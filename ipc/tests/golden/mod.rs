@@ -65,8 +65,14 @@ fn bad(name: &'static str, sender: &'static str, outcome: &'static str, bytes: &
 }
 
 fn server_frames() -> Vec<Vector> {
-    let welcome =
-        Welcome { protocol_version: 1, worker_id: 7, slot: 3, max_frame_bytes: 65 << 20, journal_bytes: 64 << 10 };
+    let welcome = Welcome {
+        protocol_version: 1,
+        worker_id: 7,
+        slot: 3,
+        max_frame_bytes: 65 << 20,
+        journal_bytes: 64 << 10,
+        dump_pipe: false,
+    };
     // The values 2 and "x", as an encoded ListValue.
     let values = b"\x0a\x09\x11\x00\x00\x00\x00\x00\x00\x00\x40\x0a\x03\x1a\x01x";
     let run_values = Run {
@@ -201,6 +207,7 @@ fn worker_frames() -> Vec<Vector> {
         ],
         uses_progress_page: true,
         takes_common: true,
+        ..Hello::default()
     };
     let results = Results {
         chunk: 1 << 40,

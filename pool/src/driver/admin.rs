@@ -1,10 +1,13 @@
 //! What operators ask of the driver.
 
 use procpool_scheduler::{Event, Time, WorkerId, WorkerState};
+use tokio::sync::oneshot;
 use tracing::info;
 
 use super::{Command, Driver};
 use crate::admin::{PoolEvent, PoolSnapshot, PoolWatch, WorkerReport};
+use crate::error::DumpFailure;
+use crate::supervisor::{COMMAND_CAPACITY, WorkerCommand};
 
 impl Driver {
     /// Carries out what an operator asks for. That nobody waits for the answer any more changes nothing.
@@ -32,10 +35,21 @@ impl Driver {
                 self.restarts.push((answer, num_workers));
                 self.apply_plain(Event::RestartRequested);
             }
+            Command::Dump { worker_id, answer } => self.dump(worker_id, answer),
             Command::Submit(_) | Command::AddItems { .. } | Command::CloseInput { .. } => {
                 unreachable!("a job is no business of an operator")
             }
         }
+    }
+
+    /// Has a worker asked for its stacks; its session answers.
+    fn dump(&self, worker_id: u64, answer: oneshot::Sender<Result<String, DumpFailure>>) {
+        let failure = match self.workers.iter().find(|(worker, _)| worker.generation == worker_id) {
+            None => DumpFailure::NoSuchWorker,
+            Some((_, link)) if link.commands.capacity() <= COMMAND_CAPACITY / 2 => DumpFailure::Busy,
+            Some((&worker, _)) => return self.tell(worker, WorkerCommand::Dump(answer)),
+        };
+        let _ = answer.send(Err(failure));
     }
 
     pub(super) fn finish_restarts(&mut self) {

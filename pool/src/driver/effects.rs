@@ -103,7 +103,7 @@ impl Driver {
             first_index: dispatch.first_index,
             count: dispatch.count,
             attempt: dispatch.attempt,
-            stamp_start: dispatch.has_time_limit,
+            time_limit: dispatch.time_limit,
             trace: trace.unwrap_or(header.trace),
             common,
             parts: payload.items(dispatch.first_index, dispatch.count),
@@ -111,7 +111,7 @@ impl Driver {
         self.tell(dispatch.worker, WorkerCommand::Run(run));
     }
 
-    fn tell(&self, worker: WorkerId, command: WorkerCommand) {
+    pub(super) fn tell(&self, worker: WorkerId, command: WorkerCommand) {
         use tokio::sync::mpsc::error::TrySendError;
         let Some(link) = self.workers.get(&worker) else { return };
         match link.commands.try_send(command) {
@@ -184,6 +184,9 @@ impl Driver {
             JobFailure::DeadlineExceeded { started } => CallError::DeadlineExceeded {
                 phase: if started { DeadlinePhase::Running } else { DeadlinePhase::Queued },
             },
+            JobFailure::DeadlineUnreachable { expected, remaining, retry_after } => {
+                CallError::DeadlineUnreachable { expected, remaining, retry_after }
+            }
             JobFailure::Cancelled => CallError::JobEnded,
             JobFailure::Draining { started } => CallError::Draining { started },
             JobFailure::Degraded { started } => degraded(&self.publisher.status.borrow().start_failure, started),
@@ -245,7 +248,10 @@ fn cut_results(results: &ChunkResults, kind: procpool_items::ItemKind, cut: Cut)
 
 fn item_failure(cause: FailureCause, attempt: u32, occasion: &Occasion) -> ItemFailure {
     let limit = match cause {
-        FailureCause::TimedOut { limit } => return ItemFailure::ItemTimeout { limit, attempt },
+        FailureCause::TimedOut { limit } => {
+            let stack = if let Occasion::Stack(stack) = occasion { stack.clone() } else { String::new() };
+            return ItemFailure::ItemTimeout { limit, attempt, stack };
+        }
         FailureCause::WorkerDied => None,
         FailureCause::CrashLimit { crashes } => Some(crashes),
     };

@@ -12,6 +12,7 @@ mod observation;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use procpool_items::ItemSlab;
@@ -29,7 +30,7 @@ use crate::admin::{EVENT_BUFFER, PoolEvent, PoolSnapshot, PoolWatch};
 use crate::admission::{AdmissionPermit, CommonPermit};
 use crate::call::{Call, CommonArgument, FunctionInfo};
 use crate::config::PoolConfig;
-use crate::error::{CallError, WorkerExit};
+use crate::error::{CallError, DumpFailure, WorkerExit};
 use crate::handle::{FunctionTable, Readiness, Status};
 use crate::mailbox::{Letters, Mailbox};
 use crate::observer::PoolObserver;
@@ -56,12 +57,15 @@ pub(crate) enum Command {
     Watch(oneshot::Sender<PoolWatch>),
     Resize { slots: NonZeroU32, answer: oneshot::Sender<u32> },
     Restart(oneshot::Sender<u32>),
+    Dump { worker_id: u64, answer: oneshot::Sender<Result<String, DumpFailure>> },
 }
 
 /// A job that was admitted.
 #[derive(Debug)]
 pub(crate) struct Submission {
     pub(crate) job: JobId,
+    /// The caller has gone.
+    pub(crate) is_abandoned: Arc<AtomicBool>,
     pub(crate) call: Call,
     pub(crate) max_attempts: u32,
     pub(crate) item_timeout: Option<Duration>,
@@ -141,7 +145,7 @@ fn scheduler_config(config: &PoolConfig) -> SchedulerConfig {
         idle_timeout: config.idle_timeout,
         crash_limit: config.crash_limit.get(),
         // Only jitter comes from it: two pools that start together should not recycle together.
-        seed: u64::from(std::process::id()),
+        seed: config.jitter_seed,
     }
 }
 
@@ -206,6 +210,8 @@ enum Input {
 enum Occasion {
     Nothing,
     Results(ChunkResults),
+    /// The stacks of a worker whose item has run for too long.
+    Stack(String),
     Exit(ExitReport),
 }
 
@@ -225,7 +231,9 @@ impl Driver {
         self.apply(Event::TimePassed, &Occasion::Nothing);
         while self.state.readiness() != State::Stopped {
             let wakeup = self.state.next_wakeup().map(|at| self.epoch + at.elapsed());
+            // Always in the same order, so that a simulation can be replayed; no source starves another, see below.
             let input = tokio::select! {
+                biased;
                 // The driver holds a sender itself, so this never ends.
                 _ = events.recv_many(&mut received, EVENT_BATCH) => Input::Workers,
                 command = inputs.commands.recv(), if has_callers => command.map_or(Input::NoCallers, Input::Command),
@@ -237,6 +245,11 @@ impl Driver {
             self.handle(input);
             while let Some(event) = batch.pop_front() {
                 self.handle_worker(event);
+            }
+            // Whatever came first, the others have a turn, too.
+            self.read(inputs.mailbox.take());
+            if has_callers && let Ok(command) = inputs.commands.try_recv() {
+                self.handle(Input::Command(command));
             }
             self.tell_dropped_commons();
         }
@@ -258,6 +271,10 @@ impl Driver {
 
     fn submit(&mut self, submission: Submission) {
         let Submission { job, call, common, items, outlet, .. } = submission;
+        if submission.is_abandoned.load(Ordering::Acquire) {
+            outlet.abandon();
+            return;
+        }
         let function: Arc<str> = call.function.into();
         let next_id = FunctionId(u32::try_from(self.function_ids.len()).unwrap_or(u32::MAX));
         let function_id = *self.function_ids.entry(Arc::clone(&function)).or_insert(next_id);
@@ -341,8 +358,8 @@ impl Driver {
                 self.worker_changed(worker, WorkerState::Ready, String::new);
                 self.apply_plain(Event::WorkerReady { worker });
             }
-            WorkerEventKind::Progress { chunk, offset, running_for } => {
-                self.apply_plain(Event::Progress { worker, chunk, offset, running_for });
+            WorkerEventKind::Progress { chunk, offset, running_for, stack } => {
+                self.apply(Event::Progress { worker, chunk, offset, running_for }, &Occasion::Stack(stack));
             }
             WorkerEventKind::Results(results) => {
                 if let Some(observation) = &mut self.observation {

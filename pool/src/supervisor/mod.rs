@@ -22,10 +22,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use procpool_items::ItemKind;
 use procpool_scheduler::{ChunkId, WorkerId};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::call::{CallStyle, CommonArgument, FunctionInfo, TraceContext};
-use crate::error::{ItemFailure, WorkerExit};
+use crate::error::{DumpFailure, ItemFailure, WorkerExit};
 
 mod config;
 mod output;
@@ -42,8 +42,8 @@ pub use remains::kill_remains;
 pub use spawner::ProcessSpawner;
 
 /// The most commands that may wait for one worker. The scheduler has at most two chunks at a worker, with a run, a
-/// recall and a cancel each, and three ways to end it; [`WorkerCommand::DropCommons`] is only sent while half of it is free.
-/// So a channel of this size is never full.
+/// recall and a cancel each, and three ways to end it; [`WorkerCommand::DropCommons`] and [`WorkerCommand::Dump`] are
+/// only sent while half of it is free. So a channel of this size is never full.
 pub const COMMAND_CAPACITY: usize = 32;
 
 /// Starts workers.
@@ -76,9 +76,12 @@ pub enum WorkerCommand {
     },
     /// These jobs have ended: forget their common arguments, of which it has every one.
     DropCommons(Vec<u64>),
-    /// Tell which item runs and for how long; answered by [`WorkerEventKind::Progress`] if one runs. A worker that has
-    /// something to run and has not begun it is asked for a sign of life, and killed if there is none.
+    /// Tell which item runs and for how long; answered by [`WorkerEventKind::Progress`] if one runs. If that is longer
+    /// than it may, with the stacks of the worker's threads, where it can tell them. A worker that has something to run and
+    /// has not begun it is asked for a sign of life, and killed if there is none.
     Probe,
+    /// Tell the stacks of the worker's threads. Only sent while half of the channel is free.
+    Dump(oneshot::Sender<Result<String, DumpFailure>>),
     /// Finish the item that runs and exit.
     Shutdown,
     /// SIGTERM to the process group.
@@ -108,8 +111,8 @@ pub struct ChunkRun {
     pub count: u32,
     /// Which execution of these items this is, from 1.
     pub attempt: u32,
-    /// The items have a time limit: their start times must be known.
-    pub stamp_start: bool,
+    /// The longest that one of these items may run.
+    pub time_limit: Option<Duration>,
     /// The caller's trace.
     pub trace: Arc<TraceContext>,
     /// The argument that goes before each item, if there is one.
@@ -158,6 +161,9 @@ pub enum WorkerEventKind {
         offset: u32,
         /// How long it has been running.
         running_for: Duration,
+        /// The stacks of the worker's threads, that of the item first, if it has run for longer than it may; empty if
+        /// they are not known.
+        stack: String,
     },
     /// Results of consecutive items, checked: in order, without gaps, of the right number and form.
     Results(ChunkResults),

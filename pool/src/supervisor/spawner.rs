@@ -13,6 +13,8 @@ use procpool_ipc::page::PageReader;
 use procpool_ipc::proto;
 use procpool_ipc::proto::server_frame::Frame as ServerFrame;
 use procpool_scheduler::WorkerId;
+use rustix::pipe::PipeFlags;
+use tokio::net::unix::pipe;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -217,7 +219,7 @@ impl Shared {
     async fn start(&self, worker: WorkerId) -> io::Result<Started> {
         let (stream, channel) = UnixStream::pair()?;
         stream.set_nonblocking(true)?;
-        let page = self.send_welcome(&stream, worker)?;
+        let (page, dumps) = self.send_welcome(&stream, worker)?;
         let (stdout, stdout_writer) = io::pipe()?;
         let (stderr, stderr_writer) = io::pipe()?;
         let output = Output::new(stdout.into(), stderr.into())?;
@@ -237,25 +239,30 @@ impl Shared {
         let process = process.await.ok_or_else(|| io::Error::other("the pool is closed"))??;
         tracing::debug!(worker = worker.generation, slot = worker.slot.0, pid = process.pid(), "worker started");
         let stream = tokio::net::UnixStream::from_std(stream)?;
-        Ok(Started { worker, process, stream, page, output, max_frame_bytes: self.config.max_frame_bytes })
+        let dumps = pipe::Receiver::from_owned_fd(dumps)?;
+        Ok(Started { worker, process, stream, page, dumps, output, max_frame_bytes: self.config.max_frame_bytes })
     }
 
     /// Sends the first frame, before there is anybody to read it: the socket's buffer holds it.
-    fn send_welcome(&self, stream: &UnixStream, worker: WorkerId) -> io::Result<Option<PageReader>> {
+    fn send_welcome(&self, stream: &UnixStream, worker: WorkerId) -> io::Result<(Option<PageReader>, OwnedFd)> {
         let welcome = procpool_ipc::encode_server_frame(ServerFrame::Welcome(proto::Welcome {
             protocol_version: procpool_ipc::PROTOCOL_VERSION,
             worker_id: worker.generation,
             slot: worker.slot.0,
             max_frame_bytes: self.config.max_frame_bytes,
             journal_bytes: self.config.journal_bytes,
+            dump_pipe: true,
         }));
+        // Its writer must never wait for us, nor we for it.
+        let (dumps, dump_writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let (page, sent) = if self.config.journal_bytes == 0 {
-            (None, io::Write::write(&mut &*stream, &welcome)?)
+            (None, procpool_ipc::send_with_fds(stream, &welcome, &[dump_writer.as_fd()])?)
         } else {
             let (page, memory) = PageReader::create(self.config.journal_bytes)?;
-            (Some(page), procpool_ipc::send_with_fd(stream, &welcome, memory.as_fd())?)
+            let fds = [memory.as_fd(), dump_writer.as_fd()];
+            (Some(page), procpool_ipc::send_with_fds(stream, &welcome, &fds)?)
         };
-        if sent == welcome.len() { Ok(page) } else { Err(io::ErrorKind::WriteZero.into()) }
+        if sent == welcome.len() { Ok((page, dumps)) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is where processes are spawned")]

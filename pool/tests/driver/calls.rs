@@ -3,11 +3,13 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use procpool_pool::supervisor::{WorkerCommand, WorkerEventKind};
-use procpool_pool::{CallError, CallOptions, DeadlinePhase, ItemFailure, OnError, PoolConfig, WorkerExit};
+use procpool_pool::supervisor::{ChunkRun, WorkerCommand, WorkerEventKind};
+use procpool_pool::{
+    Call, CallError, CallOptions, DeadlinePhase, ItemFailure, OnError, PoolConfig, StreamOptions, WorkerExit,
+};
 use tokio::time::Instant;
 
-use crate::scripted::{blobs, call, items, pool_of, pool_with, settle, texts};
+use crate::scripted::{ScriptedPool, ScriptedWorker, blobs, call, items, pool_of, pool_with, settle, texts};
 
 #[tokio::test(start_paused = true)]
 async fn results_are_in_the_order_of_the_items_whoever_finishes_first() {
@@ -105,7 +107,9 @@ async fn an_item_of_a_failed_call_that_hangs_does_not_keep_its_slot() {
     assert!(matches!(first.next_command().await, WorkerCommand::Recall { cancel: false, .. }));
     // It is let finish, but not for ever.
     assert!(matches!(first.next_command().await, WorkerCommand::Probe));
-    first.say(WorkerEventKind::Progress { chunk: chunk.chunk, offset: 0, running_for: limit }).await;
+    first
+        .say(WorkerEventKind::Progress { chunk: chunk.chunk, offset: 0, running_for: limit, stack: String::new() })
+        .await;
     assert!(matches!(first.next_command().await, WorkerCommand::Recall { cancel: true, .. }));
     assert!(matches!(first.next_command().await, WorkerCommand::Terminate));
     assert!(matches!(first.next_command().await, WorkerCommand::Kill));
@@ -124,16 +128,20 @@ async fn an_item_that_runs_too_long_fails_when_its_time_is_up() {
     let started = Instant::now();
     let map = tokio::spawn(async move { handle.map(the_call, items(0..1)).await });
     let chunk = worker.next_chunk().await;
-    assert!(chunk.stamp_start);
+    assert_eq!(chunk.time_limit, Some(limit));
     assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
     // It began half a second after it was sent.
     let running_for = started.elapsed().checked_sub(Duration::from_millis(500)).unwrap();
-    worker.say(WorkerEventKind::Progress { chunk: chunk.chunk, offset: 0, running_for }).await;
+    worker
+        .say(WorkerEventKind::Progress { chunk: chunk.chunk, offset: 0, running_for, stack: "where it was".to_owned() })
+        .await;
     assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
     let running_for = started.elapsed().checked_sub(Duration::from_millis(500)).unwrap();
-    worker.say(WorkerEventKind::Progress { chunk: chunk.chunk, offset: 0, running_for }).await;
+    worker
+        .say(WorkerEventKind::Progress { chunk: chunk.chunk, offset: 0, running_for, stack: "where it was".to_owned() })
+        .await;
     let CallError::ItemFailed(error) = map.await.unwrap().unwrap_err() else { panic!("the item failed") };
-    assert_eq!(error.failure, ItemFailure::ItemTimeout { limit, attempt: 1 });
+    assert_eq!(error.failure, ItemFailure::ItemTimeout { limit, attempt: 1, stack: "where it was".to_owned() });
     let late_by = started.elapsed().checked_sub(Duration::from_millis(10_500)).unwrap();
     assert!(late_by < Duration::from_millis(50), "late by {late_by:?}");
     // It does not end by itself: SIGTERM, then SIGKILL.
@@ -176,6 +184,71 @@ async fn dropping_a_call_cancels_it() {
     assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: true, .. }));
     worker.finish(&chunk).await;
     assert!(worker.has_no_command().await, "queued items never run");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_dropped_before_the_driver_has_seen_it_never_runs() {
+    let mut pool = pool_of(1);
+    let mut worker = pool.next_ready_worker().await;
+    settle().await;
+    // It hands over the job, and nobody else has a turn before it is gone.
+    tokio::select! {
+        biased;
+        _ = pool.handle.map(call("f"), items(0..100)) => panic!("nothing has run"),
+        () = std::future::ready(()) => {}
+    }
+    drop(pool.handle.imap(call("f"), items(0..100), StreamOptions::default()).await.unwrap());
+    let (sink, results) = pool.handle.imap_stream(call("f"), StreamOptions::default()).await.unwrap();
+    drop(sink);
+    assert!(worker.has_no_command().await);
+    let snapshot = pool.handle.snapshot().await.unwrap().pool;
+    assert_eq!((snapshot.num_jobs, snapshot.num_queued_items), (0, 0));
+    let mut results = results;
+    assert!(matches!(results.next().await, Some(Err(CallError::JobEnded))), "whose sink is gone");
+}
+
+/// Has one of two items fail a call fast, with these options; returns the worker of the other, which goes on.
+async fn fail_fast_beside_an_item(pool: &mut ScriptedPool, the_call: Call) -> (ScriptedWorker, ChunkRun) {
+    let (first, mut second) = (pool.next_ready_worker().await, pool.next_ready_worker().await);
+    let mut first = first;
+    let handle = pool.handle.clone();
+    let map = tokio::spawn(async move { handle.map(the_call, items(0..2)).await });
+    let (chunk, other) = (first.next_chunk().await, second.next_chunk().await);
+    let failure = ItemFailure::InvalidItem { message: "not this one".to_owned() };
+    first.send_results(chunk.chunk, 0, blobs(&[String::new()]), vec![(0, failure)]).await;
+    assert!(matches!(map.await.unwrap(), Err(CallError::ItemFailed(_))));
+    assert!(matches!(second.next_command().await, WorkerCommand::Recall { cancel: false, .. }));
+    second.give_back(other.chunk, 1).await;
+    (second, other)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_on_after_a_call_failed_fast_keeps_its_time_limit() {
+    let mut pool = pool_of(2);
+    let mut the_call = call("f");
+    the_call.options.item_timeout = Some(Duration::from_secs(10));
+    let (mut worker, chunk) = fail_fast_beside_an_item(&mut pool, the_call).await;
+    assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
+    let running_for = Duration::from_secs(11);
+    worker.say(WorkerEventKind::Progress { chunk: chunk.chunk, offset: 0, running_for, stack: String::new() }).await;
+    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: true, .. }));
+    assert!(matches!(worker.next_command().await, WorkerCommand::Terminate));
+    worker.die(Some((chunk.chunk, 0))).await;
+    pool.next_ready_worker().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_on_after_a_call_failed_fast_ends_at_the_calls_deadline() {
+    let mut pool = pool_of(2);
+    let mut the_call = call("f");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    the_call.deadline = Some(deadline);
+    let (mut worker, chunk) = fail_fast_beside_an_item(&mut pool, the_call).await;
+    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: true, .. }));
+    assert!(Instant::now() >= deadline);
+    assert!(matches!(worker.next_command().await, WorkerCommand::Terminate));
+    worker.die(Some((chunk.chunk, 0))).await;
+    pool.next_ready_worker().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use procpool_pool::supervisor::{WorkerCommand, WorkerEventKind};
-use procpool_pool::{ItemFailure, WorkerExit};
+use procpool_pool::supervisor::{ChunkCommon, WorkerCommand, WorkerEventKind};
+use procpool_pool::{CommonArgument, ItemFailure, WorkerExit};
 use procpool_scheduler::ChunkId;
 use rustix::process::Signal;
 
@@ -20,6 +20,28 @@ async fn chunks_come_back_and_shutdown_ends_it() {
         assert_eq!(results.items, blobs(&[b"a", b"", b"ccc"]));
         assert_eq!(results.busy, Duration::from_nanos(5));
     }
+    worker.command(WorkerCommand::Shutdown).await;
+    assert_eq!(worker.exited().await.exit, WorkerExit::Code(0));
+}
+
+#[tokio::test]
+async fn a_worker_that_does_not_take_a_common_argument_never_sees_one() {
+    let mut worker = Worker::in_role("echo");
+    worker.ready().await;
+    let mut run = chunk_run(1, &[b"a", b"b"]);
+    let argument = CommonArgument { kind: run.kind, content_type: String::new(), bytes: b"c"[..].into() };
+    run.common = Some(ChunkCommon { common: 7, argument: Some(argument) });
+    worker.command(WorkerCommand::Run(run)).await;
+    let results = worker.results().await;
+    assert_eq!((results.chunk, results.count), (ChunkId(1), 2));
+    for (_, failure) in &results.failures {
+        assert!(matches!(failure, ItemFailure::InvalidItem { message } if message.contains("too old")), "{failure}");
+    }
+    assert_eq!(results.failures.len(), 2);
+    worker.command(WorkerCommand::DropCommons(vec![7])).await;
+    // It has seen none of that, and lives.
+    worker.run(2, &[b"a"]).await;
+    assert_eq!(worker.results().await.items, blobs(&[b"a"]));
     worker.command(WorkerCommand::Shutdown).await;
     assert_eq!(worker.exited().await.exit, WorkerExit::Code(0));
 }
@@ -44,7 +66,7 @@ async fn a_probe_tells_which_item_runs_and_how_long() {
         worker.ready().await;
         worker.command(WorkerCommand::Probe).await;
         let mut run = chunk_run(1, &[b"a", b"b"]);
-        run.stamp_start = true;
+        run.time_limit = Some(Duration::from_secs(3600));
         let sent = std::time::Instant::now();
         worker.command(WorkerCommand::Run(run)).await;
         worker.mark("running").await;
@@ -53,7 +75,9 @@ async fn a_probe_tells_which_item_runs_and_how_long() {
             worker.command(WorkerCommand::Probe).await;
             tokio::task::yield_now().await;
         }
-        let WorkerEventKind::Progress { chunk, offset, running_for } = worker.next().await else { panic!("{role}") };
+        let WorkerEventKind::Progress { chunk, offset, running_for, .. } = worker.next().await else {
+            panic!("{role}")
+        };
         assert_eq!((chunk, offset), (ChunkId(1), 0), "nothing ran at the first probe");
         assert!(running_for > Duration::ZERO && running_for <= sent.elapsed(), "{running_for:?}");
         worker.command(WorkerCommand::Kill).await;

@@ -6,6 +6,7 @@
 
 mod commands;
 mod crash;
+mod dump;
 mod inheritance;
 mod output;
 mod programs;

@@ -1,8 +1,9 @@
 //! What a worker process of these tests does. Nothing in here runs in the test itself.
 
 use std::collections::VecDeque;
-use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::io::{IoSliceMut, Read as _, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,8 +13,9 @@ use procpool_ipc::proto::server_frame::Frame as ServerFrame;
 use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
 use procpool_ipc::{FrameDecoder, proto};
 use procpool_items::{ItemKind, ItemSlab};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
-use crate::server;
+use crate::{dump, server};
 
 /// The variable that names the role.
 pub(crate) const ROLE: &str = "PROCPOOL_TEST_ROLE";
@@ -64,6 +66,9 @@ pub(crate) fn play() {
 /// The roles of workers that get as far as their items.
 fn work(role: &str) {
     let mut connection = Connection::open();
+    if role.starts_with("dump_") {
+        return dump::play(role, &mut connection);
+    }
     connection.greet(!role.ends_with("_without_page"));
     let mut pings = 0;
     while let Some(frame) = connection.receive() {
@@ -228,10 +233,12 @@ fn inventory() {
 }
 
 /// The worker's end of the channel.
-struct Connection {
+pub(crate) struct Connection {
     stream: UnixStream,
     decoder: FrameDecoder,
     page: Option<PageWriter>,
+    /// The writing end of the pipe for dumps.
+    pub(crate) dumps: Option<OwnedFd>,
     frames: VecDeque<ServerFrame>,
 }
 
@@ -241,10 +248,13 @@ impl Connection {
         let stream = UnixStream::from(procpool_ipc::take_inherited_socket(3).unwrap());
         let mut decoder = FrameDecoder::new(procpool_ipc::DEFAULT_MAX_FRAME_BYTES);
         let mut bytes = [0; 4096];
-        let (length, memory) = procpool_ipc::recv_with_fd(stream.as_fd(), &mut bytes).unwrap();
+        let (length, mut descriptors) = receive_descriptors(&stream, &mut bytes);
         decoder.buffer().extend_from_slice(&bytes[..length]);
-        let mut connection = Self { stream, decoder, page: None, frames: VecDeque::new() };
+        let dumps = descriptors.pop();
+        let memory = descriptors.pop();
+        let mut connection = Self { stream, decoder, page: None, dumps, frames: VecDeque::new() };
         let Some(ServerFrame::Welcome(welcome)) = connection.receive() else { panic!("no welcome") };
+        assert!(welcome.dump_pipe && descriptors.is_empty());
         assert_eq!(welcome.slot.to_string(), variable("PROCPOOL_SLOT"));
         assert_eq!(welcome.worker_id.to_string(), variable("PROCPOOL_WORKER_ID"));
         connection.page = memory.map(|memory: OwnedFd| PageWriter::map(memory, welcome.journal_bytes).unwrap());
@@ -259,12 +269,12 @@ impl Connection {
         self.send(WorkerFrame::Ready(proto::Ready {}));
     }
 
-    fn page(&mut self) -> &mut PageWriter {
+    pub(crate) fn page(&mut self) -> &mut PageWriter {
         self.page.as_mut().unwrap()
     }
 
     /// Reads the next frame; `None` at the end.
-    fn receive(&mut self) -> Option<ServerFrame> {
+    pub(crate) fn receive(&mut self) -> Option<ServerFrame> {
         loop {
             if let Some(frame) = self.frames.pop_front() {
                 return Some(frame);
@@ -282,7 +292,7 @@ impl Connection {
         }
     }
 
-    fn send(&mut self, frame: WorkerFrame) {
+    pub(crate) fn send(&mut self, frame: WorkerFrame) {
         self.stream.write_all(&procpool_ipc::encode_worker_frame(frame)).unwrap();
     }
 
@@ -309,8 +319,20 @@ pub(crate) fn hello(uses_progress_page: bool) -> proto::Hello {
         pid: std::process::id(),
         functions: vec![proto::Function { name: "f".to_owned(), ..Default::default() }],
         uses_progress_page,
-        takes_common: false,
+        ..proto::Hello::default()
     }
+}
+
+fn receive_descriptors(stream: &UnixStream, bytes: &mut [u8]) -> (usize, Vec<OwnedFd>) {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut slices = [IoSliceMut::new(bytes)];
+    let received = rustix::net::recvmsg(stream, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
+    let messages = control.drain().map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => descriptors.collect(),
+        _ => Vec::new(),
+    });
+    (received.bytes, messages.flatten().collect())
 }
 
 pub(crate) fn results_frame(chunk: u64, first: u32, items: bytes::Bytes) -> bytes::Bytes {

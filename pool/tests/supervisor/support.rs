@@ -147,7 +147,7 @@ pub(crate) fn chunk_run(chunk: u64, items: &[&[u8]]) -> ChunkRun {
         first_index: 500,
         count: u32::try_from(items.len()).unwrap(),
         attempt: 1,
-        stamp_start: false,
+        time_limit: None,
         trace: Arc::new(TraceContext::default()),
         common: None,
         parts: items.iter().map(|item| blobs(&[item])).collect(),

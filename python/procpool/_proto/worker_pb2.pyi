@@ -74,34 +74,40 @@ class WorkerFrame(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., started: _Optional[_Union[Started, _Mapping]] = ..., results: _Optional[_Union[Results, _Mapping]] = ..., recalled: _Optional[_Union[Recalled, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("protocol_version", "worker_id", "slot", "max_frame_bytes", "journal_bytes")
+    __slots__ = ("protocol_version", "worker_id", "slot", "max_frame_bytes", "journal_bytes", "dump_pipe")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     SLOT_FIELD_NUMBER: _ClassVar[int]
     MAX_FRAME_BYTES_FIELD_NUMBER: _ClassVar[int]
     JOURNAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DUMP_PIPE_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     worker_id: int
     slot: int
     max_frame_bytes: int
     journal_bytes: int
-    def __init__(self, protocol_version: _Optional[int] = ..., worker_id: _Optional[int] = ..., slot: _Optional[int] = ..., max_frame_bytes: _Optional[int] = ..., journal_bytes: _Optional[int] = ...) -> None: ...
+    dump_pipe: bool
+    def __init__(self, protocol_version: _Optional[int] = ..., worker_id: _Optional[int] = ..., slot: _Optional[int] = ..., max_frame_bytes: _Optional[int] = ..., journal_bytes: _Optional[int] = ..., dump_pipe: bool = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol_version", "sdk", "pid", "functions", "uses_progress_page", "takes_common")
+    __slots__ = ("protocol_version", "sdk", "pid", "functions", "uses_progress_page", "takes_common", "dump_signal", "dump_end")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     SDK_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
     USES_PROGRESS_PAGE_FIELD_NUMBER: _ClassVar[int]
     TAKES_COMMON_FIELD_NUMBER: _ClassVar[int]
+    DUMP_SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    DUMP_END_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     sdk: str
     pid: int
     functions: _containers.RepeatedCompositeFieldContainer[Function]
     uses_progress_page: bool
     takes_common: bool
-    def __init__(self, protocol_version: _Optional[int] = ..., sdk: _Optional[str] = ..., pid: _Optional[int] = ..., functions: _Optional[_Iterable[_Union[Function, _Mapping]]] = ..., uses_progress_page: bool = ..., takes_common: bool = ...) -> None: ...
+    dump_signal: int
+    dump_end: str
+    def __init__(self, protocol_version: _Optional[int] = ..., sdk: _Optional[str] = ..., pid: _Optional[int] = ..., functions: _Optional[_Iterable[_Union[Function, _Mapping]]] = ..., uses_progress_page: bool = ..., takes_common: bool = ..., dump_signal: _Optional[int] = ..., dump_end: _Optional[str] = ...) -> None: ...
 
 class Function(_message.Message):
     __slots__ = ("name", "signature", "doc", "example", "idempotent")

@@ -25,6 +25,9 @@ from .session import Session, exit_after, exit_at_once
 # and answers to the server wait while an item computes.
 _SWITCH_INTERVAL_SECONDS = 0.0005
 
+DUMP_SIGNAL = 16
+"""The signal on which the stacks are dumped: SIGSTKFLT, which Linux has and nobody uses."""
+
 _EXIT_LOAD_FAILED = 1
 _EXIT_USAGE = 2
 
@@ -73,15 +76,17 @@ def _how_to_start(module: str, error: NotStartedByServerError) -> str:
 
 def _serve(channel: Channel, target: str, initializer_name: str | None) -> None:
     _prepare_process()
-    welcome, memory_fd = channel.receive_welcome()
-    session = Session(channel, _map_page(memory_fd, welcome.journal_bytes))
+    welcome, descriptors = channel.receive_welcome()
+    session = Session(channel, _map_page(descriptors.page, welcome.journal_bytes))
     _context.set_running(session)
+    session.interrupter.install()
+    can_dump = _register_dump(descriptors.dump_pipe)
 
     # From now on the process ends when the server does, however long the import takes. This thread has the floor, so
     # that no Pong overtakes Hello.
     session.start_threads()
     initializer, functions = _load(target, initializer_name)
-    session.send(hello=_hello(session, functions))
+    session.send(hello=_hello(session, functions, can_dump))
     session.floor.leave()
     if initializer is not None:
         _call_initializer(initializer)
@@ -125,6 +130,23 @@ def _map_page(memory_fd: int | None, journal_bytes: int) -> ProgressPage:
         os.close(memory_fd)
 
 
+def _register_dump(pipe_fd: int | None) -> bool:
+    """Have the stacks of all threads written to the pipe on a signal, even from within C code; tell whether they are."""
+    if pipe_fd is None:
+        return False
+    # It does not wait for the interpreter lock, and the pipe does not wait for its reader.
+    faulthandler.register(DUMP_SIGNAL, file=pipe_fd, all_threads=True)
+    return True
+
+
+def _end_of_dump() -> str:
+    """Return what a dump ends with: the main thread comes last, and its outermost frame last of all."""
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+    return f" in {frame.f_code.co_name}\n"
+
+
 def _load(target: str, initializer_name: str | None):
     try:
         module = load_module(target)
@@ -153,7 +175,7 @@ def _exit_unloaded() -> None:
     os._exit(_EXIT_LOAD_FAILED)
 
 
-def _hello(session: Session, functions: dict[str, WorkerFunction]) -> worker_pb2.Hello:
+def _hello(session: Session, functions: dict[str, WorkerFunction], can_dump: bool) -> worker_pb2.Hello:
     return worker_pb2.Hello(
         protocol_version=PROTOCOL_VERSION,
         sdk=f"procpool-python/{__version__} (Python {sys.version.split()[0]})",
@@ -170,6 +192,8 @@ def _hello(session: Session, functions: dict[str, WorkerFunction]) -> worker_pb2
         ],
         uses_progress_page=session.page.is_shared,
         takes_common=True,
+        dump_signal=DUMP_SIGNAL if can_dump else 0,
+        dump_end=_end_of_dump() if can_dump else "",
     )
 
 

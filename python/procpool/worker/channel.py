@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
@@ -36,6 +37,16 @@ class ProtocolError(Exception):
 
 class NotStartedByServerError(Exception):
     """There is no channel to a server."""
+
+
+@dataclass(frozen=True)
+class Descriptors:
+    """What came with Welcome."""
+
+    page: int | None
+    """The memory of the progress page."""
+    dump_pipe: int | None
+    """The writing end of the pipe for stack dumps."""
 
 
 class Channel:
@@ -75,15 +86,15 @@ class Channel:
             return cls(connection)
         raise NotStartedByServerError(f"neither {FD_VARIABLE} nor {SOCKET_VARIABLE} is set")
 
-    def receive_welcome(self) -> tuple[worker_pb2.Welcome, int | None]:
-        """Receive the first frame, and the descriptor of the progress page if one came along.
+    def receive_welcome(self) -> tuple[worker_pb2.Welcome, Descriptors]:
+        """Receive the first frame, and the descriptors that came along.
 
         Raises:
             ChannelClosedError: If the server went away.
             ProtocolError: If it is no Welcome.
 
         """
-        memory_fd: int | None = None
+        came: list[int] = []
         received = b""
         end = _LENGTH.size
         while len(received) < end:
@@ -91,11 +102,7 @@ class Channel:
                 data, fds, _flags, _address = socket.recv_fds(self._socket, 4096, 4, socket.MSG_CMSG_CLOEXEC)
             except ConnectionError as error:
                 raise ChannelClosedError from error
-            for fd in fds:
-                if memory_fd is None:
-                    memory_fd = fd
-                else:
-                    os.close(fd)
+            came += fds
             if not data:
                 raise ChannelClosedError
             received += data
@@ -112,7 +119,7 @@ class Channel:
             )
         if welcome.max_frame_bytes:
             self._max_frame_bytes = welcome.max_frame_bytes
-        return welcome, memory_fd
+        return welcome, _sort_descriptors(welcome, came)
 
     @property
     def max_frame_bytes(self) -> int:
@@ -209,6 +216,14 @@ class Channel:
     def close(self) -> None:
         """Close this process's end."""
         self._socket.close()
+
+
+def _sort_descriptors(welcome: worker_pb2.Welcome, came: list[int]) -> Descriptors:
+    page = came.pop(0) if came and welcome.journal_bytes else None
+    dump_pipe = came.pop(0) if came and welcome.dump_pipe else None
+    for fd in came:
+        os.close(fd)
+    return Descriptors(page, dump_pipe)
 
 
 def _parse(frame: bytes) -> worker_pb2.ServerFrame:

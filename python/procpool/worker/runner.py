@@ -1,6 +1,8 @@
 """Runs the items of a chunk, one after the other, on the main thread.
 
 The loop is long and flat on purpose: what a no-op item costs is the number of Python calls in it.
+
+While an item that was cancelled runs, `interrupt` may raise in the user's frames, and never in those of this file.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any
 from .._proto import worker_pb2
 from .._values import MAX_SAFE_INTEGER, NUMBER_RECORD_BYTES, NUMBER_RECORD_PREFIX, NotEncodableError
 from .errors import ErrorText, describe, shorten
+from .interrupt import interruptible
 from .items import DecodedItems, bind, decode_items, placeholder, result_encoder
 from .loader import WorkerFunction
 from .page import BEGUN, BEGUN_AT, JOURNAL_FIRST, JOURNAL_LENGTH
@@ -70,12 +73,13 @@ class Runner:
         """Run the items. Has the floor, and leaves it only while the user's function runs."""
         session, floor, page = self._session, self._session.floor, self._session.page
         run = chunk.run
-        call = bind(function.call, run.style, common)
+        call = interruptible(bind(function.call, run.style, common))
         encode = result_encoder(run.kind, run.content_type, nan_as_null=function.nan_as_null)
         is_values = run.kind == worker_pb2.ITEM_KIND_VALUES
         first_sequence = run.first_sequence
         is_plain = page.is_shared and not run.stamp_start and not decoded.invalid
         words, journal = page.words, page.journal
+        interrupter = session.interrupter
         last_number_start = page.capacity - NUMBER_RECORD_BYTES
 
         for offset, item in enumerate(decoded.items):
@@ -94,8 +98,10 @@ class Runner:
             try:
                 result = call(item)
             except BaseException as error:
+                interrupter.is_off = True
                 text = describe(error)
                 self._take_floor()
+                interrupter.is_off = False
                 session.busy_until = monotonic_ns()
                 self._send_failure(run, offset, worker_pb2.FAILURE_KIND_RAISED, text)
                 continue
@@ -161,7 +167,11 @@ class Runner:
                 file=sys.stderr,
             )
             os._exit(1)
+        # Whoever is let in here may still ask to interrupt the item that has ended.
+        interrupter = self._session.interrupter
+        was_off, interrupter.is_off = interrupter.is_off, True
         self._session.floor.make_way()
+        interrupter.is_off = was_off
 
     def _encode_or_fail(
         self, run: worker_pb2.Run, offset: int, encode: Callable[[Any], bytes], result: Any

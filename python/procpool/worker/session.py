@@ -19,6 +19,7 @@ from .._context import CurrentItem
 from .._proto import worker_pb2
 from .channel import Channel, ChannelClosedError, ProtocolError
 from .floor import Floor
+from .interrupt import Interrupter
 from .items import Common
 from .page import BEGUN, JOURNAL_LENGTH, ProgressPage
 
@@ -79,6 +80,7 @@ class Session:
         self.flusher_is_idle = True
         self.wake_flusher: SimpleQueue[None] = SimpleQueue()
         self.is_forked_copy = False
+        self.interrupter = Interrupter(self.is_running)
         self._commons: dict[int, Common] = {}
         """What Run frames may name. For the reader thread alone."""
 
@@ -115,6 +117,10 @@ class Session:
             return 0
         begun_last = self.page.words[BEGUN]
         return max(0, begun_last - chunk.run.first_sequence + 1)
+
+    def is_running(self, sequence: int) -> bool:
+        """Tell the main thread, when a signal stopped it, whether it is within the call of this item."""
+        return self.floor.is_free and self.running is not None and self.page.words[BEGUN] == sequence
 
     def start_busy_time(self) -> None:
         """Count from now how long the next item runs."""
@@ -174,7 +180,10 @@ class Session:
             chunk = self.chunks.get(recall.chunk)
             if chunk is None:
                 return
-            chunk.cancelled = chunk.cancelled or recall.cancel
+            if recall.cancel and not chunk.cancelled:
+                chunk.cancelled = True
+                if self.num_begun(chunk):
+                    self.interrupter.interrupt(self.page.words[BEGUN])
             if chunk.recalled:
                 return
             chunk.recalled = True

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::PoolState;
+use super::jobs::FailedAt;
 use crate::event::{Effect, FailureCause, JobFailure, StopReason};
 use crate::id::{ChunkId, JobId, WorkerId};
 use crate::timer::TimerKey;
@@ -31,8 +32,11 @@ impl PoolState {
     }
 
     fn deadline_passed(&mut self, job: JobId) {
-        let started = self.jobs.get(&job).is_some_and(|job| job.started);
-        self.fail_job(job, JobFailure::DeadlineExceeded { started });
+        match self.jobs.get(&job).map(|job| job.started) {
+            Some(started) => self.fail_job(job, JobFailure::DeadlineExceeded { started }),
+            // What was let finish when another item failed has not.
+            None => self.abandon_everywhere(job, true),
+        }
     }
 
     /// The time limit of what a worker runs may have passed: only the worker's page tells since when it runs.
@@ -48,8 +52,7 @@ impl PoolState {
         let key = TimerKey::ItemTimeout(id);
         let now = self.now;
         let Some(worker) = self.worker_mut(id) else { return };
-        // Those that nobody waits for any more count, too: else one that hangs would keep its slot for ever.
-        let shortest = worker.chunks.iter().filter_map(|chunk| chunk.time_limit).min();
+        let shortest = worker.chunks.iter().filter(|chunk| !chunk.cancelled).filter_map(|chunk| chunk.time_limit).min();
         match shortest {
             Some(limit) if !self.timers.is_set(key) => self.timers.set(key, now.after(limit)),
             Some(_) => {}
@@ -79,7 +82,7 @@ impl PoolState {
         self.emit(Effect::Recall { worker: id, chunk, cancel: true });
         self.watch_overdue(id);
         if !tried_again {
-            self.item_failed(job, index, history, FailureCause::TimedOut { limit });
+            self.item_failed(FailedAt { job, index, slot: id.slot }, history, FailureCause::TimedOut { limit });
         }
     }
 

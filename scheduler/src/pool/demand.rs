@@ -112,4 +112,4 @@ impl PoolState {
 
 #[cfg(test)]
 #[path = "demand_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -4,22 +4,23 @@ use std::time::Duration;
 
 use super::SlotCounts;
 use crate::config::SchedulerConfig;
-use crate::event::{Delivery, Dispatch, Effect, Event, JobSpec};
+use crate::event::{Delivery, Dispatch, Effect, Event, JobFailure, JobSpec};
 use crate::id::{FunctionId, JobId, WorkerId};
 use crate::pool::PoolState;
 use crate::time::Time;
 
 /// A pool whose clock stands unless it is told.
-struct Pool {
-    state: PoolState,
-    now: Time,
+pub(in crate::pool) struct Pool {
+    pub(in crate::pool) state: PoolState,
+    pub(in crate::pool) now: Time,
     workers: Vec<WorkerId>,
-    dispatched: Vec<Dispatch>,
+    pub(in crate::pool) dispatched: Vec<Dispatch>,
+    pub(in crate::pool) failed: Vec<(JobId, JobFailure)>,
 }
 
 impl Pool {
     /// Returns a pool whose workers are all ready.
-    fn new(slots: u32) -> Self {
+    pub(in crate::pool) fn new(slots: u32) -> Self {
         let mut pool = Self::starting(slots);
         for worker in pool.workers.clone() {
             pool.apply(Event::WorkerReady { worker });
@@ -29,24 +30,25 @@ impl Pool {
 
     fn starting(slots: u32) -> Self {
         let state = PoolState::new(SchedulerConfig { slots, ..SchedulerConfig::default() });
-        let mut pool = Self { state, now: Time::ZERO, workers: Vec::new(), dispatched: Vec::new() };
+        let mut pool = Self { state, now: Time::ZERO, workers: Vec::new(), dispatched: Vec::new(), failed: Vec::new() };
         pool.apply(Event::TimePassed);
         pool
     }
 
-    fn apply(&mut self, event: Event) {
+    pub(in crate::pool) fn apply(&mut self, event: Event) {
         let mut effects = Vec::new();
         self.state.apply(self.now, event, &mut effects);
         for effect in effects {
             match effect {
                 Effect::SpawnWorker { worker } => self.workers.push(worker),
                 Effect::Dispatch(dispatch) => self.dispatched.push(dispatch),
+                Effect::FailJob { job, failure } => self.failed.push((job, failure)),
                 _ => {}
             }
         }
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub(in crate::pool) fn pass(&mut self, time: Duration) {
         self.now = self.now.after(time);
     }
 
@@ -54,12 +56,12 @@ impl Pool {
         self.submit_as(JobSpec { chunk_size: None, ..spec(id, items) });
     }
 
-    fn submit_as(&mut self, spec: JobSpec) {
+    pub(in crate::pool) fn submit_as(&mut self, spec: JobSpec) {
         self.apply(Event::JobSubmitted(spec));
     }
 
     /// Finishes everything that is at a worker, each item having run this long.
-    fn finish(&mut self, item_time: Duration) {
+    pub(in crate::pool) fn finish(&mut self, item_time: Duration) {
         for dispatch in std::mem::take(&mut self.dispatched) {
             let Dispatch { worker, chunk, count, .. } = dispatch;
             let busy = item_time * count;
@@ -68,7 +70,7 @@ impl Pool {
     }
 }
 
-fn spec(id: u64, items: u64) -> JobSpec {
+pub(in crate::pool) fn spec(id: u64, items: u64) -> JobSpec {
     JobSpec {
         id: JobId(id),
         function: FunctionId(1),

@@ -22,18 +22,38 @@ impl PoolState {
             if self.queue.len() == 0 {
                 break;
             }
-            if self.slots[slot].worker.as_ref().is_some_and(|worker| worker.is_idle() && worker.takes_chunks()) {
-                self.dispatch_next(slot);
+            if self.is_free(slot) {
+                self.dispatch_idle(slot);
             }
         }
         for slot in 0..self.slots.len() {
-            let Some(job) = self.queue.first() else { break };
+            let Some(job) = self.next_job() else { break };
             let worker = self.slots[slot].worker.as_ref();
-            if worker.is_some_and(|worker| self.may_hold_ahead(worker, job)) {
+            if worker.is_some_and(|worker| self.may_hold_ahead(worker, job)) && !self.failed_last_at(slot) {
                 self.dispatch_next(slot);
             }
         }
         self.rebalance();
+    }
+
+    fn is_free(&self, slot: usize) -> bool {
+        self.slots[slot].worker.as_ref().is_some_and(|worker| worker.is_idle() && worker.takes_chunks())
+    }
+
+    /// Gives an idle slot the next chunk, after those that it should leave to others have gone to others.
+    fn dispatch_idle(&mut self, slot: usize) {
+        while self.failed_last_at(slot) {
+            let Some(other) = (0..self.slots.len()).find(|&other| other != slot && self.is_free(other)) else { break };
+            self.dispatch_next(other);
+        }
+        self.dispatch_next(slot);
+    }
+
+    /// Tells whether the next item is one that failed in this very slot. It may be the slot's fault, such as a file that
+    /// is broken there; so another gets it if one is idle. None is waited for, since it could be busy for hours.
+    fn failed_last_at(&self, slot: usize) -> bool {
+        let next = self.queue.first().and_then(|job| self.jobs[&job].available());
+        next.and_then(|next| next.history.last_slot).is_some_and(|last| last.0 as usize == slot)
     }
 
     /// A worker that will be idle within a round trip may hold the next chunk. Bounded by time, never by hope: where
@@ -53,7 +73,7 @@ impl PoolState {
 
     /// Gives the next chunk of the job whose turn it is to the worker in a slot.
     fn dispatch_next(&mut self, slot: usize) {
-        let Some(id) = self.queue.first() else { return };
+        let Some(id) = self.next_job() else { return };
         let slots = self.num_slots();
         let now = self.now;
         let worker = self.slots[slot].worker.as_mut().expect("the caller looked");
@@ -99,7 +119,7 @@ impl PoolState {
             first_index: chunk.first_index,
             count,
             attempt: chunk.history.attempt,
-            has_time_limit: chunk.time_limit.is_some(),
+            time_limit: chunk.time_limit,
         };
         worker.chunks.push_back(chunk);
         let worker = worker.id;

@@ -2,7 +2,7 @@
 
 use super::PoolState;
 use crate::event::{Delivery, Effect, FailureCause, JobFailure, JobSpec, Readiness};
-use crate::id::{JobId, WorkerId};
+use crate::id::{JobId, SlotId, WorkerId};
 use crate::job::{History, Job};
 use crate::restart::retry_backoff;
 use crate::timer::TimerKey;
@@ -16,11 +16,19 @@ pub(super) struct ItemsOf {
     pub(super) count: u64,
 }
 
+/// An item that failed, and where.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FailedAt {
+    pub(super) job: JobId,
+    pub(super) index: u64,
+    pub(super) slot: SlotId,
+}
+
 impl PoolState {
     pub(super) fn submit(&mut self, spec: JobSpec) {
         let id = spec.id;
         let refusal = match self.readiness {
-            Readiness::Starting | Readiness::Ready => None,
+            Readiness::Starting | Readiness::Ready => self.refusal_for_time(&spec),
             Readiness::Degraded => Some(JobFailure::Degraded { started: false }),
             Readiness::Draining | Readiness::Stopped => Some(JobFailure::Draining { started: false }),
         };
@@ -94,7 +102,8 @@ impl PoolState {
     }
 
     /// An item has failed, other than in the user's function: tries it again or gives it up.
-    pub(super) fn item_failed(&mut self, id: JobId, index: u64, history: History, cause: FailureCause) {
+    pub(super) fn item_failed(&mut self, at: FailedAt, history: History, cause: FailureCause) {
+        let FailedAt { job: id, index, slot } = at;
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let mut crashes = history.crashes;
         let mut cause = cause;
@@ -108,7 +117,7 @@ impl PoolState {
         if history.attempt < job.spec.max_attempts && !is_final {
             let attempt = history.attempt + 1;
             let not_before = self.now.after(retry_backoff(attempt, &mut self.rng));
-            job.retry(index, History { attempt, crashes, fruitless: 0 }, not_before);
+            job.retry(index, History { attempt, crashes, fruitless: 0, last_slot: Some(slot) }, not_before);
             self.arm_retry(id);
             return;
         }
@@ -144,12 +153,18 @@ impl PoolState {
 
     /// Ends a job without an answer. What it has at workers is asked back; what runs may have to end.
     pub(super) fn fail_job(&mut self, id: JobId, failure: JobFailure) {
-        if self.forget_job(id).is_none() {
-            return;
-        }
+        let Some(job) = self.forget_job(id) else { return };
         self.emit(Effect::FailJob { job: id, failure });
         // When another item failed, those that run are let finish: killing a warm worker for one item is a waste.
         let cancel = !matches!(failure, JobFailure::ItemFailed { .. });
+        self.abandon_everywhere(id, cancel);
+        // But not for longer than the call would have had.
+        if let Some(deadline) = job.spec.deadline.filter(|_| !cancel && self.is_at_a_worker(id)) {
+            self.timers.set(TimerKey::Deadline(id), deadline);
+        }
+    }
+
+    pub(super) fn abandon_everywhere(&mut self, id: JobId, cancel: bool) {
         let holders: Vec<WorkerId> = self
             .workers()
             .filter(|worker| worker.chunks.iter().any(|chunk| chunk.job == id))
@@ -158,6 +173,11 @@ impl PoolState {
         for worker in holders {
             self.abandon(worker, id, cancel);
         }
+    }
+
+    /// Tells whether a worker has a chunk of the job.
+    pub(crate) fn is_at_a_worker(&self, id: JobId) -> bool {
+        self.workers().flat_map(|worker| &worker.chunks).any(|chunk| chunk.job == id)
     }
 
     fn forget_job(&mut self, id: JobId) -> Option<Job> {
@@ -182,7 +202,12 @@ impl PoolState {
 
     /// A chunk is over: the job pays what it really cost.
     pub(super) fn settle(&mut self, chunk: &ActiveChunk) {
-        let Some(job) = self.jobs.get_mut(&chunk.job) else { return };
+        let Some(job) = self.jobs.get_mut(&chunk.job) else {
+            if !self.is_at_a_worker(chunk.job) {
+                self.timers.clear(TimerKey::Deadline(chunk.job));
+            }
+            return;
+        };
         let before = job.virtual_time;
         let priority = job.spec.priority;
         // A chunk of which nothing is known (its worker died) keeps its estimate.

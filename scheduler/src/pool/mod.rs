@@ -3,6 +3,7 @@
 //! The handling of events is split by whom they concern: `jobs`, `workers`, `deadlines`; `dispatch` hands out chunks
 //! after every event.
 
+mod admission;
 mod deadlines;
 mod demand;
 mod dispatch;
@@ -20,6 +21,7 @@ use crate::config::SchedulerConfig;
 use crate::event::{Effect, Event, JobFailure, Readiness};
 use crate::id::{JobId, SlotId, WorkerId};
 use crate::job::Job;
+use crate::measured::Measurements;
 use crate::queue::FairQueue;
 use crate::restart::{Rng, StartFailures};
 use crate::time::Time;
@@ -34,6 +36,7 @@ pub struct PoolState {
     pub(crate) slots: Vec<Slot>,
     pub(crate) queue: FairQueue,
     pub(crate) run_times: RunTimes,
+    measured: Measurements,
     pub(crate) timers: Timers,
     pub(crate) readiness: Readiness,
     pub(crate) stopping: bool,
@@ -62,6 +65,7 @@ impl PoolState {
             slots,
             queue: FairQueue::default(),
             run_times: RunTimes::default(),
+            measured: Measurements::default(),
             timers: Timers::default(),
             readiness: Readiness::Starting,
             stopping: false,

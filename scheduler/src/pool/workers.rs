@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::PoolState;
-use super::jobs::ItemsOf;
+use super::jobs::{FailedAt, ItemsOf};
 use crate::event::{Effect, FailureCause, JobFailure, Readiness, StopReason};
 use crate::id::{ChunkId, JobId, SlotId, WorkerId};
 use crate::job::History;
@@ -68,6 +68,7 @@ impl PoolState {
         worker.finished_items += u64::from(finished.count);
         self.slot_mut(id.slot).restarts.finished_an_item();
         self.run_times.record(function, finished.count, finished.busy);
+        self.measured.record(self.now, function, finished.count, finished.busy);
 
         let cut = late.map_or(end, |expired| expired.offset);
         for (from, to) in [(first, cut), (cut + u32::from(late.is_some()), end)] {
@@ -78,7 +79,8 @@ impl PoolState {
             }
         }
         if let Some(Expired { offset, limit, tried_again: true }) = late.filter(|_| !abandoned) {
-            self.item_failed(job, first_index + u64::from(offset), history, FailureCause::TimedOut { limit });
+            let at = FailedAt { job, index: first_index + u64::from(offset), slot: id.slot };
+            self.item_failed(at, history, FailureCause::TimedOut { limit });
         }
         self.refresh(job);
         self.end_chunk_if_done(id, chunk);
@@ -186,7 +188,7 @@ impl PoolState {
         for (position, chunk) in worker.chunks.iter().enumerate() {
             let begun = running.and_then(|(running_chunk, offset)| (running_chunk == chunk.id).then_some(offset));
             let is_suspect = position == 0 && worker.is_up() && begun.is_none() && chunk.finished == 0;
-            self.bury_chunk(chunk, begun, is_suspect);
+            self.bury_chunk(id.slot, chunk, begun, is_suspect);
         }
         let rng = &mut self.rng;
         let restarts = &mut self.slots[id.slot.0 as usize].restarts;
@@ -213,7 +215,7 @@ impl PoolState {
 
     /// The worker of a chunk is dead. Only the item that ran is blamed; what had not begun runs elsewhere. `is_suspect`:
     /// the worker died by itself with this chunk at hand, but before it began its first item.
-    fn bury_chunk(&mut self, chunk: &ActiveChunk, begun: Option<u32>, is_suspect: bool) {
+    fn bury_chunk(&mut self, slot: SlotId, chunk: &ActiveChunk, begun: Option<u32>, is_suspect: bool) {
         self.settle(chunk);
         if chunk.abandoned {
             return;
@@ -226,12 +228,13 @@ impl PoolState {
                 Some(Expired { limit, .. }) => FailureCause::TimedOut { limit },
                 None => FailureCause::WorkerDied,
             };
-            self.item_failed(chunk.job, chunk.first_index + u64::from(offset), chunk.history, cause);
+            let at = FailedAt { job: chunk.job, index: chunk.first_index + u64::from(offset), slot };
+            self.item_failed(at, chunk.history, cause);
         }
         let mut first = chunk.first_index + u64::from(first_safe);
         let mut count = u64::from(chunk.count - first_safe);
         if is_suspect && count > 0 {
-            self.suspect(chunk.job, first, chunk.history);
+            self.suspect(FailedAt { job: chunk.job, index: first, slot }, chunk.history);
             (first, count) = (first + 1, count - 1);
         }
         if count > 0 {
@@ -240,12 +243,12 @@ impl PoolState {
     }
 
     /// A worker died with this item at hand: it runs alone next time, and not for ever.
-    fn suspect(&mut self, job: JobId, index: u64, history: History) {
+    fn suspect(&mut self, at: FailedAt, history: History) {
         let fruitless = history.fruitless + 1;
         if fruitless >= self.config.crash_limit {
-            self.item_failed(job, index, history, FailureCause::CrashLimit { crashes: fruitless });
+            self.item_failed(at, history, FailureCause::CrashLimit { crashes: fruitless });
         } else {
-            self.give_back(job, index, 1, History { fruitless, ..history });
+            self.give_back(at.job, at.index, 1, History { fruitless, last_slot: Some(at.slot), ..history });
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use procpool_scheduler::{Delivery, JobSpec};
+use procpool_scheduler::{Delivery, JobSpec, SlotId};
 
 /// A job as its caller sees it.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(crate) struct ModelItem {
     pub(crate) has_outcome: bool,
     /// Its user's function fails.
     pub(crate) fails: bool,
+    /// Where it was begun last.
+    pub(crate) last_slot: Option<SlotId>,
 }
 
 /// How a job ended.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use procpool_scheduler::{
     ChunkId, Delivery, Dispatch, Effect, Event, FailureCause, FunctionId, JobFailure, JobId, JobSpec, PoolState,
-    Readiness, SchedulerConfig, Time, WorkerId,
+    Readiness, SchedulerConfig, Time, WorkerId, WorkerState,
 };
 
 use crate::model::{Ended, ModelJob};
@@ -134,7 +134,10 @@ impl World {
             fail_fast: random.below(3) == 0,
             max_attempts: 1 + random.below(4) as u32,
             item_timeout: random.maybe(|random| Duration::from_millis(1 + random.below(200))),
-            deadline: random.maybe(|random| self.now.after(Duration::from_millis(random.below(20_000)))),
+            deadline: random.maybe(|random| {
+                let most = 1 << random.below(25);
+                self.now.after(Duration::from_micros(random.below(most)))
+            }),
             priority: random.below(17) as i32 - 8,
         };
         self.jobs.insert(spec.id, ModelJob::new(spec.clone()));
@@ -211,7 +214,7 @@ impl World {
                 job.begin(index);
             }
             let item = job.item(index);
-            (item.runs, item.is_out) = (false, false);
+            (item.runs, item.is_out, item.last_slot) = (false, false, Some(id.slot));
             item.fails = self.random.below(20) == 0;
             if item.fails {
                 failed.push(offset);
@@ -257,6 +260,9 @@ impl World {
             let job = self.jobs.get_mut(&chunk.job).unwrap();
             for offset in chunk.finished..chunk.count {
                 let item = job.item(chunk.first_index + u64::from(offset));
+                if item.runs {
+                    item.last_slot = Some(id.slot);
+                }
                 (item.runs, item.is_out) = (false, false);
             }
             if running.is_none() && chunk.began.is_some() {
@@ -413,6 +419,11 @@ impl World {
             Effect::FailJob { job: id, failure } => {
                 let job = self.jobs.get_mut(&id).unwrap();
                 job.fail();
+                if let JobFailure::DeadlineUnreachable { expected, remaining, .. } = failure {
+                    assert!(expected > remaining, "a job was refused that could be done");
+                    assert!(job.items.iter().all(|item| !item.is_out && item.executions == 0), "a refused job ran");
+                    assert_eq!(job.spec.deadline.map(|deadline| deadline.since(self.now)), Some(remaining));
+                }
                 if let JobFailure::ItemFailed { index } = failure {
                     assert!(job.spec.fail_fast, "a job that collects failed with an item");
                     // A late answer of an item whose time was up has no outcome, and ends nothing.
@@ -434,8 +445,12 @@ impl World {
 
     fn take_chunk(&mut self, dispatch: &Dispatch) {
         assert!(dispatch.count > 0, "an empty chunk");
-        let worker = self.workers.get_mut(&dispatch.worker).expect("a chunk for a worker that is there");
+        let worker = self.workers.get(&dispatch.worker).expect("a chunk for a worker that is there");
         assert!(worker.is_up && !worker.is_stopping, "a chunk for a worker that takes none");
+        if dispatch.attempt > 1 {
+            self.check_slot_of_retry(dispatch);
+        }
+        let worker = self.workers.get_mut(&dispatch.worker).unwrap();
         let job = self.jobs.get_mut(&dispatch.job).unwrap();
         if let Some(chunk_size) = job.spec.chunk_size {
             assert!(dispatch.count <= chunk_size, "a chunk is larger than the caller said");
@@ -453,6 +468,19 @@ impl World {
             is_recalled: false,
         });
         assert!(worker.chunks.len() <= 2, "a worker has more than one chunk ahead");
+    }
+
+    /// An item that is tried again runs in another slot than the one where it failed, if another has nothing to do.
+    fn check_slot_of_retry(&mut self, dispatch: &Dispatch) {
+        assert_eq!(dispatch.count, 1, "an item that is tried again runs in a chunk of its own");
+        let failed_at = self.jobs.get_mut(&dispatch.job).unwrap().item(dispatch.first_index).last_slot;
+        if failed_at == Some(dispatch.worker.slot) {
+            let snapshot = self.state.snapshot();
+            let idle = snapshot.workers.iter().find(|worker| {
+                worker.state == WorkerState::Ready && worker.running.is_none() && worker.id.slot != dispatch.worker.slot
+            });
+            assert!(idle.is_none(), "{idle:?} could have tried again what failed in {failed_at:?}");
+        }
     }
 
     /// No more faults and no more jobs: everything that there is must end by itself, soon.

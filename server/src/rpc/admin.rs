@@ -95,6 +95,16 @@ impl PoolAdminService for AdminRpc {
         Ok(Response::new(v1::RestartWorkersResponse { num_restarted: num_restarted.iter().sum() }))
     }
 
+    async fn dump_worker(
+        &self,
+        request: Request<v1::DumpWorkerRequest>,
+    ) -> Result<Response<v1::DumpWorkerResponse>, Status> {
+        let v1::DumpWorkerRequest { worker_id, pool } = request.into_inner();
+        let dump = self.pool(&pool)?.handle.dump_worker(worker_id).await;
+        let stacks = dump.map_err(|failure| status::dump_failed(failure, worker_id))?;
+        Ok(Response::new(v1::DumpWorkerResponse { stacks }))
+    }
+
     async fn drain_pool(
         &self,
         _request: Request<v1::DrainPoolRequest>,

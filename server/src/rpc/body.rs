@@ -3,14 +3,18 @@
 //! gRPC puts five bytes before each message: a flag and the length. They are read here as they pass, so that a message
 //! over the limit is refused at its first bytes, and so that all requests that are being received together stay within
 //! one budget. The library's own limit is set higher and never speaks: its code would be the wrong one.
+//!
+//! A message that stops arriving half-way, or a first one that never comes, ends its call: nothing else would.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
+use tokio::time::{Sleep, sleep};
 use tonic::Status;
 
 use super::status;
@@ -49,7 +53,7 @@ impl ByteBudget {
 #[derive(Debug)]
 pub(crate) struct LimitedBody<B> {
     inner: B,
-    max_message_bytes: u32,
+    limits: BodyLimits,
     budget: Arc<ByteBudget>,
     /// Taken from the budget, in all.
     taken: u64,
@@ -58,6 +62,17 @@ pub(crate) struct LimitedBody<B> {
     prefix: Prefix,
     is_failed: bool,
     first_message: Arc<AtomicBool>,
+    /// Ends when nothing has come for too long; `None` while something comes, or need not.
+    stall: Option<Pin<Box<Sleep>>>,
+}
+
+/// What a request may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BodyLimits {
+    /// The largest message.
+    pub(crate) max_message_bytes: u32,
+    /// The longest that a message may stop on its way.
+    pub(crate) stall_timeout: Duration,
 }
 
 /// Where in the sequence of messages the body is.
@@ -72,16 +87,17 @@ enum Prefix {
 const NO_PREFIX: Prefix = Prefix::Partial { bytes: [0; PREFIX_BYTES], known: 0 };
 
 impl<B> LimitedBody<B> {
-    pub(crate) fn new(inner: B, max_message_bytes: u32, budget: Arc<ByteBudget>) -> Self {
+    pub(crate) fn new(inner: B, limits: BodyLimits, budget: Arc<ByteBudget>) -> Self {
         Self {
             inner,
-            max_message_bytes,
+            limits,
             budget,
             taken: 0,
             incomplete: 0,
             prefix: NO_PREFIX,
             is_failed: false,
             first_message: Arc::default(),
+            stall: None,
         }
     }
 
@@ -118,8 +134,9 @@ impl<B> LimitedBody<B> {
                     self.incomplete += missing as u64;
                     if *known == PREFIX_BYTES {
                         let length = u32::from_be_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]);
-                        if length > self.max_message_bytes {
-                            return Err(status::request_too_large(length.into(), self.max_message_bytes.into()));
+                        let limit = self.limits.max_message_bytes;
+                        if length > limit {
+                            return Err(status::request_too_large(length.into(), limit.into()));
                         }
                         self.enter_message(length as usize);
                     }
@@ -147,6 +164,28 @@ impl<B> LimitedBody<B> {
     }
 }
 
+impl<B> LimitedBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<tonic::codegen::StdError>,
+{
+    /// Waits for more of the body, but not for ever within a message. Between messages, a client may think.
+    fn poll_inner(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) {
+            self.stall = None;
+            // The library takes a CANCELLED for the proper end of a request. A hang-up is not one.
+            return Poll::Ready(frame.map(|frame| frame.map_err(|error| status::request_cut_short(&*error.into()))));
+        }
+        let is_between = self.incomplete == 0 && self.first_message.load(Ordering::Relaxed);
+        if is_between {
+            return Poll::Pending;
+        }
+        let timeout = self.limits.stall_timeout;
+        let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(timeout)));
+        stall.as_mut().poll(context).map(|()| Some(Err(status::request_stalled(timeout))))
+    }
+}
+
 impl<B> Body for LimitedBody<B>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -161,11 +200,10 @@ where
             return Poll::Ready(None);
         }
         this.release_complete();
-        let checked = match ready!(Pin::new(&mut this.inner).poll_frame(context)) {
+        let checked = match ready!(this.poll_inner(context)) {
             None => return Poll::Ready(None),
             Some(Ok(frame)) => frame.data_ref().map_or(Ok(()), |data| this.admit(data)).map(|()| frame),
-            // The library takes a CANCELLED for the proper end of a request. A hang-up is not one.
-            Some(Err(error)) => Err(status::request_cut_short(&*error.into())),
+            Some(Err(error)) => Err(error),
         };
         this.is_failed = checked.is_err();
         Poll::Ready(Some(checked))
@@ -193,7 +231,11 @@ mod tests {
 
     fn body(pieces: Vec<Vec<u8>>, limit: u32, budget: &Arc<ByteBudget>) -> LimitedBody<StreamBody<Pieces>> {
         let frames: Vec<_> = pieces.into_iter().map(|piece| Ok(Frame::data(Bytes::from(piece)))).collect();
-        LimitedBody::new(StreamBody::new(futures_util::stream::iter(frames)), limit, Arc::clone(budget))
+        LimitedBody::new(StreamBody::new(futures_util::stream::iter(frames)), limits(limit), Arc::clone(budget))
+    }
+
+    fn limits(max_message_bytes: u32) -> BodyLimits {
+        BodyLimits { max_message_bytes, stall_timeout: Duration::from_secs(60) }
     }
 
     fn message(length: usize) -> Vec<u8> {
@@ -261,7 +303,25 @@ mod tests {
         let budget = ByteBudget::new(1000);
         let hang_up = std::io::Error::other(Status::cancelled("h2 protocol error"));
         let frames = futures_util::stream::iter(vec![Err::<Frame<Bytes>, _>(hang_up)]);
-        let mut limited = LimitedBody::new(StreamBody::new(frames), 100, budget);
+        let mut limited = LimitedBody::new(StreamBody::new(frames), limits(100), budget);
         assert_ne!(limited.frame().await.unwrap().unwrap_err().code(), Code::Cancelled);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_stops_on_its_way_ends_its_call_and_a_pause_between_messages_does_not() {
+        use futures_util::StreamExt as _;
+
+        let hour = Duration::from_secs(3600);
+        for (start, is_ended) in [(vec![], true), (message(10)[..7].to_vec(), true), (message(10), false)] {
+            let first = Ok::<_, std::io::Error>(Frame::data(Bytes::from(start.clone())));
+            let frames = futures_util::stream::iter([first]).chain(futures_util::stream::pending());
+            let mut limited = LimitedBody::new(StreamBody::new(frames), limits(100), ByteBudget::new(1000));
+            limited.frame().await.unwrap().unwrap();
+            let next = tokio::time::timeout(hour, limited.frame()).await;
+            assert_eq!(next.is_ok(), is_ended, "{start:?}");
+            if let Ok(Some(next)) = next {
+                assert_eq!(next.unwrap_err().code(), Code::Aborted);
+            }
+        }
     }
 }

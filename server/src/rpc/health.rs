@@ -8,18 +8,23 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::future::Either;
+use futures_util::stream::{self, Chain, Once, Pending, StreamExt as _};
 use procpool_pool::Readiness;
 use procpool_proto::v1::pool_service_server::PoolServiceServer;
 use tonic::server::NamedService as _;
+use tonic::{Code, Request, Response, Status};
 use tonic_health::ServingStatus;
-use tonic_health::pb::health_server::HealthServer;
+use tonic_health::pb::health_check_response::ServingStatus as WireStatus;
+use tonic_health::pb::health_server::{Health as HealthApi, HealthServer};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_health::server::{HealthReporter, HealthService};
 
 use super::PoolRpc;
 use crate::pools::{Pools, any_changed};
 
 /// The health service.
-pub(crate) type Service = HealthServer<HealthService>;
+pub(crate) type Service = HealthServer<HealthRpc>;
 
 const SERVICE: &str = PoolServiceServer::<PoolRpc>::NAME;
 
@@ -40,7 +45,7 @@ impl Health {
         let health = Self { reporter: reporter.clone(), is_serving: Arc::default(), pool_services };
         // The library says SERVING from the start.
         health.set_not_serving().await;
-        (health, HealthServer::new(HealthService::from_health_reporter(reporter)))
+        (health, HealthServer::new(HealthRpc(HealthService::from_health_reporter(reporter))))
     }
 
     /// Returns what it tells of the server as a whole.
@@ -89,6 +94,37 @@ impl Health {
 
     async fn set(&self, service: &str, is_serving: bool) {
         self.reporter.set_service_status(service, status(is_serving)).await;
+    }
+}
+
+/// The library's service, but for a watch of a name that there is not: that is no error, says the protocol. Names are
+/// known from the start, so such a watch has no other news.
+#[derive(Debug)]
+pub(crate) struct HealthRpc(HealthService);
+
+type WatchItem = Result<HealthCheckResponse, Status>;
+
+#[tonic::async_trait]
+impl HealthApi for HealthRpc {
+    async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
+        self.0.check(request).await
+    }
+
+    type WatchStream = Either<
+        <HealthService as HealthApi>::WatchStream,
+        Chain<Once<std::future::Ready<WatchItem>>, Pending<WatchItem>>,
+    >;
+
+    async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        match self.0.watch(request).await {
+            Ok(watch) => Ok(watch.map(Either::Left)),
+            Err(status) if status.code() == Code::NotFound => {
+                let unknown = HealthCheckResponse { status: WireStatus::ServiceUnknown.into() };
+                let news = stream::once(std::future::ready(Ok(unknown)));
+                Ok(Response::new(Either::Right(news.chain(stream::pending()))))
+            }
+            Err(status) => Err(status),
+        }
     }
 }
 

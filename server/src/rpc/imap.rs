@@ -1,15 +1,17 @@
 //! IMap: a function over every item, the results as a stream.
 
 use async_stream::stream;
+use bytes::Bytes;
 use procpool_items::ItemKind;
 use procpool_pool::{CallError, CallStyle, ResultRun, ResultStream};
 use procpool_proto::v1;
 use procpool_proto::v1::i_map_request::{Common, Items};
 use procpool_proto::v1::i_map_response::Results;
+use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::context::{CallRecord, Envelope, Method};
-use super::result_messages::{MessageCutter, ResultMessage};
+use super::result_messages::{MessageCutter, ResultMessage, padding as padding_of};
 use super::stall_guard::StallGuard;
 use super::validate::{SentCall, SentItems, check_call, check_items};
 use super::{PoolRpc, status};
@@ -98,5 +100,8 @@ fn response(message: ResultMessage, kind: ItemKind, content_type: &str) -> v1::I
         ItemKind::Values => Results::Values(results),
         ItemKind::Blobs => Results::Blobs(results),
     };
-    v1::IMapResponse { first_index, indexes, results: Some(results), content_type: content_type.to_owned(), errors }
+    let content_type = content_type.to_owned();
+    let padding = Bytes::new();
+    let response = v1::IMapResponse { first_index, indexes, results: Some(results), content_type, errors, padding };
+    v1::IMapResponse { padding: padding_of(response.encoded_len()), ..response }
 }

@@ -20,12 +20,13 @@ use procpool_proto::v1;
 use procpool_proto::v1::i_map_stream_config::Common;
 use procpool_proto::v1::i_map_stream_request::Items;
 use procpool_proto::v1::i_map_stream_response::Results;
+use prost::Message as _;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::context::{CallContext, CallRecord, Envelope, Method, list_field};
-use super::result_messages::{MessageCutter, ResultMessage};
+use super::result_messages::{MessageCutter, ResultMessage, padding};
 use super::stall_guard::StallGuard;
 use super::validate::{SentCall, SentItems, check_call, check_items, content_type_problem};
 use super::{PoolRpc, status};
@@ -307,7 +308,9 @@ impl Outputs {
         let items_allowed = output.items_allowed;
         self.progress.allowed.store(items_allowed, Ordering::Release);
         let empty = v1::IMapStreamResponse { items_allowed, ..v1::IMapStreamResponse::default() };
-        let Some(run) = output.run else { return Ok(vec![(0, empty)]) };
+        let Some(run) = output.run else {
+            return Ok(vec![(0, v1::IMapStreamResponse { padding: padding(empty.encoded_len()), ..empty })]);
+        };
         let kind = self.progress.kind.get().copied().unwrap_or(ItemKind::Values);
         let messages = cutter.cut(run, kind)?;
         let responses = messages.into_iter().map(|message| {
@@ -317,7 +320,9 @@ impl Outputs {
                 ItemKind::Blobs => Results::Blobs(results),
             });
             let content_type = content_type.to_owned();
-            (count, v1::IMapStreamResponse { first_index, indexes, results, content_type, errors, items_allowed })
+            let response =
+                v1::IMapStreamResponse { first_index, indexes, results, content_type, errors, ..empty.clone() };
+            (count, v1::IMapStreamResponse { padding: padding(response.encoded_len()), ..response })
         });
         Ok(responses.collect())
     }

@@ -22,6 +22,24 @@ const ERROR_OVERHEAD_BYTES: usize = 512;
 /// What a message takes beside its results and errors.
 const MESSAGE_OVERHEAD_BYTES: usize = 1 << 10;
 
+/// A message is filled up to this size: what an HTTP/2 library does not take for an attack, however many wait unread.
+const LEAST_BYTES: usize = 256;
+/// What the tag and the length of the padding take.
+const PADDING_OVERHEAD_BYTES: usize = 3;
+
+/// Returns what a message of this size is filled up with.
+///
+/// A reader that sleeps cannot be told from one that reads: the server sees that it takes nothing only when the window
+/// of its connection is full. Until then a slow function's results go out one by one, each in a frame.
+pub(super) fn padding(num_bytes: usize) -> Bytes {
+    static PADDING: [u8; LEAST_BYTES] = [0; LEAST_BYTES];
+    let missing = LEAST_BYTES.saturating_sub(num_bytes);
+    if missing == 0 {
+        return Bytes::new();
+    }
+    Bytes::from_static(&PADDING[..missing.saturating_sub(PADDING_OVERHEAD_BYTES).max(1)])
+}
+
 /// The content of one `IMapResponse` or `IMapStreamResponse`.
 #[derive(Debug, PartialEq)]
 pub(super) struct ResultMessage {

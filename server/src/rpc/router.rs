@@ -22,7 +22,7 @@ use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt as _};
 
 use super::admin::AdminRpc;
-use super::body::{ByteBudget, LimitedBody};
+use super::body::{BodyLimits, ByteBudget, LimitedBody};
 use super::deadline::Deadline;
 use super::{PoolRpc, health, reflection, status};
 use crate::lifecycle::Lifecycle;
@@ -54,7 +54,7 @@ where
 pub(crate) struct Router {
     pool: PoolServiceServer<PoolRpc>,
     side_services: Arc<[SideService]>,
-    max_message_bytes: u32,
+    limits: BodyLimits,
     budget: Arc<ByteBudget>,
     closing: CancellationToken,
     telemetry: Option<Telemetry>,
@@ -68,7 +68,7 @@ impl Router {
         max_request_bytes_in_flight: u32,
         lifecycle: &Lifecycle,
     ) -> Self {
-        let max_message_bytes = rpc.max_message_bytes;
+        let limits = BodyLimits { max_message_bytes: rpc.max_message_bytes, stall_timeout: rpc.stream_stall_timeout };
         let admin = AdminRpc { pools: rpc.pools.clone(), drain_requested: lifecycle.drain_requested.clone() };
         let pool = PoolServiceServer::new(rpc)
             .max_decoding_message_size(LIBRARY_LIMIT_BYTES)
@@ -83,7 +83,7 @@ impl Router {
         Self {
             pool,
             side_services,
-            max_message_bytes,
+            limits,
             budget: ByteBudget::new(max_request_bytes_in_flight.into()),
             closing: lifecycle.closing.clone(),
             telemetry: None,
@@ -113,7 +113,7 @@ impl Router {
         };
         request.extensions_mut().insert(deadline);
         let budget = Arc::clone(&self.budget);
-        let request = request.map(|body| LimitedBody::new(body, self.max_message_bytes, budget));
+        let request = request.map(|body| LimitedBody::new(body, self.limits, budget));
         let first_message = request.body().first_message();
         let mut answer = pin!(self.dispatch(request));
         if let Some(instant) = deadline.router {

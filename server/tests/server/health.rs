@@ -35,3 +35,20 @@ async fn with_a_ready_worker_it_is_serving() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_watch_of_an_unknown_name_says_so_and_stays_open() {
+    let server = TestServer::start().await;
+    let mut health = HealthClient::new(server.channel().await);
+    let mut watch = health.watch(of("unknown")).await.unwrap().into_inner();
+    assert_eq!(within(watch.message()).await.unwrap().unwrap().status(), ServingStatus::ServiceUnknown);
+    let next = tokio_util::task::TaskTracker::new().spawn(async move { watch.message().await });
+    within(health.check(of(""))).await.unwrap();
+    assert!(!next.is_finished());
+    server.stop().await;
+    assert_eq!(
+        within(next).await.unwrap().unwrap_err().code(),
+        Code::Unavailable,
+        "the server ends, and with it the watch"
+    );
+}

@@ -3,6 +3,7 @@
 use procpool_items::ItemKind;
 use procpool_proto::v1::i_map_request::Items;
 use procpool_proto::v1::i_map_response::Results;
+use procpool_proto::v1::pool_service_client::PoolServiceClient;
 use procpool_proto::v1::{CallOptions, IMapRequest, IMapResponse, OnError, ResultOrder};
 use tonic::{Code, Streaming};
 
@@ -115,5 +116,34 @@ async fn the_pool_runs_no_further_ahead_than_the_window() {
     server.script.release(1000);
     let stream = within(call).await.unwrap().unwrap().into_inner();
     assert_eq!(collect(stream).await, expected(1000));
+    server.stop().await;
+}
+
+/// The client's library allows frames of less than 256 bytes, unread, for 25,600 bytes that are missing from that size;
+/// with the smallest window that is as many as 110.
+#[tokio::test]
+async fn a_reader_that_sleeps_before_many_single_results_keeps_its_connection() {
+    let server = TestServer::start().await;
+    let endpoint = tonic::transport::Channel::from_shared(format!("http://{}", server.address)).unwrap();
+    let channel = endpoint.initial_connection_window_size(65_535).initial_stream_window_size(65_535).connect().await;
+    let mut client = PoolServiceClient::new(channel.unwrap());
+    server.script.release(1);
+    let mut stream = within(client.i_map(request("gated", 600))).await.unwrap().into_inner();
+    for begun in 3..600 {
+        // One by one, so that each result goes out alone as long as the connection takes it.
+        server.script.release(1);
+        server.script.begun(begun).await;
+    }
+    server.script.release(600);
+    let mut num_messages = 0;
+    let mut received = 0;
+    while let Some(message) = within(stream.message()).await.unwrap() {
+        let Some(Results::Blobs(results)) = message.results else { panic!("blobs were sent") };
+        received += contents(ItemKind::Blobs, &results).len();
+        num_messages += 1;
+    }
+    assert_eq!(received, 600);
+    assert!(num_messages > 150, "{num_messages} messages show nothing");
+    drop(client);
     server.stop().await;
 }

@@ -7,6 +7,8 @@ mod admin_port;
 #[cfg(test)]
 mod apply;
 #[cfg(test)]
+mod attacks;
+#[cfg(test)]
 mod cancel;
 #[cfg(test)]
 mod common;
@@ -14,6 +16,10 @@ mod common;
 mod deadline;
 #[cfg(test)]
 mod drain;
+#[cfg(test)]
+mod dump;
+#[cfg(test)]
+mod error_table;
 #[cfg(test)]
 mod errors;
 #[cfg(test)]

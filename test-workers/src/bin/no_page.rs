@@ -14,6 +14,7 @@ fn main() -> std::io::Result<()> {
         functions: ["crash", "echo"].map(|name| Function { name: name.to_owned(), ..Function::default() }).into(),
         uses_progress_page: false,
         takes_common: false,
+        ..Hello::default()
     }))?;
     worker.send(Frame::Ready(Ready {}))?;
     while let Some(run) = worker.next_run()? {

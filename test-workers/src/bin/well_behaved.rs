@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         .function("environment", |_: Value| environment())
         .try_function("open_files", |_: Value| open_files())
         .try_function("raise", |message: String| -> Result<(), String> { Err(message) })
+        .try_function("raise_error", |message: String| -> Result<(), String> { Err(message) })
         .function("panic", |message: String| -> () { panic!("{message}") })
         .function("sleep_ms", |milliseconds: u64| thread::sleep(Duration::from_millis(milliseconds)))
         .try_function("append_line", |path: String, line: String| append_line(&path, &line))

@@ -66,8 +66,14 @@ impl Session {
     fn launch(launcher: &mut Launcher, terms: Terms) -> io::Result<Self> {
         let Terms { max_frame_bytes, journal_bytes, timeout } = terms;
         let (socket, channel) = UnixStream::pair()?;
-        let welcome =
-            Welcome { protocol_version: PROTOCOL_VERSION, worker_id: 1, slot: 0, max_frame_bytes, journal_bytes };
+        let welcome = Welcome {
+            protocol_version: PROTOCOL_VERSION,
+            worker_id: 1,
+            slot: 0,
+            max_frame_bytes,
+            journal_bytes,
+            dump_pipe: false,
+        };
         let welcome = encode_server_frame(ServerFrame::Welcome(welcome));
         let page = if journal_bytes == 0 {
             (&socket).write_all(&welcome)?;

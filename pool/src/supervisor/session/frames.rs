@@ -56,7 +56,7 @@ impl Session {
             count: run.count,
             first_sequence,
             attempt: run.attempt,
-            stamp_start: run.stamp_start,
+            stamp_start: run.time_limit.is_some(),
             traceparent: run.trace.traceparent.clone(),
             tracestate: run.trace.tracestate.clone(),
             common: run.common.map_or(0, |common| common.common),
@@ -161,6 +161,7 @@ impl Session {
         self.uses_page = hello.uses_progress_page;
         self.stage = Stage::Loaded;
         let pid = if hello.pid == 0 { self.process.pid() } else { hello.pid };
+        self.dumper.announce(self.process.pid(), pid, hello.dump_signal, hello.dump_end)?;
         tracing::debug!(worker = self.worker.generation, slot = self.worker.slot.0, pid, sdk = ?hello.sdk, "worker said hello");
         Ok(WorkerEventKind::Hello { pid, sdk: hello.sdk, functions })
     }

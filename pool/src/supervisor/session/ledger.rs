@@ -39,6 +39,8 @@ pub(super) struct Entry {
     first_sequence: u64,
     /// When it was handed over, by the clock of the progress page.
     pub(super) given_at_ns: u64,
+    /// The longest that one of its items may run.
+    pub(super) time_limit: Option<Duration>,
     /// How many of its items the worker runs: all, or fewer after a recall.
     count: u32,
     /// How many sequence numbers it has.
@@ -88,6 +90,7 @@ impl Ledger {
             first_index: run.first_index,
             first_sequence,
             given_at_ns: now_ns,
+            time_limit: run.time_limit,
             count: run.count,
             num_sequences: run.count,
             received: 0,

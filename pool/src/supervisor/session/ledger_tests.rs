@@ -22,7 +22,7 @@ fn run(chunk: u64, count: u32) -> ChunkRun {
         first_index: 0,
         count,
         attempt: 1,
-        stamp_start: false,
+        time_limit: None,
         trace: Arc::new(TraceContext::default()),
         common: None,
         parts: Vec::new(),

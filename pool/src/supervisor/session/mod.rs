@@ -16,30 +16,35 @@ use procpool_ipc::page::{PageReader, monotonic_ns};
 use procpool_ipc::proto;
 use procpool_ipc::proto::server_frame::Frame as ServerFrame;
 use procpool_scheduler::WorkerId;
-use tokio::sync::mpsc;
+use tokio::net::unix::pipe;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use self::channel::Channel;
-use self::ledger::Ledger;
+use self::dump::Dumper;
+use self::ledger::{Ledger, Position};
+use self::ping::Ping;
 use super::output::{Output, OutputContext};
 use super::process_group::WorkerProcess;
 use super::{WorkerCommand, WorkerEvent, WorkerEventKind};
+use crate::error::DumpFailure;
 
 mod burial;
 mod channel;
 mod check;
+mod dump;
 mod frames;
 mod ledger;
 #[cfg(test)]
 mod ledger_tests;
+mod ping;
 
 /// How long a worker may live on after it has closed its channel.
 const CLOSED_CHANNEL_GRACE_PERIOD: Duration = Duration::from_millis(500);
 
-/// How long a worker that has begun nothing of what it has may take to answer a Ping. Long, since a busy machine is no
-/// reason to kill it.
-const PONG_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many may wait for one dump of the stacks.
+const MAX_DUMP_WAITERS: usize = 16;
 
 /// A worker process that was just started, and our ends of what leads to it.
 #[derive(Debug)]
@@ -49,6 +54,8 @@ pub(super) struct Started {
     pub(super) stream: tokio::net::UnixStream,
     /// `None` if there is no progress page.
     pub(super) page: Option<PageReader>,
+    /// The reading end of the pipe for stack dumps.
+    pub(super) dumps: pipe::Receiver,
     pub(super) output: Output,
     pub(super) max_frame_bytes: u32,
 }
@@ -72,6 +79,11 @@ pub(super) struct Session {
     channel: Channel,
     page: Option<PageReader>,
     max_frame_bytes: u32,
+    dumper: Dumper,
+    /// Who waits for the dump that is under way.
+    dump_waiters: Vec<oneshot::Sender<Result<String, DumpFailure>>>,
+    /// The item whose time was up when the dump began.
+    dump_of: Option<Position>,
     output: Output,
     ledger: Ledger,
     stage: Stage,
@@ -94,15 +106,6 @@ pub(super) struct Session {
     context: OutputContext,
 }
 
-/// Whether a worker was asked for a sign of life.
-#[derive(Debug, Clone, Copy, Default)]
-struct Ping {
-    /// The Pong has not come.
-    is_due: bool,
-    /// When a worker that has not said anything since is killed.
-    deadline: Option<Instant>,
-}
-
 /// The next thing that happens.
 enum Turn {
     Command(Option<WorkerCommand>),
@@ -111,13 +114,14 @@ enum Turn {
     Writable,
     Readable,
     Output,
+    Dump,
     ChannelClosedTooLong,
     NoPong,
 }
 
 impl Session {
     pub(super) fn new(started: Started, events: mpsc::Sender<WorkerEvent>) -> Self {
-        let Started { worker, process, stream, page, output, max_frame_bytes } = started;
+        let Started { worker, process, stream, page, dumps, output, max_frame_bytes } = started;
         let context = OutputContext {
             worker: worker.generation,
             slot: worker.slot.0,
@@ -130,6 +134,9 @@ impl Session {
             channel: Channel::new(stream, max_frame_bytes),
             page,
             max_frame_bytes,
+            dumper: Dumper::new(dumps),
+            dump_waiters: Vec::new(),
+            dump_of: None,
             output,
             ledger: Ledger::new(),
             stage: Stage::Connected,
@@ -173,6 +180,7 @@ impl Session {
                     }
                 }
                 Turn::Output => self.read_output(|output, context| output.read(context)),
+                Turn::Dump => self.continue_dump(),
                 Turn::ChannelClosedTooLong => {
                     self.closed_deadline = None;
                     self.break_off("closed its channel".to_owned());
@@ -201,6 +209,7 @@ impl Session {
             permit = async { self.events.clone().reserve_owned().await }, if has_pending => Turn::EventRoom(permit.ok()),
             () = self.channel.writable() => Turn::Writable,
             () = self.channel.readable(), if may_read => Turn::Readable,
+            () = self.dumper.ready() => Turn::Dump,
             () = self.output.readable() => Turn::Output,
             () = until(self.closed_deadline) => Turn::ChannelClosedTooLong,
             () = until(self.ping.deadline) => Turn::NoPong,
@@ -216,14 +225,8 @@ impl Session {
                 }
             }
             WorkerCommand::DropCommons(commons) => self.drop_commons(&commons),
-            WorkerCommand::Probe => match self.progress() {
-                Some(progress) => {
-                    // Only the latest answer is of use.
-                    self.pending.retain(|kind| !matches!(kind, WorkerEventKind::Progress { .. }));
-                    self.emit(progress);
-                }
-                None => self.ask_for_life(),
-            },
+            WorkerCommand::Probe => self.probe(),
+            WorkerCommand::Dump(answer) => self.dump_for(answer),
             WorkerCommand::Shutdown => {
                 self.is_ending = true;
                 self.send(ServerFrame::Shutdown(proto::Shutdown {}));
@@ -239,34 +242,6 @@ impl Session {
     fn kill(&mut self) {
         self.is_ending = true;
         self.process.kill();
-    }
-
-    /// The worker has something to run and has not begun it in the time that an item may take: it is slow to take it up,
-    /// or it never will, as one that was stopped.
-    fn ask_for_life(&mut self) {
-        if self.ledger.front().is_none() || self.ping.deadline.is_some() || self.is_ending {
-            return;
-        }
-        if !self.ping.is_due {
-            self.send(ServerFrame::Ping(proto::Ping::default()));
-        }
-        self.ping = Ping { is_due: true, deadline: Some(Instant::now() + PONG_TIMEOUT) };
-    }
-
-    /// A worker that does not read while it runs an item cannot answer, but then it has begun one.
-    fn give_up_if_silent(&mut self) {
-        self.ping.deadline = None;
-        if self.progress().is_none() && !self.is_ending {
-            tracing::warn!(
-                worker = self.worker.generation,
-                slot = self.worker.slot.0,
-                pid = self.process.pid(),
-                timeout = ?PONG_TIMEOUT,
-                "worker neither begins its items nor answers, and is killed"
-            );
-            // Not `kill`: this is no end that somebody has asked for.
-            self.process.kill();
-        }
     }
 
     fn emit(&mut self, kind: WorkerEventKind) {
@@ -315,14 +290,66 @@ impl Session {
         }
     }
 
-    /// Returns which item runs and since when. Without a start time, since its chunk was handed over.
-    fn progress(&self) -> Option<WorkerEventKind> {
+    /// Tells which item runs and for how long. Before the answer that makes an item fail comes a look at its stack.
+    fn probe(&mut self) {
+        let Some((position, running_for, limit)) = self.progress() else { return self.ask_for_life() };
+        let is_over = limit.is_some_and(|limit| running_for >= limit);
+        if is_over && (self.dumper.is_busy() || self.dumper.begin()) {
+            self.dump_of = Some(position);
+        } else {
+            self.tell_progress(String::new());
+        }
+    }
+
+    fn dump_for(&mut self, answer: oneshot::Sender<Result<String, DumpFailure>>) {
+        let failure = if self.dump_waiters.len() >= MAX_DUMP_WAITERS {
+            DumpFailure::Busy
+        } else if self.dumper.is_busy() || self.dumper.begin() {
+            return self.dump_waiters.push(answer);
+        } else {
+            DumpFailure::NotSupported
+        };
+        // Whoever asked may be gone.
+        let _ = answer.send(Err(failure));
+    }
+
+    fn continue_dump(&mut self) {
+        let Some(stack) = self.dumper.advance() else { return };
+        tracing::debug!(
+            worker = self.worker.generation,
+            pid = self.process.pid(),
+            bytes = stack.len(),
+            "stacks dumped"
+        );
+        for waiter in self.dump_waiters.drain(..) {
+            let answer = if stack.is_empty() { Err(DumpFailure::NoAnswer) } else { Ok(stack.clone()) };
+            // Whoever asked may be gone.
+            let _ = waiter.send(answer);
+        }
+        if let Some(position) = self.dump_of.take() {
+            // Meanwhile the item may have ended, and another begun.
+            let still_runs = self.progress().is_some_and(|(now, ..)| now == position);
+            self.tell_progress(if still_runs { stack } else { String::new() });
+        }
+    }
+
+    fn tell_progress(&mut self, stack: String) {
+        if let Some((Position { chunk, offset }, running_for, _)) = self.progress() {
+            // Only the latest answer is of use.
+            self.pending.retain(|kind| !matches!(kind, WorkerEventKind::Progress { .. }));
+            self.emit(WorkerEventKind::Progress { chunk, offset, running_for, stack });
+        }
+    }
+
+    /// Returns which item runs, for how long, and how long it may. Without a start time, since its chunk was handed
+    /// over.
+    fn progress(&self) -> Option<(Position, Duration, Option<Duration>)> {
         let (entry, position) = self.ledger.locate(self.begun())?;
         let page = self.page.as_ref().filter(|_| self.uses_page);
         let stamp_ns = page.and_then(|page| page.begun_at_ns().ok()).unwrap_or(0);
         let began_at_ns = stamp_ns.max(entry.given_at_ns);
         let running_for = Duration::from_nanos(monotonic_ns().saturating_sub(began_at_ns));
-        Some(WorkerEventKind::Progress { chunk: position.chunk, offset: position.offset, running_for })
+        Some((position, running_for, entry.time_limit))
     }
 
     fn read_output(&mut self, read: impl FnOnce(&mut Output, &dyn Fn() -> OutputContext)) {

@@ -10,7 +10,7 @@ use prost_types::Any;
 use tonic::Code;
 use tonic::metadata::{MetadataMap, MetadataValue};
 
-use super::text::{keep_end, keep_last_lines, keep_start, keep_start_percent_encoded};
+use super::text::{keep_end, keep_first_lines, keep_last_lines, keep_start, keep_start_percent_encoded};
 
 const DOMAIN: &str = "procpool";
 /// gRFC A6: after how many milliseconds a client library may try again; a negative number: never.
@@ -49,6 +49,7 @@ pub(super) struct Problem<'a> {
     bad_request: Option<BadRequest>,
     resource: Option<ResourceInfo>,
     traceback: &'a str,
+    stack: &'a str,
     output_tail: &'a str,
 }
 
@@ -63,6 +64,7 @@ impl<'a> Problem<'a> {
             bad_request: None,
             resource: None,
             traceback: "",
+            stack: "",
             output_tail: "",
         }
     }
@@ -93,6 +95,11 @@ impl<'a> Problem<'a> {
         Self { traceback, ..self }
     }
 
+    /// Adds the stacks of a worker's threads, the most important first.
+    pub(super) fn stack(self, stack: &'a str) -> Self {
+        Self { stack, ..self }
+    }
+
     /// Adds the end of what the worker wrote to stderr.
     pub(super) fn output_tail(self, output_tail: &'a str) -> Self {
         Self { output_tail, ..self }
@@ -107,7 +114,7 @@ impl<'a> Problem<'a> {
             let request_info = RequestInfo { request_id: request_id.to_owned(), ..RequestInfo::default() };
             details.push("RequestInfo", &request_info);
         }
-        details.push_debug_info(self.traceback, self.output_tail);
+        details.push_debug_info(&self);
 
         let status = Status { code: self.code as i32, message: message.to_owned(), details: details.list };
         let mut metadata = MetadataMap::new();
@@ -127,7 +134,7 @@ impl<'a> Problem<'a> {
         self.push_details(&mut details);
         details.remaining = MAX_ITEM_TRACEBACK_BYTES.min(*debug_budget);
         let before = details.remaining;
-        details.push_debug_info(self.traceback, self.output_tail);
+        details.push_debug_info(&self);
         *debug_budget -= before - details.remaining;
         let message = keep_start(&self.message, MAX_ITEM_MESSAGE_BYTES).to_owned();
         Status { code: self.code as i32, message, details: details.list }
@@ -180,15 +187,18 @@ impl Details {
         }
     }
 
-    /// Adds as much as fits of what helps to find the cause: the last lines of the traceback come first.
-    fn push_debug_info(&mut self, traceback: &str, output_tail: &str) {
+    /// Adds as much as fits of what helps to find the cause: of a traceback the last lines, of stacks the first.
+    fn push_debug_info(&mut self, problem: &Problem<'_>) {
         let room = self.remaining.saturating_sub(2 * DETAIL_OVERHEAD_BYTES);
         if room < MIN_DEBUG_BYTES {
             return;
         }
-        let stack_entries = keep_last_lines(traceback, room);
+        let stack_entries = match problem.stack {
+            "" => keep_last_lines(problem.traceback, room),
+            stack => keep_first_lines(stack, room),
+        };
         let spent: usize = stack_entries.iter().map(|line| line.len() + super::text::LINE_OVERHEAD_BYTES).sum();
-        let detail = keep_end(output_tail, room.saturating_sub(spent)).to_owned();
+        let detail = keep_end(problem.output_tail, room.saturating_sub(spent)).to_owned();
         if !stack_entries.is_empty() || !detail.is_empty() {
             self.push("DebugInfo", &DebugInfo { stack_entries, detail });
         }

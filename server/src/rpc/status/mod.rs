@@ -16,7 +16,7 @@ mod tests;
 
 use std::time::Duration;
 
-use procpool_pool::{CallError, DeadlinePhase, ItemError, ItemFailure, WorkerExit};
+use procpool_pool::{CallError, DeadlinePhase, DumpFailure, ItemError, ItemFailure, WorkerExit};
 use procpool_proto::google::rpc::bad_request::FieldViolation;
 use procpool_proto::google::rpc::{BadRequest, ErrorInfo, ResourceInfo};
 use procpool_proto::v1;
@@ -65,6 +65,12 @@ pub(crate) fn call_failed(error: &CallError, context: &CallContext) -> Status {
                 DeadlinePhase::Running => "running",
             };
             deadline_problem(phase)
+        }
+        CallError::DeadlineUnreachable { expected, remaining, retry_after } => {
+            Problem::new(Code::ResourceExhausted, "DEADLINE_UNREACHABLE", error.to_string())
+                .with("expected_ms", expected.as_millis())
+                .with("remaining_ms", remaining.as_millis())
+                .retry(Retry::After(*retry_after))
         }
         CallError::CommonNotTaken | CallError::CommonTooLong { .. } => {
             let field = context.common_field.as_deref().unwrap_or("common");
@@ -125,9 +131,10 @@ fn item_problem<'a>(error: &'a ItemError, context: &CallContext) -> Problem<'a> 
                 .with("attempts", attempts)
                 .output_tail(stderr_tail)
         }
-        ItemFailure::ItemTimeout { limit, attempt } => {
-            problem(Code::DeadlineExceeded, "ITEM_TIMEOUT").with("limit_ms", limit.as_millis()).with("attempt", attempt)
-        }
+        ItemFailure::ItemTimeout { limit, attempt, stack } => problem(Code::DeadlineExceeded, "ITEM_TIMEOUT")
+            .with("limit_ms", limit.as_millis())
+            .with("attempt", attempt)
+            .stack(stack),
         ItemFailure::WorkerProtocol { .. } => problem(Code::Internal, "WORKER_PROTOCOL"),
     }
 }
@@ -229,11 +236,30 @@ pub(crate) fn request_cut_short(error: &dyn std::error::Error) -> Status {
     Problem::new(Code::Aborted, "REQUEST_CUT_SHORT", format!("the request was cut short: {error}")).into_status("")
 }
 
+/// Returns that nothing more of a request has come for this long.
+pub(crate) fn request_stalled(timeout: Duration) -> Status {
+    let message = format!("nothing more of the request has come for {timeout:?}, and it is not complete");
+    Problem::new(Code::Aborted, "REQUEST_CUT_SHORT", message).into_status("")
+}
+
 /// Returns that the server is shutting down, for what is not a call of the pool.
 pub(crate) fn shutting_down() -> Status {
     Problem::new(Code::Unavailable, "DRAINING", "the server is shutting down")
         .retry(Retry::After(DRAINING_RETRY_DELAY))
         .into_status("")
+}
+
+/// Returns why a worker's stacks cannot be told.
+pub(crate) fn dump_failed(failure: DumpFailure, worker_id: u64) -> Status {
+    let problem = |code, reason| Problem::new(code, reason, failure.to_string()).with("worker_id", worker_id);
+    let problem = match failure {
+        DumpFailure::PoolStopped => return shutting_down(),
+        DumpFailure::NoSuchWorker => problem(Code::NotFound, "WORKER_NOT_FOUND"),
+        DumpFailure::NotSupported => problem(Code::FailedPrecondition, "DUMP_NOT_SUPPORTED"),
+        DumpFailure::NoAnswer => problem(Code::FailedPrecondition, "DUMP_NOT_ANSWERED"),
+        DumpFailure::Busy => problem(Code::ResourceExhausted, "DUMP_BUSY").retry(Retry::After(BUDGET_RETRY_DELAY)),
+    };
+    problem.into_status("")
 }
 
 /// Returns that something is wrong in this program.

@@ -55,6 +55,7 @@ fn raised() -> ItemFailure {
 /// What happened, and the code, the reason, the metadata and the pushback that it must come with.
 type Row = (CallError, Code, &'static str, &'static [(&'static str, &'static str)], i64);
 
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn table() -> Vec<Row> {
     let second = Duration::from_secs(1);
     let stderr_tail = "Segmentation fault".to_owned();
@@ -64,6 +65,13 @@ fn table() -> Vec<Row> {
             Code::ResourceExhausted,
             "QUEUE_FULL",
             &[("resource", "items"), ("limit", "10")],
+            1000,
+        ),
+        (
+            CallError::DeadlineUnreachable { expected: 3 * second, remaining: 2 * second, retry_after: second },
+            Code::ResourceExhausted,
+            "DEADLINE_UNREACHABLE",
+            &[("expected_ms", "3000"), ("remaining_ms", "2000")],
             1000,
         ),
         (CallError::Draining { started: false }, Code::Unavailable, "DRAINING", &[("started", "false")], 1000),
@@ -124,7 +132,7 @@ fn table() -> Vec<Row> {
             -1,
         ),
         (
-            item(ItemFailure::ItemTimeout { limit: second, attempt: 2 }),
+            item(ItemFailure::ItemTimeout { limit: second, attempt: 2, stack: String::new() }),
             Code::DeadlineExceeded,
             "ITEM_TIMEOUT",
             &[("limit_ms", "1000"), ("attempt", "2")],
@@ -273,6 +281,15 @@ fn the_end_of_a_long_traceback_is_kept() {
     let debug: DebugInfo = detail(&call_failed(&error, &context()), "DebugInfo").unwrap();
     assert_eq!(debug.stack_entries.last().unwrap(), "  line 4999");
     assert!(debug.stack_entries[0].contains("lines cut"), "{}", debug.stack_entries[0]);
+}
+
+#[test]
+fn the_begin_of_long_stacks_is_kept() {
+    let stack = numbered_lines(5000);
+    let error = item(ItemFailure::ItemTimeout { limit: Duration::from_secs(1), attempt: 1, stack });
+    let debug: DebugInfo = detail(&call_failed(&error, &context()), "DebugInfo").unwrap();
+    assert_eq!(debug.stack_entries[0], "  line 0");
+    assert!(debug.stack_entries.last().unwrap().contains("lines cut"), "{:?}", debug.stack_entries.last());
 }
 
 #[test]

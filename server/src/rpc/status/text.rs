@@ -35,12 +35,23 @@ pub(super) fn keep_start_percent_encoded(text: &str, max_bytes: usize) -> &str {
 
 /// Returns the lines of a text if they fit, otherwise the last ones and a line that says how many were cut.
 pub(super) fn keep_last_lines(text: &str, max_bytes: usize) -> Vec<String> {
+    let mut kept = keep_lines(text, text.lines().rev(), max_bytes);
+    kept.reverse();
+    kept
+}
+
+/// Returns the lines of a text if they fit, otherwise the first ones and a line that says how many were cut.
+pub(super) fn keep_first_lines(text: &str, max_bytes: usize) -> Vec<String> {
+    keep_lines(text, text.lines(), max_bytes)
+}
+
+fn keep_lines<'a>(text: &str, lines: impl Iterator<Item = &'a str>, max_bytes: usize) -> Vec<String> {
     const CUT_NOTE_BYTES: usize = 48;
     let num_lines = text.lines().count();
     let is_cut = text.len() + num_lines * LINE_OVERHEAD_BYTES > max_bytes;
     let mut room = if is_cut { max_bytes.saturating_sub(CUT_NOTE_BYTES) } else { max_bytes };
     let mut kept = Vec::new();
-    for line in text.lines().rev() {
+    for line in lines {
         let Some(rest) = room.checked_sub(line.len() + LINE_OVERHEAD_BYTES) else { break };
         room = rest;
         kept.push(line.to_owned());
@@ -48,7 +59,6 @@ pub(super) fn keep_last_lines(text: &str, max_bytes: usize) -> Vec<String> {
     if is_cut && max_bytes >= CUT_NOTE_BYTES {
         kept.push(format!("... {} lines cut ...", num_lines - kept.len()));
     }
-    kept.reverse();
     kept
 }
 

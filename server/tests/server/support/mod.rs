@@ -56,8 +56,15 @@ impl TestServer {
             let spawner = Arc::new(ScriptedSpawner::new(script.clone()));
             NamedPool::new(*name, PoolConfig::new(NonZeroU32::new(2).unwrap()), spawner)
         });
-        let app = App::bind(config, pools.collect()).await.unwrap();
-        let script = scripts[0].1.clone();
+        let mut server = Self::start_named(config, pools.collect()).await;
+        server.script = scripts[0].1.clone();
+        server
+    }
+
+    /// Starts a server with these pools.
+    pub(crate) async fn start_named(config: ServerConfig, pools: Vec<NamedPool>) -> Self {
+        let app = App::bind(config, pools).await.unwrap();
+        let script = Script::default();
         let address = match &app.local_addresses()[0] {
             ListenAddress::Tcp(address) => *address,
             ListenAddress::Unix(_) => ([0, 0, 0, 0], 0).into(),

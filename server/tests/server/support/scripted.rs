@@ -168,6 +168,7 @@ impl ScriptedWorker {
                     }
                     Some(WorkerCommand::Recall { chunk, cancel }) => self.recall(chunk, cancel).await,
                     Some(WorkerCommand::DropCommons(_)) => {}
+                    Some(WorkerCommand::Dump(answer)) => answer.send(Ok("the stack".to_owned())).unwrap(),
                     Some(WorkerCommand::Probe) => self.report_progress().await,
                     Some(WorkerCommand::Shutdown | WorkerCommand::Terminate | WorkerCommand::Kill) | None => break,
                 },
@@ -244,7 +245,7 @@ impl ScriptedWorker {
     async fn report_progress(&self) {
         if let Some(chunk) = self.chunks.front() {
             let (chunk, offset, running_for) = (chunk.chunk, self.done, Duration::from_secs(1));
-            self.tell(WorkerEventKind::Progress { chunk, offset, running_for }).await;
+            self.tell(WorkerEventKind::Progress { chunk, offset, running_for, stack: String::new() }).await;
         }
     }
 }

@@ -1,0 +1,76 @@
+//! Calls that a real server refuses, and takes when they come again.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use rustix::process::{Signal, kill_process};
+
+use crate::support::{Server, procpool, wait};
+
+fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < crate::support::LIMIT, "waited in vain until {what}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+/// A server with one worker that holds items until a file is there, with room for no other.
+fn full_server(folder: &Path) -> Server {
+    let script = folder.join("hold.sh");
+    let (began, end) = (folder.join("began"), folder.join("end"));
+    let hold = format!("touch {}; until test -e {}; do sleep 0.01; done", began.display(), end.display());
+    std::fs::write(&script, hold).unwrap();
+    let hold = format!("hold=sh {}", script.display());
+    let program = env!("CARGO_BIN_EXE_procpool");
+    let worker = ["--", program, "worker", "exec", "--function", &hold, "--function", "count=wc -c"];
+    let settings = ["--processes", "1", "--max-queued-items", "1"];
+    Server::start(&[&settings[..], &worker[..]].concat())
+}
+
+#[test]
+fn a_full_queue_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = full_server(folder.path());
+    let holder = procpool(&["map", "--server", &server.address, "hold", "1"]).stdout(Stdio::null()).spawn().unwrap();
+    wait_for("the item runs", || folder.path().join("began").exists());
+    let refused = server.run(&["map", "--no-retry", "count", "1"]).expect(3);
+    assert!(refused.stderr.contains("the queue is full"), "{refused:?}");
+    let patient = procpool(&["map", "--server", &server.address, "count", "1"]).stdout(Stdio::null()).spawn().unwrap();
+    std::fs::write(folder.path().join("end"), "").unwrap();
+    assert!(wait(holder).success());
+    assert!(wait(patient).success());
+}
+
+#[test]
+fn a_pool_without_workers_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let mended = folder.path().join("mended");
+    let worker = format!("test -e {} && exec {} worker", mended.display(), env!("CARGO_BIN_EXE_procpool"));
+    let server = Server::start(&["--processes", "1", "--", "sh", "-c", &worker]);
+    wait_for("the pool is degraded", || server.log().contains("no worker can be started"));
+    let refused = server.run(&["map", "--no-retry", "echo", "1"]).expect(3);
+    assert!(refused.stderr.contains("no worker could be started"), "{refused:?}");
+    let patient = procpool(&["map", "--server", &server.address, "echo", "1"]).stdout(Stdio::null()).spawn().unwrap();
+    std::fs::write(mended, "").unwrap();
+    assert!(wait(patient).success());
+}
+
+#[test]
+fn a_server_that_shuts_down_refuses_until_the_deadline() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = full_server(folder.path());
+    let holder = procpool(&["map", "--server", &server.address, "hold", "1"]).stdout(Stdio::null()).spawn().unwrap();
+    wait_for("the item runs", || folder.path().join("began").exists());
+    kill_process(server.pid(), Signal::TERM).unwrap();
+    wait_for("the pool drains", || server.log().contains("pool is draining"));
+    for args in [&["map", "--no-retry", "count", "1"][..], &["map", "--timeout", "1500ms", "count", "1"]] {
+        let refused = server.run(args).expect(3);
+        assert!(
+            refused.stderr.contains("shutting down") || refused.stderr.contains("no server answers"),
+            "{refused:?}"
+        );
+    }
+    std::fs::write(folder.path().join("end"), "").unwrap();
+    assert!(wait(holder).success());
+}

@@ -1,0 +1,215 @@
+"""Time: limits of items and deadlines of calls, against workers that hang in every way there is."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+from conftest import PATIENCE, PROCPOOL, Server, call, grpcurl, python_worker, wait_until
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from procpool.v1 import pool_pb2, pool_pb2_grpc
+
+FUNCTIONS = python_worker("e2e/functions.py")
+GRACE = ["--cancel-grace-period", "300ms", "--kill-grace-period", "300ms"]
+
+
+@pytest.fixture(scope="module")
+def server():
+    with Server("--processes", "2", *GRACE, command=FUNCTIONS) as server:
+        server.wait_ready(2)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def stub(server):
+    with grpc.insecure_channel(server.address) as channel:
+        yield pool_pb2_grpc.PoolServiceStub(channel)
+
+
+def request_of(kind, function, *items, **options):
+    request = kind(function=function)
+    request.values.extend(items)
+    limit = options.pop("item_timeout", None)
+    if limit is not None:
+        request.options.item_timeout.FromTimedelta(limit)
+    for name, value in options.items():
+        setattr(request.options, name, value)
+    return request
+
+
+def details_of(error):
+    found = {}
+    for detail in rpc_status.from_call(error).details:
+        message = getattr(error_details_pb2, detail.TypeName().rpartition(".")[2])()
+        assert detail.Unpack(message)
+        found[type(message).__name__] = message
+    return found
+
+
+def wait_for_two_idle_workers(server):
+    def are_idle():
+        line = [PROCPOOL, "workers", "--output", "json", "--server", server.address]
+        workers = json.loads(subprocess.run(line, capture_output=True, check=True, timeout=PATIENCE).stdout)["workers"]
+        return [worker["state"] for worker in workers] == ["ready", "ready"]
+
+    wait_until(are_idle, "both workers have nothing to do")
+
+
+def exits_of(server, pid):
+    return [line for line in server.lines("worker stopped") if line.get("pid") == pid]
+
+
+# How it hangs, what ends it, and a line of its stack.
+WAYS_TO_HANG = {
+    "spin": (None, "in hang"),
+    "sleep": (None, "in hang"),
+    "c": (None, "in hang"),
+    "gil": ("signal 15", "in hang"),
+    "deaf": ("signal 9", "in hang"),
+    "stopped": ("signal 9", None),
+}
+
+
+@pytest.mark.parametrize("how", WAYS_TO_HANG)
+def test_an_item_that_hangs_is_ended_and_tells_where_it_was(server, stub, tmp_path, how):
+    ended_by, line = WAYS_TO_HANG[how]
+    marker = tmp_path / "pid"
+    request = request_of(pool_pb2.MapRequest, "hang", [how, str(marker)], item_timeout=timedelta(seconds=0.5))
+    began = time.monotonic()
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Map(request, timeout=PATIENCE)
+    took = time.monotonic() - began
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    details = details_of(caught.value)
+    assert details["ErrorInfo"].reason == "ITEM_TIMEOUT"
+    assert details["ErrorInfo"].metadata["limit_ms"] == "500"
+    assert 0.5 <= took < 5, "told when its time is up, and not when it is dead"
+    if line is None:
+        assert "DebugInfo" not in details, "a stopped process says nothing"
+    else:
+        entries = details["DebugInfo"].stack_entries
+        assert any(line in entry and "functions.py" in entry for entry in entries[:6]), entries
+    pid = int(marker.read_text())
+    if ended_by is None:
+        # Cancelled ended the item (a read in C code returns for its signal), and the worker lives.
+        [answer] = call(server, "Map", {"function": "pid", "values": list(range(8))})
+        assert pid in answer["values"]
+        assert exits_of(server, pid) == []
+    else:
+        wait_until(lambda: exits_of(server, pid), "the worker is replaced")
+        assert ended_by in exits_of(server, pid)[0]["exit"]
+    # The pool has both its workers again, and they work.
+    wait_for_two_idle_workers(server)
+    [answer] = call(server, "Map", {"function": "echo", "values": list(range(100))})
+    assert answer["values"] == list(range(100))
+
+
+@pytest.mark.parametrize("how", ["spin", "deaf"])
+def test_no_neighbour_of_an_item_that_hangs_is_hit(server, stub, tmp_path, how):
+    items = [["note", str(tmp_path / f"{number}")] for number in range(40)]
+    items[7] = [how, str(tmp_path / "7")]
+    request = request_of(
+        pool_pb2.MapRequest, "hang", *items, item_timeout=timedelta(seconds=0.5), on_error=pool_pb2.ON_ERROR_COLLECT, chunk_size=10
+    )
+    answer = stub.Map(request, timeout=PATIENCE)
+    assert [error.index for error in answer.errors] == [7]
+    assert all((tmp_path / f"{number}").exists() for number in range(40))
+    assert [result for number, result in enumerate(answer.values) if number != 7] == ["note"] * 39
+
+
+def test_a_late_answer_is_dropped_and_the_next_attempt_counts(server, stub, tmp_path):
+    wait_for_two_idle_workers(server)
+    marker = tmp_path / "attempts"
+    request = request_of(
+        pool_pb2.MapRequest, "answer_late_once", str(marker), item_timeout=timedelta(seconds=0.3), max_attempts=2
+    )
+    assert list(stub.Map(request, timeout=PATIENCE).values) == ["attempt 2"]
+    runs = [line.split() for line in marker.read_text().splitlines()]
+    assert [attempt for attempt, _ in runs] == ["1", "2"]
+    assert runs[0][1] != runs[1][1], "another worker has tried it again"
+
+
+def test_an_item_that_kills_its_worker_is_tried_again_by_another(server, stub, tmp_path):
+    wait_for_two_idle_workers(server)
+    marker = tmp_path / "attempts"
+    request = request_of(pool_pb2.MapRequest, "die_once", str(marker), max_attempts=2)
+    assert list(stub.Map(request, timeout=PATIENCE).values) == ["attempt 2"]
+    runs = [line.split() for line in marker.read_text().splitlines()]
+    assert [attempt for attempt, _ in runs] == ["1", "2"] and runs[0][1] != runs[1][1]
+
+
+@pytest.mark.parametrize("how", ["sleep", "c", "stopped"])
+def test_the_deadline_ends_unary_calls_and_streams(server, stub, tmp_path, how):
+    timeout = 1.0
+    for number, method in enumerate(["Map", "IMap"]):
+        item = [how, str(tmp_path / f"{number}")]
+        began = time.monotonic()
+        with pytest.raises(grpc.RpcError) as caught:
+            if method == "Map":
+                stub.Map(request_of(pool_pb2.MapRequest, "hang", item), timeout=timeout)
+            else:
+                items = [["note", str(tmp_path / "first")], item]
+                list(stub.IMap(request_of(pool_pb2.IMapRequest, "hang", *items, chunk_size=1), timeout=timeout))
+        late_by = time.monotonic() - began - timeout
+        print(f"{method} {how}: {late_by * 1000:+.1f} ms")
+        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        assert -0.1 < late_by < 0.5
+    wait_for_two_idle_workers(server)
+
+
+def test_a_worker_tells_where_it_is_and_goes_on(server, tmp_path):
+    def dump(worker):
+        line = [PROCPOOL, "workers", "dump", str(worker), "--server", server.address]
+        return subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE)
+
+    marker = tmp_path / "item"
+    with ThreadPoolExecutor() as threads:
+        answer = threads.submit(call, server, "Map", {"function": "note_and_wait", "values": [str(marker)]})
+        wait_until(lambda: marker.exists() and marker.read_text(), "the item runs")
+        line = [PROCPOOL, "workers", "--output", "json", "--server", server.address]
+        shown = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE, check=True)
+        workers = {worker["pid"]: worker["worker_id"] for worker in json.loads(shown.stdout)["workers"]}
+        busy = workers[int(marker.read_text())]
+        done = dump(busy)
+        assert done.returncode == 0, done.stderr
+        first_thread = done.stdout.split("\n\n")[0]
+        assert "in note_and_wait" in first_thread, done.stdout
+        method = "procpool.v1.PoolAdminService/DumpWorker"
+        code, out, err = grpcurl(server, server.address, method, data={"workerId": busy})
+        assert code == 0, err
+        assert "in note_and_wait" in json.loads(out)["stacks"]
+        marker.with_suffix(".release").touch()
+        assert answer.result(timeout=PATIENCE)[0]["values"] == ["item"]
+    nobody = dump(1_000_000)
+    assert nobody.returncode == 4 and "no such worker" in nobody.stderr, nobody
+    stopped = server.workers()[0]
+    os.kill(stopped, signal.SIGSTOP)
+    silent = dump(workers[stopped])
+    os.kill(stopped, signal.SIGCONT)
+    assert silent.returncode == 4 and "did not answer" in silent.stderr, silent
+
+
+def test_a_worker_of_another_language_says_that_it_cannot_tell():
+    with Server("--processes", "1") as server:
+        server.wait_ready(1)
+        method = "procpool.v1.PoolAdminService/DumpWorker"
+        code, _, printed = grpcurl(server, server.address, method, data={"workerId": 1})
+        assert code != 0
+        assert "Code: FailedPrecondition" in printed and "DUMP_NOT_SUPPORTED" in printed
+        assert call(server, "Map", {"function": "echo", "values": [1]})[0]["values"] == [1]
+
+
+def test_a_stack_is_in_what_the_command_line_prints(server, tmp_path):
+    item = json.dumps(["sleep", str(tmp_path / "pid")])
+    line = [PROCPOOL, "map", "hang", item, "--item-timeout", "300ms", "--server", server.address]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 1
+    assert "ran longer than its limit of 300ms" in done.stderr and "in hang" in done.stderr
+    assert Path(tmp_path / "pid").exists()

@@ -1,0 +1,293 @@
+//! A caller that a seed moves: it calls in every way, waits or gives up, reads fast or slowly, and compares what it is
+//! told with what happened.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use procpool_items::{ItemKind, ItemSlab, SlabBuilder};
+use procpool_pool::{
+    Call, CallError, CallOptions, CallStyle, CommonArgument, ItemError, ItemFailure, MapOutput, OnError, PoolConfig,
+    PoolHandle, ResultOrder, ResultRun, ResultStream, StreamOptions, TraceContext,
+};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::ledger::{Finish, JobRules, Ledger};
+use crate::random::Random;
+
+/// Longer than anything takes that ends.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+pub(crate) struct Caller {
+    pub(crate) handle: PoolHandle,
+    pub(crate) ledger: Ledger,
+    pub(crate) random: Random,
+    pub(crate) last_job: Arc<AtomicU64>,
+    /// The pool was told to drain.
+    pub(crate) drains: Arc<AtomicBool>,
+}
+
+/// A call that is being made.
+struct Plan {
+    job: u64,
+    num_items: u64,
+    call: Call,
+    /// When the caller loses interest.
+    patience: Duration,
+    /// It is known that it will.
+    gives_up: bool,
+    on_error: OnError,
+}
+
+impl Caller {
+    /// Calls so many times, one after the other.
+    pub(crate) async fn run(mut self, num_calls: u64) {
+        for _ in 0..num_calls {
+            let pause = Duration::from_micros(self.random.below(30_000));
+            sleep(pause).await;
+            self.call_once().await;
+        }
+    }
+
+    async fn call_once(&mut self) {
+        let how = self.random.below(4);
+        let plan = self.plan(how == 0);
+        let (job, gives_up) = (plan.job, plan.gives_up);
+        let patience = plan.patience;
+        self.ledger.trace(|| format!("call {job} begins, will wait {patience:?}"));
+        let call = async {
+            match how {
+                0 => self.map(plan).await,
+                1 | 2 => self.imap(plan).await,
+                _ => self.imap_stream(plan).await,
+            }
+        };
+        let answer = timeout(patience, call).await;
+        self.ledger.trace(|| format!("call {job} has ended: {answer:?}"));
+        assert!(answer.is_ok() || gives_up, "call {job} hangs");
+        self.ledger.job_ended(job, answer == Ok(true));
+    }
+
+    fn plan(&mut self, is_map: bool) -> Plan {
+        let random = &mut self.random;
+        let most_items = if random.below(5) == 0 { 300 } else { 20 };
+        let num_items = 1 + random.below(most_items);
+        let function = if random.below(3) == 0 { "again" } else { "f" };
+        let options = CallOptions {
+            chunk_size: random.maybe(|random| NonZeroU32::new(1 + random.below(8) as u32).unwrap()),
+            item_timeout: random.maybe(|random| Duration::from_millis(1 + random.below(500))),
+            max_attempts: random.maybe(|random| NonZeroU32::new(1 + random.below(4) as u32).unwrap()),
+            on_error: random.pick(&[None, Some(OnError::FailFast), Some(OnError::Collect)]).flatten(),
+            priority: random.pick(&[-2, 0, 0, 1, 8]).unwrap(),
+            request_id: String::new(),
+        };
+        let deadline = (random.below(4) == 0).then(|| Instant::now() + Duration::from_millis(random.below(2000)));
+        let gives_up = random.below(4) == 0;
+        let patience = match (gives_up, random.below(3)) {
+            (false, _) => PATIENCE,
+            // Before anybody has looked.
+            (true, 0) => Duration::ZERO,
+            (true, _) => Duration::from_micros(random.below(200_000)),
+        };
+        let default_attempts = if function == "again" { self.handle.config().crash_limit.get() } else { 1 };
+        let on_error = options.on_error.unwrap_or(if is_map { OnError::FailFast } else { OnError::Collect });
+        let rules = JobRules {
+            max_attempts: options.max_attempts.map_or(default_attempts, NonZeroU32::get),
+            // A call that fails fast lets what runs finish, and without any limit of time that may be never.
+            may_hang: options.item_timeout.is_some()
+                || deadline.is_some()
+                || (gives_up && on_error == OnError::Collect),
+            has_common: random.below(4) == 0,
+            has_time_limit: options.item_timeout.is_some() || self.handle.config().item_timeout.is_some(),
+        };
+        let job = self.last_job.fetch_add(1, Ordering::Relaxed) + 1;
+        self.ledger.job_begins(job, rules);
+        let common = rules.has_common.then(|| CommonArgument {
+            kind: ItemKind::Blobs,
+            content_type: String::new(),
+            bytes: Bytes::from_static(b"common"),
+        });
+        let call = Call {
+            function: function.to_owned(),
+            content_type: String::new(),
+            style: CallStyle::Map,
+            common,
+            options,
+            deadline,
+            trace: TraceContext::default(),
+        };
+        Plan { job, num_items, call, patience, gives_up, on_error }
+    }
+
+    /// Returns whether every item has its outcome.
+    async fn map(&mut self, plan: Plan) -> bool {
+        let items = items(plan.job, 0..plan.num_items);
+        let answer = self.handle.map(plan.call.clone(), items).await;
+        match answer {
+            Ok(MapOutput { parts, errors }) => {
+                let texts = texts(&parts);
+                assert_eq!(texts.len() as u64, plan.num_items, "call {}: an outcome for each item", plan.job);
+                for (index, text) in (0..).zip(&texts) {
+                    self.check(&plan, index, text, find(&errors, index));
+                }
+                true
+            }
+            Err(error) => self.check_error(&plan, error),
+        }
+    }
+
+    async fn imap(&mut self, plan: Plan) -> bool {
+        let options = self.stream_options();
+        let items = items(plan.job, 0..plan.num_items);
+        match self.handle.imap(plan.call.clone(), items, options).await {
+            Ok(results) => self.read(&plan, options.order, results).await,
+            Err(error) => self.check_error(&plan, error),
+        }
+    }
+
+    async fn imap_stream(&mut self, plan: Plan) -> bool {
+        let options = self.stream_options();
+        let (mut sink, results) = match self.handle.imap_stream(plan.call.clone(), options).await {
+            Ok(ends) => ends,
+            Err(error) => return self.check_error(&plan, error),
+        };
+        let (job, num_items) = (plan.job, plan.num_items);
+        let mut random = Random::new(self.random.below(u64::MAX));
+        let feeder = async move {
+            let mut next = 0;
+            while next < num_items {
+                let end = num_items.min(next + 1 + random.below(10));
+                if sink.send(items(job, next..end)).await.is_err() {
+                    return;
+                }
+                next = end;
+                if random.below(3) == 0 {
+                    let pause = Duration::from_micros(random.below(5000));
+                    sleep(pause).await;
+                }
+            }
+            sink.finish().await;
+        };
+        tokio::join!(self.read(&plan, options.order, results), feeder).0
+    }
+
+    fn stream_options(&mut self) -> StreamOptions {
+        let order = self.random.pick(&[ResultOrder::Ordered, ResultOrder::Unordered]).unwrap();
+        let window = self.random.maybe(|random| NonZeroU32::new(1 + random.below(30) as u32).unwrap());
+        StreamOptions { order, window }
+    }
+
+    /// Reads a stream to its end; returns whether every item has its outcome.
+    async fn read(&mut self, plan: &Plan, order: ResultOrder, mut results: ResultStream) -> bool {
+        let mut seen = vec![false; plan.num_items as usize];
+        let mut num_taken = 0;
+        loop {
+            let output = match results.next().await {
+                Some(Ok(output)) => output,
+                Some(Err(error)) => return self.check_error(plan, error),
+                None => break,
+            };
+            let Some(ResultRun { first_index, indexes, count, parts, errors }) = output.run else { continue };
+            let texts = texts(&parts);
+            assert_eq!(texts.len() as u64, count);
+            let indexes = if order == ResultOrder::Ordered {
+                assert_eq!(first_index, num_taken, "call {}: in order, without a gap", plan.job);
+                (first_index..first_index + count).collect()
+            } else {
+                indexes
+            };
+            for (&index, text) in indexes.iter().zip(&texts) {
+                assert!(!std::mem::replace(&mut seen[index as usize], true), "call {}: one outcome each", plan.job);
+                self.check(plan, index, text, find(&errors, index));
+            }
+            num_taken += count;
+            if self.random.below(4) == 0 {
+                let pause = Duration::from_micros(self.random.below(20_000));
+                sleep(pause).await;
+            }
+            results.set_taken(num_taken);
+        }
+        assert!(seen.iter().all(|seen| *seen), "call {}: an outcome for each item", plan.job);
+        true
+    }
+
+    /// Compares the outcome of an item with what happened.
+    fn check(&self, plan: &Plan, index: u64, text: &str, failure: Option<&ItemFailure>) {
+        let key = (plan.job, index);
+        let history = self.ledger.history(key);
+        match failure {
+            None => {
+                assert_eq!(text, format!("{}:{index}!", plan.job), "the result is the item's own");
+                assert_eq!(history.finished, Some(Finish::Returned), "{key:?} has a result, so it returned");
+            }
+            Some(failure) => {
+                assert_eq!(plan.on_error, OnError::Collect, "{key:?}");
+                match failure {
+                    ItemFailure::Raised { .. } => assert_eq!(history.finished, Some(Finish::Raised), "{key:?}"),
+                    ItemFailure::WorkerCrashed { .. } | ItemFailure::CrashLimit { .. } => {
+                        assert!(history.finished.is_none() && !history.is_running, "{key:?}: {failure} {history:?}");
+                    }
+                    // It may still run, or have finished a moment too late.
+                    ItemFailure::ItemTimeout { .. } => assert!(history.executions > 0, "{key:?}"),
+                    other => panic!("{key:?}: {other}"),
+                }
+            }
+        }
+    }
+
+    /// Checks that a call may fail like this; returns false: not every item has an outcome.
+    fn check_error(&self, plan: &Plan, error: CallError) -> bool {
+        match error {
+            CallError::ItemFailed(error) => {
+                assert_eq!(plan.on_error, OnError::FailFast);
+                let plan = Plan { on_error: OnError::Collect, call: plan.call.clone(), ..*plan };
+                self.check(&plan, error.index, "", Some(&error.failure));
+            }
+            CallError::DeadlineExceeded { .. } => assert!(plan.call.deadline.is_some_and(|at| at <= Instant::now())),
+            CallError::Draining { .. } => assert!(self.drains.load(Ordering::Relaxed), "nobody drains"),
+            CallError::Degraded { .. } => assert!(!self.ledger.is_calm()),
+            CallError::QueueFull { .. } => {}
+            other => panic!("call {}: {other}", plan.job),
+        }
+        false
+    }
+}
+
+/// Calls once with as many items as the pool takes at all; everything must succeed.
+pub(crate) async fn fill_the_pool(handle: &PoolHandle, ledger: &Ledger, config: &PoolConfig) {
+    let job = 0;
+    ledger.job_begins(job, JobRules { max_attempts: 1, may_hang: false, has_common: false, has_time_limit: false });
+    let num_items = u64::from(config.max_queued_items);
+    let call = Call {
+        function: "f".to_owned(),
+        content_type: String::new(),
+        style: CallStyle::Map,
+        common: None,
+        options: CallOptions { on_error: Some(OnError::Collect), ..CallOptions::default() },
+        deadline: None,
+        trace: TraceContext::default(),
+    };
+    let output = timeout(PATIENCE, handle.map(call, items(job, 0..num_items))).await.expect("it ends");
+    let output = output.expect("a pool at rest takes as much as a new one");
+    assert_eq!(texts(&output.parts).len() as u64, num_items);
+    assert!(output.errors.iter().all(|error| matches!(error.failure, ItemFailure::Raised { .. })));
+}
+
+fn items(job: u64, indexes: std::ops::Range<u64>) -> ItemSlab {
+    let mut list = SlabBuilder::new();
+    for index in indexes {
+        list.push(format!("{job}:{index}").as_bytes());
+    }
+    ItemSlab::parse(ItemKind::Blobs, list.take()).unwrap()
+}
+
+fn texts(parts: &[Bytes]) -> Vec<String> {
+    let list = ItemSlab::parse(ItemKind::Blobs, parts.concat().into()).unwrap();
+    (0..list.len()).map(|item| String::from_utf8(list.item(item).to_vec()).unwrap()).collect()
+}
+
+fn find(errors: &[ItemError], index: u64) -> Option<&ItemFailure> {
+    errors.iter().find(|error| error.index == index).map(|error| &error.failure)
+}

@@ -1,0 +1,143 @@
+//! What really happened: written by workers, read by callers.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// An item: the caller's number for the job, and the index of the item.
+pub(crate) type ItemKey = (u64, u64);
+
+/// What happened to an item.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct ItemHistory {
+    /// How often it began.
+    pub(crate) executions: u32,
+    pub(crate) is_running: bool,
+    /// A worker has finished it, well or not, and has said so or will before it is gone.
+    pub(crate) finished: Option<Finish>,
+}
+
+/// How the function ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Finish {
+    Returned,
+    Raised,
+}
+
+/// What a job may do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct JobRules {
+    pub(crate) max_attempts: u32,
+    /// It ends by itself when an item does not: it has a limit of time.
+    pub(crate) may_hang: bool,
+    pub(crate) has_common: bool,
+    /// Of each item.
+    pub(crate) has_time_limit: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    jobs: BTreeMap<u64, JobRules>,
+    items: BTreeMap<ItemKey, ItemHistory>,
+    /// Callers have had the last word on these.
+    ended: BTreeMap<u64, bool>,
+    live_workers: u32,
+    most_workers: u32,
+    is_calm: bool,
+    is_traced: bool,
+}
+
+/// The record of one run. Cheap to clone.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Ledger(Arc<Mutex<State>>);
+
+impl Ledger {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Has everything printed from now on.
+    pub(crate) fn start_trace(&self) {
+        self.state().is_traced = true;
+    }
+
+    #[expect(clippy::print_stderr, reason = "for who replays a seed")]
+    pub(crate) fn trace(&self, what: impl FnOnce() -> String) {
+        if self.state().is_traced {
+            eprintln!("{:?} {}", tokio::time::Instant::now(), what());
+        }
+    }
+
+    pub(crate) fn job_begins(&self, job: u64, rules: JobRules) {
+        self.state().jobs.insert(job, rules);
+    }
+
+    /// The caller has its answer. `is_complete`: with an outcome for every item.
+    pub(crate) fn job_ended(&self, job: u64, is_complete: bool) {
+        self.state().ended.insert(job, is_complete);
+    }
+
+    pub(crate) fn rules(&self, job: u64) -> JobRules {
+        self.state().jobs[&job]
+    }
+
+    pub(crate) fn begin(&self, key: ItemKey, attempt: u32) {
+        let mut state = self.state();
+        let rules = state.jobs[&key.0];
+        let is_complete = state.ended.get(&key.0).copied();
+        assert_ne!(is_complete, Some(true), "item {key:?} runs after its call was answered whole");
+        let item = state.items.entry(key).or_default();
+        assert!(!item.is_running, "item {key:?} runs twice at a time");
+        // Who finishes after its time is up may be tried again.
+        let finished = item.finished.take();
+        assert!(finished.is_none() || rules.has_time_limit, "item {key:?} runs again after it has finished");
+        item.executions += 1;
+        assert!(item.executions <= rules.max_attempts, "item {key:?} runs more than {} times", rules.max_attempts);
+        assert_eq!(item.executions, attempt, "item {key:?}: the attempt is what it is told");
+        item.is_running = true;
+    }
+
+    pub(crate) fn finish(&self, key: ItemKey, finish: Finish) {
+        let mut state = self.state();
+        let item = state.items.get_mut(&key).unwrap();
+        assert!(std::mem::take(&mut item.is_running), "item {key:?} was running");
+        item.finished = Some(finish);
+    }
+
+    /// The item ended with its worker.
+    pub(crate) fn abort(&self, key: ItemKey) {
+        self.state().items.get_mut(&key).unwrap().is_running = false;
+    }
+
+    pub(crate) fn history(&self, key: ItemKey) -> ItemHistory {
+        self.state().items.get(&key).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn worker_starts(&self) {
+        let mut state = self.state();
+        state.live_workers += 1;
+        assert!(state.live_workers <= state.most_workers, "more workers than slots");
+    }
+
+    pub(crate) fn worker_is_gone(&self) {
+        self.state().live_workers -= 1;
+    }
+
+    pub(crate) fn live_workers(&self) -> u32 {
+        self.state().live_workers
+    }
+
+    /// From now on there may be as many workers. (Those of slots that are given up take a while to go.)
+    pub(crate) fn allow_workers(&self, slots: u32) {
+        let mut state = self.state();
+        state.most_workers = state.most_workers.max(slots);
+    }
+
+    pub(crate) fn calm_down(&self) {
+        self.state().is_calm = true;
+    }
+
+    /// Tells whether the faults are over.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.state().is_calm
+    }
+}

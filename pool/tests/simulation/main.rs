@@ -1,0 +1,45 @@
+//! The pool's driver in a simulated world: virtual time, one thread, workers and callers that do whatever a seed says.
+//! What the scheduler's own simulation checks event by event is checked here from outside, through everything between a
+//! caller and a worker: channels, mailbox, admission, outlets.
+//!
+//! - Every call ends, and every item of it has one outcome, which agrees with what ran.
+//! - An item runs in one place at a time, no more often than it may, and not at all once its call has ended.
+//! - When the faults are over, the pool heals, holds nothing, and takes as much as at its start.
+//!
+//! The same seed is the same run: `cargo xtask simulate --seeds 17..18` replays one.
+
+#![expect(clippy::cast_possible_truncation, reason = "the numbers are small")]
+#![expect(clippy::unwrap_used, reason = "what should not happen fails the test")]
+#![expect(clippy::disallowed_methods, reason = "the tasks of a test end with its runtime; seeds come from outside")]
+
+mod caller;
+mod ledger;
+#[path = "../../../scheduler/tests/simulation/random.rs"]
+mod random;
+mod worker;
+mod world;
+
+use std::ops::Range;
+
+/// Which seeds to run instead of the usual ones: `FIRST..END`.
+const SEEDS: &str = "PROCPOOL_SEEDS";
+
+fn seeds() -> Range<u64> {
+    let Ok(text) = std::env::var(SEEDS) else { return 0..10_000 };
+    let range = text.split_once("..").and_then(|(first, end)| Some(first.parse().ok()?..end.parse().ok()?));
+    range.unwrap_or_else(|| panic!("{SEEDS} is {text:?}: it should be FIRST..END"))
+}
+
+#[test]
+fn every_schedule_keeps_every_promise() {
+    let seeds = seeds();
+    // One alone is replayed, to be looked at.
+    let is_traced = seeds.end - seeds.start == 1;
+    for seed in seeds {
+        let result = std::panic::catch_unwind(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+            runtime.unwrap().block_on(world::run(seed, is_traced));
+        });
+        assert!(result.is_ok(), "replay it with: cargo xtask simulate --seeds {seed}..{}", seed + 1);
+    }
+}

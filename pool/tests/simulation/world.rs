@@ -1,0 +1,116 @@
+//! One run: a pool, callers, somebody who resizes and restarts it, and the peace in the end.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use procpool_pool::{PoolConfig, PoolHandle, PoolState};
+use tokio::time::{sleep, timeout};
+
+use crate::caller::{Caller, fill_the_pool};
+use crate::ledger::Ledger;
+use crate::random::Random;
+use crate::worker::SimSpawner;
+
+/// Longer than the pool takes to come to rest or to end.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// Runs the world of a seed.
+pub(crate) async fn run(seed: u64, is_traced: bool) {
+    let mut random = Random::new(seed.wrapping_add(1));
+    let slots = 1 + random.below(4) as u32;
+    let config = PoolConfig {
+        max_queued_items: 300 + random.below(300) as u32,
+        item_timeout: random.maybe(|random| Duration::from_millis(100 + random.below(1000))),
+        worker_start_timeout: Duration::from_millis(200),
+        cancel_grace_period: Duration::from_millis(random.below(300)),
+        kill_grace_period: Duration::from_millis(random.below(300)),
+        max_items_per_worker: random.maybe(|random| NonZeroU32::new(1 + random.below(50) as u32).unwrap()),
+        max_worker_age: random.maybe(|random| Duration::from_millis(50 + random.below(2000))),
+        idle_timeout: random.maybe(|random| Duration::from_millis(50 + random.below(2000))),
+        jitter_seed: seed,
+        ..PoolConfig::new(NonZeroU32::new(slots).unwrap())
+    };
+    let ledger = Ledger::default();
+    ledger.allow_workers(slots);
+    if is_traced {
+        ledger.start_trace();
+    }
+    let spawner = Arc::new(SimSpawner { seed, ledger: ledger.clone() });
+    let (handle, task) = PoolHandle::start(config.clone(), spawner);
+    let (last_job, drains) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let callers: Vec<_> = (0..=random.below(5))
+        .map(|_| {
+            let caller = Caller {
+                handle: handle.clone(),
+                ledger: ledger.clone(),
+                random: Random::new(random.below(u64::MAX)),
+                last_job: Arc::clone(&last_job),
+                drains: Arc::clone(&drains),
+            };
+            tokio::spawn(caller.run(1 + random.below(4)))
+        })
+        .collect();
+    let operator = tokio::spawn(operate(handle.clone(), ledger.clone(), Random::new(random.below(u64::MAX))));
+    let ends_early = random.below(5) == 0;
+    if ends_early {
+        let time = Duration::from_micros(random.below(1_000_000));
+        sleep(time).await;
+        drains.store(true, Ordering::Relaxed);
+        if random.below(2) == 0 { handle.drain() } else { handle.stop_now() }
+    }
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    operator.await.unwrap();
+    if !ends_early {
+        ledger.trace(|| format!("calm: {config:?}"));
+        ledger.calm_down();
+        // What is broken already shows, and is mended.
+        sleep(Duration::from_secs(1)).await;
+        timeout(PATIENCE, come_to_rest(&handle)).await.expect("the pool heals and holds nothing");
+        ledger.trace(|| "the pool is at rest".to_owned());
+        fill_the_pool(&handle, &ledger, &config).await;
+        handle.drain();
+    }
+    timeout(PATIENCE, task.join()).await.expect("the pool ends");
+    assert_eq!(ledger.live_workers(), 0, "no worker is left");
+}
+
+/// Resizes, restarts and looks, for a while.
+async fn operate(handle: PoolHandle, ledger: Ledger, mut random: Random) {
+    for _ in 0..random.below(4) {
+        let pause = Duration::from_micros(random.below(500_000));
+        sleep(pause).await;
+        match random.below(3) {
+            0 => {
+                let slots = 1 + random.below(5) as u32;
+                ledger.allow_workers(slots);
+                ledger.trace(|| format!("resize to {slots}"));
+                // It may be draining.
+                let _ = handle.resize(NonZeroU32::new(slots).unwrap()).await;
+            }
+            1 => {
+                let patience = Duration::from_micros(random.below(1_000_000));
+                ledger.trace(|| "restart".to_owned());
+                let _ = timeout(patience, handle.restart_workers()).await;
+            }
+            _ => {
+                let _ = handle.snapshot().await;
+            }
+        }
+    }
+}
+
+/// Waits until the pool is ready and nothing is queued or runs.
+async fn come_to_rest(handle: &PoolHandle) {
+    loop {
+        let pool = handle.snapshot().await.expect("it runs").pool;
+        if (pool.readiness, pool.num_jobs, pool.num_queued_items, pool.num_running_items) == (PoolState::Ready, 0, 0, 0)
+        {
+            return;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,66 @@
+"""Raises `Cancelled` in the function that runs, and in nothing else.
+
+The reader thread sends the main thread a signal; the handler, which Python runs on the main thread, raises. The signal
+also ends system calls that wait, which an exception set from another thread would not.
+
+Why no other code is ever hit. Between the reader's decision and the handler the item may have ended, and the next begun:
+so the handler asks whether the item that was meant is the one that runs. It is the main thread that answers, about
+itself, so nothing changes meanwhile. What is left is that the main thread is in the worker's own frames, just after the
+call, or (before Python 3.11) just before it: the handler sees in which frame it came, and raises in none of the runner's.
+Just before the call the interruption is lost then, and the item ends as one that catches `Cancelled` does, by SIGTERM.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import FrameType, FunctionType, MethodType
+from typing import Any
+
+from .._context import Cancelled
+
+# A real-time signal: programs and libraries leave the upper ones alone. Handlers do not survive exec.
+CANCEL_SIGNAL = signal.SIGRTMAX - 3
+
+_RUNNER_FILE = str(Path(__file__).with_name("runner.py"))
+
+
+class Interrupter:
+    """Interrupts an item at most once."""
+
+    __slots__ = ("_is_running", "_target", "is_off")
+
+    def __init__(self, is_running: Callable[[int], bool]) -> None:
+        self._is_running = is_running
+        self._target = 0
+        self.is_off = False
+        """The function has ended, though its item seems to run. For the main thread."""
+
+    def install(self) -> None:
+        """Take the signal. For the main thread."""
+        signal.signal(CANCEL_SIGNAL, self._handle)
+
+    def interrupt(self, sequence: int) -> None:
+        """Have the item of this sequence number interrupted, if it still runs then. For whoever has the floor."""
+        self._target = sequence
+        main_thread = threading.main_thread().ident
+        assert main_thread is not None, "it runs"
+        signal.pthread_kill(main_thread, CANCEL_SIGNAL)
+
+    def _handle(self, _number: int, frame: FrameType | None) -> None:
+        in_runner = frame is None or frame.f_code.co_filename == _RUNNER_FILE
+        if self.is_off or in_runner or self._target == 0 or not self._is_running(self._target):
+            return
+        self._target = 0
+        raise Cancelled
+
+
+def interruptible(call: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return what has a frame of its own while it runs, so that it can be told from the runner; C functions have none."""
+    innermost = call.func if isinstance(call, partial) else call
+    if isinstance(innermost, (FunctionType, MethodType)):
+        return call
+    return lambda item: call(item)
