@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -46,6 +47,21 @@ def note_and_wait(path):
     while not release.exists() and time.monotonic() < deadline:
         time.sleep(0.005)
     return marker.name
+
+
+def start_children(_):
+    """Start a child and a daemon that would outlive this worker, and tell who they are."""
+    child = subprocess.Popen(["sleep", "1000"])
+    daemon = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    return [os.getpid(), child.pid, daemon.pid]
+
+
+def hang_for_good(_):
+    """Hang, and do not care about SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("hangs for good")
+    while True:
+        time.sleep(1)
 
 
 def count(path):

@@ -74,6 +74,17 @@ def test_a_kill_of_the_server_leaves_no_worker_a_second_later(tmp_path):
         assert answer.result(timeout=PATIENCE)[0] != 0
 
 
+def test_a_kill_of_the_server_leaves_nothing_of_what_its_workers_started():
+    server = Server("--processes", "2", command=FUNCTIONS)
+    server.wait_ready(2)
+    [answer] = call(server, "Map", {"function": "start_children", "values": [1, 2], "options": {"chunkSize": 1}})
+    pids = [int(pid) for family in answer["values"] for pid in family]
+    assert len(pids) == 6 and all(is_alive(pid) for pid in pids)
+    server.kill()
+    time.sleep(1.0)  # The promise is about this second.
+    assert [pid for pid in pids if is_alive(pid)] == []
+
+
 def test_sigterm_finishes_the_map_refuses_new_calls_and_exits_0(tmp_path):
     with Server("--processes", "1", command=FUNCTIONS) as server, ThreadPoolExecutor() as threads:
         server.wait_ready(1)

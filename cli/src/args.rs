@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::config::SettingFlags;
 use crate::list_args::{ListArgs, OutputArgs};
 use crate::worker::exec_guard;
-use crate::{duration, exit};
+use crate::{duration, exit, guard};
 
 /// Run functions over lists on a bounded pool of worker processes: Python's multiprocessing.Pool as a gRPC service.
 #[derive(Debug, Parser)]
@@ -48,6 +48,9 @@ pub(crate) enum Command {
     Worker(WorkerArgs),
     /// Show what the pool does, on a server of its own
     Demo,
+    /// Watch over a server
+    #[command(name = guard::COMMAND, hide = true)]
+    ServeGuard(GuardArgs),
 }
 
 #[derive(Debug, Args)]
@@ -108,6 +111,15 @@ pub(crate) enum WorkerCommand {
     ExecGuard,
     /// Start a worker and check that it keeps the protocol
     Check(CheckArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GuardArgs {
+    /// The server's name among all of this machine
+    pub(crate) server_id: String,
+    /// Be the guard, instead of starting it
+    #[arg(long)]
+    pub(crate) stay: bool,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ mod demo;
 mod duration;
 mod exit;
 mod functions;
+mod guard;
 mod health;
 mod input;
 mod list_args;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     let result = match command {
         // The worker's thread belongs to the functions; it has no runtime.
         Command::Worker(args) => return worker::run(args),
+        Command::ServeGuard(args) => return guard::run(&args),
         Command::Serve(args) => run(Builder::new_multi_thread().enable_all().build(), serve::run(args)),
         Command::Demo => run(Builder::new_multi_thread().enable_all().build(), demo::run()),
         Command::Map(args) => run_client(call::map::run(args, Style::Map)),

@@ -10,6 +10,7 @@ use procpool_server::{App, AppError, ListenAddress, NamedPool, ServerConfig, Shu
 use crate::args::ServeArgs;
 use crate::config::{CommandLine, Config, ConfigErrors};
 use crate::exit::{Exit, Failure};
+use crate::guard::Guard;
 use crate::output::OutputError;
 use crate::{config, logging, telemetry};
 
@@ -42,6 +43,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     // Before anything is started: a signal from here on is a wish to stop in order.
     let shutdown = Shutdown::on_signals().map_err(cannot_run)?;
     let (pools, spawner) = pools(&config)?;
+    let _guard = guard(&spawner);
     if let Err(error) = spawner.adopt_orphans() {
         tracing::warn!(%error, "cannot adopt orphans: what workers leave behind may outlive them");
     }
@@ -56,6 +58,17 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     spawner.closed().await;
     served?;
     Ok(Exit::Ok)
+}
+
+/// Starts what kills that which workers have started, should this server be killed. With process 1 all others end by
+/// themselves.
+fn guard(spawner: &ProcessSpawner) -> Option<Guard> {
+    if rustix::process::getpid().is_init() {
+        return None;
+    }
+    Guard::start(spawner.server_id())
+        .inspect_err(|error| tracing::warn!(%error, "the server has no guard: if it is killed, what its workers started lives on"))
+        .ok()
 }
 
 /// Returns the pools, and the spawner that stands for those of all.

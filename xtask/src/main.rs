@@ -25,6 +25,12 @@ enum Chore {
         #[arg(long)]
         list: bool,
     },
+    /// Kill the workers of a real server under load, and account for every item; `chaos -- --help` tells more.
+    Chaos {
+        /// What the chaos run is told, such as --kills 200 --items 20000 --seed 7 --idempotent.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Set up what the tests need: a virtual environment, grpcurl, buf, cargo-nextest.
     Setup,
     /// Write the generated Python code anew.
@@ -44,6 +50,10 @@ fn main() -> Result<()> {
             Ok(())
         }
         Chore::Test { only, list: false } => steps::run(&only),
+        Chore::Chaos { arguments } => {
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            steps::chaos_run(&tools::set_up()?, &arguments)
+        }
         Chore::Setup => tools::set_up().map(drop),
         Chore::Generate => tools::set_up()?.generate_python(),
         Chore::Simulate { seeds } => steps::simulate(&seeds),

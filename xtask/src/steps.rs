@@ -10,7 +10,7 @@ use crate::tools::{Tools, set_up};
 /// A step: its name, what it is for, and how it is run.
 type Step = (&'static str, &'static str, fn(&Tools) -> Result<()>);
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     ("format", "rustfmt agrees", format),
     ("proto", "buf lint agrees, and the generated Python code is what the .proto files say", proto),
     ("clippy", "clippy agrees, warnings are errors", clippy),
@@ -20,6 +20,7 @@ const STEPS: [Step; 10] = [
     ("doctest", "the examples in the documentation", doctest),
     ("release", "the release build", release),
     ("python", "the tests of the Python package", python),
+    ("chaos", "workers and servers are killed under load, and every item is accounted for", chaos),
     ("e2e", "the built program with grpcurl, Python and our own client", e2e),
 ];
 
@@ -118,6 +119,25 @@ fn release(_: &Tools) -> Result<()> {
 
 fn python(tools: &Tools) -> Result<()> {
     pytest(tools, "python/tests")
+}
+
+fn chaos(tools: &Tools) -> Result<()> {
+    for mode in [&["--seed", "4"][..], &["--seed", "3", "--idempotent"]] {
+        chaos_run(tools, &[&["--kills", "200", "--items", "20000"], mode].concat())?;
+    }
+    chaos_run(tools, &["--server-kills", "10", "--seed", "1"])
+}
+
+/// Builds what the chaos run needs, and starts it.
+///
+/// # Errors
+///
+/// If it can't be built, or finds something.
+pub(crate) fn chaos_run(tools: &Tools, arguments: &[&str]) -> Result<()> {
+    let packages = ["-p", "procpool-cli", "-p", "procpool-chaos"];
+    cargo(&[&["build", "--quiet", "--release", "--locked"][..], &packages].concat())?;
+    let run = ["run", "--quiet", "--release", "--locked", "-p", "procpool-chaos", "--bin", "procpool-chaos", "--"];
+    exec(command(env!("CARGO")).args(run).arg("--python").arg(tools.python()).args(arguments))
 }
 
 fn e2e(tools: &Tools) -> Result<()> {

@@ -32,12 +32,14 @@ mod output;
 mod pre_exec;
 mod process_group;
 mod reaper;
+mod remains;
 mod session;
 mod spawn;
 mod spawner;
 mod wait;
 
 pub use config::{DEFAULT_PASSED_VARIABLES, LimitedResource, MemoryLimits, SpawnConfig};
+pub use remains::kill_remains;
 pub use spawner::ProcessSpawner;
 
 /// The most commands that may wait for one worker. The scheduler has at most two chunks at a worker, with a run, a
@@ -81,7 +83,8 @@ pub enum WorkerCommand {
     /// These jobs have ended: forget their common arguments, of which it has every one.
     DropCommons(Vec<u64>),
     /// Tell which item runs and for how long; answered by [`WorkerEventKind::Progress`] if one runs. If that is longer
-    /// than it may, with the stacks of the worker's threads, where it can tell them.
+    /// than it may, with the stacks of the worker's threads, where it can tell them. A worker that has something to run and
+    /// has not begun it is asked for a sign of life, and killed if there is none.
     Probe,
     /// Tell the stacks of the worker's threads. Only sent while half of the channel is free.
     Dump(oneshot::Sender<Result<String, DumpFailure>>),

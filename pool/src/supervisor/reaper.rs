@@ -220,7 +220,7 @@ fn origin(pid: Pid, live: &LiveWorkers, server_id: &str) -> Origin {
     if is_of_dead_worker { Origin::DeadWorker } else { Origin::Other }
 }
 
-fn variable<'a>(environment: &'a [u8], name: &str) -> Option<&'a str> {
+pub(super) fn variable<'a>(environment: &'a [u8], name: &str) -> Option<&'a str> {
     environment.split(|&byte| byte == 0).find_map(|entry| {
         let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
         std::str::from_utf8(value).ok()
@@ -239,7 +239,7 @@ pub(super) fn pool_id(server_id: &str, pool_number: u32) -> Arc<str> {
     Arc::from(format!("{server_id}/{pool_number}"))
 }
 
-fn is_pool_of(pool_id: &str, server_id: &str) -> bool {
+pub(super) fn is_pool_of(pool_id: &str, server_id: &str) -> bool {
     pool_id.strip_prefix(server_id).is_some_and(|rest| rest.starts_with('/'))
 }
 

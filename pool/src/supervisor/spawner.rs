@@ -122,6 +122,11 @@ impl ProcessSpawner {
         Self { shared: Arc::new(shared), host }
     }
 
+    /// Returns what [`kill_remains`](super::kill_remains) knows this server by.
+    pub fn server_id(&self) -> &str {
+        &self.host.common.server_id
+    }
+
     /// Makes this process the parent of what its dead workers leave behind, kills and reaps it. For programs that are a
     /// server and nothing else: *every* dead child of this process that is no worker is reaped from now on, so nothing
     /// else in it may start processes, and only one spawner in it may do this, for all pools.

@@ -92,6 +92,33 @@ async fn failing_fast_fails_with_the_first_failure_to_arrive() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_item_of_a_failed_call_that_hangs_does_not_keep_its_slot() {
+    let mut pool = pool_of(2);
+    let mut first = pool.next_ready_worker().await;
+    let mut second = pool.next_ready_worker().await;
+    let mut the_call = call("f");
+    let limit = Duration::from_secs(10);
+    the_call.options.item_timeout = Some(limit);
+    let handle = pool.handle.clone();
+    let map = tokio::spawn(async move { handle.map(the_call, items(0..2)).await });
+    let (chunk, other) = (first.next_chunk().await, second.next_chunk().await);
+    let failure = ItemFailure::InvalidItem { message: "not this one".to_owned() };
+    second.send_results(other.chunk, 0, blobs(&[String::new()]), vec![(0, failure)]).await;
+    map.await.unwrap().unwrap_err();
+    assert!(matches!(first.next_command().await, WorkerCommand::Recall { cancel: false, .. }));
+    // It is let finish, but not for ever.
+    assert!(matches!(first.next_command().await, WorkerCommand::Probe));
+    first
+        .say(WorkerEventKind::Progress { chunk: chunk.chunk, offset: 0, running_for: limit, stack: String::new() })
+        .await;
+    assert!(matches!(first.next_command().await, WorkerCommand::Recall { cancel: true, .. }));
+    assert!(matches!(first.next_command().await, WorkerCommand::Terminate));
+    assert!(matches!(first.next_command().await, WorkerCommand::Kill));
+    first.die(Some((chunk.chunk, 0))).await;
+    let _next = pool.next_worker().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_item_that_runs_too_long_fails_when_its_time_is_up() {
     let mut pool = pool_of(1);
     let mut worker = pool.next_ready_worker().await;

@@ -87,6 +87,37 @@ async fn a_probe_tells_which_item_runs_and_how_long() {
 }
 
 #[tokio::test]
+async fn a_worker_that_neither_begins_nor_answers_is_killed() {
+    let mut worker = Worker::in_role("echo");
+    let number = worker.ready().await;
+    rustix::process::kill_process(pid(number), Signal::STOP).unwrap();
+    worker.run(1, &[b"a"]).await;
+    worker.command(WorkerCommand::Probe).await;
+    let exited = worker.exited().await;
+    assert_eq!(exited.exit, WorkerExit::Signal(9));
+    assert_eq!(exited.running, None, "what has not begun may run elsewhere");
+}
+
+#[tokio::test]
+async fn a_worker_that_takes_its_time_and_answers_is_let_be() {
+    let mut worker = Worker::in_role("answer_ping");
+    worker.ready().await;
+    worker.run(1, &[b"a"]).await;
+    for ping in 1..=2 {
+        // The answer to the one before may not have been read yet.
+        while !worker.file(&format!("ping_{ping}")).exists() {
+            worker.command(WorkerCommand::Probe).await;
+            tokio::task::yield_now().await;
+        }
+        worker.command(WorkerCommand::Recall { chunk: ChunkId(1), cancel: false }).await;
+    }
+    let event = worker.next().await;
+    assert!(matches!(event, WorkerEventKind::Recalled { first_not_begun: 0, .. }), "{event:?}");
+    worker.command(WorkerCommand::Kill).await;
+    assert_eq!(worker.exited().await.running, None);
+}
+
+#[tokio::test]
 async fn terminate_reaches_the_group() {
     let worker = Worker::shell("cd $PROCPOOL_TEST_DIRECTORY; echo $$ >new; mv new pid; sleep 1000 & wait");
     worker.mark("pid").await;

@@ -70,11 +70,24 @@ fn work(role: &str) {
         return dump::play(role, &mut connection);
     }
     connection.greet(!role.ends_with("_without_page"));
+    let mut pings = 0;
     while let Some(frame) = connection.receive() {
         match (role, frame) {
             ("ignore_frames", _) => {
                 mark("frame", "");
                 hang_with(&connection);
+            }
+            // Takes up nothing, and gives it back when it is asked for the second time.
+            ("answer_ping", ServerFrame::Run(_)) => {}
+            ("answer_ping", ServerFrame::Ping(ping)) => {
+                connection.send(WorkerFrame::Pong(proto::Pong { nonce: ping.nonce }));
+                pings += 1;
+                mark(&format!("ping_{pings}"), "");
+            }
+            ("answer_ping", ServerFrame::Recall(_)) if pings < 2 => {}
+            ("answer_ping", ServerFrame::Recall(recall)) => {
+                let recalled = proto::Recalled { chunk: recall.chunk, first_not_begun: 0 };
+                connection.send(WorkerFrame::Recalled(recalled));
             }
             (_, ServerFrame::Run(run)) => run_chunk(role, &mut connection, &run),
             ("answer_recall", ServerFrame::Recall(recall)) => {

@@ -1,11 +1,12 @@
 //! The death of the server, and what workers leave behind. The server is a process of its own here: this program again.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Instant;
 
 use procpool_pool::WorkerExit;
-use procpool_pool::supervisor::{ProcessSpawner, WorkerCommand, WorkerEventKind, WorkerSpawner};
+use procpool_pool::supervisor::{ProcessSpawner, WorkerCommand, WorkerEventKind, WorkerSpawner, kill_remains};
 use procpool_scheduler::{SlotId, WorkerId};
 use rustix::process::{Resource, Rlimit, Signal};
 use tempfile::TempDir;
@@ -195,6 +196,23 @@ fn daemons_of_a_dead_worker_are_killed_and_reaped() {
     server.tell("end_server");
     assert_eq!(server.mark("children"), "", "nothing is left, dead or alive");
     assert!(server.process.wait().unwrap().success());
+}
+
+#[test]
+fn what_a_killed_server_leaves_is_killed_and_nothing_else() {
+    let start = |owner: &str| {
+        #[expect(clippy::disallowed_methods, reason = "somebody has to be killed")]
+        let mut command = Command::new("sleep");
+        command.arg("1000").env("PROCPOOL_SERVER_ID", owner).spawn().unwrap()
+    };
+    let (mut one, mut another, mut foreign) = (start("7-1-2/0"), start("7-1-2/1"), start("7-1-23/0"));
+    assert_eq!(kill_remains("7-1-2").unwrap(), 2);
+    for child in [&mut one, &mut another] {
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
+    }
+    assert_eq!(foreign.try_wait().unwrap(), None, "another server's are not touched");
+    foreign.kill().unwrap();
+    foreign.wait().unwrap();
 }
 
 #[test]

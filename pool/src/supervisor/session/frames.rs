@@ -112,6 +112,8 @@ impl Session {
 
     /// Returns what a frame tells the driver, or how it breaks the protocol.
     fn handle_frame(&mut self, frame: WorkerFrame) -> Result<Option<WorkerEventKind>, String> {
+        // Whatever it says, it lives.
+        self.ping.deadline = None;
         match (self.stage, frame) {
             (Stage::Connected, WorkerFrame::Hello(hello)) => self.greet(hello).map(Some),
             (Stage::Connected, _) => Err("did not begin with Hello".to_owned()),
@@ -135,6 +137,10 @@ impl Session {
                     chunk: position.chunk,
                     first_not_begun: position.offset,
                 }))
+            }
+            (Stage::Ready, WorkerFrame::Pong(_)) if self.ping.is_due => {
+                self.ping.is_due = false;
+                Ok(None)
             }
             (Stage::Ready, WorkerFrame::Pong(_)) => Err("sent Pong without a Ping".to_owned()),
         }

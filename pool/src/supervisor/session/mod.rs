@@ -25,6 +25,7 @@ use self::channel::Channel;
 use self::dump::Dumper;
 use self::ledger::{Ledger, Position};
 use self::memory::{MemoryWatch, Verdict};
+use self::ping::Ping;
 use super::output::{Output, OutputContext};
 use super::process_group::WorkerProcess;
 use super::{MemoryLimits, WorkerCommand, WorkerEvent, WorkerEventKind};
@@ -39,6 +40,7 @@ mod ledger;
 #[cfg(test)]
 mod ledger_tests;
 mod memory;
+mod ping;
 
 /// How long a worker may live on after it has closed its channel.
 const CLOSED_CHANNEL_GRACE_PERIOD: Duration = Duration::from_millis(500);
@@ -113,6 +115,7 @@ pub(super) struct Session {
     killed: Option<KillCause>,
     /// When a worker that has closed its channel is killed.
     closed_deadline: Option<Instant>,
+    ping: Ping,
     /// The chunk that ran last: lines that were printed near its end still belong to it.
     context: OutputContext,
 }
@@ -128,6 +131,7 @@ enum Turn {
     Output,
     Dump,
     ChannelClosedTooLong,
+    NoPong,
 }
 
 impl Session {
@@ -160,6 +164,7 @@ impl Session {
             is_ending: false,
             killed: None,
             closed_deadline: None,
+            ping: Ping::default(),
             context,
         }
     }
@@ -198,6 +203,7 @@ impl Session {
                     self.closed_deadline = None;
                     self.break_off("closed its channel".to_owned());
                 }
+                Turn::NoPong => self.give_up_if_silent(),
             }
             self.handle_frames();
             self.note_front();
@@ -209,12 +215,9 @@ impl Session {
     async fn select(&self, commands: &mut mpsc::Receiver<WorkerCommand>, commands_open: bool) -> Turn {
         let has_pending = !self.pending.is_empty();
         let may_read = self.pending.is_empty() && self.violation.is_none();
-        let closed_deadline = self.closed_deadline;
-        let closed_too_long = async {
-            match closed_deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
+        let until = async |deadline: Option<Instant>| match deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline).await,
+            None => std::future::pending().await,
         };
         // In this order: what ends the worker first, then what makes room, then what fills it.
         tokio::select! {
@@ -227,7 +230,8 @@ impl Session {
             () = self.channel.readable(), if may_read => Turn::Readable,
             () = self.dumper.ready() => Turn::Dump,
             () = self.output.readable() => Turn::Output,
-            () = closed_too_long => Turn::ChannelClosedTooLong,
+            () = until(self.closed_deadline) => Turn::ChannelClosedTooLong,
+            () = until(self.ping.deadline) => Turn::NoPong,
         }
     }
 
@@ -329,7 +333,7 @@ impl Session {
 
     /// Tells which item runs and for how long. Before the answer that makes an item fail comes a look at its stack.
     fn probe(&mut self) {
-        let Some((position, running_for, limit)) = self.progress() else { return };
+        let Some((position, running_for, limit)) = self.progress() else { return self.ask_for_life() };
         let is_over = limit.is_some_and(|limit| running_for >= limit);
         if is_over && (self.dumper.is_busy() || self.dumper.begin()) {
             self.dump_of = Some(position);

@@ -1,0 +1,233 @@
+//! The server: a real `procpool serve` with two pools in a folder of its own, and what the kernel says of it.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::plan::Language;
+
+/// How long what must come may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// How often something is looked at that nobody tells of.
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// How long an item may run: long beside every item, so that only what hangs is cut.
+pub(crate) const ITEM_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a worker that hangs may take to end at each of the two steps.
+pub(crate) const GRACE_PERIOD: Duration = Duration::from_millis(200);
+
+/// Where the programs are.
+#[derive(Debug, Clone)]
+pub(crate) struct Programs {
+    pub(crate) procpool: PathBuf,
+    pub(crate) worker: PathBuf,
+    pub(crate) python: PathBuf,
+    pub(crate) python_worker: PathBuf,
+}
+
+impl Programs {
+    /// Returns the programs that were built beside this one.
+    pub(crate) fn find(python: PathBuf) -> Result<Self> {
+        let this = std::env::current_exe()?;
+        let folder = this.parent().context("a program is in a folder")?;
+        let python_worker = Path::new(env!("CARGO_MANIFEST_DIR")).join("worker.py");
+        let programs =
+            Self { procpool: folder.join("procpool"), worker: folder.join("chaos_worker"), python, python_worker };
+        for program in [&programs.procpool, &programs.worker, &programs.python_worker] {
+            ensure!(program.is_file(), "{} does not exist: use `cargo xtask chaos`", program.display());
+        }
+        Ok(programs)
+    }
+}
+
+/// The number of workers of a pool.
+pub(crate) fn slots(language: Language) -> u32 {
+    match language {
+        Language::Rust => 6,
+        Language::Python => 3,
+    }
+}
+
+/// A server that runs.
+#[derive(Debug)]
+pub(crate) struct Server {
+    process: Child,
+    pub(crate) pid: u32,
+    pub(crate) address: String,
+    pub(crate) directory: PathBuf,
+}
+
+impl Server {
+    /// Starts a server whose workers write into `directory`.
+    pub(crate) async fn start(
+        programs: &Programs,
+        directory: &Path,
+        pools: &[Language],
+        is_idempotent: bool,
+    ) -> Result<Self> {
+        let config = directory.join("procpool.toml");
+        std::fs::write(&config, configuration(programs, directory, pools, is_idempotent))?;
+        let log = File::options().create(true).append(true).open(directory.join("server.log"))?;
+        let mut process = command(&programs.procpool)
+            .args(["serve", "--config"])
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .context("could not start the server")?;
+        let pid = process.id().context("the server has ended already")?;
+        let stdout = process.stdout.take().context("stdout is a pipe")?;
+        let mut lines = BufReader::new(stdout).lines();
+        let first = tokio::time::timeout(PATIENCE, lines.next_line()).await.context("the server does not listen")??;
+        let address = first.as_deref().and_then(|line| line.strip_prefix("listening on "));
+        let address = address.with_context(|| format!("the server said {first:?}; see {}", directory.display()))?;
+        Ok(Self { process, pid, address: address.to_owned(), directory: directory.to_owned() })
+    }
+
+    /// Sends SIGTERM and expects the exit code 0.
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        rustix::process::kill_process(pid(self.pid)?, Signal::TERM)?;
+        let status = tokio::time::timeout(PATIENCE, self.process.wait()).await.context("the server does not end")??;
+        ensure!(status.success(), "the server ended with {status}");
+        Ok(())
+    }
+
+    /// Sends SIGKILL, and returns when the server is gone.
+    pub(crate) async fn kill(mut self) -> Result<()> {
+        self.process.kill().await.context("could not kill the server")
+    }
+
+    /// Returns what the server holds now.
+    pub(crate) fn resources(&self) -> Result<Resources> {
+        let folder = PathBuf::from(format!("/proc/{}", self.pid));
+        let count = |name: &str| -> Result<u64> { Ok(std::fs::read_dir(folder.join(name))?.count() as u64) };
+        let children = children(self.pid)?;
+        Ok(Resources {
+            fds: count("fd")?,
+            threads: count("task")?,
+            zombies: children.iter().filter(|&&child| is_zombie(child)).count() as u64,
+            children: children.len() as u64,
+            rss_kib: status_kib(&folder, "VmRSS:")?,
+        })
+    }
+}
+
+fn configuration(programs: &Programs, directory: &Path, pools: &[Language], is_idempotent: bool) -> String {
+    let quote = |text: &Path| format!("{:?}", text.display().to_string());
+    let mut text = "listen = [\"127.0.0.1:0\"]\ndrain_timeout = \"10s\"\n".to_owned();
+    for &language in pools {
+        let (command, environment) = match language {
+            Language::Rust => {
+                let mode = if is_idempotent { ", \"idempotent\"" } else { "" };
+                (format!("{}, {}{mode}", quote(&programs.worker), quote(directory)), String::new())
+            }
+            Language::Python => {
+                let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("python");
+                let mode = if is_idempotent { ", CHAOS_IDEMPOTENT = \"1\"" } else { "" };
+                // The folder is in the command so that the processes can be told by it.
+                (
+                    format!(
+                        "{}, \"-m\", \"procpool.worker\", {}",
+                        quote(&programs.python),
+                        quote(&programs.python_worker)
+                    ),
+                    format!("CHAOS_DIRECTORY = {}, PYTHONPATH = {}{mode}", quote(directory), quote(&sdk)),
+                )
+            }
+        };
+        let name = language.name();
+        let (slots, timeout, grace) = (slots(language), ITEM_TIMEOUT.as_millis(), GRACE_PERIOD.as_millis());
+        let lines = [
+            format!("\n[pools.{name}]\ncommand = [{command}]\nenvironment = {{ {environment} }}"),
+            format!("processes = {slots}\nitem_timeout = \"{timeout}ms\""),
+            format!("cancel_grace_period = \"{grace}ms\"\nkill_grace_period = \"{grace}ms\"\n"),
+        ];
+        text.push_str(&lines.join("\n"));
+    }
+    text
+}
+
+/// What a process holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Resources {
+    pub(crate) fds: u64,
+    pub(crate) threads: u64,
+    pub(crate) children: u64,
+    pub(crate) zombies: u64,
+    pub(crate) rss_kib: u64,
+}
+
+#[expect(clippy::disallowed_methods, reason = "the server is what is tested")]
+fn command(program: &Path) -> Command {
+    Command::new(program)
+}
+
+/// Returns a process id as system calls take it.
+pub(crate) fn pid(number: u32) -> Result<Pid> {
+    i32::try_from(number).ok().and_then(Pid::from_raw).with_context(|| format!("{number} is no process id"))
+}
+
+/// Returns the children of all threads of a process.
+pub(crate) fn children(pid: u32) -> Result<BTreeSet<u32>> {
+    let mut children = BTreeSet::new();
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread may end while we look.
+        let list = std::fs::read_to_string(thread?.path().join("children")).unwrap_or_default();
+        children.extend(list.split_ascii_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+    }
+    Ok(children)
+}
+
+/// Returns the state and the parent of a process; `None` if it is gone.
+pub(crate) fn state_and_parent(pid: u32) -> Option<(char, u32)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
+
+fn is_zombie(pid: u32) -> bool {
+    state_and_parent(pid).is_some_and(|(state, _)| state == 'Z')
+}
+
+fn status_kib(folder: &Path, name: &str) -> Result<u64> {
+    let status = std::fs::read_to_string(folder.join("status"))?;
+    let amount = status.lines().find_map(|line| line.strip_prefix(name));
+    amount.and_then(|amount| amount.split_ascii_whitespace().next()?.parse().ok()).context("no such line")
+}
+
+/// Returns the processes, dead ones aside, that were started with this folder as an argument or a variable.
+pub(crate) fn processes_of(directory: &Path) -> Result<Vec<u32>> {
+    let wanted = directory.display().to_string();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let path = entry?.path();
+        let Some(pid) = path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok()) else { continue };
+        let mentions = |file: &str| {
+            std::fs::read(path.join(file)).is_ok_and(|text| String::from_utf8_lossy(&text).contains(&wanted))
+        };
+        if pid != std::process::id() && (mentions("cmdline") || mentions("environ")) {
+            found.push(pid);
+        }
+    }
+    Ok(found)
+}
+
+/// Waits until something is so.
+pub(crate) async fn wait_until(what: &str, mut is_so: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !is_so().await? {
+        if tokio::time::Instant::now() > deadline {
+            bail!("waited in vain until {what}");
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+    Ok(())
+}
