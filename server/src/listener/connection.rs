@@ -2,22 +2,21 @@
 
 use std::future::Future;
 use std::hash::{BuildHasher as _, RandomState};
-use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Serving;
+use super::watched_stream::WatchedStream;
 use crate::config::ServerConfig;
 use crate::lifecycle::CUT_CALL;
 
@@ -43,7 +42,8 @@ where
     let go_away = if lifecycle.draining.is_cancelled() { lifecycle.closing } else { lifecycle.draining };
     let received = Arc::new(AtomicUsize::new(0));
     let is_silent = || received.load(Ordering::Relaxed) < PREFACE_BYTES;
-    let io = TokioIo::new(CountedStream { stream, received: Arc::clone(&received) });
+    let write_timeout = config.keepalive_interval + config.keepalive_timeout;
+    let io = TokioIo::new(WatchedStream::new(stream, Arc::clone(&received), write_timeout));
     let service = service_fn(move |request| router.clone().handle(request));
     let mut connection = pin!(builder(&config, connections).serve_connection(io, service));
     let mut first_bytes_due = pin!(tokio::time::sleep(config.first_byte_timeout));
@@ -126,51 +126,6 @@ where
         let cut = CancellationToken::new();
         // Dropping the task drops its end of the stream, and that resets it.
         self.0.spawn(CUT_CALL.scope(cut.clone(), cut.run_until_cancelled_owned(task)));
-    }
-}
-
-/// A stream that counts the bytes that came in.
-struct CountedStream<S> {
-    stream: S,
-    received: Arc<AtomicUsize>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for CountedStream<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.received.fetch_add(buffer.filled().len() - before, Ordering::Relaxed);
-        polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for CountedStream<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, buffer)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }
 

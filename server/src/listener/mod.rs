@@ -8,6 +8,7 @@
 mod accept;
 mod connection;
 mod unix_socket;
+mod watched_stream;
 
 use std::io;
 use std::sync::Arc;
