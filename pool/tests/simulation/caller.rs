@@ -246,12 +246,29 @@ impl Caller {
                 self.check(&plan, error.index, "", Some(&error.failure));
             }
             CallError::DeadlineExceeded { .. } => assert!(plan.call.deadline.is_some_and(|at| at <= Instant::now())),
-            CallError::Draining { .. } => assert!(self.drains.load(Ordering::Relaxed), "nobody drains"),
-            CallError::Degraded { .. } => assert!(!self.ledger.is_calm()),
-            CallError::QueueFull { .. } => {}
+            CallError::Draining { started } => {
+                assert!(self.drains.load(Ordering::Relaxed), "nobody drains");
+                self.check_refusal(plan, started);
+            }
+            CallError::Degraded { started, .. } => {
+                assert!(!self.ledger.is_calm());
+                self.check_refusal(plan, started);
+            }
+            CallError::DeadlineUnreachable { expected, remaining, .. } => {
+                assert!(plan.call.deadline.is_some() && expected > remaining);
+                self.check_refusal(plan, false);
+            }
+            CallError::QueueFull { .. } => self.check_refusal(plan, false),
             other => panic!("call {}: {other}", plan.job),
         }
         false
+    }
+
+    /// Who is told that nothing has started may send the same again.
+    fn check_refusal(&self, plan: &Plan, started: bool) {
+        if !started {
+            self.ledger.job_refused(plan.job);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What really happened: written by workers, read by callers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// An item: the caller's number for the job, and the index of the item.
@@ -40,6 +40,8 @@ struct State {
     items: BTreeMap<ItemKey, ItemHistory>,
     /// Callers have had the last word on these.
     ended: BTreeMap<u64, bool>,
+    /// Callers were told that nothing of these has started, and so may send them again.
+    refused: BTreeSet<u64>,
     live_workers: u32,
     most_workers: u32,
     is_calm: bool,
@@ -76,6 +78,14 @@ impl Ledger {
         self.state().ended.insert(job, is_complete);
     }
 
+    /// The caller was told that nothing has started.
+    pub(crate) fn job_refused(&self, job: u64) {
+        let mut state = self.state();
+        let has_begun = state.items.range((job, 0)..=(job, u64::MAX)).next().is_some();
+        assert!(!has_begun, "call {job} was refused, and has begun");
+        state.refused.insert(job);
+    }
+
     pub(crate) fn rules(&self, job: u64) -> JobRules {
         self.state().jobs[&job]
     }
@@ -85,6 +95,7 @@ impl Ledger {
         let rules = state.jobs[&key.0];
         let is_complete = state.ended.get(&key.0).copied();
         assert_ne!(is_complete, Some(true), "item {key:?} runs after its call was answered whole");
+        assert!(!state.refused.contains(&key.0), "item {key:?} runs after its call was refused");
         let item = state.items.entry(key).or_default();
         assert!(!item.is_running, "item {key:?} runs twice at a time");
         // Who finishes after its time is up may be tried again.
