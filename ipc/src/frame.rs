@@ -2,7 +2,10 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
+use prost::encoding::{
+    DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint, key_len,
+    skip_field,
+};
 
 use crate::proto::{Results, Run, ServerFrame, SetCommon, WorkerFrame, server_frame, worker_frame};
 
@@ -19,6 +22,9 @@ const RESULTS_FIELD: u32 = 4;
 /// Room for the next read, made when less than [`MIN_ROOM`] is left. Small frames share it.
 const ROOM: usize = 64 << 10;
 const MIN_ROOM: usize = 8 << 10;
+/// The most fields in a frame from a worker: more than a chunk has items. A failure or a function takes two bytes or more
+/// in a frame, and 80 or more when it is decoded.
+const MAX_FIELDS: usize = 1 << 20;
 
 /// Why bytes are no frame. The connection is of no use after any of these.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +37,12 @@ pub enum FrameError {
         length: u32,
         /// The limit.
         limit: u32,
+    },
+    /// The frame would take many times its length when it is decoded.
+    #[error("a frame of more than {limit} fields")]
+    TooManyFields {
+        /// The limit.
+        limit: usize,
     },
     /// The bytes are no protobuf message of the right type.
     #[error("malformed frame: {0}")]
@@ -118,12 +130,15 @@ pub fn decode_server_frame(frame: Bytes) -> Result<server_frame::Frame, FrameErr
     ServerFrame::decode(frame)?.frame.ok_or(FrameError::Unknown)
 }
 
-/// Decodes a frame from a worker. User data stays a part of `frame`, not a copy.
+/// Decodes a frame from a worker. User data stays a part of `frame`, not a copy; what becomes of the rest is limited, too.
 ///
 /// # Errors
 ///
-/// If it is malformed, empty or of an unknown kind.
+/// If it is malformed, empty, of an unknown kind, or has more failures or functions than can be meant.
 pub fn decode_worker_frame(frame: Bytes) -> Result<worker_frame::Frame, FrameError> {
+    if count_fields(&frame) > MAX_FIELDS {
+        return Err(FrameError::TooManyFields { limit: MAX_FIELDS });
+    }
     WorkerFrame::decode(frame)?.frame.ok_or(FrameError::Unknown)
 }
 
@@ -176,6 +191,32 @@ pub fn encode_set_common_header(set: &SetCommon, value_len: usize) -> Bytes {
 pub fn encode_results_header(results: &Results, items_len: usize) -> Bytes {
     debug_assert!(results.items.is_empty(), "the items follow the header");
     encode_header(RESULTS_FIELD, results, items_len)
+}
+
+/// Counts the fields of a frame and of the messages directly in it, up to what is malformed or too much.
+fn count_fields(mut frame: &[u8]) -> usize {
+    let mut count = 0;
+    while let Some(mut content) = next_field(&mut frame) {
+        count += 1;
+        while count <= MAX_FIELDS && next_field(&mut content).is_some() {
+            count += 1;
+        }
+    }
+    count
+}
+
+/// Takes the next field of a message; returns its content, which is empty unless it is a message or the like. `None` if
+/// there is no more, or it is malformed.
+fn next_field<'a>(message: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (tag, wire_type) = decode_key(message).ok()?;
+    if wire_type == WireType::LengthDelimited {
+        let length = usize::try_from(decode_varint(message).ok()?).ok()?;
+        let (content, rest) = message.split_at_checked(length)?;
+        *message = rest;
+        return Some(content);
+    }
+    skip_field(wire_type, tag, message, DecodeContext::default()).ok()?;
+    Some(&[])
 }
 
 fn encode_with_length(message: &impl Message) -> Bytes {

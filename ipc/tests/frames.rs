@@ -5,8 +5,8 @@ use procpool_ipc::proto::server_frame::Frame as ServerFrame;
 use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
 use procpool_ipc::proto::{ItemFailure, Results, Run};
 use procpool_ipc::{
-    FrameDecoder, FrameError, decode_server_frame, encode_results_header, encode_run_header, encode_server_frame,
-    encode_worker_frame,
+    FrameDecoder, FrameError, decode_server_frame, decode_worker_frame, encode_results_header, encode_run_header,
+    encode_server_frame, encode_worker_frame,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -114,6 +114,34 @@ fn frames_and_their_items_are_not_copied() {
     let ServerFrame::Run(run) = decode_server_frame(frame).unwrap() else { panic!("it is a run") };
     assert_eq!(run.items.len(), 100_000);
     assert!(buffered.contains(&run.items.as_ptr()));
+}
+
+/// An empty failure or function is two bytes in a frame, and 80 or more when it is decoded.
+#[test]
+fn a_frame_from_a_worker_has_a_limited_number_of_fields() {
+    const LIMIT: usize = 1 << 20;
+    let too_many = Err(FrameError::TooManyFields { limit: LIMIT });
+    // A frame of a kind, with the same field of two bytes so often.
+    let frame = |kind: u8, field: [u8; 2], count: usize| {
+        let mut frame = vec![kind << 3 | 2];
+        prost::encoding::encode_varint(2 * count as u64, &mut frame);
+        frame.extend_from_slice(&field.repeat(count));
+        frame
+    };
+    let (hello, results, failure, function, busy) = (1, 4, *b"\x22\0", *b"\x22\0", *b"\x28\0");
+    assert_eq!(decode_worker_frame(frame(results, failure, LIMIT).into()), too_many);
+    assert_eq!(decode_worker_frame(frame(hello, function, LIMIT).into()), too_many);
+    // In pieces that protobuf merges.
+    assert_eq!(decode_worker_frame(frame(results, failure, LIMIT / 2).repeat(2).into()), too_many);
+    let most = decode_worker_frame(frame(results, busy, LIMIT - 1).into());
+    assert_eq!(most, Ok(WorkerFrame::Results(Results::default())));
+    let two = decode_worker_frame(frame(results, failure, 2).into());
+    assert_eq!(
+        two,
+        Ok(WorkerFrame::Results(Results { failures: vec![ItemFailure::default(); 2], ..Results::default() }))
+    );
+    let Ok(WorkerFrame::Hello(hello)) = decode_worker_frame(frame(hello, function, 3).into()) else { panic!() };
+    assert_eq!(hello.functions.len(), 3);
 }
 
 #[test]

@@ -219,6 +219,19 @@ fn malformed_values_are_errors() {
 }
 
 #[test]
+fn an_entry_with_two_keys_or_two_values_is_malformed() {
+    // Others merge the two values, and refuse the whole if the first is none: readers would not agree.
+    let two_values = b"\x2a\x0d\x0a\x0b\x0a\x01k\x12\x02\x32\x05\x12\x02\x20\x01";
+    let two_keys = b"\x2a\x0c\x0a\x0a\x0a\x01k\x12\x02\x20\x01\x0a\x01l";
+    assert_eq!(decode_error::<Value>(two_values), DecodeError::Malformed);
+    assert_eq!(decode_error::<Value>(two_keys), DecodeError::Malformed);
+    assert_eq!(
+        decode_error::<Result<bool, ()>>(b"\x2a\x0f\x0a\x0d\x0a\x02Ok\x12\x02\x20\x01\x12\x03\x1a\x01z"),
+        DecodeError::Malformed
+    );
+}
+
+#[test]
 fn an_entry_may_leave_out_an_empty_key_and_turn_the_order_round() {
     assert_eq!(from_bytes::<Value>(b"\x2a\x06\x0a\x04\x12\x02\x20\x01").unwrap(), json!({"": true}));
     assert_eq!(from_bytes::<Value>(b"\x2a\x09\x0a\x07\x12\x02\x20\x01\x0a\x01k").unwrap(), json!({"k": true}));

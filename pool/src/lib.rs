@@ -40,6 +40,6 @@ pub use config::PoolConfig;
 pub use error::{CallError, DeadlinePhase, DumpFailure, ExitUsage, ItemFailure, WorkerExit};
 pub use handle::{FunctionTable, PoolHandle, PoolTask, Readiness, nearest_names};
 pub use observer::{ChunkEnd, ChunkOutcome, ChunkStart, ObserverEvent, PoolObserver};
-pub use procpool_scheduler::{ChunkId, StopReason};
+pub use procpool_scheduler::{ChunkId, StopReason, WorkerId};
 pub use stream::{ItemSink, ResultStream, StreamOutput};
 pub use usage::Usage;

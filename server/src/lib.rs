@@ -38,4 +38,7 @@ mod telemetry;
 pub use app::{App, AppError};
 pub use config::{ConfigError, ListenAddress, ServerConfig, TelemetryConfig};
 pub use pools::{DuplicateFunction, NamedPool};
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use rpc::fuzzing::fuzz_request;
 pub use shutdown::{Shutdown, ShutdownHandle};

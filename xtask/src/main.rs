@@ -1,6 +1,7 @@
 //! The project's own chores: `cargo xtask test` sets up what the tests need and runs everything, cheap checks first.
 
 mod command;
+mod fuzz;
 mod steps;
 mod tools;
 
@@ -33,6 +34,14 @@ enum Chore {
     },
     /// Set up what the tests need: a virtual environment, grpcurl, buf, cargo-nextest.
     Setup,
+    /// Fuzz each target for a while, from the corpus in `fuzz/corpus`; fails if one finds something.
+    Fuzz {
+        /// Only these targets.
+        targets: Vec<String>,
+        /// How long each.
+        #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+        seconds: u32,
+    },
     /// Write the generated Python code anew.
     Generate,
     /// Run the simulations of the scheduler and of the pool's driver, optimised, for these seeds.
@@ -55,6 +64,7 @@ fn main() -> Result<()> {
             steps::chaos_run(&tools::set_up()?, &arguments)
         }
         Chore::Setup => tools::set_up().map(drop),
+        Chore::Fuzz { targets, seconds } => fuzz::run(&targets, seconds),
         Chore::Generate => tools::set_up()?.generate_python(),
         Chore::Simulate { seeds } => steps::simulate(&seeds),
     }

@@ -273,20 +273,25 @@ impl de::Expected for Fewer {
     }
 }
 
-/// Takes an entry of an object apart. An entry may leave out an empty key.
+/// Takes an entry of an object apart. An entry may leave out an empty key. One with two keys or two values is malformed,
+/// as a `Value` with two fields is: readers would not agree on what it holds.
 fn split_entry(mut entry: &[u8]) -> Result<(&str, &[u8]), DecodeError> {
-    let mut key: &[u8] = b"";
-    let mut value: &[u8] = b"";
+    let mut key = None;
+    let mut value = None;
     while let Some((&tag, rest)) = entry.split_first() {
         let (content, after) = split_content(rest)?;
-        match tag {
-            KEY_TAG => key = content,
-            ENTRY_VALUE_TAG => value = content,
+        let field = match tag {
+            KEY_TAG => &mut key,
+            ENTRY_VALUE_TAG => &mut value,
             _ => return Err(DecodeError::Malformed),
+        };
+        if field.replace(content).is_some() {
+            return Err(DecodeError::Malformed);
         }
         entry = after;
     }
-    Ok((std::str::from_utf8(key).map_err(|_| DecodeError::InvalidUtf8)?, value))
+    let key = std::str::from_utf8(key.unwrap_or_default()).map_err(|_| DecodeError::InvalidUtf8)?;
+    Ok((key, value.unwrap_or_default()))
 }
 
 /// The entries of an object.

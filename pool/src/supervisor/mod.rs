@@ -40,6 +40,9 @@ mod wait;
 
 pub use config::{DEFAULT_PASSED_VARIABLES, LimitedResource, MemoryLimits, SpawnConfig};
 pub use remains::kill_remains;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use session::fuzzing::fuzz_session;
 pub use spawner::ProcessSpawner;
 
 /// The most commands that may wait for one worker. The scheduler has at most two chunks at a worker, with a run, a

@@ -14,6 +14,32 @@ use tokio::io::unix::AsyncFd;
 use super::wait;
 use crate::error::ExitUsage;
 
+/// The process of a session: a real one, or what a fuzzer plays.
+pub(super) trait Process {
+    /// Returns the process id.
+    fn pid(&self) -> u32;
+
+    /// Sends SIGTERM to the process group.
+    fn terminate(&self);
+
+    /// Sends SIGKILL to the process group, and to the worker in case it has left it.
+    fn kill(&self);
+
+    /// Waits until the process is dead. It is not reaped yet: its process id and its group's are still its own.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again.
+    fn dead(&self) -> impl Future<Output = ()> + Send;
+
+    /// Kills what is left of the process group, then reaps the worker. Call it when [`Process::dead`] has returned.
+    ///
+    /// # Errors
+    ///
+    /// If something else in this process has reaped the worker.
+    fn bury(&mut self) -> io::Result<(ExitStatus, ExitUsage)>;
+}
+
 /// A worker process that leads its process group. Dropping it kills the group.
 #[derive(Debug)]
 pub(super) struct WorkerProcess {
@@ -42,46 +68,35 @@ impl WorkerProcess {
             }
         }
     }
+}
 
-    /// Returns the process id.
-    pub(super) fn pid(&self) -> u32 {
+impl Process for WorkerProcess {
+    fn pid(&self) -> u32 {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// Sends SIGTERM to the process group.
-    pub(super) fn terminate(&self) {
+    fn terminate(&self) {
         if !self.reaped && rustix::process::kill_process_group(self.pid, Signal::TERM).is_err() {
             // It has moved to a group of its own making.
             let _ = rustix::process::pidfd_send_signal(self.pidfd.get_ref(), Signal::TERM);
         }
     }
 
-    /// Sends SIGKILL to the process group, and to the worker in case it has left it.
-    pub(super) fn kill(&self) {
+    fn kill(&self) {
         if !self.reaped {
             let _ = rustix::process::kill_process_group(self.pid, Signal::KILL);
             let _ = rustix::process::pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL);
         }
     }
 
-    /// Waits until the process is dead. It is not reaped yet: its process id and its group's are still its own.
-    ///
-    /// # Cancel safety
-    ///
-    /// May be dropped and called again.
-    pub(super) async fn dead(&self) {
+    async fn dead(&self) {
         if self.pidfd.readable().await.is_err() {
             // The runtime is shutting down, and this task with it.
             std::future::pending::<()>().await;
         }
     }
 
-    /// Kills what is left of the process group, then reaps the worker. Call it when [`WorkerProcess::dead`] has returned.
-    ///
-    /// # Errors
-    ///
-    /// If something else in this process has reaped the worker.
-    pub(super) fn bury(&mut self) -> io::Result<(ExitStatus, ExitUsage)> {
+    fn bury(&mut self) -> io::Result<(ExitStatus, ExitUsage)> {
         self.kill();
         let reaped = wait::reap(self.pid);
         self.reaped = true;

@@ -25,6 +25,7 @@ use tracing::Instrument as _;
 use super::config::{self, LimitedResource, MemoryLimits, SpawnConfig};
 use super::output::Output;
 use super::pre_exec::CHANNEL_FD;
+use super::process_group::{Process as _, WorkerProcess};
 use super::reaper::{self, LiveWorkers, Reaper, WorkerKey};
 use super::session::{Session, Started};
 use super::spawn::{self, SpawnThread};
@@ -223,7 +224,7 @@ impl Shared {
         (Arc::clone(&self.pool_id), worker.generation)
     }
 
-    async fn start(&self, worker: WorkerId) -> io::Result<Started> {
+    async fn start(&self, worker: WorkerId) -> io::Result<Started<WorkerProcess>> {
         let (stream, channel) = UnixStream::pair()?;
         stream.set_nonblocking(true)?;
         let (page, dumps) = self.send_welcome(&stream, worker)?;

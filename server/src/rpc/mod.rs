@@ -8,6 +8,8 @@ mod apply;
 mod body;
 pub(crate) mod context;
 mod deadline;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub(crate) mod health;
 mod imap;
 mod imap_stream;

@@ -6,6 +6,7 @@ use std::process::ExitStatus;
 use super::frames::failed_results;
 use super::{KillCause, Session};
 use crate::error::{ExitUsage, ItemFailure, WorkerExit};
+use crate::supervisor::process_group::Process;
 use crate::supervisor::{ChunkResults, WorkerEvent, WorkerEventKind};
 
 /// SIGKILL.
@@ -14,7 +15,7 @@ const KILL: i32 = 9;
 /// group of its own may go on writing.
 const MAX_LAST_BYTES: usize = 8 << 20;
 
-impl Session {
+impl<P: Process> Session<P> {
     /// Buries the worker: kills what is left of its group, reaps it, and tells the driver what it left. The process must
     /// be dead.
     pub(super) async fn bury(mut self) {

@@ -14,12 +14,13 @@ use procpool_scheduler::ChunkId;
 use super::{Session, Stage, check};
 use crate::call::{CallStyle, CommonArgument};
 use crate::error::ItemFailure;
+use crate::supervisor::process_group::Process;
 use crate::supervisor::{ChunkCommon, ChunkResults, ChunkRun, WorkerEventKind};
 
 /// More than a Run frame has beside its items and its texts.
 const MAX_RUN_NUMBERS_BYTES: usize = 128;
 
-impl Session {
+impl<P: Process> Session<P> {
     pub(super) fn send(&mut self, frame: ServerFrame) {
         self.channel.send([procpool_ipc::encode_server_frame(frame)]);
     }

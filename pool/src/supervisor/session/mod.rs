@@ -27,7 +27,7 @@ use self::ledger::{Ledger, Position};
 use self::memory::{MemoryWatch, Verdict};
 use self::ping::Ping;
 use super::output::{Output, OutputContext};
-use super::process_group::WorkerProcess;
+use super::process_group::Process;
 use super::{MemoryLimits, WorkerCommand, WorkerEvent, WorkerEventKind};
 use crate::error::{DumpFailure, WorkerExit};
 
@@ -36,6 +36,8 @@ mod channel;
 mod check;
 mod dump;
 mod frames;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod ledger;
 #[cfg(test)]
 mod ledger_tests;
@@ -50,9 +52,9 @@ const MAX_DUMP_WAITERS: usize = 16;
 
 /// A worker process that was just started, and our ends of what leads to it.
 #[derive(Debug)]
-pub(super) struct Started {
+pub(super) struct Started<P> {
     pub(super) worker: WorkerId,
-    pub(super) process: WorkerProcess,
+    pub(super) process: P,
     pub(super) stream: tokio::net::UnixStream,
     /// `None` if there is no progress page.
     pub(super) page: Option<PageReader>,
@@ -84,9 +86,9 @@ enum KillCause {
 
 /// A worker that lives.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct Session<P> {
     worker: WorkerId,
-    process: WorkerProcess,
+    process: P,
     channel: Channel,
     page: Option<PageReader>,
     max_frame_bytes: u32,
@@ -134,8 +136,8 @@ enum Turn {
     NoPong,
 }
 
-impl Session {
-    pub(super) fn new(started: Started, events: mpsc::Sender<WorkerEvent>) -> Self {
+impl<P: Process> Session<P> {
+    pub(super) fn new(started: Started<P>, events: mpsc::Sender<WorkerEvent>) -> Self {
         let Started { worker, process, stream, page, dumps, output, max_frame_bytes, memory } = started;
         let context = OutputContext {
             worker: worker.generation,

@@ -7,6 +7,7 @@ use procpool_ipc::proto::server_frame::Frame as ServerFrame;
 use tokio::time::Instant;
 
 use super::Session;
+use crate::supervisor::process_group::Process;
 
 /// How long a worker that has begun nothing of what it has may take to answer a Ping. Long, since a busy machine is no
 /// reason to kill it.
@@ -21,7 +22,7 @@ pub(super) struct Ping {
     pub(super) deadline: Option<Instant>,
 }
 
-impl Session {
+impl<P: Process> Session<P> {
     /// The worker has something to run and has not begun it in the time that an item may take: it is slow to take it up,
     /// or it never will, as one that was stopped.
     pub(super) fn ask_for_life(&mut self) {
