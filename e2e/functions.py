@@ -57,11 +57,16 @@ def start_children(_):
 
 
 def hang_for_good(_):
-    """Hang, and do not care about SIGTERM."""
+    """Hang, and do not care about SIGTERM or `procpool.Cancelled`."""
+    import procpool
+
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print("hangs for good")
     while True:
-        time.sleep(1)
+        try:
+            time.sleep(1)
+        except procpool.Cancelled:
+            print("hangs on")
 
 
 def count(path):

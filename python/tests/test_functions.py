@@ -208,4 +208,5 @@ def test_an_initializer_that_fails_ends_the_worker_before_ready():
         server.expect("hello")
         assert server.receive() is None
         assert server.wait_for_exit() == 1
-        assert "RuntimeError: no database" in server.error_output()
+        # The server tells callers the last line alone.
+        assert server.error_output().splitlines()[-1] == "procpool.worker: the initialiser failed: RuntimeError: no database"

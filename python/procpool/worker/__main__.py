@@ -16,6 +16,7 @@ from .. import _context
 from .._proto import worker_pb2
 from .._version import __version__
 from .channel import PROTOCOL_VERSION, Channel, ChannelClosedError, NotStartedByServerError
+from .errors import one_line
 from .loader import LoadError, WorkerFunction, find_functions, find_initializer, load_module
 from .page import NoPage, ProgressPage
 from .runner import Runner
@@ -154,18 +155,18 @@ def _load(target: str, initializer_name: str | None):
         return initializer, find_functions(module, initializer_name)
     except LoadError as error:
         print(f"procpool.worker: {error}", file=sys.stderr)
-    except BaseException:
+    except BaseException as error:
         traceback.print_exc()
-        print(f"procpool.worker: can't import {target}", file=sys.stderr)
+        print(f"procpool.worker: can't import {target}: {one_line(error)}", file=sys.stderr)
     _exit_unloaded()
 
 
 def _call_initializer(initializer) -> None:
     try:
         initializer()
-    except BaseException:
+    except BaseException as error:
         traceback.print_exc()
-        print("procpool.worker: the initialiser failed", file=sys.stderr)
+        print(f"procpool.worker: the initialiser failed: {one_line(error)}", file=sys.stderr)
         _exit_unloaded()
 
 

@@ -10,6 +10,7 @@ from types import TracebackType
 MAX_TRACEBACK_BYTES = 64 << 10
 MAX_MESSAGE_BYTES = 16 << 10
 MAX_TYPE_BYTES = 256
+MAX_LINE_BYTES = 512
 
 _OWN_FILES = str(Path(__file__).parent) + "/"
 
@@ -43,6 +44,12 @@ def describe(error: BaseException) -> ErrorText:
         message=shorten(message, MAX_MESSAGE_BYTES),
         traceback=shorten(trace, MAX_TRACEBACK_BYTES),
     )
+
+
+def one_line(error: BaseException) -> str:
+    """Return the type and the message of an exception as one short line, for who sees the last line of a log alone."""
+    text = describe(error)
+    return shorten(" ".join(f"{text.type}: {text.message}".split()), MAX_LINE_BYTES)
 
 
 def type_name(kind: type) -> str:
