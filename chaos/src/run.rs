@@ -23,9 +23,9 @@ use crate::server::{LOOK_INTERVAL, Programs, Resources, Server, processes_of, sl
 use crate::stopwatch::Stopwatch;
 
 const NUM_CLIENTS: usize = 16;
-/// Items before the first kill, after which the server's memory is measured: calls of every kind, as many at a time as can
-/// be, have the allocator take what it will take. A quarter of those of the run, within these bounds.
-const WARM_UP_ITEMS: RangeInclusive<u64> = 5_000..=60_000;
+/// Items of the same run in small, before the server's memory is measured the first time: calls, kills and restarts of
+/// every kind have the allocator take what it will take. A quarter of those of the run, within these bounds.
+const WARM_UP_ITEMS: RangeInclusive<u64> = 5_000..=250_000;
 /// How long the server may take to give back what it held.
 const QUIET_AFTER: Duration = Duration::from_secs(20);
 /// The memory may grow by a tenth, and by this much, which is about a thread's cache of the allocator.
@@ -80,14 +80,12 @@ async fn run_in(programs: &Programs, plan: Plan, directory: &Path) -> Result<Rep
     Ok(Report { plan, sabotage, num_vices: vices.len() as u64, findings, before, after, elapsed, times })
 }
 
-/// Has the server do what it will do, without kills, and forgets what was written down of it.
+/// Has the server go through what it will go through, and forgets what was written down of it.
 async fn warm_up(server: &Server, client: &Client, plan: Plan) -> Result<()> {
     let items = (plan.items / 4).clamp(*WARM_UP_ITEMS.start(), *WARM_UP_ITEMS.end());
-    let calm = Plan { seed: plan.seed ^ 0xca1a, kills: 0, items, ..plan };
-    let (sender, allowed) = watch::channel(u64::MAX);
-    let clients = clients(server, client, calm, allowed)?;
-    run_clients(&clients).await?;
-    drop(sender);
+    let kills = (plan.kills * items / plan.items).max(1);
+    let (_, sabotage) = play(server, client, Plan { seed: plan.seed ^ 0xca1a, kills, items, ..plan }).await?;
+    wait_until_gone(server.pid, &sabotage.strikes).await?;
     // What was abandoned may still run.
     quiet(server, client, None).await?;
     for name in ["history", "vices"] {

@@ -72,6 +72,7 @@ impl FairQueue {
         self.now = self.now.max(time);
     }
 
+    #[cfg(any(test, debug_assertions))]
     pub(crate) fn contains(&self, job: JobId, time: VirtualTime) -> bool {
         self.jobs.contains(&(time, job))
     }
