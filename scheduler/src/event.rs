@@ -31,6 +31,19 @@ pub enum Event {
         /// How many so far, in all. What is not more than before changes nothing.
         total: u64,
     },
+    /// The results of a stream that wait for their reader take more memory than they should, or no longer do. Nothing is
+    /// held of a job that delivers all together.
+    StreamHeld {
+        /// The stream's job.
+        job: JobId,
+        /// What of it is not to begin from now on.
+        hold: Hold,
+    },
+    /// There is no room for the results of a job: it fails.
+    ResultsRefused {
+        /// The job.
+        job: JobId,
+    },
     /// The caller is gone.
     JobCancelled {
         /// Its job.
@@ -147,6 +160,20 @@ pub enum Delivery {
         /// In items. At least 1.
         window: Option<u32>,
     },
+}
+
+/// What of a stream is not to begin, while results that wait for their reader take too much memory. What has begun goes
+/// on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hold {
+    /// Nothing: it runs as far ahead as its window allows.
+    #[default]
+    Nothing,
+    /// All but the item whose result the reader waits for, one at a time: the first without outcome if the results are
+    /// ordered, else any, when none runs. The reader has taken all that it could have.
+    AllButNext,
+    /// Everything.
+    All,
 }
 
 /// Something to be done. In the order in which they were given out.
@@ -326,6 +353,8 @@ pub enum JobFailure {
         /// When it may be worth trying again.
         retry_after: Duration,
     },
+    /// There is no room for its results.
+    ResultsRefused,
     /// The caller went away.
     Cancelled,
     /// The pool is shutting down.

@@ -1,6 +1,6 @@
 //! What always holds. Checked after every event in debug builds and tests.
 
-use crate::event::Readiness;
+use crate::event::{Delivery, Hold, Readiness};
 use crate::pool::PoolState;
 use crate::timer::TimerKey;
 
@@ -33,6 +33,9 @@ impl PoolState {
             assert_eq!(job.spec.num_items, known, "job {id}: every item is in exactly one place");
             assert!(!job.is_complete(), "job {id}: a job that is complete is forgotten");
             assert_eq!(job.queued, job.available().is_some(), "job {id}: queued if and only if it has work");
+            let is_whole = job.spec.delivery == Delivery::Whole;
+            assert!(!is_whole || job.hold == Hold::Nothing, "job {id}: only a stream is held");
+            assert!(job.hold != Hold::All || !job.queued, "job {id}: nothing begins of what is held");
             assert_eq!(job.queued, job.queued_since.is_some(), "job {id}: it is known since when it waits");
             assert_eq!(job.queued, job.num_runnable() > 0, "job {id}: what could run is counted");
             assert_eq!(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::chunk::{MAX_CHUNK_BYTES, MAX_DEFAULT_WINDOW, MAX_FIXED_CHUNK_BYTES, RunTimes, guided_share};
-use crate::event::{Delivery, JobSpec};
+use crate::event::{Delivery, Hold, JobSpec};
 use crate::id::SlotId;
 use crate::queue::VirtualTime;
 use crate::run_set::RunSet;
@@ -59,6 +59,8 @@ pub(crate) struct Job {
     pub(crate) taken: u64,
     /// How many items a stream may run ahead of `taken`. Never falls.
     pub(crate) window: u64,
+    /// What is not to begin.
+    pub(crate) hold: Hold,
     pub(crate) virtual_time: VirtualTime,
     /// It stands in the fair queue.
     pub(crate) queued: bool,
@@ -80,6 +82,7 @@ impl Job {
             delivered: 0,
             taken: 0,
             window: 0,
+            hold: Hold::Nothing,
             virtual_time: VirtualTime::default(),
             queued: false,
             queued_since: None,
@@ -89,6 +92,22 @@ impl Job {
 
     /// Returns the first items that can be handed out now.
     pub(crate) fn available(&self) -> Option<Available> {
+        let first = self.first_not_out();
+        match self.hold {
+            Hold::Nothing => first,
+            Hold::AllButNext => {
+                let next = first.filter(|first| match self.spec.delivery {
+                    Delivery::Ordered { .. } => first.first == self.delivered,
+                    Delivery::Whole | Delivery::Unordered { .. } => self.outstanding == 0,
+                });
+                next.map(|next| Available { count: 1, ..next })
+            }
+            Hold::All => None,
+        }
+    }
+
+    /// Returns the first items that could be handed out if nothing were held.
+    fn first_not_out(&self) -> Option<Available> {
         if let Some((&first, &(count, history))) = self.returned.first_key_value() {
             return Some(Available { first, count, history });
         }
@@ -109,6 +128,9 @@ impl Job {
 
     /// Returns how many items could be handed out now.
     pub(crate) fn num_runnable(&self) -> u64 {
+        if self.hold != Hold::Nothing {
+            return self.available().map_or(0, |available| available.count);
+        }
         self.returned.values().map(|&(count, _)| count).sum::<u64>() + self.num_fresh()
     }
 

@@ -1,7 +1,7 @@
 //! Jobs come, get outcomes, and end.
 
 use super::PoolState;
-use crate::event::{Delivery, Effect, FailureCause, JobFailure, JobSpec, Readiness};
+use crate::event::{Delivery, Effect, FailureCause, Hold, JobFailure, JobSpec, Readiness};
 use crate::id::{JobId, SlotId, WorkerId};
 use crate::job::{History, Job};
 use crate::restart::retry_backoff;
@@ -86,6 +86,7 @@ impl PoolState {
         let ItemsOf { job: id, first, count } = items;
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.finish(first, count);
+        let hold = job.hold;
         match job.spec.delivery {
             Delivery::Whole => {}
             Delivery::Unordered { .. } => self.emit(Effect::Deliver { job: id, first_index: first, count }),
@@ -97,6 +98,10 @@ impl PoolState {
                     self.emit(Effect::Deliver { job: id, first_index: from, count: to - from });
                 }
             }
+        }
+        if hold != Hold::Nothing {
+            // The reader waits for another item now.
+            self.refresh(id);
         }
         self.complete_if_done(id);
     }
@@ -155,8 +160,9 @@ impl PoolState {
     pub(super) fn fail_job(&mut self, id: JobId, failure: JobFailure) {
         let Some(job) = self.forget_job(id) else { return };
         self.emit(Effect::FailJob { job: id, failure });
-        // When another item failed, those that run are let finish: killing a warm worker for one item is a waste.
-        let cancel = !matches!(failure, JobFailure::ItemFailed { .. });
+        // When another item failed, or its results are too many, those that run are let finish: killing a warm worker for
+        // one item is a waste.
+        let cancel = !matches!(failure, JobFailure::ItemFailed { .. } | JobFailure::ResultsRefused);
         self.abandon_everywhere(id, cancel);
         // But not for longer than the call would have had.
         if let Some(deadline) = job.spec.deadline.filter(|_| !cancel && self.is_at_a_worker(id)) {

@@ -1,12 +1,13 @@
 //! The state of the whole pool and the one way to change it.
 //!
-//! The handling of events is split by whom they concern: `jobs`, `workers`, `deadlines`; `dispatch` hands out chunks
+//! The handling of events is split by whom they concern: `jobs`, `hold`, `workers`, `deadlines`; `dispatch` hands out chunks
 //! after every event.
 
 mod admission;
 mod deadlines;
 mod demand;
 mod dispatch;
+mod hold;
 mod jobs;
 mod rolling;
 mod snapshot;
@@ -119,6 +120,8 @@ impl PoolState {
             Event::ItemsAdded { job, count, item_bytes } => self.add_items(job, count, item_bytes),
             Event::InputClosed { job } => self.close_input(job),
             Event::ResultsTaken { job, total } => self.take_results(job, total),
+            Event::StreamHeld { job, hold } => self.hold_stream(job, hold),
+            Event::ResultsRefused { job } => self.fail_job(job, JobFailure::ResultsRefused),
             Event::JobCancelled { job } => self.fail_job(job, JobFailure::Cancelled),
             Event::WorkerReady { worker } => self.worker_ready(worker),
             Event::ItemsFinished { worker, chunk, first, count, failed, busy } => {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use procpool_scheduler::{Delivery, JobSpec, SlotId};
+use procpool_scheduler::{Delivery, Hold, JobSpec, SlotId};
 
 /// A job as its caller sees it.
 #[derive(Debug)]
@@ -12,6 +12,7 @@ pub(crate) struct ModelJob {
     /// What was delivered, in order.
     pub(crate) delivered: Vec<u64>,
     pub(crate) taken: u64,
+    pub(crate) hold: Hold,
     pub(crate) ended: Option<Ended>,
 }
 
@@ -42,11 +43,15 @@ pub(crate) enum Ended {
 impl ModelJob {
     pub(crate) fn new(spec: JobSpec) -> Self {
         let items = vec![ModelItem::default(); usize::try_from(spec.num_items).unwrap()];
-        Self { spec, items, delivered: Vec::new(), taken: 0, ended: None }
+        Self { spec, items, delivered: Vec::new(), taken: 0, hold: Hold::Nothing, ended: None }
     }
 
     pub(crate) fn item(&mut self, index: u64) -> &mut ModelItem {
         &mut self.items[usize::try_from(index).unwrap()]
+    }
+
+    fn is_ordered(&self) -> bool {
+        matches!(self.spec.delivery, Delivery::Ordered { .. })
     }
 
     /// An item was handed to a worker.
@@ -59,6 +64,19 @@ impl ModelJob {
             }
         };
         assert!(index < self.taken.saturating_add(window), "item {index} is beyond the window");
+        match self.hold {
+            Hold::Nothing => {}
+            Hold::AllButNext if self.is_ordered() => {
+                let next = self.items.iter().position(|item| !item.has_outcome);
+                assert_eq!(Some(index), next.map(|next| next as u64), "held but for what the reader waits for");
+            }
+            Hold::AllButNext => {
+                // One whose time was up has its outcome, and may still run.
+                let is_awaited = |item: &ModelItem| item.is_out && !item.has_outcome;
+                assert!(!self.items.iter().any(is_awaited), "held but for one at a time");
+            }
+            Hold::All => panic!("item {index} is held"),
+        }
         let max_attempts = self.spec.max_attempts;
         let item = self.item(index);
         assert!(!item.is_out, "item {index} is at two workers");
@@ -91,7 +109,7 @@ impl ModelJob {
         assert!(count > 0, "an empty delivery");
         for index in first..first + count {
             assert!(self.item(index).has_outcome, "item {index} was delivered without an outcome");
-            if matches!(self.spec.delivery, Delivery::Ordered { .. }) {
+            if self.is_ordered() {
                 assert_eq!(index, self.delivered.len() as u64, "delivered out of order");
             }
             self.delivered.push(index);

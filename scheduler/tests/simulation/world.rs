@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use procpool_scheduler::{
-    ChunkId, Delivery, Dispatch, Effect, Event, FailureCause, FunctionId, JobFailure, JobId, JobSpec, PoolState,
+    ChunkId, Delivery, Dispatch, Effect, Event, FailureCause, FunctionId, Hold, JobFailure, JobId, JobSpec, PoolState,
     Readiness, SchedulerConfig, StopReason, Time, WorkerId, WorkerState,
 };
 
@@ -102,7 +102,8 @@ impl World {
             12..=16 => self.feed_a_stream(),
             17..=24 => self.read_a_stream(),
             25..=26 => self.cancel_a_job(),
-            27..=62 => self.let_a_worker_work(),
+            27..=29 => self.hold_a_stream(),
+            30..=62 => self.let_a_worker_work(),
             63..=72 => self.let_a_worker_start(),
             73..=76 => self.crash_a_worker(),
             77..=84 => self.answer_a_recall(),
@@ -183,9 +184,25 @@ impl World {
     fn cancel_a_job(&mut self) {
         let ids: Vec<JobId> = self.jobs.iter().filter(|(_, job)| job.ended.is_none()).map(|(&id, _)| id).collect();
         if let Some(id) = self.random.pick(&ids) {
-            self.apply(Event::JobCancelled { job: id });
+            let is_refused = self.random.below(3) == 0;
+            self.apply(if is_refused { Event::ResultsRefused { job: id } } else { Event::JobCancelled { job: id } });
             assert!(self.jobs[&id].ended == Some(Ended::Failed), "a cancelled job ends at once");
         }
+    }
+
+    /// The results of a stream take too much memory, or no longer do.
+    fn hold_a_stream(&mut self) {
+        let is_stream = |job: &ModelJob| job.spec.delivery != Delivery::Whole && job.ended.is_none();
+        let ids: Vec<JobId> = self.jobs.iter().filter(|(_, job)| is_stream(job)).map(|(&id, _)| id).collect();
+        if let Some(id) = self.random.pick(&ids) {
+            let hold = self.random.pick(&[Hold::Nothing, Hold::AllButNext, Hold::All]).unwrap();
+            self.hold(id, hold);
+        }
+    }
+
+    fn hold(&mut self, id: JobId, hold: Hold) {
+        self.jobs.get_mut(&id).unwrap().hold = hold;
+        self.apply(Event::StreamHeld { job: id, hold });
     }
 
     fn let_a_worker_start(&mut self) {
@@ -523,6 +540,10 @@ impl World {
                 job.taken = job.delivered.len() as u64;
                 let total = job.taken;
                 self.apply(Event::ResultsTaken { job: id, total });
+                if self.jobs[&id].hold == Hold::All {
+                    // It has taken everything.
+                    self.hold(id, Hold::AllButNext);
+                }
             }
             let is_draining = matches!(self.readiness, Readiness::Draining | Readiness::Stopped);
             let has_large = self.workers.values().any(|worker| worker.is_large) && !is_draining;
