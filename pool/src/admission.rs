@@ -60,13 +60,9 @@ impl Admission {
     /// Takes what a common argument needs, or refuses at once.
     pub(crate) fn try_admit_common(&self, num_bytes: usize) -> Result<CommonPermit, CallError> {
         let limit = self.max_bytes / 2;
-        let full = || CallError::QueueFull {
-            what: "bytes of common arguments",
-            limit: limit.into(),
-            retry_after: RETRY_AFTER,
-        };
-        let num_bytes = u32::try_from(num_bytes).ok().filter(|&bytes| bytes <= limit).ok_or_else(full)?;
-        let share = Arc::clone(&self.common_bytes).try_acquire_many_owned(num_bytes).map_err(|_| full())?;
+        let what = "bytes of common arguments";
+        let num_bytes = fits(num_bytes, what, limit)?;
+        let share = Arc::clone(&self.common_bytes).try_acquire_many_owned(num_bytes).map_err(|_| full(what, limit))?;
         let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(num_bytes).map_err(|_| self.bytes_full())?;
         Ok(CommonPermit { _share: share, _bytes: bytes })
     }
@@ -90,18 +86,27 @@ impl Admission {
     }
 
     fn needs(&self, slab: &ItemSlab) -> Result<(u32, u32), CallError> {
-        let num_items = u32::try_from(slab.len()).ok().filter(|&items| items <= self.max_items);
-        let num_bytes = u32::try_from(slab.bytes().len()).ok().filter(|&bytes| bytes <= self.max_bytes);
-        Ok((num_items.ok_or_else(|| self.items_full())?, num_bytes.ok_or_else(|| self.bytes_full())?))
+        Ok((fits(slab.len(), "items", self.max_items)?, fits(slab.bytes().len(), "bytes", self.max_bytes)?))
     }
 
     fn items_full(&self) -> CallError {
-        CallError::QueueFull { what: "items", limit: u64::from(self.max_items), retry_after: RETRY_AFTER }
+        full("items", self.max_items)
     }
 
     fn bytes_full(&self) -> CallError {
-        CallError::QueueFull { what: "bytes", limit: u64::from(self.max_bytes), retry_after: RETRY_AFTER }
+        full("bytes", self.max_bytes)
     }
+}
+
+/// Returns that there is no room now.
+fn full(what: &'static str, limit: u32) -> CallError {
+    CallError::QueueFull { what, limit: limit.into(), retry_after: RETRY_AFTER }
+}
+
+/// Returns a number that could be admitted if nothing else were there.
+fn fits(num: usize, what: &'static str, limit: u32) -> Result<u32, CallError> {
+    let larger = || CallError::LargerThanQueue { what, num: num as u64, limit: limit.into() };
+    u32::try_from(num).ok().filter(|&num| num <= limit).ok_or_else(larger)
 }
 
 #[cfg(test)]
@@ -129,11 +134,16 @@ mod tests {
         assert!(matches!(refused, CallError::QueueFull { what: "items", limit: 3, .. }));
         drop(permit);
         assert!(admission.try_admit(&slab_of(3)).is_ok());
-        assert!(admission.try_admit(&slab_of(4)).is_err(), "more than there ever is");
+        let refused = admission.try_admit(&slab_of(4)).unwrap_err();
+        assert!(matches!(refused, CallError::LargerThanQueue { what: "items", num: 4, limit: 3 }), "{refused}");
 
         let admission = Admission::new(&PoolConfig { max_queued_items: 1000, ..config });
         let refused = admission.try_admit(&slab_of(11)).unwrap_err();
+        assert!(matches!(refused, CallError::LargerThanQueue { what: "bytes", num: 110, limit: 100 }), "{refused}");
+        let permit = admission.try_admit(&slab_of(2)).unwrap();
+        let refused = admission.try_admit(&slab_of(9)).unwrap_err();
         assert!(matches!(refused, CallError::QueueFull { what: "bytes", limit: 100, .. }));
+        drop(permit);
         assert!(admission.try_admit(&slab_of(10)).is_ok(), "nothing was held by the refused call");
     }
 
@@ -144,7 +154,8 @@ mod tests {
         let permit = admission.try_admit_common(30).unwrap();
         let refused = admission.try_admit_common(30).unwrap_err();
         assert!(matches!(refused, CallError::QueueFull { what: "bytes of common arguments", limit: 50, .. }));
-        assert!(admission.try_admit_common(51).is_err(), "more than there ever is");
+        let refused = admission.try_admit_common(51).unwrap_err();
+        assert!(matches!(refused, CallError::LargerThanQueue { num: 51, limit: 50, .. }), "{refused}");
         assert!(admission.try_admit(&slab_of(8)).is_err(), "80 bytes, and 70 are left");
         // Items that would fit if the common argument were gone do not wait for that.
         let refused = admission.admit(&slab_of(8)).await.unwrap_err();

@@ -11,6 +11,7 @@ use prost::Message as _;
 use tokio::time::Instant;
 
 use crate::error::ItemFailure;
+use crate::results::ResultBytes;
 
 /// What to run, and how.
 #[derive(Debug, Clone)]
@@ -68,6 +69,8 @@ pub struct CallOptions {
     pub priority: i32,
     /// The caller's name for the call, for logs. May be empty.
     pub request_id: String,
+    /// How many bytes of results one answer can hold: a Map or Apply whose results pass it fails at once. `None`: any.
+    pub max_answer_bytes: Option<u64>,
 }
 
 /// What to do when an item fails.
@@ -128,6 +131,15 @@ impl Apply {
     }
 }
 
+/// What a function returned that was run once.
+#[derive(Debug)]
+pub struct ApplyOutput {
+    /// The encoded `Value`, or the blob.
+    pub result: Bytes,
+    /// What it takes.
+    pub held: ResultBytes,
+}
+
 /// One item that failed.
 #[derive(Debug, Clone)]
 pub struct ItemError {
@@ -138,16 +150,18 @@ pub struct ItemError {
 }
 
 /// The results of a Map, in the order of the items.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct MapOutput {
     /// Encoded lists that make the whole when laid end to end; a placeholder stands where an item failed.
     pub parts: Vec<Bytes>,
     /// The items that failed, by rising index; only with [`OnError::Collect`].
     pub errors: Vec<ItemError>,
+    /// What all of this takes.
+    pub held: ResultBytes,
 }
 
 /// Results of a stream that are ready now. Never empty.
-#[derive(Debug, Clone)]
+#[derive(Debug, Default)]
 pub struct ResultRun {
     /// The index of the first result; the others follow it, if `indexes` is empty.
     pub first_index: u64,
@@ -159,6 +173,8 @@ pub struct ResultRun {
     pub parts: Vec<Bytes>,
     /// Which of these items failed, by rising index.
     pub errors: Vec<ItemError>,
+    /// What all of this takes.
+    pub held: ResultBytes,
 }
 
 /// A function that the workers registered.

@@ -12,8 +12,11 @@ pub struct PoolConfig {
     pub processes: NonZeroU32,
     /// The most items queued or running at a time, over all calls. Default 10,000,000.
     pub max_queued_items: u32,
-    /// The most bytes of items and results held at a time, over all calls. Default 256 MiB.
+    /// The most bytes of items held at a time, over all calls. Default 256 MiB.
     pub max_queued_bytes: u32,
+    /// The most bytes of results held at a time, over all calls, beside those of what runs: three quarters for calls that
+    /// answer at once and fail beyond that, a quarter for streams, which are held back. Default 256 MiB.
+    pub max_result_bytes: u32,
     /// The default limit on the run time of one item. `None` (the default): none.
     pub item_timeout: Option<Duration>,
     /// The longest that a worker may take from its start to Ready. Default 60 s.
@@ -41,6 +44,7 @@ impl PoolConfig {
             processes,
             max_queued_items: 10_000_000,
             max_queued_bytes: 256 << 20,
+            max_result_bytes: 256 << 20,
             item_timeout: None,
             worker_start_timeout: Duration::from_secs(60),
             cancel_grace_period: Duration::from_secs(2),

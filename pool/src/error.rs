@@ -75,6 +75,30 @@ pub enum ItemFailure {
     },
 }
 
+impl ItemFailure {
+    /// Returns how many bytes its texts take.
+    pub(crate) fn num_bytes(&self) -> usize {
+        let (text, evidence) = match self {
+            Self::Raised { kind, message, traceback } => (kind.len() + message.len(), traceback),
+            Self::ResultNotEncodable { message } | Self::InvalidItem { message } => return message.len(),
+            Self::WorkerCrashed { stderr_tail, .. } | Self::CrashLimit { stderr_tail, .. } => (0, stderr_tail),
+            Self::ItemTimeout { stack, .. } => (0, stack),
+            Self::WorkerProtocol { detail } => return detail.len(),
+        };
+        text + evidence.len()
+    }
+
+    /// Returns what helps to find the cause, and can be left out.
+    pub(crate) fn evidence_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Raised { traceback, .. } => Some(traceback),
+            Self::WorkerCrashed { stderr_tail, .. } | Self::CrashLimit { stderr_tail, .. } => Some(stderr_tail),
+            Self::ItemTimeout { stack, .. } => Some(stack),
+            Self::ResultNotEncodable { .. } | Self::InvalidItem { .. } | Self::WorkerProtocol { .. } => None,
+        }
+    }
+}
+
 fn raised_message(kind: &str, message: &str) -> String {
     match (kind.is_empty(), message.is_empty()) {
         (true, _) => message.to_owned(),
@@ -182,6 +206,32 @@ pub enum CallError {
         limit: u64,
         /// When it may be worth trying again.
         retry_after: Duration,
+    },
+    /// The call alone has more than the pool holds at all. Nothing has started, and trying again is of no use.
+    #[error("the call has {num} {what}, and the queue holds {limit}: send it in parts")]
+    LargerThanQueue {
+        /// What there is too much of, such as `items` or `bytes`.
+        what: &'static str,
+        /// How much of it.
+        num: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The results of a call that answers at once are more than the answer can hold.
+    #[error("the results take {bytes} bytes or more, and the answer can hold {limit}")]
+    ResultsTooLarge {
+        /// What those take that there were.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The pool has no room for the results of a call that answers at once. Some items have been executed.
+    #[error(
+        "the results of all calls would take more than {limit} bytes: try again when less is going on, or use a stream"
+    )]
+    ResultsFull {
+        /// The limit.
+        limit: u64,
     },
     /// The pool is shutting down.
     #[error("the pool is shutting down")]

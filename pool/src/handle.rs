@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use procpool_items::ItemSlab;
 use procpool_scheduler::{Delivery, JobId};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -13,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::admission::{Admission, AdmissionPermit, CommonPermit};
 use crate::call::{
-    Apply, Call, CallStyle, CommonArgument, FunctionInfo, MapOutput, OnError, ResultOrder, StreamOptions,
+    Apply, ApplyOutput, Call, CallStyle, CommonArgument, FunctionInfo, MapOutput, OnError, ResultOrder, StreamOptions,
 };
 use crate::config::PoolConfig;
 use crate::driver::{self, Command, Submission};
@@ -140,9 +139,9 @@ impl PoolHandle {
         if items.is_empty() {
             return Ok(MapOutput::default());
         }
-        let function = self.resolve(&call).await?;
-        let common = self.admit_common(&call, &function)?;
         let permit = self.shared.admission.try_admit(&items)?;
+        let common = self.admit_common(&call)?;
+        let function = self.resolve(&call).await?;
         let (outlet, output) = oneshot::channel();
         let ends = JobEnds { delivery: Delivery::Whole, outlet: Outlet::Whole(outlet), default: OnError::FailFast };
         let submission = self.submission(call, &function, ends, common, Some((items, permit)));
@@ -152,8 +151,7 @@ impl PoolHandle {
         result
     }
 
-    /// Runs a function once; returns the encoded `Value` or the blob that it returned. `call.style` must be
-    /// [`CallStyle::Apply`].
+    /// Runs a function once. `call.style` must be [`CallStyle::Apply`].
     ///
     /// # Errors
     ///
@@ -162,13 +160,14 @@ impl PoolHandle {
     /// # Cancel safety
     ///
     /// As [`PoolHandle::map`].
-    pub async fn apply(&self, call: Call, arguments: Apply) -> Result<Bytes, CallError> {
+    pub async fn apply(&self, call: Call, arguments: Apply) -> Result<ApplyOutput, CallError> {
         debug_assert_eq!(call.style, CallStyle::Apply, "apply is called in its own style");
         let kind = arguments.args.kind();
-        let output = self.map(call, arguments.into_item()).await?;
+        let MapOutput { parts, held, .. } = self.map(call, arguments.into_item()).await?;
         // The session let only a well-formed list of one result through.
-        let results = output.parts.first().and_then(|list| ItemSlab::parse(kind, list.clone()).ok());
-        results.filter(|results| results.len() == 1).map(|results| results.item(0)).ok_or(CallError::PoolGone)
+        let results = parts.first().and_then(|list| ItemSlab::parse(kind, list.clone()).ok());
+        let result = results.filter(|results| results.len() == 1).map(|results| results.item(0));
+        Ok(ApplyOutput { result: result.ok_or(CallError::PoolGone)?, held })
     }
 
     /// Runs a function over every item and streams the results.
@@ -180,9 +179,9 @@ impl PoolHandle {
         if items.is_empty() {
             return Ok(ResultStream::empty());
         }
-        let function = self.resolve(&call).await?;
-        let common = self.admit_common(&call, &function)?;
         let permit = self.shared.admission.try_admit(&items)?;
+        let common = self.admit_common(&call)?;
+        let function = self.resolve(&call).await?;
         let (outlet, outbox, allowance) = StreamOutlet::new();
         let ends = stream_ends(options, outlet);
         let submission = self.submission(call, &function, ends, common, Some((items, permit)));
@@ -196,8 +195,8 @@ impl PoolHandle {
     ///
     /// If the pool refuses the call.
     pub async fn imap_stream(&self, call: Call, options: StreamOptions) -> Result<(ItemSink, ResultStream), CallError> {
+        let common = self.admit_common(&call)?;
         let function = self.resolve(&call).await?;
-        let common = self.admit_common(&call, &function)?;
         let (outlet, outbox, allowance) = StreamOutlet::new();
         let submission = self.submission(call, &function, stream_ends(options, outlet), common, None);
         let guard = self.submit(submission).await?;
@@ -271,23 +270,25 @@ impl PoolHandle {
         self.shared.mailbox.post(|letters| letters.stop = true);
     }
 
-    /// Finds the function, waiting for the first worker if there has been none.
+    /// Finds the function, waiting for the first worker if there has been none. What the call holds is admitted before,
+    /// so that calls that wait here are bounded, too.
     async fn resolve(&self, call: &Call) -> Result<FunctionInfo, CallError> {
         self.started(call.deadline).await?;
         let functions = self.shared.functions.borrow().clone();
-        functions.get(&call.function).cloned().ok_or_else(|| CallError::FunctionNotFound {
+        let function = functions.get(&call.function).cloned().ok_or_else(|| CallError::FunctionNotFound {
             name: call.function.clone(),
             nearest: nearest_names(functions.keys(), &call.function),
-        })
-    }
-
-    /// Checks whether the workers can take the common argument of a call, and makes room for it.
-    fn admit_common(&self, call: &Call, function: &FunctionInfo) -> Result<Option<CommonPermit>, CallError> {
-        let Some(CommonArgument { content_type, bytes, .. }) = &call.common else { return Ok(None) };
-        debug_assert_ne!(call.style, CallStyle::Apply, "all arguments of apply are its own");
-        if !function.takes_common {
+        })?;
+        if call.common.is_some() && !function.takes_common {
             return Err(CallError::CommonNotTaken);
         }
+        Ok(function)
+    }
+
+    /// Makes room for the common argument of a call.
+    fn admit_common(&self, call: &Call) -> Result<Option<CommonPermit>, CallError> {
+        let Some(CommonArgument { content_type, bytes, .. }) = &call.common else { return Ok(None) };
+        debug_assert_ne!(call.style, CallStyle::Apply, "all arguments of apply are its own");
         let limit = (self.shared.max_frame_bytes as usize).saturating_sub(COMMON_OVERHEAD_BYTES + content_type.len());
         if bytes.len() > limit {
             return Err(CallError::CommonTooLong { bytes: bytes.len() as u64, limit: limit as u64 });

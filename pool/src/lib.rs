@@ -25,6 +25,7 @@ mod mailbox;
 mod observer;
 mod outlet;
 mod payload;
+mod results;
 mod stream;
 pub mod supervisor;
 mod usage;
@@ -33,13 +34,14 @@ pub use admin::{
     Demand, PoolEvent, PoolSnapshot, PoolState, PoolWatch, RunningItems, SlotCounts, WorkerReport, WorkerState,
 };
 pub use call::{
-    Apply, Call, CallOptions, CallStyle, CommonArgument, FunctionInfo, ItemError, ItemKind, MapOutput, OnError,
-    ResultOrder, ResultRun, StreamOptions, TraceContext,
+    Apply, ApplyOutput, Call, CallOptions, CallStyle, CommonArgument, FunctionInfo, ItemError, ItemKind, MapOutput,
+    OnError, ResultOrder, ResultRun, StreamOptions, TraceContext,
 };
 pub use config::PoolConfig;
 pub use error::{CallError, DeadlinePhase, DumpFailure, ExitUsage, ItemFailure, WorkerExit};
 pub use handle::{FunctionTable, PoolHandle, PoolTask, Readiness, nearest_names};
 pub use observer::{ChunkEnd, ChunkOutcome, ChunkStart, ObserverEvent, PoolObserver};
 pub use procpool_scheduler::{ChunkId, StopReason, WorkerId};
+pub use results::ResultBytes;
 pub use stream::{ItemSink, ResultStream, StreamOutput};
 pub use usage::Usage;

@@ -22,6 +22,8 @@ pub(crate) struct Letters {
     pub(crate) cancelled: BTreeSet<JobId>,
     /// The readers of these jobs have taken so many results in all.
     pub(crate) taken: BTreeMap<JobId, u64>,
+    /// Results have left the hands of a reader, while the driver waited for that.
+    pub(crate) results_given_back: bool,
     /// Take nothing new.
     pub(crate) drain: bool,
     /// Stop now.

@@ -7,6 +7,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use crate::call::MapOutput;
 use crate::error::CallError;
 use crate::payload::OutcomeRun;
+use crate::results::ResultBytes;
 
 /// The driver's end of a job's results.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ pub(crate) struct StreamOutlet {
     allowed: watch::Sender<u64>,
 }
 
-/// What is on its way to the reader of a stream. Bounded by the job's window.
+/// What is on its way to the reader of a stream. Bounded by the job's window, and by what the driver makes of its bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     state: Mutex<OutboxState>,
@@ -34,14 +35,16 @@ pub(crate) struct Outbox {
 #[derive(Debug, Default)]
 struct OutboxState {
     runs: Vec<OutcomeRun>,
+    /// What these take.
+    held: ResultBytes,
     end: Option<Result<(), CallError>>,
 }
 
 /// What a reader finds in the outbox.
 #[derive(Debug)]
 pub(crate) enum Taken {
-    /// Results, at least one.
-    Runs(Vec<OutcomeRun>),
+    /// Results, at least one, and the claim on what they take.
+    Runs(Vec<OutcomeRun>, ResultBytes),
     /// Nothing, and nothing will come.
     End(Result<(), CallError>),
     /// Nothing yet.
@@ -67,8 +70,11 @@ impl StreamOutlet {
         (Self { outbox: Arc::clone(&outbox), allowed }, outbox, allowance)
     }
 
-    pub(crate) fn push(&self, runs: Vec<OutcomeRun>) {
-        self.outbox.lock().runs.extend(runs);
+    pub(crate) fn push(&self, runs: Vec<OutcomeRun>, held: ResultBytes) {
+        let mut state = self.outbox.lock();
+        state.runs.extend(runs);
+        state.held.add(held);
+        drop(state);
         self.outbox.changed.notify_one();
     }
 
@@ -98,7 +104,7 @@ impl Outbox {
     pub(crate) fn take(&self) -> Taken {
         let mut state = self.lock();
         if !state.runs.is_empty() {
-            return Taken::Runs(std::mem::take(&mut state.runs));
+            return Taken::Runs(std::mem::take(&mut state.runs), std::mem::take(&mut state.held));
         }
         state.end.clone().map_or(Taken::Nothing, Taken::End)
     }

@@ -9,6 +9,12 @@ use procpool_items::{ItemKind, ItemSlab};
 use crate::admission::{AdmissionPermit, CommonPermit};
 use crate::call::{CallStyle, CommonArgument, ItemError, MapOutput, TraceContext};
 use crate::error::ItemFailure;
+use crate::results::{ResultAccount, ResultBytes};
+
+/// What the error of an item takes beside its texts, here and in an answer.
+const ERROR_BYTES: usize = 100;
+/// How many bytes of tracebacks and the like an answer to a whole job has room for.
+const MAX_EVIDENCE_BYTES: usize = 1 << 20;
 
 /// What every chunk of a job has in common.
 #[derive(Debug, Clone)]
@@ -27,6 +33,19 @@ pub(crate) struct OutcomeRun {
     pub(crate) items: Bytes,
     /// By rising index.
     pub(crate) errors: Vec<ItemError>,
+}
+
+impl OutcomeRun {
+    /// Returns the outcome of one item that failed, of this kind.
+    pub(crate) fn of_failure(index: u64, failure: ItemFailure, kind: ItemKind) -> Self {
+        let items = Bytes::from_static(kind.placeholder());
+        Self { first_index: index, count: 1, items, errors: vec![ItemError { index, failure }] }
+    }
+
+    fn num_bytes(&self) -> u64 {
+        let errors = self.errors.iter().map(|error| ERROR_BYTES + error.failure.num_bytes());
+        (self.items.len() + errors.sum::<usize>()) as u64
+    }
 }
 
 /// Items that came together. They go, and their permit with them, when the last of them has its outcome.
@@ -48,11 +67,38 @@ pub(crate) struct JobPayload {
     segments: VecDeque<Segment>,
     num_items: u64,
     outcomes: BTreeMap<u64, OutcomeRun>,
+    account: Arc<ResultAccount>,
+    /// How many bytes of tracebacks and the like are still kept.
+    evidence_left: usize,
+    /// Nobody will get the outcomes.
+    is_refused: bool,
 }
 
 impl JobPayload {
-    pub(crate) fn new(header: JobHeader, common: Option<(CommonArgument, CommonPermit)>) -> Self {
-        Self { header, common, kind: None, segments: VecDeque::new(), num_items: 0, outcomes: BTreeMap::new() }
+    /// Returns the payload of a job without items. What its outcomes take is counted in `account`.
+    pub(crate) fn new(
+        header: JobHeader,
+        common: Option<(CommonArgument, CommonPermit)>,
+        account: Arc<ResultAccount>,
+    ) -> Self {
+        // A stream has an answer after the other.
+        let evidence_left = if account.is_stream() { usize::MAX } else { MAX_EVIDENCE_BYTES };
+        Self {
+            header,
+            common,
+            kind: None,
+            segments: VecDeque::new(),
+            num_items: 0,
+            outcomes: BTreeMap::new(),
+            account,
+            evidence_left,
+            is_refused: false,
+        }
+    }
+
+    /// Returns what the outcomes take.
+    pub(crate) fn account(&self) -> &ResultAccount {
+        &self.account
     }
 
     /// Returns the argument that goes before each item.
@@ -92,27 +138,38 @@ impl JobPayload {
     }
 
     /// Keeps outcomes until they are delivered.
-    pub(crate) fn store(&mut self, run: OutcomeRun) {
+    pub(crate) fn store(&mut self, mut run: OutcomeRun) {
         self.release(run.first_index, run.count);
+        if self.is_refused {
+            return;
+        }
+        for evidence in run.errors.iter_mut().filter_map(|error| error.failure.evidence_mut()) {
+            match self.evidence_left.checked_sub(evidence.len()) {
+                Some(left) => self.evidence_left = left,
+                None => *evidence = String::new(),
+            }
+        }
+        self.account.store(run.num_bytes());
         self.outcomes.insert(run.first_index, run);
     }
 
-    /// Keeps the failure of one item.
-    pub(crate) fn store_failure(&mut self, index: u64, failure: ItemFailure) {
-        let items = Bytes::from_static(self.kind().placeholder());
-        let errors = vec![ItemError { index, failure }];
-        self.store(OutcomeRun { first_index: index, count: 1, items, errors });
+    /// Drops the outcomes that there are, and those to come.
+    pub(crate) fn refuse_outcomes(&mut self) {
+        self.is_refused = true;
+        self.outcomes.clear();
+        self.account.drop_stored();
     }
 
-    /// Takes the outcomes of these items, in order.
-    pub(crate) fn take(&mut self, first_index: u64, count: u64) -> Vec<OutcomeRun> {
+    /// Takes the outcomes of these items, in order, and the claim on what they take.
+    pub(crate) fn take(&mut self, first_index: u64, count: u64) -> (Vec<OutcomeRun>, ResultBytes) {
         let end = first_index + count;
         let mut taken = Vec::with_capacity(1);
         while let Some((&first, _)) = self.outcomes.range(first_index..end).next() {
             taken.extend(self.outcomes.remove(&first));
         }
         debug_assert_eq!(taken.iter().map(|run| run.count).sum::<u64>(), count, "every outcome is there");
-        taken
+        let held = self.account.hand_out(taken.iter().map(OutcomeRun::num_bytes).sum());
+        (taken, held)
     }
 
     /// Returns why an item failed, if it did and its outcome has not been taken.
@@ -127,9 +184,10 @@ impl JobPayload {
     }
 
     /// Returns all outcomes as the answer of a Map.
-    pub(crate) fn into_output(self) -> MapOutput {
-        let mut output = MapOutput::default();
-        for run in self.outcomes.into_values() {
+    pub(crate) fn into_output(mut self) -> MapOutput {
+        let held = self.account.hand_out(self.account.stored());
+        let mut output = MapOutput { held, ..MapOutput::default() };
+        for run in std::mem::take(&mut self.outcomes).into_values() {
             output.parts.push(run.items);
             output.errors.extend(run.errors);
         }
@@ -154,6 +212,12 @@ impl JobPayload {
     }
 }
 
+impl Drop for JobPayload {
+    fn drop(&mut self) {
+        self.account.drop_stored();
+    }
+}
+
 fn to_usize(index: u64) -> usize {
     usize::try_from(index).expect("an index within a slab fits")
 }
@@ -170,6 +234,7 @@ mod tests {
     use crate::admission::Admission;
     use crate::call::{CallStyle, TraceContext};
     use crate::config::PoolConfig;
+    use crate::results::{ResultAccount, ResultBudget};
 
     fn slab(items: &[&str]) -> ItemSlab {
         let mut builder = SlabBuilder::new();
@@ -194,7 +259,8 @@ mod tests {
             style: CallStyle::Map,
             trace: Arc::new(TraceContext::default()),
         };
-        let mut payload = JobPayload::new(header, None);
+        let budget = ResultBudget::new(&config, Arc::default());
+        let mut payload = JobPayload::new(header, None, ResultAccount::new(&budget, true));
         for part in [slab(&["a", "b"]), slab(&["c", "d", "e"])] {
             let permit = admission.try_admit(&part).unwrap();
             payload.add(part, permit);
@@ -216,8 +282,18 @@ mod tests {
         payload.store(run(3, &["D", "E"]));
         drop(room);
         assert!(admission.try_admit(&slab(&["1", "2", "3", "4", "5"])).is_ok());
-        let runs = payload.take(0, 3);
+        let results = |texts: &[&str]| slab(texts).bytes().len() as u64;
+        assert_eq!(budget.streams.used(), results(&["A", "B", "C", "D", "E"]));
+        let (runs, mut held) = payload.take(0, 3);
+        held.give_back(results(&["A", "B"]));
+        assert_eq!(budget.streams.used(), results(&["C", "D", "E"]));
+        drop(held);
+        assert_eq!(budget.streams.used(), results(&["D", "E"]));
         assert_eq!(runs.iter().map(|run| run.first_index).collect::<Vec<_>>(), [0, 1]);
-        assert_eq!(text(&payload.into_output().parts), ["D", "E"]);
+        let output = payload.into_output();
+        assert_eq!(text(&output.parts), ["D", "E"]);
+        assert_eq!(budget.streams.used(), results(&["D", "E"]));
+        drop(output);
+        assert_eq!(budget.streams.used(), 0);
     }
 }

@@ -166,8 +166,8 @@ impl ResultStream {
         loop {
             self.guard.as_ref()?;
             match self.outbox.take() {
-                Taken::Runs(runs) => {
-                    let run = Some(merge(self.order, runs));
+                Taken::Runs(runs, held) => {
+                    let run = Some(ResultRun { held, ..merge(self.order, runs) });
                     return Some(Ok(StreamOutput { run, items_allowed: *self.allowance.borrow_and_update() }));
                 }
                 Taken::End(end) => {
@@ -202,10 +202,8 @@ impl ResultStream {
 fn merge(order: ResultOrder, runs: Vec<OutcomeRun>) -> ResultRun {
     let mut merged = ResultRun {
         first_index: runs.first().map_or(0, |run| run.first_index),
-        indexes: Vec::new(),
-        count: 0,
         parts: Vec::with_capacity(runs.len()),
-        errors: Vec::new(),
+        ..ResultRun::default()
     };
     for run in runs {
         if order == ResultOrder::Unordered {

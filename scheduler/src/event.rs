@@ -129,6 +129,8 @@ pub struct JobSpec {
     pub input_closed: bool,
     /// How results are delivered.
     pub delivery: Delivery,
+    /// What is not to begin until [`Event::StreamHeld`] says otherwise. Nothing, unless it is a stream.
+    pub hold: Hold,
     /// Items a chunk, as the caller asked. `None`: adaptive.
     pub chunk_size: Option<u32>,
     /// The mean length of an item, in bytes: large items make small chunks.

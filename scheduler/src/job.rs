@@ -73,6 +73,7 @@ pub(crate) struct Job {
 impl Job {
     pub(crate) fn new(spec: JobSpec) -> Self {
         Self {
+            hold: spec.hold,
             spec,
             next_fresh: 0,
             returned: BTreeMap::new(),
@@ -82,7 +83,6 @@ impl Job {
             delivered: 0,
             taken: 0,
             window: 0,
-            hold: Hold::Nothing,
             virtual_time: VirtualTime::default(),
             queued: false,
             queued_since: None,

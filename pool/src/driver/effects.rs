@@ -29,22 +29,23 @@ impl Driver {
             Effect::Terminate { worker, reason } => self.stop(worker, reason, WorkerCommand::Terminate),
             Effect::Kill { worker, reason } => self.stop(worker, reason, WorkerCommand::Kill),
             Effect::StoreResults { job, first_index, skip, count } => {
-                if let (Some(entry), Occasion::Results(results)) = (self.jobs.get_mut(&job), occasion) {
+                if let (Some(entry), Occasion::Results(results)) = (self.jobs.get(&job), occasion) {
                     let run = cut_results(results, entry.payload.kind(), Cut { first_index, skip, count });
                     if let Some(observation) = &self.observation {
                         observation.outcomes_stored(&entry.payload.header.function, &run);
                     }
-                    entry.payload.store(run);
+                    self.store(job, run);
                 }
             }
             Effect::FailItem { job, index, attempt, cause } => {
-                if let Some(entry) = self.jobs.get_mut(&job) {
+                if let Some(entry) = self.jobs.get(&job) {
                     let failure = item_failure(cause, attempt, occasion);
                     debug!(job = job.0, index, %failure, "item failed");
                     if let Some(observation) = &self.observation {
                         observation.item_failed(&entry.payload.header.function, &failure);
                     }
-                    entry.payload.store_failure(index, failure);
+                    let run = OutcomeRun::of_failure(index, failure, entry.payload.kind());
+                    self.store(job, run);
                 }
             }
             Effect::Deliver { job, first_index, count } => self.deliver(job, first_index, count),
@@ -132,8 +133,9 @@ impl Driver {
     }
 
     fn deliver(&mut self, job: JobId, first_index: u64, count: u64) {
-        if let Some(JobEntry { payload, outlet: Outlet::Stream(stream) }) = self.jobs.get_mut(&job) {
-            stream.push(payload.take(first_index, count));
+        if let Some(JobEntry { payload, outlet: Outlet::Stream(stream), .. }) = self.jobs.get_mut(&job) {
+            let (runs, held) = payload.take(first_index, count);
+            stream.push(runs, held);
         }
         // What was learnt of the function's run time may have widened the window.
         self.publish_allowance(job);
@@ -147,23 +149,28 @@ impl Driver {
         if let (Some(observation), Some(entry)) = (&mut self.observation, &ended) {
             observation.job_ended(job, &entry.payload);
         }
-        match ended {
-            Some(JobEntry { payload, outlet: Outlet::Whole(caller) }) => {
+        let Some(JobEntry { payload, outlet, refusal, .. }) = ended else { return };
+        self.results.let_go(job);
+        match outlet {
+            Outlet::Whole(caller) => {
                 // The caller may have gone in this moment.
-                let _ = caller.send(Ok(payload.into_output()));
+                let _ = caller.send(match refusal {
+                    None => Ok(payload.into_output()),
+                    Some(error) => Err(error),
+                });
             }
-            Some(JobEntry { outlet: Outlet::Stream(stream), .. }) => stream.end(Ok(())),
-            None => {}
+            Outlet::Stream(stream) => stream.end(Ok(())),
         }
     }
 
     fn fail(&mut self, job: JobId, failure: JobFailure) {
-        let Some(JobEntry { payload, outlet }) = self.jobs.remove(&job) else { return };
+        let Some(JobEntry { payload, outlet, refusal, .. }) = self.jobs.remove(&job) else { return };
         self.drop_common(job);
+        self.results.let_go(job);
         if let Some(observation) = &mut self.observation {
             observation.job_ended(job, &payload);
         }
-        let error = self.call_error(failure, &payload);
+        let error = refusal.unwrap_or_else(|| self.call_error(failure, &payload));
         debug!(job = job.0, %error, "job failed");
         self.tell_watchers(|| PoolEvent::JobEnded { job: job.0, error: error.to_string() });
         match outlet {
@@ -187,6 +194,7 @@ impl Driver {
             JobFailure::DeadlineUnreachable { expected, remaining, retry_after } => {
                 CallError::DeadlineUnreachable { expected, remaining, retry_after }
             }
+            JobFailure::ResultsRefused => unreachable!("the driver that refuses results says why"),
             JobFailure::Cancelled => CallError::JobEnded,
             JobFailure::Draining { started } => CallError::Draining { started },
             JobFailure::Degraded { started } => degraded(&self.publisher.status.borrow().start_failure, started),

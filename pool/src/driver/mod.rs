@@ -8,6 +8,7 @@ mod admin;
 mod commons;
 mod effects;
 mod observation;
+mod results;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU32;
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use procpool_items::ItemSlab;
 use procpool_scheduler::{
-    Delivery, Demand, Effect, Event, FunctionId, JobId, JobSpec, PoolState, Readiness as State, SchedulerConfig,
+    Delivery, Demand, Effect, Event, FunctionId, Hold, JobId, JobSpec, PoolState, Readiness as State, SchedulerConfig,
     StopReason, Time, WorkerId, WorkerState,
 };
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -26,6 +27,7 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, debug, info, warn};
 
 use self::observation::Observation;
+use self::results::ResultWatch;
 use crate::admin::{EVENT_BUFFER, PoolEvent, PoolSnapshot, PoolWatch};
 use crate::admission::{AdmissionPermit, CommonPermit};
 use crate::call::{Call, CommonArgument, FunctionInfo};
@@ -36,6 +38,7 @@ use crate::mailbox::{Letters, Mailbox};
 use crate::observer::PoolObserver;
 use crate::outlet::Outlet;
 use crate::payload::{JobHeader, JobPayload};
+use crate::results::ResultBudget;
 use crate::supervisor::{ChunkResults, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner};
 
 /// How many events of workers may wait for the driver; a worker that finds it full waits, not the driver.
@@ -128,6 +131,7 @@ pub(crate) fn spawn(
         watchers: broadcast::Sender::new(EVENT_BUFFER),
         restarts: Vec::new(),
         effects: Vec::new(),
+        results: ResultWatch::new(ResultBudget::new(config, Arc::clone(&inputs.mailbox))),
         has_dropped_commons: false,
     };
     #[expect(clippy::disallowed_methods, reason = "its owner is the PoolTask, which joins it")]
@@ -171,6 +175,7 @@ struct Driver {
     /// Who waits for a restart to be finished, and how many workers each wanted replaced.
     restarts: Vec<(oneshot::Sender<u32>, u32)>,
     effects: Vec<Effect>,
+    results: ResultWatch,
     /// Some worker has yet to be told that a common argument is not needed any more.
     has_dropped_commons: bool,
 }
@@ -194,6 +199,11 @@ struct WorkerLink {
 struct JobEntry {
     payload: JobPayload,
     outlet: Outlet,
+    max_answer_bytes: Option<u64>,
+    /// Why its results are not kept any more: it is about to fail.
+    refusal: Option<CallError>,
+    /// What the scheduler was told.
+    hold: Hold,
 }
 
 /// One thing that happened.
@@ -279,8 +289,10 @@ impl Driver {
         let function: Arc<str> = call.function.into();
         let next_id = FunctionId(u32::try_from(self.function_ids.len()).unwrap_or(u32::MAX));
         let function_id = *self.function_ids.entry(Arc::clone(&function)).or_insert(next_id);
+        let (account, hold) = self.results.open_account(job, &outlet);
         let spec = JobSpec {
             id: job,
+            hold,
             function: function_id,
             num_items: items.as_ref().map_or(0, |(slab, _)| slab.len() as u64),
             input_closed: submission.input_closed,
@@ -311,14 +323,15 @@ impl Driver {
             style: call.style,
             trace: Arc::new(call.trace),
         };
-        let mut payload = JobPayload::new(header, common);
+        let mut payload = JobPayload::new(header, common, account);
         if let Some((slab, permit)) = items {
             payload.add(slab, permit);
         }
         if let Some(observation) = &mut self.observation {
             observation.job_submitted(job, payload.num_unfinished() > 0);
         }
-        self.jobs.insert(job, JobEntry { payload, outlet });
+        let max_answer_bytes = call.options.max_answer_bytes;
+        self.jobs.insert(job, JobEntry { payload, outlet, max_answer_bytes, refusal: None, hold });
         self.apply_plain(Event::JobSubmitted(spec));
         self.publish_allowance(job);
     }
@@ -340,6 +353,9 @@ impl Driver {
         for (job, total) in letters.taken {
             self.apply_plain(Event::ResultsTaken { job, total });
             self.publish_allowance(job);
+        }
+        if letters.results_given_back {
+            self.look_at_held_streams();
         }
         if letters.stop {
             self.apply_plain(Event::StopRequested);
@@ -460,6 +476,7 @@ impl Driver {
             self.execute(effect, occasion);
         }
         self.effects = effects;
+        self.look_at_results();
     }
 }
 

@@ -283,3 +283,31 @@ async fn an_empty_list_is_answered_at_once_and_a_full_queue_refuses_at_once() {
     }
     assert_eq!(texts(&first.await.unwrap().unwrap().parts), ["0!", "1!", "2!"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_wait_for_the_first_worker_are_admitted_before_and_so_are_bounded() {
+    let config = PoolConfig { max_queued_items: 5, ..PoolConfig::new(NonZeroU32::MIN) };
+    let mut pool = pool_with(config);
+    let mut worker = pool.next_worker().await;
+    let handle = pool.handle.clone();
+    let waiting = tokio::spawn(async move { handle.map(call("f"), items(0..3)).await });
+    settle().await;
+    let refused = pool.handle.map(call("f"), items(0..3)).await.unwrap_err();
+    assert!(matches!(refused, CallError::QueueFull { what: "items", limit: 5, .. }), "{refused}");
+    let refused = pool.handle.imap(call("f"), items(0..6), StreamOptions::default()).await.unwrap_err();
+    assert!(matches!(refused, CallError::LargerThanQueue { what: "items", num: 6, limit: 5 }), "{refused}");
+    waiting.abort();
+    assert!(waiting.await.unwrap_err().is_cancelled());
+    // Who has gone has left nothing behind.
+    let handle = pool.handle.clone();
+    let waiting = tokio::spawn(async move { handle.map(call("f"), items(0..5)).await });
+    settle().await;
+    worker.become_ready().await;
+    let mut finished = 0;
+    while finished < 5 {
+        let chunk = worker.next_chunk().await;
+        worker.finish(&chunk).await;
+        finished += chunk.count;
+    }
+    assert_eq!(texts(&waiting.await.unwrap().unwrap().parts).len(), 5);
+}

@@ -9,5 +9,6 @@ mod commons;
 mod endings;
 mod memory;
 mod observer;
+mod results;
 mod scripted;
 mod streams;

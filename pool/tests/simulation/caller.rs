@@ -14,7 +14,7 @@ use procpool_pool::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::ledger::{Finish, JobRules, Ledger};
+use crate::ledger::{Finish, JobRules, Ledger, result_of};
 use crate::random::Random;
 
 /// Longer than anything takes that ends.
@@ -82,6 +82,7 @@ impl Caller {
             on_error: random.pick(&[None, Some(OnError::FailFast), Some(OnError::Collect)]).flatten(),
             priority: random.pick(&[-2, 0, 0, 1, 8]).unwrap(),
             request_id: String::new(),
+            max_answer_bytes: random.maybe(|random| 1000 + random.below(100_000)),
         };
         let deadline = (random.below(4) == 0).then(|| Instant::now() + Duration::from_millis(random.below(2000)));
         let gives_up = random.below(4) == 0;
@@ -126,12 +127,15 @@ impl Caller {
         let items = items(plan.job, 0..plan.num_items);
         let answer = self.handle.map(plan.call.clone(), items).await;
         match answer {
-            Ok(MapOutput { parts, errors }) => {
+            Ok(MapOutput { parts, errors, held }) => {
                 let texts = texts(&parts);
                 assert_eq!(texts.len() as u64, plan.num_items, "call {}: an outcome for each item", plan.job);
                 for (index, text) in (0..).zip(&texts) {
                     self.check(&plan, index, text, find(&errors, index));
                 }
+                // The answer is on its way for a while.
+                self.dawdle(5).await;
+                drop(held);
                 true
             }
             Err(error) => self.check_error(&plan, error),
@@ -189,7 +193,8 @@ impl Caller {
                 Some(Err(error)) => return self.check_error(plan, error),
                 None => break,
             };
-            let Some(ResultRun { first_index, indexes, count, parts, errors }) = output.run else { continue };
+            let Some(run) = output.run else { continue };
+            let ResultRun { first_index, indexes, count, parts, errors, mut held } = run;
             let texts = texts(&parts);
             assert_eq!(texts.len() as u64, count);
             let indexes = if order == ResultOrder::Ordered {
@@ -203,14 +208,24 @@ impl Caller {
                 self.check(plan, index, text, find(&errors, index));
             }
             num_taken += count;
-            if self.random.below(4) == 0 {
-                let pause = Duration::from_micros(self.random.below(20_000));
-                sleep(pause).await;
-            }
+            self.dawdle(4).await;
+            held.give_back(self.random.below(2000));
+            // Some readers stop for so long that everybody else feels it.
+            self.dawdle(4).await;
+            drop(held);
             results.set_taken(num_taken);
         }
         assert!(seen.iter().all(|seen| *seen), "call {}: an outcome for each item", plan.job);
         true
+    }
+
+    /// Takes its time, one time in so many.
+    async fn dawdle(&mut self, one_in: u64) {
+        if self.random.below(one_in) == 0 {
+            let most = self.random.pick(&[20_000, 20_000, 1_000_000]).unwrap();
+            let pause = Duration::from_micros(self.random.below(most));
+            sleep(pause).await;
+        }
     }
 
     /// Compares the outcome of an item with what happened.
@@ -219,7 +234,7 @@ impl Caller {
         let history = self.ledger.history(key);
         match failure {
             None => {
-                assert_eq!(text, format!("{}:{index}!", plan.job), "the result is the item's own");
+                assert_eq!(text, result_of(plan.job, index), "the result is the item's own");
                 assert_eq!(history.finished, Some(Finish::Returned), "{key:?} has a result, so it returned");
             }
             Some(failure) => {
@@ -259,6 +274,10 @@ impl Caller {
                 self.check_refusal(plan, false);
             }
             CallError::QueueFull { .. } => self.check_refusal(plan, false),
+            CallError::ResultsTooLarge { bytes, limit } => {
+                assert!(bytes > limit && plan.call.options.max_answer_bytes == Some(limit));
+            }
+            CallError::ResultsFull { .. } => assert!(!self.ledger.is_calm()),
             other => panic!("call {}: {other}", plan.job),
         }
         false

@@ -14,7 +14,7 @@ use procpool_scheduler::{ChunkId, WorkerId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::ledger::{Finish, ItemKey, Ledger};
+use crate::ledger::{Finish, ItemKey, Ledger, result_of};
 use crate::random::Random;
 
 const FOR_EVER: Duration = Duration::from_secs(1_000_000);
@@ -260,9 +260,12 @@ impl SimWorker {
         let chunk = self.chunks.front_mut().unwrap();
         let (mut results, mut failures) = (SlabBuilder::new(), Vec::new());
         let first = chunk.sent;
-        for (offset, finish) in (first..).zip(chunk.pending.drain(..)) {
+        for (offset, finish) in (first..).zip(std::mem::take(&mut chunk.pending)) {
             match finish {
-                Finish::Returned => results.push(&[&chunk.items.item(offset as usize)[..], b"!"].concat()),
+                Finish::Returned => {
+                    let (job, index) = chunk.key(offset);
+                    results.push(result_of(job, index).as_bytes());
+                }
                 Finish::Raised => {
                     results.push(b"");
                     let failure =

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::SlotCounts;
 use crate::config::SchedulerConfig;
-use crate::event::{Delivery, Dispatch, Effect, Event, JobFailure, JobSpec};
+use crate::event::{Delivery, Dispatch, Effect, Event, Hold, JobFailure, JobSpec};
 use crate::id::{FunctionId, JobId, WorkerId};
 use crate::pool::PoolState;
 use crate::time::Time;
@@ -77,6 +77,7 @@ pub(in crate::pool) fn spec(id: u64, items: u64) -> JobSpec {
         num_items: items,
         input_closed: true,
         delivery: Delivery::Whole,
+        hold: Hold::Nothing,
         chunk_size: None,
         item_bytes: 8,
         fail_fast: false,

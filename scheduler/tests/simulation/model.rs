@@ -43,7 +43,7 @@ pub(crate) enum Ended {
 impl ModelJob {
     pub(crate) fn new(spec: JobSpec) -> Self {
         let items = vec![ModelItem::default(); usize::try_from(spec.num_items).unwrap()];
-        Self { spec, items, delivered: Vec::new(), taken: 0, hold: Hold::Nothing, ended: None }
+        Self { hold: spec.hold, spec, items, delivered: Vec::new(), taken: 0, ended: None }
     }
 
     pub(crate) fn item(&mut self, index: u64) -> &mut ModelItem {

@@ -138,6 +138,7 @@ impl World {
             num_items: random.below(60),
             input_closed: delivery == Delivery::Whole || random.below(2) == 0,
             delivery,
+            hold: if delivery == Delivery::Whole || random.below(10) > 0 { Hold::Nothing } else { Hold::All },
             chunk_size: random.maybe(|random| 1 + random.below(12) as u32),
             item_bytes: 1 << random.below(22),
             fail_fast: random.below(3) == 0,

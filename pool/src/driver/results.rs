@@ -1,0 +1,145 @@
+//! What the driver does about results that take too much memory.
+//!
+//! A job that delivers all together fails as soon as its results pass what its answer can hold, or what it may hold of the
+//! room for such jobs. A stream that holds more than it may is held back: nothing more of it begins, but what runs may
+//! finish. Should the room for streams be full nevertheless, because of what was running, no stream gets on but with what
+//! lets some memory go. How much a job may hold is told in [`crate::results`].
+//!
+//! # Why what is held goes on
+//!
+//! A stream that holds results has some on their way to its reader, or it has not.
+//!
+//! - If it has, then either the reader takes them, and what it gives back is looked at; or it takes nothing, and whoever
+//!   has the call gives it up (the server after its `stream_stall_timeout`).
+//! - If it has not, all that it holds comes after an item without outcome. The reader waits for that item, and it is not
+//!   held ([`Hold::AllButNext`]). With its outcome, what comes after it is on its way to the reader.
+//!
+//! A stream that holds nothing is held only while the room is full, by others that hold something.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use procpool_scheduler::{Event, Hold, JobId};
+use tracing::debug;
+
+use super::{Driver, JobEntry};
+use crate::error::CallError;
+use crate::outlet::Outlet;
+use crate::payload::OutcomeRun;
+use crate::results::{ResultAccount, ResultBudget};
+
+/// Which streams are held back, and whose results are to be looked at.
+pub(super) struct ResultWatch {
+    pub(super) budget: Arc<ResultBudget>,
+    held: BTreeSet<JobId>,
+    /// Whose results have become more since the last look.
+    stored: Vec<JobId>,
+    /// The room for streams was full at the last look.
+    was_full: bool,
+}
+
+impl ResultWatch {
+    pub(super) fn new(budget: Arc<ResultBudget>) -> Self {
+        Self { budget, held: BTreeSet::new(), stored: Vec::new(), was_full: false }
+    }
+
+    /// Returns the account of a new job, and what of it should not begin.
+    pub(super) fn open_account(&mut self, job: JobId, outlet: &Outlet) -> (Arc<ResultAccount>, Hold) {
+        let is_stream = matches!(outlet, Outlet::Stream(_));
+        let account = ResultAccount::new(&self.budget, is_stream);
+        let hold = if is_stream { self.hold_of(&account) } else { Hold::Nothing };
+        if hold != Hold::Nothing {
+            // That there is room again must be noticed.
+            self.stored.push(job);
+        }
+        (account, hold)
+    }
+
+    /// Forgets a stream that is held; does nothing for another job.
+    pub(super) fn let_go(&mut self, job: JobId) {
+        if self.held.remove(&job) && self.held.is_empty() {
+            self.budget.await_room(false);
+        }
+    }
+
+    /// Returns what of a stream should not begin.
+    fn hold_of(&self, account: &ResultAccount) -> Hold {
+        let is_full = self.budget.streams.is_full();
+        if !is_full && !account.holds_too_much() {
+            Hold::Nothing
+        } else if account.stored() > 0 && account.handed_out() == 0 {
+            Hold::AllButNext
+        } else {
+            Hold::All
+        }
+    }
+}
+
+impl Driver {
+    /// Keeps outcomes of a job until they are delivered, if there is room for them.
+    pub(super) fn store(&mut self, job: JobId, run: OutcomeRun) {
+        let Some(entry) = self.jobs.get_mut(&job) else { return };
+        entry.payload.store(run);
+        if matches!(entry.outlet, Outlet::Whole(_)) && entry.refusal.is_none() {
+            let bytes = entry.payload.account().stored();
+            let room = &self.results.budget.whole;
+            entry.refusal = match entry.max_answer_bytes {
+                Some(limit) if bytes > limit => Some(CallError::ResultsTooLarge { bytes, limit }),
+                _ if entry.payload.account().holds_too_much() => Some(CallError::ResultsFull { limit: room.limit }),
+                _ => None,
+            };
+            if entry.refusal.is_some() {
+                entry.payload.refuse_outcomes();
+            }
+        }
+        self.results.stored.push(job);
+    }
+
+    /// Does what follows from the results that were stored and delivered.
+    pub(super) fn look_at_results(&mut self) {
+        if self.results.stored.is_empty() {
+            return;
+        }
+        let is_full = self.results.budget.streams.is_full();
+        if is_full && !self.results.was_full {
+            // Now it concerns those, too, that hold nothing.
+            self.results.stored.extend(self.jobs.keys());
+        }
+        self.results.was_full = is_full;
+        while let Some(job) = self.results.stored.pop() {
+            match self.jobs.get(&job) {
+                Some(JobEntry { refusal: Some(_), .. }) => self.apply_plain(Event::ResultsRefused { job }),
+                Some(JobEntry { outlet: Outlet::Stream(_), .. }) => self.look_at_stream(job),
+                _ => {}
+            }
+        }
+    }
+
+    /// Readers have given something back: lets go on what may.
+    pub(super) fn look_at_held_streams(&mut self) {
+        self.results.was_full = self.results.budget.streams.is_full();
+        for job in self.results.held.clone() {
+            self.look_at_stream(job);
+        }
+    }
+
+    /// Holds a stream back or lets it go on, if that is to change.
+    fn look_at_stream(&mut self, job: JobId) {
+        let Some(entry) = self.jobs.get_mut(&job) else { return };
+        let mut hold = self.results.hold_of(entry.payload.account());
+        if hold != Hold::Nothing && self.results.held.is_empty() {
+            self.results.budget.await_room(true);
+            hold = self.results.hold_of(entry.payload.account());
+        }
+        if hold == Hold::Nothing {
+            self.results.let_go(job);
+        } else {
+            self.results.held.insert(job);
+        }
+        if std::mem::replace(&mut entry.hold, hold) != hold {
+            let (stored, handed_out) = (entry.payload.account().stored(), entry.payload.account().handed_out());
+            debug!(job = job.0, ?hold, stored, handed_out, "a stream is held back, or goes on");
+            self.apply_plain(Event::StreamHeld { job, hold });
+        }
+    }
+}

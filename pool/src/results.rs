@@ -1,0 +1,195 @@
+//! How much memory the results of a pool take, from the moment the driver stores them until their reader has them.
+//!
+//! Items are admitted before they are held. Results cannot be: whoever ran the item has them already. So they are
+//! counted, and nobody waits; what follows from the count is the business of the driver. What was running then may still
+//! pass a limit by its own results.
+//!
+//! Calls that answer at once and streams have a room each: neither should pay for the other. The first hold their
+//! results until the call ends, which may be late, and fail when there is no room; the second depend on their readers,
+//! and are held back. While the greater part of a room is free, each call may hold what it likes. From then on, none may
+//! hold more than its share of what is left, so that small calls get on beside large ones, and all of them stay within
+//! the room.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::config::PoolConfig;
+use crate::mailbox::Mailbox;
+
+/// The part of the memory that is for streams.
+const STREAMS_DIVISOR: u64 = 4;
+/// The part of each room that is kept to be shared: it is better that a stream is held back than that others are, and it
+/// is bad when a call fails.
+const SHARED_BY_STREAMS_DIVISOR: u64 = 2;
+const SHARED_BY_WHOLE_DIVISOR: u64 = 8;
+
+/// What the results of all jobs of a pool may take, and do.
+#[derive(Debug)]
+pub(crate) struct ResultBudget {
+    pub(crate) whole: Room,
+    pub(crate) streams: Room,
+    /// The driver waits for something to be given back.
+    is_awaited: AtomicBool,
+    mailbox: Arc<Mailbox>,
+}
+
+/// Room for the results of jobs of one sort.
+#[derive(Debug)]
+pub(crate) struct Room {
+    /// In bytes.
+    pub(crate) limit: u64,
+    /// How much of that is shared out when the rest is in use.
+    shared: u64,
+    used: AtomicU64,
+    num_jobs: AtomicU64,
+}
+
+impl Room {
+    fn new(limit: u64, shared: u64) -> Self {
+        Self { limit, shared, used: AtomicU64::new(0), num_jobs: AtomicU64::new(0) }
+    }
+
+    /// Returns how many bytes are in use; may be more than the limit.
+    pub(crate) fn used(&self) -> u64 {
+        self.used.load(Ordering::SeqCst)
+    }
+
+    /// Tells whether a job should not hold as much as this.
+    fn is_too_much(&self, bytes: u64) -> bool {
+        let share = self.shared / self.num_jobs.load(Ordering::SeqCst).max(1);
+        self.used() > self.limit - self.shared && bytes > share
+    }
+
+    /// Tells whether more is in use than should be.
+    pub(crate) fn is_full(&self) -> bool {
+        self.used() > self.limit
+    }
+}
+
+impl ResultBudget {
+    /// Returns the budget of a pool. `mailbox` is where the driver learns that something was given back.
+    pub(crate) fn new(config: &PoolConfig, mailbox: Arc<Mailbox>) -> Arc<Self> {
+        let limit = u64::from(config.max_result_bytes);
+        let streams = limit / STREAMS_DIVISOR;
+        let whole = Room::new(limit - streams, (limit - streams) / SHARED_BY_WHOLE_DIVISOR);
+        let streams = Room::new(streams, streams / SHARED_BY_STREAMS_DIVISOR);
+        Arc::new(Self { whole, streams, is_awaited: AtomicBool::new(false), mailbox })
+    }
+
+    /// Says whether the driver wants a letter when something is given back. It must look again after it has said so: what
+    /// was given back a moment before came without a letter.
+    pub(crate) fn await_room(&self, is_awaited: bool) {
+        self.is_awaited.store(is_awaited, Ordering::SeqCst);
+    }
+}
+
+/// The results of one job, as far as they take memory.
+#[derive(Debug)]
+pub(crate) struct ResultAccount {
+    budget: Arc<ResultBudget>,
+    is_stream: bool,
+    /// What the driver holds.
+    stored: AtomicU64,
+    /// What is on its way to the reader, or in its hands.
+    handed_out: AtomicU64,
+}
+
+impl ResultAccount {
+    pub(crate) fn new(budget: &Arc<ResultBudget>, is_stream: bool) -> Arc<Self> {
+        let (stored, handed_out) = (AtomicU64::new(0), AtomicU64::new(0));
+        let account = Self { budget: Arc::clone(budget), is_stream, stored, handed_out };
+        account.room().num_jobs.fetch_add(1, Ordering::SeqCst);
+        Arc::new(account)
+    }
+
+    /// Tells whether the job holds more than it should.
+    pub(crate) fn holds_too_much(&self) -> bool {
+        self.room().is_too_much(self.stored() + self.handed_out())
+    }
+
+    /// Tells whether the job is a stream.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.is_stream
+    }
+
+    fn room(&self) -> &Room {
+        if self.is_stream { &self.budget.streams } else { &self.budget.whole }
+    }
+
+    /// Returns how many bytes the driver holds.
+    pub(crate) fn stored(&self) -> u64 {
+        self.stored.load(Ordering::SeqCst)
+    }
+
+    /// Returns how many bytes are on their way to the reader, or in its hands.
+    pub(crate) fn handed_out(&self) -> u64 {
+        self.handed_out.load(Ordering::SeqCst)
+    }
+
+    /// Counts results that the driver holds from now on.
+    pub(crate) fn store(&self, bytes: u64) {
+        self.stored.fetch_add(bytes, Ordering::SeqCst);
+        self.room().used.fetch_add(bytes, Ordering::SeqCst);
+    }
+
+    /// Counts what was stored as handed out, until the claim is dropped.
+    pub(crate) fn hand_out(self: &Arc<Self>, bytes: u64) -> ResultBytes {
+        self.stored.fetch_sub(bytes, Ordering::SeqCst);
+        self.handed_out.fetch_add(bytes, Ordering::SeqCst);
+        ResultBytes { bytes, account: Some(Arc::clone(self)) }
+    }
+
+    /// Counts results as gone that the driver held and nobody gets.
+    pub(crate) fn drop_stored(&self) {
+        self.free(self.stored.swap(0, Ordering::SeqCst));
+    }
+
+    fn free(&self, bytes: u64) {
+        if bytes == 0 {
+            return;
+        }
+        self.room().used.fetch_sub(bytes, Ordering::SeqCst);
+        if self.budget.is_awaited.load(Ordering::SeqCst) {
+            self.budget.mailbox.post(|letters| letters.results_given_back = true);
+        }
+    }
+}
+
+impl Drop for ResultAccount {
+    fn drop(&mut self) {
+        self.room().num_jobs.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The claim of results on the memory of their pool. Whoever has them holds on to it for as long; dropping it gives the
+/// memory back, and what was held back for want of it may go on.
+#[derive(Debug, Default)]
+pub struct ResultBytes {
+    bytes: u64,
+    /// `None`: there are no results.
+    account: Option<Arc<ResultAccount>>,
+}
+
+impl ResultBytes {
+    /// Adds the claim of results of the same job.
+    pub(crate) fn add(&mut self, mut other: Self) {
+        self.bytes += std::mem::take(&mut other.bytes);
+        self.account = self.account.take().or_else(|| other.account.take());
+    }
+
+    /// Gives back a part of it before the rest: these results are not held any more.
+    pub fn give_back(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        if let Some(account) = &self.account {
+            account.handed_out.fetch_sub(bytes, Ordering::SeqCst);
+            account.free(bytes);
+        }
+    }
+}
+
+impl Drop for ResultBytes {
+    fn drop(&mut self) {
+        self.give_back(self.bytes);
+    }
+}

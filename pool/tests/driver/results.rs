@@ -1,0 +1,222 @@
+//! Results that take too much memory: a call that answers at once fails, a stream is held back until its reader goes on.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use procpool_pool::supervisor::{ChunkResults, ChunkRun, WorkerCommand, WorkerEventKind};
+use procpool_pool::{
+    Call, CallError, CallOptions, ItemFailure, MapOutput, OnError, PoolConfig, ResultOrder, ResultRun, ResultStream,
+    StreamOptions,
+};
+use tokio::task::JoinHandle;
+
+use crate::scripted::{ScriptedPool, ScriptedWorker, blobs, call, items, pool_with, settle, texts};
+
+/// Three quarters are for calls that answer at once, a quarter is for streams; of that, half is shared out.
+const ROOM: u32 = 8000;
+/// What a result takes beside its content.
+const RECORD_BYTES: u64 = 3;
+
+fn pool_of(slots: u32) -> ScriptedPool {
+    pool_with(PoolConfig { max_result_bytes: ROOM, ..PoolConfig::new(NonZeroU32::new(slots).unwrap()) })
+}
+
+/// A call whose items are handed out one by one.
+fn one_by_one(options: CallOptions) -> Call {
+    Call { options: CallOptions { chunk_size: NonZeroU32::new(1), ..options }, ..call("f") }
+}
+
+fn start_map(pool: &ScriptedPool, options: CallOptions, num_items: u32) -> JoinHandle<Result<MapOutput, CallError>> {
+    let handle = pool.handle.clone();
+    tokio::spawn(async move { handle.map(one_by_one(options), items(0..num_items)).await })
+}
+
+async fn start_stream(pool: &ScriptedPool, options: CallOptions, order: ResultOrder) -> ResultStream {
+    let options_of_stream = StreamOptions { order, window: NonZeroU32::new(1000) };
+    pool.handle.imap(one_by_one(options), items(0..100), options_of_stream).await.unwrap()
+}
+
+/// Finishes a chunk of one item with a result of this length.
+async fn finish(worker: &ScriptedWorker, chunk: &ChunkRun, length: usize) {
+    let items = blobs(&[format!("{:0>length$}", chunk.first_index)]);
+    let (chunk, failures) = (chunk.chunk, Vec::new());
+    // So long that nothing is given to a worker ahead.
+    let busy = Duration::from_secs(1);
+    worker.say(WorkerEventKind::Results(ChunkResults { chunk, first: 0, count: 1, failures, busy, items })).await;
+}
+
+/// Finishes whatever the worker is given, with results of this length; returns which items that were.
+async fn finish_all(worker: &mut ScriptedWorker, length: usize) -> Vec<u64> {
+    let mut finished = Vec::new();
+    loop {
+        settle().await;
+        match worker.try_next_command() {
+            Ok(WorkerCommand::Run(chunk)) => {
+                finish(worker, &chunk, length).await;
+                finished.push(chunk.first_index);
+            }
+            // It had begun.
+            Ok(WorkerCommand::Recall { .. }) => {}
+            Ok(other) => panic!("expected a chunk, not {other:?}"),
+            Err(_) => return finished,
+        }
+    }
+}
+
+async fn next_run(results: &mut ResultStream) -> ResultRun {
+    results.next().await.unwrap().unwrap().run.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_map_fails_as_soon_as_its_answer_is_too_large() {
+    let mut pool = pool_of(1);
+    let mut worker = pool.next_ready_worker().await;
+    let options = CallOptions { max_answer_bytes: Some(2000), ..CallOptions::default() };
+    let map = start_map(&pool, options, 100);
+    assert_eq!(finish_all(&mut worker, 500).await, [0, 1, 2, 3, 4], "the fourth is one too many, the fifth had begun");
+    let error = map.await.unwrap().unwrap_err();
+    let expected = 4 * (500 + RECORD_BYTES);
+    assert!(matches!(error, CallError::ResultsTooLarge { bytes, limit: 2000 } if bytes == expected), "{error}");
+
+    // The last result can be the one, too.
+    let options = CallOptions { max_answer_bytes: Some(1000), ..CallOptions::default() };
+    let map = start_map(&pool, options, 2);
+    assert_eq!(finish_all(&mut worker, 500).await, [0, 1]);
+    assert!(matches!(map.await.unwrap(), Err(CallError::ResultsTooLarge { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_map_that_finds_no_room_for_its_results_fails_and_a_small_one_does_not() {
+    let mut pool = pool_of(1);
+    let mut worker = pool.next_ready_worker().await;
+    let large = start_map(&pool, CallOptions::default(), 5);
+    assert_eq!(finish_all(&mut worker, 1000).await.len(), 5);
+    let large = large.await.unwrap().unwrap();
+
+    // The answer is on its way, and takes its room until it has arrived.
+    let next = start_map(&pool, CallOptions::default(), 100);
+    assert_eq!(finish_all(&mut worker, 1000).await, [0, 1], "the second had begun");
+    assert!(matches!(next.await.unwrap(), Err(CallError::ResultsFull { limit: 6000 })));
+    let small = start_map(&pool, CallOptions::default(), 3);
+    assert_eq!(finish_all(&mut worker, 50).await.len(), 3);
+    small.await.unwrap().unwrap();
+
+    drop(large);
+    let next = start_map(&pool, CallOptions::default(), 5);
+    assert_eq!(finish_all(&mut worker, 1000).await.len(), 5);
+    assert_eq!(texts(&next.await.unwrap().unwrap().parts).len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_is_too_large_for_the_answer_ends_the_call_as_a_result_does() {
+    let mut pool = pool_of(1);
+    let mut worker = pool.next_ready_worker().await;
+    for on_error in [OnError::FailFast, OnError::Collect] {
+        assert!(finish_all(&mut worker, 1).await.is_empty());
+        let options = CallOptions { max_answer_bytes: Some(1000), on_error: Some(on_error), ..CallOptions::default() };
+        let map = start_map(&pool, options, 1);
+        let chunk = worker.next_chunk().await;
+        let failure = ItemFailure::ResultNotEncodable { message: "x".repeat(2000) };
+        worker.send_results(chunk.chunk, 0, blobs(&[String::new()]), vec![(0, failure)]).await;
+        assert!(matches!(map.await.unwrap(), Err(CallError::ResultsTooLarge { .. })));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tracebacks_beyond_what_an_answer_tells_are_not_kept() {
+    let mut pool = pool_with(PoolConfig::new(NonZeroU32::MIN));
+    let mut worker = pool.next_ready_worker().await;
+    let options = CallOptions { on_error: Some(OnError::Collect), ..CallOptions::default() };
+    let map = start_map(&pool, options, 100);
+    for _ in 0..100 {
+        let chunk = worker.next_chunk().await;
+        let (kind, message, traceback) = (String::new(), "no".to_owned(), "x".repeat(64 << 10));
+        let failure = ItemFailure::Raised { kind, message, traceback };
+        worker.send_results(chunk.chunk, 0, blobs(&[String::new()]), vec![(0, failure)]).await;
+    }
+    let errors = map.await.unwrap().unwrap().errors;
+    assert_eq!(errors.len(), 100);
+    let has_traceback =
+        |failure: &ItemFailure| matches!(failure, ItemFailure::Raised { traceback, .. } if !traceback.is_empty());
+    assert_eq!(errors.iter().filter(|error| has_traceback(&error.failure)).count(), 16, "1 MiB");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_stops_before_large_results_stops_the_pool_and_goes_on_where_it_was() {
+    for order in [ResultOrder::Ordered, ResultOrder::Unordered] {
+        let mut pool = pool_of(1);
+        let mut worker = pool.next_ready_worker().await;
+        let mut results = start_stream(&pool, CallOptions::default(), order).await;
+        assert_eq!(finish_all(&mut worker, 300).await, [0, 1, 2, 3, 4], "1,000 bytes and what was running");
+        let mut run = next_run(&mut results).await;
+        assert_eq!(run.count, 5);
+        assert!(finish_all(&mut worker, 300).await.is_empty(), "they are in its hands");
+        run.held.give_back(600);
+        assert_eq!(finish_all(&mut worker, 300).await, [5, 6]);
+        drop(run);
+        let (mut num_results, mut num_finished) = (5, 7);
+        while num_finished < 100 {
+            num_finished += finish_all(&mut worker, 300).await.len();
+            num_results += next_run(&mut results).await.count;
+        }
+        while let Some(output) = results.next().await {
+            num_results += output.unwrap().run.map_or(0, |run| run.count);
+        }
+        assert_eq!(num_results, 100);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_ordered_reader_waits_for_is_not_held() {
+    let mut pool = pool_of(2);
+    let (mut first, mut second) = (pool.next_ready_worker().await, pool.next_ready_worker().await);
+    let options = CallOptions { max_attempts: NonZeroU32::new(2), ..CallOptions::default() };
+    let mut results = start_stream(&pool, options, ResultOrder::Ordered).await;
+    let head = first.next_chunk().await;
+    assert_eq!(finish_all(&mut second, 300).await, [1, 2, 3, 4, 5], "nothing can be delivered");
+    first.die(Some((head.chunk, 0))).await;
+    // It is tried again after a while, elsewhere, and nothing else begins.
+    let mut first = pool.next_ready_worker().await;
+    let chunk = second.next_chunk().await;
+    assert!(first.has_no_command().await);
+    assert_eq!((chunk.first_index, chunk.attempt), (0, 2));
+    finish(&second, &chunk, 300).await;
+    let run = next_run(&mut results).await;
+    assert_eq!((run.first_index, run.count), (0, 6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_not_read_leaves_room_for_others_and_its_end_gives_it_back() {
+    let mut pool = pool_of(1);
+    let mut worker = pool.next_ready_worker().await;
+    let stalled = start_stream(&pool, CallOptions::default(), ResultOrder::Ordered).await;
+    assert_eq!(finish_all(&mut worker, 100).await.len(), 11);
+    let mut other = start_stream(&pool, CallOptions::default(), ResultOrder::Ordered).await;
+    // Each may hold 500 bytes.
+    let mut next = 0;
+    for _ in 0..5 {
+        let finished = finish_all(&mut worker, 60).await;
+        assert_eq!(finished, (next..next + 10).collect::<Vec<_>>());
+        next += 10;
+        assert_eq!(next_run(&mut other).await.count, 10);
+    }
+    drop(stalled);
+    let finished = finish_all(&mut worker, 60).await;
+    assert_eq!(finished, (next..next + 18).collect::<Vec<_>>(), "there is more room now");
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_room_is_full_nothing_of_a_new_stream_begins() {
+    let mut pool = pool_of(1);
+    let mut worker = pool.next_ready_worker().await;
+    let mut stalled = start_stream(&pool, CallOptions::default(), ResultOrder::Ordered).await;
+    assert_eq!(finish_all(&mut worker, 1500).await, [0, 1]);
+    let mut new = start_stream(&pool, CallOptions::default(), ResultOrder::Ordered).await;
+    assert!(finish_all(&mut worker, 10).await.is_empty());
+    let map = start_map(&pool, CallOptions::default(), 3);
+    assert_eq!(finish_all(&mut worker, 1000).await, [0, 1, 2], "there is another room for it");
+    map.await.unwrap().unwrap();
+    drop(next_run(&mut stalled).await);
+    assert!(!finish_all(&mut worker, 10).await.is_empty());
+    assert_eq!(next_run(&mut new).await.first_index, 0);
+}
