@@ -30,6 +30,7 @@ use crate::lifecycle::Lifecycle;
 use crate::listener::{BoundListener, Serving, accept_connections};
 use crate::pools::{DuplicateFunction, NamedPool, Pools};
 use crate::rpc::PoolRpc;
+use crate::rpc::body::ByteBudget;
 use crate::rpc::health::Health;
 use crate::rpc::router::Router;
 use crate::shutdown::Shutdown;
@@ -110,20 +111,15 @@ impl App {
         };
         let names = pools.iter().map(|pool| pool.name.as_str());
         let telemetry = Telemetry::new(&config.telemetry, admin_listener.is_some(), names)?;
-        let (pools, pool_tasks) = Pools::start(pools, telemetry.as_ref());
+        let requests = ByteBudget::new(config.max_request_bytes_in_flight.into());
+        let (pools, pool_tasks) = Pools::start(pools, Arc::clone(&requests), telemetry.as_ref());
         let (lifecycle, calls) = (Lifecycle::default(), TaskTracker::new());
-        let rpc = PoolRpc {
-            pools: pools.clone(),
-            max_message_bytes: config.max_message_bytes,
-            stream_stall_timeout: config.stream_stall_timeout,
-            calls: calls.clone(),
-        };
+        let rpc = PoolRpc { pools: pools.clone(), max_message_bytes: config.max_message_bytes, calls: calls.clone() };
         let admin = admin_listener.zip(telemetry.clone()).map(|(listener, telemetry)| {
             let (pools, health, health_service) = (pools.clone(), health.clone(), health_service.clone());
             (listener, Endpoints { pools, telemetry, health, health_service })
         });
-        let router = Router::new(rpc, health_service, config.max_request_bytes_in_flight, &lifecycle)
-            .observed_by(telemetry.clone());
+        let router = Router::new(rpc, health_service, requests, &config, &lifecycle).observed_by(telemetry.clone());
         let config = Arc::new(config);
         Ok(Self { config, pools, pool_tasks, listeners, admin, telemetry, health, router, lifecycle, calls })
     }

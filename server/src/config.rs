@@ -53,6 +53,9 @@ pub struct ServerConfig {
     pub max_connections: u32,
     /// The most calls at a time on one connection. Default 256.
     pub max_concurrent_streams: u32,
+    /// The most calls at a time over all connections, but for those that ask for the health and those of operators; more
+    /// are refused. Default 10,000.
+    pub max_calls: u32,
     /// A new connection must send the HTTP/2 preface within this time. Default 5 s.
     pub first_byte_timeout: Duration,
     /// Ping a connection that has been quiet for this long. Default 30 s.
@@ -62,7 +65,7 @@ pub struct ServerConfig {
     /// Ask a client to connect anew after this time, so that it may find another server; calls in progress go on.
     /// Spread by 10 % either way. `None`: never. Default 30 min.
     pub max_connection_age: Option<Duration>,
-    /// Give up a stream whose reader has taken nothing for this long while there was something to take, and a call of
+    /// Give up a call whose reader has taken nothing for this long while there was something to take, and a call of
     /// whose request nothing has come for this long while it was not complete. Default 60 s.
     pub stream_stall_timeout: Duration,
     /// How long calls in progress may go on after the server was told to drain. Default 30 s.
@@ -79,6 +82,7 @@ impl Default for ServerConfig {
             max_request_bytes_in_flight: 256 << 20,
             max_connections: 1_000,
             max_concurrent_streams: 256,
+            max_calls: 10_000,
             first_byte_timeout: Duration::from_secs(5),
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(20),
@@ -122,6 +126,9 @@ impl ServerConfig {
         if self.max_concurrent_streams == 0 {
             return wrong("max_concurrent_streams", "must be at least 1");
         }
+        if self.max_calls == 0 {
+            return wrong("max_calls", "must be at least 1");
+        }
         let positive = [
             ("first_byte_timeout", self.first_byte_timeout),
             ("keepalive_interval", self.keepalive_interval),
@@ -158,6 +165,7 @@ mod tests {
         assert_eq!(setting_of(|config| config.max_request_bytes_in_flight = 1), "max_request_bytes_in_flight");
         assert_eq!(setting_of(|config| config.max_connections = 0), "max_connections");
         assert_eq!(setting_of(|config| config.max_concurrent_streams = 0), "max_concurrent_streams");
+        assert_eq!(setting_of(|config| config.max_calls = 0), "max_calls");
         assert_eq!(setting_of(|config| config.first_byte_timeout = Duration::ZERO), "first_byte_timeout");
         assert_eq!(setting_of(|config| config.keepalive_interval = Duration::ZERO), "keepalive_interval");
         assert_eq!(setting_of(|config| config.keepalive_timeout = Duration::ZERO), "keepalive_timeout");

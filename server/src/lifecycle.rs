@@ -1,11 +1,15 @@
 //! Ends that others bring about: of the server, in phases, and of one call.
 
+use std::sync::Arc;
+
 use tokio_util::sync::CancellationToken;
 
+use crate::rpc::response_body::CallWatch;
+
 tokio::task_local! {
-    /// Cancelling it cuts the call whose task this is: its stream is reset, and all that it holds is dropped. The task
-    /// itself may be waiting for a client that does nothing.
-    pub(crate) static CUT_CALL: CancellationToken;
+    /// Where the call whose task this is says that it waits for its reader. After too long a wait it is given up: its
+    /// stream is reset, and all that it holds is dropped.
+    pub(crate) static CALL: Arc<CallWatch>;
 }
 
 /// The phases of the server's end. Each is a token that is cancelled when the phase begins, in this order.

@@ -1,25 +1,30 @@
 //! The pools of a server, by name, and which of them runs a function: the one whose workers registered it.
 //!
-//! A call for a function that nobody has registered waits for the pools that have not started yet. Of two pools that
+//! A call for a function that nobody has registered waits for the pools that have not started yet, and counts among the
+//! requests that are being received as long as it does: which pool's it is is not known. Of two pools that
 //! register the same name, the earlier keeps it. While the server starts, that is an error that ends it; later, when
 //! new workers bring it about, it is logged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::select_all;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use procpool_items::ItemSlab;
 use procpool_pool::supervisor::WorkerSpawner;
 use procpool_pool::{
-    Apply, Call, CallError, FunctionInfo, FunctionTable, ItemSink, MapOutput, PoolConfig, PoolHandle, PoolTask,
-    Readiness, ResultStream, StreamOptions, nearest_names,
+    Apply, ApplyOutput, Call, CallError, FunctionInfo, FunctionTable, ItemSink, MapOutput, PoolConfig, PoolHandle,
+    PoolTask, Readiness, ResultStream, StreamOptions, nearest_names,
 };
 use tokio::sync::watch;
 
+use crate::rpc::body::ByteBudget;
 use crate::telemetry::Telemetry;
+
+/// When a call that could not wait may be made again.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// A pool to start: its name, its settings, and what starts its workers.
 pub struct NamedPool {
@@ -73,6 +78,8 @@ struct Shared {
     /// At least one.
     pools: Vec<Pool>,
     routes: Mutex<Routes>,
+    /// What calls may hold that wait for a pool.
+    requests: Arc<ByteBudget>,
 }
 
 /// A running pool and its name.
@@ -83,8 +90,12 @@ pub(crate) struct Pool {
 }
 
 impl Pools {
-    /// Starts the pools; whoever does joins their tasks.
-    pub(crate) fn start(pools: Vec<NamedPool>, telemetry: Option<&Telemetry>) -> (Self, Vec<PoolTask>) {
+    /// Starts the pools; whoever does joins their tasks. `requests` bounds what calls hold that wait for one of them.
+    pub(crate) fn start(
+        pools: Vec<NamedPool>,
+        requests: Arc<ByteBudget>,
+        telemetry: Option<&Telemetry>,
+    ) -> (Self, Vec<PoolTask>) {
         let is_alone = pools.len() == 1;
         let started = pools.into_iter().map(|NamedPool { name, config, spawner }| {
             // Where there is but one, log lines need not say which.
@@ -96,7 +107,7 @@ impl Pools {
         let (pools, tasks): (Vec<Pool>, Vec<PoolTask>) = started.unzip();
         let tables = pools.iter().map(|pool| pool.handle.function_table()).collect();
         let routes = Mutex::new(Routes { tables, ..Routes::default() });
-        (Self { shared: Arc::new(Shared { pools, routes }) }, tasks)
+        (Self { shared: Arc::new(Shared { pools, routes, requests }) }, tasks)
     }
 
     /// Returns the pools in the order in which they were given.
@@ -140,12 +151,13 @@ impl Pools {
         if items.is_empty() {
             return Ok(MapOutput::default());
         }
-        self.find(&call).await?.map(call, items).await
+        self.find(&call, items.bytes().len()).await?.map(call, items).await
     }
 
     /// [`PoolHandle::apply`] of the pool that has the function.
-    pub(crate) async fn apply(&self, call: Call, arguments: Apply) -> Result<Bytes, CallError> {
-        self.find(&call).await?.apply(call, arguments).await
+    pub(crate) async fn apply(&self, call: Call, arguments: Apply) -> Result<ApplyOutput, CallError> {
+        let num_bytes = arguments.args.bytes().len() + arguments.kwargs.len();
+        self.find(&call, num_bytes).await?.apply(call, arguments).await
     }
 
     /// [`PoolHandle::imap`] of the pool that has the function.
@@ -156,7 +168,8 @@ impl Pools {
         options: StreamOptions,
     ) -> Result<ResultStream, CallError> {
         // Any pool answers the empty list at once.
-        let pool = if items.is_empty() { &self.shared.pools[0].handle } else { self.find(&call).await? };
+        let pool =
+            if items.is_empty() { &self.shared.pools[0].handle } else { self.find(&call, items.bytes().len()).await? };
         pool.imap(call, items, options).await
     }
 
@@ -166,7 +179,8 @@ impl Pools {
         call: Call,
         options: StreamOptions,
     ) -> Result<(ItemSink, ResultStream), CallError> {
-        self.find(&call).await?.imap_stream(call, options).await
+        // The first message is a part of a request that is still being received, and counts as such.
+        self.find(&call, 0).await?.imap_stream(call, options).await
     }
 
     /// Returns every function that can be called, by name, each with the name of its pool.
@@ -179,12 +193,23 @@ impl Pools {
         functions.collect()
     }
 
-    /// Finds the pool of a function, and waits for pools that have not started yet while nobody has it.
-    async fn find(&self, call: &Call) -> Result<&PoolHandle, CallError> {
+    /// Finds the pool of a function, and waits for pools that have not started yet while nobody has it. The call's items
+    /// have so many bytes.
+    async fn find(&self, call: &Call, num_bytes: usize) -> Result<&PoolHandle, CallError> {
         if let [only] = &self.shared.pools[..] {
             // It waits itself, and knows best what is wrong.
             return Ok(&only.handle);
         }
+        if let Some(owner) = self.owner(&call.function) {
+            return Ok(owner);
+        }
+        let common = call.common.as_ref().map_or(0, |common| common.bytes.len());
+        let requests = &self.shared.requests;
+        let _held = requests.try_hold((num_bytes + common) as u64).ok_or_else(|| CallError::QueueFull {
+            what: "request bytes in flight",
+            limit: requests.limit(),
+            retry_after: RETRY_AFTER,
+        })?;
         let mut starting: FuturesUnordered<_> =
             self.iter().map(|pool| async move { (pool, pool.handle.started(call.deadline).await) }).collect();
         let mut refusal = None;

@@ -12,13 +12,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Serving;
 use super::watched_stream::WatchedStream;
+use super::{Serving, call_task};
 use crate::config::ServerConfig;
-use crate::lifecycle::CUT_CALL;
 
 /// What a client sends first: `PRI * HTTP/2.0 …`. Until it is complete, HTTP/2 cannot be shut down in its own way.
 const PREFACE_BYTES: usize = 24;
@@ -83,7 +81,7 @@ where
 }
 
 fn builder(config: &ServerConfig, tasks: TaskTracker) -> http2::Builder<OwnedTasks> {
-    let mut builder = http2::Builder::new(OwnedTasks(tasks));
+    let mut builder = http2::Builder::new(OwnedTasks { tasks, stall_timeout: config.stream_stall_timeout });
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(config.max_concurrent_streams)
@@ -113,9 +111,12 @@ fn with_jitter(time: Duration) -> Duration {
     time / 1000 * per_mille
 }
 
-/// Has hyper's tasks, one for each call, owned by a tracker, and each able to be cut.
+/// Has hyper's tasks, one for each call, owned by a tracker, and each given up when its reader takes nothing.
 #[derive(Debug, Clone)]
-struct OwnedTasks(TaskTracker);
+struct OwnedTasks {
+    tasks: TaskTracker,
+    stall_timeout: Duration,
+}
 
 impl<F> hyper::rt::Executor<F> for OwnedTasks
 where
@@ -123,9 +124,7 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, task: F) {
-        let cut = CancellationToken::new();
-        // Dropping the task drops its end of the stream, and that resets it.
-        self.0.spawn(CUT_CALL.scope(cut.clone(), cut.run_until_cancelled_owned(task)));
+        self.tasks.spawn(call_task::watched(task, self.stall_timeout));
     }
 }
 

@@ -6,6 +6,7 @@
 //! Nothing here knows what is served.
 
 mod accept;
+mod call_task;
 mod connection;
 mod unix_socket;
 mod watched_stream;

@@ -1,7 +1,7 @@
 //! Apply: one function, once, with positional and keyword arguments.
 
 use procpool_items::ItemKind;
-use procpool_pool::{Apply, CallStyle};
+use procpool_pool::{Apply, ApplyOutput, CallStyle};
 use procpool_proto::v1;
 use procpool_proto::v1::apply_request::Args;
 use procpool_proto::v1::apply_response::Result as ApplyResult;
@@ -9,6 +9,7 @@ use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::context::{CallRecord, Envelope, Method};
+use super::response_body::HeldByResponse;
 use super::validate::{SentCall, SentItems, check_call, check_items};
 use super::{PoolRpc, status};
 
@@ -38,8 +39,8 @@ pub(super) async fn apply(
     let args = check_items(sent_args, CallStyle::Apply, 0, &context).map_err(|error| record.fail(error))?;
     record.set_items(1);
 
-    let applied = rpc.pools.apply(checked.call, Apply { args, kwargs }).await;
-    let result = applied.map_err(|error| record.fail(status::call_failed(&error, &context)))?;
+    let applied = rpc.pools.apply(rpc.with_answer_limit(checked.call), Apply { args, kwargs }).await;
+    let ApplyOutput { result, held } = applied.map_err(|error| record.fail(status::call_failed(&error, &context)))?;
     let result = match context.kind {
         ItemKind::Values => ApplyResult::Value(result),
         ItemKind::Blobs => ApplyResult::Blob(result),
@@ -47,5 +48,7 @@ pub(super) async fn apply(
     let response = v1::ApplyResponse { content_type, result: Some(result) };
     rpc.check_response_size(response.encoded_len(), &context).map_err(|error| record.fail(error))?;
     record.succeed();
-    Ok(Response::new(response))
+    let mut response = Response::new(response);
+    response.extensions_mut().insert(HeldByResponse::new(held));
+    Ok(response)
 }

@@ -44,6 +44,29 @@ impl ByteBudget {
     fn give_back(&self, bytes: u64) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
+
+    /// Takes bytes for a request that is complete and that no pool has taken over yet, if there is room.
+    pub(crate) fn try_hold(self: &Arc<Self>, bytes: u64) -> Option<HeldRequest> {
+        self.try_take(bytes).then(|| HeldRequest { budget: Arc::clone(self), bytes })
+    }
+
+    /// Returns how many bytes there may be.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+}
+
+/// The bytes of a request that waits for a pool.
+#[derive(Debug)]
+pub(crate) struct HeldRequest {
+    budget: Arc<ByteBudget>,
+    bytes: u64,
+}
+
+impl Drop for HeldRequest {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes);
+    }
 }
 
 /// A request body that keeps to the limits.

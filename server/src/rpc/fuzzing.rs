@@ -33,7 +33,6 @@ use procpool_proto::v1::pool_service_server::PoolServiceServer;
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Code, Status};
 use tower::ServiceExt as _;
@@ -41,7 +40,6 @@ use tower::ServiceExt as _;
 use super::PoolRpc;
 use super::body::{BodyLimits, ByteBudget, LimitedBody};
 use super::deadline::Deadline;
-use crate::lifecycle::CUT_CALL;
 use crate::pools::{NamedPool, Pools};
 
 const METHODS: [&str; 8] =
@@ -127,15 +125,15 @@ impl Input {
         let config =
             PoolConfig { max_queued_items: MAX_QUEUED_ITEMS, ..PoolConfig::new(NonZeroU32::MIN.saturating_add(1)) };
         let spawner = Arc::new(Echo { takes_common, workers: workers.clone() });
-        let (pools, pool_tasks) = Pools::start(vec![NamedPool::new("default", config, spawner)], None);
+        let requests = ByteBudget::new(64 << 10);
+        let (pools, pool_tasks) = Pools::start(vec![NamedPool::new("default", config, spawner)], requests, None);
         let calls = TaskTracker::new();
         let service = PoolServiceServer::new(PoolRpc {
             pools: pools.clone(),
             max_message_bytes: MAX_MESSAGE_BYTES,
-            stream_stall_timeout: STALL_TIMEOUT,
             calls: calls.clone(),
         });
-        let answer = CUT_CALL.scope(CancellationToken::new(), Answer::to(service, request)).await;
+        let answer = Answer::to(service, request).await;
         if !is_raw {
             answer.check(method, &messages, headers.contains_key("grpc-timeout"));
         } else if answer.status.code() == Code::InvalidArgument {

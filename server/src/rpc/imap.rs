@@ -2,6 +2,7 @@
 
 use async_stream::stream;
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use procpool_items::ItemKind;
 use procpool_pool::{CallError, CallStyle, ResultRun, ResultStream};
 use procpool_proto::v1;
@@ -12,14 +13,13 @@ use tonic::{Request, Response, Status};
 
 use super::context::{CallRecord, Envelope, Method};
 use super::result_messages::{MessageCutter, ResultMessage, padding as padding_of};
-use super::stall_guard::StallGuard;
 use super::validate::{SentCall, SentItems, check_call, check_items};
-use super::{PoolRpc, status};
+use super::{Messages, PoolRpc, status};
 
 pub(super) async fn imap(
     rpc: &PoolRpc,
     request: Request<v1::IMapRequest>,
-) -> Result<Response<StallGuard<v1::IMapResponse>>, Status> {
+) -> Result<Response<Messages<v1::IMapResponse>>, Status> {
     let (metadata, extensions, request) = request.into_parts();
     let v1::IMapRequest { function, content_type, options, order, window, star, items, common } = request;
     let items: SentItems = items.map(|items| match items {
@@ -58,26 +58,36 @@ pub(super) async fn imap(
     let messages = stream! {
         let mut delivered = 0;
         while let Some(run) = next_run {
-            let run = run.map_err(|error| status::call_failed(&error, cutter.context()));
-            let messages = match run.and_then(|run| cutter.cut(run, kind)) {
-                Ok(messages) => messages,
+            let mut run = match run {
+                Ok(run) => run,
                 Err(error) => {
-                    yield Err(record.fail(error));
+                    yield Err(record.fail(status::call_failed(&error, cutter.context())));
                     return;
                 }
             };
-            for message in messages {
+            let mut held = std::mem::take(&mut run.held);
+            for message in cutter.cut(run, kind) {
+                let message = match message {
+                    Ok(message) => message,
+                    Err(error) => {
+                        yield Err(record.fail(error));
+                        return;
+                    }
+                };
+                let num_bytes = message.num_bytes;
                 delivered += message.count;
                 record.set_items(delivered);
                 yield Ok(response(message, kind, &content_type));
                 // The transport asks for more, so it has taken this one.
+                held.give_back(num_bytes);
                 results.set_taken(delivered);
             }
+            drop(held);
             next_run = self::next_run(&mut results).await;
         }
         record.succeed();
     };
-    Ok(Response::new(rpc.guard(messages)))
+    Ok(Response::new(messages.boxed()))
 }
 
 /// Waits for more results; passes over what only changes the allowance.

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use async_stream::stream;
+use futures_util::StreamExt as _;
 use procpool_items::{ItemKind, ItemSlab};
 use procpool_pool::{CallError, CallStyle, ItemSink, ResultStream, StreamOutput};
 use procpool_proto::v1;
@@ -27,14 +28,13 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::context::{CallContext, CallRecord, Envelope, Method, list_field};
 use super::result_messages::{MessageCutter, ResultMessage, padding};
-use super::stall_guard::StallGuard;
 use super::validate::{SentCall, SentItems, check_call, check_items, content_type_problem};
-use super::{PoolRpc, status};
+use super::{Messages, PoolRpc, status};
 
 pub(super) async fn imap_stream(
     rpc: &PoolRpc,
     request: Request<Streaming<v1::IMapStreamRequest>>,
-) -> Result<Response<StallGuard<v1::IMapStreamResponse>>, Status> {
+) -> Result<Response<Messages<v1::IMapStreamResponse>>, Status> {
     let (metadata, extensions, mut requests) = request.into_parts();
     let mut record = CallRecord::new(Method::IMapStream, rpc.calls.token());
     let first = requests.message().await.map_err(|error| record.fail(error))?;
@@ -86,24 +86,43 @@ pub(super) async fn imap_stream(
     let messages = stream! {
         let _ended = ended;
         while let Some(output) = next {
-            let messages = match output.and_then(|output| outputs.responses(output, &cutter, &content_type)) {
-                Ok(messages) => messages,
+            let StreamOutput { run, items_allowed } = match output {
+                Ok(output) => output,
                 Err(error) => {
                     yield Err(record.fail(error));
                     return;
                 }
             };
-            for (count, message) in messages {
-                outputs.delivering(count);
+            outputs.progress.allowed.store(items_allowed, Ordering::Release);
+            let Some(mut run) = run else {
+                yield Ok(response(None, ItemKind::Values, &content_type, items_allowed));
+                next = outputs.next(cutter.context()).await;
+                continue;
+            };
+            let kind = outputs.progress.kind.get().copied().unwrap_or(ItemKind::Values);
+            let mut held = std::mem::take(&mut run.held);
+            for message in cutter.cut(run, kind) {
+                let message = match message {
+                    Ok(message) => message,
+                    Err(error) => {
+                        yield Err(record.fail(error));
+                        return;
+                    }
+                };
+                let num_bytes = message.num_bytes;
+                outputs.delivering(message.count);
                 record.set_items(outputs.delivered);
-                yield Ok(message);
+                yield Ok(response(Some(message), kind, &content_type, items_allowed));
+                // The transport asks for more, so it has taken this one.
+                held.give_back(num_bytes);
                 outputs.update_taken();
             }
+            drop(held);
             next = outputs.next(cutter.context()).await;
         }
         record.succeed();
     };
-    Ok(Response::new(rpc.guard(messages)))
+    Ok(Response::new(messages.boxed()))
 }
 
 /// What the two halves of a call tell each other.
@@ -297,35 +316,28 @@ impl Outputs {
         self.taken = self.taken.max(if counts_itself { results_taken } else { self.delivered });
         self.results.set_taken(self.taken);
     }
+}
 
-    /// Returns the messages for an output, and how many results each has.
-    fn responses(
-        &mut self,
-        output: StreamOutput,
-        cutter: &MessageCutter,
-        content_type: &str,
-    ) -> Result<Vec<(u64, v1::IMapStreamResponse)>, Status> {
-        let items_allowed = output.items_allowed;
-        self.progress.allowed.store(items_allowed, Ordering::Release);
-        let empty = v1::IMapStreamResponse { items_allowed, ..v1::IMapStreamResponse::default() };
-        let Some(run) = output.run else {
-            return Ok(vec![(0, v1::IMapStreamResponse { padding: padding(empty.encoded_len()), ..empty })]);
-        };
-        let kind = self.progress.kind.get().copied().unwrap_or(ItemKind::Values);
-        let messages = cutter.cut(run, kind)?;
-        let responses = messages.into_iter().map(|message| {
-            let ResultMessage { first_index, indexes, count, results, errors } = message;
+/// Returns the response for a message, or one that only tells the allowance.
+fn response(
+    message: Option<ResultMessage>,
+    kind: ItemKind,
+    content_type: &str,
+    items_allowed: u64,
+) -> v1::IMapStreamResponse {
+    let empty = v1::IMapStreamResponse { items_allowed, ..v1::IMapStreamResponse::default() };
+    let response = match message {
+        None => empty,
+        Some(ResultMessage { first_index, indexes, results, errors, .. }) => {
             let results = Some(match kind {
                 ItemKind::Values => Results::Values(results),
                 ItemKind::Blobs => Results::Blobs(results),
             });
             let content_type = content_type.to_owned();
-            let response =
-                v1::IMapStreamResponse { first_index, indexes, results, content_type, errors, ..empty.clone() };
-            (count, v1::IMapStreamResponse { padding: padding(response.encoded_len()), ..response })
-        });
-        Ok(responses.collect())
-    }
+            v1::IMapStreamResponse { first_index, indexes, results, content_type, errors, ..empty }
+        }
+    };
+    v1::IMapStreamResponse { padding: padding(response.encoded_len()), ..response }
 }
 
 /// Waits for the input to fail; for ever if it ended well.

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use procpool_items::ItemKind;
-use procpool_pool::CallStyle;
+use procpool_pool::{Call, CallStyle};
 use procpool_proto::v1;
 use procpool_proto::v1::map_request::{Common, Items};
 use procpool_proto::v1::map_response::Results;
@@ -10,6 +10,7 @@ use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::context::{CallContext, CallRecord, Envelope, Method};
+use super::response_body::HeldByResponse;
 use super::validate::{SentCall, SentItems, check_call, check_items};
 use super::{PoolRpc, status};
 
@@ -37,10 +38,10 @@ pub(super) async fn map(rpc: &PoolRpc, request: Request<v1::MapRequest>) -> Resu
         ItemKind::Values => Results::Values(outcome.results),
         ItemKind::Blobs => Results::Blobs(outcome.results),
     };
-    let response = v1::MapResponse { content_type, errors: outcome.errors, results: Some(results) };
-    rpc.check_response_size(response.encoded_len(), &outcome.context).map_err(|error| outcome.record.fail(error))?;
     outcome.record.succeed();
-    Ok(Response::new(response))
+    let mut response = Response::new(v1::MapResponse { content_type, errors: outcome.errors, results: Some(results) });
+    response.extensions_mut().insert(outcome.held);
+    Ok(response)
 }
 
 /// What a Map or StarMap came to.
@@ -50,9 +51,11 @@ pub(super) struct MapOutcome {
     /// The encoded list of results.
     pub(super) results: Bytes,
     pub(super) errors: Vec<v1::ItemError>,
+    /// What all of this takes, to go with the response.
+    pub(super) held: HeldByResponse,
 }
 
-/// Runs a Map or StarMap.
+/// Runs a Map or StarMap, and checks that one message can hold its results.
 pub(super) async fn run_map(
     rpc: &PoolRpc,
     sent: SentCall,
@@ -67,11 +70,18 @@ pub(super) async fn run_map(
     let items = check_items(items, style, 0, &context).map_err(|error| record.fail(error))?;
     record.set_items(items.len() as u64);
 
-    let mapped = rpc.pools.map(checked.call, items).await;
+    let content_type = checked.call.content_type.clone();
+    let mapped = rpc.pools.map(rpc.with_answer_limit(checked.call), items).await;
     let output = mapped.map_err(|error| record.fail(status::call_failed(&error, &context)))?;
     let mut debug_budget = status::debug_budget(rpc.max_message_bytes);
     let errors = output.errors.iter().map(|error| status::item_failed(error, &context, &mut debug_budget)).collect();
-    Ok(MapOutcome { results: lay_end_to_end(output.parts), context, record, errors })
+    // Before anything is copied. The response of StarMap has the same fields.
+    let beside = v1::MapResponse { content_type, errors, results: None };
+    let num_bytes = output.parts.iter().map(Bytes::len).sum();
+    let message_bytes = beside.encoded_len() + 1 + prost::length_delimiter_len(num_bytes) + num_bytes;
+    rpc.check_response_size(message_bytes, &context).map_err(|error| record.fail(error))?;
+    let (results, held) = (lay_end_to_end(output.parts), HeldByResponse::new(output.held));
+    Ok(MapOutcome { results, errors: beside.errors, held, context, record })
 }
 
 /// Joins encoded lists into one, with one copy at most.
@@ -87,6 +97,12 @@ pub(super) fn lay_end_to_end(mut parts: Vec<Bytes>) -> Bytes {
 }
 
 impl PoolRpc {
+    /// Has a call fail as soon as its results are more than a message can hold.
+    pub(super) fn with_answer_limit(&self, mut call: Call) -> Call {
+        call.options.max_answer_bytes = Some(self.max_message_bytes.into());
+        call
+    }
+
     /// Refuses a response that is over the limit, before the library does so in words of its own.
     pub(super) fn check_response_size(&self, bytes: usize, context: &CallContext) -> Result<(), Status> {
         if bytes <= self.max_message_bytes as usize {

@@ -5,7 +5,7 @@
 
 mod admin;
 mod apply;
-mod body;
+pub(crate) mod body;
 pub(crate) mod context;
 mod deadline;
 #[cfg(any(test, fuzzing))]
@@ -16,24 +16,19 @@ mod imap_stream;
 mod list_functions;
 mod map;
 mod reflection;
+pub(crate) mod response_body;
 mod result_messages;
 pub(crate) mod router;
-mod stall_guard;
 mod star_map;
 pub(crate) mod status;
 mod validate;
 
-use std::time::Duration;
-
-use futures_util::Stream;
+use futures_util::stream::BoxStream;
 use procpool_proto::v1;
 use procpool_proto::v1::pool_service_server::PoolService;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
-use self::stall_guard::StallGuard;
-use crate::lifecycle::CUT_CALL;
 use crate::pools::Pools;
 
 /// The service, over the pools.
@@ -43,19 +38,12 @@ pub(crate) struct PoolRpc {
     pub(crate) pools: Pools,
     /// The largest message, either way.
     pub(crate) max_message_bytes: u32,
-    /// How long a reader may take nothing.
-    pub(crate) stream_stall_timeout: Duration,
-    /// Has a token for each call in progress, and their tasks.
+    /// Has a token for each call in progress, and the tasks of those that have any.
     pub(crate) calls: TaskTracker,
 }
 
-impl PoolRpc {
-    /// Has a response stream cut when its reader takes nothing.
-    fn guard<T>(&self, messages: impl Stream<Item = Result<T, Status>> + Send + 'static) -> StallGuard<T> {
-        let cut = CUT_CALL.with(CancellationToken::clone);
-        StallGuard::new(messages, self.stream_stall_timeout, cut, &self.calls)
-    }
-}
+/// The messages of a response.
+type Messages<T> = BoxStream<'static, Result<T, Status>>;
 
 #[tonic::async_trait]
 impl PoolService for PoolRpc {
@@ -71,13 +59,13 @@ impl PoolService for PoolRpc {
         star_map::star_map(self, request).await
     }
 
-    type IMapStream = StallGuard<v1::IMapResponse>;
+    type IMapStream = Messages<v1::IMapResponse>;
 
     async fn i_map(&self, request: Request<v1::IMapRequest>) -> Result<Response<Self::IMapStream>, Status> {
         imap::imap(self, request).await
     }
 
-    type IMapStreamStream = StallGuard<v1::IMapStreamResponse>;
+    type IMapStreamStream = Messages<v1::IMapStreamResponse>;
 
     async fn i_map_stream(
         &self,

@@ -3,8 +3,6 @@
 //! What the pool hands over at once goes out in one message, so that a fast function's results travel in thousands. A
 //! message is cut at about 1 MiB; one result is never split.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 use procpool_items::{ItemKind, ItemSlab, SlabError};
 use procpool_pool::{ItemError, OnError, ResultRun};
@@ -48,6 +46,8 @@ pub(super) struct ResultMessage {
     pub(super) count: u64,
     pub(super) results: Bytes,
     pub(super) errors: Vec<v1::ItemError>,
+    /// What these results took in the run.
+    pub(super) num_bytes: u64,
 }
 
 /// Cuts runs of results into messages.
@@ -70,111 +70,137 @@ impl MessageCutter {
         &self.context
     }
 
-    /// Opens a message whose first result is the one at this offset in the run.
-    fn open(&self, start: usize) -> OpenMessage {
-        let debug_budget = status::debug_budget(self.max_message_bytes);
-        OpenMessage { start, count: 0, num_bytes: 0, records: Vec::new(), errors: Vec::new(), debug_budget }
-    }
-
-    /// Cuts a run whose results are of this kind.
-    ///
-    /// # Errors
-    ///
-    /// If a result is too large for any message and the call is to fail with the first failure, or if the run is not
-    /// well-formed, which would be a bug of ours.
-    pub(super) fn cut(&self, run: ResultRun, kind: ItemKind) -> Result<VecDeque<ResultMessage>, Status> {
+    /// Cuts a run whose results are of this kind, one message at a time: what has not been asked for is not copied.
+    pub(super) fn cut(&self, run: ResultRun, kind: ItemKind) -> CutRun<'_> {
         let num_bytes: usize = run.parts.iter().map(Bytes::len).sum();
-        if run.errors.is_empty() && num_bytes <= self.target_bytes {
-            let ResultRun { first_index, indexes, count, parts, .. } = run;
-            // A run that names its items has no first one.
-            let first_index = if indexes.is_empty() { first_index } else { 0 };
-            let errors = Vec::new();
-            return Ok([ResultMessage { first_index, indexes, count, results: lay_end_to_end(parts), errors }].into());
-        }
-        let malformed = |error: SlabError| status::internal(&format!("results of a worker: {error}"), &self.context);
-        let mut cutting = Cutting { cutter: self, kind, run: &run, finished: VecDeque::new(), open: self.open(0) };
-        for part in &run.parts {
-            let slab = ItemSlab::parse(kind, part.clone()).map_err(malformed)?;
-            for position in 0..slab.len() {
-                cutting.add(slab.range(position..position + 1))?;
-            }
-        }
-        cutting.close();
-        Ok(cutting.finished)
+        let is_whole = run.errors.is_empty() && num_bytes <= self.target_bytes;
+        let ResultRun { first_index, indexes, count, parts, errors, .. } = run;
+        let parts = parts.into_iter();
+        CutRun { cutter: self, kind, first_index, indexes, count, errors, parts, part: None, num_cut: 0, is_whole }
     }
 }
 
-/// A run that is being cut.
-struct Cutting<'a> {
+/// The messages of a run. Ends with the first error: a result is too large for any message and the call is to fail with
+/// the first failure, or the run is not well-formed, which would be a bug of ours.
+#[derive(Debug)]
+pub(super) struct CutRun<'a> {
     cutter: &'a MessageCutter,
     kind: ItemKind,
-    run: &'a ResultRun,
-    finished: VecDeque<ResultMessage>,
-    open: OpenMessage,
+    first_index: u64,
+    indexes: Vec<u64>,
+    count: u64,
+    errors: Vec<ItemError>,
+    parts: std::vec::IntoIter<Bytes>,
+    /// The part that is being cut, and how many of its results are in messages.
+    part: Option<(ItemSlab, usize)>,
+    /// How many results are in messages.
+    num_cut: usize,
+    /// All of it fits into one message.
+    is_whole: bool,
 }
 
-/// The message that grows.
-struct OpenMessage {
-    /// The offset in the run of its first result.
-    start: usize,
-    count: usize,
-    num_bytes: usize,
-    records: Vec<Bytes>,
-    errors: Vec<v1::ItemError>,
-    debug_budget: usize,
+impl Iterator for CutRun<'_> {
+    type Item = Result<ResultMessage, Status>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if std::mem::take(&mut self.is_whole) {
+            return Some(Ok(self.whole()));
+        }
+        let message = self.next_message().transpose();
+        if matches!(message, Some(Err(_))) {
+            (self.parts, self.part) = (Vec::new().into_iter(), None);
+        }
+        message
+    }
 }
 
-impl Cutting<'_> {
-    /// Adds the next result of the run.
-    fn add(&mut self, record: Bytes) -> Result<(), Status> {
-        let offset = self.open.start + self.open.count;
-        let index = match self.run.indexes.get(offset) {
-            Some(index) => *index,
-            None => self.run.first_index + offset as u64,
-        };
-        // The errors are few beside the results, and sorted.
-        let error = self.run.errors.binary_search_by_key(&index, |error| error.index).ok();
-        let error = error.map(|position| &self.run.errors[position]);
-        let size = record.len() + error.map_or(0, error_size);
-        if self.open.count > 0 && self.open.num_bytes + size > self.cutter.target_bytes {
-            self.close();
+impl CutRun<'_> {
+    fn whole(&mut self) -> ResultMessage {
+        // A run that names its items has no first one.
+        let first_index = if self.indexes.is_empty() { self.first_index } else { 0 };
+        let results = lay_end_to_end(self.parts.by_ref().collect());
+        let (indexes, num_bytes) = (std::mem::take(&mut self.indexes), results.len() as u64);
+        ResultMessage { first_index, indexes, count: self.count, results, errors: Vec::new(), num_bytes }
+    }
+
+    /// Takes as many results as fit into one message, at least one.
+    fn next_message(&mut self) -> Result<Option<ResultMessage>, Status> {
+        let start = self.num_cut;
+        let mut debug_budget = status::debug_budget(self.cutter.max_message_bytes);
+        let (mut records, mut errors) = (Vec::new(), Vec::new());
+        let (mut size, mut num_bytes) = (0, 0);
+        while let Some((slab, first)) = self.open_part()? {
+            let mut position = first;
+            // What follows each other is taken together, without a copy.
+            let mut uncut = first;
+            let mut is_full = false;
+            while position < slab.len() {
+                let record_bytes = slab.range(position..position + 1).len();
+                let index = self.index_of(self.num_cut);
+                // The errors are few beside the results, and sorted.
+                let error = self.errors.binary_search_by_key(&index, |error| error.index).ok();
+                let error = error.map(|place| &self.errors[place]);
+                let added = record_bytes + error.map_or(0, error_size);
+                is_full = self.num_cut > start && size + added > self.cutter.target_bytes;
+                if is_full {
+                    break;
+                }
+                if let Some(error) = error {
+                    errors.push(status::item_failed(error, &self.cutter.context, &mut debug_budget));
+                }
+                if record_bytes > self.cutter.max_message_bytes as usize - MESSAGE_OVERHEAD_BYTES {
+                    records.push(slab.range(uncut..position));
+                    records.push(self.refuse(index, record_bytes, &mut errors)?);
+                    uncut = position + 1;
+                }
+                (size, num_bytes) = (size + added, num_bytes + record_bytes as u64);
+                (position, self.num_cut) = (position + 1, self.num_cut + 1);
+            }
+            records.push(slab.range(uncut..position));
+            self.part = (position < slab.len()).then_some((slab, position));
+            if is_full {
+                break;
+            }
         }
-        let limit = self.cutter.max_message_bytes as usize - MESSAGE_OVERHEAD_BYTES;
-        let record = if record.len() > limit { self.refuse(index, record.len())? } else { record };
-        self.open.num_bytes += size;
-        self.open.count += 1;
-        self.open.records.push(record);
-        if let Some(error) = error {
-            self.open.errors.push(status::item_failed(error, &self.cutter.context, &mut self.open.debug_budget));
+        if self.num_cut == start {
+            return Ok(None);
         }
-        Ok(())
+        let is_ordered = self.indexes.is_empty();
+        records.retain(|record: &Bytes| !record.is_empty());
+        Ok(Some(ResultMessage {
+            first_index: if is_ordered { self.first_index + start as u64 } else { 0 },
+            indexes: if is_ordered { Vec::new() } else { self.indexes[start..self.num_cut].to_vec() },
+            count: (self.num_cut - start) as u64,
+            results: lay_end_to_end(records),
+            errors,
+            num_bytes,
+        }))
+    }
+
+    /// Returns the part that is being cut, or the next one, and how many of its results are in messages.
+    fn open_part(&mut self) -> Result<Option<(ItemSlab, usize)>, Status> {
+        if self.part.is_some() {
+            return Ok(self.part.take());
+        }
+        let malformed =
+            |error: SlabError| status::internal(&format!("results of a worker: {error}"), &self.cutter.context);
+        let next = self.parts.next().map(|part| ItemSlab::parse(self.kind, part).map_err(malformed));
+        Ok(next.transpose()?.map(|slab| (slab, 0)))
+    }
+
+    /// Returns the index of the result at this offset in the run.
+    fn index_of(&self, offset: usize) -> u64 {
+        self.indexes.get(offset).copied().unwrap_or(self.first_index + offset as u64)
     }
 
     /// Returns what stands at the place of a result that no message can carry.
-    fn refuse(&mut self, index: u64, num_bytes: usize) -> Result<Bytes, Status> {
+    fn refuse(&self, index: u64, num_bytes: usize, errors: &mut Vec<v1::ItemError>) -> Result<Bytes, Status> {
         let (num_bytes, limit) = (num_bytes as u64, u64::from(self.cutter.max_message_bytes));
         if self.cutter.on_error == OnError::FailFast {
             return Err(status::result_too_large_for_call(index, num_bytes, limit, &self.cutter.context));
         }
-        self.open.errors.push(status::result_too_large(index, num_bytes, limit));
+        errors.push(status::result_too_large(index, num_bytes, limit));
         Ok(Bytes::from_static(self.kind.placeholder()))
-    }
-
-    /// Finishes the open message, if it has anything, and opens the next.
-    fn close(&mut self) {
-        let next = self.cutter.open(self.open.start + self.open.count);
-        let OpenMessage { start, count, records, errors, .. } = std::mem::replace(&mut self.open, next);
-        if count == 0 {
-            return;
-        }
-        let is_ordered = self.run.indexes.is_empty();
-        self.finished.push_back(ResultMessage {
-            first_index: if is_ordered { self.run.first_index + start as u64 } else { 0 },
-            indexes: if is_ordered { Vec::new() } else { self.run.indexes[start..start + count].to_vec() },
-            count: count as u64,
-            results: lay_end_to_end(records),
-            errors,
-        });
     }
 }
 
@@ -204,13 +230,17 @@ mod tests {
         MessageCutter::new(context, Some(on_error), 4 << 20)
     }
 
+    fn messages_of(on_error: OnError, run: ResultRun) -> Result<Vec<ResultMessage>, Status> {
+        cutter(on_error).cut(run, ItemKind::Blobs).collect()
+    }
+
     fn run_of(blobs: &[Vec<u8>], errors: Vec<ItemError>) -> ResultRun {
         let mut builder = SlabBuilder::new();
         for blob in blobs {
             builder.push(blob);
         }
         let parts = vec![builder.take()];
-        ResultRun { first_index: 10, indexes: Vec::new(), count: blobs.len() as u64, parts, errors }
+        ResultRun { first_index: 10, count: blobs.len() as u64, parts, errors, ..ResultRun::default() }
     }
 
     fn raised(index: u64, message: &str) -> ItemError {
@@ -222,7 +252,7 @@ mod tests {
     fn small_results_travel_together_and_uncopied() {
         let run = run_of(&vec![vec![7; 10]; 1000], Vec::new());
         let part = run.parts[0].clone();
-        let messages = cutter(OnError::Collect).cut(run, ItemKind::Blobs).unwrap();
+        let messages = messages_of(OnError::Collect, run).unwrap();
         assert_eq!(messages.len(), 1);
         assert_eq!((messages[0].first_index, messages[0].count), (10, 1000));
         assert_eq!(messages[0].results.as_ptr(), part.as_ptr());
@@ -233,7 +263,7 @@ mod tests {
         let blobs = vec![vec![7; 300 << 10]; 7];
         let run = run_of(&blobs, vec![raised(12, "no")]);
         let whole = run.parts[0].clone();
-        let messages = cutter(OnError::Collect).cut(run, ItemKind::Blobs).unwrap();
+        let messages = messages_of(OnError::Collect, run).unwrap();
         let shape: Vec<_> = messages.iter().map(|message| (message.first_index, message.count)).collect();
         assert_eq!(shape, [(10, 3), (13, 3), (16, 1)]);
         assert_eq!(lay_end_to_end(messages.iter().map(|message| message.results.clone()).collect()), whole);
@@ -245,7 +275,7 @@ mod tests {
     fn an_unordered_run_keeps_the_index_of_each_result() {
         let mut run = run_of(&vec![vec![7; 600 << 10]; 3], Vec::new());
         run.indexes = vec![5, 3, 9];
-        let messages = cutter(OnError::Collect).cut(run, ItemKind::Blobs).unwrap();
+        let messages = messages_of(OnError::Collect, run).unwrap();
         let indexes: Vec<_> = messages.iter().map(|message| message.indexes.clone()).collect();
         assert_eq!(indexes, [[5], [3], [9]]);
     }
@@ -254,7 +284,7 @@ mod tests {
     fn many_errors_do_not_make_a_message_too_large() {
         let blobs = vec![Vec::new(); 10_000];
         let errors = (0..10_000).map(|offset| raised(10 + offset, &"x".repeat(100))).collect();
-        let messages = cutter(OnError::Collect).cut(run_of(&blobs, errors), ItemKind::Blobs).unwrap();
+        let messages = messages_of(OnError::Collect, run_of(&blobs, errors)).unwrap();
         assert_eq!(messages.iter().map(|message| message.errors.len()).sum::<usize>(), 10_000);
         for message in &messages {
             let size: usize = message.errors.iter().map(prost::Message::encoded_len).sum();
@@ -265,14 +295,14 @@ mod tests {
     #[test]
     fn a_result_too_large_for_any_message_fails_alone() {
         let blobs = [vec![1], vec![2; 5 << 20], vec![3]];
-        let messages = cutter(OnError::Collect).cut(run_of(&blobs, Vec::new()), ItemKind::Blobs).unwrap();
+        let messages = messages_of(OnError::Collect, run_of(&blobs, Vec::new())).unwrap();
         let errors: Vec<_> = messages.iter().flat_map(|message| &message.errors).collect();
         assert_eq!(errors.iter().map(|error| error.index).collect::<Vec<_>>(), [11]);
         let results = lay_end_to_end(messages.iter().map(|message| message.results.clone()).collect());
         let slab = ItemSlab::parse(ItemKind::Blobs, results).unwrap();
         assert_eq!((0..3).map(|index| slab.item(index)).collect::<Vec<_>>(), [&[1][..], &[], &[3]]);
 
-        let error = cutter(OnError::FailFast).cut(run_of(&blobs, Vec::new()), ItemKind::Blobs).unwrap_err();
+        let error = messages_of(OnError::FailFast, run_of(&blobs, Vec::new())).unwrap_err();
         assert_eq!(error.code(), Code::ResourceExhausted);
     }
 }

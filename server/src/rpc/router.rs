@@ -1,5 +1,5 @@
-//! What every request passes, whichever service it is for: limits on its body, its deadline, and on the way back the
-//! details that every error has.
+//! What every request passes, whichever service it is for: a bound on the calls in progress, limits on its body, its
+//! deadline, and on the way back the details that every error has, and a body that is watched.
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
@@ -13,6 +13,7 @@ use http_body::Frame;
 use hyper::body::Incoming;
 use procpool_proto::v1::pool_admin_service_server::PoolAdminServiceServer;
 use procpool_proto::v1::pool_service_server::PoolServiceServer;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::body::Body;
@@ -24,10 +25,14 @@ use tower::{Service, ServiceExt as _};
 use super::admin::AdminRpc;
 use super::body::{BodyLimits, ByteBudget, LimitedBody};
 use super::deadline::Deadline;
-use super::{PoolRpc, health, reflection, status};
-use crate::lifecycle::Lifecycle;
+use super::{PoolRpc, health, reflection, response_body, status};
+use crate::config::ServerConfig;
+use crate::lifecycle::{CALL, Lifecycle};
 use crate::telemetry::Telemetry;
 
+/// The most calls of operators at a time. They have places of their own: when others have taken theirs, somebody should be
+/// able to look, and to do something.
+const MAX_ADMIN_CALLS: u32 = 256;
 /// The library's own limits must be out of reach of ours.
 const LIBRARY_LIMIT_BYTES: usize = u32::MAX as usize;
 
@@ -55,7 +60,9 @@ pub(crate) struct Router {
     pool: PoolServiceServer<PoolRpc>,
     side_services: Arc<[SideService]>,
     limits: BodyLimits,
-    budget: Arc<ByteBudget>,
+    requests: Arc<ByteBudget>,
+    calls: CallBound,
+    admin_calls: CallBound,
     closing: CancellationToken,
     telemetry: Option<Telemetry>,
 }
@@ -65,10 +72,12 @@ impl Router {
     pub(crate) fn new(
         rpc: PoolRpc,
         health: health::Service,
-        max_request_bytes_in_flight: u32,
+        requests: Arc<ByteBudget>,
+        config: &ServerConfig,
         lifecycle: &Lifecycle,
     ) -> Self {
-        let limits = BodyLimits { max_message_bytes: rpc.max_message_bytes, stall_timeout: rpc.stream_stall_timeout };
+        let ServerConfig { max_message_bytes, stream_stall_timeout: stall_timeout, max_calls, .. } = *config;
+        let limits = BodyLimits { max_message_bytes, stall_timeout };
         let admin = AdminRpc { pools: rpc.pools.clone(), drain_requested: lifecycle.drain_requested.clone() };
         let pool = PoolServiceServer::new(rpc)
             .max_decoding_message_size(LIBRARY_LIMIT_BYTES)
@@ -84,7 +93,9 @@ impl Router {
             pool,
             side_services,
             limits,
-            budget: ByteBudget::new(max_request_bytes_in_flight.into()),
+            requests,
+            calls: CallBound::new(max_calls),
+            admin_calls: CallBound::new(MAX_ADMIN_CALLS),
             closing: lifecycle.closing.clone(),
             telemetry: None,
         }
@@ -98,10 +109,23 @@ impl Router {
     /// Answers a request.
     pub(crate) async fn handle(self, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let call = self.telemetry.as_ref().and_then(|telemetry| telemetry.start_call(&mut request));
-        let response = self.answer(request).await;
-        match call {
-            Some(call) => response.map(|response| call.follow(response)),
+        let (response, permit) = match self.admit(request.uri().path()) {
+            Ok(permit) => (self.answer(request).await?, permit),
+            Err(refused) => (refused.into_http(), None),
+        };
+        let response = match call {
+            Some(call) => call.follow(response),
             None => response,
+        };
+        Ok(response_body::watched(response, CALL.get(), permit))
+    }
+
+    /// Takes a place among the calls in progress, or refuses at once. Whether the server lives can always be asked.
+    fn admit(&self, path: &str) -> Result<Option<OwnedSemaphorePermit>, Status> {
+        match service_of(path) {
+            health::Service::NAME => Ok(None),
+            PoolAdminServiceServer::<AdminRpc>::NAME => self.admin_calls.try_enter().map(Some),
+            _ => self.calls.try_enter().map(Some),
         }
     }
 
@@ -112,7 +136,7 @@ impl Router {
             return Ok(status::invalid_argument(vec![status::violation("grpc-timeout", problem)], "").into_http());
         };
         request.extensions_mut().insert(deadline);
-        let budget = Arc::clone(&self.budget);
+        let budget = Arc::clone(&self.requests);
         let request = request.map(|body| LimitedBody::new(body, self.limits, budget));
         let first_message = request.body().first_message();
         let mut answer = pin!(self.dispatch(request));
@@ -132,9 +156,7 @@ impl Router {
 
     /// Has the service that a request is for answer it.
     async fn dispatch(mut self, request: Request<RequestBody>) -> Result<Response<Body>, Infallible> {
-        // The paths of gRPC are /service/method.
-        let path = request.uri().path();
-        let service_name = path.strip_prefix('/').and_then(|path| path.split_once('/')).map_or("", |(name, _)| name);
+        let service_name = service_of(request.uri().path());
         if service_name == PoolServiceServer::<PoolRpc>::NAME {
             return self.pool.call(request).await;
         }
@@ -144,6 +166,28 @@ impl Router {
         let response = service.clone().oneshot(request).await?;
         let closing = Box::pin(self.closing.cancelled_owned());
         Ok(response.map(|inner| Body::new(EndOnClose { inner, closing, is_ended: false })))
+    }
+}
+
+/// Returns the service of a method, whose path is `/service/method`.
+fn service_of(path: &str) -> &str {
+    path.strip_prefix('/').and_then(|path| path.split_once('/')).map_or("", |(name, _)| name)
+}
+
+/// How many calls there may be at a time, over all connections.
+#[derive(Debug, Clone)]
+struct CallBound {
+    limit: u32,
+    permits: Arc<Semaphore>,
+}
+
+impl CallBound {
+    fn new(limit: u32) -> Self {
+        Self { limit, permits: Arc::new(Semaphore::new(limit as usize)) }
+    }
+
+    fn try_enter(&self) -> Result<OwnedSemaphorePermit, Status> {
+        Arc::clone(&self.permits).try_acquire_owned().map_err(|_| status::too_many_calls(self.limit))
     }
 }
 

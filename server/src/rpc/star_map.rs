@@ -5,7 +5,6 @@ use procpool_pool::CallStyle;
 use procpool_proto::v1;
 use procpool_proto::v1::star_map_request::{Common, Items};
 use procpool_proto::v1::star_map_response::Results;
-use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::PoolRpc;
@@ -40,8 +39,9 @@ pub(super) async fn star_map(
         ItemKind::Values => Results::Values(outcome.results),
         ItemKind::Blobs => Results::Blobs(outcome.results),
     };
-    let response = v1::StarMapResponse { content_type, errors: outcome.errors, results: Some(results) };
-    rpc.check_response_size(response.encoded_len(), &outcome.context).map_err(|error| outcome.record.fail(error))?;
     outcome.record.succeed();
-    Ok(Response::new(response))
+    let mut response =
+        Response::new(v1::StarMapResponse { content_type, errors: outcome.errors, results: Some(results) });
+    response.extensions_mut().insert(outcome.held);
+    Ok(response)
 }

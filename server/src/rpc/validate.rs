@@ -208,6 +208,7 @@ impl Checker {
             },
             priority: sent.priority,
             request_id: sent.request_id.clone(),
+            max_answer_bytes: None,
         }
     }
 

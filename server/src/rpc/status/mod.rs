@@ -51,6 +51,15 @@ pub(crate) fn call_failed(error: &CallError, context: &CallContext) -> Status {
                 .with("limit", limit)
                 .retry(Retry::After(*retry_after))
         }
+        CallError::LargerThanQueue { what, limit, .. } => {
+            Problem::new(Code::ResourceExhausted, "QUEUE_FULL", error.to_string())
+                .with("resource", what)
+                .with("limit", limit)
+        }
+        CallError::ResultsTooLarge { bytes, limit } => response_problem(*bytes, *limit),
+        CallError::ResultsFull { limit } => {
+            Problem::new(Code::ResourceExhausted, "RESULTS_FULL", error.to_string()).with("limit_bytes", limit)
+        }
         CallError::Draining { started } => Problem::new(Code::Unavailable, "DRAINING", error.to_string())
             .with("started", started)
             .retry(retry_unless_started(*started, DRAINING_RETRY_DELAY)),
@@ -193,11 +202,16 @@ pub(crate) fn request_too_large(bytes: u64, limit: u64) -> Status {
 
 /// Returns that a response message would be over the limit.
 pub(crate) fn response_too_large(bytes: u64, limit: u64, context: &CallContext) -> Status {
+    response_problem(bytes, limit).into_status(&context.request_id)
+}
+
+/// There may be more results than these.
+fn response_problem(bytes: u64, limit: u64) -> Problem<'static> {
     let message = format!(
-        "the results take {bytes} bytes, over the server's limit of {limit} bytes for a message; use IMap, or send \
-         fewer items at a time"
+        "the results take {bytes} bytes or more, over the server's limit of {limit} bytes for a message; use IMap, or \
+         send fewer items at a time"
     );
-    too_large(message, bytes, limit).into_status(&context.request_id)
+    too_large(message, bytes, limit)
 }
 
 /// Returns that one result is too large for any message, to stand at its place.
@@ -226,6 +240,17 @@ pub(crate) fn request_bytes_exhausted(limit: u64) -> Status {
         format!("the requests being received would pass the server's limit of {limit} bytes; try again later");
     Problem::new(Code::ResourceExhausted, "QUEUE_FULL", message)
         .with("resource", "request bytes in flight")
+        .with("limit", limit)
+        .retry(Retry::After(BUDGET_RETRY_DELAY))
+        .into_status("")
+}
+
+/// Returns that there are as many calls in progress as there may be.
+pub(crate) fn too_many_calls(limit: u32) -> Status {
+    let message =
+        format!("there are {limit} calls in progress, as many as the server takes at a time; try again later");
+    Problem::new(Code::ResourceExhausted, "QUEUE_FULL", message)
+        .with("resource", "calls")
         .with("limit", limit)
         .retry(Retry::After(BUDGET_RETRY_DELAY))
         .into_status("")

@@ -1,0 +1,169 @@
+//! Response bodies, in pieces, and watched: one that nobody takes is known as such, and what it holds on to is let go with
+//! it.
+//!
+//! The transport asks for a piece when it has handed on the one before, or at least one byte of it may go. So a body that
+//! is not asked for more waits for its reader, and [`CallWatch`] says since when; a large message is cut into pieces so
+//! that a reader who is slow can be told from one who takes nothing. Nothing within the body could act on that: it is not
+//! polled then. The task of the call does, and drops everything.
+//!
+//! After the last piece the transport needs the body no more, though it may still hold that piece. It is short, so that
+//! what a reader leaves lying then is next to nothing.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::Response;
+use http_body::{Frame, SizeHint};
+use procpool_pool::ResultBytes;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+use tonic::Status;
+use tonic::body::Body;
+
+/// Who takes as much in `stream_stall_timeout` is not cut.
+const PIECE_BYTES: usize = 64 << 10;
+/// The last piece of what is longer than two of it. Shorter frames would look like an attack, see `result_messages`.
+const LAST_BYTES: usize = 256;
+
+/// Since when a call waits for its reader.
+#[derive(Debug, Default)]
+pub(crate) struct CallWatch(Mutex<Option<Instant>>);
+
+impl CallWatch {
+    fn set_waiting(&self, since: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    /// Returns since when the reader has taken nothing of what there is for it. `None`: there is nothing.
+    pub(crate) fn waiting_since(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the results in a response take; an extension of the response.
+#[derive(Debug, Clone)]
+pub(super) struct HeldByResponse {
+    _results: Arc<ResultBytes>,
+}
+
+impl HeldByResponse {
+    pub(super) fn new(held: ResultBytes) -> Self {
+        Self { _results: Arc::new(held) }
+    }
+}
+
+/// Has a response watched, and lets go what it holds when it ends.
+pub(crate) fn watched(
+    mut response: Response<Body>,
+    watch: Arc<CallWatch>,
+    permit: Option<OwnedSemaphorePermit>,
+) -> Response<Body> {
+    let held = response.extensions_mut().remove::<HeldByResponse>();
+    response.map(|inner| {
+        // A refusal has no body, and must not look as if it had one.
+        if http_body::Body::is_end_stream(&inner) {
+            return inner;
+        }
+        watch.set_waiting(Some(Instant::now()));
+        Body::new(ResponseBody { inner, rest: Bytes::new(), watch, _permit: permit, _held: held })
+    })
+}
+
+struct ResponseBody {
+    inner: Body,
+    /// What is left of the piece that the service gave.
+    rest: Bytes,
+    watch: Arc<CallWatch>,
+    _permit: Option<OwnedSemaphorePermit>,
+    _held: Option<HeldByResponse>,
+}
+
+impl ResponseBody {
+    /// Returns the next piece of what is there.
+    fn next_piece(&mut self) -> Bytes {
+        let length = match self.rest.len() {
+            all if all <= 2 * LAST_BYTES => all,
+            all => PIECE_BYTES.min(all - LAST_BYTES),
+        };
+        self.rest.split_to(length)
+    }
+}
+
+impl http_body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.watch.set_waiting(None);
+        while self.rest.is_empty() {
+            match ready!(http_body::Body::poll_frame(Pin::new(&mut self.inner), context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                end => return Poll::Ready(end),
+            }
+        }
+        self.watch.set_waiting(Some(Instant::now()));
+        Poll::Ready(Some(Ok(Frame::data(self.next_piece()))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        // Only asked for at the start, when nothing is left of a piece.
+        self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::{StreamExt as _, stream};
+    use http_body_util::{BodyExt as _, StreamBody};
+
+    use super::*;
+
+    fn body_of(messages: Vec<Bytes>) -> (Body, Arc<CallWatch>) {
+        let watch = Arc::new(CallWatch::default());
+        let frames = stream::iter(messages).map(|message| Ok::<_, Infallible>(Frame::data(message)));
+        // It does not end by itself.
+        let inner = Body::new(StreamBody::new(frames.chain(stream::pending())));
+        (watched(Response::new(inner), Arc::clone(&watch), None).into_body(), watch)
+    }
+
+    #[tokio::test]
+    async fn large_messages_go_in_pieces_of_which_the_last_is_short_and_nothing_is_lost() {
+        for length in [1, 256, 512, 513, 1000, PIECE_BYTES, PIECE_BYTES + 300, 3 * PIECE_BYTES + 1] {
+            let message: Vec<u8> = (0..length).map(|index| u8::try_from(index % 251).unwrap()).collect();
+            let (mut body, _) = body_of(vec![message.clone().into()]);
+            let mut received = Vec::new();
+            while received.len() < length {
+                let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
+                received.extend_from_slice(&piece);
+                let is_last = received.len() == length;
+                assert!(piece.len() <= if is_last { 2 * LAST_BYTES } else { PIECE_BYTES }, "{length}");
+                assert!(piece.len() >= LAST_BYTES.min(length), "{length}");
+            }
+            assert_eq!(received, message);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_waits_for_its_reader_from_the_start_and_after_each_piece_but_not_for_the_service() {
+        let (mut body, watch) = body_of(vec![Bytes::from_static(b"a message")]);
+        let began = Instant::now();
+        assert_eq!(watch.waiting_since(), Some(began));
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        body.frame().await.unwrap().unwrap();
+        assert_eq!(watch.waiting_since(), Some(began + std::time::Duration::from_secs(1)));
+        let mut next = std::pin::pin!(body.frame());
+        assert!(futures_util::poll!(next.as_mut()).is_pending());
+        assert_eq!(watch.waiting_since(), None);
+    }
+}
