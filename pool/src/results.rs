@@ -6,9 +6,8 @@
 //!
 //! Calls that answer at once and streams have a room each: neither should pay for the other. The first hold their
 //! results until the call ends, which may be late, and fail when there is no room; the second depend on their readers,
-//! and are held back. While the greater part of a room is free, each call may hold what it likes. From then on, none may
-//! hold more than its share of what is left, so that small calls get on beside large ones, and all of them stay within
-//! the room.
+//! and are held back. At first each call may hold what it likes. When a part of the room is in use, none may hold more
+//! than its share of the next part, so that small calls get on beside large ones, and all of them stay within the room.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,10 +17,6 @@ use crate::mailbox::Mailbox;
 
 /// The part of the memory that is for streams.
 const STREAMS_DIVISOR: u64 = 4;
-/// The part of each room that is kept to be shared: it is better that a stream is held back than that others are, and it
-/// is bad when a call fails.
-const SHARED_BY_STREAMS_DIVISOR: u64 = 2;
-const SHARED_BY_WHOLE_DIVISOR: u64 = 8;
 
 /// What the results of all jobs of a pool may take, and do.
 #[derive(Debug)]
@@ -38,15 +33,28 @@ pub(crate) struct ResultBudget {
 pub(crate) struct Room {
     /// In bytes.
     pub(crate) limit: u64,
-    /// How much of that is shared out when the rest is in use.
+    /// As long as no more is in use, each job may hold what it likes.
+    free: u64,
+    /// What jobs share then.
     shared: u64,
     used: AtomicU64,
     num_jobs: AtomicU64,
 }
 
+/// How much of a room is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    /// No more than all jobs together should need.
+    Shared,
+    /// More than that.
+    Full,
+    /// More than the limit.
+    Over,
+}
+
 impl Room {
-    fn new(limit: u64, shared: u64) -> Self {
-        Self { limit, shared, used: AtomicU64::new(0), num_jobs: AtomicU64::new(0) }
+    fn new(limit: u64, free: u64, shared: u64) -> Self {
+        Self { limit, free, shared, used: AtomicU64::new(0), num_jobs: AtomicU64::new(0) }
     }
 
     /// Returns how many bytes are in use; may be more than the limit.
@@ -57,12 +65,16 @@ impl Room {
     /// Tells whether a job should not hold as much as this.
     fn is_too_much(&self, bytes: u64) -> bool {
         let share = self.shared / self.num_jobs.load(Ordering::SeqCst).max(1);
-        self.used() > self.limit - self.shared && bytes > share
+        self.used() > self.free && bytes > share
     }
 
-    /// Tells whether more is in use than should be.
-    pub(crate) fn is_full(&self) -> bool {
-        self.used() > self.limit
+    /// Returns how much is in use, for who has no more to give than that.
+    pub(crate) fn level(&self) -> Level {
+        match self.used() {
+            used if used <= self.free + self.shared => Level::Shared,
+            used if used <= self.limit => Level::Full,
+            _ => Level::Over,
+        }
     }
 }
 
@@ -71,8 +83,10 @@ impl ResultBudget {
     pub(crate) fn new(config: &PoolConfig, mailbox: Arc<Mailbox>) -> Arc<Self> {
         let limit = u64::from(config.max_result_bytes);
         let streams = limit / STREAMS_DIVISOR;
-        let whole = Room::new(limit - streams, (limit - streams) / SHARED_BY_WHOLE_DIVISOR);
-        let streams = Room::new(streams, streams / SHARED_BY_STREAMS_DIVISOR);
+        let whole = limit - streams;
+        // It is bad when a call fails, and not when a stream is held back: what was running needs room, too.
+        let whole = Room::new(whole, whole - whole / 8, whole / 8);
+        let streams = Room::new(streams, streams / 4, streams / 4);
         Arc::new(Self { whole, streams, is_awaited: AtomicBool::new(false), mailbox })
     }
 

@@ -172,7 +172,8 @@ pub enum Hold {
     #[default]
     Nothing,
     /// All but the item whose result the reader waits for, one at a time: the first without outcome if the results are
-    /// ordered, else any, when none runs. The reader has taken all that it could have.
+    /// ordered, else any, when none runs. The reader has taken all that it could have; with the next delivery, this becomes
+    /// [`Hold::All`].
     AllButNext,
     /// Everything.
     All,

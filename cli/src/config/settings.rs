@@ -105,6 +105,13 @@ pub(crate) static SERVER: &[Setting<ServerSettings>] = &[
         "The most calls at a time on one connection",
     ),
     setting(
+        "max_calls",
+        Field::Count("calls", u32::MAX, |server| &mut server.config.max_calls),
+        Zero::Error,
+        "The most calls at a time over all connections; more are refused with RESOURCE_EXHAUSTED. Health checks do not \
+         count, and operators have 256 calls of their own",
+    ),
+    setting(
         "first_byte_timeout",
         Field::Duration(|server| &mut server.config.first_byte_timeout),
         Zero::Error,
@@ -132,7 +139,8 @@ pub(crate) static SERVER: &[Setting<ServerSettings>] = &[
         "stream_stall_timeout",
         Field::Duration(|server| &mut server.config.stream_stall_timeout),
         Zero::Error,
-        "Give up a stream whose reader has taken nothing for this long while there was something to take",
+        "Give up a call whose reader has taken nothing for this long while there was something to take, or whose request \
+         stops half-way for this long",
     ),
     setting(
         "log_format",
@@ -248,6 +256,13 @@ pub(crate) static POOL: &[Setting<PoolSettings>] = &[
         Field::Bytes(|pool| &mut pool.config.max_queued_bytes),
         Zero::Error,
         "The most bytes of items held at a time, over all calls; more are refused with RESOURCE_EXHAUSTED",
+    ),
+    setting(
+        "max_result_bytes",
+        Field::Bytes(|pool| &mut pool.config.max_result_bytes),
+        Zero::Error,
+        "The most bytes of results held at a time, over all calls: three quarters for those with one answer, of which the \
+         largest fail beyond that, and a quarter for streams, which are held back",
     ),
     Setting {
         default: Some("none"),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use procpool_items::ItemSlab;
 use procpool_scheduler::{
-    Dispatch, Effect, FailureCause, JobFailure, JobId, Readiness as State, StopReason, WorkerId, WorkerState,
+    Dispatch, Effect, FailureCause, Hold, JobFailure, JobId, Readiness as State, StopReason, WorkerId, WorkerState,
 };
 use tracing::{debug, error, info, warn};
 
@@ -133,7 +133,10 @@ impl Driver {
     }
 
     fn deliver(&mut self, job: JobId, first_index: u64, count: u64) {
-        if let Some(JobEntry { payload, outlet: Outlet::Stream(stream), .. }) = self.jobs.get_mut(&job) {
+        if let Some(JobEntry { payload, outlet: Outlet::Stream(stream), hold, .. }) = self.jobs.get_mut(&job) {
+            if *hold == Hold::AllButNext {
+                *hold = Hold::All;
+            }
             let (runs, held) = payload.take(first_index, count);
             stream.push(runs, held);
         }

@@ -2,8 +2,9 @@
 //!
 //! A job that delivers all together fails as soon as its results pass what its answer can hold, or what it may hold of the
 //! room for such jobs. A stream that holds more than it may is held back: nothing more of it begins, but what runs may
-//! finish. Should the room for streams be full nevertheless, because of what was running, no stream gets on but with what
-//! lets some memory go. How much a job may hold is told in [`crate::results`].
+//! finish. How much a job may hold is told in [`crate::results`]. Should the room for streams be full nevertheless, because
+//! of what was running, each stream gets what its reader waits for and no more; and should even its limit be passed, so
+//! that the readers that take nothing must be too many, only those streams get on that let some memory go by it.
 //!
 //! # Why what is held goes on
 //!
@@ -14,7 +15,7 @@
 //! - If it has not, all that it holds comes after an item without outcome. The reader waits for that item, and it is not
 //!   held ([`Hold::AllButNext`]). With its outcome, what comes after it is on its way to the reader.
 //!
-//! A stream that holds nothing is held only while the room is full, by others that hold something.
+//! A stream that holds nothing is held only while the limit is passed, by others that hold something.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use super::{Driver, JobEntry};
 use crate::error::CallError;
 use crate::outlet::Outlet;
 use crate::payload::OutcomeRun;
-use crate::results::{ResultAccount, ResultBudget};
+use crate::results::{Level, ResultAccount, ResultBudget};
 
 /// Which streams are held back, and whose results are to be looked at.
 pub(super) struct ResultWatch {
@@ -34,13 +35,13 @@ pub(super) struct ResultWatch {
     held: BTreeSet<JobId>,
     /// Whose results have become more since the last look.
     stored: Vec<JobId>,
-    /// The room for streams was full at the last look.
-    was_full: bool,
+    /// How full the room for streams was at the last look.
+    level: Level,
 }
 
 impl ResultWatch {
     pub(super) fn new(budget: Arc<ResultBudget>) -> Self {
-        Self { budget, held: BTreeSet::new(), stored: Vec::new(), was_full: false }
+        Self { budget, held: BTreeSet::new(), stored: Vec::new(), level: Level::Shared }
     }
 
     /// Returns the account of a new job, and what of it should not begin.
@@ -64,10 +65,10 @@ impl ResultWatch {
 
     /// Returns what of a stream should not begin.
     fn hold_of(&self, account: &ResultAccount) -> Hold {
-        let is_full = self.budget.streams.is_full();
-        if !is_full && !account.holds_too_much() {
+        let level = self.budget.streams.level();
+        if level == Level::Shared && !account.holds_too_much() {
             Hold::Nothing
-        } else if account.stored() > 0 && account.handed_out() == 0 {
+        } else if account.handed_out() == 0 && (account.stored() > 0 || level < Level::Over) {
             Hold::AllButNext
         } else {
             Hold::All
@@ -100,12 +101,12 @@ impl Driver {
         if self.results.stored.is_empty() {
             return;
         }
-        let is_full = self.results.budget.streams.is_full();
-        if is_full && !self.results.was_full {
+        let level = self.results.budget.streams.level();
+        if level > self.results.level {
             // Now it concerns those, too, that hold nothing.
             self.results.stored.extend(self.jobs.keys());
         }
-        self.results.was_full = is_full;
+        self.results.level = level;
         while let Some(job) = self.results.stored.pop() {
             match self.jobs.get(&job) {
                 Some(JobEntry { refusal: Some(_), .. }) => self.apply_plain(Event::ResultsRefused { job }),
@@ -117,7 +118,7 @@ impl Driver {
 
     /// Readers have given something back: lets go on what may.
     pub(super) fn look_at_held_streams(&mut self) {
-        self.results.was_full = self.results.budget.streams.is_full();
+        self.results.level = self.results.budget.streams.level();
         for job in self.results.held.clone() {
             self.look_at_stream(job);
         }

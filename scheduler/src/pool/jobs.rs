@@ -86,22 +86,21 @@ impl PoolState {
         let ItemsOf { job: id, first, count } = items;
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.finish(first, count);
-        let hold = job.hold;
-        match job.spec.delivery {
-            Delivery::Whole => {}
-            Delivery::Unordered { .. } => self.emit(Effect::Deliver { job: id, first_index: first, count }),
+        let (first_index, count) = match job.spec.delivery {
+            Delivery::Whole => (first, 0),
+            Delivery::Unordered { .. } => (first, count),
             Delivery::Ordered { .. } => {
                 let from = job.delivered;
-                let to = job.finished.end_of_run_at(from);
-                job.delivered = to;
-                if to > from {
-                    self.emit(Effect::Deliver { job: id, first_index: from, count: to - from });
-                }
+                job.delivered = job.finished.end_of_run_at(from);
+                (from, job.delivered - from)
             }
-        }
-        if hold != Hold::Nothing {
-            // The reader waits for another item now.
-            self.refresh(id);
+        };
+        if count > 0 {
+            if job.hold == Hold::AllButNext {
+                job.hold = Hold::All;
+                self.refresh(id);
+            }
+            self.emit(Effect::Deliver { job: id, first_index, count });
         }
         self.complete_if_done(id);
     }

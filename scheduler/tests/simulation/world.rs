@@ -291,6 +291,14 @@ impl World {
     fn exit(&mut self, id: WorkerId) {
         let worker = self.workers.remove(&id).unwrap();
         let mut running = None;
+        if let Some(first) = worker.chunks.front()
+            && worker.is_up
+            && !worker.is_stopping
+            && (first.finished, first.began) == (0, None)
+        {
+            // It may be what this item does to a worker before it begins.
+            self.jobs.get_mut(&first.job).unwrap().item(first.first_index).last_slot = Some(id.slot);
+        }
         for chunk in &worker.chunks {
             let job = self.jobs.get_mut(&chunk.job).unwrap();
             for offset in chunk.finished..chunk.count {
@@ -455,7 +463,11 @@ impl World {
                 }
             }
             Effect::Deliver { job, first_index, count } => {
-                self.jobs.get_mut(&job).unwrap().deliver(first_index, count);
+                let job = self.jobs.get_mut(&job).unwrap();
+                job.deliver(first_index, count);
+                if job.hold == Hold::AllButNext {
+                    job.hold = Hold::All;
+                }
             }
             Effect::CompleteJob { job } => self.jobs.get_mut(&job).unwrap().complete(),
             Effect::FailJob { job: id, failure } => {

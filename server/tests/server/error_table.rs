@@ -55,6 +55,7 @@ async fn start(row: &Value) -> TestServer {
         let value = u32::try_from(value.as_u64().unwrap()).unwrap();
         match name.as_str() {
             "max_queued_items" => pool.max_queued_items = value,
+            "max_result_bytes" => pool.max_result_bytes = value,
             "max_message_bytes" => server.max_message_bytes = value,
             other => panic!("setting {other} is not known here"),
         }

@@ -39,6 +39,8 @@ mod pools;
 #[cfg(test)]
 mod reflection;
 #[cfg(test)]
+mod results;
+#[cfg(test)]
 mod star_map;
 #[cfg(test)]
 mod support;

@@ -66,6 +66,21 @@ fn table() -> Vec<Row> {
             1000,
         ),
         (
+            CallError::LargerThanQueue { what: "items", num: 11, limit: 10 },
+            Code::ResourceExhausted,
+            "QUEUE_FULL",
+            &[("resource", "items"), ("limit", "10")],
+            -1,
+        ),
+        (
+            CallError::ResultsTooLarge { bytes: 11, limit: 10 },
+            Code::ResourceExhausted,
+            "MESSAGE_TOO_LARGE",
+            &[("bytes", "11"), ("limit_bytes", "10")],
+            -1,
+        ),
+        (CallError::ResultsFull { limit: 10 }, Code::ResourceExhausted, "RESULTS_FULL", &[("limit_bytes", "10")], -1),
+        (
             CallError::DeadlineUnreachable { expected: 3 * second, remaining: 2 * second, retry_after: second },
             Code::ResourceExhausted,
             "DEADLINE_UNREACHABLE",

@@ -1,7 +1,7 @@
 //! Workers without processes, that do exactly what the test says, when it says so.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ pub(crate) struct Script {
     gate: Arc<Semaphore>,
     /// How many items of `gated` have begun.
     begun: Arc<watch::Sender<u64>>,
+    /// How many items of any function have finished.
+    finished: Arc<AtomicU64>,
     /// The `traceparent` of every chunk that a worker got.
     pub(crate) traceparents: Arc<Mutex<Vec<String>>>,
     /// Workers take common arguments.
@@ -48,6 +50,7 @@ impl Default for Script {
             functions: Arc::new(Mutex::new(FUNCTIONS.to_vec())),
             gate: Arc::new(Semaphore::new(0)),
             begun: Arc::new(watch::Sender::new(0)),
+            finished: Arc::default(),
             traceparents: Arc::default(),
             takes_common: Arc::new(AtomicBool::new(true)),
             commons: Arc::default(),
@@ -84,6 +87,11 @@ impl Script {
     /// Waits until this many items of `gated` have begun.
     pub(crate) async fn begun(&self, items: u64) {
         super::within(self.begun.subscribe().wait_for(|begun| *begun >= items)).await.unwrap();
+    }
+
+    /// Returns how many items have finished.
+    pub(crate) fn num_finished(&self) -> u64 {
+        self.finished.load(Ordering::SeqCst)
     }
 
     /// Returns how many items of `gated` have begun.
@@ -146,32 +154,45 @@ impl ScriptedWorker {
         }
         let gate = Arc::clone(&self.script.gate);
         loop {
-            if self.chunks.front().is_some_and(|chunk| &*chunk.function != "gated") {
-                self.finish_items(u32::MAX).await;
-                continue;
-            }
-            tokio::select! {
-                permit = gate.acquire(), if !self.chunks.is_empty() => {
-                    permit.unwrap().forget();
-                    self.finish_items(1).await;
-                    self.note_begun();
-                }
-                command = commands.recv() => match command {
-                    Some(WorkerCommand::Run(chunk)) => {
-                        self.script.traceparents.lock().unwrap().push(chunk.trace.traceparent.clone());
-                        let news = chunk.common.clone().and_then(|common| common.argument);
-                        self.script.commons.lock().unwrap().extend(news);
-                        self.chunks.push_back(chunk);
-                        if self.chunks.len() == 1 {
-                            self.note_begun();
-                        }
+            let command = match self.chunks.front().map(|chunk| &*chunk.function) {
+                Some("gated") => tokio::select! {
+                    permit = gate.acquire() => {
+                        permit.unwrap().forget();
+                        self.finish_items(1).await;
+                        self.note_begun();
+                        continue;
                     }
-                    Some(WorkerCommand::Recall { chunk, cancel }) => self.recall(chunk, cancel).await,
-                    Some(WorkerCommand::DropCommons(_)) => {}
-                    Some(WorkerCommand::Dump(answer)) => answer.send(Ok("the stack".to_owned())).unwrap(),
-                    Some(WorkerCommand::Probe) => self.report_progress().await,
-                    Some(WorkerCommand::Shutdown | WorkerCommand::Terminate | WorkerCommand::Kill) | None => break,
+                    command = commands.recv() => command,
                 },
+                // One result at a time, so that what is told in between is heard.
+                Some("big") => {
+                    self.finish_items(1).await;
+                    match commands.try_recv() {
+                        Ok(command) => Some(command),
+                        Err(_) => continue,
+                    }
+                }
+                Some(_) => {
+                    self.finish_items(u32::MAX).await;
+                    continue;
+                }
+                None => commands.recv().await,
+            };
+            match command {
+                Some(WorkerCommand::Run(chunk)) => {
+                    self.script.traceparents.lock().unwrap().push(chunk.trace.traceparent.clone());
+                    let news = chunk.common.clone().and_then(|common| common.argument);
+                    self.script.commons.lock().unwrap().extend(news);
+                    self.chunks.push_back(chunk);
+                    if self.chunks.len() == 1 {
+                        self.note_begun();
+                    }
+                }
+                Some(WorkerCommand::Recall { chunk, cancel }) => self.recall(chunk, cancel).await,
+                Some(WorkerCommand::DropCommons(_)) => {}
+                Some(WorkerCommand::Dump(answer)) => answer.send(Ok("the stack".to_owned())).unwrap(),
+                Some(WorkerCommand::Probe) => self.report_progress().await,
+                Some(WorkerCommand::Shutdown | WorkerCommand::Terminate | WorkerCommand::Kill) | None => break,
             }
         }
         let running = self.chunks.front().map(|chunk| (chunk.chunk, self.done));
@@ -213,15 +234,11 @@ impl ScriptedWorker {
                 _ => results.push(&item),
             }
         }
-        let finished = ChunkResults {
-            chunk: chunk.chunk,
-            first,
-            count,
-            failures,
-            busy: Duration::from_micros(u64::from(count)),
-            items: results.take(),
-        };
+        let item_time = Duration::from_micros(if &*chunk.function == "big" { 1000 } else { 1 });
+        let finished =
+            ChunkResults { chunk: chunk.chunk, first, count, failures, busy: item_time * count, items: results.take() };
         self.done += count;
+        self.script.finished.fetch_add(count.into(), Ordering::SeqCst);
         if self.done == chunk.count {
             self.chunks.pop_front();
             self.done = 0;
