@@ -62,15 +62,15 @@ impl Room {
         self.used.load(Ordering::SeqCst)
     }
 
-    /// Tells whether a job should not hold as much as this.
-    fn is_too_much(&self, bytes: u64) -> bool {
+    /// Tells whether a job should not hold as much as this, when so much is in use.
+    fn is_too_much(&self, bytes: u64, used: u64) -> bool {
         let share = self.shared / self.num_jobs.load(Ordering::SeqCst).max(1);
-        self.used() > self.free && bytes > share
+        used > self.free && bytes > share
     }
 
-    /// Returns how much is in use, for who has no more to give than that.
-    pub(crate) fn level(&self) -> Level {
-        match self.used() {
+    /// Returns how full the room is, with so much more.
+    pub(crate) fn level_with(&self, coming: u64) -> Level {
+        match self.used() + coming {
             used if used <= self.free + self.shared => Level::Shared,
             used if used <= self.limit => Level::Full,
             _ => Level::Over,
@@ -116,9 +116,10 @@ impl ResultAccount {
         Arc::new(account)
     }
 
-    /// Tells whether the job holds more than it should.
-    pub(crate) fn holds_too_much(&self) -> bool {
-        self.room().is_too_much(self.stored() + self.handed_out())
+    /// Tells whether the job holds more than it should, with so much more.
+    pub(crate) fn holds_too_much_with(&self, coming: u64) -> bool {
+        let bytes = self.stored() + self.handed_out() + coming;
+        self.room().is_too_much(bytes, self.room().used() + coming)
     }
 
     /// Tells whether the job is a stream.

@@ -382,6 +382,7 @@ impl Driver {
                 if let Some(observation) = &mut self.observation {
                     observation.results_came(&results);
                 }
+                self.expect_results(worker, &results);
                 let event = Event::ItemsFinished {
                     worker,
                     chunk: results.chunk,

@@ -20,7 +20,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use procpool_scheduler::{Event, Hold, JobId};
+use procpool_scheduler::{Event, Hold, JobId, WorkerId};
 use tracing::debug;
 
 use super::{Driver, JobEntry};
@@ -28,6 +28,7 @@ use crate::error::CallError;
 use crate::outlet::Outlet;
 use crate::payload::OutcomeRun;
 use crate::results::{Level, ResultAccount, ResultBudget};
+use crate::supervisor::ChunkResults;
 
 /// Which streams are held back, and whose results are to be looked at.
 pub(super) struct ResultWatch {
@@ -48,7 +49,7 @@ impl ResultWatch {
     pub(super) fn open_account(&mut self, job: JobId, outlet: &Outlet) -> (Arc<ResultAccount>, Hold) {
         let is_stream = matches!(outlet, Outlet::Stream(_));
         let account = ResultAccount::new(&self.budget, is_stream);
-        let hold = if is_stream { self.hold_of(&account) } else { Hold::Nothing };
+        let hold = if is_stream { self.hold_of(&account, 0) } else { Hold::Nothing };
         if hold != Hold::Nothing {
             // That there is room again must be noticed.
             self.stored.push(job);
@@ -63,12 +64,12 @@ impl ResultWatch {
         }
     }
 
-    /// Returns what of a stream should not begin.
-    fn hold_of(&self, account: &ResultAccount) -> Hold {
-        let level = self.budget.streams.level();
-        if level == Level::Shared && !account.holds_too_much() {
+    /// Returns what of a stream should not begin, when so many bytes of its results come in.
+    fn hold_of(&self, account: &ResultAccount, coming: u64) -> Hold {
+        let level = self.budget.streams.level_with(coming);
+        if level == Level::Shared && !account.holds_too_much_with(coming) {
             Hold::Nothing
-        } else if account.handed_out() == 0 && (account.stored() > 0 || level < Level::Over) {
+        } else if account.handed_out() == 0 && (account.stored() + coming > 0 || level < Level::Over) {
             Hold::AllButNext
         } else {
             Hold::All
@@ -77,6 +78,17 @@ impl ResultWatch {
 }
 
 impl Driver {
+    /// Results of a chunk are coming in: if they are too much for a stream, it is held back before the next chunk is chosen.
+    pub(super) fn expect_results(&mut self, worker: WorkerId, results: &ChunkResults) {
+        let coming = results.items.len() as u64;
+        if let Some(job) = self.state.job_of(worker, results.chunk)
+            && let Some(JobEntry { payload, outlet: Outlet::Stream(_), hold: Hold::Nothing, .. }) = self.jobs.get(&job)
+            && self.results.hold_of(payload.account(), coming) != Hold::Nothing
+        {
+            self.look_at_stream(job, coming);
+        }
+    }
+
     /// Keeps outcomes of a job until they are delivered, if there is room for them.
     pub(super) fn store(&mut self, job: JobId, run: OutcomeRun) {
         let Some(entry) = self.jobs.get_mut(&job) else { return };
@@ -86,7 +98,9 @@ impl Driver {
             let room = &self.results.budget.whole;
             entry.refusal = match entry.max_answer_bytes {
                 Some(limit) if bytes > limit => Some(CallError::ResultsTooLarge { bytes, limit }),
-                _ if entry.payload.account().holds_too_much() => Some(CallError::ResultsFull { limit: room.limit }),
+                _ if entry.payload.account().holds_too_much_with(0) => {
+                    Some(CallError::ResultsFull { limit: room.limit })
+                }
                 _ => None,
             };
             if entry.refusal.is_some() {
@@ -101,7 +115,7 @@ impl Driver {
         if self.results.stored.is_empty() {
             return;
         }
-        let level = self.results.budget.streams.level();
+        let level = self.results.budget.streams.level_with(0);
         if level > self.results.level {
             // Now it concerns those, too, that hold nothing.
             self.results.stored.extend(self.jobs.keys());
@@ -110,7 +124,7 @@ impl Driver {
         while let Some(job) = self.results.stored.pop() {
             match self.jobs.get(&job) {
                 Some(JobEntry { refusal: Some(_), .. }) => self.apply_plain(Event::ResultsRefused { job }),
-                Some(JobEntry { outlet: Outlet::Stream(_), .. }) => self.look_at_stream(job),
+                Some(JobEntry { outlet: Outlet::Stream(_), .. }) => self.look_at_stream(job, 0),
                 _ => {}
             }
         }
@@ -118,19 +132,19 @@ impl Driver {
 
     /// Readers have given something back: lets go on what may.
     pub(super) fn look_at_held_streams(&mut self) {
-        self.results.level = self.results.budget.streams.level();
+        self.results.level = self.results.budget.streams.level_with(0);
         for job in self.results.held.clone() {
-            self.look_at_stream(job);
+            self.look_at_stream(job, 0);
         }
     }
 
-    /// Holds a stream back or lets it go on, if that is to change.
-    fn look_at_stream(&mut self, job: JobId) {
+    /// Holds a stream back or lets it go on, if that is to change, when so many bytes of its results come in.
+    fn look_at_stream(&mut self, job: JobId, coming: u64) {
         let Some(entry) = self.jobs.get_mut(&job) else { return };
-        let mut hold = self.results.hold_of(entry.payload.account());
+        let mut hold = self.results.hold_of(entry.payload.account(), coming);
         if hold != Hold::Nothing && self.results.held.is_empty() {
             self.results.budget.await_room(true);
-            hold = self.results.hold_of(entry.payload.account());
+            hold = self.results.hold_of(entry.payload.account(), coming);
         }
         if hold == Hold::Nothing {
             self.results.let_go(job);

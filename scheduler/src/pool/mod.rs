@@ -20,7 +20,7 @@ pub use self::snapshot::{RunningItems, Snapshot, WorkerSnapshot, WorkerState};
 use crate::chunk::RunTimes;
 use crate::config::SchedulerConfig;
 use crate::event::{Effect, Event, JobFailure, Readiness, StopReason};
-use crate::id::{JobId, SlotId, WorkerId};
+use crate::id::{ChunkId, JobId, SlotId, WorkerId};
 use crate::job::Job;
 use crate::measured::Measurements;
 use crate::queue::FairQueue;
@@ -107,6 +107,13 @@ impl PoolState {
     /// Returns how many items of a stream the pool will hold so far, in all; `None` if there is no such job.
     pub fn items_allowed(&self, job: JobId) -> Option<u64> {
         self.jobs.get(&job).map(|job| job.taken.saturating_add(job.window))
+    }
+
+    /// Returns the job that a chunk at a worker is of; `None` if the worker does not have it, or nobody waits for it.
+    pub fn job_of(&self, worker: WorkerId, chunk: ChunkId) -> Option<JobId> {
+        let worker = self.slots.get(worker.slot.0 as usize)?.worker.as_ref().filter(|active| active.id == worker)?;
+        let chunk = worker.chunks.iter().find(|active| active.id == chunk)?;
+        (!chunk.abandoned).then_some(chunk.job)
     }
 
     /// Returns whether the pool takes jobs.

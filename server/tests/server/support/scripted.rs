@@ -167,6 +167,7 @@ impl ScriptedWorker {
                 // One result at a time, so that what is told in between is heard.
                 Some("big") => {
                     self.finish_items(1).await;
+                    tokio::task::yield_now().await;
                     match commands.try_recv() {
                         Ok(command) => Some(command),
                         Err(_) => continue,
