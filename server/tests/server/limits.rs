@@ -6,13 +6,17 @@ use std::sync::Arc;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use procpool_pool::PoolConfig;
+use procpool_proto::google::rpc::{ErrorInfo, RetryInfo};
 use procpool_proto::v1::i_map_response::Results as StreamResults;
 use procpool_proto::v1::map_request::Items;
-use procpool_proto::v1::{IMapRequest, MapRequest, i_map_request};
+use procpool_proto::v1::pool_admin_service_client::PoolAdminServiceClient;
+use procpool_proto::v1::{GetPoolRequest, IMapRequest, MapRequest, WatchPoolRequest, i_map_request};
 use procpool_server::{NamedPool, ServerConfig};
 use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
-use crate::support::details::{detail_of, reason};
+use crate::support::details::{detail, detail_of, reason};
 use crate::support::scripted::{Script, ScriptedSpawner};
 use crate::support::{TestServer, blobs, config, within};
 
@@ -123,5 +127,67 @@ async fn the_queue_is_one_for_all_connections() {
     within(full).await.unwrap().unwrap();
     within(second.map(map("echo", b"a"))).await.unwrap();
     drop(second);
+    server.stop().await;
+}
+
+/// Checks that a call was refused because there are too many at this moment.
+fn assert_too_many(refused: &Status, limit: &str) {
+    assert_eq!((refused.code(), reason(refused).as_str()), (Code::ResourceExhausted, "QUEUE_FULL"));
+    let info: ErrorInfo = detail(refused, "ErrorInfo").unwrap();
+    assert_eq!((info.metadata["resource"].as_str(), info.metadata["limit"].as_str()), ("calls", limit));
+    assert!(detail::<RetryInfo>(refused, "RetryInfo").is_some());
+}
+
+#[tokio::test]
+async fn calls_are_bounded_over_all_connections_but_for_health_and_operators() {
+    let server = TestServer::start_with(ServerConfig { max_calls: 2, ..config() }, Script::default()).await;
+    let tasks = tokio_util::task::TaskTracker::new();
+    let mut running = Vec::new();
+    for _ in 0..2 {
+        let mut client = server.client().await;
+        running.push(tasks.spawn(async move { client.map(map("gated", b"a")).await }));
+    }
+    server.script.begun(2).await;
+    let mut client = server.client().await;
+    assert_too_many(&within(client.map(map("echo", b"a"))).await.unwrap_err(), "2");
+    let items = Some(i_map_request::Items::Blobs(blobs(["a"])));
+    let request = IMapRequest { function: "echo".to_owned(), items, ..IMapRequest::default() };
+    assert_too_many(&within(client.i_map(request.clone())).await.unwrap_err(), "2");
+    within(HealthClient::new(server.channel().await).check(HealthCheckRequest::default())).await.unwrap();
+    within(PoolAdminServiceClient::new(server.channel().await).get_pool(GetPoolRequest::default())).await.unwrap();
+    server.script.release(2);
+    for call in running {
+        within(call).await.unwrap().unwrap();
+    }
+    // A stream is in progress until its end, and no longer.
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        streams.push(within(client.i_map(request.clone())).await.unwrap().into_inner());
+    }
+    for stream in &mut streams {
+        while within(stream.message()).await.unwrap().is_some() {}
+    }
+    within(client.map(map("echo", b"a"))).await.unwrap();
+    drop(client);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn watchers_of_a_pool_are_bounded_too() {
+    let server = TestServer::start().await;
+    // More than fit on one connection.
+    let mut clients =
+        [PoolAdminServiceClient::new(server.channel().await), PoolAdminServiceClient::new(server.channel().await)];
+    let mut watches = Vec::new();
+    for nth in 0..256 {
+        let watch = within(clients[nth % 2].watch_pool(WatchPoolRequest::default())).await.unwrap();
+        watches.push(watch.into_inner());
+    }
+    assert_too_many(&within(clients[0].watch_pool(WatchPoolRequest::default())).await.unwrap_err(), "256");
+    drop(watches.pop());
+    // The server learns of it in a moment.
+    within(async { while clients[0].watch_pool(WatchPoolRequest::default()).await.is_err() {} }).await;
+    within(server.client().await.map(map("echo", b"a"))).await.unwrap();
+    drop((watches, clients));
     server.stop().await;
 }

@@ -1,5 +1,6 @@
 //! Several pools in one server: who runs what, and what is said of them.
 
+use futures_util::future::select_all;
 use procpool_items::ItemKind;
 use procpool_pool::PoolConfig;
 use procpool_proto::v1::pool_admin_service_client::PoolAdminServiceClient;
@@ -228,4 +229,34 @@ async fn pools_need_names_of_their_own() {
     ] {
         assert_eq!(App::bind(config(), pools).await.unwrap_err().to_string(), problem);
     }
+}
+
+#[tokio::test]
+async fn calls_that_wait_for_a_pool_to_start_are_bounded_by_their_bytes() {
+    let (images, text) = scripts();
+    text.may_start.send_replace(false);
+    let config = ServerConfig { max_message_bytes: 100_000, max_request_bytes_in_flight: 100_000, ..config() };
+    let server = TestServer::start_pools(config, &[("images", images), ("text", text.clone())]).await;
+    let large = || {
+        let items = Some(map_request::Items::Blobs(blobs([vec![7; 60_000]])));
+        MapRequest { items, ..request("tokenize") }
+    };
+    let tasks = tokio_util::task::TaskTracker::new();
+    let mut calls = Vec::new();
+    for _ in 0..2 {
+        let mut client = server.client().await;
+        calls.push(tasks.spawn(async move { client.map(large()).await }));
+    }
+    // One of them waits, and there is no room for the other to do so.
+    let (refused, _, mut waiting) = within(select_all(calls)).await;
+    let refused = refused.unwrap().unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "QUEUE_FULL"));
+    let mut client = server.client().await;
+    // What is known needs no waiting.
+    map(&mut client, "resize").await.unwrap();
+    text.may_start.send_replace(true);
+    within(waiting.remove(0)).await.unwrap().unwrap();
+    within(client.map(large())).await.unwrap();
+    drop(client);
+    server.stop().await;
 }

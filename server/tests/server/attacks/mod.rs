@@ -4,6 +4,7 @@
 mod floods;
 mod loris;
 mod resets;
+mod stalls;
 mod wire;
 
 use std::pin::pin;

@@ -23,6 +23,9 @@ pub(super) const ACK: u8 = 1;
 pub(super) const END_STREAM: u8 = 1;
 pub(super) const END_HEADERS: u8 = 4;
 
+/// How much a peer may send in a stream before it is told that it may send more.
+pub(super) const SETTINGS_INITIAL_WINDOW_SIZE: u16 = 4;
+
 /// What a client sends first.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -99,8 +102,17 @@ pub(super) fn stream_of(nth: u32) -> u32 {
 impl Wire {
     /// Connects and says what must be said first.
     pub(super) async fn connect(server: &TestServer) -> Self {
+        Self::connect_with(server, &[]).await
+    }
+
+    /// Connects with these settings.
+    pub(super) async fn connect_with(server: &TestServer, settings: &[(u16, u32)]) -> Self {
         let mut wire = Self { stream: TcpStream::connect(server.address).await.unwrap() };
-        wire.send(&[PREFACE, &frame(SETTINGS, NONE, 0, &[])].concat()).await.unwrap();
+        let settings: Vec<u8> = settings
+            .iter()
+            .flat_map(|(name, value)| [&name.to_be_bytes()[..], &value.to_be_bytes()[..]].concat())
+            .collect();
+        wire.send(&[PREFACE, &frame(SETTINGS, NONE, 0, &settings)].concat()).await.unwrap();
         wire
     }
 
