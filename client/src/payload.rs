@@ -1,12 +1,14 @@
 //! Encoding items and decoding results.
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use procpool_items::value::{self, NonFinite};
 use procpool_items::{ItemKind, ItemSlab, SlabBuilder};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::CallError;
+use crate::feeder::ItemRecords;
 use crate::wire::{EncodedCommon, EncodedList};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -94,6 +96,14 @@ pub(crate) struct Payload {
 }
 
 impl Payload {
+    /// Returns the items one by one, each as it is in the list.
+    pub(crate) fn into_records(self) -> Result<ItemRecords, CallError> {
+        let slab = ItemSlab::parse(self.format.kind(), self.list);
+        let slab = slab.map_err(|error| encode_error(error.index as u64, error))?;
+        let records = (0..slab.len()).map(move |index| Ok(slab.range(index..index + 1)));
+        Ok(futures_util::stream::iter(records).boxed())
+    }
+
     pub(crate) fn into_list(self) -> EncodedList {
         EncodedList { kind: self.format.kind(), bytes: self.list }
     }

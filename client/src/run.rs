@@ -208,13 +208,23 @@ impl<R: 'static> IntoFuture for Call<IMap<R>> {
         Box::pin(async move {
             let Self { mut outline, verb } = self;
             let items = verb.items?;
+            if verb.stream.window > 0 {
+                // Who asks for a window wants it kept: IMap counts what the connection takes, and that may be far ahead.
+                let verb = IMapStream {
+                    format: items.format,
+                    items: items.into_records()?,
+                    decoder: verb.decoder,
+                    stream: verb.stream,
+                };
+                return Call { outline, verb }.await;
+            }
             let common = outline.take_common()?;
             let message = proto::IMapRequest {
                 function: outline.function.clone(),
                 content_type: outline.content_type(items.format),
                 options: Some(outline.options.clone()),
                 order: verb.stream.order.into(),
-                window: verb.stream.window,
+                window: 0,
                 star: verb.stream.star,
                 items: Some(items.into_list().into()),
                 common: common.map(Into::into),
@@ -252,6 +262,7 @@ impl<R: 'static> IntoFuture for Call<IMapStream<R>> {
                 window: verb.stream.window,
                 star: verb.stream.star,
                 common: common.map(Into::into),
+                reports_taken: true,
             };
             outline.check_length(&config)?;
             let feeder = Feeder {

@@ -150,3 +150,27 @@ async fn an_error_of_the_server_ends_the_stream() {
     assert!(matches!(failed, Err(CallError::Other { code: "NOT_FOUND", .. })), "{failed:?}");
     assert!(matches!(results.try_next().await, Ok(None)));
 }
+
+#[tokio::test]
+async fn a_window_is_kept_for_a_list_too_whose_items_go_as_they_are_allowed() {
+    let mut server = Fixture::start().await;
+    let call = server.client.imap_bytes("f", ["a", "b", "c"]).unordered().window(2).star();
+    let mut results = call.await.unwrap();
+    let mut call = server.next_imap_stream().await;
+    let config = call.next().await.config.unwrap();
+    assert!(config.reports_taken && config.star);
+    assert_eq!((config.function.as_str(), config.window, config.order()), ("f", 2, proto::ResultOrder::Unordered));
+    call.allow(2).await;
+    tokio::select! {
+        item = results.try_next() => panic!("nothing was answered, but {item:?} came"),
+        () = call.receive_items(2) => {}
+    }
+    call.allow(4).await;
+    tokio::select! {
+        item = results.try_next() => panic!("nothing was answered, but {item:?} came"),
+        () = async {
+            call.receive_items(1).await;
+            assert!(call.requests.message().await.unwrap().is_none());
+        } => {}
+    }
+}

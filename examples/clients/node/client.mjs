@@ -152,7 +152,7 @@ async function streams() {
 // Feeds an endless input: makes no more of it than the server allows, and tells it what has been taken.
 async function endlessInput() {
   const stream = pool.IMapStream(deadline(60));
-  stream.write({ config: { function: 'is_prime' } });
+  stream.write({ config: { function: 'is_prime', reportsTaken: true } });
   const primes = [];
   let [sent, taken] = [0, 0];
   try {

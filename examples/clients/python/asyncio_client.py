@@ -63,7 +63,7 @@ async def endless_input(pool) -> None:
     primes, sent, taken = [], 0, 0
     call = pool.IMapStream(timeout=60)
     try:
-        await call.write(pb.IMapStreamRequest(config=pb.IMapStreamConfig(function="is_prime")))
+        await call.write(pb.IMapStreamRequest(config=pb.IMapStreamConfig(function="is_prime", reports_taken=True)))
         while len(primes) < 1000:
             response = await call.read()
             primes += [index for index, result in zip(indexes_of(response), from_values(response.values)) if result]

@@ -63,7 +63,7 @@ def endless_input(pool) -> None:
     changed, allowed, taken, done = threading.Condition(), 0, 0, False
 
     def requests():
-        yield pb.IMapStreamRequest(config=pb.IMapStreamConfig(function="is_prime"))
+        yield pb.IMapStreamRequest(config=pb.IMapStreamConfig(function="is_prime", reports_taken=True))
         sent, told = 0, 0
         while True:
             with changed:

@@ -5,8 +5,8 @@
 //!
 //! # Credit
 //!
-//! The pool runs a window ahead of the results *taken*. A client that sends `results_taken` says itself what it took;
-//! for any other, what the transport accepted counts. A client that counts results but sends items beyond
+//! The pool runs a window ahead of the results *taken*. A client that sends `results_taken`, or has announced that it will,
+//! says itself what it took; for any other, what the transport accepted counts. A client that counts results but sends items beyond
 //! `items_allowed` would lock itself up: the items wait for room, and its counts wait behind the items. While that is
 //! so, what the transport accepted counts for it too.
 
@@ -42,7 +42,7 @@ pub(super) async fn imap_stream(
         let missing = status::violation("config", "is required in the first message");
         record.fail(status::invalid_argument(vec![missing], ""))
     })?;
-    let v1::IMapStreamConfig { function, content_type, options, order, window, star, common } = config;
+    let v1::IMapStreamConfig { function, content_type, options, order, window, star, common, reports_taken } = config;
     let style = if star { CallStyle::Star } else { CallStyle::Map };
     let sent = SentCall {
         method: Method::IMapStream,
@@ -71,6 +71,7 @@ pub(super) async fn imap_stream(
 
     let mut outputs = Outputs {
         credit: progress.credit.subscribe(),
+        reports_taken,
         progress,
         results,
         input_failed: Some(input_failed),
@@ -277,6 +278,8 @@ enum Forwarded {
 struct Outputs {
     progress: Arc<Progress>,
     credit: watch::Receiver<Credit>,
+    /// The client says what it takes from the start.
+    reports_taken: bool,
     results: ResultStream,
     /// `None` once the input has ended well.
     input_failed: Option<oneshot::Receiver<Status>>,
@@ -312,7 +315,7 @@ impl Outputs {
     /// Tells the pool what the reader has taken. Only called when the transport has asked for more than was delivered.
     fn update_taken(&mut self) {
         let Credit { results_taken, is_overrun } = *self.credit.borrow_and_update();
-        let counts_itself = results_taken > 0 && !is_overrun;
+        let counts_itself = (self.reports_taken || results_taken > 0) && !is_overrun;
         self.taken = self.taken.max(if counts_itself { results_taken } else { self.delivered });
         self.results.set_taken(self.taken);
     }

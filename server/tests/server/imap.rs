@@ -103,22 +103,6 @@ async fn a_failed_item_does_not_end_the_stream_unless_asked_for() {
     server.stop().await;
 }
 
-#[tokio::test]
-async fn the_pool_runs_no_further_ahead_than_the_window() {
-    let server = TestServer::start().await;
-    let request = IMapRequest { window: 4, ..request("gated", 1000) };
-    let call = tokio_util::task::TaskTracker::new().spawn({
-        let mut client = server.client().await;
-        async move { client.i_map(request).await }
-    });
-    // Nothing is delivered, so the two workers begin at most four items however many they may finish.
-    server.script.begun(2).await;
-    server.script.release(1000);
-    let stream = within(call).await.unwrap().unwrap().into_inner();
-    assert_eq!(collect(stream).await, expected(1000));
-    server.stop().await;
-}
-
 /// The client's library allows frames of less than 256 bytes, unread, for 25,600 bytes that are missing from that size;
 /// with the smallest window that is as many as 110.
 #[tokio::test]

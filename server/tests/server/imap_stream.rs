@@ -3,7 +3,8 @@
 use procpool_items::ItemKind;
 use procpool_proto::v1::i_map_stream_request::Items;
 use procpool_proto::v1::i_map_stream_response::Results;
-use procpool_proto::v1::{IMapStreamConfig, IMapStreamRequest, IMapStreamResponse};
+use procpool_proto::v1::pool_admin_service_client::PoolAdminServiceClient;
+use procpool_proto::v1::{GetPoolRequest, IMapStreamConfig, IMapStreamRequest, IMapStreamResponse};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
@@ -22,6 +23,13 @@ fn first_message(function: &str, window: u32) -> IMapStreamRequest {
     IMapStreamRequest { config: Some(config), ..IMapStreamRequest::default() }
 }
 
+/// The first message of a client that counts.
+fn counting(function: &str, window: u32) -> IMapStreamRequest {
+    let mut message = first_message(function, window);
+    message.config.as_mut().unwrap().reports_taken = true;
+    message
+}
+
 fn items(range: std::ops::Range<usize>) -> IMapStreamRequest {
     let items = Some(Items::Blobs(blobs(range.map(|index| index.to_string()))));
     IMapStreamRequest { items, ..IMapStreamRequest::default() }
@@ -33,8 +41,12 @@ fn taken(results_taken: u64) -> IMapStreamRequest {
 
 impl Call {
     async fn start(server: &TestServer, function: &str, window: u32) -> Self {
+        Self::start_with(server, first_message(function, window)).await
+    }
+
+    async fn start_with(server: &TestServer, first: IMapStreamRequest) -> Self {
         let (requests, input) = mpsc::channel(1000);
-        requests.send(first_message(function, window)).await.unwrap();
+        requests.send(first).await.unwrap();
         let mut client = server.client().await;
         let responses = within(client.i_map_stream(ReceiverStream::new(input))).await.unwrap().into_inner();
         Self { requests, responses }
@@ -124,32 +136,63 @@ async fn a_plain_client_needs_no_credit() {
     server.stop().await;
 }
 
-#[tokio::test]
-async fn a_client_that_counts_its_results_holds_the_pool_to_the_window() {
-    let server = TestServer::start().await;
-    let mut call = Call::start(&server, "gated", 4).await;
-    server.script.release(1000);
-    call.send(items(0..1)).await;
-    assert_eq!(call.results(1).await, expected(0..1));
-    call.send(taken(1)).await;
-    // It keeps to its allowance, takes nothing more, and so the allowance stops growing.
-    let mut sent = 1;
-    let mut received = 1;
-    let mut allowed = 0;
-    while received < 5 {
-        let message = call.message().await.unwrap();
-        allowed = allowed.max(message.items_allowed);
-        received += texts(&message).len();
-        let sendable = usize::try_from(allowed).unwrap().max(sent);
-        if sendable > sent {
-            call.send(items(sent..sendable)).await;
-            sent = sendable;
+/// A client that sends as many items as it may, and says what it has taken of the results that it has.
+struct CountingClient {
+    call: Call,
+    window: u64,
+    total: usize,
+    sent: usize,
+    received: Vec<String>,
+    taken: u64,
+}
+
+impl CountingClient {
+    async fn take_all(&mut self) {
+        self.taken = self.received.len() as u64;
+        self.call.send(taken(self.taken)).await;
+    }
+
+    /// Receives until it has this many results, or more if they come together. Each message keeps to the window.
+    async fn receive(&mut self, count: usize, takes: bool) {
+        while self.received.len() < count {
+            let message = self.call.message().await.expect("there must be more");
+            let (allowed, most) = (message.items_allowed, self.taken + self.window);
+            assert!(allowed <= most, "{allowed} items are allowed, and {} results were taken", self.taken);
+            self.received.extend(texts(&message));
+            if takes {
+                self.take_all().await;
+            }
+            let sendable = usize::try_from(allowed).unwrap().min(self.total);
+            if sendable > self.sent {
+                self.call.send(items(self.sent..sendable)).await;
+                self.sent = sendable;
+            }
         }
     }
-    // One was taken, the window is four: nothing beyond the fifth may begin.
-    assert!(allowed >= 5, "{allowed}");
-    assert_eq!(server.script.num_begun(), 5);
-    drop(call);
+}
+
+#[tokio::test]
+async fn a_client_that_counts_its_results_holds_the_pool_to_the_window() {
+    const TOTAL: usize = 500;
+    let server = TestServer::start().await;
+    let mut admin = PoolAdminServiceClient::new(server.channel().await);
+    server.script.release(TOTAL);
+    let call = Call::start_with(&server, counting("gated", 4)).await;
+    let mut client = CountingClient { call, window: 4, total: TOTAL, sent: 0, received: Vec::new(), taken: 0 };
+    for stop_at in [0, 1, 50, 200] {
+        client.receive(stop_at, true).await;
+        // From now on its library receives, but nobody takes anything.
+        let most = usize::try_from(client.taken + client.window).unwrap();
+        client.receive(most, false).await;
+        let pool = admin.get_pool(GetPoolRequest::default()).await.unwrap().into_inner().pool.unwrap();
+        assert_eq!((pool.num_jobs, pool.num_queued_items, pool.num_running_items), (1, 0, 0));
+        assert_eq!((client.received.len(), client.sent, server.script.num_finished()), (most, most, most as u64));
+        client.take_all().await;
+    }
+    client.receive(TOTAL, true).await;
+    assert_eq!(client.received, expected(0..TOTAL));
+    assert_eq!(server.script.num_finished(), TOTAL as u64);
+    drop(client);
     server.stop().await;
 }
 
