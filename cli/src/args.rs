@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use procpool_pool::supervisor::ServerTag;
 
 use crate::config::SettingFlags;
 use crate::list_args::{ListArgs, OutputArgs};
@@ -115,8 +116,8 @@ pub(crate) enum WorkerCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct GuardArgs {
-    /// The server's name among all of this machine
-    pub(crate) server_id: String,
+    /// What the descendants of the server's workers are known by
+    pub(crate) server: ServerTag,
     /// Be the guard, instead of starting it
     #[arg(long)]
     pub(crate) stay: bool,

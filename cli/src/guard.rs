@@ -7,7 +7,7 @@
 use std::io;
 use std::process::{ChildStdin, Command, ExitCode, Stdio};
 
-use procpool_pool::supervisor::kill_remains;
+use procpool_pool::supervisor::{ServerTag, kill_remains};
 
 use crate::args::GuardArgs;
 use crate::config;
@@ -28,8 +28,8 @@ impl Guard {
     /// # Errors
     ///
     /// If it cannot be started.
-    pub(crate) fn start(server_id: &str) -> io::Result<Self> {
-        let mut command = command(server_id)?;
+    pub(crate) fn start(server: ServerTag) -> io::Result<Self> {
+        let mut command = command(server)?;
         let mut child = command.stdin(Stdio::piped()).spawn()?;
         let pipe = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
         // It ends as soon as it has started the one that stays.
@@ -43,25 +43,25 @@ impl Guard {
 }
 
 #[expect(clippy::disallowed_methods, reason = "what ends processes that the pool has started is no worker")]
-fn command(server_id: &str) -> io::Result<Command> {
+fn command(server: ServerTag) -> io::Result<Command> {
     let mut command = Command::new(config::executable()?);
-    command.args([COMMAND, server_id]).stdout(Stdio::null()).stderr(Stdio::null());
+    command.args([COMMAND, &server.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
     Ok(command)
 }
 
 /// Is the guard, or starts the one that stays.
 pub(crate) fn run(args: &GuardArgs) -> ExitCode {
-    let done = if args.stay { stay(&args.server_id) } else { leave_one_behind(&args.server_id) };
+    let done = if args.stay { stay(args.server) } else { leave_one_behind(args.server) };
     if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn leave_one_behind(server_id: &str) -> io::Result<()> {
-    command(server_id)?.arg("--stay").stdin(Stdio::inherit()).spawn().map(drop)
+fn leave_one_behind(server: ServerTag) -> io::Result<()> {
+    command(server)?.arg("--stay").stdin(Stdio::inherit()).spawn().map(drop)
 }
 
-fn stay(server_id: &str) -> io::Result<()> {
+fn stay(server: ServerTag) -> io::Result<()> {
     // What is sent to the server's group, or its terminal, is not for the guard. It leads no group yet, so this succeeds.
     let _ = rustix::process::setsid();
     io::copy(&mut io::stdin().lock(), &mut io::sink())?;
-    kill_remains(server_id).map(drop)
+    kill_remains(server).map(drop)
 }

@@ -66,7 +66,7 @@ fn guard(spawner: &ProcessSpawner) -> Option<Guard> {
     if rustix::process::getpid().is_init() {
         return None;
     }
-    Guard::start(spawner.server_id())
+    Guard::start(spawner.server_tag())
         .inspect_err(|error| tracing::warn!(%error, "the server has no guard: if it is killed, what its workers started lives on"))
         .ok()
 }

@@ -8,7 +8,8 @@
 //! [`ProcessSpawner`] gives every worker a task, the session (`session`), which owns its process (`process_group`), its
 //! channel and its output (`output`), and ends when the worker is dead and buried. The process itself is started by one
 //! immortal thread (`spawn`), and prepares itself between fork and exec (`pre_exec`). What leaves a worker's process
-//! group and outlives the worker falls to the `reaper`, where the application wants one.
+//! group and outlives the worker is known by its `tag` and falls to the `reaper`, where the application wants one; what
+//! outlives even this process, to whoever calls [`kill_remains`].
 //!
 //! - A worker is dead when the kernel says that its process is, and never for any other reason: a closed channel or
 //!   pipe means nothing, since a grandchild may hold the other copy.
@@ -36,6 +37,7 @@ mod remains;
 mod session;
 mod spawn;
 mod spawner;
+mod tag;
 mod wait;
 
 pub use config::{DEFAULT_PASSED_VARIABLES, LimitedResource, MemoryLimits, SpawnConfig};
@@ -44,6 +46,7 @@ pub use remains::kill_remains;
 #[doc(hidden)]
 pub use session::fuzzing::fuzz_session;
 pub use spawner::ProcessSpawner;
+pub use tag::ServerTag;
 
 /// The most commands that may wait for one worker. The scheduler has at most two chunks at a worker, with a run, a
 /// recall and a cancel each, and three ways to end it; [`WorkerCommand::DropCommons`] and [`WorkerCommand::Dump`] are

@@ -15,7 +15,7 @@ use procpool_ipc::{FrameDecoder, proto};
 use procpool_items::{ItemKind, ItemSlab};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
-use crate::{dump, server};
+use crate::{dump, leftovers, server};
 
 /// The variable that names the role.
 pub(crate) const ROLE: &str = "PROCPOOL_TEST_ROLE";
@@ -35,6 +35,8 @@ pub(crate) fn play() {
     match role.as_str() {
         "server" => server::serve(false),
         "reaping_server" => server::serve(true),
+        "adopt_many" => leftovers::adopt_many(),
+        "free_slots" => leftovers::free_slots(),
         "restart_many" => server::restart_many(),
         "inventory" => inventory(),
         "close_channel" => {
