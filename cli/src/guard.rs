@@ -56,12 +56,13 @@ pub(crate) fn run(args: &GuardArgs) -> ExitCode {
 }
 
 fn leave_one_behind(server: ServerTag) -> io::Result<()> {
+    // What is sent to the server's group, or by its terminal, is not for the guard, from the start. It leads no group yet,
+    // so this succeeds.
+    let _ = rustix::process::setsid();
     command(server)?.arg("--stay").stdin(Stdio::inherit()).spawn().map(drop)
 }
 
 fn stay(server: ServerTag) -> io::Result<()> {
-    // What is sent to the server's group, or its terminal, is not for the guard. It leads no group yet, so this succeeds.
-    let _ = rustix::process::setsid();
     io::copy(&mut io::stdin().lock(), &mut io::sink())?;
     kill_remains(server).map(drop)
 }

@@ -6,6 +6,7 @@ mod calls;
 mod config;
 mod demo;
 mod help;
+mod leftovers;
 mod lists;
 mod pipes;
 mod refused;
