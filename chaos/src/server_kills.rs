@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use fastrand::Rng;
 use procpool_client::Client;
 use rustix::process::Signal;
@@ -99,7 +99,11 @@ async fn kill_one(programs: &Programs, moment: Moment) -> Result<Remains> {
         }
         Moment::Settled => {
             let families = brood.await.context("the workers could not start children")?;
-            anyhow::ensure!(families.len() == slots(Language::Python) as usize, "{families:?}");
+            // Or what is found afterwards says nothing.
+            let found = processes_of(directory.path())?;
+            let missing: Vec<&u32> = families.iter().flatten().filter(|&process| !found.contains(process)).collect();
+            ensure!(families.len() == slots(Language::Python) as usize, "{families:?}");
+            ensure!(missing.is_empty(), "{missing:?} of {families:?} cannot be found");
         }
     }
     server.kill().await?;
