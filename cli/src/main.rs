@@ -13,6 +13,7 @@ mod health;
 mod input;
 mod list_args;
 mod logging;
+mod open_files;
 mod output;
 mod progress;
 mod retry;

@@ -8,6 +8,7 @@ mod demo;
 mod help;
 mod leftovers;
 mod lists;
+mod open_files;
 mod pipes;
 mod refused;
 mod retry;

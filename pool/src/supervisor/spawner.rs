@@ -109,7 +109,7 @@ impl ProcessSpawner {
         let shared = Shared {
             environment: config.worker_environment(),
             oom_score_adj: worker_oom_score(config.oom_score_raise).to_string(),
-            rlimits: worker_rlimits(&config.rlimits),
+            rlimits: worker_rlimits(&config),
             common: host.common.clone(),
             config,
         };
@@ -292,9 +292,8 @@ impl Shared {
 
 /// Returns what the kernel is to limit for workers. More than this process may have itself is refused to most users, and
 /// then no worker would start.
-fn worker_rlimits(wanted: &[(LimitedResource, u64)]) -> Vec<(Resource, Rlimit)> {
-    let no_core = (Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
-    let limits = wanted.iter().map(|&(resource, wanted)| {
+fn worker_rlimits(config: &SpawnConfig) -> Vec<(Resource, Rlimit)> {
+    let wanted = config.rlimits.iter().map(|&(resource, wanted)| {
         let resource = match resource {
             LimitedResource::AddressSpace => Resource::As,
             LimitedResource::Core => Resource::Core,
@@ -314,8 +313,14 @@ fn worker_rlimits(wanted: &[(LimitedResource, u64)]) -> Vec<(Resource, Rlimit)> 
         }
         (resource, Rlimit { current: Some(limit), maximum: Some(limit) })
     });
-    let has_core = wanted.iter().any(|(resource, _)| *resource == LimitedResource::Core);
-    limits.chain((!has_core).then_some(no_core)).collect()
+    let wanted: Vec<_> = wanted.collect();
+    let no_core = (Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    let open_files = config.soft_open_files.map(|soft| {
+        let own = rustix::process::getrlimit(Resource::Nofile);
+        (Resource::Nofile, Rlimit { current: Some(soft), maximum: own.maximum })
+    });
+    let is_open = |(resource, _): &(Resource, _)| !wanted.iter().any(|(wanted, _)| wanted == resource);
+    std::iter::once(no_core).chain(open_files).filter(is_open).chain(wanted.iter().copied()).collect()
 }
 
 /// Returns the `oom_score_adj` of workers: that of this process, raised.

@@ -121,7 +121,6 @@ fn ten_thousand_orphans_leave_no_zombie() {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "what was skipped must be said")]
 fn ten_thousand_orphans_leave_no_zombie_of_process_1() {
     let own = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
     // Where only root may make a namespace, everybody may be root in one of their own.

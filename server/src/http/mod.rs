@@ -32,8 +32,9 @@ use crate::pools::{Pool, Pools};
 use crate::rpc::health;
 use crate::telemetry::Telemetry;
 
-/// Enough for every prober and scraper of a machine; more wait in the kernel.
-const MAX_CONNECTIONS: usize = 64;
+/// The most connections to the admin port at a time: enough for every prober and scraper of a machine. More wait in the
+/// kernel.
+pub const MAX_ADMIN_CONNECTIONS: usize = 64;
 /// How long to wait when the system is out of something, such as file descriptors.
 const BACK_OFF: Duration = Duration::from_millis(50);
 const HEALTH_PATH: &str = "/grpc.health.v1.Health/";
@@ -69,7 +70,7 @@ impl AdminListener {
 
     /// Serves until `closed` is cancelled; that cuts every connection. `tasks` owns them.
     pub(crate) async fn serve(self, endpoints: Endpoints, tasks: TaskTracker, closed: CancellationToken) {
-        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let permits = Arc::new(Semaphore::new(MAX_ADMIN_CONNECTIONS));
         let accept_all = async {
             let mut is_failing = false;
             // The semaphore is never closed.
