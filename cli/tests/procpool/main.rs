@@ -13,6 +13,7 @@ mod pipes;
 mod refused;
 mod retry;
 mod serve;
+mod signals;
 mod streams;
 mod support;
 mod usage;
