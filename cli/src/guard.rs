@@ -4,7 +4,10 @@
 //! holds the end of a pipe whose other end the server has and nobody else, and the end of the pipe is the end of the
 //! server, however that came. After an orderly end there is nothing left to kill.
 
+use std::ffi::{CStr, OsStr};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::process::{ChildStdin, Command, ExitCode, Stdio};
 
 use procpool_pool::supervisor::{ServerTag, kill_remains};
@@ -14,6 +17,9 @@ use crate::config;
 
 /// The name of the hidden command that is the guard.
 pub(crate) const COMMAND: &str = "serve-guard";
+
+/// What it is called where processes are listed, so that whoever kills by name (`pkill -9 procpool`) leaves it to its work.
+const NAME: &CStr = c"pool-guard";
 
 /// The server's end of the pipe.
 #[derive(Debug)]
@@ -45,7 +51,11 @@ impl Guard {
 #[expect(clippy::disallowed_methods, reason = "what ends processes that the pool has started is no worker")]
 fn command(server: ServerTag) -> io::Result<Command> {
     let mut command = Command::new(config::executable()?);
-    command.args([COMMAND, &server.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .arg0(OsStr::from_bytes(NAME.to_bytes()))
+        .args([COMMAND, &server.to_string()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     Ok(command)
 }
 
@@ -63,6 +73,8 @@ fn leave_one_behind(server: ServerTag) -> io::Result<()> {
 }
 
 fn stay(server: ServerTag) -> io::Result<()> {
+    // Until here it has the name of the file.
+    let _ = rustix::thread::set_name(NAME);
     io::copy(&mut io::stdin().lock(), &mut io::sink())?;
     kill_remains(server).map(drop)
 }

@@ -146,6 +146,6 @@ fn e2e(tools: &Tools) -> Result<()> {
 
 fn pytest(tools: &Tools, folder: &str) -> Result<()> {
     // The tests have limits of their own; this one is for what a test left behind and pytest waits for at its end.
-    let pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=120", folder];
+    let pytest = ["-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "--timeout=120", folder];
     exec(command("timeout").args(["--kill-after=10s", "20m"]).arg(tools.python()).args(pytest))
 }

@@ -96,7 +96,8 @@ pub(crate) static SERVER: &[Setting<ServerSettings>] = &[
         "max_connections",
         Field::Count("connections", u32::MAX, |server| &mut server.config.max_connections),
         Zero::Error,
-        "The most connections at a time; more wait in the kernel",
+        "The most connections at a time; more wait in the kernel. Fewer if the limit of open files leaves no more beside what \
+         workers need",
     ),
     setting(
         "max_concurrent_streams",

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::support::{Server, is_gone, procpool};
+use crate::support::{LIMIT, Server, is_gone, procpool};
 
 /// How long anything may be left.
 const PROMISE: Duration = Duration::from_secs(1);
@@ -51,6 +51,14 @@ fn expect_gone(processes: &[Pid], since: Instant) {
 fn nothing_outlives_a_server_that_is_killed_with_its_group() {
     let (mut server, daemon) = server_with_daemon();
     let (workers, guard) = (server.workers(), guard_of(&server));
+    // Whoever kills by name does not hit the guard.
+    let name = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", guard.as_raw_nonzero())).unwrap();
+    assert!(!name("cmdline").contains("procpool"), "{}", name("cmdline"));
+    let began = Instant::now();
+    while name("comm").contains("procpool") {
+        assert!(began.elapsed() < LIMIT, "{}", name("comm"));
+        std::thread::sleep(Duration::from_millis(1));
+    }
     kill_process_group(server.pid(), Signal::KILL).unwrap();
     let killed = Instant::now();
     server.stop(Signal::KILL);
