@@ -123,6 +123,10 @@ async fn kill_one(programs: &Programs, moment: Moment) -> Result<Remains> {
 }
 
 fn describe(process: u32) -> String {
-    let line = std::fs::read(Path::new("/proc").join(process.to_string()).join("cmdline")).unwrap_or_default();
-    format!("{process}: {}", String::from_utf8_lossy(&line).replace('\0', " "))
+    let folder = Path::new("/proc").join(process.to_string());
+    let read = |file: &str| std::fs::read(folder.join(file)).unwrap_or_default();
+    // Who is about to die has a name and a state yet, but no command line any more.
+    let (stat, line) = (read("stat"), read("cmdline"));
+    let stat: Vec<&[u8]> = stat.split(|byte| *byte == b' ').take(4).collect();
+    format!("{}: {}", String::from_utf8_lossy(&stat.join(&b' ')), String::from_utf8_lossy(&line).replace('\0', " "))
 }

@@ -7,7 +7,9 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::fs::File;
 use std::hash::{BuildHasher as _, RandomState};
+use std::io::Read as _;
 use std::num::ParseIntError;
 use std::str::FromStr;
 
@@ -17,6 +19,8 @@ use rustix::process::{Pid, Resource, Rlimit};
 const VARIABLE: &str = "PROCPOOL_TAG";
 /// The line of `/proc/PID/limits` that says it.
 const LIMIT: &str = "Max file locks";
+/// More than there is of the limits, and of most environments.
+const TYPICAL_BYTES: usize = 8 << 10;
 /// The low bits of a worker's tag are its number, the high ones its server.
 const NUMBER_BITS: u32 = 24;
 
@@ -76,15 +80,21 @@ impl WorkerTag {
 }
 
 fn limit(pid: Pid) -> Option<WorkerTag> {
-    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
-    let line = limits.lines().find_map(|line| line.strip_prefix(LIMIT))?;
+    let limits = read(pid, "limits")?;
+    let line = str::from_utf8(&limits).ok()?.lines().find_map(|line| line.strip_prefix(LIMIT))?;
     line.split_ascii_whitespace().next()?.parse().ok().map(WorkerTag)
 }
 
 fn variable(pid: Pid) -> Option<WorkerTag> {
-    let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
-    environment.split(|&byte| byte == 0).find_map(|entry| {
+    read(pid, "environ")?.split(|&byte| byte == 0).find_map(|entry| {
         let value = entry.strip_prefix(VARIABLE.as_bytes())?.strip_prefix(b"=")?;
-        std::str::from_utf8(value).ok()?.parse().ok().map(WorkerTag)
+        str::from_utf8(value).ok()?.parse().ok().map(WorkerTag)
     })
+}
+
+fn read(pid: Pid, file: &str) -> Option<Vec<u8>> {
+    // The files in /proc do not tell how long they are, and to find out by and by takes longer than all the rest.
+    let mut content = Vec::with_capacity(TYPICAL_BYTES);
+    File::open(format!("/proc/{pid}/{file}")).ok()?.read_to_end(&mut content).ok()?;
+    Some(content)
 }
