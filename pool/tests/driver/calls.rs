@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use procpool_pool::supervisor::{ChunkRun, WorkerCommand, WorkerEventKind};
+use procpool_pool::supervisor::{ChunkRun, WorkerCommand};
 use procpool_pool::{
     Call, CallError, CallOptions, DeadlinePhase, ExitUsage, ItemFailure, OnError, PoolConfig, StreamOptions, WorkerExit,
 };

@@ -278,8 +278,7 @@ impl Caller {
 /// Calls once with as many items as the pool takes at all; everything must succeed.
 pub(crate) async fn fill_the_pool(handle: &PoolHandle, ledger: &Ledger, config: &PoolConfig) {
     let job = 0;
-    let rules =
-        JobRules { max_attempts: 1, may_hang: false, has_common: false, has_time_limit: false, ends_at: None };
+    let rules = JobRules { max_attempts: 1, may_hang: false, has_common: false, has_time_limit: false, ends_at: None };
     ledger.job_begins(job, rules);
     let num_items = u64::from(config.max_queued_items);
     let call = Call {

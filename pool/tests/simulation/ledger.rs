@@ -170,7 +170,8 @@ impl Ledger {
     /// A worker is made to end while it runs this item: nobody waits for it, or it has had its time; and then its grace.
     pub(crate) fn check_end(&self, key: ItemKey, began: Instant, time_limit: Option<Duration>) {
         let state = self.state();
-        let may_end_at = [state.jobs[&key.0].ends_at, time_limit.map(|limit| began + limit)].into_iter().flatten().min();
+        let may_end_at =
+            [state.jobs[&key.0].ends_at, time_limit.map(|limit| began + limit)].into_iter().flatten().min();
         let had_its_grace = may_end_at.is_some_and(|at| at + state.cancel_grace_period <= Instant::now());
         assert!(had_its_grace || state.drains, "item {key:?} is ended, and it should not be");
     }

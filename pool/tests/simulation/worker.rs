@@ -335,7 +335,10 @@ impl SimWorker {
                 Finish::Raised | Finish::RaisedCancelled => {
                     results.push(b"");
                     let kind = if finish == Finish::Raised { "Error" } else { CANCELLED }.to_owned();
-                    failures.push((offset, ItemFailure::Raised { kind, message: "no".to_owned(), traceback: String::new() }));
+                    failures.push((
+                        offset,
+                        ItemFailure::Raised { kind, message: "no".to_owned(), traceback: String::new() },
+                    ));
                 }
             }
             chunk.sent += 1;

@@ -170,9 +170,7 @@ async fn an_item_whose_time_is_up_is_told_with_its_stack() {
         worker.command(WorkerCommand::Run(run)).await;
         worker.mark("running").await;
         worker.command(WorkerCommand::Probe).await;
-        let WorkerEventKind::Progress { running: Some(running), stack } = worker.next().await else {
-            panic!("{role}")
-        };
+        let WorkerEventKind::Progress { running: Some(running), stack } = worker.next().await else { panic!("{role}") };
         assert_eq!((running.chunk, running.offset, stack.as_str()), (ChunkId(1), 0, expected));
         worker.command(WorkerCommand::Kill).await;
         worker.spawner.closed().await;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use procpool_scheduler::{
-    Cancel, ChunkId, Delivery, Dispatch, Effect, Event, FailureCause, FunctionId, JobFailure, JobId, JobSpec, PoolState,
-    Readiness, RunningItem, SchedulerConfig, StopReason, Time, WorkerId, WorkerState,
+    Cancel, ChunkId, Delivery, Dispatch, Effect, Event, FailureCause, FunctionId, JobFailure, JobId, JobSpec,
+    PoolState, Readiness, RunningItem, SchedulerConfig, StopReason, Time, WorkerId, WorkerState,
 };
 
 use crate::model::{Ended, ModelJob};

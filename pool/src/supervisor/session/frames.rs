@@ -73,6 +73,7 @@ impl<P: Process> Session<P> {
     /// Hands over an argument that chunks will name. The handle has seen to it that it fits a frame.
     fn set_common(&mut self, common: u64, argument: &CommonArgument) {
         let CommonArgument { kind, content_type, bytes } = argument;
+        self.note_common(bytes.len());
         let frame = proto::SetCommon {
             common,
             kind: proto_kind(*kind).into(),

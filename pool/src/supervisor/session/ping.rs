@@ -23,6 +23,9 @@ const MAX_SILENCE: Duration = Duration::from_secs(1);
 const MIN_SILENCE: Duration = Duration::from_millis(100);
 /// How long it may take to answer. Long, since a busy machine is no reason to kill it.
 const PONG_TIMEOUT: Duration = Duration::from_millis(1800);
+/// How much a worker decodes in a second, at the least: for large items it has so much longer, since decoding them may
+/// hold an interpreter's lock, and comes before the first begins.
+const DECODED_BYTES_PER_SECOND: f64 = (8 << 20) as f64;
 /// If this process wakes up so much too late, the whole machine may have stood still, and the worker with it.
 const MAX_LATENESS: Duration = Duration::from_millis(500);
 
@@ -39,6 +42,8 @@ pub(super) struct Ping {
     given_at: Option<Instant>,
     /// It was asked at the last look.
     was_asked: bool,
+    /// How long the longest common argument is that it was given.
+    common_bytes: usize,
 }
 
 impl<P: Process> Session<P> {
@@ -54,6 +59,11 @@ impl<P: Process> Session<P> {
         if self.ping.look_at.is_none_or(|at| look_at < at && !self.ping.was_asked) {
             self.ping.look_at = Some(look_at);
         }
+    }
+
+    /// The worker is given a common argument of so many bytes, which it decodes when it likes.
+    pub(super) fn note_common(&mut self, num_bytes: usize) {
+        self.ping.common_bytes = self.ping.common_bytes.max(num_bytes);
     }
 
     /// Looks whether the worker lives.
@@ -81,7 +91,7 @@ impl<P: Process> Session<P> {
             if !std::mem::replace(&mut self.ping.is_due, true) {
                 self.send(ServerFrame::Ping(proto::Ping::default()));
             }
-            Some(Instant::now() + PONG_TIMEOUT)
+            Some(Instant::now() + self.pong_timeout())
         };
     }
 
@@ -90,12 +100,18 @@ impl<P: Process> Session<P> {
         time_limit.map_or(MAX_SILENCE, |limit| (limit / 2).clamp(MIN_SILENCE, MAX_SILENCE))
     }
 
+    #[expect(clippy::cast_precision_loss, reason = "it need not be exact")]
+    fn pong_timeout(&self) -> Duration {
+        let num_bytes = self.ledger.num_bytes() + self.ping.common_bytes;
+        PONG_TIMEOUT + Duration::from_secs_f64(num_bytes as f64 / DECODED_BYTES_PER_SECOND)
+    }
+
     fn give_up(&mut self) {
         tracing::warn!(
             worker = self.worker.generation,
             slot = self.worker.slot.0,
             pid = self.process.pid(),
-            timeout = ?PONG_TIMEOUT,
+            timeout = ?self.pong_timeout(),
             "worker neither begins its items nor answers, and is killed"
         );
         // Not `kill` of the session: this is no end that somebody has asked for.

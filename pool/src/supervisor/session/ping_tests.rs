@@ -270,6 +270,19 @@ async fn one_that_reads_a_large_chunk_slowly_lives() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_has_much_to_decode_has_longer() {
+    let mut worker = Worker::ready(8).await;
+    worker.run(1, 8 << 20, None).await;
+    let asked = loop {
+        if worker.read(1 << 20).iter().any(|frame| matches!(frame, ServerFrame::Ping(_))) {
+            break Instant::now();
+        }
+        sleep(LOOK_INTERVAL).await;
+    };
+    assert_about(worker.killed().await.unwrap().at, asked, Duration::from_millis(2800));
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_whose_answer_nobody_had_time_to_read_lives() {
     // There is room for one event, and the second waits in the session: it reads nothing more.
     let mut worker = Worker::ready(1).await;
@@ -319,7 +332,7 @@ async fn output_does_not_hold_up_the_end_of_a_worker() {
         }
         sleep(LOOK_INTERVAL).await;
         // All at once, the output is there and the time is up.
-        let output = [b'x'; 32 << 10];
+        let output = vec![b'x'; 32 << 10];
         assert_eq!(rustix::io::write(&*worker.stdout, &output).unwrap(), output.len());
         advance(Duration::from_millis(if closes { 550 } else { 1850 })).await;
         let death = worker.killed().await.unwrap();
