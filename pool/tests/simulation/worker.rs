@@ -170,10 +170,9 @@ impl SimWorker {
         self.say(WorkerEventKind::Ready).await;
         loop {
             // What is there to be read is read before the next item begins.
-            if self.inbox.is_empty() || Instant::now() < self.reads_at {
-                if let Some(exit) = self.begin_next() {
-                    return exit;
-                }
+            let has_read = self.inbox.is_empty() || Instant::now() < self.reads_at;
+            if has_read && let Some(exit) = self.begin_next() {
+                return exit;
             }
             let running = self.chunks.front().and_then(|chunk| chunk.running);
             if running.is_none() && self.is_stopping {
