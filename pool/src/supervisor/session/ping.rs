@@ -54,6 +54,7 @@ impl<P: Process> Session<P> {
         if was_idle {
             self.ping.given_at = Some(now);
             self.ping.has_stirred = false;
+            self.ping.was_asked = false;
         }
         // Most chunks are done long before the look for the first of them.
         if self.ping.look_at.is_none_or(|at| look_at < at && !self.ping.was_asked) {

@@ -249,8 +249,16 @@ async fn one_that_has_nothing_to_run_is_not_asked_and_each_chunk_has_its_time() 
     worker.run(2, 1, None).await;
     let given = Instant::now();
     assert_about(worker.next_ping().await.unwrap(), given, Duration::from_secs(1));
+    // Nor does it count against it that it was asked for a chunk that is done.
+    worker.pong();
     worker.begin(2);
     worker.finish(2);
+    sleep(LOOK_INTERVAL).await;
+    worker.run(3, 1, None).await;
+    let given = Instant::now();
+    assert_about(worker.next_ping().await.unwrap(), given, Duration::from_secs(1));
+    worker.begin(3);
+    worker.finish(3);
     assert_eq!(worker.next_ping().await, None);
 }
 
