@@ -12,6 +12,9 @@ use crate::worker::{Expired, Phase, StopStage, Worker};
 /// How long recycling waits when another slot is being refilled: one slot at a time.
 const RECYCLE_DELAY: Duration = Duration::from_millis(500);
 
+/// How often a worker that survived SIGTERM is asked whether an item runs there that was not meant.
+const RECHECK_INTERVAL: Duration = Duration::from_millis(100);
+
 impl PoolState {
     pub(super) fn fire_timers(&mut self) {
         while let Some(key) = self.timers.pop_due(self.now) {
@@ -63,19 +66,32 @@ impl PoolState {
 
     /// The answer to a probe.
     pub(super) fn progress(&mut self, id: WorkerId, running: Option<RunningItem>) {
-        let Some(worker) = self.worker_mut(id).filter(|worker| worker.is_up()) else { return };
-        if let Some(RunningItem { chunk, offset, .. }) = running {
-            let Some(position) = worker.position(chunk) else { return };
+        let Some(worker) = self.worker_mut(id) else { return };
+        let mut is_wanted = false;
+        if let Some(RunningItem { chunk, offset, .. }) = running
+            && let Some(position) = worker.position(chunk)
+        {
             // Items run one after the other: what comes before this one has ended.
             worker.chunks.iter_mut().take(position).for_each(|earlier| earlier.passed = earlier.count);
             let active = &mut worker.chunks[position];
             active.passed = active.passed.max(offset);
+            is_wanted = !active.abandoned;
         }
         self.watch_overdue(id);
-        let overdue = self.worker_mut(id).filter(|worker| worker.grace_is_over).and_then(|worker| worker.overdue());
-        if let Some((_, reason)) = overdue {
-            self.terminate(id, reason);
-        } else if let Some(running) = running {
+        let Some(worker) = self.worker_mut(id) else { return };
+        if std::mem::take(&mut worker.grace_is_over) {
+            match (worker.phase, worker.overdue()) {
+                (Phase::Up, Some((_, reason))) => return self.terminate(id, reason),
+                // SIGTERM did not end it, and it began another item before it read that it should give that back. This
+                // one may take its time, too.
+                (Phase::Stopping { stage: StopStage::Terminated, .. }, None) if is_wanted => {
+                    self.timers.set(TimerKey::StopGrace(id), self.now.after(RECHECK_INTERVAL));
+                }
+                (Phase::Stopping { stage: StopStage::Terminated, reason }, _) => return self.kill(id, reason),
+                _ => {}
+            }
+        }
+        if let Some(running) = running {
             self.check_time_limit(id, running);
         }
     }
@@ -151,6 +167,7 @@ impl PoolState {
     fn stop_worker(&mut self, id: WorkerId, stage: StopStage, reason: StopReason) {
         let Some(worker) = self.worker_mut(id) else { return };
         worker.phase = Phase::Stopping { stage, reason };
+        worker.grace_is_over = false;
         self.timers.clear_worker(id);
         if stage != StopStage::Killed {
             self.timers.set(TimerKey::StopGrace(id), self.now.after(self.config.kill_grace_period));
@@ -164,10 +181,19 @@ impl PoolState {
 
     /// A worker that was to stop has not.
     fn escalate(&mut self, id: WorkerId) {
-        match self.worker_mut(id).map(|worker| worker.phase) {
-            Some(Phase::Stopping { stage: StopStage::Asked, reason }) => self.terminate(id, reason),
-            Some(Phase::Stopping { stage: StopStage::Terminated, reason }) => self.kill(id, reason),
-            _ => {}
+        let Some(worker) = self.worker_mut(id) else { return };
+        match worker.phase {
+            Phase::Stopping { stage: StopStage::Asked, reason } => self.terminate(id, reason),
+            Phase::Stopping { stage: StopStage::Terminated, reason } => {
+                let was_for_an_item = matches!(reason, StopReason::ItemTimeout | StopReason::Cancelled);
+                if !was_for_an_item || worker.chunks.is_empty() {
+                    return self.kill(id, reason);
+                }
+                // As before SIGTERM: what it runs by now may be another item.
+                worker.grace_is_over = true;
+                self.emit(Effect::Probe { worker: id });
+            }
+            Phase::Starting | Phase::Up | Phase::Stopping { stage: StopStage::Killed, .. } => {}
         }
     }
 

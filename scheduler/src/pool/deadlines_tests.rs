@@ -157,6 +157,30 @@ fn a_worker_that_is_gone_leaves_one_failure_for_each_item() {
 }
 
 #[test]
+fn an_item_that_begins_after_sigterm_is_not_killed_for_the_one_before_it() {
+    let mut pool = Pool::with_chunk(1, 1);
+    // So much is known of the function that a chunk may wait at the worker.
+    pool.finishes(0, 1);
+    pool.chunk = pool.submit(job_of(2, 1)).expect("the worker is idle");
+    let next = pool.submit(job_of(3, 1)).expect("the worker takes one ahead");
+    pool.pass(LIMIT);
+    pool.runs(0, LIMIT);
+    pool.pass(GRACE);
+    assert_eq!(pool.runs(0, LIMIT + GRACE), [pool.termination(StopReason::ItemTimeout)]);
+    // It lives, and has gone on to the next.
+    assert!(pool.pass(GRACE).contains(&pool.probe()));
+    (pool.chunk, _) = (next, pool.finishes(0, 1));
+    assert_eq!(pool.runs(0, Duration::ZERO), []);
+    assert!(pool.pass(LIMIT).contains(&pool.probe()));
+    let kill = Effect::Kill { worker: pool.worker, reason: StopReason::ItemTimeout };
+    // Its own time is up, and then it is killed.
+    let late = Effect::FailItem { job: JobId(3), index: 0, attempt: 1, cause: FailureCause::TimedOut { limit: LIMIT } };
+    assert!(pool.runs(0, LIMIT).contains(&late));
+    pool.pass(LIMIT);
+    assert_eq!(pool.runs(0, 2 * LIMIT), [kill]);
+}
+
+#[test]
 fn the_chunk_after_is_not_ended_for_a_call_that_is_gone() {
     let mut pool = Pool::with_chunk(1, 1);
     // So much is known of the function that a chunk may wait at the worker.

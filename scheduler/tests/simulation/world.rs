@@ -448,7 +448,6 @@ impl World {
             Effect::Terminate { worker: id, reason } | Effect::Kill { worker: id, reason } => {
                 let worker = self.workers.get_mut(&id).expect("a stop to a worker that is there");
                 if let StopReason::ItemTimeout | StopReason::Cancelled = reason
-                    && !worker.is_stopping
                     && let Some(chunk) = worker.chunks.front().filter(|chunk| chunk.began.is_some())
                 {
                     let is_meant = |cancel: &Cancel| [Cancel::Item(chunk.finished), Cancel::Chunk].contains(cancel);
