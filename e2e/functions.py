@@ -38,6 +38,14 @@ def pid(_):
     return os.getpid()
 
 
+def spin_ms(milliseconds):
+    """Compute for so long."""
+    end = time.monotonic() + milliseconds / 1000
+    while time.monotonic() < end:
+        pass
+    return milliseconds
+
+
 def note_and_wait(path):
     """Write down, in a file of its own, who runs; then wait to be released, cancelled or killed."""
     marker = Path(path)

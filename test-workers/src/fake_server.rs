@@ -199,7 +199,12 @@ impl FakeServer {
 
     /// Recalls a chunk.
     pub fn recall(&mut self, chunk: u64, cancel: bool) {
-        self.send(ServerFrame::Recall(Recall { chunk, cancel }));
+        self.send(ServerFrame::Recall(Recall { chunk, cancel, cancel_offset: None }));
+    }
+
+    /// Recalls a chunk because the time of one of its items is up.
+    pub fn cancel_item(&mut self, chunk: u64, offset: u32) {
+        self.send(ServerFrame::Recall(Recall { chunk, cancel: true, cancel_offset: Some(offset) }));
     }
 
     /// Sends Shutdown to an idle worker and waits for its end.

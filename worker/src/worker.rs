@@ -117,7 +117,9 @@ impl Worker {
 
     /// Sets what is called when the server says that nobody waits for the item that runs any more: from then on
     /// [`cancelled`](crate::cancelled) is true until the item has ended. For functions that wait for something that can
-    /// be woken up. It is called on another thread while the worker sends nothing, so it must be quick.
+    /// be woken up. It is called on another thread while the worker sends nothing, so it must be quick. The item may end
+    /// in the same moment, but no other begins before the call returns: so wake up whoever waits and let them ask
+    /// `cancelled`, and keep nothing for later.
     #[must_use]
     pub fn on_cancel(mut self, hook: impl Fn() + Send + 'static) -> Self {
         self.cancel_hook = Some(Box::new(hook));

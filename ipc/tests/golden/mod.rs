@@ -127,8 +127,13 @@ fn server_frames() -> Vec<Vector> {
         ),
         server(
             "recall",
-            ServerFrame::Recall(Recall { chunk: 2, cancel: true }),
+            ServerFrame::Recall(Recall { chunk: 2, cancel: true, cancel_offset: None }),
             json!({"recall": {"chunk": "2", "cancel": true}}),
+        ),
+        server(
+            "recall_item",
+            ServerFrame::Recall(Recall { chunk: 2, cancel: true, cancel_offset: Some(0) }),
+            json!({"recall": {"chunk": "2", "cancel": true, "cancel_offset": 0}}),
         ),
         server("ping", ServerFrame::Ping(Ping { nonce: u64::MAX }), json!({"ping": {"nonce": "18446744073709551615"}})),
         server("shutdown", ServerFrame::Shutdown(Shutdown {}), json!({"shutdown": {}})),

@@ -186,12 +186,14 @@ class DropCommon(_message.Message):
     def __init__(self, common: _Optional[int] = ...) -> None: ...
 
 class Recall(_message.Message):
-    __slots__ = ("chunk", "cancel")
+    __slots__ = ("chunk", "cancel", "cancel_offset")
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_OFFSET_FIELD_NUMBER: _ClassVar[int]
     chunk: int
     cancel: bool
-    def __init__(self, chunk: _Optional[int] = ..., cancel: bool = ...) -> None: ...
+    cancel_offset: int
+    def __init__(self, chunk: _Optional[int] = ..., cancel: bool = ..., cancel_offset: _Optional[int] = ...) -> None: ...
 
 class Recalled(_message.Message):
     __slots__ = ("chunk", "first_not_begun")

@@ -1,6 +1,7 @@
 //! The worker SDK against a server that the tests play. One program, so that the tests share what plays the server.
 
 mod calls;
+mod cancel;
 mod common;
 mod dynamic;
 mod in_thread;

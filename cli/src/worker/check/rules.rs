@@ -22,6 +22,8 @@ pub(super) const STARTED: &str =
 pub(super) const RECALL: &str = "Recall is answered at most once, and only for a chunk that the worker has";
 pub(super) const RECALLED: &str =
     "from first_not_begun on, no item of the chunk has begun, none will, and none has a result";
+pub(super) const CANCEL_OFFSET: &str =
+    "Recall.cancel_offset names the only item that is cancelled; if it has ended, none is, neither now nor later";
 pub(super) const END: &str = "the worker exits by itself, within a second, when the socket ends";
 pub(super) const BAD_FRAME: &str = "after what is no frame the connection is of no use: the worker exits";
 pub(super) const SHUTDOWN: &str =

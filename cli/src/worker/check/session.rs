@@ -122,7 +122,13 @@ impl Session {
 
     pub(super) fn recall(&mut self, chunk: u64, cancel: bool) {
         self.ledger.note_recall(chunk);
-        self.send(ServerFrame::Recall(Recall { chunk, cancel }));
+        self.send(ServerFrame::Recall(Recall { chunk, cancel, cancel_offset: None }));
+    }
+
+    /// Recalls a chunk, and says that the time of one of its items is up.
+    pub(super) fn cancel_item(&mut self, chunk: u64, offset: u32) {
+        self.ledger.note_recall(chunk);
+        self.send(ServerFrame::Recall(Recall { chunk, cancel: true, cancel_offset: Some(offset) }));
     }
 
     pub(super) fn shut_down(&mut self) {

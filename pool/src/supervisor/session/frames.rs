@@ -41,8 +41,10 @@ impl<P: Process> Session<P> {
             let message = format!("{items_len} bytes are more than a worker takes, {} in all", self.max_frame_bytes);
             return self.refuse(&run, message);
         }
-        self.memory.chunk_given(self.ledger.front().is_none());
+        let was_idle = self.ledger.front().is_none();
+        self.memory.chunk_given(was_idle);
         let first_sequence = self.ledger.add(&run, monotonic_ns());
+        self.watch_life(was_idle);
         let frame = proto::Run {
             chunk: run.chunk.0,
             function: run.function.to_string(),
@@ -71,6 +73,7 @@ impl<P: Process> Session<P> {
     /// Hands over an argument that chunks will name. The handle has seen to it that it fits a frame.
     fn set_common(&mut self, common: u64, argument: &CommonArgument) {
         let CommonArgument { kind, content_type, bytes } = argument;
+        self.note_common(bytes.len());
         let frame = proto::SetCommon {
             common,
             kind: proto_kind(*kind).into(),
@@ -113,8 +116,6 @@ impl<P: Process> Session<P> {
 
     /// Returns what a frame tells the driver, or how it breaks the protocol.
     fn handle_frame(&mut self, frame: WorkerFrame) -> Result<Option<WorkerEventKind>, String> {
-        // Whatever it says, it lives.
-        self.ping.deadline = None;
         match (self.stage, frame) {
             (Stage::Connected, WorkerFrame::Hello(hello)) => self.greet(hello).map(Some),
             (Stage::Connected, _) => Err("did not begin with Hello".to_owned()),
