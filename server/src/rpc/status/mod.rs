@@ -44,6 +44,18 @@ pub(crate) fn debug_budget(max_message_bytes: u32) -> usize {
 
 /// Returns why a call as a whole has no answer.
 pub(crate) fn call_failed(error: &CallError, context: &CallContext) -> Status {
+    call_problem(error, context).into_status(&context.request_id)
+}
+
+/// Returns why the pool does not take more items of a stream. `is_first`: it was given none before, so that nothing of
+/// the call has started.
+pub(crate) fn items_refused(error: &CallError, is_first: bool, context: &CallContext) -> Status {
+    let problem = call_problem(error, context);
+    let problem = if is_first { problem } else { problem.retry(Retry::Never) };
+    problem.into_status(&context.request_id)
+}
+
+fn call_problem<'a>(error: &'a CallError, context: &CallContext) -> Problem<'a> {
     let problem = match error {
         CallError::QueueFull { what, limit, retry_after } => {
             Problem::new(Code::ResourceExhausted, "QUEUE_FULL", error.to_string())
@@ -81,7 +93,7 @@ pub(crate) fn call_failed(error: &CallError, context: &CallContext) -> Status {
         CallError::MixedKinds => invalid("INVALID_ARGUMENT", vec![violation("items", error.to_string())]),
         CallError::JobEnded | CallError::PoolGone => Problem::new(Code::Internal, "INTERNAL", error.to_string()),
     };
-    problem.with("function", &context.function).into_status(&context.request_id)
+    problem.with("function", &context.function)
 }
 
 fn retry_unless_started(started: bool, delay: Duration) -> Retry {
