@@ -25,6 +25,8 @@ except ModuleNotFoundError:  # Python 3.10
 VERSIONS = ["1.30", "1.37"]
 # What the pool takes to end workers that ignore SIGTERM.
 KILL_GRACE_PERIOD = 2
+# And the last telemetry, for a collector that does not answer.
+LAST_EXPORT_TIMEOUT = 2
 
 
 def render(folder: str) -> list[dict]:
@@ -147,7 +149,7 @@ def test_the_image_has_the_version_of_the_workspace(container):
 
 def test_there_is_time_to_end(pod, container, settings):
     pre_stop = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-    needed = pre_stop + seconds(settings["drain_timeout"]) + KILL_GRACE_PERIOD
+    needed = pre_stop + seconds(settings["drain_timeout"]) + KILL_GRACE_PERIOD + LAST_EXPORT_TIMEOUT
     assert pod["terminationGracePeriodSeconds"] >= needed + 5
     # Nothing that keeps to its time limit is cut off.
     assert seconds(settings["pools"]["default"]["item_timeout"]) < seconds(settings["drain_timeout"])

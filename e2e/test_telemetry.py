@@ -165,10 +165,60 @@ def test_probes_are_answered_on_the_admin_port():
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_a_collector_that_cannot_be_spoken_to_is_said_once_and_harms_nobody():
-    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}
-    with admin_server(environment=environment) as server:
+@pytest.mark.parametrize(
+    ("variables", "named", "advice"),
+    [
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"},
+            "OTEL_EXPORTER_OTLP_PROTOCOL",
+            "OTEL_EXPORTER_OTLP_PROTOCOL=grpc",
+        ),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "127.0.0.1:4317"}, "OTEL_EXPORTER_OTLP_ENDPOINT", "http://HOST:PORT"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "not_a_url"}, "OTEL_EXPORTER_OTLP_ENDPOINT", "http://HOST:PORT"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://"}, "OTEL_EXPORTER_OTLP_ENDPOINT", "http://HOST:PORT"),
+    ],
+)
+def test_a_collector_that_cannot_be_spoken_to_is_said_once_and_harms_nobody(variables, named, advice):
+    with admin_server(environment=variables) as server:
         warnings = server.lines("telemetry is not sent")
         assert [line["signal"] for line in warnings] == ["traces", "metrics"]
-        assert "OTEL_EXPORTER_OTLP_PROTOCOL=grpc" in warnings[0]["problem"]
+        assert [line["variable"] for line in warnings] == [named] * 2
+        assert advice in warnings[0]["problem"]
         assert call(server, "Map", {"function": "echo", "values": [1]}) == [{"values": [1]}]
+
+
+def test_what_is_sent_is_compressed_if_the_environment_says_so():
+    # The endpoint has no scheme here: that is TLS, unless the environment says otherwise.
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        environment = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"127.0.0.1:{listener.getsockname()[1]}",
+            "OTEL_EXPORTER_OTLP_INSECURE": "true",
+            "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
+            "OTEL_METRICS_EXPORTER": "none",
+        }
+        with admin_server(environment=environment) as server:
+            call(server, "Map", {"function": "echo", "values": [1]})
+            listener.settimeout(PATIENCE)
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(PATIENCE)
+                received = b""
+                # A message of gRPC that is compressed: its flag, its length, and gzip's first bytes.
+                while not re.search(rb"\x01....\x1f\x8b\x08", received, re.DOTALL):
+                    more = connection.recv(65536)
+                    assert more, received
+                    received += more
+
+
+def test_compression_that_we_do_not_have_is_said_and_the_telemetry_sent_without(tmp_path):
+    with Rotel(tmp_path / "rotel.log") as rotel:
+        environment = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{rotel.endpoint}",
+            "OTEL_EXPORTER_OTLP_COMPRESSION": "zstd",
+        }
+        with admin_server(environment=environment) as server:
+            [warning, _] = server.lines("telemetry is sent without compression")
+            assert (warning["variable"], warning["value"]) == ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd")
+            call(server, "Map", {"function": "echo", "values": [1]})
+            assert server.stop() == 0
+        wait_until(rotel.spans, "the spans arrive")
