@@ -16,7 +16,7 @@ mod tests;
 
 use std::time::Duration;
 
-use procpool_pool::{CallError, DeadlinePhase, DumpFailure, ExitUsage, ItemError, ItemFailure, WorkerExit};
+use procpool_pool::{CallError, CallPart, DeadlinePhase, DumpFailure, ExitUsage, ItemError, ItemFailure, WorkerExit};
 use procpool_proto::google::rpc::bad_request::FieldViolation;
 use procpool_proto::google::rpc::{BadRequest, ErrorInfo, ResourceInfo};
 use procpool_proto::v1;
@@ -132,8 +132,15 @@ fn item_problem<'a>(error: &'a ItemError, context: &CallContext) -> Problem<'a> 
             problem(Code::Unknown, "FUNCTION_RAISED").with("type", kind).traceback(traceback)
         }
         ItemFailure::ResultNotEncodable { .. } => problem(Code::Internal, "RESULT_NOT_ENCODABLE"),
-        ItemFailure::InvalidItem { message } => problem(Code::InvalidArgument, "INVALID_ITEM")
-            .bad_request(BadRequest { field_violations: vec![violation(context.item_field(*index), message.clone())] }),
+        ItemFailure::InvalidItem { part, message } => {
+            let field = match part {
+                CallPart::Item => context.item_field(*index),
+                CallPart::Common => context.common_field.clone().unwrap_or_else(|| "common".to_owned()),
+                CallPart::Kwargs => "kwargs".to_owned(),
+            };
+            problem(Code::InvalidArgument, "INVALID_ITEM")
+                .bad_request(BadRequest { field_violations: vec![violation(field, message.clone())] })
+        }
         ItemFailure::WorkerCrashed { exit, pid, attempt, usage, stderr_tail } => {
             let reason = if exit.is_out_of_memory() { "WORKER_OOM_KILLED" } else { "WORKER_CRASHED" };
             with_exit(problem(Code::Aborted, reason), exit, *usage)
@@ -299,8 +306,13 @@ pub(crate) fn refusal_reason(status: &Status) -> Option<String> {
     Some(ErrorInfo::decode(info.value.as_slice()).ok()?.reason)
 }
 
-/// Gives an error of the gRPC library itself (an unknown method, a request that is not protobuf) the details that
-/// every error of ours has.
+/// Returns that there is no such service.
+pub(crate) fn no_such_method() -> Status {
+    with_details(&Status::unimplemented(""))
+}
+
+/// Gives an error of the gRPC libraries themselves (an unknown method, a request that is not protobuf, the health of
+/// what there is not) the details that every error of ours has.
 pub(crate) fn with_details(status: &Status) -> Status {
     if !status.details().is_empty() {
         return status.clone();
@@ -308,6 +320,7 @@ pub(crate) fn with_details(status: &Status) -> Status {
     let reason = match status.code() {
         Code::Unimplemented => "UNIMPLEMENTED",
         Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::NotFound => "NOT_FOUND",
         Code::Cancelled => "CANCELLED",
         _ => "INTERNAL",
     };
