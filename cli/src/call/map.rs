@@ -5,9 +5,10 @@ use std::pin::pin;
 use futures_util::StreamExt as _;
 use procpool_client::{Call, CallError, DEFAULT_MAX_MESSAGE_BYTES, ItemError, Map};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::reader::while_read;
-use super::{Style, connect_for_call, exit_after, fail, print, with_options};
+use super::{Answer, Style, connect_for_call, exit_after, fail, print, with_options};
 use crate::args::{MapArgs, OnError};
 use crate::exit::{Exit, Failure};
 use crate::input::{Input, parse_common};
@@ -18,10 +19,14 @@ use crate::progress::Progress;
 /// Runs a function over a list in one request and prints all results.
 pub(crate) async fn run(args: MapArgs, style: Style) -> Result<Exit, Failure> {
     let format = args.items.output.output;
-    while_read(call(args, style), format).await
+    if args.call.json {
+        while_read(call::<Box<RawValue>>(args, style), format).await
+    } else {
+        while_read(call::<Value>(args, style), format).await
+    }
 }
 
-async fn call(args: MapArgs, style: Style) -> Result<Exit, Failure> {
+async fn call<R: Answer>(args: MapArgs, style: Style) -> Result<Exit, Failure> {
     let common = args.items.common.as_deref().map(parse_common).transpose()?;
     let input = Input::parse(&args.items, style)?;
     let selection = input.selection().clone();
@@ -32,8 +37,8 @@ async fn call(args: MapArgs, style: Style) -> Result<Exit, Failure> {
     let progress = Progress::of_call(format!("{} items", items.len()), args.items.output.hides_progress());
     let function = &args.items.function;
     let mut call = match style {
-        Style::Map => client.map::<Value>(function, items),
-        Style::Star => client.starmap::<Value>(function, items),
+        Style::Map => client.map::<R>(function, items),
+        Style::Star => client.starmap::<R>(function, items),
     };
     call = with_options(call, &args.call);
     if let Some(chunk_size) = args.items.chunk_size {
@@ -58,7 +63,7 @@ async fn call(args: MapArgs, style: Style) -> Result<Exit, Failure> {
     Ok(exit_after(output.num_failed()))
 }
 
-async fn results_of(call: Call<Map<Value>>, on_error: OnError) -> Result<Vec<Result<Value, ItemError>>, CallError> {
+async fn results_of<R: Answer>(call: Call<Map<R>>, on_error: OnError) -> Result<Vec<Result<R, ItemError>>, CallError> {
     match on_error {
         OnError::Collect => call.collect_errors().await,
         OnError::Fail => Ok(call.await?.into_iter().map(Ok).collect()),
