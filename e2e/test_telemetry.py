@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from conftest import PATIENCE, Server, call, python_worker, wait_until
+from conftest import PATIENCE, PROCPOOL, Server, call, python_worker, wait_until
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from procpool.v1 import pool_pb2, pool_pb2_grpc
 
@@ -87,17 +88,38 @@ def admin_server(command: list[str] | None = None, environment: dict[str, str] |
     return server
 
 
-def test_a_trace_runs_from_the_client_through_the_server_into_the_worker(tmp_path):
+def map_by_grpcio(server: Server, trace: str) -> list[str]:
+    with grpc.insecure_channel(server.address) as channel:
+        request = pool_pb2.MapRequest(function="traceparent", options={"chunk_size": 2})
+        request.values.extend([1, 2, 3, 4])
+        metadata = [("traceparent", trace)]
+        answer = pool_pb2_grpc.PoolServiceStub(channel).Map(request, metadata=metadata, timeout=PATIENCE)
+        return list(answer.values)
+
+
+def map_by_command(server: Server, trace: str) -> list[str]:
+    line = [PROCPOOL, "map", "traceparent", "1..4", "--chunk-size", "2", "--server", server.address]
+    environment = {**os.environ, "TRACEPARENT": trace}
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+TRACED_COMMAND = [str(PROCPOOL), "worker", "exec", "--function=traceparent=sh -c 'printf %s $TRACEPARENT' {}"]
+
+
+@pytest.mark.parametrize(
+    ("call_map", "worker"),
+    [
+        (map_by_grpcio, python_worker("e2e/functions.py")),
+        (map_by_command, python_worker("e2e/functions.py")),
+        (map_by_command, TRACED_COMMAND),
+    ],
+)
+def test_a_trace_runs_from_the_client_through_the_server_into_the_worker(tmp_path, call_map, worker):
     with Rotel(tmp_path / "rotel.log") as rotel:
         environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{rotel.endpoint}", "OTEL_SERVICE_NAME": "under-test"}
-        with (
-            admin_server(python_worker("e2e/functions.py"), environment) as server,
-            grpc.insecure_channel(server.address) as channel,
-        ):
-            request = pool_pb2.MapRequest(function="traceparent", options={"chunk_size": 2})
-            request.values.extend([1, 2, 3, 4])
-            metadata = [("traceparent", f"00-{TRACE_ID}-{CALLER}-01")]
-            answer = pool_pb2_grpc.PoolServiceStub(channel).Map(request, metadata=metadata, timeout=PATIENCE)
+        with admin_server(worker, environment) as server:
+            answer = call_map(server, f"00-{TRACE_ID}-{CALLER}-01")
             assert server.stop() == 0
         # What the worker was handed is the spans that the collector got.
         spans = wait_until(lambda: len(found := rotel.spans()) >= 3 and found, "the spans arrive")
@@ -109,7 +131,7 @@ def test_a_trace_runs_from_the_client_through_the_server_into_the_worker(tmp_pat
         assert {span["Trace ID"] for span in spans} == {TRACE_ID}
         by_index = sorted(chunks, key=lambda span: int(span["procpool.chunk.first_index"]))
         expected = [f"00-{TRACE_ID}-{span['ID']}-01" for span in by_index for _ in range(2)]
-        assert list(answer.values) == expected
+        assert answer == expected
 
 
 def test_the_metrics_pass_the_checker_and_agree_with_the_client():

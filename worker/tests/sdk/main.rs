@@ -2,6 +2,7 @@
 
 mod calls;
 mod common;
+mod current;
 mod dynamic;
 mod in_thread;
 mod protocol;
