@@ -47,6 +47,7 @@ pub(crate) enum Command {
     /// Be a worker: the built-in one, or one that runs commands; or check a worker of your own
     Worker(WorkerArgs),
     /// Show what the pool does, on a server of its own
+    #[command(after_help = exit::HELP)]
     Demo,
     /// Watch over a server
     #[command(name = guard::COMMAND, hide = true)]
@@ -146,7 +147,8 @@ pub(crate) struct ExecFunction {
 
 const CHECK_HELP: &str = "\
 The worker is started some thirty times. Its function `echo`, which returns its argument, is called; without one, every \
-function with an example is, with that. Functions `fail`, `sleep_ms`, `echo_bytes` and `pair` add a few checks.
+function with an example is, with that. Functions `fail`, `sleep_ms`, `echo_bytes` and `pair` add a few checks. Once, all \
+functions with an example are called, to see whether they leave processes behind.
 
 Exit codes:
     0  no check failed

@@ -14,6 +14,7 @@ mod input;
 mod list_args;
 mod logging;
 mod output;
+mod processes;
 mod progress;
 mod retry;
 mod selection;
