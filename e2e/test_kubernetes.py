@@ -3,6 +3,7 @@
 That the image runs, and ends as it should, is the business of image.py, which needs podman.
 """
 
+import json
 import re
 import socket
 import subprocess
@@ -139,6 +140,9 @@ def test_user_and_ports_are_those_of_the_image(pod, container):
     assert f"\nUSER {pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}\n" in image
     ports = " ".join(str(port["containerPort"]) for port in container["ports"])
     assert f"\nEXPOSE {ports}\n" in image
+    # What it exposes it serves, also where nobody gives it arguments.
+    [command] = re.findall(r"^CMD (.*)$", image, re.MULTILINE)
+    assert [argument.rpartition(":")[2] for argument in json.loads(command) if ":" in argument] == ports.split()
     assert "command" not in container, "the image's entry point is the server"
 
 

@@ -20,7 +20,13 @@
 //! }
 //! ```
 //!
-//! Start it with `procpool serve -- path/to/program`.
+//! Start it with `procpool serve -- path/to/program`. The smallest worker there is:
+//!
+//! ```no_run
+//! # fn example() -> Result<(), procpool_worker::WorkerError> {
+//! procpool_worker::Worker::new().function("power", |base: f64, exponent: f64| base.powf(exponent)).run()
+//! # }
+//! ```
 //!
 //! # Functions
 //!
