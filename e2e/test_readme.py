@@ -25,7 +25,7 @@ PRINTED = {
     "procpool workers dump 3": "Thread",
     "procpool workers  ": "ready",
     "printf 'base,exponent": "1024\n27\n",
-    "procpool imap is_prime --from-json ids.json --only": "2 items: 1 ok, 1 failed",
+    "procpool imap is_prime --from-json ids.json --only": "2 items: 2 ok, 0 failed",
 }
 FAILURES = {'grpcurl -plaintext -d \'{"function":"square_root"': "ValueError: -1 has no real square root"}
 

@@ -147,8 +147,7 @@ pub(crate) struct ExecFunction {
 
 const CHECK_HELP: &str = "\
 The worker is started some thirty times. Its function `echo`, which returns its argument, is called; without one, every \
-function with an example is, with that. Functions `fail`, `sleep_ms`, `echo_bytes` and `pair` add a few checks. Once, all \
-functions with an example are called, to see whether they leave processes behind.
+function with an example is, with that. Functions `fail`, `sleep_ms`, `echo_bytes` and `pair` add a few checks.
 
 Exit codes:
     0  no check failed
@@ -161,6 +160,10 @@ pub(crate) struct CheckArgs {
     /// How long to wait for what a worker must do; ten times as long for its start
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration::parse)]
     pub(crate) timeout: Duration,
+    /// Call every function with its example once, too, to see whether it leaves processes behind. The SDK for Python makes
+    /// examples up where the function has none
+    #[arg(long)]
+    pub(crate) examples: bool,
     /// The worker, as it stands behind `procpool serve --`
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,

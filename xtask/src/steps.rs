@@ -111,7 +111,14 @@ fn last_release() -> Result<Option<String>> {
 }
 
 fn deny(tools: &Tools) -> Result<()> {
-    exec(command(tools.cargo_deny()).args(["--workspace", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"]))
+    exec(command(tools.cargo_deny()).args([
+        "--workspace",
+        "check",
+        "--hide-inclusion-graph",
+        "bans",
+        "licenses",
+        "sources",
+    ]))
 }
 
 fn clippy(_: &Tools) -> Result<()> {

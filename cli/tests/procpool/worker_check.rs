@@ -8,7 +8,7 @@ use crate::support::{Outcome, run};
 
 /// Checks a worker, with little patience if it is known to be silent.
 fn check(timeout: &str, command: &[&str]) -> Outcome {
-    let mut args = vec!["worker", "check", "--timeout", timeout, "--"];
+    let mut args = vec!["worker", "check", "--examples", "--timeout", timeout, "--"];
     args.extend(command);
     run(&args, "")
 }

@@ -83,10 +83,11 @@ fn sigterm(kit: &mut Kit) -> Result<Verdict, Fault> {
     Ok(Verdict::Ok)
 }
 
-/// Calls every function that says how, and looks for what they have started once the worker is gone.
+/// Calls functions, and looks for what is left of the worker once it is gone.
 fn leaves_nothing(kit: &mut Kit) -> Result<Verdict, Fault> {
     let mut session = kit.start()?;
-    for subject in subject::examples(&kit.hello) {
+    let examples = if kit.calls_examples { subject::examples(&kit.hello) } else { Vec::new() };
+    for subject in [kit.subject()].iter().chain(&examples) {
         session.call(subject.run(&subject.example()[..1]))?;
     }
     session.shut_down();
