@@ -99,7 +99,7 @@ fn several_texts_are_a_sequence() {
 fn encode(value: &impl Serialize, non_finite: NonFinite) -> Result<String, String> {
     let mut bytes = Vec::new();
     append_with(value, non_finite, &mut bytes).map_err(|error| error.to_string())?;
-    Ok(String::from_utf8(bytes).unwrap())
+    Ok(String::from_utf8(bytes).expect("JSON is UTF-8"))
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A deserialiser that hands on what serde_json reads, but for the double that it makes of a large integer.
+//! A deserialiser that hands on what `serde_json` reads, but for the double that it makes of a large integer.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::rounded;
 /// From here on, and from its negative, a double may be an integer that did not fit 64 bits.
 const SMALLEST_ROUNDED: f64 = 9_223_372_036_854_775_808.0;
 
-/// A deserialiser of serde_json, or what one hands out or is handed.
+/// A deserialiser of `serde_json`, or what one hands out or is handed.
 pub(super) struct Exact<T> {
     inner: T,
     /// Of a visitor: it takes what comes, and so would not know an integer that became a double.

@@ -1,4 +1,4 @@
-//! serde types as JSON in blobs, and back, by serde_json, but for what it changes without a word:
+//! serde types as JSON in blobs, and back, by `serde_json`, but for what it changes without a word:
 //!
 //! - An integer of more than 64 bits becomes the nearest double to a target that takes what comes, such as
 //!   `serde_json::Value`. Here that is an error. A target that asks for an `i128` or `u128`, or for a

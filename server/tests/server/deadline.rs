@@ -185,7 +185,6 @@ async fn lateness(server: &TestServer, call: impl Future<Output = Status>) -> (f
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::print_stdout, reason = "the figures that are promised")]
 async fn a_call_ends_within_50_ms_of_its_deadline() {
     let server = TestServer::start().await;
     let server = &server;

@@ -7,7 +7,7 @@ use procpool_items::Records;
 use super::ledger::Chunk;
 use super::process::describe;
 use super::report::{Fault, Verdict};
-use super::session::Session;
+use super::session::{Session, expect_no_orphans};
 use super::{Check, Kit, Needs, rules, subject};
 
 pub(super) const CHECKS: [Check; 8] = [
@@ -92,7 +92,7 @@ fn leaves_nothing(kit: &mut Kit) -> Result<Verdict, Fault> {
     }
     session.shut_down();
     session.wait_for_exit(rules::SHUTDOWN)?;
-    session.expect_no_orphans()?;
+    expect_no_orphans()?;
     Ok(Verdict::Ok)
 }
 

@@ -241,20 +241,6 @@ impl Session {
         self.process.terminate();
     }
 
-    /// Checks that nothing is left of what the worker had started. It must have exited.
-    ///
-    /// # Errors
-    ///
-    /// With what is left.
-    pub(super) fn expect_no_orphans(&self) -> Result<(), Fault> {
-        let left = wait_for_orphans(Instant::now() + EXIT_LIMIT).map_err(|error| broken(&error))?;
-        match left.as_slice() {
-            [] => Ok(()),
-            [only] => Err(Fault::new(rules::ORPHANS, format!("left a process behind: {only}"))),
-            several => Err(Fault::new(rules::ORPHANS, format!("left processes behind: {}", several.join(", ")))),
-        }
-    }
-
     /// Waits until the worker has exited, and takes what it says until then.
     ///
     /// # Errors
@@ -367,6 +353,20 @@ impl Session {
             got.push_str(&last_words);
         }
         Fault::new(rules::ALIVE, got)
+    }
+}
+
+/// Checks that nothing is left of what a worker, which has exited, had started.
+///
+/// # Errors
+///
+/// With what is left.
+pub(super) fn expect_no_orphans() -> Result<(), Fault> {
+    let left = wait_for_orphans(Instant::now() + EXIT_LIMIT).map_err(|error| broken(&error))?;
+    match left.as_slice() {
+        [] => Ok(()),
+        [only] => Err(Fault::new(rules::ORPHANS, format!("left a process behind: {only}"))),
+        several => Err(Fault::new(rules::ORPHANS, format!("left processes behind: {}", several.join(", ")))),
     }
 }
 
