@@ -94,6 +94,8 @@ async fn a_worker_that_neither_begins_nor_answers_is_killed() {
     let mut worker = Worker::in_role("echo");
     let number = worker.ready().await;
     rustix::process::kill_process(pid(number), Signal::STOP).unwrap();
+    // On another CPU it may run on for a moment.
+    wait_until("it stands still", || std::fs::read_to_string(format!("/proc/{number}/stat")).unwrap().contains(") T "));
     worker.run(1, &[b"a"]).await;
     worker.command(WorkerCommand::Probe).await;
     let exited = worker.exited().await;
