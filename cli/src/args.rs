@@ -48,6 +48,7 @@ pub(crate) enum Command {
     /// Be a worker: the built-in one, or one that runs commands; or check a worker of your own
     Worker(WorkerArgs),
     /// Show what the pool does, on a server of its own
+    #[command(after_help = exit::HELP)]
     Demo,
     /// Watch over a server
     #[command(name = guard::COMMAND, hide = true)]
@@ -160,6 +161,10 @@ pub(crate) struct CheckArgs {
     /// How long to wait for what a worker must do; ten times as long for its start
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration::parse)]
     pub(crate) timeout: Duration,
+    /// Call every function with its example once, too, to see whether it leaves processes behind. The SDK for Python makes
+    /// examples up where the function has none
+    #[arg(long)]
+    pub(crate) examples: bool,
     /// The worker, as it stands behind `procpool serve --`
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,

@@ -15,6 +15,7 @@ mod list_args;
 mod logging;
 mod open_files;
 mod output;
+mod processes;
 mod progress;
 mod retry;
 mod selection;

@@ -159,7 +159,7 @@ impl FakeServer {
             };
         }
         (run.chunk, run.first_sequence) = names;
-        run.attempt = 1;
+        run.attempt = run.attempt.max(1);
         self.next_chunk += 1;
         self.next_sequence += u64::from(run.count);
         self.send(ServerFrame::Run(run));

@@ -76,7 +76,7 @@ pub(crate) enum Phase {
 
 /// A Run frame, and the common argument that it names.
 pub(crate) struct QueuedRun {
-    pub(crate) run: Run,
+    pub(crate) run: Arc<Run>,
     /// It may be dropped before the chunk has run.
     pub(crate) common: Option<Arc<RawCommon>>,
 }
@@ -403,7 +403,7 @@ impl State {
                         Some(self.commons.get(&name).cloned().ok_or_else(unknown)?)
                     }
                 };
-                self.queue.push_back(QueuedRun { run, common });
+                self.queue.push_back(QueuedRun { run: Arc::new(run), common });
             }
             ServerFrame::Recall(recall) => self.recall(&recall)?,
             ServerFrame::Ping(ping) => self.sender.send(WorkerFrame::Pong(Pong { nonce: ping.nonce }))?,

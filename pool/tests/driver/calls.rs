@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use procpool_pool::supervisor::{ChunkRun, WorkerCommand};
 use procpool_pool::{
-    Call, CallError, CallOptions, DeadlinePhase, ExitUsage, ItemFailure, OnError, PoolConfig, StreamOptions, WorkerExit,
+    Call, CallError, CallOptions, CallPart, DeadlinePhase, ExitUsage, ItemFailure, OnError, PoolConfig, StreamOptions,
+    WorkerExit,
 };
 use procpool_scheduler::Cancel;
 use tokio::time::Instant;
@@ -83,7 +84,7 @@ async fn failing_fast_fails_with_the_first_failure_to_arrive() {
     let handle = pool.handle.clone();
     let map = tokio::spawn(async move { handle.map(call("f"), items(0..10)).await });
     let (chunk, other) = (first.next_chunk().await, second.next_chunk().await);
-    let failure = ItemFailure::InvalidItem { message: "not this one".to_owned() };
+    let failure = ItemFailure::InvalidItem { part: CallPart::Item, message: "not this one".to_owned() };
     second.send_results(other.chunk, 0, blobs(&[String::new()]), vec![(0, failure.clone())]).await;
     let CallError::ItemFailed(error) = map.await.unwrap().unwrap_err() else { panic!("an item failed") };
     assert_eq!((error.index, error.failure), (other.first_index, failure));
@@ -103,7 +104,7 @@ async fn an_item_of_a_failed_call_that_hangs_does_not_keep_its_slot() {
     let handle = pool.handle.clone();
     let map = tokio::spawn(async move { handle.map(the_call, items(0..2)).await });
     let (chunk, other) = (first.next_chunk().await, second.next_chunk().await);
-    let failure = ItemFailure::InvalidItem { message: "not this one".to_owned() };
+    let failure = ItemFailure::InvalidItem { part: CallPart::Item, message: "not this one".to_owned() };
     second.send_results(other.chunk, 0, blobs(&[String::new()]), vec![(0, failure)]).await;
     map.await.unwrap().unwrap_err();
     assert!(matches!(first.next_command().await, WorkerCommand::Recall { cancel: Cancel::Nothing, .. }));
@@ -214,7 +215,7 @@ async fn fail_fast_beside_an_item(pool: &mut ScriptedPool, the_call: Call) -> (S
     let handle = pool.handle.clone();
     let map = tokio::spawn(async move { handle.map(the_call, items(0..2)).await });
     let (chunk, other) = (first.next_chunk().await, second.next_chunk().await);
-    let failure = ItemFailure::InvalidItem { message: "not this one".to_owned() };
+    let failure = ItemFailure::InvalidItem { part: CallPart::Item, message: "not this one".to_owned() };
     first.send_results(chunk.chunk, 0, blobs(&[String::new()]), vec![(0, failure)]).await;
     assert!(matches!(map.await.unwrap(), Err(CallError::ItemFailed(_))));
     assert!(matches!(second.next_command().await, WorkerCommand::Recall { cancel: Cancel::Nothing, .. }));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use procpool_pool::supervisor::{ChunkCommon, WorkerCommand, WorkerEventKind};
-use procpool_pool::{CommonArgument, ItemFailure, WorkerExit};
+use procpool_pool::{CallPart, CommonArgument, ItemFailure, WorkerExit};
 use procpool_scheduler::{Cancel, ChunkId, RunningItem};
 
 use crate::support::{Worker, blobs, chunk_run, is_gone, stop, wait_until};
@@ -34,7 +34,10 @@ async fn a_worker_that_does_not_take_a_common_argument_never_sees_one() {
     let results = worker.results().await;
     assert_eq!((results.chunk, results.count), (ChunkId(1), 2));
     for (_, failure) in &results.failures {
-        assert!(matches!(failure, ItemFailure::InvalidItem { message } if message.contains("too old")), "{failure}");
+        assert!(
+            matches!(failure, ItemFailure::InvalidItem { part: CallPart::Common, message } if message.contains("too old")),
+            "{failure}"
+        );
     }
     assert_eq!(results.failures.len(), 2);
     worker.command(WorkerCommand::DropCommons(vec![7])).await;

@@ -30,6 +30,7 @@ use tower::ServiceExt as _;
 
 use crate::pools::{Pool, Pools};
 use crate::rpc::health;
+use crate::rpc::router::with_details;
 use crate::telemetry::Telemetry;
 
 /// The most connections to the admin port at a time: enough for every prober and scraper of a machine. More wait in the
@@ -105,7 +106,7 @@ impl Endpoints {
     /// Answers a request.
     async fn handle(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         if request.uri().path().starts_with(HEALTH_PATH) {
-            return self.health_service.oneshot(request).await;
+            return self.health_service.oneshot(request).await.map(with_details);
         }
         let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
         Ok(match request.uri().path() {

@@ -3,6 +3,7 @@
 mod calls;
 mod cancel;
 mod common;
+mod current;
 mod dynamic;
 mod in_thread;
 mod protocol;

@@ -28,6 +28,8 @@ pub(super) const END: &str = "the worker exits by itself, within a second, when 
 pub(super) const BAD_FRAME: &str = "after what is no frame the connection is of no use: the worker exits";
 pub(super) const SHUTDOWN: &str =
     "after Shutdown the worker finishes the item that runs, sends its result, and exits with code 0";
+pub(super) const SIGTERM: &str = "SIGTERM to its process group ends the worker, within the grace period of the server";
+pub(super) const ORPHANS: &str = "what the worker or a function has started ends before the worker, or with it";
 pub(super) const ALIVE: &str = "the worker lives, reads and answers until Shutdown or the end of the socket";
 pub(super) const ECHO: &str = "the kit takes a function named `echo` to return its argument as it is";
 pub(super) const UNKNOWN_FUNCTION: &str = "each item of an unknown function fails as UNKNOWN_FUNCTION";

@@ -13,7 +13,7 @@ use procpool_scheduler::ChunkId;
 
 use super::{Session, Stage, check};
 use crate::call::{CallStyle, CommonArgument};
-use crate::error::ItemFailure;
+use crate::error::{CallPart, ItemFailure};
 use crate::supervisor::process_group::Process;
 use crate::supervisor::{ChunkCommon, ChunkResults, ChunkRun, WorkerEventKind};
 
@@ -29,7 +29,8 @@ impl<P: Process> Session<P> {
     pub(super) fn send_run(&mut self, run: ChunkRun) {
         if run.common.is_some() && !self.takes_common {
             // Others of this pool do, or the call would have been refused.
-            return self.refuse(&run, "the SDK of this worker is too old for a common argument".to_owned());
+            let message = "the SDK of this worker is too old for a common argument".to_owned();
+            return self.refuse(&run, CallPart::Common, message);
         }
         if let Some(ChunkCommon { common, argument: Some(argument) }) = &run.common {
             self.set_common(*common, argument);
@@ -39,7 +40,7 @@ impl<P: Process> Session<P> {
             run.function.len() + run.content_type.len() + run.trace.traceparent.len() + run.trace.tracestate.len();
         if items_len + texts_len + MAX_RUN_NUMBERS_BYTES > self.max_frame_bytes as usize {
             let message = format!("{items_len} bytes are more than a worker takes, {} in all", self.max_frame_bytes);
-            return self.refuse(&run, message);
+            return self.refuse(&run, CallPart::Item, message);
         }
         let was_idle = self.ledger.front().is_none();
         self.memory.chunk_given(was_idle);
@@ -93,8 +94,8 @@ impl<P: Process> Session<P> {
     }
 
     /// Fails a chunk that the worker never sees.
-    fn refuse(&mut self, run: &ChunkRun, message: String) {
-        let failure = ItemFailure::InvalidItem { message };
+    fn refuse(&mut self, run: &ChunkRun, part: CallPart, message: String) {
+        let failure = ItemFailure::InvalidItem { part, message };
         let results = failed_results(run.chunk, run.kind, 0..run.count, &failure);
         self.emit(WorkerEventKind::Results(results));
     }
