@@ -59,6 +59,13 @@ def _allocate_until_dead():
         os.abort()
 
 
+def _leak():
+    kept = []
+    while True:
+        kept.append(b"x" * (1 << 20))
+        time.sleep(0.001)
+
+
 def _misbehave(vice, item, began):
     _record(_VICES, "V", item, began, time.monotonic_ns())
     if vice == "segv":
@@ -67,6 +74,8 @@ def _misbehave(vice, item, began):
         os._exit(0)
     elif vice == "memory":
         _allocate_until_dead()
+    elif vice == "leak":
+        _leak()
     elif vice == "garbage":
         _send(b"\x00\x00\x00\x06\xff\xff\xff\xff\xff\xff")
     elif vice == "giant":
@@ -107,11 +116,21 @@ def python_pid(milliseconds):
     return os.getpid()
 
 
+def python_length(item):
+    """Return the length of bytes."""
+    return str(len(item)).encode()
+
+
 def python_brood(_):
-    """Start a child and a daemon that outlive this worker, unless somebody ends them; tell their pids."""
+    """Start children that outlive this worker, unless somebody ends them; tell everybody's pid."""
     line = ["sleep", "1000"]
-    child = subprocess.Popen(line)
+    children = [subprocess.Popen(line)]
     os.close(_open("brood"))
-    daemon = subprocess.Popen(line, start_new_session=True)
+    # Nothing of ours is left in these: no environment, then no process group, and then no parent either.
+    children.append(subprocess.Popen(line, env={}))
+    children.append(subprocess.Popen(line, start_new_session=True))
+    children.append(subprocess.Popen(line, start_new_session=True, env={}))
+    script = "exec 3>&1 >/dev/null; setsid sleep 1000 3>&- & echo $! >&3"
+    orphan = subprocess.run(["sh", "-c", script], env={}, stdout=subprocess.PIPE, check=True)
     time.sleep(0.1)
-    return [os.getpid(), child.pid, daemon.pid]
+    return [os.getpid(), *(child.pid for child in children), int(orphan.stdout)]

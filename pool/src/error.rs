@@ -28,6 +28,8 @@ pub enum ItemFailure {
     /// The function cannot be called with this item. The worker lives on.
     #[error("the item cannot be used: {message}")]
     InvalidItem {
+        /// What is wrong with the call.
+        part: CallPart,
         /// Why.
         message: String,
     },
@@ -80,7 +82,7 @@ impl ItemFailure {
     pub(crate) fn num_bytes(&self) -> usize {
         let (text, evidence) = match self {
             Self::Raised { kind, message, traceback } => (kind.len() + message.len(), traceback),
-            Self::ResultNotEncodable { message } | Self::InvalidItem { message } => return message.len(),
+            Self::ResultNotEncodable { message } | Self::InvalidItem { message, .. } => return message.len(),
             Self::WorkerCrashed { stderr_tail, .. } | Self::CrashLimit { stderr_tail, .. } => (0, stderr_tail),
             Self::ItemTimeout { stack, .. } => (0, stack),
             Self::WorkerProtocol { detail } => return detail.len(),
@@ -97,6 +99,18 @@ impl ItemFailure {
             Self::ResultNotEncodable { .. } | Self::InvalidItem { .. } | Self::WorkerProtocol { .. } => None,
         }
     }
+}
+
+/// A part of a call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CallPart {
+    /// The item; of a call in the style Apply the positional arguments.
+    #[default]
+    Item,
+    /// The argument that all items share.
+    Common,
+    /// The keyword arguments.
+    Kwargs,
 }
 
 fn raised_message(kind: &str, message: &str) -> String {

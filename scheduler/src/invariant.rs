@@ -3,6 +3,7 @@
 use crate::event::{Delivery, Hold, Readiness};
 use crate::pool::PoolState;
 use crate::timer::TimerKey;
+use crate::worker::Expired;
 
 impl PoolState {
     /// Checks the invariants.
@@ -23,8 +24,8 @@ impl PoolState {
                 .flat_map(|worker| &worker.chunks)
                 .filter(|chunk| chunk.job == *id && !chunk.abandoned)
                 .map(|chunk| {
-                    let has_outcome = chunk.running_expired().is_some_and(|expired| !expired.tried_again);
-                    u64::from(chunk.remaining()) - u64::from(has_outcome)
+                    let has_outcome = |expired: &&Expired| expired.offset >= chunk.finished && !expired.tried_again;
+                    u64::from(chunk.remaining()) - chunk.expired.iter().filter(has_outcome).count() as u64
                 })
                 .sum();
             assert_eq!(job.outstanding, out, "job {id}: items out are those at workers");
@@ -58,8 +59,8 @@ impl PoolState {
             }
             let is_idle = worker.is_idle() && worker.takes_chunks();
             assert!(!is_idle || self.queue.len() == 0, "worker {id}: no ready slot idles while an item may run");
-            let overdue = worker.is_up() && worker.chunks.front().is_some_and(|chunk| chunk.overdue().is_some());
-            let watched = self.timers.is_set(TimerKey::CancelGrace(id));
+            let overdue = worker.is_up() && worker.overdue().is_some();
+            let watched = self.timers.is_set(TimerKey::CancelGrace(id)) || worker.is_up() && worker.grace_is_over;
             assert_eq!(overdue, watched, "worker {id}: what should have ended is watched");
         }
         if self.readiness == Readiness::Stopped {

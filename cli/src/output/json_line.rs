@@ -2,7 +2,8 @@
 
 use procpool_client::{ItemError, ItemErrorKind};
 use serde::Serialize;
-use serde_json::Value;
+
+use super::JsonText;
 
 /// The status of an item that has a result.
 pub(crate) const OK: &str = "ok";
@@ -14,7 +15,7 @@ struct Line<'a> {
     index: u64,
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    result: Option<&'a Value>,
+    result: Option<&'a JsonText>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorFields<'a>>,
 }
@@ -43,6 +44,9 @@ struct ErrorFields<'a> {
     peak_rss_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cpu_seconds: Option<f64>,
+    /// The process that died.
+    #[serde(skip_serializing_if = "is_unknown")]
+    pid: u32,
     /// Which execution of the item it was, from 1.
     #[serde(skip_serializing_if = "is_unknown")]
     attempt: u32,
@@ -52,12 +56,12 @@ struct ErrorFields<'a> {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
-fn is_unknown(attempt: &u32) -> bool {
-    *attempt == 0
+fn is_unknown(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Returns the line of an item.
-pub(super) fn of(index: u64, result: &Result<Value, ItemError>) -> String {
+pub(super) fn of(index: u64, result: &Result<JsonText, ItemError>) -> String {
     let line = match result {
         Ok(value) => Line { index, status: OK, result: Some(value), error: None },
         Err(error) => Line { index, status: FAILED, result: None, error: Some(fields_of(error)) },
@@ -89,14 +93,15 @@ fn fields_of(error: &ItemError) -> ErrorFields<'_> {
     };
     match &error.kind {
         ItemErrorKind::Raised { type_name, .. } => fields.r#type = type_name,
-        ItemErrorKind::WorkerCrashed { signal, exit_code, attempt, usage, .. } => {
-            (fields.signal, fields.exit_code, fields.attempt) = (*signal, *exit_code, *attempt);
+        ItemErrorKind::WorkerCrashed { signal, exit_code, pid, attempt, usage, .. } => {
+            (fields.signal, fields.exit_code) = (*signal, *exit_code);
+            (fields.pid, fields.attempt) = (*pid, *attempt);
             fields.peak_rss_bytes = usage.peak_rss_bytes;
             fields.cpu_seconds = usage.cpu_time.map(|time| time.as_secs_f64());
         }
-        ItemErrorKind::WorkerOomKilled { peak_rss_bytes, limit_bytes, attempt, .. } => {
+        ItemErrorKind::WorkerOomKilled { peak_rss_bytes, limit_bytes, pid, attempt, .. } => {
             (fields.peak_rss_bytes, fields.limit_bytes) = (*peak_rss_bytes, *limit_bytes);
-            fields.attempt = *attempt;
+            (fields.pid, fields.attempt) = (*pid, *attempt);
         }
         ItemErrorKind::CrashLimit { attempts: attempt, .. } | ItemErrorKind::ItemTimeout { attempt, .. } => {
             fields.attempt = *attempt;
@@ -111,7 +116,7 @@ mod tests {
     use std::time::Duration;
 
     use procpool_client::WorkerUsage;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -121,8 +126,8 @@ mod tests {
 
     #[test]
     fn a_result() {
-        assert_eq!(of(3, &Ok(json!([null, "x"]))), r#"{"index":3,"status":"ok","result":[null,"x"]}"#);
-        assert_eq!(of(3, &Ok(Value::Null)), r#"{"index":3,"status":"ok","result":null}"#);
+        assert_eq!(of(3, &Ok(json!([null, "x"]).into())), r#"{"index":3,"status":"ok","result":[null,"x"]}"#);
+        assert_eq!(of(3, &Ok(Value::Null.into())), r#"{"index":3,"status":"ok","result":null}"#);
     }
 
     #[test]
@@ -136,18 +141,20 @@ mod tests {
         let crashed = ItemErrorKind::WorkerCrashed {
             signal: Some(9),
             exit_code: None,
+            pid: 42,
             attempt: 2,
             usage: WorkerUsage { peak_rss_bytes: None, cpu_time: Some(Duration::from_millis(1500)) },
             stderr_tail: "last words".to_owned(),
         };
-        insta::assert_snapshot!(failed(crashed), @r#"{"index":4,"status":"failed","error":{"code":"ABORTED","reason":"WORKER_CRASHED","message":"words","signal":9,"cpu_seconds":1.5,"attempt":2,"stderr":"last words"}}"#);
+        insta::assert_snapshot!(failed(crashed), @r#"{"index":4,"status":"failed","error":{"code":"ABORTED","reason":"WORKER_CRASHED","message":"words","signal":9,"cpu_seconds":1.5,"pid":42,"attempt":2,"stderr":"last words"}}"#);
         let too_large = ItemErrorKind::WorkerOomKilled {
             peak_rss_bytes: Some(310),
             limit_bytes: Some(200),
+            pid: 43,
             attempt: 1,
             stderr_tail: String::new(),
         };
-        insta::assert_snapshot!(failed(too_large), @r#"{"index":4,"status":"failed","error":{"code":"ABORTED","reason":"WORKER_OOM_KILLED","message":"words","limit_bytes":200,"peak_rss_bytes":310,"attempt":1}}"#);
+        insta::assert_snapshot!(failed(too_large), @r#"{"index":4,"status":"failed","error":{"code":"ABORTED","reason":"WORKER_OOM_KILLED","message":"words","limit_bytes":200,"peak_rss_bytes":310,"pid":43,"attempt":1}}"#);
         insta::assert_snapshot!(failed(ItemErrorKind::ItemTimeout { attempt: 1, stack: String::new() }), @r#"{"index":4,"status":"failed","error":{"code":"DEADLINE_EXCEEDED","reason":"ITEM_TIMEOUT","message":"words","attempt":1}}"#);
         let other = ItemErrorKind::Other { code: "INTERNAL", reason: String::new() };
         insta::assert_snapshot!(failed(other), @r#"{"index":4,"status":"failed","error":{"code":"INTERNAL","reason":"","message":"words"}}"#);

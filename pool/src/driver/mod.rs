@@ -375,8 +375,8 @@ impl Driver {
                 self.worker_changed(worker, WorkerState::Ready, String::new);
                 self.apply_plain(Event::WorkerReady { worker });
             }
-            WorkerEventKind::Progress { chunk, offset, running_for, stack } => {
-                self.apply(Event::Progress { worker, chunk, offset, running_for }, &Occasion::Stack(stack));
+            WorkerEventKind::Progress { running, stack } => {
+                self.apply(Event::Progress { worker, running }, &Occasion::Stack(stack));
             }
             WorkerEventKind::Results(results) => {
                 if let Some(observation) = &mut self.observation {

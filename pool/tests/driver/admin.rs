@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use procpool_pool::supervisor::WorkerCommand;
 use procpool_pool::{PoolEvent, PoolState, WorkerState};
+use procpool_scheduler::Cancel;
 
 use crate::scripted::{call, items, pool_of, settle};
 
@@ -18,7 +19,7 @@ async fn a_restart_replaces_one_worker_at_a_time_and_between_items() {
     let restart = tokio::spawn(async move { handle.restart_workers().await });
 
     // The first is busy: it is asked for what has not begun, and goes when its item is done.
-    assert!(matches!(first.next_command().await, WorkerCommand::Recall { cancel: false, .. }));
+    assert!(matches!(first.next_command().await, WorkerCommand::Recall { cancel: Cancel::Nothing, .. }));
     assert!(second.has_no_command().await, "all but one stay");
     first.finish(&chunk).await;
     assert!(map.await.unwrap().is_ok());

@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// An item: the caller's number for the job, and the index of the item.
 pub(crate) type ItemKey = (u64, u64);
@@ -27,6 +30,8 @@ pub(crate) struct ItemHistory {
 pub(crate) enum Finish {
     Returned,
     Raised,
+    /// Since it was told to end.
+    RaisedCancelled,
 }
 
 /// What a job may do.
@@ -38,6 +43,8 @@ pub(crate) struct JobRules {
     pub(crate) has_common: bool,
     /// Of each item.
     pub(crate) has_time_limit: bool,
+    /// When nobody waits for it any more, if that is known before: the caller gives up, or its deadline passes.
+    pub(crate) ends_at: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +58,10 @@ struct State {
     live_workers: u32,
     most_workers: u32,
     is_calm: bool,
+    /// The pool was told to end.
+    drains: bool,
+    /// How long an item may go on that was told to end.
+    cancel_grace_period: Duration,
     is_traced: bool,
 }
 
@@ -147,6 +158,28 @@ impl Ledger {
     pub(crate) fn allow_workers(&self, slots: u32) {
         let mut state = self.state();
         state.most_workers = state.most_workers.max(slots);
+    }
+
+    pub(crate) fn set_cancel_grace_period(&self, period: Duration) {
+        self.state().cancel_grace_period = period;
+    }
+
+    /// The pool is told to end.
+    pub(crate) fn drain(&self) {
+        self.state().drains = true;
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.state().drains
+    }
+
+    /// A worker is made to end while it runs this item: nobody waits for it, or it has had its time; and then its grace.
+    pub(crate) fn check_end(&self, key: ItemKey, began: Instant, time_limit: Option<Duration>) {
+        let state = self.state();
+        let may_end_at =
+            [state.jobs[&key.0].ends_at, time_limit.map(|limit| began + limit)].into_iter().flatten().min();
+        let had_its_grace = may_end_at.is_some_and(|at| at + state.cancel_grace_period <= Instant::now());
+        assert!(had_its_grace || state.drains, "item {key:?} is ended, and it should not be");
     }
 
     pub(crate) fn calm_down(&self) {
