@@ -23,6 +23,8 @@ const FOR_EVER: Duration = Duration::from_secs(1_000_000);
 pub(crate) struct SimSpawner {
     pub(crate) seed: u64,
     pub(crate) ledger: Ledger,
+    /// Workers in it die when they get a chunk, while there are faults.
+    pub(crate) bad_slot: Option<u32>,
 }
 
 impl WorkerSpawner for SimSpawner {
@@ -40,6 +42,7 @@ impl WorkerSpawner for SimSpawner {
             recalled: BTreeSet::new(),
             commons: BTreeSet::new(),
             is_stopping: false,
+            is_in_bad_slot: self.bad_slot == Some(worker.slot.0),
         };
         tokio::spawn(worker.live());
         sender
@@ -57,6 +60,7 @@ struct SimWorker {
     recalled: BTreeSet<ChunkId>,
     commons: BTreeSet<u64>,
     is_stopping: bool,
+    is_in_bad_slot: bool,
 }
 
 /// A chunk as a worker has it.
@@ -119,6 +123,9 @@ impl SimWorker {
         if let Some((_, _, key)) = running {
             self.ledger.abort(key);
         }
+        if let Some(first) = self.chunks.front().filter(|first| first.running.is_none() && first.finished < first.count) {
+            self.ledger.lose_before(first.key(first.finished), self.id.slot.0);
+        }
         let running = running.map(|(chunk, offset, _)| (chunk, offset));
         self.ledger.worker_is_gone();
         self.say(WorkerEventKind::Exited { exit, usage: ExitUsage::default(), running, stderr_tail: String::new() })
@@ -136,10 +143,12 @@ impl SimWorker {
         let delay = Duration::from_millis(self.random.below(50));
         sleep(delay).await;
         if self.fault(8) {
-            return WorkerExit::SpawnFailed("no luck".to_owned());
+            self.ledger.start_fails();
+            return WorkerExit::SpawnFailed { reason: "no luck".to_owned(), by_shortage: self.chance(50) };
         }
         if self.fault(4) {
             // It never says anything.
+            self.ledger.start_fails();
             return self.wait_for_the_end().await;
         }
         let function = |name: &str, idempotent| FunctionInfo {
@@ -153,6 +162,7 @@ impl SimWorker {
         let functions = vec![function("f", false), function("again", true)];
         self.say(WorkerEventKind::Hello { pid: 1000, sdk: "simulated".to_owned(), functions }).await;
         if self.fault(4) {
+            self.ledger.start_fails();
             return WorkerExit::Code(1);
         }
         self.say(WorkerEventKind::Ready).await;
@@ -213,7 +223,7 @@ impl SimWorker {
         let key = chunk.key(chunk.finished);
         let rules = self.ledger.rules(key.0);
         assert_eq!(chunk.run.common.is_some(), rules.has_common, "an item of job {} has its common argument", key.0);
-        self.ledger.begin(key, chunk.run.attempt);
+        self.ledger.begin(key, chunk.run.attempt, self.id.generation);
         let can_hang = rules.may_hang;
         let (mut time, mut fate) = (Duration::from_micros(self.random.below(3000)), Fate::Returns);
         if self.fault(3) {
@@ -283,7 +293,12 @@ impl SimWorker {
     async fn obey(&mut self, command: WorkerCommand) -> Option<WorkerExit> {
         self.ledger.trace(|| format!("{} is told {command:?}", self.id.generation));
         match command {
-            WorkerCommand::Run(run) => self.take_chunk(run),
+            WorkerCommand::Run(run) => {
+                self.take_chunk(run);
+                if self.is_in_bad_slot && !self.ledger.is_calm() {
+                    return Some(WorkerExit::Signal(7));
+                }
+            }
             WorkerCommand::Recall { chunk, cancel } => self.give_back(chunk, cancel).await,
             WorkerCommand::DropCommons(commons) => {
                 for common in commons {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use procpool_scheduler::{
     ChunkId, Delivery, Dispatch, Effect, Event, FailureCause, FunctionId, JobFailure, JobId, JobSpec, PoolState,
-    Readiness, SchedulerConfig, StopReason, Time, WorkerId, WorkerState,
+    Readiness, SchedulerConfig, SlotId, StopReason, Time, WorkerId, WorkerState,
 };
 
 use crate::model::{Ended, ModelJob};
@@ -25,6 +25,7 @@ struct SimWorker {
     stops_for_memory: bool,
     /// Its slot may have been removed, and may have come back.
     saw_resize: bool,
+    has_finished: bool,
 }
 
 /// A chunk as a worker has it.
@@ -57,6 +58,16 @@ pub(crate) struct World {
     old_workers: Vec<WorkerId>,
     /// The items that failed with the event that is being applied, by rising index.
     failed_items: Vec<(JobId, u64)>,
+    /// Workers in it die as soon as they get a chunk.
+    bad_slot: Option<SlotId>,
+    /// How often in a row that happened while others were up, and no worker died elsewhere.
+    bad_row: u32,
+    /// Until when slots get no worker, at the least.
+    held: BTreeMap<SlotId, Time>,
+    /// How many starts failed since an item was finished.
+    failed_starts: u32,
+    /// Some worker did not become ready in time.
+    has_hung: bool,
 }
 
 impl World {
@@ -71,6 +82,7 @@ impl World {
             seed,
             ..SchedulerConfig::default()
         };
+        let bad_slot = (random.below(3) == 0).then(|| SlotId(random.below(slots.into()) as u32));
         Self {
             random,
             state: PoolState::new(config),
@@ -84,6 +96,11 @@ impl World {
             readiness: Readiness::Starting,
             old_workers: Vec::new(),
             failed_items: Vec::new(),
+            bad_slot,
+            bad_row: 0,
+            held: BTreeMap::new(),
+            failed_starts: 0,
+            has_hung: false,
         }
     }
 
@@ -114,8 +131,10 @@ impl World {
                 if self.random.below(40) == 0 {
                     self.apply(Event::DrainRequested);
                 } else if self.random.below(3) == 0 {
-                    self.apply(Event::RestartRequested);
+                    self.held.clear();
+                    // A slot that was held back starts a new one.
                     self.old_workers = self.workers.keys().copied().collect();
+                    self.apply(Event::RestartRequested);
                 }
             }
             _ => self.let_time_pass(),
@@ -134,7 +153,7 @@ impl World {
         let spec = JobSpec {
             id: JobId(self.last_job),
             function: FunctionId(random.below(3) as u32),
-            num_items: random.below(60),
+            num_items: if random.below(4) == 0 { 1 } else { random.below(60) },
             input_closed: delivery == Delivery::Whole || random.below(2) == 0,
             delivery,
             chunk_size: random.maybe(|random| 1 + random.below(12) as u32),
@@ -203,13 +222,18 @@ impl World {
     fn let_a_worker_work(&mut self) {
         let busy: Vec<WorkerId> =
             self.workers.iter().filter(|(_, worker)| !worker.chunks.is_empty()).map(|(&id, _)| id).collect();
-        let Some(id) = self.random.pick(&busy) else { return };
+        let in_bad_slot = busy.iter().find(|worker| Some(worker.slot) == self.bad_slot);
+        // Who fails at once is faster than who works.
+        let Some(id) = in_bad_slot.copied().or_else(|| self.random.pick(&busy)) else { return };
         let finished = self.random.below(8) as u32;
         self.work(id, finished);
     }
 
     /// The worker finishes up to `most` items of its first chunk, and begins the next if there is one.
     fn work(&mut self, id: WorkerId, most: u32) {
+        if self.bad_slot == Some(id.slot) {
+            return self.exit(id);
+        }
         let worker = self.workers.get_mut(&id).unwrap();
         let Some(chunk) = worker.chunks.front_mut() else { return };
         let job = self.jobs.get_mut(&chunk.job).unwrap();
@@ -219,10 +243,10 @@ impl World {
         for offset in first..first + count {
             let index = chunk.first_index + u64::from(offset);
             if chunk.began.take().is_none() {
-                job.begin(index);
+                job.begin(index, id);
             }
             let item = job.item(index);
-            (item.runs, item.is_out, item.last_slot) = (false, false, Some(id.slot));
+            (item.runs, item.is_out) = (false, false);
             item.fails = self.random.below(20) == 0;
             if item.fails {
                 failed.push(offset);
@@ -235,9 +259,11 @@ impl World {
             worker.chunks.pop_front();
         } else if chunk.began.is_none() && self.random.below(2) == 0 {
             chunk.began = Some(self.now);
-            job.begin(job_first + u64::from(chunk.finished));
+            job.begin(job_first + u64::from(chunk.finished), id);
         }
         if count > 0 {
+            worker.has_finished = true;
+            self.failed_starts = 0;
             self.failed_items = failed.iter().map(|&offset| (job_id, job_first + u64::from(offset))).collect();
             let busy = Duration::from_micros(self.random.below(3000));
             let event = Event::ItemsFinished { worker: id, chunk: chunk_id, first, count, failed, busy };
@@ -272,21 +298,37 @@ impl World {
 
     fn exit(&mut self, id: WorkerId) {
         let worker = self.workers.remove(&id).unwrap();
+        let others = self.workers.iter().filter(|(other, _)| other.slot.0 < self.slots).map(|(_, worker)| worker);
+        let mut others = others.filter(|worker| worker.is_up && !worker.is_stopping);
+        let others_are_up = others.next().is_some();
+        if !self.workers.values().any(|worker| worker.is_up && !worker.is_stopping) {
+            self.held.clear();
+        }
         let mut running = None;
         for chunk in &worker.chunks {
             let job = self.jobs.get_mut(&chunk.job).unwrap();
             for offset in chunk.finished..chunk.count {
                 let item = job.item(chunk.first_index + u64::from(offset));
-                if item.runs {
-                    item.last_slot = Some(id.slot);
-                }
                 (item.runs, item.is_out) = (false, false);
             }
             if running.is_none() && chunk.began.is_some() {
                 running = Some((chunk.id, chunk.finished));
             }
         }
-        self.say(Event::WorkerExited { worker: id, running });
+        let has_died = worker.is_up && !worker.is_stopping;
+        if let Some(first) = worker.chunks.front().filter(|chunk| has_died && chunk.began.is_none()) {
+            let job = self.jobs.get_mut(&first.job).unwrap();
+            job.item(first.first_index + u64::from(first.finished)).fruitless.push((id.slot, others_are_up));
+        }
+        if has_died && self.bad_slot != Some(id.slot) {
+            self.bad_row = 0;
+        } else if has_died && others_are_up && !worker.has_finished {
+            self.bad_row += 1;
+        }
+        self.failed_starts += u32::from(!worker.is_stopping && !worker.has_finished && running.is_none());
+        let by_shortage = !worker.is_up && self.random.below(4) == 0;
+        self.say(Event::WorkerExited { worker: id, running, by_shortage });
+        assert!(self.bad_row < 3, "slot {:?} is still given items", self.bad_slot);
     }
 
     fn answer_a_recall(&mut self) {
@@ -338,6 +380,8 @@ impl World {
     }
 
     fn resize(&mut self) {
+        self.held.clear();
+        self.bad_row = 0;
         self.slots = 1 + self.random.below(5) as u32;
         self.most_slots = self.most_slots.max(self.slots);
         self.workers.values_mut().for_each(|worker| worker.saw_resize = true);
@@ -390,6 +434,8 @@ impl World {
             Effect::SpawnWorker { worker } => {
                 let is_free = self.workers.keys().all(|other| other.slot != worker.slot);
                 assert!(is_free, "two workers in one slot");
+                let until = self.held.remove(&worker.slot);
+                assert!(until.is_none_or(|until| until <= self.now), "slot {} is not held back", worker.slot);
                 let sim = SimWorker { chunks: VecDeque::new(), ..SimWorker::default() };
                 self.workers.insert(worker, sim);
             }
@@ -412,7 +458,8 @@ impl World {
                     assert!(self.workers.values().filter(leaving).count() <= 1, "one at a time, if its slot stays");
                 }
             }
-            Effect::Terminate { worker, .. } | Effect::Kill { worker, .. } => {
+            Effect::Terminate { worker, reason } | Effect::Kill { worker, reason } => {
+                self.has_hung |= reason == StopReason::StartTimeout;
                 self.workers.get_mut(&worker).expect("a stop to a worker that is there").is_stopping = true;
             }
             Effect::StoreResults { job, first_index, skip, count } => {
@@ -430,7 +477,12 @@ impl World {
                         assert_eq!(attempt, job.spec.max_attempts, "an item was given up early");
                         assert_eq!(executions, attempt, "an attempt is an execution");
                     }
-                    FailureCause::CrashLimit { crashes } => assert_eq!(crashes, 3),
+                    FailureCause::CrashLimit { crashes } => {
+                        assert_eq!(crashes, 3);
+                        if executions < 3 {
+                            job.check_blame(index, crashes);
+                        }
+                    }
                 }
                 if job.spec.fail_fast {
                     self.failed_items.insert(0, (job.spec.id, index));
@@ -463,7 +515,23 @@ impl World {
                 let drains = matches!(self.readiness, Readiness::Draining | Readiness::Stopped);
                 assert!(drains || self.old_workers.iter().all(is_gone), "an old worker is still there");
             }
-            Effect::ReadinessChanged(readiness) => self.readiness = readiness,
+            Effect::SlotHeld { slot, wait } => {
+                assert!(wait >= Duration::from_secs(24) && wait <= Duration::from_secs(360), "{wait:?}");
+                let others = self.workers.iter().filter(|(other, _)| other.slot != slot && other.slot.0 < self.slots);
+                assert!(others.map(|(_, worker)| worker).any(|worker| worker.is_up), "nobody does its work");
+                self.held.insert(slot, self.now.after(wait));
+                if self.bad_slot == Some(slot) {
+                    self.bad_row = 0;
+                }
+            }
+            Effect::SlotHealed { slot } => assert_ne!(self.bad_slot, Some(slot)),
+            Effect::ReadinessChanged(readiness) => {
+                if readiness == Readiness::Degraded {
+                    assert!(self.workers.values().all(|worker| !worker.is_up || worker.is_stopping), "some are up");
+                    assert!(self.failed_starts >= 5 || self.has_hung, "{} failed starts", self.failed_starts);
+                }
+                self.readiness = readiness;
+            }
         }
     }
 
@@ -471,6 +539,7 @@ impl World {
         assert!(dispatch.count > 0, "an empty chunk");
         let worker = self.workers.get(&dispatch.worker).expect("a chunk for a worker that is there");
         assert!(worker.is_up && !worker.is_stopping, "a chunk for a worker that takes none");
+        assert!(dispatch.worker.slot.0 < self.slots, "a chunk for a slot that was given up");
         if dispatch.attempt > 1 {
             self.check_slot_of_retry(dispatch);
         }
@@ -497,7 +566,9 @@ impl World {
     /// An item that is tried again runs in another slot than the one where it failed, if another has nothing to do.
     fn check_slot_of_retry(&mut self, dispatch: &Dispatch) {
         assert_eq!(dispatch.count, 1, "an item that is tried again runs in a chunk of its own");
-        let failed_at = self.jobs.get_mut(&dispatch.job).unwrap().item(dispatch.first_index).last_slot;
+        let failed_in = self.jobs.get_mut(&dispatch.job).unwrap().item(dispatch.first_index).last_worker;
+        assert_ne!(failed_in, Some(dispatch.worker), "an item is tried again in the process where it failed");
+        let failed_at = failed_in.map(|worker| worker.slot);
         if failed_at == Some(dispatch.worker.slot) {
             let snapshot = self.state.snapshot();
             let idle = snapshot.workers.iter().find(|worker| {
@@ -509,6 +580,7 @@ impl World {
 
     /// No more faults and no more jobs: everything that there is must end by itself, soon.
     fn come_to_rest(&mut self) {
+        self.bad_slot = None;
         for round in 0.. {
             for id in self.open_streams() {
                 self.jobs.get_mut(&id).unwrap().spec.input_closed = true;
