@@ -73,9 +73,8 @@ impl PoolState {
             let has_owner = match key {
                 Deadline(job) => self.jobs.contains_key(&job) || self.is_at_a_worker(job),
                 Retry(job) => self.jobs.contains_key(&job),
-                Start(id) | Proof(id) | CancelGrace(id) | StopGrace(id) | ItemTimeout(id) | Age(id) | Idle(id) | Memory(id) => {
-                    self.workers().any(|worker| worker.id == id)
-                }
+                Start(id) | Proof(id) | CancelGrace(id) | StopGrace(id) | ItemTimeout(id) | Age(id) | Idle(id)
+                | Memory(id) => self.workers().any(|worker| worker.id == id),
                 Restart(slot) => self.slots[slot.0 as usize].worker.is_none(),
                 Rebalance => true,
             };

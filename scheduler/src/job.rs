@@ -27,7 +27,7 @@ pub(crate) struct History {
 }
 
 impl History {
-    pub(crate) const NEW: Self = 
+    pub(crate) const NEW: Self =
         Self { attempt: 1, crashes: 0, failed_in: None, fruitless: 0, fruitless_in: None, since: Time::ZERO };
 
     /// Tells whether it failed in this slot, or was there when a worker died: it should rather run in another.

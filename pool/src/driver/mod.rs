@@ -424,8 +424,8 @@ impl Driver {
     fn bury(&mut self, worker: WorkerId, exit: WorkerExit, usage: ExitUsage, stderr_tail: String) -> ExitReport {
         self.worker_changed(worker, WorkerState::Exited, || exit.to_string());
         let link = self.workers.remove(&worker);
-        let (pid, is_ready, has_results, stop_reason) = link
-            .map_or((0, false, false, None), |link| (link.pid, link.is_ready, link.has_results, link.stop_reason));
+        let (pid, is_ready, has_results, stop_reason) =
+            link.map_or((0, false, false, None), |link| (link.pid, link.is_ready, link.has_results, link.stop_reason));
         let exit = if stop_reason == Some(StopReason::StartTimeout) { WorkerExit::StartTimeout } else { exit };
         if let Some(observation) = &mut self.observation {
             observation.worker_exited(worker, &exit, stop_reason);

@@ -123,7 +123,8 @@ impl SimWorker {
         if let Some((_, _, key)) = running {
             self.ledger.abort(key);
         }
-        if let Some(first) = self.chunks.front().filter(|first| first.running.is_none() && first.finished < first.count) {
+        if let Some(first) = self.chunks.front().filter(|first| first.running.is_none() && first.finished < first.count)
+        {
             self.ledger.lose_before(first.key(first.finished), self.id.slot.0);
         }
         let running = running.map(|(chunk, offset, _)| (chunk, offset));

@@ -162,7 +162,7 @@ impl PoolState {
     /// Tells whether a function has finished an item at some time, or runs somewhere. If not, whoever dies of it may well
     /// die of it anywhere.
     fn works_elsewhere(&self, function: FunctionId) -> bool {
-        let mut running = self.workers().filter(|worker| worker.is_up()).flat_map(|worker| worker.chunks.front());
+        let mut running = self.workers().filter(|worker| worker.is_up()).filter_map(|worker| worker.chunks.front());
         self.run_times.of(function).is_some() || running.any(|chunk| chunk.function == function)
     }
 

@@ -6,9 +6,9 @@ use super::PoolState;
 use super::jobs::{FailedAt, ItemsOf};
 use super::starts::Loss;
 use crate::event::{Effect, FailureCause, JobFailure, Readiness, StopReason};
-use crate::restart::Restarts;
 use crate::id::{ChunkId, JobId, SlotId, WorkerId};
 use crate::job::History;
+use crate::restart::Restarts;
 use crate::timer::TimerKey;
 use crate::worker::{ActiveChunk, Expired, Phase, Slot, Worker};
 

@@ -101,7 +101,8 @@ fn what_runs_on_for_nobody_keeps_the_time_limit_or_the_deadline_that_it_has() {
             (spec.item_timeout, spec.deadline) = (item_timeout, deadline.map(|deadline: Duration| now.after(deadline)));
         });
         let took = world.pass_until(|world| {
-            !world.failed_jobs.is_empty() && world.state.snapshot().workers.iter().all(|worker| worker.running.is_none())
+            !world.failed_jobs.is_empty()
+                && world.state.snapshot().workers.iter().all(|worker| worker.running.is_none())
         });
         assert!(took >= expected && took <= expected + SECOND, "{took:?} instead of {expected:?}");
     }

@@ -37,7 +37,10 @@ fn an_item_is_not_blamed_for_what_happens_in_one_slot_however_often() {
     world.submit(2, 1, |_| {});
     world.pass(100 * SECOND);
     let there = world.dispatched.iter().filter(|(_, run)| run.job == JobId(2)).count();
-    assert!((4..=6).contains(&there), "it is tried for as long as there is no other slot, but ever more rarely: {there}");
+    assert!(
+        (4..=6).contains(&there),
+        "it is tried for as long as there is no other slot, but ever more rarely: {there}"
+    );
     assert_eq!(world.failed_items, []);
     world.apply(Event::JobCancelled { job: JobId(1) });
     world.pass_until(|world| world.completed == [JobId(2)]);
