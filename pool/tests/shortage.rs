@@ -7,7 +7,6 @@
 #[expect(dead_code, reason = "this test is a program of its own and uses a part of this")]
 mod support;
 
-use std::fs::File;
 use std::time::Duration;
 
 use procpool_pool::{PoolSnapshot, PoolState};
@@ -28,15 +27,13 @@ fn cpu_time() -> Duration {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f21_without_file_descriptors_the_pool_does_not_spin_and_is_whole_soon_after_there_are_some() {
     let pool = TestPool::start(SLOTS, "well_behaved").await;
+    // No number is left for another, also not those that the dead give back.
     let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: Some(200), ..limit }).unwrap();
+    setrlimit(Resource::Nofile, Rlimit { current: Some(0), ..limit }).unwrap();
     for worker in pool.snapshot().await.workers {
         kill_process(Pid::from_raw(worker.pid.try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
     }
-    // What the dead leave behind is taken as soon as it is free.
-    let mut fillers = Vec::new();
     let is_starved = |pool: &PoolSnapshot| {
-        fillers.extend(std::iter::from_fn(|| File::open("/dev/null").ok()));
         pool.pool.readiness == PoolState::Degraded && pool.last_start_failure.contains("Too many open files")
     };
     pool.until("no worker can be started", is_starved).await;
@@ -50,7 +47,6 @@ async fn f21_without_file_descriptors_the_pool_does_not_spin_and_is_whole_soon_a
     let cpu = cpu_time().saturating_sub(cpu);
     assert!(cpu < FAMINE / 4, "{cpu:?} of processor time in {FAMINE:?}");
 
-    drop(fillers);
     setrlimit(Resource::Nofile, limit).unwrap();
     pool.assert_whole_again(Instant::now(), Duration::from_secs(1)).await;
 }

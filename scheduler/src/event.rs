@@ -381,7 +381,7 @@ pub enum Readiness {
     Starting,
     /// Workers are there, or will be in a moment.
     Ready,
-    /// No worker is alive, and starting them keeps failing. The pool goes on trying; jobs are refused.
+    /// No worker is alive, and starting them keeps failing, or they die at once. The pool goes on trying; jobs are refused.
     Degraded,
     /// The pool finishes what it has.
     Draining,
