@@ -27,9 +27,9 @@ fn cpu_time() -> Duration {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f21_without_file_descriptors_the_pool_does_not_spin_and_is_whole_soon_after_there_are_some() {
     let pool = TestPool::start(SLOTS, "well_behaved").await;
-    // No number is left for another, also not those that the dead give back.
+    // No number is left for another, also not those that the dead give back: 0 is in use.
     let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: Some(0), ..limit }).unwrap();
+    setrlimit(Resource::Nofile, Rlimit { current: Some(1), ..limit }).unwrap();
     for worker in pool.snapshot().await.workers {
         kill_process(Pid::from_raw(worker.pid.try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
     }
