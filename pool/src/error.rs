@@ -4,6 +4,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use procpool_scheduler::StopReason;
+
 use crate::call::ItemError;
 
 /// Why one item has no result.
@@ -111,6 +113,27 @@ impl WorkerExit {
     /// Tells whether it was killed for its memory.
     pub fn is_out_of_memory(&self) -> bool {
         matches!(self, Self::MemoryLimit { .. } | Self::KernelOom)
+    }
+}
+
+/// Returns why a worker is gone, in a word: why we made it stop, else how it ended. The set of words is closed.
+pub fn exit_reason(exit: &WorkerExit, stop_reason: Option<StopReason>) -> &'static str {
+    match (stop_reason, exit) {
+        (Some(StopReason::StartTimeout), _) | (None, WorkerExit::StartTimeout) => "start_timeout",
+        (Some(StopReason::MaxItems), _) => "max_items",
+        (Some(StopReason::MaxAge), _) => "max_age",
+        (Some(StopReason::Idle), _) => "idle",
+        (Some(StopReason::Memory), _) => "memory",
+        (Some(StopReason::ItemTimeout), _) => "item_timeout",
+        (Some(StopReason::Cancelled), _) => "cancelled",
+        (Some(StopReason::Restart), _) => "restart",
+        (Some(StopReason::Resize), _) => "resize",
+        (Some(StopReason::Drain), _) => "drain",
+        (None, WorkerExit::Code(_)) => "exited",
+        (None, WorkerExit::Signal(_)) => "signal",
+        (None, WorkerExit::MemoryLimit { .. } | WorkerExit::KernelOom) => "oom",
+        (None, WorkerExit::Protocol(_)) => "protocol",
+        (None, WorkerExit::SpawnFailed(_)) => "spawn_failed",
     }
 }
 

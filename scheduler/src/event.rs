@@ -237,8 +237,10 @@ pub enum Effect {
         /// Why.
         failure: JobFailure,
     },
-    /// Every worker that there was at the last [`Event::RestartRequested`] is gone.
+    /// Every worker that there was at the last [`Event::RestartRequested`] has been replaced.
     RestartFinished,
+    /// The pool drains before that: whoever is old stays.
+    RestartGivenUp,
     /// Tell the world.
     ReadinessChanged(Readiness),
 }

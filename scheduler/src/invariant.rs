@@ -66,7 +66,7 @@ impl PoolState {
 
     fn check_timers(&self) {
         use TimerKey::{
-            Age, CancelGrace, Deadline, Idle, ItemTimeout, Memory, Rebalance, Restart, Retry, Start, StopGrace,
+            Age, CancelGrace, Deadline, Idle, ItemTimeout, Memory, Rebalance, Restart, Retry, Rollout, Start, StopGrace,
         };
         for key in self.timers.keys() {
             let has_owner = match key {
@@ -77,6 +77,7 @@ impl PoolState {
                 }
                 Restart(slot) => self.slots[slot.0 as usize].worker.is_none(),
                 Rebalance => true,
+                Rollout => self.is_restarting(),
             };
             assert!(has_owner, "timer {key:?} has nobody to wait for it");
         }

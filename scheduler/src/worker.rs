@@ -18,6 +18,13 @@ pub(crate) struct Slot {
     pub(crate) removed: bool,
 }
 
+impl Slot {
+    /// Tells whether its worker is up.
+    pub(crate) fn is_up(&self) -> bool {
+        self.worker.as_ref().is_some_and(Worker::is_up)
+    }
+}
+
 /// A worker process, from its start until it is reaped.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -28,7 +35,7 @@ pub(crate) struct Worker {
     /// How many more items it may be given.
     pub(crate) quota: Option<u64>,
     pub(crate) finished_items: u64,
-    /// It gets no more chunks, and stops when it has none.
+    /// It gets no more chunks, and stops when it has none, if it is its turn.
     pub(crate) retire: Option<StopReason>,
 }
 

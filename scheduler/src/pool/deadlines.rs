@@ -1,4 +1,4 @@
-//! What happens because time passes: deadlines, time limits of items, grace periods, recycling.
+//! What happens because time passes: deadlines, time limits of items, grace periods.
 
 use std::time::Duration;
 
@@ -7,10 +7,7 @@ use super::jobs::FailedAt;
 use crate::event::{Effect, FailureCause, JobFailure, StopReason};
 use crate::id::{ChunkId, JobId, WorkerId};
 use crate::timer::TimerKey;
-use crate::worker::{ActiveChunk, Expired, Phase, StopStage, Worker};
-
-/// How long recycling waits when another slot is being refilled: one slot at a time.
-const RECYCLE_DELAY: Duration = Duration::from_millis(500);
+use crate::worker::{ActiveChunk, Expired, Phase, StopStage};
 
 impl PoolState {
     pub(super) fn fire_timers(&mut self) {
@@ -28,6 +25,8 @@ impl PoolState {
                 TimerKey::Restart(slot) => self.spawn_worker(slot),
                 // `dispatch` follows and looks again.
                 TimerKey::Rebalance => {}
+                // So does `continue_restart`.
+                TimerKey::Rollout => {}
             }
         }
     }
@@ -147,42 +146,6 @@ impl PoolState {
             Some(Phase::Stopping { stage: StopStage::Asked, reason }) => self.terminate(id, reason),
             Some(Phase::Stopping { stage: StopStage::Terminated, reason }) => self.kill(id, reason),
             _ => {}
-        }
-    }
-
-    /// The slot that large workers may have been waiting for has a worker again: the oldest of them is next, before
-    /// younger ones that grow as fast can be in its way.
-    pub(super) fn hasten_recycling(&mut self) {
-        let waiting = self.timers.keys().filter_map(|key| match key {
-            TimerKey::Memory(worker) => Some(worker),
-            _ => None,
-        });
-        if let Some(oldest) = waiting.min_by_key(|worker| worker.generation) {
-            self.timers.set(TimerKey::Memory(oldest), self.now);
-        }
-    }
-
-    /// Replaces a worker between items, but one slot at a time.
-    pub(super) fn recycle(&mut self, id: WorkerId, key: TimerKey, reason: StopReason) {
-        let Some(worker) = self.worker_mut(id).filter(|worker| worker.is_up()) else { return };
-        // Not for ever: if its slot is to go, that may be taken back.
-        let is_leaving = worker.retire.is_some();
-        let slot_is_empty = |worker: Option<&Worker>| worker.is_none_or(|worker| !worker.is_up());
-        let another_is_busy_with_it = self.slots.iter().filter(|slot| !slot.removed).any(|slot| {
-            slot_is_empty(slot.worker.as_ref())
-                || slot.worker.as_ref().is_some_and(|worker| worker.id != id && worker.retire.is_some())
-        });
-        if is_leaving || another_is_busy_with_it {
-            let delay = self.rng.jitter(RECYCLE_DELAY);
-            return self.timers.set(key, self.now.after(delay));
-        }
-        if reason == StopReason::Memory {
-            // What it holds grows with every item: what has not begun runs elsewhere.
-            return self.retire(id, reason);
-        }
-        if let Some(worker) = self.worker_mut(id) {
-            worker.retire = Some(reason);
-            self.stop_if_unneeded(id);
         }
     }
 }

@@ -13,9 +13,12 @@ use crate::time::Time;
 pub(in crate::pool) struct Pool {
     pub(in crate::pool) state: PoolState,
     pub(in crate::pool) now: Time,
-    workers: Vec<WorkerId>,
+    /// Those that were started, by age.
+    pub(in crate::pool) workers: Vec<WorkerId>,
     pub(in crate::pool) dispatched: Vec<Dispatch>,
     pub(in crate::pool) failed: Vec<(JobId, JobFailure)>,
+    /// What else is to be done.
+    pub(in crate::pool) others: Vec<Effect>,
 }
 
 impl Pool {
@@ -30,7 +33,14 @@ impl Pool {
 
     fn starting(slots: u32) -> Self {
         let state = PoolState::new(SchedulerConfig { slots, ..SchedulerConfig::default() });
-        let mut pool = Self { state, now: Time::ZERO, workers: Vec::new(), dispatched: Vec::new(), failed: Vec::new() };
+        let mut pool = Self {
+            state,
+            now: Time::ZERO,
+            workers: Vec::new(),
+            dispatched: Vec::new(),
+            failed: Vec::new(),
+            others: Vec::new(),
+        };
         pool.apply(Event::TimePassed);
         pool
     }
@@ -43,7 +53,7 @@ impl Pool {
                 Effect::SpawnWorker { worker } => self.workers.push(worker),
                 Effect::Dispatch(dispatch) => self.dispatched.push(dispatch),
                 Effect::FailJob { job, failure } => self.failed.push((job, failure)),
-                _ => {}
+                other => self.others.push(other),
             }
         }
     }

@@ -138,6 +138,11 @@ impl PoolState {
         }
     }
 
+    /// Tells whether workers are being replaced.
+    pub(crate) fn is_restarting(&self) -> bool {
+        self.restart_up_to.is_some()
+    }
+
     fn emit(&mut self, effect: Effect) {
         self.effects.push(effect);
     }

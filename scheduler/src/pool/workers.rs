@@ -141,20 +141,6 @@ impl PoolState {
         self.stop_if_unneeded(id);
     }
 
-    /// Stops an idle worker that is to be replaced, or starts to count how long it is idle.
-    pub(super) fn stop_if_unneeded(&mut self, id: WorkerId) {
-        let Some(worker) = self.worker_mut(id).filter(|worker| worker.is_idle()) else { return };
-        let has_worked = worker.finished_items > 0;
-        let has_quota_left = worker.quota != Some(0);
-        let reason = worker.retire.or(if has_quota_left { None } else { Some(StopReason::MaxItems) });
-        if let Some(reason) = reason {
-            self.shut_down(id, reason);
-        } else if let Some(timeout) = self.config.idle_timeout.filter(|_| has_worked) {
-            let timeout = self.rng.jitter(timeout);
-            self.timers.set(TimerKey::Idle(id), self.now.after(timeout));
-        }
-    }
-
     /// Nobody waits for a job any more: asks the worker to give back what has not begun of it and, if `cancel`, to end
     /// what runs.
     pub(super) fn abandon(&mut self, id: WorkerId, job: JobId, cancel: bool) {

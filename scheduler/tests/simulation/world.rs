@@ -55,6 +55,8 @@ pub(crate) struct World {
     readiness: Readiness,
     /// The workers that there were when they were last to be replaced.
     old_workers: Vec<WorkerId>,
+    /// They are being replaced.
+    restarts: bool,
     /// The items that failed with the event that is being applied, by rising index.
     failed_items: Vec<(JobId, u64)>,
 }
@@ -83,6 +85,7 @@ impl World {
             said: Vec::new(),
             readiness: Readiness::Starting,
             old_workers: Vec::new(),
+            restarts: false,
             failed_items: Vec::new(),
         }
     }
@@ -114,8 +117,9 @@ impl World {
                 if self.random.below(40) == 0 {
                     self.apply(Event::DrainRequested);
                 } else if self.random.below(3) == 0 {
-                    self.apply(Event::RestartRequested);
+                    self.restarts = !self.is_draining();
                     self.old_workers = self.workers.keys().copied().collect();
+                    self.apply(Event::RestartRequested);
                 }
             }
             _ => self.let_time_pass(),
@@ -402,6 +406,7 @@ impl World {
             }
             Effect::Probe { worker } => probes.push(worker),
             Effect::Shutdown { worker: id, reason } => {
+                self.check_turn(id, reason);
                 let worker = self.workers.get_mut(&id).expect("a stop to a worker that is there");
                 assert!(worker.chunks.is_empty(), "a busy worker was shut down");
                 worker.is_stopping = true;
@@ -460,11 +465,31 @@ impl World {
             }
             Effect::RestartFinished => {
                 let is_gone = |worker: &WorkerId| !self.workers.contains_key(worker);
-                let drains = matches!(self.readiness, Readiness::Draining | Readiness::Stopped);
-                assert!(drains || self.old_workers.iter().all(is_gone), "an old worker is still there");
+                assert!(self.old_workers.iter().all(is_gone), "an old worker is still there");
+                assert!(std::mem::take(&mut self.restarts), "a restart ends once");
+            }
+            Effect::RestartGivenUp => {
+                assert!(matches!(self.readiness, Readiness::Draining | Readiness::Stopped), "why not go on?");
+                assert!(std::mem::take(&mut self.restarts), "a restart ends once");
             }
             Effect::ReadinessChanged(readiness) => self.readiness = readiness,
         }
+    }
+
+    fn is_draining(&self) -> bool {
+        matches!(self.readiness, Readiness::Draining | Readiness::Stopped)
+    }
+
+    /// Workers that are replaced go one at a time: every other slot has one that is up.
+    fn check_turn(&self, id: WorkerId, reason: StopReason) {
+        use StopReason::{Idle, MaxAge, Memory, Restart};
+        if !matches!(reason, Idle | MaxAge | Memory | Restart) || id.slot.0 >= self.slots {
+            return;
+        }
+        let num_up = self.workers.iter().filter(|&(&other, worker)| {
+            other != id && other.slot.0 < self.slots && worker.is_up && !worker.is_stopping
+        });
+        assert_eq!(num_up.count(), self.slots as usize - 1, "worker {id} was stopped while another slot had none");
     }
 
     fn take_chunk(&mut self, dispatch: &Dispatch) {
@@ -524,10 +549,9 @@ impl World {
                 let total = job.taken;
                 self.apply(Event::ResultsTaken { job: id, total });
             }
-            let is_draining = matches!(self.readiness, Readiness::Draining | Readiness::Stopped);
-            let has_large = self.workers.values().any(|worker| worker.is_large) && !is_draining;
-            let is_at_rest =
-                ids.is_empty() && !has_large && self.workers.values().all(|worker| worker.chunks.is_empty());
+            let has_large = self.workers.values().any(|worker| worker.is_large) && !self.is_draining();
+            let is_busy = self.workers.values().any(|worker| !worker.chunks.is_empty());
+            let is_at_rest = ids.is_empty() && !has_large && !is_busy && !self.restarts;
             if is_at_rest {
                 break;
             }
