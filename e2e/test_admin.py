@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 
 from conftest import PATIENCE, PROCPOOL, Server, call, grpcurl, parse_messages, python_worker, wait_until
@@ -26,13 +27,20 @@ def test_workers_are_shown_with_what_they_use():
         pids = server.wait_ready(2)
         call(server, "Map", {"function": "echo", "values": list(range(100))})
         pool = snapshot(server)
-        assert (pool["state"], pool["num_slots"], pool["num_jobs"]) == ("ready", 2, 0)
+        assert (pool["name"], pool["state"], pool["num_slots"], pool["num_jobs"]) == ("default", "ready", 2, 0)
         assert sorted(worker["pid"] for worker in pool["workers"]) == sorted(pids)
         assert sum(worker["num_finished_items"] for worker in pool["workers"]) == 100
         assert all(worker["rss_bytes"] > 100_000 and worker["state"] == "ready" for worker in pool["workers"])
+        assert pool["limits"]["max_queued_bytes"] == 256 << 20 and pool["limits"]["item_timeout_seconds"] is None
+        assert pool["slots"] == {"starting": 0, "ready": 2, "busy": 0, "stopping": 0, "empty": 0}
+        counts = {name: pool["counts"][name] for name in ["jobs_total", "items_succeeded_total", "worker_exits_total"]}
+        assert counts == {"jobs_total": 1, "items_succeeded_total": 100, "worker_exits_total": {}}
+        assert (pool["num_held_items"], pool["held_bytes"]) == (0, 0)
         table = procpool(server, "workers")
         assert table.splitlines()[0].split() == ["WORKER", "SLOT", "PID", "STATE", "AGE", "ITEMS", "RSS", "CPU", "RUNS"]
-        assert "pool is ready: 2 slots" in table
+        assert "pool default is ready: 2 slots" in table
+        assert "so far: 1 jobs (0 without an answer); 100 items succeeded, 0 failed, 0 dropped\n" in table
+        assert "held: 0 of 10000000 items, 0.0 of 256 MiB\n" in table
         code, out, err = grpcurl(server, server.address, "procpool.v1.PoolAdminService/GetPool")
         assert code == 0, err
         assert parse_messages(out)[0]["pool"]["numSlots"] == 2
@@ -78,28 +86,74 @@ def test_a_restart_during_a_map_changes_the_answers_with_no_failed_item(tmp_path
             assert call(server, "Map", {"function": "version", "values": [0, 1]})[0]["values"] == [old + 1] * 2
 
 
+def test_answers_are_json_if_asked_for():
+    with Server("--processes", "1") as server:
+        server.wait_ready(1)
+
+        def answer(*arguments):
+            return [json.loads(line) for line in procpool(server, *arguments, "--output", "json").splitlines()]
+
+        assert answer("resize", "2") == [{"previous_num_slots": 1, "num_slots": 2}]
+        server.wait_ready(2)
+        assert answer("restart") == [{"num_restarted": 2}]
+        assert answer("functions") == [
+            json.loads(line) for line in procpool(server, "functions", "--json").splitlines()
+        ]
+        assert {function["pool"] for function in answer("functions")} == {"default"}
+        assert answer("drain") == [{"draining": True}]
+        assert server.process.wait(timeout=PATIENCE) == 0
+
+
+def test_a_restart_with_code_that_does_not_start_says_so_and_takes_nothing_away(tmp_path):
+    module = tmp_path / "renamed.py"
+    module.write_text("def a(item):\n    return item\n")
+    with Server("--processes", "2", command=python_worker(str(module))) as server:
+        before = server.wait_ready(2)
+        module.write_text("def renamed(item):\n    return item\n\nraise RuntimeError('no such database')\n")
+        line = [PROCPOOL, "restart", "--timeout", "5s", "--server", server.address]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE)
+        assert done.returncode == 4, done
+        *progress, last = done.stderr.splitlines()
+        assert "1 of 2 old workers are left in pool" in last and "RuntimeError: no such database" in last, done.stderr
+        assert progress and all("did not become ready" in line for line in progress), done.stderr
+        assert all("RuntimeError: no such database" in line for line in progress), done.stderr
+        assert snapshot(server)["restarting"]
+        assert call(server, "Map", {"function": "a", "values": [1, 2]})[0]["values"] == [1, 2]
+        assert len(set(server.workers()) & set(before)) == 1
+        # A crash starts the code that is there now, too.
+        module.write_text("def renamed(item):\n    return item\n")
+        assert "2 workers replaced" in procpool(server, "restart")
+        assert call(server, "Map", {"function": "renamed", "values": [1]})[0]["values"] == [1]
+
+
 def test_watching_tells_what_happens():
     with Server("--processes", "1") as server:
         server.wait_ready(1)
-        watched = {}
-        watch = threading.Thread(
-            target=lambda: watched.update(
-                zip(
-                    ["code", "out", "err"],
-                    grpcurl(server, server.address, "procpool.v1.PoolAdminService/WatchPool"),
-                    strict=True,
-                )
-            )
-        )
-        watch.start()
-        # A watcher is there when a job's start is told; the first jobs may be too early for it.
-        for _ in range(20):
-            call(server, "Map", {"function": "echo", "values": [1]})
+        wait_until(lambda: snapshot(server)["slots"]["ready"] == 1, "it is known to be ready")
+        line = [f"{sys.prefix}/bin/grpcurl", "-plaintext", server.address, "procpool.v1.PoolAdminService/WatchPool"]
+        watch = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
+        # The first line of the snapshot: from here on nothing is missed.
+        first = watch.stdout.readline()
+        procpool(server, "resize", "2")
+        server.wait_ready(2)
+        procpool(server, "resize", "1")
+        call(server, "Map", {"function": "echo", "values": [1]})
+        assert procpool(server, "restart").endswith(" workers replaced\n")
         procpool(server, "drain")
-        watch.join(timeout=PATIENCE)
-        events = [next(iter(message)) for message in parse_messages(watched["out"])]
-        assert events[0] == "snapshot"
-        assert {"jobStarted", "jobEnded", "poolStateChanged"} <= set(events)
+        out, _ = watch.communicate(timeout=PATIENCE)
+        first, *events = parse_messages(first + out)
+        assert first["snapshot"]["numSlots"] == 1 and not first["snapshot"].get("restarting")
+        kinds = [next(iter(event)) for event in events]
+        assert {"jobStarted", "jobEnded", "poolStateChanged"} <= set(kinds)
+        resized = [event["poolResized"] for event in events if "poolResized" in event]
+        assert resized == [{"previousNumSlots": 1, "numSlots": 2}, {"previousNumSlots": 2, "numSlots": 1}]
+        began, ended = kinds.index("restartStarted"), kinds.index("restartEnded")
+        assert events[ended]["restartEnded"] == {"complete": True}
+        changes = [event["workerChanged"] for event in events[began:ended] if "workerChanged" in event]
+        # Slot 0, which proto3 leaves out; slot 1 may still be on its way out.
+        states = [change["state"].removeprefix("WORKER_STATE_") for change in changes if "slot" not in change]
+        assert states == ["STOPPING", "EXITED", "STARTING", "READY"]
+        assert [change["reason"] for change in changes if "slot" not in change and "reason" in change][0] == "Restart"
         assert server.process.wait(timeout=PATIENCE) == 0, "a drained server ends"
 
 
