@@ -59,6 +59,13 @@ def _allocate_until_dead():
         os.abort()
 
 
+def _leak():
+    kept = []
+    while True:
+        kept.append(b"x" * (1 << 20))
+        time.sleep(0.001)
+
+
 def _misbehave(vice, item, began):
     _record(_VICES, "V", item, began, time.monotonic_ns())
     if vice == "segv":
@@ -67,6 +74,8 @@ def _misbehave(vice, item, began):
         os._exit(0)
     elif vice == "memory":
         _allocate_until_dead()
+    elif vice == "leak":
+        _leak()
     elif vice == "garbage":
         _send(b"\x00\x00\x00\x06\xff\xff\xff\xff\xff\xff")
     elif vice == "giant":
@@ -105,6 +114,11 @@ def python_pid(milliseconds):
     """Tell who runs this, after long enough for the others to take their share."""
     time.sleep(milliseconds / 1000)
     return os.getpid()
+
+
+def python_length(item):
+    """Return the length of bytes."""
+    return str(len(item)).encode()
 
 
 def python_brood(_):

@@ -2,8 +2,9 @@
 //!
 //! The invariants are those of the project's plan for reliability. I1: an item has exactly one outcome. I2: it is not
 //! executed more often than allowed, nor twice at a time. I3: a result is of the last execution of its item, which ended.
-//! I4, the order, is checked by the clients as the results come. I5: no more items run than there are slots. What failed
-//! must have a cause: a worker that was killed fails one item, its own; only what hung was out of time.
+//! I4, the order, is checked by the clients as the results come. I5: no more items run than there are slots. I6, that all
+//! is given back, is measured by the run itself. What failed must have a cause: a death interrupts one execution and fails
+//! one item; only what hung was out of time.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -45,6 +46,7 @@ impl Findings {
 }
 
 /// Who was killed, and how often.
+#[derive(Debug, Default)]
 struct Deaths {
     /// How often a process of this number was killed; numbers come again in a long run.
     killed: HashMap<u64, u64>,
@@ -52,6 +54,50 @@ struct Deaths {
     vicious: HashSet<u64>,
     /// How many items failed with it.
     blamed: HashMap<u64, u64>,
+    /// How many executions began in it and have no end, in calls that somebody waited for.
+    interrupted: HashMap<u64, u64>,
+    /// Items that were out of time, or failed with a worker that broke the protocol, before anybody wrote down that they
+    /// began: only their number can be checked.
+    num_unrecorded_timeouts: u64,
+    num_unrecorded_protocol_failures: u64,
+}
+
+impl Deaths {
+    fn new(strikes: &[Strike], vices: &[Execution]) -> Self {
+        let mut deaths = Self::default();
+        for strike in strikes {
+            *deaths.killed.entry(strike.pid.into()).or_default() += 1;
+            if strike.signal == Signal::STOP {
+                deaths.stopped.insert(strike.pid.into());
+            }
+        }
+        for vice in vices {
+            *deaths.killed.entry(vice.id.pid).or_default() += 1;
+            deaths.vicious.insert(vice.id.pid);
+        }
+        deaths
+    }
+
+    /// Checks what can only be told of all items together.
+    fn check(&self, num_vices: usize, findings: &mut Findings) {
+        for (what, by_process) in [("failed", &self.blamed), ("were interrupted", &self.interrupted)] {
+            for (pid, count) in by_process {
+                let killed = self.killed.get(pid).copied().unwrap_or(0);
+                if *count > killed {
+                    findings.add(format!("process {pid} died {killed} times, and {count} items {what} with it"));
+                }
+            }
+        }
+        let limits = [
+            ("were out of time", self.num_unrecorded_timeouts, self.stopped.len()),
+            ("failed with a worker that broke the protocol", self.num_unrecorded_protocol_failures, num_vices),
+        ];
+        for (what, count, limit) in limits {
+            if count > limit as u64 {
+                findings.add(format!("{count} items {what} without a trace of them, and there were {limit} causes"));
+            }
+        }
+    }
 }
 
 /// Checks everything.
@@ -62,17 +108,7 @@ pub(crate) fn check(
     vices: &[Execution],
 ) -> Findings {
     let mut findings = Findings { num_executions: executions.len() as u64, ..Findings::default() };
-    let vicious = vices.iter().map(|vice| vice.id.pid).collect();
-    let mut deaths = Deaths { killed: HashMap::new(), stopped: HashSet::new(), vicious, blamed: HashMap::new() };
-    for strike in strikes {
-        *deaths.killed.entry(strike.pid.into()).or_default() += 1;
-        if strike.signal == Signal::STOP {
-            deaths.stopped.insert(strike.pid.into());
-        }
-    }
-    for vice in vices {
-        *deaths.killed.entry(vice.id.pid).or_default() += 1;
-    }
+    let mut deaths = Deaths::new(strikes, vices);
     let mut rest = executions;
     for (id, item) in (0..).zip(items) {
         let (runs, others) = rest.split_at(rest.partition_point(|run| run.item <= id));
@@ -84,12 +120,7 @@ pub(crate) fn check(
         findings.unaccounted += rest.len() as u64;
         findings.add(format!("{} executions are of items that nobody asked for", rest.len()));
     }
-    for (pid, blamed) in &deaths.blamed {
-        let killed = deaths.killed.get(pid).copied().unwrap_or(0);
-        if *blamed > killed {
-            findings.add(format!("process {pid} died {killed} times and took {blamed} items with it"));
-        }
-    }
+    deaths.check(vices.len(), &mut findings);
     check_slots(items, executions, &mut findings);
     findings
 }
@@ -108,6 +139,11 @@ fn check_item(id: u64, item: &ItemHistory, runs: &[Execution], deaths: &mut Deat
     if item.num_outcomes > 1 || runs.len() > item.most_executions as usize || is_twice_at_a_time {
         findings.duplicated += 1;
         findings.add(describe("has something twice"));
+    }
+    if *outcome != Outcome::Abandoned {
+        for run in runs.iter().filter(|run| run.ended.is_none()) {
+            *deaths.interrupted.entry(run.id.pid).or_default() += 1;
+        }
     }
     if let Some(problem) = unaccounted(item, outcome, runs, deaths) {
         findings.unaccounted += 1;
@@ -140,23 +176,35 @@ fn unaccounted(item: &ItemHistory, outcome: &Outcome, runs: &[Execution], deaths
             // Without an end, or without a start, it may have been as slow as any.
             let was_quick = last.is_some_and(|last| last.ended.is_some_and(|ended| ended - last.id.began < limit));
             let was_stopped = last.is_some_and(|last| deaths.stopped.contains(&last.id.pid));
+            deaths.num_unrecorded_timeouts += u64::from(last.is_none());
             (was_quick && !was_stopped).then_some("was out of time although it was quick")
         }
         // What a worker sends behind garbage is not read: results that it had not sent before are lost with it.
         Outcome::Failed(Failure::Protocol) => {
             let had_a_vice = last.is_none_or(|last| deaths.vicious.contains(&last.id.pid));
+            deaths.num_unrecorded_protocol_failures += u64::from(last.is_none());
             (!had_a_vice).then_some("failed with a worker that did not break the protocol")
         }
-        Outcome::Failed(failure @ (Failure::Crashed | Failure::CrashLimit)) => {
-            // Killed before it could write down that it began: then there is nobody to hold responsible.
-            let last = last?;
-            *deaths.blamed.entry(last.id.pid).or_default() += 1;
-            if !deaths.killed.contains_key(&last.id.pid) {
+        Outcome::Failed(failure @ (Failure::Crashed(pid) | Failure::OutOfMemory(pid))) => {
+            *deaths.blamed.entry(*pid).or_default() += 1;
+            // A worker may be killed before it could write down that it began.
+            let is_another = last.is_some_and(|last| last.id.pid != *pid);
+            if is_another && runs.len() == item.most_executions as usize {
+                Some("failed with another worker than it ran on")
+            } else if !deaths.killed.contains_key(pid) {
                 Some("failed with a worker that nobody killed")
-            } else if *failure == Failure::CrashLimit && runs.len() < CRASH_LIMIT {
-                Some("is said to have killed more workers than it ran on")
+            } else if matches!(failure, Failure::OutOfMemory(_)) && !deaths.vicious.contains(pid) {
+                Some("is said to have taken memory, and did not")
             } else {
                 None
+            }
+        }
+        Outcome::Failed(Failure::CrashLimit) => {
+            if runs.len() < CRASH_LIMIT {
+                Some("is said to have killed more workers than it ran on")
+            } else {
+                let was_killed = |run: &Execution| deaths.killed.contains_key(&run.id.pid);
+                (!runs.iter().all(was_killed)).then_some("is said to have killed workers that nobody killed")
             }
         }
     }
@@ -167,7 +215,12 @@ fn name(outcome: &Outcome) -> String {
         Outcome::Done { .. } => "ok".to_owned(),
         Outcome::Abandoned => "call ended before".to_owned(),
         Outcome::Failed(Failure::Unexpected(_)) => "unexpected failure".to_owned(),
-        Outcome::Failed(failure) => format!("{failure:?}"),
+        Outcome::Failed(Failure::Crashed(_)) => "worker crashed".to_owned(),
+        Outcome::Failed(Failure::OutOfMemory(_)) => "worker took too much memory".to_owned(),
+        Outcome::Failed(Failure::CrashLimit) => "crash limit".to_owned(),
+        Outcome::Failed(Failure::TimedOut) => "timed out".to_owned(),
+        Outcome::Failed(Failure::Protocol) => "worker broke the protocol".to_owned(),
+        Outcome::Failed(Failure::Raised) => "raised".to_owned(),
     }
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct Clients {
     /// How many items may begin so far, for the kills to keep up.
     pub(crate) allowed: watch::Receiver<u64>,
     pub(crate) refusals: AtomicU64,
+    /// How many calls were left before their end.
+    pub(crate) departures: AtomicU64,
 }
 
 impl Clients {
@@ -110,7 +112,7 @@ impl Clients {
         };
         match job.ending {
             Ending::Leave { after, .. } => tokio::time::timeout(after, whole).await.unwrap_or_else(|_| {
-                self.history.abandon(ids(job));
+                self.leave(job);
                 Ok(())
             }),
             _ => whole.await,
@@ -160,7 +162,7 @@ impl Clients {
             count += 1;
             self.note(job.first + result.index, result.result);
             if matches!(job.ending, Ending::Leave { results, .. } if results == count) {
-                self.history.abandon(ids(job));
+                self.leave(job);
                 return Ok(());
             }
             if job.reader_rests {
@@ -168,6 +170,11 @@ impl Clients {
             }
         }
         Ok(())
+    }
+
+    fn leave(&self, job: &Job) {
+        self.departures.fetch_add(1, Ordering::Relaxed);
+        self.history.abandon(ids(job));
     }
 
     fn note(&self, id: u64, result: Result<Answer, ItemError>) {
@@ -195,7 +202,7 @@ impl Clients {
 }
 
 fn with_options<V>(job: &Job, call: Call<V>) -> Call<V> {
-    let call = call.max_attempts(job.max_attempts).chunk_size(job.chunk_size);
+    let call = call.max_attempts(job.max_attempts).chunk_size(job.chunk_size).priority(job.priority);
     match job.ending {
         Ending::Deadline(timeout) => call.timeout(timeout),
         _ => call,
@@ -222,7 +229,8 @@ fn describe(job: &Job) -> String {
 fn failure(error: &ItemError) -> Failure {
     match &error.kind {
         ItemErrorKind::Raised { .. } => Failure::Raised,
-        ItemErrorKind::WorkerCrashed { .. } | ItemErrorKind::WorkerOomKilled { .. } => Failure::Crashed,
+        ItemErrorKind::WorkerCrashed { pid, .. } => Failure::Crashed((*pid).into()),
+        ItemErrorKind::WorkerOomKilled { pid, .. } => Failure::OutOfMemory((*pid).into()),
         ItemErrorKind::CrashLimit { .. } => Failure::CrashLimit,
         ItemErrorKind::ItemTimeout { .. } => Failure::TimedOut,
         ItemErrorKind::WorkerProtocol => Failure::Protocol,

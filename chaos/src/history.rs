@@ -27,7 +27,10 @@ pub(crate) enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Failure {
     Raised,
-    Crashed,
+    /// With the process that died.
+    Crashed(u64),
+    /// With the process that was killed for its memory.
+    OutOfMemory(u64),
     CrashLimit,
     TimedOut,
     Protocol,

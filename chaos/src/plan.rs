@@ -88,6 +88,7 @@ pub(crate) struct Job {
     pub(crate) max_attempts: u32,
     /// 0: chosen by the server.
     pub(crate) chunk_size: u32,
+    pub(crate) priority: i32,
     /// Items are JSON text instead of protobuf values.
     pub(crate) is_json: bool,
     /// The reader takes a rest after each result.
@@ -104,7 +105,10 @@ pub(crate) struct Task {
 }
 
 /// The vices of items, and how often each is chosen.
-const VICES: [(&str, u32); 6] = [("segv", 9), ("exit", 4), ("memory", 4), ("garbage", 4), ("giant", 2), ("torn", 2)];
+const VICES: [(&str, u32); 7] =
+    [("segv", 9), ("exit", 4), ("memory", 4), (LEAK, 3), ("garbage", 4), ("giant", 2), ("torn", 2)];
+/// The vice of an item that takes memory until the server kills its worker for that.
+pub(crate) const LEAK: &str = "leak";
 
 impl Plan {
     /// Returns the nonce of an item.
@@ -151,6 +155,7 @@ impl Plan {
             tasks,
             max_attempts: attempts[rng.usize(..attempts.len())],
             chunk_size: [0, 0, 0, 1, 7, 50][rng.usize(..6)],
+            priority: [-2, 0, 0, 1, 4][rng.usize(..5)],
             is_json: rng.bool(),
             reader_rests: rng.u8(..4) == 0,
             has_own_connection: rng.u8(..3) == 0,

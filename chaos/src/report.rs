@@ -15,6 +15,8 @@ use crate::server::Resources;
 pub(crate) struct Report {
     pub(crate) plan: Plan,
     pub(crate) sabotage: Sabotage,
+    /// How many calls their clients left.
+    pub(crate) num_departures: u64,
     pub(crate) num_vices: u64,
     pub(crate) findings: Findings,
     pub(crate) before: Resources,
@@ -33,7 +35,7 @@ impl Report {
 
     /// Prints a table, and in the last line the verdict.
     pub(crate) fn print(&self) {
-        let Self { plan, sabotage, num_vices, findings, before, after, elapsed, .. } = self;
+        let Self { plan, sabotage, num_departures, num_vices, findings, before, after, elapsed, .. } = self;
         for problem in &findings.problems {
             println!("problem: {problem}");
         }
@@ -42,7 +44,9 @@ impl Report {
             row(&format!("{signal}, {pool} pool"), count.to_string());
         }
         row("vices of items", num_vices.to_string());
+        row("clients that left a call", num_departures.to_string());
         row("restarts of all workers", sabotage.num_restarts.to_string());
+        row("slots taken and given back", sabotage.num_resizes.to_string());
         for (outcome, count) in &findings.outcomes {
             row(&format!("items: {outcome}"), count.to_string());
         }

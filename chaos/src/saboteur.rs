@@ -1,6 +1,7 @@
-//! The saboteur: kills and stops workers, and has them restarted, in step with the items.
+//! The saboteur: kills and stops workers, has them restarted, and takes slots away, in step with the items.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::history::count_vices;
 use crate::plan::{Language, Plan};
-use crate::server::{PATIENCE, pid, state_and_parent};
+use crate::server::{PATIENCE, pid, slots, state_and_parent};
 
 /// The last part of the items is left alone, so that what was stopped is found and cut while there is still work.
 const SHARE_WITH_KILLS: f64 = 0.93;
@@ -25,8 +26,8 @@ const SHARE_WITH_KILLS: f64 = 0.93;
 const SLACK: f64 = 0.04;
 /// The longest pause between two looks.
 const LONGEST_PAUSE: Duration = Duration::from_millis(8);
-/// How often the workers of a pool are restarted, in kills.
-const KILLS_PER_RESTART: u64 = 40;
+/// How often the workers of a pool are restarted, or a slot is taken and given back, in kills.
+const KILLS_PER_ORDER: u64 = 20;
 
 /// A signal that was sent to a worker.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +46,7 @@ pub(crate) struct Strike {
 pub(crate) struct Sabotage {
     pub(crate) strikes: Vec<Strike>,
     pub(crate) num_restarts: u64,
+    pub(crate) num_resizes: u64,
 }
 
 impl Sabotage {
@@ -87,7 +89,7 @@ impl Saboteur {
     pub(crate) async fn run(self) -> Result<Sabotage> {
         let mut rng = Rng::with_seed(self.plan.seed ^ 0x5ab0_7e0c);
         let mut sabotage = Sabotage::default();
-        let mut restarts = JoinSet::new();
+        let mut orders = JoinSet::new();
         loop {
             let kills = sabotage.strikes.len() as u64 + count_vices(&self.directory);
             self.allowed.send_replace(self.allowed_items(kills));
@@ -98,20 +100,19 @@ impl Saboteur {
                 if let Some(strike) = self.strike(&mut rng, kills, &sabotage).await? {
                     sabotage.strikes.push(strike);
                 }
-                if kills / KILLS_PER_RESTART > sabotage.num_restarts && restarts.is_empty() {
-                    sabotage.num_restarts += 1;
-                    let language = Language::ALL[rng.usize(..2)];
-                    let admin = self.client.admin().of_pool(language.name());
-                    restarts.spawn(async move { admin.restart_workers(Some(PATIENCE)).await });
+                if kills / KILLS_PER_ORDER > sabotage.num_restarts + sabotage.num_resizes && orders.is_empty() {
+                    let is_resize = rng.bool();
+                    *(if is_resize { &mut sabotage.num_resizes } else { &mut sabotage.num_restarts }) += 1;
+                    orders.spawn(order(self.client.clone(), Language::ALL[rng.usize(..2)], is_resize));
                 }
-                while let Some(restarted) = restarts.try_join_next() {
-                    restarted?.context("the workers were not restarted")?;
+                while let Some(obeyed) = orders.try_join_next() {
+                    obeyed??;
                 }
             }
             tokio::time::sleep(LONGEST_PAUSE.mul_f64(rng.f64())).await;
         }
-        while let Some(restarted) = restarts.join_next().await {
-            restarted?.context("the workers were not restarted")?;
+        while let Some(obeyed) = orders.join_next().await {
+            obeyed??;
         }
         Ok(sabotage)
     }
@@ -190,6 +191,21 @@ impl Saboteur {
         });
         hanging.count() < 2 && kills < self.plan.kills * 9 / 10
     }
+}
+
+/// Has the workers of a pool restarted, or a slot of it taken away and given back.
+async fn order(client: Client, language: Language, is_resize: bool) -> Result<()> {
+    let admin = client.admin().of_pool(language.name());
+    if is_resize {
+        let all = NonZeroU32::new(slots(language)).context("a pool has slots")?;
+        let fewer = NonZeroU32::new(all.get() - 1).context("each pool has several")?;
+        for size in [fewer, all] {
+            admin.resize(size).await.context("the pool was not resized")?;
+        }
+    } else {
+        admin.restart_workers(Some(PATIENCE)).await.context("the workers were not restarted")?;
+    }
+    Ok(())
 }
 
 /// Waits until every worker that was struck is gone.

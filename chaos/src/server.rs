@@ -19,6 +19,11 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// How long an item may run: long beside every item, so that only what hangs is cut.
 pub(crate) const ITEM_TIMEOUT: Duration = Duration::from_secs(2);
+/// How many items, and how many bytes of them, a pool takes at a time: more than the clients send.
+pub(crate) const MAX_QUEUED_ITEMS: usize = 10_000;
+pub(crate) const MAX_QUEUED_BYTES: usize = 16 << 20;
+/// What a worker may hold: more than any does that was not told to leak.
+const WORKER_MEMORY_LIMIT: usize = 160 << 20;
 /// How long a worker that hangs may take to end at each of the two steps.
 pub(crate) const GRACE_PERIOD: Duration = Duration::from_millis(200);
 
@@ -148,7 +153,9 @@ fn configuration(programs: &Programs, directory: &Path, pools: &[Language], is_i
         let lines = [
             format!("\n[pools.{name}]\ncommand = [{command}]\nenvironment = {{ {environment} }}"),
             format!("processes = {slots}\nitem_timeout = \"{timeout}ms\""),
-            format!("cancel_grace_period = \"{grace}ms\"\nkill_grace_period = \"{grace}ms\"\n"),
+            format!("cancel_grace_period = \"{grace}ms\"\nkill_grace_period = \"{grace}ms\""),
+            format!("max_queued_items = {MAX_QUEUED_ITEMS}\nmax_queued_bytes = {MAX_QUEUED_BYTES}"),
+            format!("worker_memory_limit = {WORKER_MEMORY_LIMIT}\n"),
         ];
         text.push_str(&lines.join("\n"));
     }

@@ -25,6 +25,8 @@ pub(crate) fn start(format: LogFormat, level: LogLevel) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        // It would tell of a log that cannot be written by `eprintln!`, which panics if stderr is where that was.
+        .log_internal_errors(false)
         .with_span_events(FmtSpan::NONE)
         .with_ansi(io::stderr().is_terminal() && !config::no_color());
     match format {

@@ -77,6 +77,8 @@ pub enum ItemErrorKind {
         signal: Option<i32>,
         /// The code it exited with, if it did.
         exit_code: Option<i32>,
+        /// Its process id on the server's machine; 0 if the server did not say.
+        pid: u32,
         /// Which execution of the item it was, from 1; 0 if the server did not say.
         attempt: u32,
         /// What it had used.
@@ -90,6 +92,8 @@ pub enum ItemErrorKind {
         peak_rss_bytes: Option<u64>,
         /// How much it was allowed, in bytes; `None` if the kernel killed it.
         limit_bytes: Option<u64>,
+        /// Its process id on the server's machine; 0 if the server did not say.
+        pid: u32,
         /// Which execution of the item it was, from 1; 0 if the server did not say.
         attempt: u32,
         /// The end of what it wrote to stderr; may be empty.

@@ -142,6 +142,7 @@ pub(crate) fn item_error(error: proto::ItemError) -> ItemError {
 
 fn item_error_from(index: u64, code: Code, message: String, mut details: Details) -> ItemError {
     let attempt = details.number("attempt").unwrap_or(0);
+    let pid = details.number("pid").unwrap_or(0);
     let stderr_tail = std::mem::take(&mut details.debug_detail);
     let kind = match details.reason.as_str() {
         "FUNCTION_RAISED" => {
@@ -156,6 +157,7 @@ fn item_error_from(index: u64, code: Code, message: String, mut details: Details
         "WORKER_CRASHED" => ItemErrorKind::WorkerCrashed {
             signal: details.number("signal"),
             exit_code: details.number("exit_code"),
+            pid,
             attempt,
             usage: details.usage(),
             stderr_tail,
@@ -163,6 +165,7 @@ fn item_error_from(index: u64, code: Code, message: String, mut details: Details
         "WORKER_OOM_KILLED" => ItemErrorKind::WorkerOomKilled {
             peak_rss_bytes: details.number("rss_bytes").max(details.number("peak_rss_bytes")),
             limit_bytes: details.number("limit_bytes"),
+            pid,
             attempt,
             stderr_tail,
         },
@@ -313,7 +316,7 @@ mod tests {
             code: Code::Aborted as i32,
             message: "worker died".to_owned(),
             details: vec![
-                info("WORKER_CRASHED", &[("signal", "9"), ("attempt", "2"), ("cpu_seconds", "1.250")]),
+                info("WORKER_CRASHED", &[("signal", "9"), ("pid", "42"), ("attempt", "2"), ("cpu_seconds", "1.250")]),
                 any("DebugInfo", &debug),
             ],
         };
@@ -321,6 +324,7 @@ mod tests {
         let expected = ItemErrorKind::WorkerCrashed {
             signal: Some(9),
             exit_code: None,
+            pid: 42,
             attempt: 2,
             usage: WorkerUsage { peak_rss_bytes: None, cpu_time: Some(Duration::from_millis(1250)) },
             stderr_tail: "last words".to_owned(),
@@ -333,6 +337,7 @@ mod tests {
         let expected = ItemErrorKind::WorkerOomKilled {
             peak_rss_bytes: Some(310),
             limit_bytes: Some(200),
+            pid: 0,
             attempt: 0,
             stderr_tail: String::new(),
         };

@@ -1,5 +1,6 @@
 //! A worker that speaks the protocol by hand, and so can speak it wrongly.
 
+use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -15,6 +16,9 @@ use procpool_ipc::{
 };
 
 use crate::support::start_watchdog;
+
+/// The variable with the path of a file that the first worker makes; whoever finds it there has no vice.
+pub const ONCE: &str = "PROCPOOL_TEST_ONCE";
 
 /// The worker's end of the connection. Its one function is `echo`.
 #[derive(Debug)]
@@ -64,12 +68,31 @@ impl HandWorker {
     /// # Errors
     ///
     /// As [`HandWorker::connect`], or if the server is gone.
+    ///
+    /// With [`ONCE`] in its environment, only the first worker returns and so has its vice: the others behave to their
+    /// end, which is also that of their process.
     pub fn start() -> io::Result<Self> {
         let mut worker = Self::connect()?;
         let uses_progress_page = worker.page.is_some();
         worker.say_hello(uses_progress_page)?;
         worker.send(WorkerFrame::Ready(Ready {}))?;
+        let token = std::env::var_os(ONCE);
+        if token.is_some_and(|token| OpenOptions::new().write(true).create_new(true).open(token).is_err()) {
+            worker.behave()?;
+            exit_well()
+        }
         Ok(worker)
+    }
+
+    /// Echoes chunks until the server wants the end.
+    fn behave(&mut self) -> io::Result<()> {
+        while let Some(run) = self.next_run()? {
+            for offset in 0..run.count {
+                self.begin(&run, offset);
+            }
+            self.send(WorkerFrame::Results(Self::echo(&run)))?;
+        }
+        Ok(())
     }
 
     /// Sends Hello.
@@ -184,6 +207,11 @@ impl HandWorker {
         let items = rest.split_to(length);
         Results { chunk: run.chunk, first: offset, count: 1, busy_ns: 1000, items, ..Results::default() }
     }
+}
+
+#[expect(clippy::exit, reason = "what follows in the program is its vice")]
+fn exit_well() -> ! {
+    std::process::exit(0)
 }
 
 /// Returns how long a length is when it is written.

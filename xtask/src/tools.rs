@@ -24,8 +24,9 @@ const PYTHON_PACKAGES: [&str; 11] = [
 /// What generates the committed Python code: as old as can be, so that the code works with every later runtime.
 const GENERATOR: &str = "grpcio-tools==1.62.3";
 const BUF: &str = "@bufbuild/buf@1.75.0";
-/// The package of Debian that `promtool` is in, which checks metrics.
-const PROMETHEUS: &str = "prometheus";
+/// Packages of Debian that are unpacked below `target/tools`, where there is apt-get: `promtool` checks metrics, and
+/// `libfaketime` has the clock jump.
+const DEBIAN_PACKAGES: [&str; 2] = ["prometheus", "libfaketime"];
 
 /// Where the tools are.
 #[derive(Debug)]
@@ -57,10 +58,12 @@ pub(crate) fn set_up() -> Result<Tools> {
         fs::create_dir_all(&prefix)?;
         run(command("npm").args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"]).arg(&prefix).arg(BUF))
     })?;
-    // Elsewhere the check is left out, unless promtool is installed.
+    // Elsewhere what needs them is left out.
     if command("apt-get").arg("--version").output().is_ok() {
-        let folder = target.join("tools/prometheus");
-        once(&target.join("promtool.stamp"), PROMETHEUS, || unpack_debian(PROMETHEUS, &folder))?;
+        for package in DEBIAN_PACKAGES {
+            let folder = target.join("tools").join(package);
+            once(&target.join(format!("{package}.stamp")), package, || unpack_debian(package, &folder))?;
+        }
     }
     if !command(env!("CARGO")).args(["nextest", "--version"]).output()?.status.success() {
         cargo(&["install", "--locked", "cargo-nextest"])?;

@@ -58,6 +58,7 @@ fn run() -> Result<(), BoxError> {
             thread::sleep(Duration::from_millis(milliseconds));
             std::process::id()
         })
+        .bytes_function("rust_length", |item| Ok::<_, BoxError>(item.len().to_string()))
         .run_on(socket)?;
     Ok(())
 }
@@ -112,6 +113,7 @@ impl Scribe {
             },
             "exit" => exit(0),
             "memory" => Self::allocate_until_dead()?,
+            "leak" => leak(),
             "garbage" => self.send(b"\x00\x00\x00\x06\xff\xff\xff\xff\xff\xff")?,
             "giant" => self.send(b"\xff\xff\xff\xff")?,
             "torn" => {
@@ -138,6 +140,15 @@ impl Scribe {
         loop {
             kept.push(vec![1_u8; 1 << 20]);
         }
+    }
+}
+
+/// Takes memory slowly enough for the server to see it pass the limit.
+fn leak() -> ! {
+    let mut kept = Vec::new();
+    loop {
+        kept.push(vec![1_u8; 1 << 20]);
+        thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -43,6 +43,9 @@ struct ErrorFields<'a> {
     peak_rss_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cpu_seconds: Option<f64>,
+    /// The process that died.
+    #[serde(skip_serializing_if = "is_unknown")]
+    pid: u32,
     /// Which execution of the item it was, from 1.
     #[serde(skip_serializing_if = "is_unknown")]
     attempt: u32,
@@ -52,8 +55,8 @@ struct ErrorFields<'a> {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
-fn is_unknown(attempt: &u32) -> bool {
-    *attempt == 0
+fn is_unknown(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Returns the line of an item.
@@ -89,14 +92,15 @@ fn fields_of(error: &ItemError) -> ErrorFields<'_> {
     };
     match &error.kind {
         ItemErrorKind::Raised { type_name, .. } => fields.r#type = type_name,
-        ItemErrorKind::WorkerCrashed { signal, exit_code, attempt, usage, .. } => {
-            (fields.signal, fields.exit_code, fields.attempt) = (*signal, *exit_code, *attempt);
+        ItemErrorKind::WorkerCrashed { signal, exit_code, pid, attempt, usage, .. } => {
+            (fields.signal, fields.exit_code) = (*signal, *exit_code);
+            (fields.pid, fields.attempt) = (*pid, *attempt);
             fields.peak_rss_bytes = usage.peak_rss_bytes;
             fields.cpu_seconds = usage.cpu_time.map(|time| time.as_secs_f64());
         }
-        ItemErrorKind::WorkerOomKilled { peak_rss_bytes, limit_bytes, attempt, .. } => {
+        ItemErrorKind::WorkerOomKilled { peak_rss_bytes, limit_bytes, pid, attempt, .. } => {
             (fields.peak_rss_bytes, fields.limit_bytes) = (*peak_rss_bytes, *limit_bytes);
-            fields.attempt = *attempt;
+            (fields.pid, fields.attempt) = (*pid, *attempt);
         }
         ItemErrorKind::CrashLimit { attempts: attempt, .. } | ItemErrorKind::ItemTimeout { attempt, .. } => {
             fields.attempt = *attempt;
@@ -136,18 +140,20 @@ mod tests {
         let crashed = ItemErrorKind::WorkerCrashed {
             signal: Some(9),
             exit_code: None,
+            pid: 42,
             attempt: 2,
             usage: WorkerUsage { peak_rss_bytes: None, cpu_time: Some(Duration::from_millis(1500)) },
             stderr_tail: "last words".to_owned(),
         };
-        insta::assert_snapshot!(failed(crashed), @r#"{"index":4,"status":"failed","error":{"code":"ABORTED","reason":"WORKER_CRASHED","message":"words","signal":9,"cpu_seconds":1.5,"attempt":2,"stderr":"last words"}}"#);
+        insta::assert_snapshot!(failed(crashed), @r#"{"index":4,"status":"failed","error":{"code":"ABORTED","reason":"WORKER_CRASHED","message":"words","signal":9,"cpu_seconds":1.5,"pid":42,"attempt":2,"stderr":"last words"}}"#);
         let too_large = ItemErrorKind::WorkerOomKilled {
             peak_rss_bytes: Some(310),
             limit_bytes: Some(200),
+            pid: 43,
             attempt: 1,
             stderr_tail: String::new(),
         };
-        insta::assert_snapshot!(failed(too_large), @r#"{"index":4,"status":"failed","error":{"code":"ABORTED","reason":"WORKER_OOM_KILLED","message":"words","limit_bytes":200,"peak_rss_bytes":310,"attempt":1}}"#);
+        insta::assert_snapshot!(failed(too_large), @r#"{"index":4,"status":"failed","error":{"code":"ABORTED","reason":"WORKER_OOM_KILLED","message":"words","limit_bytes":200,"peak_rss_bytes":310,"pid":43,"attempt":1}}"#);
         insta::assert_snapshot!(failed(ItemErrorKind::ItemTimeout { attempt: 1, stack: String::new() }), @r#"{"index":4,"status":"failed","error":{"code":"DEADLINE_EXCEEDED","reason":"ITEM_TIMEOUT","message":"words","attempt":1}}"#);
         let other = ItemErrorKind::Other { code: "INTERNAL", reason: String::new() };
         insta::assert_snapshot!(failed(other), @r#"{"index":4,"status":"failed","error":{"code":"INTERNAL","reason":"","message":"words"}}"#);

@@ -1,6 +1,8 @@
-//! Its function `leak` keeps so many bytes for ever and returns how many it has in all.
+//! Its function `leak` keeps so many bytes for ever and returns how many it has in all; `leak_and_wait` does not return.
 
 use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
 
 use procpool_test_workers::start_watchdog;
 use procpool_worker::Worker;
@@ -15,6 +17,12 @@ fn main() -> ExitCode {
             // Not zeros: those would take no memory.
             leaked.push(vec![1; count]);
             leaked.iter().map(Vec::len).sum::<usize>()
+        })
+        .function("leak_and_wait", |count: usize| -> () {
+            let _kept = vec![1_u8; count];
+            loop {
+                thread::sleep(Duration::from_secs(1));
+            }
         })
         .main()
 }

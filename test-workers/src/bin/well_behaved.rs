@@ -43,8 +43,16 @@ fn main() -> ExitCode {
             std::fs::write(touched, b"").map(|()| wait_for_file(&awaited))
         })
         .function("wait_until_cancelled", |_: Value| wait_until("it is cancelled", cancelled))
+        .try_function("touch_and_wait_until_cancelled", |path: String| {
+            std::fs::write(path, b"").map(|()| wait_until("it is cancelled", cancelled))
+        })
         .function("print", |text: String| print(&text))
         .function("crash", |_: Value| die_by(Signal::KILL))
+        .function("crash_if", |is_poison: bool| {
+            if is_poison {
+                die_by(Signal::KILL);
+            }
+        })
         .function("segfault", |_: Value| die_by(Signal::SEGV))
         .function("abort", |_: Value| -> () { std::process::abort() })
         .function("exit", |code: i32| exit(code))
