@@ -222,13 +222,15 @@ pub enum CallError {
         /// When it may be worth trying again.
         retry_after: Duration,
     },
-    /// No worker registered this function.
-    #[error("no worker registered a function {name:?}")]
+    /// No worker registered this function, or none that is left.
+    #[error("no worker {} a function {name:?}", if *.started { "has any more" } else { "registered" })]
     FunctionNotFound {
         /// The name that was asked for.
         name: String,
         /// The nearest names that are registered, best first; may be empty.
         nearest: Vec<String>,
+        /// Some items may have been executed, while workers had it.
+        started: bool,
     },
     /// An item failed, and the call was to fail with the first failure.
     #[error("item {} failed: {}", .0.index, .0.failure)]

@@ -291,6 +291,7 @@ impl PoolHandle {
         functions.get(&call.function).cloned().ok_or_else(|| CallError::FunctionNotFound {
             name: call.function.clone(),
             nearest: nearest_names(functions.keys(), &call.function),
+            started: false,
         })
     }
 

@@ -34,6 +34,6 @@ mod worker;
 
 pub use config::SchedulerConfig;
 pub use event::{Delivery, Dispatch, Effect, Event, FailureCause, JobFailure, JobSpec, Readiness, StopReason};
-pub use id::{ChunkId, FunctionId, JobId, SlotId, WorkerId};
+pub use id::{ChunkId, FunctionId, FunctionSet, JobId, SlotId, WorkerId};
 pub use pool::{Demand, PoolState, RunningItems, SlotCounts, Snapshot, WorkerSnapshot, WorkerState};
 pub use time::Time;

@@ -4,10 +4,10 @@
 //! next. This gives what deficit round robin gives (a one-item job never waits for a million-item one) without rounds:
 //! one item that runs for ten seconds would cost thousands of them. Start-time fair queueing is the field's name for it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::id::JobId;
+use crate::id::{FunctionId, FunctionSet, JobId};
 use crate::time::saturating_nanos;
 
 /// Run time divided by weight.
@@ -41,30 +41,33 @@ fn price(priority: i32) -> u32 {
     u32::try_from(8 - priority.clamp(-8, 8)).expect("it is 0 to 16")
 }
 
-/// The jobs that have an item to run now.
+/// The jobs that have an item to run now, by function: a worker takes those whose function it has.
 #[derive(Debug, Default)]
 pub(crate) struct FairQueue {
-    jobs: BTreeSet<(VirtualTime, JobId)>,
+    lanes: BTreeMap<FunctionId, BTreeSet<(VirtualTime, JobId)>>,
     /// The virtual time of the job that went last: where a job that comes or comes back starts.
     now: VirtualTime,
 }
 
 impl FairQueue {
-    /// Returns the job whose turn it is.
-    pub(crate) fn first(&self) -> Option<JobId> {
-        self.jobs.first().map(|&(_, job)| job)
+    /// Returns the job whose turn it is among those of these functions.
+    pub(crate) fn first_of(&self, functions: &FunctionSet) -> Option<JobId> {
+        let lanes = self.lanes.iter().filter(|&(&function, _)| functions.has(function));
+        lanes.filter_map(|(_, lane)| lane.first()).min().map(|&(_, job)| job)
     }
 
     /// Adds a job, and returns its virtual time: it can't have saved up turns while it had nothing to run.
-    pub(crate) fn add(&mut self, job: JobId, time: VirtualTime) -> VirtualTime {
+    pub(crate) fn add(&mut self, function: FunctionId, job: JobId, time: VirtualTime) -> VirtualTime {
         let time = time.max(self.now);
-        self.jobs.insert((time, job));
+        self.lanes.entry(function).or_default().insert((time, job));
         time
     }
 
     /// Removes a job that was added with this virtual time.
-    pub(crate) fn remove(&mut self, job: JobId, time: VirtualTime) {
-        self.jobs.remove(&(time, job));
+    pub(crate) fn remove(&mut self, function: FunctionId, job: JobId, time: VirtualTime) {
+        if let Some(lane) = self.lanes.get_mut(&function) {
+            lane.remove(&(time, job));
+        }
     }
 
     /// It was the turn of a job with this virtual time.
@@ -72,9 +75,14 @@ impl FairQueue {
         self.now = self.now.max(time);
     }
 
+    /// Forgets which functions there were, but for those of jobs that are here.
+    pub(crate) fn forget_functions(&mut self) {
+        self.lanes.retain(|_, lane| !lane.is_empty());
+    }
+
     #[cfg(any(test, debug_assertions))]
-    pub(crate) fn contains(&self, job: JobId, time: VirtualTime) -> bool {
-        self.jobs.contains(&(time, job))
+    pub(crate) fn contains(&self, function: FunctionId, job: JobId, time: VirtualTime) -> bool {
+        self.lanes.get(&function).is_some_and(|lane| lane.contains(&(time, job)))
     }
 
     /// Returns the virtual time where a new job starts.
@@ -84,11 +92,19 @@ impl FairQueue {
 
     /// Returns the jobs and their virtual times, the next one first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (VirtualTime, JobId)> {
-        self.jobs.iter().copied()
+        let mut heads: Vec<_> = self.lanes.values().map(|lane| lane.iter().copied().peekable()).collect();
+        std::iter::from_fn(move || {
+            let next = heads.iter_mut().filter_map(|head| Some((*head.peek()?, head)));
+            next.min_by_key(|&(entry, _)| entry)?.1.next()
+        })
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.jobs.len()
+        self.lanes.values().map(BTreeSet::len).sum()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lanes.values().all(BTreeSet::is_empty)
     }
 }
 
@@ -97,7 +113,10 @@ mod tests {
     use std::time::Duration;
 
     use super::{FairQueue, VirtualTime};
-    use crate::id::JobId;
+    use crate::id::{FunctionId, JobId};
+
+    const F: FunctionId = FunctionId(1);
+    const G: FunctionId = FunctionId(2);
 
     /// Runs `turns` turns of equal cost between two jobs with these priorities; returns how many each had.
     fn turns_of(priorities: [i32; 2], turns: usize) -> [usize; 2] {
@@ -105,14 +124,14 @@ mod tests {
         let mut times = [VirtualTime::default(); 2];
         let mut counts = [0; 2];
         for (job, time) in times.iter_mut().enumerate() {
-            *time = queue.add(JobId(job as u64), *time);
+            *time = queue.add(F, JobId(job as u64), *time);
         }
         for _ in 0..turns {
-            let id = queue.first().unwrap();
+            let id = queue.first_of(&[F].into_iter().collect()).unwrap();
             let job = usize::try_from(id.0).unwrap();
-            queue.remove(id, times[job]);
+            queue.remove(F, id, times[job]);
             queue.advance(times[job]);
-            times[job] = queue.add(id, times[job].charged(Duration::from_millis(4), priorities[job]));
+            times[job] = queue.add(F, id, times[job].charged(Duration::from_millis(4), priorities[job]));
             counts[job] += 1;
         }
         counts
@@ -128,12 +147,32 @@ mod tests {
     #[test]
     fn a_job_that_comes_late_goes_next_but_catches_nothing_up() {
         let mut queue = FairQueue::default();
-        let old = queue.add(JobId(1), VirtualTime::default());
-        queue.remove(JobId(1), old);
+        let old = queue.add(F, JobId(1), VirtualTime::default());
+        queue.remove(F, JobId(1), old);
         queue.advance(old.charged(Duration::from_secs(10), 0));
-        queue.add(JobId(1), old.charged(Duration::from_secs(20), 0));
-        let time = queue.add(JobId(2), VirtualTime::default());
-        assert_eq!(queue.first(), Some(JobId(2)));
+        queue.add(F, JobId(1), old.charged(Duration::from_secs(20), 0));
+        let time = queue.add(F, JobId(2), VirtualTime::default());
+        assert_eq!(queue.first_of(&[F].into_iter().collect()), Some(JobId(2)));
         assert_eq!(time, VirtualTime::default().charged(Duration::from_secs(10), 0));
+    }
+
+    #[test]
+    fn a_worker_takes_the_next_job_whose_function_it_has() {
+        let mut queue = FairQueue::default();
+        let at = |seconds| VirtualTime::default().charged(Duration::from_secs(seconds), 0);
+        for (function, job, seconds) in [(F, 1, 3), (G, 2, 1), (F, 3, 2), (G, 4, 4)] {
+            queue.add(function, JobId(job), at(seconds));
+        }
+        let first_of = |queue: &FairQueue, functions: &[FunctionId]| {
+            queue.first_of(&functions.iter().copied().collect()).map(|job| job.0)
+        };
+        assert_eq!(first_of(&queue, &[F]), Some(3));
+        assert_eq!(first_of(&queue, &[F, G]), Some(2));
+        assert_eq!(first_of(&queue, &[]), None);
+        assert_eq!(queue.iter().map(|(_, job)| job.0).collect::<Vec<_>>(), [2, 3, 1, 4]);
+        queue.remove(G, JobId(2), at(1));
+        queue.remove(G, JobId(4), at(4));
+        queue.forget_functions();
+        assert_eq!((queue.len(), queue.is_empty(), first_of(&queue, &[G])), (2, false, None));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::event::StopReason;
-use crate::id::{ChunkId, FunctionId, JobId, WorkerId};
+use crate::id::{ChunkId, FunctionId, FunctionSet, JobId, WorkerId};
 use crate::job::History;
 use crate::restart::Restarts;
 use crate::time::Time;
@@ -16,9 +16,16 @@ pub(crate) struct Slot {
     pub(crate) restarts: Restarts,
     /// The pool was made smaller: no worker starts here any more.
     pub(crate) removed: bool,
+    /// What its worker can run. While the slot is being refilled: what the last worker could, as the next may.
+    pub(crate) functions: FunctionSet,
 }
 
 impl Slot {
+    /// Tells whether its worker could begin a chunk at once.
+    pub(crate) fn is_free(&self) -> bool {
+        self.worker.as_ref().is_some_and(|worker| worker.is_idle() && worker.takes_chunks())
+    }
+
     /// Tells whether its worker is up.
     pub(crate) fn is_up(&self) -> bool {
         self.worker.as_ref().is_some_and(Worker::is_up)

@@ -29,6 +29,7 @@ impl Driver {
                 self.tell_watchers(|| PoolEvent::Resized { before, num_slots: slots.get() });
                 self.publisher.status.send_modify(|status| status.num_slots = slots.get());
                 self.apply_plain(Event::Resized { slots: slots.get() });
+                self.publish_functions();
                 let _ = answer.send(before);
             }
             Command::Restart(answer) => {

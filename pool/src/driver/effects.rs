@@ -14,7 +14,7 @@ use super::{Driver, ExitReport, JobEntry, Occasion, WorkerLink, degraded};
 use crate::admin::PoolEvent;
 use crate::call::ItemError;
 use crate::error::{CallError, DeadlinePhase, ItemFailure, WorkerExit};
-use crate::handle::Readiness;
+use crate::handle::{Readiness, nearest_names};
 use crate::outlet::Outlet;
 use crate::payload::{JobPayload, OutcomeRun};
 use crate::supervisor::{ChunkResults, ChunkRun, WorkerCommand};
@@ -195,6 +195,11 @@ impl Driver {
             },
             JobFailure::DeadlineUnreachable { expected, remaining, retry_after } => {
                 CallError::DeadlineUnreachable { expected, remaining, retry_after }
+            }
+            JobFailure::NoFunction { started } => {
+                let name = payload.header.function.to_string();
+                let nearest = nearest_names(self.publisher.functions.borrow().keys().filter(|known| **known != name), &name);
+                CallError::FunctionNotFound { name, nearest, started }
             }
             JobFailure::Cancelled => CallError::JobEnded,
             JobFailure::Draining { started } => CallError::Draining { started },

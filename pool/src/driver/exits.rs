@@ -57,7 +57,6 @@ impl Driver {
             self.publisher.status.send_modify(|status| status.start_failure = failure);
         }
         self.worker_changed(worker, pid, WorkerState::Exited, || how);
-        self.publish_functions();
         ExitReport { exit, usage, pid, stderr_tail }
     }
 }

@@ -1,10 +1,12 @@
 //! Which functions the pool has: those of the workers that are ready.
 //!
 //! Workers of one pool need not be alike: where the code on disk has changed, those that start later know other functions.
+//! Which of them runs what is the scheduler's business, which knows functions by number.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use procpool_scheduler::{Event, WorkerId, WorkerState};
+use procpool_scheduler::{Event, FunctionId, WorkerId, WorkerState};
 use tracing::{debug, info};
 
 use super::Driver;
@@ -28,17 +30,30 @@ impl Driver {
     pub(super) fn welcome(&mut self, worker: WorkerId) {
         let Some(link) = self.workers.get_mut(&worker) else { return };
         link.is_ready = true;
-        let pid = link.pid;
+        let (pid, table) = (link.pid, Arc::clone(&link.functions));
         info!(worker = worker.generation, slot = worker.slot.0, pid, "worker is ready");
-        // Before anybody hears that the pool is ready.
+        // Whoever hears that the pool is ready finds them there.
         self.publish_functions();
         self.worker_changed(worker, pid, WorkerState::Ready, String::new);
-        self.apply_plain(Event::WorkerReady { worker });
+        let functions = table.keys().map(|name| self.function_id(name)).collect();
+        self.apply_plain(Event::WorkerReady { worker, functions });
+        self.publish_functions();
     }
 
-    /// Publishes the functions of the workers that are ready. What several have is told as the youngest does. While none
-    /// is ready, what there was is taken to come back.
-    pub(super) fn publish_functions(&self) {
+    /// Returns the number of a function.
+    pub(super) fn function_id(&mut self, name: &str) -> FunctionId {
+        if let Some(&known) = self.function_ids.get(name) {
+            return known;
+        }
+        let new = FunctionId(self.next_function);
+        self.next_function = self.next_function.checked_add(1).expect("no pool lives for so long");
+        self.function_ids.insert(name.into(), new);
+        new
+    }
+
+    /// Publishes the functions of the workers that are ready, and those that a worker is expected to bring back which is
+    /// being started. What several have is told as the youngest does.
+    pub(super) fn publish_functions(&mut self) {
         let mut tables: Vec<(u64, &Arc<FunctionTable>)> = self
             .workers
             .iter()
@@ -47,18 +62,39 @@ impl Driver {
             .collect();
         tables.sort_unstable_by_key(|&(generation, _)| std::cmp::Reverse(generation));
         let Some((&(_, youngest), older)) = tables.split_first() else { return };
+        let published = Arc::clone(&self.publisher.functions.borrow());
         let mut union = Arc::clone(youngest);
         for (_, table) in older.iter().filter(|(_, table)| !Arc::ptr_eq(table, youngest)) {
-            for (name, function) in table.iter().filter(|(name, _)| !youngest.contains_key(*name)) {
-                Arc::make_mut(&mut union).entry(name.clone()).or_insert_with(|| function.clone());
-            }
+            add_missing(&mut union, table, |_| true);
         }
-        self.publisher.functions.send_if_modified(|published| {
-            let is_new = *published != union;
-            if is_new {
-                *published = union;
-            }
-            is_new
+        if !Arc::ptr_eq(&published, &union) {
+            add_missing(&mut union, &published, |name| {
+                self.function_ids.get(name).is_some_and(|&id| self.state.may_have(id))
+            });
+        }
+        if *published != *union {
+            self.publisher.functions.send_replace(union);
+            self.forget_functions();
+        }
+    }
+
+    /// Forgets the numbers of functions that no worker and no job has any more: there may be new names with every version
+    /// of the code.
+    fn forget_functions(&mut self) {
+        let published = Arc::clone(&self.publisher.functions.borrow());
+        let of_jobs: BTreeSet<&str> = self.jobs.values().map(|job| &*job.payload.header.function).collect();
+        let workers = &self.workers;
+        self.function_ids.retain(|name, _| {
+            let is_known = |table: &FunctionTable| table.contains_key(&**name);
+            is_known(&published) || of_jobs.contains(&**name) || workers.values().any(|link| is_known(&link.functions))
         });
+    }
+}
+
+fn add_missing(union: &mut Arc<FunctionTable>, table: &FunctionTable, may_add: impl Fn(&str) -> bool) {
+    let missing = table.iter().filter(|(name, _)| !union.contains_key(*name) && may_add(name));
+    let missing: Vec<(String, FunctionInfo)> = missing.map(|(name, info)| (name.clone(), info.clone())).collect();
+    if !missing.is_empty() {
+        Arc::make_mut(union).extend(missing);
     }
 }

@@ -129,6 +129,7 @@ pub(crate) fn spawn(
         workers: BTreeMap::new(),
         jobs: BTreeMap::new(),
         function_ids: BTreeMap::new(),
+        next_function: 0,
         publisher,
         observation: inputs.observer.take().map(Observation::new),
         watchers: broadcast::Sender::new(EVENT_BUFFER),
@@ -171,6 +172,8 @@ struct Driver {
     jobs: BTreeMap<JobId, JobEntry>,
     /// Bounded by the registered functions: others are refused before they get here.
     function_ids: BTreeMap<Arc<str>, FunctionId>,
+    /// The number that a new function gets.
+    next_function: u32,
     publisher: Publisher,
     /// `None`: nobody watches.
     observation: Option<Observation>,
@@ -278,8 +281,7 @@ impl Driver {
             return;
         }
         let function: Arc<str> = call.function.into();
-        let next_id = FunctionId(u32::try_from(self.function_ids.len()).unwrap_or(u32::MAX));
-        let function_id = *self.function_ids.entry(Arc::clone(&function)).or_insert(next_id);
+        let function_id = self.function_id(&function);
         let spec = JobSpec {
             id: job,
             function: function_id,
@@ -381,6 +383,7 @@ impl Driver {
             WorkerEventKind::Exited { exit, usage, running, stderr_tail } => {
                 let report = self.bury(worker, exit, usage, stderr_tail);
                 self.apply(Event::WorkerExited { worker, running }, &Occasion::Exit(report));
+                self.publish_functions();
             }
         }
     }

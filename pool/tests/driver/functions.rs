@@ -1,5 +1,8 @@
 //! Which functions a pool has, while its workers are not alike.
 
+use std::num::NonZeroU32;
+
+use procpool_pool::supervisor::WorkerCommand;
 use procpool_pool::{CallError, PoolHandle};
 
 use crate::scripted::{call, items, pool_of, settle};
@@ -68,4 +71,80 @@ async fn while_no_worker_is_up_the_last_functions_stay() {
     second.finish(&chunk).await;
     assert!(map.await.unwrap().is_ok());
     assert_eq!(functions(&pool.handle), of(2, &["f", "g"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_goes_to_a_worker_that_has_its_function() {
+    let mut pool = pool_of(2);
+    let (mut old, mut new) = (pool.next_worker().await, pool.next_worker().await);
+    old.become_ready_with(&["f"]).await;
+    new.become_ready_with(&["added", "f"]).await;
+    let mut one_at_a_time = call("added");
+    one_at_a_time.options.chunk_size = NonZeroU32::new(1);
+    let handle = pool.handle.clone();
+    let map = tokio::spawn(async move { handle.map(one_at_a_time, items(0..3)).await });
+    for _ in 0..3 {
+        let chunk = new.next_chunk().await;
+        assert!(old.has_no_command().await, "it does not know the function");
+        new.finish(&chunk).await;
+    }
+    assert!(map.await.unwrap().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_queued_of_a_function_ends_when_no_worker_has_it_any_more() {
+    let mut pool = pool_of(1);
+    let mut worker = pool.next_ready_worker().await;
+    let mut calls = Vec::new();
+    for _ in 0..2 {
+        let handle = pool.handle.clone();
+        calls.push(tokio::spawn(async move { handle.map(call("f"), items(0..2)).await }));
+        settle().await;
+    }
+    let chunk = worker.next_chunk().await;
+    let restart = pool.handle.begin_restart().await.unwrap();
+    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { .. }));
+    worker.finish(&chunk).await;
+    assert!(matches!(worker.next_command().await, WorkerCommand::Shutdown));
+    worker.leave().await;
+    settle().await;
+    assert!(pool.handle.functions().iter().any(|function| function.name == "f"), "the next may have it, too");
+    pool.next_worker().await.become_ready_with(&["g"]).await;
+    settle().await;
+    assert!(restart.is_over());
+    let mut ends = Vec::new();
+    for call in calls {
+        match call.await.unwrap() {
+            Err(CallError::FunctionNotFound { name, started, .. }) => ends.push((name, started)),
+            other => panic!("{other:?}"),
+        }
+    }
+    let f = |started| ("f".to_owned(), started);
+    assert_eq!(ends, [f(true), f(false)]);
+    let names: Vec<_> = pool.handle.functions().into_iter().map(|function| function.name).collect();
+    assert_eq!(names, ["g"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_function_that_only_one_worker_has_is_waited_for_while_that_is_replaced() {
+    let mut pool = pool_of(2);
+    let (old, new) = (pool.next_worker().await, pool.next_worker().await);
+    old.become_ready_with(&["f"]).await;
+    new.become_ready_with(&["added", "f"]).await;
+    settle().await;
+    new.die(None).await;
+    settle().await;
+    let handle = pool.handle.clone();
+    let map = tokio::spawn(async move { handle.map(call("added"), items(0..1)).await });
+    settle().await;
+    let mut next = pool.next_worker().await;
+    next.become_ready_with(&["added", "f"]).await;
+    let chunk = next.next_chunk().await;
+    next.finish(&chunk).await;
+    assert!(map.await.unwrap().is_ok());
+    // If the next one does not start, that is the end of it.
+    next.die(None).await;
+    pool.next_worker().await.die(None).await;
+    settle().await;
+    assert_eq!(functions(&pool.handle), of(1, &["f"]));
 }

@@ -28,7 +28,7 @@ impl PoolState {
     pub(super) fn refusal_for_time(&self, spec: &JobSpec) -> Option<JobFailure> {
         let remaining = spec.deadline?.since(self.now);
         // A deadline that has passed already is another error. Of a stream that is still open, nothing is known.
-        let has_idle = self.workers().any(|worker| worker.is_idle() && worker.takes_chunks());
+        let has_idle = self.idle_slots().any(|slot| slot.functions.has(spec.function));
         if remaining.is_zero() || has_idle || spec.num_items == 0 || !spec.input_closed {
             return None;
         }
@@ -37,10 +37,10 @@ impl PoolState {
         (expected > remaining).then_some(JobFailure::DeadlineUnreachable { expected, remaining, retry_after })
     }
 
-    /// Returns whose turn it is. What has waited for so long that it cannot be done any more is refused first: begun, it
+    /// Returns whose turn it is in a slot. What has waited for so long that it cannot be done any more is refused first: begun, it
     /// would be too late and in the way of the next, which would be too late in its turn, and so on for ever.
-    pub(super) fn next_job(&mut self) -> Option<JobId> {
-        while let Some(id) = self.queue.first() {
+    pub(super) fn next_job(&mut self, slot: usize) -> Option<JobId> {
+        while let Some(id) = self.queue.first_of(&self.slots[slot].functions) {
             let Some(failure) = self.refusal_after_waiting(id) else { return Some(id) };
             self.fail_job(id, failure);
         }

@@ -10,7 +10,7 @@ use crate::event::{Dispatch, Effect};
 use crate::id::{ChunkId, JobId, WorkerId};
 use crate::time::Time;
 use crate::timer::TimerKey;
-use crate::worker::{ActiveChunk, Worker};
+use crate::worker::{ActiveChunk, Slot, Worker};
 
 /// A worker that has not answered a recall for this long is stuck in code that does not let it; others may be asked.
 const RECALL_PATIENCE: Duration = Duration::from_millis(10);
@@ -19,7 +19,7 @@ impl PoolState {
     /// Gives every worker what it can take.
     pub(super) fn dispatch(&mut self) {
         for slot in 0..self.slots.len() {
-            if self.queue.len() == 0 {
+            if self.queue.is_empty() {
                 break;
             }
             if self.is_free(slot) {
@@ -27,7 +27,10 @@ impl PoolState {
             }
         }
         for slot in 0..self.slots.len() {
-            let Some(job) = self.next_job() else { break };
+            if self.queue.is_empty() {
+                break;
+            }
+            let Some(job) = self.next_job(slot) else { continue };
             let worker = self.slots[slot].worker.as_ref();
             if worker.is_some_and(|worker| self.may_hold_ahead(worker, job)) && !self.failed_last_at(slot) {
                 self.dispatch_next(slot);
@@ -37,13 +40,22 @@ impl PoolState {
     }
 
     fn is_free(&self, slot: usize) -> bool {
-        self.slots[slot].worker.as_ref().is_some_and(|worker| worker.is_idle() && worker.takes_chunks())
+        self.slots[slot].is_free()
+    }
+
+    /// Returns the slots whose workers could begin at once.
+    pub(super) fn idle_slots(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter().filter(|slot| slot.is_free())
     }
 
     /// Gives an idle slot the next chunk, after those that it should leave to others have gone to others.
     fn dispatch_idle(&mut self, slot: usize) {
         while self.failed_last_at(slot) {
-            let Some(other) = (0..self.slots.len()).find(|&other| other != slot && self.is_free(other)) else { break };
+            let next = self.queue.first_of(&self.slots[slot].functions).map(|job| self.jobs[&job].spec.function);
+            let could = |entry: &Slot| entry.is_free() && next.is_some_and(|function| entry.functions.has(function));
+            let Some(other) = (0..self.slots.len()).find(|&other| other != slot && could(&self.slots[other])) else {
+                break;
+            };
             self.dispatch_next(other);
         }
         self.dispatch_next(slot);
@@ -52,7 +64,7 @@ impl PoolState {
     /// Tells whether the next item is one that failed in this very slot. It may be the slot's fault, such as a file that
     /// is broken there; so another gets it if one is idle. None is waited for, since it could be busy for hours.
     fn failed_last_at(&self, slot: usize) -> bool {
-        let next = self.queue.first().and_then(|job| self.jobs[&job].available());
+        let next = self.queue.first_of(&self.slots[slot].functions).and_then(|job| self.jobs[&job].available());
         next.and_then(|next| next.history.last_slot).is_some_and(|last| last.0 as usize == slot)
     }
 
@@ -73,7 +85,7 @@ impl PoolState {
 
     /// Gives the next chunk of the job whose turn it is to the worker in a slot.
     fn dispatch_next(&mut self, slot: usize) {
-        let Some(id) = self.next_job() else { return };
+        let Some(id) = self.next_job(slot) else { return };
         let slots = self.num_slots();
         let now = self.now;
         let worker = self.slots[slot].worker.as_mut().expect("the caller looked");
@@ -84,7 +96,7 @@ impl PoolState {
         let count = wanted.min(u32::try_from(most).unwrap_or(u32::MAX));
 
         // What stood in the queue under the old virtual time must leave it under that.
-        self.queue.remove(id, job.virtual_time);
+        self.queue.remove(job.spec.function, id, job.virtual_time);
         job.queued = false;
         self.queue.advance(job.virtual_time);
         let charged = self.run_times.estimate(job.spec.function, count);
@@ -132,8 +144,7 @@ impl PoolState {
     /// While a slot is idle and nothing waits, the worker with the most work that has not begun is asked for it.
     fn rebalance(&mut self) {
         self.timers.clear(TimerKey::Rebalance);
-        let has_idle = self.workers().any(|worker| worker.is_idle() && worker.takes_chunks());
-        if !has_idle || self.queue.len() > 0 {
+        if self.idle_slots().next().is_none() {
             return;
         }
         let answers_due = self.workers().flat_map(|worker| &worker.chunks).filter(|chunk| !chunk.abandoned);
@@ -145,7 +156,7 @@ impl PoolState {
             let (position, chunk) = worker.chunks.iter().enumerate().rev().find(|(position, chunk)| {
                 let begun = u32::from(*position == 0);
                 let can_be_asked = !chunk.abandoned && chunk.recalled_at.is_none();
-                can_be_asked && chunk.remaining() > begun && !(chunk.fixed_size && begun == 1)
+                can_be_asked && chunk.remaining() > begun && !(chunk.fixed_size && begun == 1) && self.could_begin(chunk)
             })?;
             Some((worker.id, chunk.id, self.late_after(worker, position), chunk.remaining()))
         });
@@ -163,6 +174,10 @@ impl PoolState {
         } else if let Some(at) = next_check {
             self.timers.set(TimerKey::Rebalance, at);
         }
+    }
+
+    fn could_begin(&self, chunk: &ActiveChunk) -> bool {
+        self.idle_slots().any(|slot| slot.functions.has(chunk.function))
     }
 
     /// Returns when a chunk is worth taking apart: at once if a good piece of work has not begun, else when it takes

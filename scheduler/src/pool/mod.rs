@@ -7,6 +7,7 @@ mod admission;
 mod deadlines;
 mod demand;
 mod dispatch;
+mod functions;
 mod jobs;
 mod rolling;
 mod snapshot;
@@ -120,7 +121,7 @@ impl PoolState {
             Event::InputClosed { job } => self.close_input(job),
             Event::ResultsTaken { job, total } => self.take_results(job, total),
             Event::JobCancelled { job } => self.fail_job(job, JobFailure::Cancelled),
-            Event::WorkerReady { worker } => self.worker_ready(worker),
+            Event::WorkerReady { worker, functions } => self.worker_ready(worker, functions),
             Event::ItemsFinished { worker, chunk, first, count, failed, busy } => {
                 self.items_finished(worker, chunk, workers::Finished { first, count, failed: &failed, busy });
             }

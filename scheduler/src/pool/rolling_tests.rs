@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::demand::tests::{Pool, spec};
+use super::super::demand::tests::{Pool, ready, spec};
 use crate::event::{Dispatch, Effect, Event, StopReason};
 use crate::id::WorkerId;
 
@@ -24,7 +24,7 @@ impl Pool {
         let new = *self.workers.last().unwrap();
         assert_eq!(new.slot, old.slot);
         assert_eq!(self.replaced(), [], "another goes when this one is ready");
-        self.apply(Event::WorkerReady { worker: new });
+        self.apply(ready(new));
     }
 
     /// The first item of a chunk is finished, and the others are given back.

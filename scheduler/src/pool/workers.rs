@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::PoolState;
 use super::jobs::{FailedAt, ItemsOf};
 use crate::event::{Effect, FailureCause, JobFailure, Readiness, StopReason};
-use crate::id::{ChunkId, JobId, SlotId, WorkerId};
+use crate::id::{ChunkId, FunctionSet, JobId, SlotId, WorkerId};
 use crate::job::History;
 use crate::timer::TimerKey;
 use crate::worker::{ActiveChunk, Expired, Phase, Slot, Worker};
@@ -33,7 +33,7 @@ impl PoolState {
         self.emit(Effect::SpawnWorker { worker });
     }
 
-    pub(super) fn worker_ready(&mut self, id: WorkerId) {
+    pub(super) fn worker_ready(&mut self, id: WorkerId, functions: FunctionSet) {
         let quota = self.config.max_items_per_worker.map(|most| {
             // Up to a tenth fewer, so that the workers are not all replaced together; 1 stays 1.
             u64::from(most) - self.rng.below(u64::from(most / 10) + 1)
@@ -49,6 +49,8 @@ impl PoolState {
             self.timers.set(TimerKey::Age(id), self.now.after(age));
         }
         self.set_readiness(Readiness::Ready);
+        self.set_functions(id.slot, functions);
+        self.fail_lost_jobs();
         self.hasten_recycling();
     }
 
@@ -179,9 +181,11 @@ impl PoolState {
         }
         let rng = &mut self.rng;
         let restarts = &mut self.slots[id.slot.0 as usize].restarts;
+        let mut start_has_failed = false;
         let delay = match worker.phase {
             Phase::Starting | Phase::Stopping { reason: StopReason::StartTimeout, .. } => {
                 let delay = restarts.start_failed(rng);
+                start_has_failed = true;
                 // One that hung for the whole start timeout tells as much as several that failed at once.
                 let has_hung = worker.phase != Phase::Starting;
                 if (self.start_failures.record(self.now) || has_hung) && !self.has_worker_up() {
@@ -193,6 +197,10 @@ impl PoolState {
             Phase::Up => restarts.crashed(worker.finished_items > 0, rng),
             Phase::Stopping { .. } => Duration::ZERO,
         };
+        if start_has_failed || self.slot_mut(id.slot).removed {
+            self.set_functions(id.slot, FunctionSet::default());
+        }
+        self.fail_lost_jobs();
         if delay.is_zero() {
             self.spawn_worker(id.slot);
         } else if !self.slot_mut(id.slot).removed && !self.stopping {
@@ -239,7 +247,7 @@ impl PoolState {
         }
     }
 
-    fn has_worker_up(&self) -> bool {
+    pub(super) fn has_worker_up(&self) -> bool {
         self.workers().any(Worker::is_up)
     }
 
@@ -256,8 +264,12 @@ impl PoolState {
             } else {
                 self.timers.clear(TimerKey::Restart(id));
                 self.remove_worker(id);
+                if self.slots[slot].worker.is_none() {
+                    self.set_functions(id, FunctionSet::default());
+                }
             }
         }
+        self.fail_lost_jobs();
         let jobs: Vec<JobId> = self.jobs.keys().copied().collect();
         for job in jobs {
             self.refresh(job);

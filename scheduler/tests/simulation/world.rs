@@ -4,18 +4,23 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use procpool_scheduler::{
-    ChunkId, Delivery, Dispatch, Effect, Event, FailureCause, FunctionId, JobFailure, JobId, JobSpec, PoolState,
+    ChunkId, Delivery, Dispatch, Effect, Event, FailureCause, FunctionId, FunctionSet, JobFailure, JobId, JobSpec, PoolState,
     Readiness, SchedulerConfig, StopReason, Time, WorkerId, WorkerState,
 };
 
 use crate::model::{Ended, ModelJob};
 use crate::random::Random;
 
+/// Those that jobs call. Not all workers have all of them.
+const NUM_FUNCTIONS: u32 = 3;
+
 /// A worker as it really is.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "that is what makes it naive")]
 struct SimWorker {
     is_up: bool,
+    /// What it can run, when it is up.
+    functions: FunctionSet,
     chunks: VecDeque<SimChunk>,
     /// It was asked to stop, and will.
     is_stopping: bool,
@@ -53,6 +58,8 @@ pub(crate) struct World {
     /// What was said once, to be said again when it is stale.
     said: Vec<Event>,
     readiness: Readiness,
+    /// What workers can run that become ready from now on.
+    code: Vec<FunctionId>,
     /// The workers that there were when they were last to be replaced.
     old_workers: Vec<WorkerId>,
     /// They are being replaced.
@@ -84,6 +91,7 @@ impl World {
             last_job: 0,
             said: Vec::new(),
             readiness: Readiness::Starting,
+            code: (0..NUM_FUNCTIONS).map(FunctionId).collect(),
             old_workers: Vec::new(),
             restarts: false,
             failed_items: Vec::new(),
@@ -110,6 +118,7 @@ impl World {
             73..=76 => self.crash_a_worker(),
             77..=84 => self.answer_a_recall(),
             85..=88 => self.let_a_worker_stop(),
+            89 if self.random.below(4) == 0 => self.change_code(),
             89 => self.find_a_large_worker(),
             90..=92 => self.repeat_something_old(),
             93 => self.resize(),
@@ -117,6 +126,7 @@ impl World {
                 if self.random.below(40) == 0 {
                     self.apply(Event::DrainRequested);
                 } else if self.random.below(3) == 0 {
+                    self.change_code();
                     self.restarts = !self.is_draining();
                     self.old_workers = self.workers.keys().copied().collect();
                     self.apply(Event::RestartRequested);
@@ -124,6 +134,19 @@ impl World {
             }
             _ => self.let_time_pass(),
         }
+    }
+
+    /// Workers that start from now on know other functions, mostly all of them.
+    fn change_code(&mut self) {
+        let random = &mut self.random;
+        self.code = (0..NUM_FUNCTIONS).map(FunctionId).filter(|_| random.below(4) > 0).collect();
+    }
+
+    fn start(&mut self, id: WorkerId) {
+        let functions: FunctionSet = self.code.iter().copied().collect();
+        let worker = self.workers.get_mut(&id).unwrap();
+        (worker.is_up, worker.functions) = (true, functions.clone());
+        self.apply(Event::WorkerReady { worker: id, functions });
     }
 
     fn submit(&mut self) {
@@ -137,7 +160,7 @@ impl World {
         };
         let spec = JobSpec {
             id: JobId(self.last_job),
-            function: FunctionId(random.below(3) as u32),
+            function: FunctionId(random.below(NUM_FUNCTIONS.into()) as u32),
             num_items: random.below(60),
             input_closed: delivery == Delivery::Whole || random.below(2) == 0,
             delivery,
@@ -199,8 +222,7 @@ impl World {
         if self.random.below(10) == 0 {
             return self.exit(id);
         }
-        self.workers.get_mut(&id).unwrap().is_up = true;
-        self.apply(Event::WorkerReady { worker: id });
+        self.start(id);
     }
 
     /// A worker begins an item, or finishes some.
@@ -453,6 +475,14 @@ impl World {
                     assert!(job.items.iter().all(|item| !item.is_out && item.executions == 0), "a refused job ran");
                     assert_eq!(job.spec.deadline.map(|deadline| deadline.since(self.now)), Some(remaining));
                 }
+                if let JobFailure::NoFunction { started } = failure {
+                    let has_run = job.items.iter().any(|item| item.is_out || item.executions > 0);
+                    assert!(started || !has_run, "it is said not to have run");
+                    let function = job.spec.function;
+                    let up = self.workers.values().filter(|worker| worker.is_up);
+                    let (has, lacks): (Vec<_>, Vec<_>) = up.partition(|worker| worker.functions.has(function));
+                    assert!(has.is_empty() && !lacks.is_empty(), "a job failed whose function a worker has");
+                }
                 if let JobFailure::ItemFailed { index } = failure {
                     assert!(job.spec.fail_fast, "a job that collects failed with an item");
                     // A late answer of an item whose time was up has no outcome, and ends nothing.
@@ -501,6 +531,7 @@ impl World {
         }
         let worker = self.workers.get_mut(&dispatch.worker).unwrap();
         let job = self.jobs.get_mut(&dispatch.job).unwrap();
+        assert!(worker.functions.has(job.spec.function), "an item went to a worker that cannot run it");
         if let Some(chunk_size) = job.spec.chunk_size {
             assert!(dispatch.count <= chunk_size, "a chunk is larger than the caller said");
         }
@@ -525,8 +556,11 @@ impl World {
         let failed_at = self.jobs.get_mut(&dispatch.job).unwrap().item(dispatch.first_index).last_slot;
         if failed_at == Some(dispatch.worker.slot) {
             let snapshot = self.state.snapshot();
+            let function = self.jobs[&dispatch.job].spec.function;
             let idle = snapshot.workers.iter().find(|worker| {
-                worker.state == WorkerState::Ready && worker.running.is_none() && worker.id.slot != dispatch.worker.slot
+                let could = self.workers.get(&worker.id).is_some_and(|sim| sim.functions.has(function));
+                let is_idle = worker.state == WorkerState::Ready && worker.running.is_none();
+                is_idle && could && worker.id.slot != dispatch.worker.slot
             });
             assert!(idle.is_none(), "{idle:?} could have tried again what failed in {failed_at:?}");
         }
@@ -587,8 +621,7 @@ impl World {
         if worker.is_stopping {
             self.exit(id);
         } else if !worker.is_up {
-            worker.is_up = true;
-            self.apply(Event::WorkerReady { worker: id });
+            self.start(id);
         }
     }
 }

@@ -61,7 +61,9 @@ pub(crate) fn call_failed(error: &CallError, context: &CallContext) -> Status {
                 .with("started", started)
                 .retry(retry_unless_started(*started, *retry_after))
         }
-        CallError::FunctionNotFound { name, nearest } => function_not_found(error, name, nearest),
+        CallError::FunctionNotFound { name, nearest, started } => {
+            function_not_found(error, name, nearest).with("started", started)
+        }
         CallError::ItemFailed(item) => item_problem(item, context),
         CallError::DeadlineExceeded { phase } => {
             let phase = match phase {
