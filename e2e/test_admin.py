@@ -127,6 +127,88 @@ def test_a_restart_with_code_that_does_not_start_says_so_and_takes_nothing_away(
         assert call(server, "Map", {"function": "renamed", "values": [1]})[0]["values"] == [1]
 
 
+VERSIONED = """\
+import pathlib
+import time
+
+
+def stays(item):
+    time.sleep(0.002)
+    return item
+
+
+def block(begun, go_on):
+    pathlib.Path(begun).touch()
+    while not pathlib.Path(go_on).exists():
+        time.sleep(0.01)
+    return "done"
+"""
+OLD = "\n\ndef goes(item):\n    return item\n\n\ndef old_name(item):\n    return item\n"
+NEW = "\n\ndef added(item):\n    return [item]\n\n\ndef new_name(item):\n    return item\n"
+
+
+def test_new_code_adds_removes_and_renames_functions_during_calls(tmp_path):
+    module, begun, go_on = tmp_path / "versioned.py", tmp_path / "begun", tmp_path / "go_on"
+    module.write_text(VERSIONED + OLD)
+
+    def in_background(target):
+        results = []
+        thread = threading.Thread(target=lambda: results.append(target()))
+        thread.start()
+
+        def join():
+            thread.join(timeout=PATIENCE)
+            return results[0]
+
+        return join
+
+    def functions(server):
+        [answer] = call(server, "ListFunctions", {})
+        return {function["name"] for function in answer["functions"]}
+
+    def refusal(server, function):
+        code, _, err = grpcurl(server, server.address, "procpool.v1.PoolService/Map", data={"function": function, "values": [1]})
+        assert code != 0 and "Code: NotFound" in err and "FUNCTION_NOT_FOUND" in err, err
+        return err
+
+    with Server("--processes", "2", command=python_worker(str(module))) as server:
+        server.wait_ready(2)
+        blocked = {"function": "block", "values": [[str(begun), str(go_on)]]}
+        block = in_background(lambda: call(server, "StarMap", blocked))
+        wait_until(begun.exists, "one worker is busy")
+        items = {"function": "stays", "values": list(range(1500))}
+        running = [in_background(lambda method=method: call(server, method, items)) for method in ["IMap", "Map"]]
+        wait_until(lambda: snapshot(server)["counts"]["items_succeeded_total"] > 100, "both run")
+
+        module.write_text(VERSIONED + NEW + "#" * 10)
+        restart = in_background(lambda: procpool(server, "restart"))
+        wait_until(lambda: "added" in functions(server), "one worker has the new code")
+        assert functions(server) == {"stays", "block", "goes", "old_name", "added", "new_name"}
+        for _ in range(10):
+            [answer] = call(server, "Map", {"function": "added", "values": [1, 2]})
+            assert answer["values"] == [[1], [2]]
+        assert call(server, "Map", {"function": "new_name", "values": [1]})[0]["values"] == [1]
+        # Its only worker is busy, and the next will not have it.
+        jobs = snapshot(server)["counts"]["jobs_total"]
+        queued = in_background(lambda: refusal(server, "goes"))
+        wait_until(lambda: snapshot(server)["counts"]["jobs_total"] > jobs, "it waits")
+        assert snapshot(server)["restarting"]
+
+        go_on.touch()
+        assert block()[0]["values"] == ["done"]
+        assert restart() == "2 workers replaced\n"
+        queued()
+        assert functions(server) == {"stays", "block", "added", "new_name"}
+        refusal(server, "goes")
+        refusal(server, "old_name")
+        for join in running:
+            answers = join()
+            assert not any("errors" in answer for answer in answers)
+            assert [value for answer in answers for value in answer["values"]] == items["values"]
+        counts = snapshot(server)["counts"]
+        assert counts["items_failed_total"] == 0 and counts["items_dropped_total"] == 1, "the one that waited"
+
+
 def test_watching_tells_what_happens():
     with Server("--processes", "1") as server:
         server.wait_ready(1)

@@ -4,7 +4,7 @@
 //! next. This gives what deficit round robin gives (a one-item job never waits for a million-item one) without rounds:
 //! one item that runs for ten seconds would cost thousands of them. Start-time fair queueing is the field's name for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::id::{FunctionId, FunctionSet, JobId};
@@ -41,10 +41,13 @@ fn price(priority: i32) -> u32 {
     u32::try_from(8 - priority.clamp(-8, 8)).expect("it is 0 to 16")
 }
 
-/// The jobs that have an item to run now, by function: a worker takes those whose function it has.
+/// The jobs that have an item to run now, and the function of each: a worker takes those whose function it has.
+///
+/// Workers are alike but for a short time, so there is one queue. While they are not, what a worker cannot run is passed
+/// over one by one.
 #[derive(Debug, Default)]
 pub(crate) struct FairQueue {
-    lanes: BTreeMap<FunctionId, BTreeSet<(VirtualTime, JobId)>>,
+    jobs: BTreeSet<(VirtualTime, JobId, FunctionId)>,
     /// The virtual time of the job that went last: where a job that comes or comes back starts.
     now: VirtualTime,
 }
@@ -52,22 +55,19 @@ pub(crate) struct FairQueue {
 impl FairQueue {
     /// Returns the job whose turn it is among those of these functions.
     pub(crate) fn first_of(&self, functions: &FunctionSet) -> Option<JobId> {
-        let lanes = self.lanes.iter().filter(|&(&function, _)| functions.has(function));
-        lanes.filter_map(|(_, lane)| lane.first()).min().map(|&(_, job)| job)
+        self.jobs.iter().find(|&&(_, _, function)| functions.has(function)).map(|&(_, job, _)| job)
     }
 
     /// Adds a job, and returns its virtual time: it can't have saved up turns while it had nothing to run.
     pub(crate) fn add(&mut self, function: FunctionId, job: JobId, time: VirtualTime) -> VirtualTime {
         let time = time.max(self.now);
-        self.lanes.entry(function).or_default().insert((time, job));
+        self.jobs.insert((time, job, function));
         time
     }
 
     /// Removes a job that was added with this virtual time.
     pub(crate) fn remove(&mut self, function: FunctionId, job: JobId, time: VirtualTime) {
-        if let Some(lane) = self.lanes.get_mut(&function) {
-            lane.remove(&(time, job));
-        }
+        self.jobs.remove(&(time, job, function));
     }
 
     /// It was the turn of a job with this virtual time.
@@ -75,14 +75,9 @@ impl FairQueue {
         self.now = self.now.max(time);
     }
 
-    /// Forgets which functions there were, but for those of jobs that are here.
-    pub(crate) fn forget_functions(&mut self) {
-        self.lanes.retain(|_, lane| !lane.is_empty());
-    }
-
     #[cfg(any(test, debug_assertions))]
     pub(crate) fn contains(&self, function: FunctionId, job: JobId, time: VirtualTime) -> bool {
-        self.lanes.get(&function).is_some_and(|lane| lane.contains(&(time, job)))
+        self.jobs.contains(&(time, job, function))
     }
 
     /// Returns the virtual time where a new job starts.
@@ -92,19 +87,15 @@ impl FairQueue {
 
     /// Returns the jobs and their virtual times, the next one first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (VirtualTime, JobId)> {
-        let mut heads: Vec<_> = self.lanes.values().map(|lane| lane.iter().copied().peekable()).collect();
-        std::iter::from_fn(move || {
-            let next = heads.iter_mut().filter_map(|head| Some((*head.peek()?, head)));
-            next.min_by_key(|&(entry, _)| entry)?.1.next()
-        })
+        self.jobs.iter().map(|&(time, job, _)| (time, job))
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.lanes.values().map(BTreeSet::len).sum()
+        self.jobs.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.lanes.values().all(BTreeSet::is_empty)
+        self.jobs.is_empty()
     }
 }
 
@@ -172,7 +163,6 @@ mod tests {
         assert_eq!(queue.iter().map(|(_, job)| job.0).collect::<Vec<_>>(), [2, 3, 1, 4]);
         queue.remove(G, JobId(2), at(1));
         queue.remove(G, JobId(4), at(4));
-        queue.forget_functions();
         assert_eq!((queue.len(), queue.is_empty(), first_of(&queue, &[G])), (2, false, None));
     }
 }

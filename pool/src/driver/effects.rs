@@ -198,7 +198,8 @@ impl Driver {
             }
             JobFailure::NoFunction { started } => {
                 let name = payload.header.function.to_string();
-                let nearest = nearest_names(self.publisher.functions.borrow().keys().filter(|known| **known != name), &name);
+                let nearest =
+                    nearest_names(self.publisher.functions.borrow().keys().filter(|known| **known != name), &name);
                 CallError::FunctionNotFound { name, nearest, started }
             }
             JobFailure::Cancelled => CallError::JobEnded,

@@ -46,6 +46,8 @@ struct State {
     most_workers: u32,
     is_calm: bool,
     is_traced: bool,
+    /// Workers that start from now on lack the function `sometimes`.
+    lacks_sometimes: bool,
 }
 
 /// The record of one run. Cheap to clone.
@@ -141,6 +143,16 @@ impl Ledger {
     pub(crate) fn allow_workers(&self, slots: u32) {
         let mut state = self.state();
         state.most_workers = state.most_workers.max(slots);
+    }
+
+    /// Workers that start from now on run other code.
+    pub(crate) fn change_code(&self, has_sometimes: bool) {
+        self.state().lacks_sometimes = !has_sometimes;
+    }
+
+    /// Returns the functions of the present code.
+    pub(crate) fn functions(&self) -> &'static [&'static str] {
+        if self.state().lacks_sometimes { &["f", "again"] } else { &["f", "again", "sometimes"] }
     }
 
     pub(crate) fn calm_down(&self) {

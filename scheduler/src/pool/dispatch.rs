@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::PoolState;
 use crate::chunk::AHEAD;
 use crate::event::{Dispatch, Effect};
-use crate::id::{ChunkId, JobId, WorkerId};
+use crate::id::{ChunkId, WorkerId};
 use crate::time::Time;
 use crate::timer::TimerKey;
 use crate::worker::{ActiveChunk, Slot, Worker};
@@ -30,9 +30,12 @@ impl PoolState {
             if self.queue.is_empty() {
                 break;
             }
-            let Some(job) = self.next_job(slot) else { continue };
-            let worker = self.slots[slot].worker.as_ref();
-            if worker.is_some_and(|worker| self.may_hold_ahead(worker, job)) && !self.failed_last_at(slot) {
+            if !self.slots[slot].worker.as_ref().is_some_and(|worker| self.may_hold_ahead(worker)) {
+                continue;
+            }
+            let next = self.next_job(slot).map(|job| self.jobs[&job].spec.function);
+            // Where nothing is known about a function, nothing is held.
+            if next.is_some_and(|function| self.run_times.of(function).is_some()) && !self.failed_last_at(slot) {
                 self.dispatch_next(slot);
             }
         }
@@ -68,18 +71,14 @@ impl PoolState {
         next.and_then(|next| next.history.last_slot).is_some_and(|last| last.0 as usize == slot)
     }
 
-    /// A worker that will be idle within a round trip may hold the next chunk. Bounded by time, never by hope: where
-    /// nothing is known about a function, nothing is held.
-    fn may_hold_ahead(&self, worker: &Worker, next: JobId) -> bool {
+    /// A worker that will be idle within a round trip may hold the next chunk. Bounded by time, never by hope.
+    fn may_hold_ahead(&self, worker: &Worker) -> bool {
         let [running] = worker.chunks.iter().collect::<Vec<_>>()[..] else { return false };
-        let is_known = |function| self.run_times.of(function).is_some();
-        let next_function = self.jobs[&next].spec.function;
         worker.takes_chunks()
             && running.overdue().is_none()
             && !running.abandoned
             && running.recalled_at.is_none()
-            && is_known(running.function)
-            && is_known(next_function)
+            && self.run_times.of(running.function).is_some()
             && self.run_times.estimate(running.function, running.remaining()) <= AHEAD
     }
 
@@ -156,7 +155,10 @@ impl PoolState {
             let (position, chunk) = worker.chunks.iter().enumerate().rev().find(|(position, chunk)| {
                 let begun = u32::from(*position == 0);
                 let can_be_asked = !chunk.abandoned && chunk.recalled_at.is_none();
-                can_be_asked && chunk.remaining() > begun && !(chunk.fixed_size && begun == 1) && self.could_begin(chunk)
+                can_be_asked
+                    && chunk.remaining() > begun
+                    && !(chunk.fixed_size && begun == 1)
+                    && self.could_begin(chunk)
             })?;
             Some((worker.id, chunk.id, self.late_after(worker, position), chunk.remaining()))
         });

@@ -28,7 +28,6 @@ impl PoolState {
         if before == self.slot_mut(slot).functions {
             return;
         }
-        self.queue.forget_functions();
         self.level_queue();
     }
 

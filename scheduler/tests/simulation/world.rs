@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use procpool_scheduler::{
-    ChunkId, Delivery, Dispatch, Effect, Event, FailureCause, FunctionId, FunctionSet, JobFailure, JobId, JobSpec, PoolState,
-    Readiness, SchedulerConfig, StopReason, Time, WorkerId, WorkerState,
+    ChunkId, Delivery, Dispatch, Effect, Event, FailureCause, FunctionId, FunctionSet, JobFailure, JobId, JobSpec,
+    PoolState, Readiness, SchedulerConfig, StopReason, Time, WorkerId, WorkerState,
 };
 
 use crate::model::{Ended, ModelJob};

@@ -242,7 +242,8 @@ fn a_traceback_and_the_output_come_as_debug_info() {
 
 #[test]
 fn an_unknown_function_is_a_resource() {
-    let error = CallError::FunctionNotFound { name: "powr".to_owned(), nearest: vec!["power".to_owned()], started: false };
+    let error =
+        CallError::FunctionNotFound { name: "powr".to_owned(), nearest: vec!["power".to_owned()], started: false };
     let status = call_failed(&error, &context());
     let resource: ResourceInfo = detail(&status, "ResourceInfo").unwrap();
     assert_eq!((resource.resource_type.as_str(), resource.resource_name.as_str()), ("function", "powr"));
