@@ -62,7 +62,7 @@ pub(crate) fn call_failed(error: &CallError, context: &CallContext) -> Status {
                 .retry(retry_unless_started(*started, *retry_after))
         }
         CallError::FunctionNotFound { name, nearest, started } => {
-            function_not_found(error, name, nearest).with("started", started)
+            function_not_found(error, name, nearest).with("started", if *started { "true" } else { "" })
         }
         CallError::ItemFailed(item) => item_problem(item, context),
         CallError::DeadlineExceeded { phase } => {
