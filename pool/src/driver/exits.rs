@@ -34,11 +34,10 @@ impl Driver {
         let peak_rss_bytes = usage.peak_rss_bytes;
         let cpu_seconds = usage.cpu_time.map(|time| time.as_secs_f64());
         let was_told_to = stop_reason.filter(|&reason| reason != StopReason::StartTimeout);
-        match was_told_to {
-            Some(reason) => {
-                info!(worker = worker_id, slot, pid, %exit, ?reason, peak_rss_bytes, cpu_seconds, "worker stopped");
-            }
-            None => warn!(
+        if let Some(reason) = was_told_to {
+            info!(worker = worker_id, slot, pid, %exit, ?reason, peak_rss_bytes, cpu_seconds, "worker stopped");
+        } else {
+            warn!(
                 worker = worker_id,
                 slot,
                 pid,
@@ -47,7 +46,7 @@ impl Driver {
                 peak_rss_bytes,
                 cpu_seconds,
                 "worker exited unexpectedly"
-            ),
+            );
         }
         let has_failed_to_start = !is_ready && was_told_to.is_none();
         let how = if has_failed_to_start { with_last_words(&exit, &stderr_tail) } else { exit.to_string() };

@@ -23,10 +23,8 @@ impl PoolState {
                 TimerKey::Idle(worker) => self.recycle(worker, key, StopReason::Idle),
                 TimerKey::Memory(worker) => self.recycle(worker, key, StopReason::Memory),
                 TimerKey::Restart(slot) => self.spawn_worker(slot),
-                // `dispatch` follows and looks again.
-                TimerKey::Rebalance => {}
-                // So does `continue_restart`.
-                TimerKey::Rollout => {}
+                // `dispatch` and `continue_restart` follow and look again.
+                TimerKey::Rebalance | TimerKey::Rollout => {}
             }
         }
     }
