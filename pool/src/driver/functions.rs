@@ -52,7 +52,8 @@ impl Driver {
     }
 
     /// Publishes the functions of the workers that are ready, and those that a worker is expected to bring back which is
-    /// being started. What several have is told as the youngest does.
+    /// being started. What several have is told as the youngest does, but that it takes common arguments only if it does
+    /// everywhere.
     pub(super) fn publish_functions(&mut self) {
         let mut tables: Vec<(u64, &Arc<FunctionTable>)> = self
             .workers
@@ -61,16 +62,22 @@ impl Driver {
             .map(|(worker, link)| (worker.generation, &link.functions))
             .collect();
         tables.sort_unstable_by_key(|&(generation, _)| std::cmp::Reverse(generation));
+        // While no worker is ready, what there was is taken to come back.
         let Some((&(_, youngest), older)) = tables.split_first() else { return };
         let published = Arc::clone(&self.publisher.functions.borrow());
         let mut union = Arc::clone(youngest);
         for (_, table) in older.iter().filter(|(_, table)| !Arc::ptr_eq(table, youngest)) {
-            add_missing(&mut union, table, |_| true);
+            let union = Arc::make_mut(&mut union);
+            for (name, function) in &***table {
+                let known = union.entry(name.clone()).or_insert_with(|| function.clone());
+                known.takes_common &= function.takes_common;
+            }
         }
-        if !Arc::ptr_eq(&published, &union) {
-            add_missing(&mut union, &published, |name| {
-                self.function_ids.get(name).is_some_and(|&id| self.state.may_have(id))
-            });
+        let is_expected = |name: &str| self.function_ids.get(name).is_some_and(|&id| self.state.may_have(id));
+        let expected = published.iter().filter(|(name, _)| !union.contains_key(*name) && is_expected(name));
+        let expected: Vec<(String, FunctionInfo)> = expected.map(|(name, info)| (name.clone(), info.clone())).collect();
+        if !expected.is_empty() {
+            Arc::make_mut(&mut union).extend(expected);
         }
         if *published != *union {
             self.publisher.functions.send_replace(union);
@@ -88,13 +95,5 @@ impl Driver {
             let is_known = |table: &FunctionTable| table.contains_key(&**name);
             is_known(&published) || of_jobs.contains(&**name) || workers.values().any(|link| is_known(&link.functions))
         });
-    }
-}
-
-fn add_missing(union: &mut Arc<FunctionTable>, table: &FunctionTable, may_add: impl Fn(&str) -> bool) {
-    let missing = table.iter().filter(|(name, _)| !union.contains_key(*name) && may_add(name));
-    let missing: Vec<(String, FunctionInfo)> = missing.map(|(name, info)| (name.clone(), info.clone())).collect();
-    if !missing.is_empty() {
-        Arc::make_mut(union).extend(missing);
     }
 }
