@@ -122,10 +122,15 @@ def python_length(item):
 
 
 def python_brood(_):
-    """Start a child and a daemon that outlive this worker, unless somebody ends them; tell their pids."""
+    """Start children that outlive this worker, unless somebody ends them; tell everybody's pid."""
     line = ["sleep", "1000"]
-    child = subprocess.Popen(line)
+    children = [subprocess.Popen(line)]
     os.close(_open("brood"))
-    daemon = subprocess.Popen(line, start_new_session=True)
+    # Nothing of ours is left in these: no environment, then no process group, and then no parent either.
+    children.append(subprocess.Popen(line, env={}))
+    children.append(subprocess.Popen(line, start_new_session=True))
+    children.append(subprocess.Popen(line, start_new_session=True, env={}))
+    script = "exec 3>&1 >/dev/null; setsid sleep 1000 3>&- & echo $! >&3"
+    orphan = subprocess.run(["sh", "-c", script], env={}, stdout=subprocess.PIPE, check=True)
     time.sleep(0.1)
-    return [os.getpid(), child.pid, daemon.pid]
+    return [os.getpid(), *(child.pid for child in children), int(orphan.stdout)]

@@ -38,6 +38,14 @@ def exit_zero(_):
     os._exit(0)
 
 
+def grow(_):
+    """Hold more and more memory."""
+    held = []
+    while True:
+        held.append(b"x" * (16 << 20))
+        time.sleep(0.01)
+
+
 def hang(_):
     """Never return."""
     while True:

@@ -21,14 +21,18 @@ def kind(item):
 def make(what):
     """Return something awkward."""
     return {
+        "one": 1,
+        "float": 1.0,
         "big": 2**53 + 1,
+        "huge": 2**70 + 1,
         "nan": float("nan"),
+        "infinity": float("inf"),
         "set": {1, 2},
         "bytes": b"bytes",
         "none": None,
-        "one": 1.0,
-        "nested": {"a": [1, {"b": None}], "c": ""},
+        "nested": {"a": [1, {"b": None, "c": [[], {}]}], "": ""},
         "empty": {},
+        "empty_list": [],
     }[what]
 
 
@@ -36,6 +40,14 @@ def pid(_):
     """Return the process id of the worker, after long enough for the others to take their share."""
     time.sleep(0.05)
     return os.getpid()
+
+
+def spin_ms(milliseconds):
+    """Compute for so long."""
+    end = time.monotonic() + milliseconds / 1000
+    while time.monotonic() < end:
+        pass
+    return milliseconds
 
 
 def note_and_wait(path):

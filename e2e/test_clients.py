@@ -79,9 +79,10 @@ def test_a_client_prints_what_the_docs_say_and_leaves_the_slots_free(client, nod
     with Server("--processes", "2", command=MATCHES) as server:
         workers = server.wait_ready(2)
         assert end(start(client, server.address, node_folder)) == transcript_of(client)
-        # It cancelled a thousand items of half a second each, after the first result.
+        # It had a deadline, which either side may be the first to notice, and it cancelled a thousand items of half a
+        # second each, after the first result.
         ends = [line["outcome"] for line in server.lines("call ") if (line["rpc"], line["function"]) == ("IMap", "rest")]
-        assert ends == ["DeadlineExceeded", "cancelled"]
+        assert ends in (["DeadlineExceeded", "cancelled"], ["cancelled", "cancelled"])
         [answer] = call(server, "Map", {"function": "rest", "values": [0, 0.125]})
         assert answer["values"] == [0, 0.125]
         assert len(server.lines("Resting for 0.5 s")) < 40, "the queues of the cancelled and the late calls never run"

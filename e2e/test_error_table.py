@@ -33,10 +33,22 @@ def send(stub, row, timeout=PATIENCE):
     return getattr(stub, method)(request, timeout=row.get("timeout", timeout))
 
 
-def running_items(server):
+def pool_of(server):
     line = [PROCPOOL, "workers", "--output", "json", "--server", f"http://{server.address}"]
     done = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE, check=True)
-    return json.loads(done.stdout)["num_running_items"]
+    return json.loads(done.stdout)
+
+
+def running_items(server):
+    return pool_of(server)["num_running_items"]
+
+
+def pid_of_a_working_worker(server):
+    """Returns the pid of the only worker, which has just done something."""
+    with grpc.insecure_channel(server.address) as channel:
+        send(pool_pb2_grpc.PoolServiceStub(channel), {"function": "echo", "values": [1]})
+    [worker] = pool_of(server)["workers"]
+    return worker["pid"]
 
 
 def is_serving(channel):
@@ -45,9 +57,8 @@ def is_serving(channel):
     return status == health_pb2.HealthCheckResponse.SERVING
 
 
-def details_of(error):
-    """Returns the details of a failed call, by the name of their type."""
-    status = rpc_status.from_call(error)
+def details_of(status):
+    """Returns the details of an error, by the name of their type."""
     found = {}
     for detail in status.details if status else []:
         kind = getattr(error_details_pb2, detail.TypeName().rpartition(".")[2])
@@ -57,7 +68,7 @@ def details_of(error):
 
 
 def provoke(server, row):
-    """Makes the error of a row happen, and returns it."""
+    """Makes the error of a row happen, and returns its status, and the error of the call unless an item failed."""
     with grpc.insecure_channel(server.address) as channel:
         stub = pool_pb2_grpc.PoolServiceStub(channel)
         if "before" in row:
@@ -72,13 +83,16 @@ def provoke(server, row):
                 server.process.send_signal(signal.SIGTERM)
                 with grpc.insecure_channel(server.address) as other:
                     wait_until(lambda: not is_serving(other), "the server drains")
+            if row.get("method") == "IMap":
+                [item_error] = [error for message in send(stub, row) for error in message.errors]
+                return item_error.status, None
             with pytest.raises(grpc.RpcError) as caught:
                 send(stub, row)
         finally:
             if beside:
                 channel.close()
                 beside.join(timeout=PATIENCE)
-        return caught.value
+        return rpc_status.from_call(caught.value), caught.value
 
 
 def ignore_errors(function, *arguments):
@@ -92,9 +106,11 @@ def ignore_errors(function, *arguments):
 def test_row(row):
     settings = [f"--{name.replace('_', '-')}={value}" for name, value in row.get("settings", {}).items()]
     with Server("--processes", "1", *settings, command=WORKERS[row.get("worker", "functions")]) as server:
-        error = provoke(server, row)
-        assert error.code().name == row["code"], error
-        details = details_of(error)
+        pid = pid_of_a_working_worker(server) if row.get("worker_lives") else None
+        status, error = provoke(server, row)
+        code = error.code() if error else next(code for code in grpc.StatusCode if code.value[0] == status.code)
+        assert code.name == row["code"], error
+        details = details_of(status)
         if not details and row.get("client_may_be_faster"):
             return
         info = details["ErrorInfo"]
@@ -105,6 +121,10 @@ def test_row(row):
         )
         if "field" in row:
             assert [violation.field for violation in details["BadRequest"].field_violations] == [row["field"]]
+        if pid:
+            assert pid_of_a_working_worker(server) == pid
+        if error is None:
+            return
         pushback = int(dict(error.trailing_metadata())["grpc-retry-pushback-ms"])
         if "RetryInfo" in row["details"]:
             delay = details["RetryInfo"].retry_delay

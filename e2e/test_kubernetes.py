@@ -3,6 +3,7 @@
 That the image runs, and ends as it should, is the business of image.py, which needs podman.
 """
 
+import json
 import re
 import socket
 import subprocess
@@ -25,6 +26,8 @@ except ModuleNotFoundError:  # Python 3.10
 VERSIONS = ["1.30", "1.37"]
 # What the pool takes to end workers that ignore SIGTERM.
 KILL_GRACE_PERIOD = 2
+# And the last telemetry, for a collector that does not answer.
+LAST_EXPORT_TIMEOUT = 2
 
 
 def render(folder: str) -> list[dict]:
@@ -137,6 +140,9 @@ def test_user_and_ports_are_those_of_the_image(pod, container):
     assert f"\nUSER {pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}\n" in image
     ports = " ".join(str(port["containerPort"]) for port in container["ports"])
     assert f"\nEXPOSE {ports}\n" in image
+    # What it exposes it serves, also where nobody gives it arguments.
+    [command] = re.findall(r"^CMD (.*)$", image, re.MULTILINE)
+    assert [argument.rpartition(":")[2] for argument in json.loads(command) if ":" in argument] == ports.split()
     assert "command" not in container, "the image's entry point is the server"
 
 
@@ -147,7 +153,7 @@ def test_the_image_has_the_version_of_the_workspace(container):
 
 def test_there_is_time_to_end(pod, container, settings):
     pre_stop = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-    needed = pre_stop + seconds(settings["drain_timeout"]) + KILL_GRACE_PERIOD
+    needed = pre_stop + seconds(settings["drain_timeout"]) + KILL_GRACE_PERIOD + LAST_EXPORT_TIMEOUT
     assert pod["terminationGracePeriodSeconds"] >= needed + 5
     # Nothing that keeps to its time limit is cut off.
     assert seconds(settings["pools"]["default"]["item_timeout"]) < seconds(settings["drain_timeout"])

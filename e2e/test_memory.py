@@ -1,12 +1,35 @@
 """Workers that hold too much memory."""
 
 import json
+import os
 import subprocess
+from pathlib import Path
 
+import pytest
 from conftest import PROCPOOL, Server, call, python_worker, wait_until
 
 LIMIT = 200 << 20
 COLLECT = {"onError": "ON_ERROR_COLLECT"}
+
+
+@pytest.fixture
+def memory_cgroup():
+    """A memory cgroup with the limit. Only root can make one, and containers often have it read-only."""
+    for root, limit in [("/sys/fs/cgroup", "memory.max"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")]:
+        cgroup = Path(root) / f"procpool-e2e-{os.getpid()}"
+        try:
+            cgroup.mkdir()
+        except OSError:
+            continue
+        try:
+            # Without a controller there is no such file, and it must not be made.
+            if (cgroup / limit).exists():
+                (cgroup / limit).write_text(str(LIMIT))
+                yield cgroup
+                return
+        finally:
+            cgroup.rmdir()
+    pytest.skip("this machine lets us make no memory cgroup")
 
 
 def error_info(error):
@@ -47,6 +70,23 @@ def test_an_item_that_takes_too_much_memory_fails_alone_and_its_slot_is_filled_a
         assert pool["worker_memory_limit_bytes"] == LIMIT
         assert pool["max_worker_memory_bytes"] == 150 << 20
         assert all(10 << 20 < worker["rss_bytes"] < LIMIT for worker in pool["workers"])
+
+
+def test_an_item_that_the_kernel_kills_for_want_of_memory_fails_alone(memory_cgroup):
+    # Only the workers are in it, one after the other; the server is not.
+    enter = ["sh", "-c", f'echo $$ >{memory_cgroup}/cgroup.procs && exec "$0" "$@"']
+    with Server("--processes", "1", command=[*enter, *python_worker("e2e/functions.py")]) as server:
+        [before] = server.wait_ready(1)
+        [answer] = call(server, "Map", {"function": "hold", "values": [1, 2, 300, 3, 4], "options": COLLECT})
+        assert answer["values"] == [1, 2, None, 3, 4]
+        [error] = answer["errors"]
+        info = error_info(error)
+        assert (error["index"], info["reason"]) == ("2", "WORKER_OOM_KILLED")
+        metadata = info["metadata"]
+        assert (metadata["signal"], metadata["pid"]) == ("9", str(before))
+        assert "limit_bytes" not in metadata, "it was no limit of ours"
+        assert int(metadata["peak_rss_bytes"]) > LIMIT // 2
+        server.wait_ready(2)
 
 
 def test_workers_that_leak_are_replaced_one_at_a_time_and_no_item_fails():

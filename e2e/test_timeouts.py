@@ -124,6 +124,63 @@ def test_no_neighbour_of_an_item_that_hangs_is_hit(server, stub, tmp_path, how):
     assert [result for number, result in enumerate(answer.values) if number != 7] == ["note"] * 39
 
 
+@pytest.mark.parametrize("kind", ["python", "rust"])
+def test_no_item_fails_for_one_that_ends_as_its_time_is_up(kind):
+    """Whether the first of two items ends in time is open each time; the second has its own result, always."""
+    limit, second = 100, 30
+    function, command = ("spin_ms", FUNCTIONS) if kind == "python" else ("sleep_ms", None)
+    with Server("--processes", "2", command=command) as server, grpc.insecure_channel(server.address) as channel:
+        server.wait_ready(2)
+        stub = pool_pb2_grpc.PoolServiceStub(channel)
+
+        def run(first):
+            request = request_of(
+                pool_pb2.MapRequest,
+                function,
+                first if kind == "python" else round(first),
+                second,
+                item_timeout=timedelta(milliseconds=limit),
+                on_error=pool_pb2.ON_ERROR_COLLECT,
+                chunk_size=2,
+            )
+            answer = stub.Map(request, timeout=PATIENCE)
+            return [error.index for error in answer.errors], answer.values[1], answer.errors
+
+        with ThreadPoolExecutor(2) as threads:
+            outcomes = list(threads.map(run, [limit + step / 10 for step in range(-3, 7)] * 6))
+        for failed, value, errors in outcomes:
+            assert failed in ([], [0]), errors
+            assert value == second, "it ran for as long as it should"
+        assert any(failed for failed, _, _ in outcomes), "no time was ever up: that was no test"
+
+
+def stop(pid):
+    os.kill(pid, signal.SIGSTOP)
+    stat = Path(f"/proc/{pid}/stat")
+    wait_until(lambda: stat.read_text().rpartition(") ")[2].startswith("T"), "the process stands still")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("limit", [None, 0.5])
+def test_an_idle_worker_that_was_stopped_holds_up_no_call(processes, limit):
+    with Server("--processes", str(processes), command=FUNCTIONS) as server:
+        stopped = server.wait_ready(processes)[0]
+        stop(stopped)
+        with grpc.insecure_channel(server.address) as channel:
+            options = {} if limit is None else {"item_timeout": timedelta(seconds=limit)}
+            request = request_of(pool_pb2.MapRequest, "echo", *range(20), **options)
+            began = time.monotonic()
+            answer = pool_pb2_grpc.PoolServiceStub(channel).Map(request, timeout=PATIENCE)
+            took = time.monotonic() - began
+        assert list(answer.values) == list(range(20))
+        # A second until it is asked, or half of the limit, 1.8 until it is given up, and what it takes to start another.
+        assert took < (1 if limit is None else limit / 2) + 1.8 + 2.2, took
+        assert [line["pid"] for line in server.lines("worker neither begins its items nor answers")] == [stopped]
+        wait_until(lambda: len(server.workers()) == processes, "the slot has a worker again")
+        [answer] = call(server, "Map", {"function": "echo", "values": list(range(100))})
+        assert answer["values"] == list(range(100))
+
+
 def test_a_late_answer_is_dropped_and_the_next_attempt_counts(server, stub, tmp_path):
     wait_for_two_idle_workers(server)
     marker = tmp_path / "attempts"

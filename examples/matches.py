@@ -41,6 +41,11 @@ def square_root(number: float) -> float:
     return math.sqrt(number)
 
 
+def lookup(table: dict, key: str):
+    """Return what a table has for a key, or None; for a map whose common argument is the table."""
+    return table.get(key)
+
+
 def rest(seconds: float) -> float:
     """Rest between two matches, and return for how long."""
     print(f"Resting for {seconds} s")

@@ -42,6 +42,8 @@ impl Programs {
         let this = std::env::current_exe()?;
         let folder = this.parent().context("a program is in a folder")?;
         let python_worker = Path::new(env!("CARGO_MANIFEST_DIR")).join("worker.py");
+        // The server is started elsewhere.
+        let python = if python.components().count() > 1 { std::path::absolute(python)? } else { python };
         let programs =
             Self { procpool: folder.join("procpool"), worker: folder.join("chaos_worker"), python, python_worker };
         for program in [&programs.procpool, &programs.worker, &programs.python_worker] {
@@ -82,6 +84,8 @@ impl Server {
         let mut process = command(&programs.procpool)
             .args(["serve", "--config"])
             .arg(&config)
+            // Everything that comes of it can be told by that.
+            .current_dir(directory)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -137,13 +141,9 @@ fn configuration(programs: &Programs, directory: &Path, pools: &[Language], is_i
             Language::Python => {
                 let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("python");
                 let mode = if is_idempotent { ", CHAOS_IDEMPOTENT = \"1\"" } else { "" };
-                // The folder is in the command so that the processes can be told by it.
+                let (python, worker) = (quote(&programs.python), quote(&programs.python_worker));
                 (
-                    format!(
-                        "{}, \"-m\", \"procpool.worker\", {}",
-                        quote(&programs.python),
-                        quote(&programs.python_worker)
-                    ),
+                    format!("{python}, \"-m\", \"procpool.worker\", {worker}"),
                     format!("CHAOS_DIRECTORY = {}, PYTHONPATH = {}{mode}", quote(directory), quote(&sdk)),
                 )
             }
@@ -210,17 +210,15 @@ fn status_kib(folder: &Path, name: &str) -> Result<u64> {
     amount.and_then(|amount| amount.split_ascii_whitespace().next()?.parse().ok()).context("no such line")
 }
 
-/// Returns the processes, dead ones aside, that were started with this folder as an argument or a variable.
+/// Returns the processes that are in this folder: of a server that was started there everything that it has started, with
+/// whatever environment, session and parent. The dead are nowhere.
 pub(crate) fn processes_of(directory: &Path) -> Result<Vec<u32>> {
-    let wanted = directory.display().to_string();
+    let directory = directory.canonicalize()?;
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let path = entry?.path();
         let Some(pid) = path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok()) else { continue };
-        let mentions = |file: &str| {
-            std::fs::read(path.join(file)).is_ok_and(|text| String::from_utf8_lossy(&text).contains(&wanted))
-        };
-        if pid != std::process::id() && (mentions("cmdline") || mentions("environ")) {
+        if std::fs::read_link(path.join("cwd")).is_ok_and(|place| place == directory) {
             found.push(pid);
         }
     }

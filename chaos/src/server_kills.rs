@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use fastrand::Rng;
 use procpool_client::Client;
 use rustix::process::Signal;
@@ -99,7 +99,11 @@ async fn kill_one(programs: &Programs, moment: Moment) -> Result<Remains> {
         }
         Moment::Settled => {
             let families = brood.await.context("the workers could not start children")?;
-            anyhow::ensure!(families.len() == slots(Language::Python) as usize, "{families:?}");
+            // Or what is found afterwards says nothing.
+            let found = processes_of(directory.path())?;
+            let missing: Vec<&u32> = families.iter().flatten().filter(|&process| !found.contains(process)).collect();
+            ensure!(families.len() == slots(Language::Python) as usize, "{families:?}");
+            ensure!(missing.is_empty(), "{missing:?} of {families:?} cannot be found");
         }
     }
     server.kill().await?;
@@ -119,6 +123,10 @@ async fn kill_one(programs: &Programs, moment: Moment) -> Result<Remains> {
 }
 
 fn describe(process: u32) -> String {
-    let line = std::fs::read(Path::new("/proc").join(process.to_string()).join("cmdline")).unwrap_or_default();
-    format!("{process}: {}", String::from_utf8_lossy(&line).replace('\0', " "))
+    let folder = Path::new("/proc").join(process.to_string());
+    let read = |file: &str| std::fs::read(folder.join(file)).unwrap_or_default();
+    // Who is about to die has a name and a state yet, but no command line any more.
+    let (stat, line) = (read("stat"), read("cmdline"));
+    let stat: Vec<&[u8]> = stat.split(|byte| *byte == b' ').take(4).collect();
+    format!("{}: {}", String::from_utf8_lossy(&stat.join(&b' ')), String::from_utf8_lossy(&line).replace('\0', " "))
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use procpool_pool::supervisor::ServerTag;
 
 use crate::config::SettingFlags;
 use crate::list_args::{ListArgs, OutputArgs};
@@ -47,6 +48,7 @@ pub(crate) enum Command {
     /// Be a worker: the built-in one, or one that runs commands; or check a worker of your own
     Worker(WorkerArgs),
     /// Show what the pool does, on a server of its own
+    #[command(after_help = exit::HELP)]
     Demo,
     /// Watch over a server
     #[command(name = guard::COMMAND, hide = true)]
@@ -115,8 +117,8 @@ pub(crate) enum WorkerCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct GuardArgs {
-    /// The server's name among all of this machine
-    pub(crate) server_id: String,
+    /// What the descendants of the server's workers are known by
+    pub(crate) server: ServerTag,
     /// Be the guard, instead of starting it
     #[arg(long)]
     pub(crate) stay: bool,
@@ -159,6 +161,10 @@ pub(crate) struct CheckArgs {
     /// How long to wait for what a worker must do; ten times as long for its start
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration::parse)]
     pub(crate) timeout: Duration,
+    /// Call every function with its example once, too, to see whether it leaves processes behind. The SDK for Python makes
+    /// examples up where the function has none
+    #[arg(long)]
+    pub(crate) examples: bool,
     /// The worker, as it stands behind `procpool serve --`
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,

@@ -97,13 +97,27 @@ impl Failure {
         }
         match error.downcast_ref::<CallError>() {
             Some(CallError::ItemFailed(item)) => print_item_error(item),
-            _ => print_stderr(&format!("procpool: {error}\n")),
+            _ => print_stderr(&format!("procpool: {}\n", with_causes(&error))),
         }
         if let Some(hint) = error.downcast_ref::<CallError>().and_then(hint) {
             print_stderr(&format!("procpool: {hint}\n"));
         }
         exit
     }
+}
+
+/// Returns what an error says, and its causes unless it names the first of them itself.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    if text.contains(&error.root_cause().to_string()) {
+        return text;
+    }
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.extend([": ", &cause]);
+        }
+    }
+    text
 }
 
 /// What to do about an error, where the error does not say.
@@ -117,5 +131,30 @@ fn hint(error: &CallError) -> Option<String> {
             Some("--json keeps integers beyond 2^53 exact".to_owned())
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use anyhow::{Context as _, anyhow};
+
+    use super::with_causes;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot listen: {source}")]
+    struct Bind {
+        source: io::Error,
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        let hidden = Err::<(), _>(anyhow!("no such file")).context("cannot read /proc").unwrap_err();
+        assert_eq!(with_causes(&hidden), "cannot read /proc: no such file");
+        let between = anyhow!("no such file").context("transport error").context("cannot connect: no such file");
+        assert_eq!(with_causes(&between), "cannot connect: no such file");
+        let told = Bind { source: io::Error::other("address in use") };
+        assert_eq!(with_causes(&told.into()), "cannot listen: address in use");
     }
 }

@@ -4,16 +4,22 @@
 //! holds the end of a pipe whose other end the server has and nobody else, and the end of the pipe is the end of the
 //! server, however that came. After an orderly end there is nothing left to kill.
 
+use std::ffi::{CStr, OsStr};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::process::{ChildStdin, Command, ExitCode, Stdio};
 
-use procpool_pool::supervisor::kill_remains;
+use procpool_pool::supervisor::{ServerTag, kill_remains};
 
 use crate::args::GuardArgs;
 use crate::config;
 
 /// The name of the hidden command that is the guard.
 pub(crate) const COMMAND: &str = "serve-guard";
+
+/// What it is called where processes are listed, so that whoever kills by name (`pkill -9 procpool`) leaves it to its work.
+const NAME: &CStr = c"pool-guard";
 
 /// The server's end of the pipe.
 #[derive(Debug)]
@@ -28,8 +34,8 @@ impl Guard {
     /// # Errors
     ///
     /// If it cannot be started.
-    pub(crate) fn start(server_id: &str) -> io::Result<Self> {
-        let mut command = command(server_id)?;
+    pub(crate) fn start(server: ServerTag) -> io::Result<Self> {
+        let mut command = command(server)?;
         let mut child = command.stdin(Stdio::piped()).spawn()?;
         let pipe = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
         // It ends as soon as it has started the one that stays.
@@ -43,25 +49,32 @@ impl Guard {
 }
 
 #[expect(clippy::disallowed_methods, reason = "what ends processes that the pool has started is no worker")]
-fn command(server_id: &str) -> io::Result<Command> {
+fn command(server: ServerTag) -> io::Result<Command> {
     let mut command = Command::new(config::executable()?);
-    command.args([COMMAND, server_id]).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .arg0(OsStr::from_bytes(NAME.to_bytes()))
+        .args([COMMAND, &server.to_string()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     Ok(command)
 }
 
 /// Is the guard, or starts the one that stays.
 pub(crate) fn run(args: &GuardArgs) -> ExitCode {
-    let done = if args.stay { stay(&args.server_id) } else { leave_one_behind(&args.server_id) };
+    let done = if args.stay { stay(args.server) } else { leave_one_behind(args.server) };
     if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn leave_one_behind(server_id: &str) -> io::Result<()> {
-    command(server_id)?.arg("--stay").stdin(Stdio::inherit()).spawn().map(drop)
+fn leave_one_behind(server: ServerTag) -> io::Result<()> {
+    // What is sent to the server's group, or by its terminal, is not for the guard, from the start. It leads no group yet,
+    // so this succeeds.
+    let _ = rustix::process::setsid();
+    command(server)?.arg("--stay").stdin(Stdio::inherit()).spawn().map(drop)
 }
 
-fn stay(server_id: &str) -> io::Result<()> {
-    // What is sent to the server's group, or its terminal, is not for the guard. It leads no group yet, so this succeeds.
-    let _ = rustix::process::setsid();
+fn stay(server: ServerTag) -> io::Result<()> {
+    // Until here it has the name of the file.
+    let _ = rustix::thread::set_name(NAME);
     io::copy(&mut io::stdin().lock(), &mut io::sink())?;
-    kill_remains(server_id).map(drop)
+    kill_remains(server).map(drop)
 }

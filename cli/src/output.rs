@@ -1,6 +1,7 @@
 //! Results on stdout, in one form or another, and failed items on stderr.
 
 mod json_line;
+mod json_text;
 mod table;
 
 use std::io::{self, BufWriter, Stdout, Write as _};
@@ -9,6 +10,7 @@ use procpool_client::ItemError;
 use serde_json::Value;
 
 pub(crate) use self::json_line::OK;
+pub(crate) use self::json_text::JsonText;
 use self::table::Table;
 use crate::exit::{Exit, Failure};
 use crate::list_args::{OutputArgs, OutputFormat};
@@ -97,7 +99,7 @@ impl Output {
     /// # Errors
     ///
     /// If stdout is closed or cannot be written.
-    pub(crate) fn print(&mut self, index: u64, result: &Result<Value, ItemError>) -> Result<(), OutputError> {
+    pub(crate) fn print(&mut self, index: u64, result: &Result<JsonText, ItemError>) -> Result<(), OutputError> {
         self.num_printed += 1;
         if let Some(progress) = &self.progress {
             progress.set(self.num_printed);

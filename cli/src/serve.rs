@@ -11,6 +11,7 @@ use crate::args::ServeArgs;
 use crate::config::{CommandLine, Config, ConfigErrors};
 use crate::exit::{Exit, Failure};
 use crate::guard::Guard;
+use crate::open_files::OpenFiles;
 use crate::output::OutputError;
 use crate::{config, logging, telemetry};
 
@@ -42,13 +43,16 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     }
     // Before anything is started: a signal from here on is a wish to stop in order.
     let shutdown = Shutdown::on_signals().map_err(cannot_run)?;
-    let (pools, spawner) = pools(&config)?;
+    let files = OpenFiles::raise();
+    let (pools, spawner) = pools(&config, files)?;
     let _guard = guard(&spawner);
     if let Err(error) = spawner.adopt_orphans() {
         tracing::warn!(%error, "cannot adopt orphans: what workers leave behind may outlive them");
     }
-    let server_config =
+    let mut server_config =
         ServerConfig { telemetry: telemetry::config(config::variable), ..config.server.settings.config };
+    let num_workers = config.pools.iter().map(|(_, pool)| u64::from(pool.settings.config.processes.get())).sum();
+    files.limit_connections(&mut server_config, num_workers);
     let app = App::bind(server_config, pools).await?;
     announce(&app.local_addresses());
     if let Some(address) = app.admin_address() {
@@ -66,19 +70,20 @@ fn guard(spawner: &ProcessSpawner) -> Option<Guard> {
     if rustix::process::getpid().is_init() {
         return None;
     }
-    Guard::start(spawner.server_id())
+    Guard::start(spawner.server_tag())
         .inspect_err(|error| tracing::warn!(%error, "the server has no guard: if it is killed, what its workers started lives on"))
         .ok()
 }
 
 /// Returns the pools, and the spawner that stands for those of all.
-fn pools(config: &Config) -> Result<(Vec<NamedPool>, Arc<ProcessSpawner>), Failure> {
+fn pools(config: &Config, files: OpenFiles) -> Result<(Vec<NamedPool>, Arc<ProcessSpawner>), Failure> {
     let max_message_bytes = config.server.settings.config.max_message_bytes;
     let mut pools = Vec::new();
     let mut first: Option<Arc<ProcessSpawner>> = None;
     for (name, pool) in &config.pools {
         let settings = &pool.settings;
-        let spawn_config = settings.spawn_config(config::environment(), max_message_bytes).map_err(cannot_run)?;
+        let mut spawn_config = settings.spawn_config(config::environment(), max_message_bytes).map_err(cannot_run)?;
+        spawn_config.soft_open_files = files.soft_limit;
         let spawner = match &first {
             Some(first) => Arc::new(first.another(spawn_config)),
             None => Arc::new(ProcessSpawner::new(spawn_config).map_err(cannot_run)?),

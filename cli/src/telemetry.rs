@@ -1,5 +1,6 @@
 //! The standard `OTEL_*` variables, as far as they say whether telemetry is sent and where to. The SDK reads the others.
 
+use http::Uri;
 use procpool_server::TelemetryConfig;
 
 /// Where a collector listens unless somebody says otherwise.
@@ -16,9 +17,10 @@ pub(crate) fn config(variable: impl Fn(&str) -> Option<String>) -> TelemetryConf
 
 /// Returns where a signal is sent to.
 fn endpoint(signal: &str, variable: &impl Fn(&str) -> Option<String>) -> Option<String> {
+    // What is said of one signal wins over what is said of all; with it comes the variable that says so.
     let for_signal_or_all = |name: &str| {
-        let of_signal = variable(&format!("OTEL_EXPORTER_OTLP_{signal}_{name}"));
-        of_signal.or_else(|| variable(&format!("OTEL_EXPORTER_OTLP_{name}")))
+        let names = [format!("OTEL_EXPORTER_OTLP_{signal}_{name}"), format!("OTEL_EXPORTER_OTLP_{name}")];
+        names.into_iter().find_map(|name| Some((variable(&name)?, name)))
     };
     let endpoint = for_signal_or_all("ENDPOINT");
     // A server without a collector must not call one: without any word there is none.
@@ -29,17 +31,46 @@ fn endpoint(signal: &str, variable: &impl Fn(&str) -> Option<String>) -> Option<
     if !is_wanted {
         return None;
     }
-    let endpoint = endpoint.unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned());
-    let protocol = for_signal_or_all("PROTOCOL").unwrap_or_else(|| "grpc".to_owned());
-    let problem = if protocol != "grpc" {
-        "only the protocol grpc is supported: set OTEL_EXPORTER_OTLP_PROTOCOL=grpc and the port for it, mostly 4317"
-    } else if endpoint.starts_with("https://") {
-        "a collector is reached without TLS only: use one on this machine, with http://"
-    } else {
-        return Some(endpoint);
-    };
-    tracing::warn!(signal = signal.to_lowercase(), protocol, endpoint, problem, "telemetry is not sent");
-    None
+    let signal = signal.to_lowercase();
+    if let Some((protocol, variable)) = for_signal_or_all("PROTOCOL").filter(|(protocol, _)| protocol != "grpc") {
+        let problem = "only the protocol grpc is supported: set OTEL_EXPORTER_OTLP_PROTOCOL=grpc and the port for it, \
+                       mostly 4317";
+        tracing::warn!(signal, variable, value = protocol, problem, "telemetry is not sent");
+        return None;
+    }
+    if let Some((compression, variable)) = for_signal_or_all("COMPRESSION")
+        && !["gzip", "none"].iter().any(|known| compression.eq_ignore_ascii_case(known))
+    {
+        let problem = "only gzip and none are supported";
+        tracing::warn!(signal, variable, value = compression, problem, "telemetry is sent without compression");
+    }
+    let Some((endpoint, variable)) = endpoint else { return Some(DEFAULT_ENDPOINT.to_owned()) };
+    let is_insecure = for_signal_or_all("INSECURE").is_some_and(|(value, _)| value.eq_ignore_ascii_case("true"));
+    match without_tls(&endpoint, is_insecure) {
+        Ok(endpoint) => Some(endpoint),
+        Err(problem) => {
+            tracing::warn!(signal, variable, value = endpoint, problem, "telemetry is not sent");
+            None
+        }
+    }
+}
+
+/// Returns the URL of an endpoint that is reached without TLS, which is all that this program can.
+///
+/// # Errors
+///
+/// With what is wrong with it.
+fn without_tls(endpoint: &str, is_insecure: bool) -> Result<String, &'static str> {
+    // The specification: without a scheme it is TLS, unless the environment says "insecure".
+    let has_scheme = endpoint.contains("://");
+    let url = if has_scheme || !is_insecure { endpoint.to_owned() } else { format!("http://{endpoint}") };
+    match url.parse::<Uri>() {
+        Ok(uri) if uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty()) => Ok(url),
+        Ok(uri) if !has_scheme || uri.scheme_str() == Some("https") => {
+            Err("a collector is reached without TLS only: use one on this machine, as http://HOST:PORT")
+        }
+        _ => Err("an endpoint has the form http://HOST:PORT"),
+    }
 }
 
 #[cfg(test)]
@@ -72,6 +103,30 @@ mod tests {
         let traces =
             [all, ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"), ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc")];
         assert_eq!(endpoints(&traces), ["http://c:4318", ""]);
-        assert_eq!(endpoints(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://c:4317")]), ["", ""]);
+    }
+
+    #[test]
+    fn an_endpoint_that_cannot_be_reached_without_tls_is_left_out() {
+        let wrong = [
+            "https://c:4317",
+            "c:4317",
+            "127.0.0.1:4317",
+            "not_a_url",
+            "http://",
+            "http://:4317",
+            "ftp://c",
+            "://",
+            "a b",
+        ];
+        for endpoint in wrong {
+            assert_eq!(endpoints(&[("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)]), ["", ""], "{endpoint}");
+        }
+        // One signal's mistake is not the other's.
+        let of_one = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4317"), ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "c:1")];
+        assert_eq!(endpoints(&of_one), ["", "http://c:4317"]);
+        let insecure = ("OTEL_EXPORTER_OTLP_INSECURE", "True");
+        let plain = [("OTEL_EXPORTER_OTLP_ENDPOINT", "127.0.0.1:4317"), insecure];
+        assert_eq!(endpoints(&plain), ["http://127.0.0.1:4317", "http://127.0.0.1:4317"]);
+        assert_eq!(endpoints(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://c:4317"), insecure]), ["", ""]);
     }
 }

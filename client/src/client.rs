@@ -11,6 +11,7 @@ use procpool_proto::v1::pool_service_client::PoolServiceClient;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -34,6 +35,14 @@ pub struct Client {
     settings: Arc<ClientBuilder>,
     throttle: Arc<Throttle>,
     encoding: Encoding,
+    trace: Trace,
+}
+
+/// The W3C trace context that calls are a part of.
+#[derive(Debug, Clone, Default)]
+struct Trace {
+    traceparent: Option<MetadataValue<Ascii>>,
+    tracestate: Option<MetadataValue<Ascii>>,
 }
 
 impl Client {
@@ -57,6 +66,7 @@ impl Client {
             settings: Arc::new(settings),
             throttle: Arc::new(Throttle::new()),
             encoding: Encoding::default(),
+            trace: Trace::default(),
         }
     }
 
@@ -64,6 +74,16 @@ impl Client {
     #[must_use]
     pub fn with_encoding(&self, encoding: Encoding) -> Self {
         Self { encoding, ..self.clone() }
+    }
+
+    /// Returns a client over the same connection whose calls are a part of a trace: the server and the workers continue
+    /// it. `traceparent` is what W3C defines, such as `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01`;
+    /// `tracestate` may be empty. What no header can hold is left out.
+    #[must_use]
+    pub fn with_trace_context(&self, traceparent: &str, tracestate: &str) -> Self {
+        let header = |text: &str| text.parse().ok().filter(|_| !text.is_empty());
+        let trace = Trace { traceparent: header(traceparent), tracestate: header(tracestate) };
+        Self { trace, ..self.clone() }
     }
 
     /// Runs a function once; the arguments are a tuple, a list, or `()`. A tuple of one is `(x,)`.
@@ -289,11 +309,16 @@ impl Client {
             .max_encoding_message_size(self.settings.max_message_bytes)
     }
 
-    #[expect(clippy::unused_self, reason = "where credentials and trace context will come from")]
     pub(crate) fn request<M>(&self, message: M, timeout: Option<Duration>) -> tonic::Request<M> {
         let mut request = tonic::Request::new(message);
         if let Some(timeout) = timeout {
             request.set_timeout(timeout);
+        }
+        let Trace { traceparent, tracestate } = &self.trace;
+        for (name, value) in [("traceparent", traceparent), ("tracestate", tracestate)] {
+            if let Some(value) = value {
+                request.metadata_mut().insert(name, value.clone());
+            }
         }
         request
     }

@@ -12,6 +12,17 @@
 //! }
 //! ```
 //!
+//! Items may be a stream without end:
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = procpool_client::Client::connect("http://127.0.0.1:50051").await?;
+//! // Endless input, bounded memory; dropping the stream cancels the job on the server.
+//! let mut primes = client.imap_stream::<bool>("is_prime", procpool_client::iter(1_u64..)).await?;
+//! while let Some(item) = primes.try_next().await? { /* item.index, item.result */ }
+//! # Ok(()) }
+//! ```
+//!
 //! Items are anything that serde can serialize, results anything that it can deserialize; `serde_json::Value` takes
 //! what comes. The `_bytes` verbs send and return bytes as they are. `examples/tour.rs` shows every verb at work.
 //!

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use procpool_items::value::{self, NonFinite};
-use procpool_items::{ItemKind, ItemSlab, SlabBuilder};
+use procpool_items::{ItemKind, ItemSlab, SlabBuilder, json};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -22,7 +22,9 @@ pub enum Encoding {
     /// cannot be sent.
     #[default]
     Values,
-    /// As JSON text in blobs: integers of 64 bits stay exact. The worker's SDK must know `application/json`.
+    /// As JSON text in blobs: integers of 64 bits stay exact, and so do larger ones of a type that holds them, such as
+    /// `u128`; what takes anything, such as `serde_json::Value`, gets an error for these. The worker's SDK must know
+    /// `application/json`.
     Json,
 }
 
@@ -62,7 +64,7 @@ impl Format {
     pub(crate) fn push<T: Serialize>(self, builder: &mut SlabBuilder, item: &T) -> Result<(), BoxError> {
         match self {
             Self::Values => builder.push(&value::to_bytes(item)?),
-            Self::Json | Self::Bytes => builder.push(&serde_json::to_vec(item)?),
+            Self::Json | Self::Bytes => builder.push(&json_of(item)?),
         }
         Ok(())
     }
@@ -71,7 +73,7 @@ impl Format {
     pub(crate) fn decoder<R: DeserializeOwned>(self) -> Decoder<R> {
         match self {
             Self::Values => |bytes| Ok(value::from_bytes(&bytes)?),
-            Self::Json | Self::Bytes => |bytes| Ok(serde_json::from_slice(&bytes)?),
+            Self::Json | Self::Bytes => |bytes| Ok(json::from_slice(&bytes)?),
         }
     }
 }
@@ -135,6 +137,7 @@ impl Payload {
                 Ok(Self { format, list, count })
             }
             Format::Json | Format::Bytes => {
+                value::check_finite(arguments).map_err(|error| encode_error(0, error))?;
                 match serde_json::to_value(arguments).map_err(|error| encode_error(0, error))? {
                     serde_json::Value::Array(arguments) => Self::encode(format, arguments),
                     serde_json::Value::Null => Self::encode(format, std::iter::empty::<()>()),
@@ -143,6 +146,12 @@ impl Payload {
             }
         }
     }
+}
+
+fn json_of<T: Serialize>(value: &T) -> Result<Vec<u8>, json::JsonEncodeError> {
+    let mut text = Vec::new();
+    json::append_with(value, NonFinite::default(), &mut text)?;
+    Ok(text)
 }
 
 /// Encodes keyword arguments as a `Struct`.
@@ -155,7 +164,7 @@ pub(crate) fn encode_kwargs<T: Serialize>(kwargs: &T) -> Result<Bytes, CallError
 pub(crate) fn encode_common<T: Serialize>(format: Format, common: &T) -> Result<EncodedCommon, CallError> {
     let encoded = match format {
         Format::Values | Format::Bytes => value::to_bytes(common).map_err(BoxError::from),
-        Format::Json => serde_json::to_vec(common).map_err(BoxError::from),
+        Format::Json => json_of(common).map_err(BoxError::from),
     };
     let kind = if matches!(format, Format::Json) { ItemKind::Blobs } else { ItemKind::Values };
     let bytes = encoded.map_err(|source| CallError::EncodeCommon { source })?.into();
@@ -199,6 +208,19 @@ mod tests {
         assert!(matches!(too_large, Err(CallError::Encode { index: 2, .. })), "{too_large:?}");
         let exact = Payload::encode(Format::Json, [(1_u64 << 53) + 1]).unwrap();
         assert!(exact.list.ends_with(b"9007199254740993"));
+    }
+
+    #[test]
+    fn no_number_becomes_another_or_null() {
+        let decode =
+            |text: &'static str| Format::Json.decoder::<serde_json::Value>()(Bytes::from_static(text.as_bytes()));
+        assert_eq!(decode("18446744073709551615").unwrap(), u64::MAX);
+        assert!(decode("1180591620717411303425").unwrap_err().to_string().contains("would be rounded"));
+        for format in [Format::Values, Format::Json] {
+            assert!(Payload::encode(format, [f64::NAN]).is_err());
+            assert!(Payload::encode_arguments(format, &(1, f64::INFINITY)).is_err());
+            assert!(encode_common(format, &[f64::NAN]).is_err());
+        }
     }
 
     #[test]

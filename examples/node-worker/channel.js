@@ -150,14 +150,17 @@ class Channel {
     }
   }
 
-  recall({ chunk: name, cancel }) {
+  recall(recall) {
+    const { chunk: name, cancel } = recall;
     const id = name.toString();
     const queued = this.queue.findIndex((chunk) => chunk.id === id);
     if (queued >= 0) {
       this.queue.splice(queued, 1);
       this.send({ recalled: { chunk: name, firstNotBegun: 0 } });
     } else if (running?.id === id) {
-      if (cancel) running.abort.abort();
+      // The item that is meant may have ended, and another run.
+      const isMeant = !Object.hasOwn(recall, "cancelOffset") || recall.cancelOffset === running.numBegun - 1;
+      if (cancel && isMeant) running.abort.abort();
       if (running.wasRecalled) return;
       running.wasRecalled = true;
       running.end = running.numBegun;

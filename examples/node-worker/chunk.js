@@ -2,14 +2,21 @@
 
 // A chunk of items as a Run frame carries it: from items to arguments, from what a function returns to results.
 
-const { ApplyArguments, CallStyle, FailureKind, ItemKind, List } = require("./proto.js");
+const { ApplyArguments, CallPart, CallStyle, FailureKind, ItemKind, List } = require("./proto.js");
 const { decodeValue, encodeValue, NotEncodable } = require("./values.js");
 
 const MAX_TEXT = 16 << 10;
 // More than a Results frame has beside its item.
 const RESULTS_OVERHEAD = 128;
 
-class InvalidItem extends Error {}
+class InvalidItem extends Error {
+  /** What is wrong with the call, if it is not the item. */
+  part = CallPart.CALL_PART_UNSPECIFIED;
+}
+
+function invalid(part, message) {
+  return Object.assign(new InvalidItem(message), { part });
+}
 
 /** An argument that all items of a job share: decoded when the first of them runs, and kept. */
 class Common {
@@ -25,7 +32,7 @@ class Common {
       try {
         this.value = decode(this.encoding, this.content);
       } catch (error) {
-        throw new InvalidItem(`\`common\` can't be decoded: ${error.message}`);
+        throw invalid(CallPart.CALL_PART_COMMON, `\`common\` can't be decoded: ${error.message}`);
       }
       this.content = null;
       this.isDecoded = true;
@@ -42,7 +49,19 @@ function encodingOf(kind, contentType) {
 
 function decode(encoding, content) {
   if (encoding === "bytes") return content;
-  return encoding === "json" ? JSON.parse(content.toString()) : decodeValue(content);
+  return encoding === "json" ? parseJson(content.toString()) : decodeValue(content);
+}
+
+/** Parses JSON. Throws if it has an integer that JavaScript would round. */
+function parseJson(text) {
+  const value = JSON.parse(text);
+  // Strings are matched first, so that no digit in one is taken for a number.
+  for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g)) {
+    if (/^-?\d+$/.test(token) && BigInt(Number(token)) !== BigInt(token)) {
+      throw new Error(`${token} would be rounded; send it as a string`);
+    }
+  }
+  return value;
 }
 
 class Chunk {
@@ -93,7 +112,7 @@ class Chunk {
 
   applyArguments(content) {
     const { args, kwargs } = ApplyArguments.decode(content);
-    if (kwargs.length > 0) throw new InvalidItem("functions in JavaScript take no keyword arguments");
+    if (kwargs.length > 0) throw invalid(CallPart.CALL_PART_KWARGS, "functions in JavaScript take no keyword arguments");
     return List.decode(args).items.map((argument) => this.decode(argument));
   }
 
@@ -138,6 +157,7 @@ class UnknownFunction extends Error {}
 /** Returns an ItemFailure. Anything may have been thrown. */
 function describe(error, offset, maxText) {
   const failure = { offset, kind: kindOf(error), message: cut(String(error?.message ?? error), maxText) };
+  if (error instanceof InvalidItem) failure.part = error.part;
   if (failure.kind === FailureKind.FAILURE_KIND_RAISED) {
     failure.type = cut(error?.constructor?.name ?? typeof error, 256);
     failure.traceback = cut(String(error?.stack ?? ""), maxText);

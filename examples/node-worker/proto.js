@@ -21,6 +21,7 @@ module.exports = {
   ApplyArguments: worker.lookupType("ApplyArguments"),
   ItemKind: worker.lookupEnum("ItemKind").values,
   CallStyle: worker.lookupEnum("CallStyle").values,
+  CallPart: worker.lookupEnum("CallPart").values,
   FailureKind: worker.lookupEnum("FailureKind").values,
   Value: wellKnown.lookupType("google.protobuf.Value"),
   List: list.lookupType("List"),

@@ -30,6 +30,8 @@ pub enum ItemFailure {
     /// The function cannot be called with this item. The worker lives on.
     #[error("the item cannot be used: {message}")]
     InvalidItem {
+        /// What is wrong with the call.
+        part: CallPart,
         /// Why.
         message: String,
     },
@@ -75,6 +77,18 @@ pub enum ItemFailure {
         /// How.
         detail: String,
     },
+}
+
+/// A part of a call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CallPart {
+    /// The item; of a call in the style Apply the positional arguments.
+    #[default]
+    Item,
+    /// The argument that all items share.
+    Common,
+    /// The keyword arguments.
+    Kwargs,
 }
 
 fn raised_message(kind: &str, message: &str) -> String {

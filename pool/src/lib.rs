@@ -38,7 +38,7 @@ pub use call::{
     ResultOrder, ResultRun, StreamOptions, TraceContext,
 };
 pub use config::PoolConfig;
-pub use error::{CallError, DeadlinePhase, DumpFailure, ExitUsage, ItemFailure, WorkerExit, exit_reason};
+pub use error::{CallError, CallPart, DeadlinePhase, DumpFailure, ExitUsage, ItemFailure, WorkerExit, exit_reason};
 pub use handle::{FunctionTable, PoolHandle, PoolTask, Readiness, nearest_names};
 pub use observer::{ChunkEnd, ChunkOutcome, ChunkStart, ObserverEvent, PoolObserver};
 pub use procpool_scheduler::{ChunkId, StopReason, WorkerId};

@@ -83,7 +83,8 @@ impl ItemSink {
     ///
     /// # Errors
     ///
-    /// If the items are of another kind than the ones before, or the job has ended; then the results say why.
+    /// If the items are of another kind than the ones before or more than the pool ever has room for, or the job has
+    /// ended; then the results say why.
     ///
     /// # Cancel safety
     ///

@@ -218,6 +218,11 @@ def wait_for(mark):
     return mark
 
 
+def wait_and_ask(mark):
+    """As wait_for; tells whether it is cancelled."""
+    return [wait_for(mark), procpool.cancelled()]
+
+
 def spin_for(mark):
     """As wait_for, but computing, with the interpreter lock held."""
     if not mark.startswith("wait"):

@@ -2,15 +2,19 @@
 
 import os
 import signal
+import time
 
 import pytest
 from fake_server import FUNCTIONS, FakeServer, decode_list
 
+from procpool import Cancelled
 from procpool._proto import worker_pb2
+from procpool.worker.interrupt import CANCEL_SIGNAL, Interrupter
 
 
-def cancel(server, run):
-    server.send(recall=worker_pb2.Recall(chunk=run.chunk, cancel=True))
+def cancel(server, run, offset=None):
+    """Cancel the whole chunk, or the one item whose time is up."""
+    server.send(recall=worker_pb2.Recall(chunk=run.chunk, cancel=True, cancel_offset=offset))
 
 
 @pytest.mark.parametrize("how", ["sleep", "spin", "lock", "program", "coroutine", "ask"])
@@ -72,8 +76,104 @@ def test_a_chunk_that_waits_is_cancelled_without_touching_the_one_that_runs(serv
     assert server.finish(running).items == ["wait1"]
 
 
+class Answers:
+    """What comes of chunks that are cancelled as they run."""
+
+    def __init__(self, server, *runs):
+        self.server = server
+        self.counts = {run.chunk: run.count for run in runs}
+        """How many items of each chunk will be answered."""
+        self.outcomes = {run.chunk: [] for run in runs}
+        """Results, and the types of errors, in order."""
+        self.num_pongs = 0
+
+    def receive(self):
+        frame = self.server.receive()
+        assert frame is not None, self.server.error_output()
+        kind = frame.WhichOneof("frame")
+        if kind == "recalled":
+            self.counts[frame.recalled.chunk] = frame.recalled.first_not_begun
+        elif kind == "results":
+            failures = {failure.offset: failure.type for failure in frame.results.failures}
+            for offset, item in enumerate(decode_list(frame.results.items), frame.results.first):
+                self.outcomes[frame.results.chunk].append(failures.get(offset, item))
+        elif kind == "pong":
+            self.num_pongs += 1
+        else:
+            assert kind == "started", frame
+
+    def until_pong(self):
+        """Receive until the worker has read everything that was sent to it so far."""
+        self.server.send(ping=worker_pb2.Ping())
+        num_pongs = self.num_pongs
+        while self.num_pongs == num_pongs:
+            self.receive()
+
+    def until_complete(self):
+        while any(len(self.outcomes[chunk]) < count for chunk, count in self.counts.items()):
+            self.receive()
+        return [self.outcomes[chunk] for chunk in self.counts]
+
+
+@pytest.mark.parametrize("journal_bytes", [64 << 10, 0])
+def test_no_item_is_cancelled_for_the_one_before_it(journal_bytes):
+    """The time of the first was up, and it has ended when the worker learns so."""
+    with FakeServer(FUNCTIONS, journal_bytes=journal_bytes).until_ready() as server:
+        run = server.start_run("wait_and_ask", ["wait1", "wait2", "wait3"])
+        server.wait_for_mark("wait1.began")
+        server.mark("wait1.end").touch()
+        server.wait_for_mark("wait2.began")
+        answers = Answers(server, run)
+        for offset in [0, 2, 1_000_000]:
+            cancel(server, run, offset)
+        answers.until_pong()
+        server.mark("wait2.end").touch()
+        assert answers.until_complete() == [[["wait1", False], ["wait2", False]]]
+        # Nor is anything kept for later items at these places.
+        later = server.start_run("wait_and_ask", ["a", "b", "c"])
+        assert Answers(server, later).until_complete() == [[["a", False], ["b", False], ["c", False]]]
+
+
+def test_the_second_item_of_a_chunk_is_cancelled_when_it_is_meant(server):
+    run = server.start_run("wait_and_ask", ["first", "wait2", "third"])
+    server.wait_for_mark("wait2.began")
+    cancel(server, run, 1)
+    assert Answers(server, run).until_complete() == [[["first", False], "procpool.Cancelled"]]
+
+
+def test_an_item_whose_time_was_up_is_not_hit_again_when_its_caller_goes(server):
+    run = server.start_run("swallow_cancelled", ["deaf"])
+    server.wait_for_mark("deaf.began")
+    cancel(server, run, 0)
+    server.wait_for_mark("deaf.caught")
+    answers = Answers(server, run)
+    cancel(server, run)
+    answers.until_pong()
+    server.mark("deaf.end").touch()
+    assert answers.until_complete() == [["deaf"]]
+
+
+def test_an_interruption_that_is_late_hits_nobody():
+    running = [1]
+    interrupter = Interrupter(lambda sequence: sequence == running[0])
+    before = signal.getsignal(CANCEL_SIGNAL)
+    interrupter.install()
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [CANCEL_SIGNAL])
+        interrupter.interrupt(1)
+        running[0] = 2
+        # It is delivered here.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [CANCEL_SIGNAL])
+        with pytest.raises(Cancelled):
+            interrupter.interrupt(2)
+            time.sleep(20)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [CANCEL_SIGNAL])
+        signal.signal(CANCEL_SIGNAL, before)
+
+
 @pytest.mark.parametrize("function", ["spin_for_microseconds", "raise_slowly"])
-def test_no_other_item_is_ever_hit(server, function):
+def test_no_other_chunk_is_ever_hit(server, function):
     """Whatever the moment: what was not cancelled has its own outcome, and the worker lives."""
     outcomes = set()
     for attempt in range(300):
@@ -84,21 +184,9 @@ def test_no_other_item_is_ever_hit(server, function):
         while server.word(0) < victim.first_sequence:
             pass
         cancel(server, victim)
-        items, failures = {}, {}
-        expected = {victim.chunk: 1, innocent.chunk: 2}
-        while any(len(items.get(chunk, [])) < count for chunk, count in expected.items()):
-            frame = server.receive()
-            assert frame is not None, server.error_output()
-            if frame.WhichOneof("frame") == "recalled":
-                assert frame.recalled.chunk == victim.chunk
-                expected[victim.chunk] = frame.recalled.first_not_begun
-                continue
-            items[frame.results.chunk] = items.get(frame.results.chunk, []) + decode_list(frame.results.items)
-            for failure in frame.results.failures:
-                failures[frame.results.chunk] = failure.type
-        assert items[innocent.chunk] == [20, 30]
-        assert innocent.chunk not in failures
-        outcomes.add(failures.get(victim.chunk, "ran"))
+        of_victim, of_innocent = Answers(server, victim, innocent).until_complete()
+        assert of_innocent == [20, 30]
+        outcomes.add(of_victim[0] if isinstance(of_victim[0], str) else "ran")
     if function == "spin_for_microseconds":
         assert "procpool.Cancelled" in outcomes
         assert outcomes <= {"procpool.Cancelled", "ran"}
@@ -106,6 +194,18 @@ def test_no_other_item_is_ever_hit(server, function):
         # It has raised already; what remains is the worker's to do, and nobody is interrupted in that.
         assert "functions_for_tests._SlowError" in outcomes
         assert outcomes <= {"procpool.Cancelled", "functions_for_tests._SlowError"}
+
+
+def test_no_item_of_the_same_chunk_is_ever_hit(server):
+    """The same for an item whose time is up: its neighbours run, here or elsewhere."""
+    for attempt in range(300):
+        run = server.start_run("spin_for_microseconds", [10 * attempt, 300, 20])
+        while server.word(0) < run.first_sequence:
+            pass
+        cancel(server, run, 0)
+        [outcomes] = Answers(server, run).until_complete()
+        assert outcomes[0] in (10 * attempt, "procpool.Cancelled")
+        assert outcomes[1:] == [300, 20][: len(outcomes) - 1]
 
 
 def test_sigterm_ends_a_function_that_swallows_everything(server):

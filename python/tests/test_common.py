@@ -98,6 +98,7 @@ def test_one_that_cannot_be_decoded_fails_every_item(shared_server, value, kind,
         assert list(outcome.failures) == [0, 1, 2]
         for failure in outcome.failures.values():
             assert failure.kind == worker_pb2.FAILURE_KIND_INVALID_ITEM
+            assert failure.part == worker_pb2.CALL_PART_COMMON
             assert "`common` can't be decoded" in failure.message
     assert shared_server.values("echo", [1]) == [1]
 

@@ -82,10 +82,14 @@ def test_a_wrong_number_of_arguments_is_the_functions_error(shared_server):
     assert failure.traceback.splitlines() == [f"TypeError: {failure.message}"]
 
 
-def test_undecodable_arguments_are_an_invalid_item(shared_server):
-    arguments = worker_pb2.ApplyArguments(args=b"\x0a\x05junk").SerializeToString()
+@pytest.mark.parametrize(
+    ("field", "part"), [("args", worker_pb2.CALL_PART_UNSPECIFIED), ("kwargs", worker_pb2.CALL_PART_KWARGS)]
+)
+def test_undecodable_arguments_are_an_invalid_item(shared_server, field, part):
+    arguments = worker_pb2.ApplyArguments(**{field: b"\x0a\x05junk"}).SerializeToString()
     outcome = shared_server.run("add", [None], style=APPLY, encoded=b"\n" + bytes([len(arguments)]) + arguments)
     assert outcome.failures[0].kind == worker_pb2.FAILURE_KIND_INVALID_ITEM
+    assert outcome.failures[0].part == part
 
 
 def test_an_undecodable_value_is_an_invalid_item(shared_server):

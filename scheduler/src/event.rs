@@ -71,12 +71,8 @@ pub enum Event {
     Progress {
         /// Who.
         worker: WorkerId,
-        /// The chunk.
-        chunk: ChunkId,
-        /// The offset in the chunk of the item that runs.
-        offset: u32,
-        /// How long it has been running.
-        running_for: Duration,
+        /// What it runs. `None`: nothing of what it has.
+        running: Option<RunningItem>,
     },
     /// A worker holds more memory than one should that goes on working.
     MemoryHigh {
@@ -103,6 +99,17 @@ pub enum Event {
     StopRequested,
     /// [`crate::PoolState::next_wakeup`] has come.
     TimePassed,
+}
+
+/// The item that a worker runs, as its page tells. It may have ended a moment ago, if nothing has begun since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunningItem {
+    /// Its chunk.
+    pub chunk: ChunkId,
+    /// Its offset in the chunk.
+    pub offset: u32,
+    /// How long it has been running.
+    pub running_for: Duration,
 }
 
 /// A job, as far as scheduling is concerned.
@@ -167,10 +174,10 @@ pub enum Effect {
         worker: WorkerId,
         /// The chunk.
         chunk: ChunkId,
-        /// Nobody waits for the item that runs, either.
-        cancel: bool,
+        /// Which item should end, if it runs.
+        cancel: Cancel,
     },
-    /// Find out what a worker runs and for how long; answered by [`Event::Progress`], or not at all if it runs nothing.
+    /// Find out what a worker runs and for how long; answered by [`Event::Progress`].
     Probe {
         /// Which.
         worker: WorkerId,
@@ -245,6 +252,17 @@ pub enum Effect {
     RestartGivenUp,
     /// Tell the world.
     ReadinessChanged(Readiness),
+}
+
+/// Which item should end by itself, if it runs when the worker learns of it. No other is ever told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancel {
+    /// None: what runs goes on.
+    Nothing,
+    /// The one at this offset in the chunk: its time is up.
+    Item(u32),
+    /// Any of the chunk: nobody waits for it any more.
+    Chunk,
 }
 
 /// A chunk for a worker.

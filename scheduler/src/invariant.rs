@@ -3,7 +3,7 @@
 use crate::event::Readiness;
 use crate::pool::PoolState;
 use crate::timer::TimerKey;
-use crate::worker::ActiveChunk;
+use crate::worker::{ActiveChunk, Expired};
 
 impl PoolState {
     /// Checks the invariants.
@@ -24,8 +24,8 @@ impl PoolState {
                 .flat_map(|worker| &worker.chunks)
                 .filter(|chunk| chunk.job == *id && !chunk.abandoned)
                 .map(|chunk| {
-                    let has_outcome = chunk.running_expired().is_some_and(|expired| !expired.tried_again);
-                    u64::from(chunk.remaining()) - u64::from(has_outcome)
+                    let has_outcome = |expired: &&Expired| expired.offset >= chunk.finished && !expired.tried_again;
+                    u64::from(chunk.remaining()) - chunk.expired.iter().filter(has_outcome).count() as u64
                 })
                 .sum();
             assert_eq!(job.outstanding, out, "job {id}: items out are those at workers");
@@ -61,8 +61,8 @@ impl PoolState {
             assert!(!is_idle || !may_run, "worker {id}: no ready slot idles while an item may run");
             let has = |chunk: &ActiveChunk| functions.has(chunk.function);
             assert!(worker.chunks.iter().all(has), "worker {id}: it has the functions of its chunks");
-            let overdue = worker.is_up() && worker.chunks.front().is_some_and(|chunk| chunk.overdue().is_some());
-            let watched = self.timers.is_set(TimerKey::CancelGrace(id));
+            let overdue = worker.is_up() && worker.overdue().is_some();
+            let watched = self.timers.is_set(TimerKey::CancelGrace(id)) || worker.is_up() && worker.grace_is_over;
             assert_eq!(overdue, watched, "worker {id}: what should have ended is watched");
         }
         if self.readiness == Readiness::Stopped {

@@ -33,7 +33,9 @@ mod timer;
 mod worker;
 
 pub use config::SchedulerConfig;
-pub use event::{Delivery, Dispatch, Effect, Event, FailureCause, JobFailure, JobSpec, Readiness, StopReason};
+pub use event::{
+    Cancel, Delivery, Dispatch, Effect, Event, FailureCause, JobFailure, JobSpec, Readiness, RunningItem, StopReason,
+};
 pub use id::{ChunkId, FunctionId, FunctionSet, JobId, SlotId, WorkerId};
 pub use pool::{Demand, PoolState, RunningItems, SlotCounts, Snapshot, WorkerSnapshot, WorkerState};
 pub use time::Time;

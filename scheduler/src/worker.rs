@@ -44,6 +44,8 @@ pub(crate) struct Worker {
     pub(crate) finished_items: u64,
     /// It gets no more chunks, and stops when it has none, if it is its turn.
     pub(crate) retire: Option<StopReason>,
+    /// What should have ended by itself has not, as far as is known here. Its page has the last word.
+    pub(crate) grace_is_over: bool,
 }
 
 /// Where a worker stands. Ready and Busy are one phase: it is busy when it has a chunk.
@@ -80,6 +82,8 @@ pub(crate) struct ActiveChunk {
     pub(crate) count: u32,
     /// How many of them it has finished.
     pub(crate) finished: u32,
+    /// So many have ended, though not all of their results may be here yet: a later item was seen running.
+    pub(crate) passed: u32,
     pub(crate) history: History,
     /// The job has ended: what comes is discarded.
     pub(crate) abandoned: bool,
@@ -88,8 +92,9 @@ pub(crate) struct ActiveChunk {
     /// A recall is under way since then.
     pub(crate) recalled_at: Option<Time>,
     pub(crate) time_limit: Option<Duration>,
-    /// An item whose time was up before it finished. Its answer, if one comes, is dropped.
-    pub(crate) expired: Option<Expired>,
+    /// The items whose time was up before they finished, by rising offset; only the last may still run. Their answers,
+    /// if any come, are dropped.
+    pub(crate) expired: Vec<Expired>,
     /// The caller has gone: what runs should end soon.
     pub(crate) cancelled: bool,
     pub(crate) dispatched_at: Time,
@@ -111,17 +116,19 @@ pub(crate) struct Expired {
 }
 
 impl ActiveChunk {
-    /// Returns the expired item, while it may still run.
-    pub(crate) fn running_expired(&self) -> Option<Expired> {
-        self.expired.filter(|expired| self.finished <= expired.offset)
-    }
-
     /// Tells why what runs should have ended, if it should.
     pub(crate) fn overdue(&self) -> Option<StopReason> {
         if self.cancelled {
             return Some(StopReason::Cancelled);
         }
-        self.running_expired().map(|_| StopReason::ItemTimeout)
+        let num_ended = self.finished.max(self.passed);
+        let runs_on = self.expired.last().is_some_and(|expired| expired.offset >= num_ended);
+        runs_on.then_some(StopReason::ItemTimeout)
+    }
+
+    /// Returns the expired item at this offset.
+    pub(crate) fn expired_at(&self, offset: u32) -> Option<Expired> {
+        self.expired.iter().copied().find(|expired| expired.offset == offset)
     }
 
     /// Returns the number of items that have not finished.
@@ -139,6 +146,7 @@ impl Worker {
             quota: None,
             finished_items: 0,
             retire: None,
+            grace_is_over: false,
         }
     }
 
@@ -153,6 +161,12 @@ impl Worker {
     /// Tells whether it may be given a chunk at all.
     pub(crate) fn takes_chunks(&self) -> bool {
         self.is_up() && self.retire.is_none() && self.quota != Some(0)
+    }
+
+    /// Tells why what it runs should have ended, if it should, and the position of that chunk.
+    pub(crate) fn overdue(&self) -> Option<(usize, StopReason)> {
+        let position = self.chunks.iter().position(|chunk| chunk.passed < chunk.count)?;
+        self.chunks[position].overdue().map(|reason| (position, reason))
     }
 
     /// Returns the position of a chunk.

@@ -37,6 +37,7 @@ mod telemetry;
 
 pub use app::{App, AppError};
 pub use config::{ConfigError, ListenAddress, ServerConfig, TelemetryConfig};
+pub use http::MAX_ADMIN_CONNECTIONS;
 pub use pools::{DuplicateFunction, NamedPool};
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]

@@ -159,7 +159,7 @@ impl FakeServer {
             };
         }
         (run.chunk, run.first_sequence) = names;
-        run.attempt = 1;
+        run.attempt = run.attempt.max(1);
         self.next_chunk += 1;
         self.next_sequence += u64::from(run.count);
         self.send(ServerFrame::Run(run));
@@ -199,7 +199,12 @@ impl FakeServer {
 
     /// Recalls a chunk.
     pub fn recall(&mut self, chunk: u64, cancel: bool) {
-        self.send(ServerFrame::Recall(Recall { chunk, cancel }));
+        self.send(ServerFrame::Recall(Recall { chunk, cancel, cancel_offset: None }));
+    }
+
+    /// Recalls a chunk because the time of one of its items is up.
+    pub fn cancel_item(&mut self, chunk: u64, offset: u32) {
+        self.send(ServerFrame::Recall(Recall { chunk, cancel: true, cancel_offset: Some(offset) }));
     }
 
     /// Sends Shutdown to an idle worker and waits for its end.

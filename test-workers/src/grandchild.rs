@@ -32,7 +32,8 @@ pub fn spawn_grandchild(session: Session) -> io::Result<u32> {
         Session::New => GRANDCHILD_IN_NEW_SESSION,
     };
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg(argument).stdin(Stdio::null()).env_remove("PROCPOOL_FD");
+    // Nothing of the worker's is left to know it by.
+    command.arg(argument).stdin(Stdio::null()).env_clear();
     Ok(command.spawn()?.id())
 }
 

@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use bytes::Bytes;
 use procpool_ipc::page::PageWriter;
@@ -146,6 +147,21 @@ impl HandWorker {
             if receive(&self.socket, &mut self.decoder)? == 0 {
                 return Ok(None);
             }
+        }
+    }
+
+    /// As [`HandWorker::next_frame`], but for so long at most; `None` also if nothing has come by then.
+    ///
+    /// # Errors
+    ///
+    /// As [`HandWorker::next_frame`], or if the time is 0.
+    pub fn next_frame_within(&mut self, timeout: Duration) -> io::Result<Option<ServerFrame>> {
+        self.socket.set_read_timeout(Some(timeout))?;
+        let frame = self.next_frame();
+        self.socket.set_read_timeout(None)?;
+        match frame {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            frame => frame,
         }
     }
 

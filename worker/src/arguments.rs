@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use procpool_items::{Records, value};
-use serde::de::value::SeqDeserializer;
-use serde::de::{DeserializeOwned, IntoDeserializer};
+use procpool_items::{Records, json, value};
+use serde::de::DeserializeOwned;
 
 use crate::common::{Common, RawCommon};
 use crate::failure::Failure;
@@ -72,7 +71,7 @@ fn from_list<T: DeserializeOwned>(input: Input<'_>, count: usize) -> Result<T, F
             None => Err(Failure::invalid_item("it is not a list; starmap takes a list of arguments for each call")),
         },
         (Encoding::Json, Style::Apply) => from_json_blobs(input, count),
-        (Encoding::Json, _) => serde_json::from_slice(input.content).map_err(unusable),
+        (Encoding::Json, _) => json::from_slice(input.content).map_err(unusable),
         (Encoding::Bytes, _) => Err(takes_values()),
     }
 }
@@ -86,16 +85,13 @@ fn from_values<T: DeserializeOwned>(input: Input<'_>, list: &[u8], count: usize)
 fn from_json_blobs<T: DeserializeOwned>(input: Input<'_>, count: usize) -> Result<T, Failure> {
     let texts: Vec<&[u8]> = Records::new(input.content).collect::<Result<_, _>>().map_err(unusable)?;
     check_count(input, texts.len(), count)?;
-    let arguments: Vec<serde_json::Value> =
-        texts.into_iter().map(serde_json::from_slice).collect::<Result<_, _>>().map_err(unusable)?;
-    T::deserialize(SeqDeserializer::new(arguments.into_iter().map(IntoDeserializer::into_deserializer)))
-        .map_err(|error: serde_json::Error| unusable(error))
+    json::sequence_from_slices(&texts).map_err(unusable)
 }
 
 fn from_whole_item<T: DeserializeOwned>(input: Input<'_>) -> Result<T, Failure> {
     match input.encoding {
         Encoding::Values => value::from_bytes(input.content).map_err(unusable),
-        Encoding::Json => serde_json::from_slice(input.content).map_err(unusable),
+        Encoding::Json => json::from_slice(input.content).map_err(unusable),
         Encoding::Bytes => Err(takes_values()),
     }
 }
@@ -134,7 +130,7 @@ impl Arguments for () {}
 impl sealed::Sealed for () {
     fn from_input(input: Input<'_>) -> Result<Self, Failure> {
         if input.common.is_some() {
-            return Err(Failure::invalid_item("the function takes no common argument"));
+            return Err(Failure::invalid_common("the function takes no common argument"));
         }
         Self::from_item(input)
     }

@@ -26,7 +26,7 @@ use crate::worker::CancelHook;
 /// The most chunks that may wait here. The server sends one or two ahead.
 const MAX_QUEUED_CHUNKS: usize = 256;
 
-/// Nobody waits for the results of the chunk that runs.
+/// The item that runs, or the last one that did, should end soon.
 static CANCELLED: AtomicBool = AtomicBool::new(false);
 
 /// Tells whether nobody waits for the result of the item that runs any more: its caller is gone, or its time is up. A
@@ -76,7 +76,7 @@ pub(crate) enum Phase {
 
 /// A Run frame, and the common argument that it names.
 pub(crate) struct QueuedRun {
-    pub(crate) run: Run,
+    pub(crate) run: Arc<Run>,
     /// It may be dropped before the chunk has run.
     pub(crate) common: Option<Arc<RawCommon>>,
 }
@@ -403,7 +403,7 @@ impl State {
                         Some(self.commons.get(&name).cloned().ok_or_else(unknown)?)
                     }
                 };
-                self.queue.push_back(QueuedRun { run, common });
+                self.queue.push_back(QueuedRun { run: Arc::new(run), common });
             }
             ServerFrame::Recall(recall) => self.recall(&recall)?,
             ServerFrame::Ping(ping) => self.sender.send(WorkerFrame::Pong(Pong { nonce: ping.nonce }))?,
@@ -420,7 +420,8 @@ impl State {
     fn recall(&mut self, recall: &Recall) -> Result<(), WorkerError> {
         let first_not_begun = match &mut self.current {
             Some(current) if current.chunk == recall.chunk => {
-                if recall.cancel {
+                // Whatever is told here is told of the last item of this chunk: no other begins.
+                if recall.cancel && recall.cancel_offset.is_none_or(|offset| current.is_last_begun(offset)) {
                     CANCELLED.store(true, Ordering::Relaxed);
                     self.cancel_hook.iter().for_each(|hook| hook());
                 }
@@ -445,6 +446,11 @@ impl State {
 }
 
 impl Current {
+    /// Tells whether no item has begun after the one at this offset, which has.
+    fn is_last_begun(&self, offset: u32) -> bool {
+        self.num_begun.checked_sub(1) == Some(offset)
+    }
+
     /// Describes the item that has just finished.
     fn finished(&mut self, now_ns: u64) -> Finished {
         let offset = self.num_begun - 1;

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use procpool_ipc::proto::{ItemKind, SetCommon};
-use procpool_items::value;
+use procpool_items::{json, value};
 use serde::de::DeserializeOwned;
 
 use crate::arguments::Encoding;
@@ -119,21 +119,21 @@ impl RawCommon {
                 // A call has one function, and that one type; so this is for servers that do as they like.
                 Err(_) => self.decode_owned().map(Common::new),
             },
-            Err(problem) if *type_id == TypeId::of::<T>() => Err(Failure::invalid_item(problem.clone())),
+            Err(problem) if *type_id == TypeId::of::<T>() => Err(Failure::invalid_common(problem.clone())),
             Err(_) => self.decode_owned().map(Common::new),
         }
     }
 
     /// Decodes it for somebody who keeps it.
     pub(crate) fn decode_owned<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        self.decode_text().map_err(Failure::invalid_item)
+        self.decode_text().map_err(Failure::invalid_common)
     }
 
     fn decode_text<T: DeserializeOwned>(&self) -> Result<T, String> {
         let unusable = |error: &dyn fmt::Display| format!("`common` cannot be used: {error}");
         match self.encoding {
             Encoding::Values => value::from_bytes(&self.content).map_err(|error| unusable(&error)),
-            Encoding::Json => serde_json::from_slice(&self.content).map_err(|error| unusable(&error)),
+            Encoding::Json => json::from_slice(&self.content).map_err(|error| unusable(&error)),
             Encoding::Bytes => Err(unusable(&"the function takes a value: send common_value, or JSON")),
         }
     }

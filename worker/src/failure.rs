@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
-use procpool_ipc::proto::{FailureKind, ItemFailure};
+use procpool_ipc::proto::{CallPart, FailureKind, ItemFailure};
 
 /// The longest message or traceback that is sent, in bytes.
 const MAX_TEXT_BYTES: usize = 64 << 10;
@@ -33,16 +33,36 @@ struct Details {
     type_name: String,
     message: String,
     traceback: String,
+    part: CallPart,
 }
 
 impl Failure {
     fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Details { kind, type_name: String::new(), message: message.into(), traceback: String::new() }))
+        Self::with_place(kind, String::new(), message.into(), String::new())
+    }
+
+    fn with_place(kind: FailureKind, type_name: String, message: String, traceback: String) -> Self {
+        Self(Box::new(Details { kind, type_name, message, traceback, part: CallPart::Unspecified }))
+    }
+
+    fn of_part(mut self, part: CallPart) -> Self {
+        self.0.part = part;
+        self
     }
 
     /// The function cannot be called with this item.
     pub fn invalid_item(message: impl Into<String>) -> Self {
         Self::new(FailureKind::InvalidItem, message)
+    }
+
+    /// The function cannot be called with this common argument.
+    pub fn invalid_common(message: impl Into<String>) -> Self {
+        Self::invalid_item(message).of_part(CallPart::Common)
+    }
+
+    /// The function cannot be called with these keyword arguments.
+    pub(crate) fn invalid_kwargs(message: impl Into<String>) -> Self {
+        Self::invalid_item(message).of_part(CallPart::Kwargs)
     }
 
     /// The result cannot be sent.
@@ -52,8 +72,7 @@ impl Failure {
 
     /// The function failed, by an error that has no Rust type: with a type, a message, and where it was.
     pub fn raised_as(type_name: impl Into<String>, message: impl Into<String>, traceback: impl Into<String>) -> Self {
-        let (type_name, message, traceback) = (type_name.into(), message.into(), traceback.into());
-        Self(Box::new(Details { kind: FailureKind::Raised, type_name, message, traceback }))
+        Self::with_place(FailureKind::Raised, type_name.into(), message.into(), traceback.into())
     }
 
     /// There is no such function.
@@ -76,17 +95,13 @@ impl Failure {
             boxed if boxed.starts_with("alloc::boxed::Box<dyn ") => String::new(),
             name => name.to_owned(),
         };
-        Self(Box::new(Details { kind: FailureKind::Raised, type_name, message: error.to_string(), traceback }))
+        Self::with_place(FailureKind::Raised, type_name, error.to_string(), traceback)
     }
 
     /// The function panicked.
     fn panicked(payload: &(dyn Any + Send)) -> Self {
-        Self(Box::new(Details {
-            kind: FailureKind::Raised,
-            type_name: "panic".to_owned(),
-            message: panic_message(payload).to_owned(),
-            traceback: LAST_PANIC.with(RefCell::take).unwrap_or_default(),
-        }))
+        let traceback = LAST_PANIC.with(RefCell::take).unwrap_or_default();
+        Self::with_place(FailureKind::Raised, "panic".to_owned(), panic_message(payload).to_owned(), traceback)
     }
 
     /// Returns what happened, for people.
@@ -103,6 +118,7 @@ impl Failure {
             r#type: cut(self.0.type_name, MAX_TYPE_BYTES),
             message: cut(self.0.message, max_text),
             traceback: cut(self.0.traceback, max_text),
+            part: self.0.part.into(),
         }
     }
 }

@@ -6,8 +6,8 @@ use std::fmt;
 
 use bytes::Bytes;
 use procpool_ipc::proto;
-use procpool_items::Records;
 use procpool_items::value::{self, NonFinite};
+use procpool_items::{Records, json};
 use serde::Serialize;
 
 use crate::arguments::{Arguments, Encoding, Input, Style};
@@ -25,12 +25,23 @@ pub(crate) enum Output {
     Owned(Bytes),
 }
 
-type Call = dyn FnMut(Input<'_>, &Bytes, &mut Vec<u8>) -> Result<Output, Failure> + Send;
+/// What a call is lent for its result.
+pub(crate) struct Lent<'a> {
+    /// The items of the chunk, which a result may be a part of.
+    pub(crate) items: &'a Bytes,
+    /// Where the result goes, unless it is bytes of its own.
+    pub(crate) buffer: &'a mut Vec<u8>,
+    /// What becomes of NaN and the infinities.
+    non_finite: NonFinite,
+}
+
+type Call = dyn FnMut(Input<'_>, &mut Lent<'_>) -> Result<Output, Failure> + Send;
 
 /// A function that a worker offers, and what there is to say about it.
 pub struct Function {
     pub(crate) description: proto::Function,
-    pub(crate) call: Box<Call>,
+    non_finite: NonFinite,
+    call: Box<Call>,
 }
 
 impl Function {
@@ -51,9 +62,9 @@ impl Function {
             !type_name::<F::Output>().starts_with("core::result::Result<"),
             "the function {name:?} returns a Result: register it with try_function or Function::fallible"
         );
-        Self::from_call(name, move |input, _, buffer| {
+        Self::from_call(name, move |input, lent| {
             let arguments = A::from_input(input)?;
-            encode(input.encoding, &function.call(arguments), buffer)
+            encode(input.encoding, &function.call(arguments), lent)
         })
     }
 
@@ -69,10 +80,10 @@ impl Function {
         T: Serialize,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        Self::from_call(name.into(), move |input, _, buffer| {
+        Self::from_call(name.into(), move |input, lent| {
             let arguments = A::from_input(input)?;
             let result = function.call(arguments).map_err(Failure::raised)?;
-            encode(input.encoding, &result, buffer)
+            encode(input.encoding, &result, lent)
         })
     }
 
@@ -88,11 +99,11 @@ impl Function {
         T: Into<Bytes>,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        Self::from_call(name.into(), move |input, items, _| {
+        Self::from_call(name.into(), move |input, lent| {
             if input.common.is_some() {
-                return Err(Failure::invalid_item("the function takes no common argument"));
+                return Err(Failure::invalid_common("the function takes no common argument"));
             }
-            let blob = items.slice_ref(blob_of(input)?);
+            let blob = lent.items.slice_ref(blob_of(input)?);
             Ok(Output::Owned(function(blob).map_err(Failure::raised)?.into()))
         })
     }
@@ -108,11 +119,11 @@ impl Function {
         T: Into<Bytes>,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        Self::from_call(name.into(), move |input, items, _| {
+        Self::from_call(name.into(), move |input, lent| {
             let common = input.common.filter(|common| common.encoding() == Encoding::Bytes).ok_or_else(|| {
-                Failure::invalid_item("the function takes bytes in common: call it with a common_blob")
+                Failure::invalid_common("the function takes bytes in common: call it with a common_blob")
             })?;
-            let blob = items.slice_ref(blob_of(input)?);
+            let blob = lent.items.slice_ref(blob_of(input)?);
             Ok(Output::Owned(function(common.content().clone(), blob).map_err(Failure::raised)?.into()))
         })
     }
@@ -128,18 +139,19 @@ impl Function {
     where
         F: FnMut(Input<'_>, &mut Vec<u8>) -> Result<(), Failure> + Send + 'static,
     {
-        Self::from_call(name.into(), move |input, _, buffer| function(input, buffer).map(|()| Output::InBuffer))
+        Self::from_call(name.into(), move |input, lent| function(input, lent.buffer).map(|()| Output::InBuffer))
     }
 
     fn from_call(
         name: String,
-        call: impl FnMut(Input<'_>, &Bytes, &mut Vec<u8>) -> Result<Output, Failure> + Send + 'static,
+        call: impl FnMut(Input<'_>, &mut Lent<'_>) -> Result<Output, Failure> + Send + 'static,
     ) -> Self {
         assert!(
             !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.contains(char::is_control),
             "{name:?} is no name for a function: 1 to {MAX_NAME_BYTES} bytes without control characters are"
         );
-        Self { description: proto::Function { name, ..proto::Function::default() }, call: Box::new(call) }
+        let description = proto::Function { name, ..proto::Function::default() };
+        Self { description, non_finite: NonFinite::Error, call: Box::new(call) }
     }
 
     /// Says what the function does.
@@ -169,6 +181,19 @@ impl Function {
     pub fn idempotent(mut self) -> Self {
         self.description.idempotent = true;
         self
+    }
+
+    /// Has NaN and the infinities in results sent as null. Without this, they fail the item: JSON has no such numbers.
+    /// It is of no use to a function that writes its result itself.
+    #[must_use]
+    pub fn nan_as_null(mut self) -> Self {
+        self.non_finite = NonFinite::Null;
+        self
+    }
+
+    /// Runs it for an item.
+    pub(crate) fn call(&mut self, input: Input<'_>, items: &Bytes, buffer: &mut Vec<u8>) -> Result<Output, Failure> {
+        (self.call)(input, &mut Lent { items, buffer, non_finite: self.non_finite })
     }
 
     /// Returns the name to call it by.
@@ -217,22 +242,14 @@ impl_callable!(A a, B b, C c, D d, E e, F f);
 impl_callable!(A a, B b, C c, D d, E e, F f, G g);
 impl_callable!(A a, B b, C c, D d, E e, F f, G g, H h);
 
-fn encode<T: Serialize>(encoding: Encoding, result: &T, buffer: &mut Vec<u8>) -> Result<Output, Failure> {
+/// Writes a result into the buffer that was lent.
+fn encode<T: Serialize>(encoding: Encoding, result: &T, lent: &mut Lent<'_>) -> Result<Output, Failure> {
     let encoded = match encoding {
-        Encoding::Values => value::append_with(result, NonFinite::Error, buffer).map_err(|error| error.to_string()),
-        Encoding::Json => encode_json(result, buffer),
+        Encoding::Values => value::append_with(result, lent.non_finite, lent.buffer).map_err(|error| error.to_string()),
+        Encoding::Json => json::append_with(result, lent.non_finite, lent.buffer).map_err(|error| error.to_string()),
         Encoding::Bytes => unreachable!("the arguments were decoded, and bytes are not"),
     };
     encoded.map(|()| Output::InBuffer).map_err(Failure::not_encodable)
-}
-
-fn encode_json<T: Serialize>(result: &T, buffer: &mut Vec<u8>) -> Result<(), String> {
-    serde_json::to_writer(&mut *buffer, result).map_err(|error| error.to_string())?;
-    // serde_json makes null of NaN without a word.
-    if buffer.windows(4).any(|text| text == b"null") {
-        value::check_finite(result).map_err(|error| error.to_string())?;
-    }
-    Ok(())
 }
 
 fn blob_of(input: Input<'_>) -> Result<&[u8], Failure> {

@@ -20,7 +20,13 @@
 //! }
 //! ```
 //!
-//! Start it with `procpool serve -- path/to/program`.
+//! Start it with `procpool serve -- path/to/program`. The smallest worker there is:
+//!
+//! ```no_run
+//! # fn example() -> Result<(), procpool_worker::WorkerError> {
+//! procpool_worker::Worker::new().function("power", |base: f64, exponent: f64| base.powf(exponent)).run()
+//! # }
+//! ```
 //!
 //! # Functions
 //!
@@ -40,7 +46,8 @@
 //! decoded as JSON for the same functions; other blobs go to functions that take bytes ([`Function::bytes`]).
 //!
 //! A function runs on the main thread, one item at a time, and may keep state between items. An `Err` or a panic fails
-//! the item, not the worker. What the function prints is logged by the server.
+//! the item, not the worker. What the function prints is logged by the server. [`current`] tells which item it is, and
+//! [`cancelled`] whether anybody still waits for its result.
 //!
 //! # What this crate is not
 //!
@@ -52,6 +59,7 @@ mod channel;
 mod chunk;
 mod common;
 mod connect;
+mod current;
 mod error;
 mod failure;
 mod function;
@@ -61,6 +69,7 @@ mod worker;
 pub use arguments::{Arguments, Encoding, Input, Style};
 pub use channel::cancelled;
 pub use common::{Common, RawCommon};
+pub use current::{CurrentItem, current};
 pub use error::WorkerError;
 pub use failure::Failure;
 pub use function::{Callable, Function};

@@ -18,6 +18,7 @@ use crate::attendant::attend;
 use crate::channel::{Channel, QueuedRun};
 use crate::chunk::{Chunk, protocol_error};
 use crate::connect::{Connection, socket_of_environment};
+use crate::current::Running;
 use crate::error::WorkerError;
 use crate::failure::{Failure, catch_panic, remember_panics};
 use crate::function::{Callable, Function, Output};
@@ -117,7 +118,9 @@ impl Worker {
 
     /// Sets what is called when the server says that nobody waits for the item that runs any more: from then on
     /// [`cancelled`](crate::cancelled) is true until the item has ended. For functions that wait for something that can
-    /// be woken up. It is called on another thread while the worker sends nothing, so it must be quick.
+    /// be woken up. It is called on another thread while the worker sends nothing, so it must be quick. The item may end
+    /// in the same moment, but no other begins before the call returns: so wake up whoever waits and let them ask
+    /// `cancelled`, and keep nothing for later.
     #[must_use]
     pub fn on_cancel(mut self, hook: impl Fn() + Send + 'static) -> Self {
         self.cancel_hook = Some(Box::new(hook));
@@ -232,19 +235,23 @@ impl Worker {
         let chunk = Chunk::new(run)?;
         let mut contents = chunk.contents();
         let mut function = self.functions.get_mut(&run.function);
+        let running = Running::new(run);
+        let mut offset = 0;
         let mut is_begun = channel.begin()?;
         while is_begun {
+            running.set_offset(offset);
+            offset += 1;
             let content = contents.next().ok_or_else(|| protocol_error(run, "has fewer items than it says"))?;
             let content = content.map_err(|problem| protocol_error(run, &problem.to_string()))?;
             buffer.clear();
             let output = match &mut function {
                 None => Err(Failure::unknown_function(&run.function)),
-                Some(_) if chunk.has_kwargs => Err(Failure::invalid_item(
+                Some(_) if chunk.has_kwargs => Err(Failure::invalid_kwargs(
                     "functions of this worker take no keyword arguments: give them by position",
                 )),
                 Some(function) => {
                     let input = chunk.input(content, common.as_deref(), max_result_bytes);
-                    catch_panic(|| (function.call)(input, &chunk.items, buffer))
+                    catch_panic(|| function.call(input, &chunk.items, buffer))
                 }
             };
             is_begun = match output {

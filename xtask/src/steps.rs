@@ -10,9 +10,10 @@ use crate::tools::{Tools, set_up};
 /// A step: its name, what it is for, and how it is run.
 type Step = (&'static str, &'static str, fn(&Tools) -> Result<()>);
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     ("format", "rustfmt agrees", format),
-    ("proto", "buf lint agrees, and the generated Python code is what the .proto files say", proto),
+    ("proto", "buf agrees, and the generated Python code is what the .proto files say", proto),
+    ("deny", "the licences, sources and versions of what we depend on are those that deny.toml allows", deny),
     ("clippy", "clippy agrees, warnings are errors", clippy),
     ("docs", "the documentation builds, warnings are errors", docs),
     ("build", "every program that the tests start is there", build),
@@ -71,8 +72,14 @@ fn format(_: &Tools) -> Result<()> {
     cargo(&["xfmt", "--check"])
 }
 
+#[expect(clippy::print_stdout, reason = "people watch this")]
 fn proto(tools: &Tools) -> Result<()> {
     exec(command(tools.buf()).arg("lint"))?;
+    // What a release has promised stays.
+    match last_release()? {
+        Some(release) => exec(command(tools.buf()).args(["breaking", "--against", &release]))?,
+        None => println!("there is no release yet that the .proto files could break"),
+    }
     let generated = root().join("python/procpool/_proto");
     let read = || -> Result<Vec<(String, String)>> {
         let mut files = Vec::new();
@@ -89,6 +96,29 @@ fn proto(tools: &Tools) -> Result<()> {
     tools.generate_python()?;
     ensure!(committed == read()?, "the generated Python code was out of date; it has been written anew: commit it");
     Ok(())
+}
+
+/// Returns the contracts of the last release as buf names them; `None` if there is none.
+fn last_release() -> Result<Option<String>> {
+    let tag = command("git").args(["describe", "--tags", "--abbrev=0", "--match", "v[0-9]*"]).output()?;
+    if !tag.status.success() {
+        return Ok(None);
+    }
+    // In a work tree of its own, `.git` is a file.
+    let folder = command("git").args(["rev-parse", "--path-format=absolute", "--git-common-dir"]).output()?;
+    let (folder, tag) = (String::from_utf8(folder.stdout)?, String::from_utf8(tag.stdout)?);
+    Ok(Some(format!("{}#tag={}", folder.trim(), tag.trim())))
+}
+
+fn deny(tools: &Tools) -> Result<()> {
+    exec(command(tools.cargo_deny()).args([
+        "--workspace",
+        "check",
+        "--hide-inclusion-graph",
+        "bans",
+        "licenses",
+        "sources",
+    ]))
 }
 
 fn clippy(_: &Tools) -> Result<()> {
@@ -146,6 +176,6 @@ fn e2e(tools: &Tools) -> Result<()> {
 
 fn pytest(tools: &Tools, folder: &str) -> Result<()> {
     // The tests have limits of their own; this one is for what a test left behind and pytest waits for at its end.
-    let pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=120", folder];
+    let pytest = ["-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "--timeout=120", folder];
     exec(command("timeout").args(["--kill-after=10s", "20m"]).arg(tools.python()).args(pytest))
 }

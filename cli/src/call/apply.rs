@@ -1,8 +1,9 @@
 //! `procpool apply`
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::{connect_for_call, with_options};
+use super::{Answer, connect_for_call, with_options};
 use crate::args::ApplyArgs;
 use crate::exit::{Exit, Failure};
 use crate::input::{InputError, parse_value};
@@ -11,10 +12,14 @@ use crate::progress::Progress;
 
 /// Runs a function once and prints its result.
 pub(crate) async fn run(args: ApplyArgs) -> Result<Exit, Failure> {
+    if args.call.json { call::<Box<RawValue>>(args).await } else { call::<Value>(args).await }
+}
+
+async fn call<R: Answer>(args: ApplyArgs) -> Result<Exit, Failure> {
     let arguments = args.arguments.iter().map(|text| parse_value(text)).collect::<Result<Vec<Value>, _>>()?;
     let kwargs = args.kwarg.iter().map(|text| parse_kwarg(text)).collect::<Result<Map<String, Value>, _>>()?;
     let client = connect_for_call(&args.call).await?;
-    let mut call = with_options(client.apply::<Value>(&args.function, arguments), &args.call);
+    let mut call = with_options(client.apply::<R>(&args.function, arguments), &args.call);
     if !kwargs.is_empty() {
         call = call.kwargs(kwargs);
     }
@@ -22,7 +27,7 @@ pub(crate) async fn run(args: ApplyArgs) -> Result<Exit, Failure> {
     let result = call.await;
     drop(progress);
     let mut output = Output::of_values();
-    output.print(0, &Ok(result?))?;
+    output.print(0, &Ok(result?.into()))?;
     output.flush()?;
     Ok(Exit::Ok)
 }

@@ -5,9 +5,10 @@ use std::pin::pin;
 use futures_util::FutureExt as _;
 use procpool_client::{Call, CallError, IMapStream, ItemResult, ResultStream};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::reader::while_read;
-use super::{Style, connect_for_call, exit_after, fail, print, with_options};
+use super::{Answer, Style, connect_for_call, exit_after, fail, print, with_options};
 use crate::args::{ImapArgs, OnError};
 use crate::exit::{Exit, Failure};
 use crate::input::{Input, parse_common};
@@ -18,16 +19,20 @@ use crate::selection::Selection;
 /// Runs a function over a stream of items and prints each result as it comes.
 pub(crate) async fn run(args: ImapArgs) -> Result<Exit, Failure> {
     let format = args.items.output.output;
-    while_read(call(args), format).await
+    if args.call.json {
+        while_read(call::<Box<RawValue>>(args), format).await
+    } else {
+        while_read(call::<Value>(args), format).await
+    }
 }
 
-async fn call(args: ImapArgs) -> Result<Exit, Failure> {
+async fn call<R: Answer>(args: ImapArgs) -> Result<Exit, Failure> {
     let common = args.items.common.as_deref().map(parse_common).transpose()?;
     let input = Input::parse(&args.items, if args.star { Style::Star } else { Style::Map })?;
     let (num_items, selection) = (input.count(), input.selection().clone());
     let client = connect_for_call(&args.call).await?;
     let (items, input_failure) = input.into_stream();
-    let mut call = with_options(client.imap_stream::<Value>(&args.items.function, items), &args.call);
+    let mut call = with_options(client.imap_stream::<R>(&args.items.function, items), &args.call);
     if let Some(chunk_size) = args.items.chunk_size {
         call = call.chunk_size(chunk_size.get());
     }
@@ -65,7 +70,11 @@ async fn call(args: ImapArgs) -> Result<Exit, Failure> {
     }
 }
 
-async fn print_all(call: Call<IMapStream<Value>>, output: &mut Output, selection: &Selection) -> Result<(), Failure> {
+async fn print_all<R: Answer>(
+    call: Call<IMapStream<R>>,
+    output: &mut Output,
+    selection: &Selection,
+) -> Result<(), Failure> {
     let mut results = match call.await {
         Ok(results) => results,
         Err(error) => return fail(output, selection, error),
@@ -80,10 +89,10 @@ async fn print_all(call: Call<IMapStream<Value>>, output: &mut Output, selection
 }
 
 /// Returns the next result; hands what was printed to stdout before it waits.
-async fn next(
-    results: &mut ResultStream<Value>,
+async fn next<R: Answer>(
+    results: &mut ResultStream<R>,
     output: &mut Output,
-) -> Result<Result<Option<ItemResult<Value>>, CallError>, OutputError> {
+) -> Result<Result<Option<ItemResult<R>>, CallError>, OutputError> {
     let mut next = pin!(results.try_next());
     if let Some(next) = next.as_mut().now_or_never() {
         return Ok(next);

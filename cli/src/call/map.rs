@@ -3,11 +3,12 @@
 use std::pin::pin;
 
 use futures_util::StreamExt as _;
-use procpool_client::{Call, CallError, DEFAULT_MAX_MESSAGE_BYTES, ItemError, Map};
+use procpool_client::{Call, CallError, DEFAULT_MAX_MESSAGE_BYTES, IMap, ItemError};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::reader::while_read;
-use super::{Style, connect_for_call, exit_after, fail, print, with_options};
+use super::{Answer, Style, connect_for_call, exit_after, fail, print, with_options};
 use crate::args::{MapArgs, OnError};
 use crate::exit::{Exit, Failure};
 use crate::input::{Input, parse_common};
@@ -15,13 +16,21 @@ use crate::list_args::OutputFormat;
 use crate::output::Output;
 use crate::progress::Progress;
 
-/// Runs a function over a list in one request and prints all results.
+/// The largest window that a server takes.
+const MAX_WINDOW: u32 = 1_000_000;
+
+/// Runs a function over a list in one request and prints all results when they are there. They come as a stream all the
+/// same, so that it can be said how far the call is.
 pub(crate) async fn run(args: MapArgs, style: Style) -> Result<Exit, Failure> {
     let format = args.items.output.output;
-    while_read(call(args, style), format).await
+    if args.call.json {
+        while_read(call::<Box<RawValue>>(args, style), format).await
+    } else {
+        while_read(call::<Value>(args, style), format).await
+    }
 }
 
-async fn call(args: MapArgs, style: Style) -> Result<Exit, Failure> {
+async fn call<R: Answer>(args: MapArgs, style: Style) -> Result<Exit, Failure> {
     let common = args.items.common.as_deref().map(parse_common).transpose()?;
     let input = Input::parse(&args.items, style)?;
     let selection = input.selection().clone();
@@ -29,13 +38,14 @@ async fn call(args: MapArgs, style: Style) -> Result<Exit, Failure> {
     let last_position = (items.len() as u64).saturating_sub(1);
     let mut output = Output::new(&args.items.output, selection.nth(last_position));
     let client = connect_for_call(&args.call).await?;
-    let progress = Progress::of_call(format!("{} items", items.len()), args.items.output.hides_progress());
-    let function = &args.items.function;
-    let mut call = match style {
-        Style::Map => client.map::<Value>(function, items),
-        Style::Star => client.starmap::<Value>(function, items),
-    };
-    call = with_options(call, &args.call);
+    let num_items = items.len();
+    let progress = Progress::of_stream(Some(num_items as u64), args.items.output.hides_progress());
+    // Nobody reads slowly here.
+    let window = u32::try_from(num_items).unwrap_or(MAX_WINDOW).clamp(1, MAX_WINDOW);
+    let mut call = with_options(client.imap::<R>(&args.items.function, items), &args.call).window(window);
+    if style == Style::Star {
+        call = call.star();
+    }
     if let Some(chunk_size) = args.items.chunk_size {
         call = call.chunk_size(chunk_size.get());
     }
@@ -45,7 +55,10 @@ async fn call(args: MapArgs, style: Style) -> Result<Exit, Failure> {
     // Results alone do not say which of them is missing.
     let is_alone = args.items.output.output == OutputFormat::Values;
     let on_error = args.items.on_error.unwrap_or(if is_alone { OnError::Fail } else { OnError::Collect });
-    let results = results_of(call, on_error).await;
+    if on_error == OnError::Fail {
+        call = call.fail_fast();
+    }
+    let results = results_of(call, num_items, &progress).await;
     drop(progress);
 
     match results {
@@ -58,11 +71,18 @@ async fn call(args: MapArgs, style: Style) -> Result<Exit, Failure> {
     Ok(exit_after(output.num_failed()))
 }
 
-async fn results_of(call: Call<Map<Value>>, on_error: OnError) -> Result<Vec<Result<Value, ItemError>>, CallError> {
-    match on_error {
-        OnError::Collect => call.collect_errors().await,
-        OnError::Fail => Ok(call.await?.into_iter().map(Ok).collect()),
+async fn results_of<R: Answer>(
+    call: Call<IMap<R>>,
+    num_items: usize,
+    progress: &Progress,
+) -> Result<Vec<Result<R, ItemError>>, CallError> {
+    let mut stream = call.await?;
+    let mut results = Vec::with_capacity(num_items);
+    while let Some(item) = stream.try_next().await? {
+        results.push(item.result);
+        progress.set(results.len() as u64);
     }
+    Ok(results)
 }
 
 /// Reads the whole list, unless it is longer than a request may be.

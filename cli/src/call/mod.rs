@@ -7,13 +7,14 @@ pub(crate) mod map;
 mod reader;
 
 use procpool_client::{Call, CallError, Client, ConnectError, Encoding, ItemError, RetryPolicy};
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 
 use self::locate::{locate, locate_item};
 use crate::args::{CallArgs, ServerArgs};
+use crate::config;
 use crate::exit::{Exit, Failure};
 use crate::input::InputError;
-use crate::output::Output;
+use crate::output::{JsonText, Output};
 use crate::selection::Selection;
 
 /// What an item is.
@@ -31,6 +32,11 @@ impl From<InputError> for Failure {
     }
 }
 
+/// What a result is decoded as. Values are trees; of JSON the text is taken, so that no number in it changes.
+trait Answer: DeserializeOwned + Into<JsonText> + Send + 'static {}
+
+impl<R: DeserializeOwned + Into<JsonText> + Send + 'static> Answer for R {}
+
 /// Connects to the server of the command line.
 pub(crate) async fn connect(args: &ServerArgs) -> Result<Client, ConnectError> {
     connect_with(args, RetryPolicy::default()).await
@@ -41,7 +47,10 @@ async fn connect_with(args: &ServerArgs, retry: RetryPolicy) -> Result<Client, C
         None => Client::builder(),
         Some(timeout) => Client::builder().default_timeout(timeout),
     };
-    builder.retry(retry).connect(&args.server).await
+    let client = builder.retry(retry).connect(&args.server).await?;
+    // The convention of OpenTelemetry for the trace that a process is to continue.
+    let variable = |name| config::variable(name).unwrap_or_default();
+    Ok(client.with_trace_context(&variable("TRACEPARENT"), &variable("TRACESTATE")))
 }
 
 /// Connects for a call.
@@ -66,14 +75,14 @@ fn with_options<V>(mut call: Call<V>, args: &CallArgs) -> Call<V> {
 }
 
 /// Prints the result of the item that was sent at a position.
-fn print(
+fn print<R: Into<JsonText>>(
     output: &mut Output,
     selection: &Selection,
     position: u64,
-    result: Result<Value, ItemError>,
+    result: Result<R, ItemError>,
 ) -> Result<(), Failure> {
     let index = selection.nth(position).unwrap_or(position);
-    let result = result.map_err(|error| locate_item(error, selection));
+    let result = result.map(R::into).map_err(|error| locate_item(error, selection));
     Ok(output.print(index, &result)?)
 }
 
@@ -82,7 +91,7 @@ fn fail(output: &mut Output, selection: &Selection, error: CallError) -> Result<
     match error {
         CallError::ItemFailed(error) if output.has_status() => {
             let position = error.index;
-            print(output, selection, position, Err(*error))
+            print::<JsonText>(output, selection, position, Err(*error))
         }
         error => Err(locate(error, selection).into()),
     }

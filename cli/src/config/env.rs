@@ -23,7 +23,7 @@ const OTHERS: [&str; 7] = [
     "PROCPOOL_SLOT",
     "PROCPOOL_SOCKET",
     "PROCPOOL_WORKER_ID",
-    "PROCPOOL_SERVER_ID",
+    "PROCPOOL_TAG",
 ];
 
 type Variables = [(OsString, OsString)];

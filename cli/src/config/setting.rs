@@ -10,7 +10,9 @@ use clap::ValueEnum;
 use procpool_pool::supervisor::LimitedResource;
 use procpool_server::ListenAddress;
 
-use super::value::{Value, parse_listen_address, show_address, show_bytes, show_duration, show_rlimits};
+use super::value::{
+    Value, parse_listen_address, parse_tcp_address, show_address, show_bytes, show_duration, show_rlimits,
+};
 use crate::args::{LogFormat, LogLevel};
 
 /// One setting of `T`.
@@ -168,8 +170,8 @@ impl<T: Clone + Default> Setting<T> {
                 *field(target) = list.iter().map(|text| parse_listen_address(text)).collect::<Result<_, _>>()?;
             }
             Field::OptionalAddress(field) => {
-                let address = value.as_text()?.parse();
-                *field(target) = Some(address.map_err(|_| "not an address: use IP:PORT".to_owned())?);
+                let address = parse_tcp_address(value.as_text()?);
+                *field(target) = Some(address.ok_or("not an address: use IP:PORT or localhost:PORT")?);
             }
             Field::Names(field) => *field(target) = value.as_list()?,
             Field::Command(field) => match value {

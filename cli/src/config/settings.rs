@@ -61,7 +61,7 @@ pub(crate) static SERVER: &[Setting<ServerSettings>] = &[
         "listen",
         Field::Addresses(|server| &mut server.config.listen),
         Zero::NoNumber,
-        "Where to listen, HOST:PORT or unix:PATH; may be several. Port 0: any free port. The first lines on stdout tell \
+        "Where to listen, IP:PORT, localhost:PORT or unix:PATH; may be several. Port 0: any free port. The first lines on stdout tell \
          the addresses: `listening on 127.0.0.1:50051`",
     ),
     Setting {
@@ -70,8 +70,8 @@ pub(crate) static SERVER: &[Setting<ServerSettings>] = &[
             "admin_listen",
             Field::OptionalAddress(|server| &mut server.config.admin_listen),
             Zero::NoNumber,
-            "Where to serve metrics and health in plain text, IP:PORT: /metrics, /healthz, /readyz, grpc.health.v1. A line \
-             on stdout tells the address: `admin on 127.0.0.1:9090`",
+            "Where to serve metrics and health in plain text, IP:PORT or localhost:PORT: /metrics, /healthz, /readyz, \
+             grpc.health.v1. A line on stdout tells the address: `admin on 127.0.0.1:9090`",
         )
     },
     setting(
@@ -96,7 +96,8 @@ pub(crate) static SERVER: &[Setting<ServerSettings>] = &[
         "max_connections",
         Field::Count("connections", u32::MAX, |server| &mut server.config.max_connections),
         Zero::Error,
-        "The most connections at a time; more wait in the kernel",
+        "The most connections at a time; more wait in the kernel. Fewer if the limit of open files leaves no more beside what \
+         workers need",
     ),
     setting(
         "max_concurrent_streams",
@@ -132,7 +133,8 @@ pub(crate) static SERVER: &[Setting<ServerSettings>] = &[
         "stream_stall_timeout",
         Field::Duration(|server| &mut server.config.stream_stall_timeout),
         Zero::Error,
-        "Give up a stream whose reader has taken nothing for this long while there was something to take",
+        "Give up a stream whose reader has taken nothing for this long while there was something to take, and a call of \
+         whose request nothing more has come for this long while it is not complete",
     ),
     setting(
         "log_format",

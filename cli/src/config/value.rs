@@ -1,6 +1,6 @@
 //! Values of settings: as text or TOML has them → as they are used, and back.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use procpool_pool::supervisor::LimitedResource;
@@ -206,9 +206,19 @@ pub(crate) fn parse_listen_address(text: &str) -> Result<ListenAddress, String> 
             Ok(ListenAddress::Unix(path.into()))
         };
     }
-    let address = text.strip_prefix("http://").unwrap_or(text).replace("localhost:", "127.0.0.1:");
-    let address: Result<SocketAddr, _> = address.parse();
-    address.map(ListenAddress::Tcp).map_err(|_| "not an address: use IP:PORT or unix:PATH".to_owned())
+    match parse_tcp_address(text) {
+        Some(address) => Ok(ListenAddress::Tcp(address)),
+        None => Err("not an address: use IP:PORT, localhost:PORT or unix:PATH".to_owned()),
+    }
+}
+
+/// Parses an address of this machine. Other names could be any machine's, and more than one address.
+pub(crate) fn parse_tcp_address(text: &str) -> Option<SocketAddr> {
+    let address = text.strip_prefix("http://").unwrap_or(text);
+    match address.strip_prefix("localhost:") {
+        Some(port) => Some((Ipv4Addr::LOCALHOST, port.parse().ok()?).into()),
+        None => address.parse().ok(),
+    }
 }
 
 #[cfg(test)]
@@ -294,6 +304,10 @@ mod tests {
             ("example.org:50051", None),
         ] {
             assert_eq!(parse_listen_address(text).ok(), expected, "{text:?}");
+            // The admin port takes the same, but for paths.
+            if !text.starts_with("unix:") {
+                assert_eq!(parse_tcp_address(text).map(ListenAddress::Tcp), expected, "{text:?}");
+            }
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use procpool_client::{ItemError, ItemErrorKind};
 use serde::Serialize;
-use serde_json::Value;
+
+use super::JsonText;
 
 /// The status of an item that has a result.
 pub(crate) const OK: &str = "ok";
@@ -14,7 +15,7 @@ struct Line<'a> {
     index: u64,
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    result: Option<&'a Value>,
+    result: Option<&'a JsonText>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorFields<'a>>,
 }
@@ -60,7 +61,7 @@ fn is_unknown(number: &u32) -> bool {
 }
 
 /// Returns the line of an item.
-pub(super) fn of(index: u64, result: &Result<Value, ItemError>) -> String {
+pub(super) fn of(index: u64, result: &Result<JsonText, ItemError>) -> String {
     let line = match result {
         Ok(value) => Line { index, status: OK, result: Some(value), error: None },
         Err(error) => Line { index, status: FAILED, result: None, error: Some(fields_of(error)) },
@@ -115,7 +116,7 @@ mod tests {
     use std::time::Duration;
 
     use procpool_client::WorkerUsage;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -125,8 +126,8 @@ mod tests {
 
     #[test]
     fn a_result() {
-        assert_eq!(of(3, &Ok(json!([null, "x"]))), r#"{"index":3,"status":"ok","result":[null,"x"]}"#);
-        assert_eq!(of(3, &Ok(Value::Null)), r#"{"index":3,"status":"ok","result":null}"#);
+        assert_eq!(of(3, &Ok(json!([null, "x"]).into())), r#"{"index":3,"status":"ok","result":[null,"x"]}"#);
+        assert_eq!(of(3, &Ok(Value::Null.into())), r#"{"index":3,"status":"ok","result":null}"#);
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::io::{self, IsTerminal as _};
 
 use procpool_client::ItemError;
-use serde_json::Value;
 use unicode_width::UnicodeWidthChar as _;
 
+use super::JsonText;
 use super::json_line::{FAILED, OK};
 
 const INDEX: &str = "INDEX";
@@ -28,7 +28,7 @@ impl Table {
     }
 
     /// Returns the row of an item, below the header if it is the first.
-    pub(super) fn row(&mut self, index: u64, result: &Result<Value, ItemError>) -> String {
+    pub(super) fn row(&mut self, index: u64, result: &Result<JsonText, ItemError>) -> String {
         let (status, text) = match result {
             Ok(value) => (OK, value.to_string()),
             Err(error) => (FAILED, error.message.clone()),
@@ -100,10 +100,10 @@ mod tests {
         };
         let mut table = Table { index_width: 7, max_width: Some(40), has_header: false };
         let rows = [
-            table.row(0, &Ok(json!(["x", null]))),
+            table.row(0, &Ok(json!(["x", null]).into())),
             table.row(12, &failed(12, "two\nlines")),
-            table.row(1_234_567, &Ok(json!("a text that is longer than the line"))),
-            table.row(123_456_789, &Ok(json!(1))),
+            table.row(1_234_567, &Ok(json!("a text that is longer than the line").into())),
+            table.row(123_456_789, &Ok(json!(1).into())),
             table.end(4, 1),
         ];
         let expected = [

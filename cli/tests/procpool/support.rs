@@ -19,6 +19,16 @@ pub(crate) fn procpool(args: &[&str]) -> Command {
     command
 }
 
+/// Returns a command of the binary that is run after this line of a shell.
+#[expect(clippy::disallowed_methods, reason = "tests start processes")]
+pub(crate) fn procpool_after(line: &str, args: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    let script = format!("{line} && exec \"$0\" \"$@\"");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_procpool")]).args(args);
+    command.env_remove("PROCPOOL_SERVER").env("NO_COLOR", "1");
+    command
+}
+
 /// What a command came to.
 #[derive(Debug)]
 pub(crate) struct Outcome {

@@ -23,7 +23,7 @@ fn wrong_usage_says_what_is_wrong() {
     insta::assert_snapshot!(complaint(&["map", "f", "1", "--chunk-size", "0"], ""), @"error: invalid value '0' for '--chunk-size <N>': number would be zero for non-zero type");
     insta::assert_snapshot!(complaint(&["map", "f", "1", "--server", "nowhere"], ""), @r#"procpool: "nowhere" is no address of a server: the port is missing; use http://HOST:PORT, HOST:PORT or unix:PATH"#);
     insta::assert_snapshot!(complaint(&["apply", "f", "--kwarg", "novalue"], ""), @r#"procpool: "novalue" is no keyword argument: it is NAME=VALUE"#);
-    insta::assert_snapshot!(complaint(&["serve", "--listen", "nowhere"], ""), @"error: invalid value 'nowhere' for '--listen <ADDRESS>': not an address: use IP:PORT or unix:PATH");
+    insta::assert_snapshot!(complaint(&["serve", "--listen", "nowhere"], ""), @"error: invalid value 'nowhere' for '--listen <ADDRESS>': not an address: use IP:PORT, localhost:PORT or unix:PATH");
     insta::assert_snapshot!(complaint(&["serve", "--processes", "0"], ""), @"error: invalid value '0' for '--processes <N>': must be more than 0");
 }
 

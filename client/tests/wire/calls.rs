@@ -219,3 +219,25 @@ async fn a_stream_sends_it_in_its_config() {
     });
     drop(results);
 }
+
+#[tokio::test]
+async fn calls_are_a_part_of_the_trace_that_was_given() {
+    let mut server = Fixture::start().await;
+    let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let traced = server.client.with_trace_context(traceparent, "vendor=1");
+    let half = traced.with_trace_context(traceparent, "no\nheader");
+    for client in [server.client.clone(), traced.clone(), half] {
+        let (answer, ()) = tokio::join!(client.map_bytes("upper", ["a"]), async {
+            let (_, answer) = server.next_map().await;
+            answer.send(Ok(map_response(&["A"]))).unwrap();
+        });
+        answer.unwrap();
+    }
+    let (answer, _) = tokio::join!(traced.imap_bytes("upper", ["a"]), server.next_imap());
+    drop(answer.unwrap());
+    let noted = server.traces.lock().unwrap().clone();
+    let owned = |parent: &str, state: &str| [parent.to_owned(), state.to_owned()];
+    let expected =
+        [owned("", ""), owned(traceparent, "vendor=1"), owned(traceparent, ""), owned(traceparent, "vendor=1")];
+    assert_eq!(noted, expected);
+}

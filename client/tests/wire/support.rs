@@ -44,6 +44,7 @@ impl Arrived {
 pub(crate) struct Scripted {
     arrived: mpsc::Sender<Arrived>,
     previous_attempts: Arc<Mutex<Vec<String>>>,
+    traces: Arc<Mutex<Vec<[String; 2]>>>,
 }
 
 /// A running server and a client of it.
@@ -52,6 +53,8 @@ pub(crate) struct Fixture {
     pub(crate) arrived: mpsc::Receiver<Arrived>,
     /// What each Map said about earlier attempts.
     pub(crate) previous_attempts: Arc<Mutex<Vec<String>>>,
+    /// The `traceparent` and `tracestate` of each Map and IMap; empty for none.
+    pub(crate) traces: Arc<Mutex<Vec<[String; 2]>>>,
     _tasks: JoinSet<()>,
 }
 
@@ -66,13 +69,18 @@ impl Fixture {
         let address = listener.local_addr().unwrap().to_string();
         let (sender, arrived) = mpsc::channel(16);
         let previous_attempts = Arc::new(Mutex::new(Vec::new()));
-        let scripted = Scripted { arrived: sender, previous_attempts: Arc::clone(&previous_attempts) };
+        let traces = Arc::new(Mutex::new(Vec::new()));
+        let scripted = Scripted {
+            arrived: sender,
+            previous_attempts: Arc::clone(&previous_attempts),
+            traces: Arc::clone(&traces),
+        };
         let service = PoolServiceServer::from_arc(Arc::new(scripted));
         let server = tonic::transport::Server::builder().add_service(service);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap() });
         let client = builder.connect(&address).await.unwrap();
-        Self { client, arrived, previous_attempts, _tasks: tasks }
+        Self { client, arrived, previous_attempts, traces, _tasks: tasks }
     }
 
     /// Refuses the next call, whatever it is.
@@ -167,6 +175,11 @@ pub(crate) fn count_items(message: &proto::IMapStreamRequest) -> usize {
 }
 
 impl Scripted {
+    fn note_trace<T>(&self, request: &Request<T>) {
+        let text = |name| request.metadata().get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+        self.traces.lock().unwrap().push([text("traceparent"), text("tracestate")]);
+    }
+
     fn note_attempts<T>(&self, request: &Request<T>) {
         let previous = request.metadata().get("grpc-previous-rpc-attempts").map(|attempts| attempts.to_str().unwrap());
         self.previous_attempts.lock().unwrap().push(previous.unwrap_or_default().to_owned());
@@ -189,6 +202,7 @@ impl PoolService for Scripted {
     async fn map(&self, request: Request<proto::MapRequest>) -> Result<Response<proto::MapResponse>, Status> {
         let (answer, answered) = oneshot::channel();
         self.note_attempts(&request);
+        self.note_trace(&request);
         self.arrived.send(Arrived::Map(request.into_inner(), answer)).await.map_err(|_| given_up())?;
         answered.await.map_err(|_| given_up())?.map(Response::new)
     }
@@ -199,6 +213,7 @@ impl PoolService for Scripted {
 
     async fn i_map(&self, request: Request<proto::IMapRequest>) -> Result<Response<Self::IMapStream>, Status> {
         let (answer, answered) = oneshot::channel();
+        self.note_trace(&request);
         self.arrived.send(Arrived::IMap(request.into_inner(), answer)).await.map_err(|_| given_up())?;
         let receiver = answered.await.map_err(|_| given_up())??;
         Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(receiver))))

@@ -1,4 +1,5 @@
-//! The worker's side of the page: a shared mapping, and the only memory-unsafe code of this crate.
+//! The worker's side of the page: a shared mapping, which makes most of the unsafe code of this crate; the rest is in
+//! `receive` and `descriptor`.
 //!
 //! # Why this is sound
 //!

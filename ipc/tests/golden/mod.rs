@@ -7,8 +7,8 @@ use bytes::Bytes;
 use procpool_ipc::proto::server_frame::Frame as ServerFrame;
 use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
 use procpool_ipc::proto::{
-    CallStyle, DropCommon, FailureKind, Function, Hello, ItemFailure, ItemKind, Ping, Pong, Ready, Recall, Recalled,
-    Results, Run, SetCommon, Shutdown, Started, Welcome,
+    CallPart, CallStyle, DropCommon, FailureKind, Function, Hello, ItemFailure, ItemKind, Ping, Pong, Ready, Recall,
+    Recalled, Results, Run, SetCommon, Shutdown, Started, Welcome,
 };
 use procpool_ipc::{encode_server_frame, encode_worker_frame};
 use serde_json::{Value, json};
@@ -127,8 +127,13 @@ fn server_frames() -> Vec<Vector> {
         ),
         server(
             "recall",
-            ServerFrame::Recall(Recall { chunk: 2, cancel: true }),
+            ServerFrame::Recall(Recall { chunk: 2, cancel: true, cancel_offset: None }),
             json!({"recall": {"chunk": "2", "cancel": true}}),
+        ),
+        server(
+            "recall_item",
+            ServerFrame::Recall(Recall { chunk: 2, cancel: true, cancel_offset: Some(0) }),
+            json!({"recall": {"chunk": "2", "cancel": true, "cancel_offset": 0}}),
         ),
         server("ping", ServerFrame::Ping(Ping { nonce: u64::MAX }), json!({"ping": {"nonce": "18446744073709551615"}})),
         server("shutdown", ServerFrame::Shutdown(Shutdown {}), json!({"shutdown": {}})),
@@ -227,9 +232,22 @@ fn worker_frames() -> Vec<Vector> {
             r#type: "ValueError".into(),
             message: "no such match: 5".into(),
             traceback: "Traceback (most recent call last):\n  …\n".into(),
+            ..ItemFailure::default()
         }],
         busy_ns: 20,
         items: Bytes::from_static(b"\x0a\x02\x08\x00"),
+    };
+    let refused = Results {
+        chunk: 2,
+        count: 1,
+        failures: vec![ItemFailure {
+            kind: FailureKind::InvalidItem.into(),
+            message: "takes no keyword arguments".into(),
+            part: CallPart::Kwargs.into(),
+            ..ItemFailure::default()
+        }],
+        items: Bytes::from_static(b"\x0a\x02\x08\x00"),
+        ..Results::default()
     };
     vec![
         worker(
@@ -259,6 +277,12 @@ fn worker_frames() -> Vec<Vector> {
             json!({"results": {"chunk": "2", "first": 5, "count": 1, "failures": [{"offset": 5,
                 "kind": "FAILURE_KIND_RAISED", "type": "ValueError", "message": "no such match: 5",
                 "traceback": "Traceback (most recent call last):\n  …\n"}], "busy_ns": "20", "items": "CgIIAA=="}}),
+        ),
+        worker(
+            "results_refused",
+            WorkerFrame::Results(refused),
+            json!({"results": {"chunk": "2", "count": 1, "failures": [{"kind": "FAILURE_KIND_INVALID_ITEM",
+                "message": "takes no keyword arguments", "part": "CALL_PART_KWARGS"}], "items": "CgIIAA=="}}),
         ),
         worker(
             "recalled",

@@ -356,8 +356,8 @@ impl Driver {
         match kind {
             WorkerEventKind::Hello { pid, sdk, functions } => self.greet(worker, pid, &sdk, functions),
             WorkerEventKind::Ready => self.welcome(worker),
-            WorkerEventKind::Progress { chunk, offset, running_for, stack } => {
-                self.apply(Event::Progress { worker, chunk, offset, running_for }, &Occasion::Stack(stack));
+            WorkerEventKind::Progress { running, stack } => {
+                self.apply(Event::Progress { worker, running }, &Occasion::Stack(stack));
             }
             WorkerEventKind::Results(results) => {
                 if let Some(observation) = &mut self.observation {

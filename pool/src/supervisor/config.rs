@@ -79,6 +79,8 @@ pub struct SpawnConfig {
     pub memory: MemoryLimits,
     /// What the kernel limits. What is higher than what this process may set itself is cut to that.
     pub rlimits: Vec<(LimitedResource, u64)>,
+    /// The soft limit of open files, unless `rlimits` has one. `None` (the default): that of this process.
+    pub soft_open_files: Option<u64>,
 }
 
 impl SpawnConfig {
@@ -97,6 +99,7 @@ impl SpawnConfig {
             oom_score_raise: 500,
             memory: MemoryLimits::default(),
             rlimits: Vec::new(),
+            soft_open_files: None,
         }
     }
 

@@ -8,7 +8,8 @@
 //! [`ProcessSpawner`] gives every worker a task, the session (`session`), which owns its process (`process_group`), its
 //! channel and its output (`output`), and ends when the worker is dead and buried. The process itself is started by one
 //! immortal thread (`spawn`), and prepares itself between fork and exec (`pre_exec`). What leaves a worker's process
-//! group and outlives the worker falls to the `reaper`, where the application wants one.
+//! group and outlives the worker is known by its `tag` and falls to the `reaper`, where the application wants one; what
+//! outlives even this process, to whoever calls [`kill_remains`].
 //!
 //! - A worker is dead when the kernel says that its process is, and never for any other reason: a closed channel or
 //!   pipe means nothing, since a grandchild may hold the other copy.
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use procpool_items::ItemKind;
-use procpool_scheduler::{ChunkId, WorkerId};
+use procpool_scheduler::{Cancel, ChunkId, RunningItem, WorkerId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::call::{CallStyle, CommonArgument, FunctionInfo, TraceContext};
@@ -36,6 +37,7 @@ mod remains;
 mod session;
 mod spawn;
 mod spawner;
+mod tag;
 mod wait;
 
 pub use config::{DEFAULT_PASSED_VARIABLES, LimitedResource, MemoryLimits, SpawnConfig};
@@ -44,9 +46,10 @@ pub use remains::kill_remains;
 #[doc(hidden)]
 pub use session::fuzzing::fuzz_session;
 pub use spawner::ProcessSpawner;
+pub use tag::ServerTag;
 
 /// The most commands that may wait for one worker. The scheduler has at most two chunks at a worker, with a run, a
-/// recall and a cancel each, and three ways to end it; [`WorkerCommand::DropCommons`] and [`WorkerCommand::Dump`] are
+/// recall and two cancels each, and three ways to end it; [`WorkerCommand::DropCommons`] and [`WorkerCommand::Dump`] are
 /// only sent while half of it is free. So a channel of this size is never full.
 pub const COMMAND_CAPACITY: usize = 32;
 
@@ -80,14 +83,13 @@ pub enum WorkerCommand {
     Recall {
         /// The chunk.
         chunk: ChunkId,
-        /// Nobody waits for its results any more.
-        cancel: bool,
+        /// Which item should end, if it runs.
+        cancel: Cancel,
     },
     /// These jobs have ended: forget their common arguments, of which it has every one.
     DropCommons(Vec<u64>),
-    /// Tell which item runs and for how long; answered by [`WorkerEventKind::Progress`] if one runs. If that is longer
-    /// than it may, with the stacks of the worker's threads, where it can tell them. A worker that has something to run and
-    /// has not begun it is asked for a sign of life, and killed if there is none.
+    /// Tell which item runs and for how long; answered by [`WorkerEventKind::Progress`]. If that is longer than it may,
+    /// with the stacks of the worker's threads, where it can tell them; once for each item.
     Probe,
     /// Tell the stacks of the worker's threads. Only sent while half of the channel is free.
     Dump(oneshot::Sender<Result<String, DumpFailure>>),
@@ -162,14 +164,10 @@ pub enum WorkerEventKind {
     },
     /// It can take chunks.
     Ready,
-    /// An item runs, for this long so far. The answer to [`WorkerCommand::Probe`].
+    /// The answer to [`WorkerCommand::Probe`].
     Progress {
-        /// The chunk.
-        chunk: ChunkId,
-        /// The offset of the item in the chunk.
-        offset: u32,
-        /// How long it has been running.
-        running_for: Duration,
+        /// The item that runs, if one does.
+        running: Option<RunningItem>,
         /// The stacks of the worker's threads, that of the item first, if it has run for longer than it may; empty if
         /// they are not known.
         stack: String,

@@ -32,6 +32,8 @@ pub(super) struct ChildSetup {
     pub(super) parent: Pid,
     /// The worker's end of the channel. Stays open in the server until the child has been started.
     pub(super) channel: RawFd,
+    /// What the descendants are known by.
+    pub(super) tag: (Resource, Rlimit),
     /// What is written to `oom_score_adj`.
     pub(super) oom_score_adj: String,
     /// What the kernel limits.
@@ -54,6 +56,9 @@ fn run_in_child(setup: &ChildSetup) -> io::Result<()> {
     }
     reset_signals();
     rustix::thread::set_no_new_privs(true)?;
+    // A worker can live without it: the environment says the same.
+    let (resource, limit) = &setup.tag;
+    let _ = rustix::process::setrlimit(*resource, *limit);
     for (resource, limit) in &setup.rlimits {
         rustix::process::setrlimit(*resource, *limit)?;
     }

@@ -68,6 +68,11 @@ impl WorkerProcess {
             }
         }
     }
+
+    /// Returns the process id, as system calls take it.
+    pub(super) fn id(&self) -> Pid {
+        self.pid
+    }
 }
 
 impl Process for WorkerProcess {

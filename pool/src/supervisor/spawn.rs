@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::pre_exec::{self, CHANNEL_FD, ChildSetup};
 use super::process_group::WorkerProcess;
+use super::tag::WorkerTag;
 use crate::usage;
 
 /// How much work may wait for the thread. Whoever has more waits to hand it over.
@@ -82,11 +83,13 @@ impl SpawnThread {
 pub(super) fn start_process(
     mut command: Command,
     channel: UnixStream,
+    tag: WorkerTag,
     oom_score_adj: String,
     rlimits: Vec<(Resource, Rlimit)>,
 ) -> io::Result<WorkerProcess> {
     command.process_group(0);
-    let setup = ChildSetup { parent: rustix::process::getpid(), channel: channel.as_raw_fd(), oom_score_adj, rlimits };
+    let (parent, channel_fd) = (rustix::process::getpid(), channel.as_raw_fd());
+    let setup = ChildSetup { parent, channel: channel_fd, tag: tag.limit(), oom_score_adj, rlimits };
     pre_exec::prepare(&mut command, setup);
 
     // If this number were free, the standard library's pipe for a failed exec could land there, and the child would

@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -26,9 +25,10 @@ use super::config::{self, LimitedResource, MemoryLimits, SpawnConfig};
 use super::output::Output;
 use super::pre_exec::CHANNEL_FD;
 use super::process_group::{Process as _, WorkerProcess};
-use super::reaper::{self, LiveWorkers, Reaper, WorkerKey};
+use super::reaper::{LiveWorker, LiveWorkers, Reaper};
 use super::session::{Session, Started};
 use super::spawn::{self, SpawnThread};
+use super::tag::{ServerTag, WorkerTag};
 use super::{COMMAND_CAPACITY, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner};
 use crate::error::{ExitUsage, WorkerExit};
 
@@ -49,7 +49,6 @@ pub struct ProcessSpawner {
 #[derive(Debug)]
 struct Host {
     common: Common,
-    num_pools: AtomicU32,
     runtime: Handle,
     sessions: TaskTracker,
     reaper: TaskTracker,
@@ -61,7 +60,7 @@ struct Host {
 /// The part of that which is at work for as long as a worker lives.
 #[derive(Debug, Clone)]
 struct Common {
-    server_id: Arc<str>,
+    server: ServerTag,
     spawn_thread: SpawnThread,
     live: LiveWorkers,
     worker_gone: Arc<Notify>,
@@ -74,7 +73,6 @@ struct Shared {
     environment: Vec<(OsString, OsString)>,
     oom_score_adj: String,
     rlimits: Vec<(Resource, Rlimit)>,
-    pool_id: Arc<str>,
     common: Common,
 }
 
@@ -86,15 +84,11 @@ impl ProcessSpawner {
     /// If the system has no thread for it.
     pub fn new(config: SpawnConfig) -> io::Result<Self> {
         let (spawn_thread, thread) = SpawnThread::start()?;
-        let common = Common {
-            server_id: reaper::new_server_id(),
-            spawn_thread,
-            live: LiveWorkers::default(),
-            worker_gone: Arc::new(Notify::new()),
-        };
+        let server = ServerTag::new();
+        let live = LiveWorkers::new(server);
+        let common = Common { server, spawn_thread, live, worker_gone: Arc::new(Notify::new()) };
         let host = Host {
             common,
-            num_pools: AtomicU32::new(0),
             runtime: Handle::current(),
             sessions: TaskTracker::new(),
             reaper: TaskTracker::new(),
@@ -115,8 +109,7 @@ impl ProcessSpawner {
         let shared = Shared {
             environment: config.worker_environment(),
             oom_score_adj: worker_oom_score(config.oom_score_raise).to_string(),
-            rlimits: worker_rlimits(&config.rlimits),
-            pool_id: reaper::pool_id(&host.common.server_id, host.num_pools.fetch_add(1, Ordering::Relaxed)),
+            rlimits: worker_rlimits(&config),
             common: host.common.clone(),
             config,
         };
@@ -124,8 +117,8 @@ impl ProcessSpawner {
     }
 
     /// Returns what [`kill_remains`](super::kill_remains) knows this server by.
-    pub fn server_id(&self) -> &str {
-        &self.host.common.server_id
+    pub fn server_tag(&self) -> ServerTag {
+        self.host.common.server
     }
 
     /// Makes this process the parent of what its dead workers leave behind, kills and reaps it. For programs that are a
@@ -139,8 +132,8 @@ impl ProcessSpawner {
     /// If the kernel refuses.
     pub fn adopt_orphans(&self) -> io::Result<()> {
         Reaper::become_subreaper()?;
-        let Common { server_id, spawn_thread: thread, live, worker_gone } = self.host.common.clone();
-        let reaper = Reaper { thread, live, server_id, worker_gone };
+        let Common { spawn_thread: thread, live, worker_gone, .. } = self.host.common.clone();
+        let reaper = Reaper { thread, live, worker_gone };
         self.host.reaper.spawn_on(reaper.run(self.host.stop_reaper.clone()), &self.host.runtime);
         Ok(())
     }
@@ -199,8 +192,8 @@ async fn look_after(
     commands: mpsc::Receiver<WorkerCommand>,
     events: mpsc::Sender<WorkerEvent>,
 ) {
-    let guard = shared.common.live.add(shared.key(worker));
-    match shared.start(worker).await {
+    let live = shared.common.live.add();
+    match shared.start(worker, &live).await {
         Ok(started) => Session::new(started, events).run(commands).await,
         Err(error) => {
             let reason = shared.describe(&error);
@@ -215,37 +208,35 @@ async fn look_after(
             let _ = events.send(WorkerEvent { worker, kind }).await;
         }
     }
-    drop(guard);
+    drop(live);
     shared.common.worker_gone.notify_one();
 }
 
 impl Shared {
-    fn key(&self, worker: WorkerId) -> WorkerKey {
-        (Arc::clone(&self.pool_id), worker.generation)
-    }
-
-    async fn start(&self, worker: WorkerId) -> io::Result<Started<WorkerProcess>> {
+    async fn start(&self, worker: WorkerId, live: &LiveWorker) -> io::Result<Started<WorkerProcess>> {
         let (stream, channel) = UnixStream::pair()?;
         stream.set_nonblocking(true)?;
         let (page, dumps) = self.send_welcome(&stream, worker)?;
         let (stdout, stdout_writer) = io::pipe()?;
         let (stderr, stderr_writer) = io::pipe()?;
         let output = Output::new(stdout.into(), stderr.into())?;
+        // Whatever can fail comes before the fork: from then on there is somebody to bury.
+        let stream = tokio::net::UnixStream::from_std(stream)?;
+        let dumps = pipe::Receiver::from_owned_fd(dumps)?;
 
-        let command = self.command(worker, stdout_writer.into(), stderr_writer.into());
+        let tag = live.tag();
+        let command = self.command(worker, tag, stdout_writer.into(), stderr_writer.into());
         let (oom_score_adj, rlimits) = (self.oom_score_adj.clone(), self.rlimits.clone());
-        let (live, key) = (self.common.live.clone(), self.key(worker));
+        let live = self.common.live.clone();
         let runtime = Handle::current();
         let process = self.common.spawn_thread.run(move || {
             let _entered = runtime.enter();
-            let process = spawn::start_process(command, channel, oom_score_adj, rlimits)?;
-            live.set_pid(key, process.pid());
+            let process = spawn::start_process(command, channel, tag, oom_score_adj, rlimits)?;
+            live.set_pid(tag, process.id());
             io::Result::Ok(process)
         });
         let process = process.await.ok_or_else(|| io::Error::other("the pool is closed"))??;
         tracing::debug!(worker = worker.generation, slot = worker.slot.0, pid = process.pid(), "worker started");
-        let stream = tokio::net::UnixStream::from_std(stream)?;
-        let dumps = pipe::Receiver::from_owned_fd(dumps)?;
         let (max_frame_bytes, memory) = (self.config.max_frame_bytes, self.config.memory);
         Ok(Started { worker, process, stream, page, dumps, output, max_frame_bytes, memory })
     }
@@ -273,13 +264,13 @@ impl Shared {
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is where processes are spawned")]
-    fn command(&self, worker: WorkerId, stdout: OwnedFd, stderr: OwnedFd) -> Command {
+    fn command(&self, worker: WorkerId, tag: WorkerTag, stdout: OwnedFd, stderr: OwnedFd) -> Command {
         let mut environment = self.environment.clone();
-        for (name, value) in reaper::identity(&self.key(worker)) {
+        let [fd, slot, id] = [CHANNEL_FD.to_string(), worker.slot.to_string(), worker.generation.to_string()];
+        let names = ["PROCPOOL_FD", "PROCPOOL_SLOT", "PROCPOOL_WORKER_ID"];
+        for (name, value) in names.into_iter().zip([fd, slot, id].map(OsString::from)).chain([tag.variable()]) {
             config::set(&mut environment, OsStr::new(name), &value);
         }
-        config::set(&mut environment, OsStr::new("PROCPOOL_FD"), OsStr::new(&CHANNEL_FD.to_string()));
-        config::set(&mut environment, OsStr::new("PROCPOOL_SLOT"), OsStr::new(&worker.slot.to_string()));
 
         let mut command = Command::new(&self.config.program);
         command.args(&self.config.args).env_clear().envs(environment);
@@ -301,9 +292,8 @@ impl Shared {
 
 /// Returns what the kernel is to limit for workers. More than this process may have itself is refused to most users, and
 /// then no worker would start.
-fn worker_rlimits(wanted: &[(LimitedResource, u64)]) -> Vec<(Resource, Rlimit)> {
-    let no_core = (Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
-    let limits = wanted.iter().map(|&(resource, wanted)| {
+fn worker_rlimits(config: &SpawnConfig) -> Vec<(Resource, Rlimit)> {
+    let wanted = config.rlimits.iter().map(|&(resource, wanted)| {
         let resource = match resource {
             LimitedResource::AddressSpace => Resource::As,
             LimitedResource::Core => Resource::Core,
@@ -323,8 +313,14 @@ fn worker_rlimits(wanted: &[(LimitedResource, u64)]) -> Vec<(Resource, Rlimit)> 
         }
         (resource, Rlimit { current: Some(limit), maximum: Some(limit) })
     });
-    let has_core = wanted.iter().any(|(resource, _)| *resource == LimitedResource::Core);
-    limits.chain((!has_core).then_some(no_core)).collect()
+    let wanted: Vec<_> = wanted.collect();
+    let no_core = (Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    let open_files = config.soft_open_files.map(|soft| {
+        let own = rustix::process::getrlimit(Resource::Nofile);
+        (Resource::Nofile, Rlimit { current: Some(soft), maximum: own.maximum })
+    });
+    let is_open = |(resource, _): &(Resource, _)| !wanted.iter().any(|(wanted, _)| wanted == resource);
+    std::iter::once(no_core).chain(open_files).filter(is_open).chain(wanted.iter().copied()).collect()
 }
 
 /// Returns the `oom_score_adj` of workers: that of this process, raised.

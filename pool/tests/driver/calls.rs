@@ -3,10 +3,12 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use procpool_pool::supervisor::{ChunkRun, WorkerCommand, WorkerEventKind};
+use procpool_pool::supervisor::{ChunkRun, WorkerCommand};
 use procpool_pool::{
-    Call, CallError, CallOptions, DeadlinePhase, ExitUsage, ItemFailure, OnError, PoolConfig, StreamOptions, WorkerExit,
+    Call, CallError, CallOptions, CallPart, DeadlinePhase, ExitUsage, ItemFailure, OnError, PoolConfig, StreamOptions,
+    WorkerExit,
 };
+use procpool_scheduler::Cancel;
 use tokio::time::Instant;
 
 use crate::scripted::{ScriptedPool, ScriptedWorker, blobs, call, items, pool_of, pool_with, settle, texts};
@@ -82,11 +84,11 @@ async fn failing_fast_fails_with_the_first_failure_to_arrive() {
     let handle = pool.handle.clone();
     let map = tokio::spawn(async move { handle.map(call("f"), items(0..10)).await });
     let (chunk, other) = (first.next_chunk().await, second.next_chunk().await);
-    let failure = ItemFailure::InvalidItem { message: "not this one".to_owned() };
+    let failure = ItemFailure::InvalidItem { part: CallPart::Item, message: "not this one".to_owned() };
     second.send_results(other.chunk, 0, blobs(&[String::new()]), vec![(0, failure.clone())]).await;
     let CallError::ItemFailed(error) = map.await.unwrap().unwrap_err() else { panic!("an item failed") };
     assert_eq!((error.index, error.failure), (other.first_index, failure));
-    assert!(matches!(first.next_command().await, WorkerCommand::Recall { cancel: false, .. }));
+    assert!(matches!(first.next_command().await, WorkerCommand::Recall { cancel: Cancel::Nothing, .. }));
     first.finish(&chunk).await;
     assert!(first.has_no_command().await, "what had not started never runs");
 }
@@ -102,16 +104,16 @@ async fn an_item_of_a_failed_call_that_hangs_does_not_keep_its_slot() {
     let handle = pool.handle.clone();
     let map = tokio::spawn(async move { handle.map(the_call, items(0..2)).await });
     let (chunk, other) = (first.next_chunk().await, second.next_chunk().await);
-    let failure = ItemFailure::InvalidItem { message: "not this one".to_owned() };
+    let failure = ItemFailure::InvalidItem { part: CallPart::Item, message: "not this one".to_owned() };
     second.send_results(other.chunk, 0, blobs(&[String::new()]), vec![(0, failure)]).await;
     map.await.unwrap().unwrap_err();
-    assert!(matches!(first.next_command().await, WorkerCommand::Recall { cancel: false, .. }));
+    assert!(matches!(first.next_command().await, WorkerCommand::Recall { cancel: Cancel::Nothing, .. }));
     // It is let finish, but not for ever.
     assert!(matches!(first.next_command().await, WorkerCommand::Probe));
-    first
-        .say(WorkerEventKind::Progress { chunk: chunk.chunk, offset: 0, running_for: limit, stack: String::new() })
-        .await;
-    assert!(matches!(first.next_command().await, WorkerCommand::Recall { cancel: true, .. }));
+    first.runs(&chunk, limit, "").await;
+    assert!(matches!(first.next_command().await, WorkerCommand::Recall { cancel: Cancel::Item(0), .. }));
+    assert!(matches!(first.next_command().await, WorkerCommand::Probe));
+    first.runs(&chunk, limit, "").await;
     assert!(matches!(first.next_command().await, WorkerCommand::Terminate));
     assert!(matches!(first.next_command().await, WorkerCommand::Kill));
     first.die(Some((chunk.chunk, 0))).await;
@@ -133,20 +135,18 @@ async fn an_item_that_runs_too_long_fails_when_its_time_is_up() {
     assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
     // It began half a second after it was sent.
     let running_for = started.elapsed().checked_sub(Duration::from_millis(500)).unwrap();
-    worker
-        .say(WorkerEventKind::Progress { chunk: chunk.chunk, offset: 0, running_for, stack: "where it was".to_owned() })
-        .await;
+    worker.runs(&chunk, running_for, "where it was").await;
     assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
     let running_for = started.elapsed().checked_sub(Duration::from_millis(500)).unwrap();
-    worker
-        .say(WorkerEventKind::Progress { chunk: chunk.chunk, offset: 0, running_for, stack: "where it was".to_owned() })
-        .await;
+    worker.runs(&chunk, running_for, "where it was").await;
     let CallError::ItemFailed(error) = map.await.unwrap().unwrap_err() else { panic!("the item failed") };
     assert_eq!(error.failure, ItemFailure::ItemTimeout { limit, attempt: 1, stack: "where it was".to_owned() });
     let late_by = started.elapsed().checked_sub(Duration::from_millis(10_500)).unwrap();
     assert!(late_by < Duration::from_millis(50), "late by {late_by:?}");
     // It does not end by itself: SIGTERM, then SIGKILL.
-    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: true, .. }));
+    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: Cancel::Item(0), .. }));
+    assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
+    worker.runs(&chunk, started.elapsed(), "").await;
     assert!(matches!(worker.next_command().await, WorkerCommand::Terminate));
     assert!(matches!(worker.next_command().await, WorkerCommand::Kill));
     worker.die(Some((chunk.chunk, 0))).await;
@@ -168,7 +168,7 @@ async fn a_deadline_ends_the_call_and_tells_where_it_was() {
     let running = handle.map(the_call, items(0..1)).await.unwrap_err();
     assert!(matches!(running, CallError::DeadlineExceeded { phase: DeadlinePhase::Running }));
     let chunk = worker.next_chunk().await;
-    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: true, .. }));
+    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: Cancel::Chunk, .. }));
     // It ends within its grace period: the worker lives on, and the late result goes nowhere.
     worker.finish(&chunk).await;
     assert!(worker.has_no_command().await);
@@ -182,7 +182,7 @@ async fn dropping_a_call_cancels_it() {
     let map = tokio::spawn(async move { handle.map(call("f"), items(0..100)).await });
     let chunk = worker.next_chunk().await;
     map.abort();
-    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: true, .. }));
+    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: Cancel::Chunk, .. }));
     worker.finish(&chunk).await;
     assert!(worker.has_no_command().await, "queued items never run");
 }
@@ -215,10 +215,10 @@ async fn fail_fast_beside_an_item(pool: &mut ScriptedPool, the_call: Call) -> (S
     let handle = pool.handle.clone();
     let map = tokio::spawn(async move { handle.map(the_call, items(0..2)).await });
     let (chunk, other) = (first.next_chunk().await, second.next_chunk().await);
-    let failure = ItemFailure::InvalidItem { message: "not this one".to_owned() };
+    let failure = ItemFailure::InvalidItem { part: CallPart::Item, message: "not this one".to_owned() };
     first.send_results(chunk.chunk, 0, blobs(&[String::new()]), vec![(0, failure)]).await;
     assert!(matches!(map.await.unwrap(), Err(CallError::ItemFailed(_))));
-    assert!(matches!(second.next_command().await, WorkerCommand::Recall { cancel: false, .. }));
+    assert!(matches!(second.next_command().await, WorkerCommand::Recall { cancel: Cancel::Nothing, .. }));
     second.give_back(other.chunk, 1).await;
     (second, other)
 }
@@ -231,8 +231,10 @@ async fn what_runs_on_after_a_call_failed_fast_keeps_its_time_limit() {
     let (mut worker, chunk) = fail_fast_beside_an_item(&mut pool, the_call).await;
     assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
     let running_for = Duration::from_secs(11);
-    worker.say(WorkerEventKind::Progress { chunk: chunk.chunk, offset: 0, running_for, stack: String::new() }).await;
-    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: true, .. }));
+    worker.runs(&chunk, running_for, "").await;
+    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: Cancel::Item(0), .. }));
+    assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
+    worker.runs(&chunk, running_for, "").await;
     assert!(matches!(worker.next_command().await, WorkerCommand::Terminate));
     worker.die(Some((chunk.chunk, 0))).await;
     pool.next_ready_worker().await;
@@ -245,8 +247,10 @@ async fn what_runs_on_after_a_call_failed_fast_ends_at_the_calls_deadline() {
     let deadline = Instant::now() + Duration::from_secs(10);
     the_call.deadline = Some(deadline);
     let (mut worker, chunk) = fail_fast_beside_an_item(&mut pool, the_call).await;
-    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: true, .. }));
+    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: Cancel::Chunk, .. }));
     assert!(Instant::now() >= deadline);
+    assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
+    worker.runs(&chunk, Duration::from_secs(12), "").await;
     assert!(matches!(worker.next_command().await, WorkerCommand::Terminate));
     worker.die(Some((chunk.chunk, 0))).await;
     pool.next_ready_worker().await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use procpool_pool::supervisor::{WorkerCommand, WorkerEventKind};
 use procpool_pool::{CallError, CallOptions, ExitUsage, ItemFailure, WorkerExit};
+use procpool_scheduler::Cancel;
 use tokio::time::Instant;
 
 use crate::scripted::{blobs, call, items, pool_of, settle, texts};
@@ -20,7 +21,7 @@ async fn large_workers_are_replaced_after_their_item_one_at_a_time_and_nothing_f
     let chunk = first.next_chunk().await;
     first.say(WorkerEventKind::MemoryHigh).await;
     let command = first.next_command().await;
-    assert!(matches!(command, WorkerCommand::Recall { cancel: false, .. }), "{command:?}");
+    assert!(matches!(command, WorkerCommand::Recall { cancel: Cancel::Nothing, .. }), "{command:?}");
     second.say(WorkerEventKind::MemoryHigh).await;
     assert!(second.has_no_command().await, "another one is about to go");
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use procpool_pool::{
-    CallOptions, ChunkStart, ItemFailure, ObserverEvent, OnError, PoolConfig, PoolObserver, TraceContext,
+    CallOptions, CallPart, ChunkStart, ItemFailure, ObserverEvent, OnError, PoolConfig, PoolObserver, TraceContext,
 };
 
 use crate::scripted::{blobs, call, items, pool_observed, settle};
@@ -60,7 +60,7 @@ async fn every_item_and_every_chunk_is_accounted_for() {
     worker.become_ready().await;
     let chunk = worker.next_chunk().await;
     assert_eq!(chunk.trace.traceparent, "caller+0", "the worker continues what the observer says");
-    let raised = ItemFailure::InvalidItem { message: "no".to_owned() };
+    let raised = ItemFailure::InvalidItem { part: CallPart::Item, message: "no".to_owned() };
     worker.send_results(chunk.chunk, 0, blobs(&["0".to_owned(), String::new()]), vec![(1, raised)]).await;
     settle().await;
     // The call waited for the first worker: that is no time in the queue.

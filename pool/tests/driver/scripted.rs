@@ -13,7 +13,7 @@ use procpool_pool::{
     Call, CallOptions, CallStyle, ExitUsage, FunctionInfo, ItemFailure, PoolConfig, PoolHandle, PoolObserver, PoolTask,
     TraceContext, WorkerExit,
 };
-use procpool_scheduler::{ChunkId, WorkerId};
+use procpool_scheduler::{ChunkId, RunningItem, WorkerId};
 use tokio::sync::mpsc;
 
 /// A pool whose workers are the test's.
@@ -153,6 +153,12 @@ impl ScriptedWorker {
         let count = u32::try_from(count).unwrap();
         let busy = Duration::from_millis(1) * count;
         self.say(WorkerEventKind::Results(ChunkResults { chunk, first, count, failures, busy, items })).await;
+    }
+
+    /// Answers a probe: the first item of the chunk runs, for so long, and this is its stack.
+    pub(crate) async fn runs(&self, chunk: &ChunkRun, running_for: Duration, stack: &str) {
+        let running = Some(RunningItem { chunk: chunk.chunk, offset: 0, running_for });
+        self.say(WorkerEventKind::Progress { running, stack: stack.to_owned() }).await;
     }
 
     /// Gives a chunk back from an offset on.

@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::support::{Accounts, GRACE, TestPool, call, star_call};
+use crate::support::{Accounts, GRACE, PATIENCE, TestPool, call, star_call};
 
 /// How long an item may take here.
 const LIMIT: Duration = Duration::from_millis(500);
@@ -32,14 +32,45 @@ async fn f4_an_item_that_hangs_is_cut() {
     pool.assert_whole_again(began, CUT_WITHIN).await;
 }
 
+/// F4: nor does what a stopped worker was handed, and has not begun, wait for ever; with a limit, no longer than that and
+/// two seconds. It runs elsewhere, and nothing fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn f4_a_worker_that_was_stopped_while_idle_is_found() {
+    for limit in [None, Some(LIMIT)] {
+        let pool = TestPool::start(1, "well_behaved").await;
+        let idle = pool.snapshot().await.workers[0].pid;
+        stop(idle);
+        let items: Vec<Value> = (0..20).map(Value::from).collect();
+        let mut echo = call("echo");
+        echo.options.item_timeout = limit;
+        let began = Instant::now();
+        let outcome = pool.call(echo, &items).await;
+        assert_eq!((outcome.results, outcome.errors.len()), (items, 0));
+        assert_eq!(Accounts::of(&pool.accounts.workers_lost), 1);
+        pool.assert_whole_again(began, Duration::from_secs(3)).await;
+    }
+}
+
+fn stop(worker: u32) {
+    rustix::process::kill_process(Pid::from_raw(i32::try_from(worker).unwrap()).unwrap(), Signal::STOP).unwrap();
+    // The signal's sender goes on before all of its threads stand.
+    let stands = |thread: std::fs::DirEntry| {
+        std::fs::read_to_string(thread.path().join("stat")).unwrap().rsplit_once(") ").unwrap().1.starts_with('T')
+    };
+    let began = Instant::now();
+    while !std::fs::read_dir(format!("/proc/{worker}/task")).unwrap().all(|thread| stands(thread.unwrap())) {
+        assert!(began.elapsed() < PATIENCE, "it does not stand still");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// F4: a worker that is stopped takes no signal but SIGKILL.
 #[tokio::test(flavor = "multi_thread")]
 async fn f4_a_worker_that_is_stopped_is_cut() {
     let pool = TestPool::start(2, "well_behaved").await;
     let began = Instant::now();
     let stop = async {
-        let worker = pool.busy_worker().await;
-        rustix::process::kill_process(Pid::from_raw(i32::try_from(worker).unwrap()).unwrap(), Signal::STOP).unwrap();
+        stop(pool.busy_worker().await);
     };
     tokio::join!(time_out(&pool, "hang"), stop);
     pool.assert_whole_again(began, CUT_WITHIN).await;

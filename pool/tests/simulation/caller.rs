@@ -3,7 +3,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::ledger::{Finish, JobRules, Ledger};
 use crate::random::Random;
+use crate::worker::CANCELLED;
 
 /// Longer than anything takes that ends.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -25,8 +26,6 @@ pub(crate) struct Caller {
     pub(crate) ledger: Ledger,
     pub(crate) random: Random,
     pub(crate) last_job: Arc<AtomicU64>,
-    /// The pool was told to drain.
-    pub(crate) drains: Arc<AtomicBool>,
 }
 
 /// A call that is being made.
@@ -101,6 +100,7 @@ impl Caller {
                 || (gives_up && on_error == OnError::Collect),
             has_common: random.below(4) == 0,
             has_time_limit: options.item_timeout.is_some() || self.handle.config().item_timeout.is_some(),
+            ends_at: [deadline, gives_up.then(|| Instant::now() + patience)].into_iter().flatten().min(),
         };
         let job = self.last_job.fetch_add(1, Ordering::Relaxed) + 1;
         self.ledger.job_begins(job, rules);
@@ -225,7 +225,10 @@ impl Caller {
             Some(failure) => {
                 assert_eq!(plan.on_error, OnError::Collect, "{key:?}");
                 match failure {
-                    ItemFailure::Raised { .. } => assert_eq!(history.finished, Some(Finish::Raised), "{key:?}"),
+                    ItemFailure::Raised { kind, .. } => {
+                        assert_ne!(kind, CANCELLED, "{key:?} was told to end, and somebody waits for it");
+                        assert_eq!(history.finished, Some(Finish::Raised), "{key:?}");
+                    }
                     ItemFailure::WorkerCrashed { .. } | ItemFailure::CrashLimit { .. } => {
                         assert!(history.finished.is_none() && !history.is_running, "{key:?}: {failure} {history:?}");
                     }
@@ -247,7 +250,7 @@ impl Caller {
             }
             CallError::DeadlineExceeded { .. } => assert!(plan.call.deadline.is_some_and(|at| at <= Instant::now())),
             CallError::Draining { started } => {
-                assert!(self.drains.load(Ordering::Relaxed), "nobody drains");
+                assert!(self.ledger.is_draining(), "nobody drains");
                 self.check_refusal(plan, started);
             }
             CallError::Degraded { started, .. } => {
@@ -279,7 +282,8 @@ impl Caller {
 /// Calls once with as many items as the pool takes at all; everything must succeed.
 pub(crate) async fn fill_the_pool(handle: &PoolHandle, ledger: &Ledger, config: &PoolConfig) {
     let job = 0;
-    ledger.job_begins(job, JobRules { max_attempts: 1, may_hang: false, has_common: false, has_time_limit: false });
+    let rules = JobRules { max_attempts: 1, may_hang: false, has_common: false, has_time_limit: false, ends_at: None };
+    ledger.job_begins(job, rules);
     let num_items = u64::from(config.max_queued_items);
     let call = Call {
         function: "f".to_owned(),

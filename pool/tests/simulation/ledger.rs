@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// An item: the caller's number for the job, and the index of the item.
 pub(crate) type ItemKey = (u64, u64);
@@ -21,6 +24,8 @@ pub(crate) struct ItemHistory {
 pub(crate) enum Finish {
     Returned,
     Raised,
+    /// Since it was told to end.
+    RaisedCancelled,
 }
 
 /// What a job may do.
@@ -32,7 +37,12 @@ pub(crate) struct JobRules {
     pub(crate) has_common: bool,
     /// Of each item.
     pub(crate) has_time_limit: bool,
+    /// When nobody waits for it any more, if that is known before: the caller gives up, or its deadline passes.
+    pub(crate) ends_at: Option<Instant>,
 }
+
+/// The functions of each version of the code.
+const CODE: [&[&str]; 2] = [&["f", "again", "sometimes"], &["f", "again"]];
 
 #[derive(Debug, Default)]
 struct State {
@@ -45,9 +55,13 @@ struct State {
     live_workers: u32,
     most_workers: u32,
     is_calm: bool,
+    /// The pool was told to end.
+    drains: bool,
+    /// How long an item may go on that was told to end.
+    cancel_grace_period: Duration,
     is_traced: bool,
-    /// Workers that start from now on lack the function `sometimes`.
-    lacks_sometimes: bool,
+    /// What workers run that start from now on: its place in `CODE`.
+    code: usize,
 }
 
 /// The record of one run. Cheap to clone.
@@ -146,13 +160,36 @@ impl Ledger {
     }
 
     /// Workers that start from now on run other code.
-    pub(crate) fn change_code(&self, has_sometimes: bool) {
-        self.state().lacks_sometimes = !has_sometimes;
+    pub(crate) fn change_code(&self) {
+        let mut state = self.state();
+        state.code = (state.code + 1) % CODE.len();
     }
 
     /// Returns the functions of the present code.
     pub(crate) fn functions(&self) -> &'static [&'static str] {
-        if self.state().lacks_sometimes { &["f", "again"] } else { &["f", "again", "sometimes"] }
+        CODE[self.state().code]
+    }
+
+    pub(crate) fn set_cancel_grace_period(&self, period: Duration) {
+        self.state().cancel_grace_period = period;
+    }
+
+    /// The pool is told to end.
+    pub(crate) fn drain(&self) {
+        self.state().drains = true;
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.state().drains
+    }
+
+    /// A worker is made to end while it runs this item: nobody waits for it, or it has had its time; and then its grace.
+    pub(crate) fn check_end(&self, key: ItemKey, began: Instant, time_limit: Option<Duration>) {
+        let state = self.state();
+        let may_end_at =
+            [state.jobs[&key.0].ends_at, time_limit.map(|limit| began + limit)].into_iter().flatten().min();
+        let had_its_grace = may_end_at.is_some_and(|at| at + state.cancel_grace_period <= Instant::now());
+        assert!(had_its_grace || state.drains, "item {key:?} is ended, and it should not be");
     }
 
     pub(crate) fn calm_down(&self) {

@@ -1,6 +1,7 @@
 //! A worker that a seed moves: it starts or does not, runs items fast or slowly or for ever, raises, dies at any point,
-//! and hears commands late. It keeps the contract of the supervisor, whatever it does: results in order, one answer to
-//! a recall, `Exited` once and last.
+//! and hears what it is told late, or only when its item has ended. It keeps the contract of the supervisor, whatever it
+//! does: results in order, one answer to a recall, `Exited` once and last; and that of a worker: an item that is told to
+//! end raises, if it listens, and no other does.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -10,13 +11,15 @@ use procpool_pool::supervisor::{
     COMMAND_CAPACITY, ChunkResults, ChunkRun, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner,
 };
 use procpool_pool::{ExitUsage, FunctionInfo, ItemFailure, WorkerExit};
-use procpool_scheduler::{ChunkId, WorkerId};
+use procpool_scheduler::{Cancel, ChunkId, RunningItem, WorkerId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::ledger::{Finish, ItemKey, Ledger};
 use crate::random::Random;
 
+/// The type of the error in an item that was told to end.
+pub(crate) const CANCELLED: &str = "Cancelled";
 const FOR_EVER: Duration = Duration::from_secs(1_000_000);
 
 /// Starts workers from a seed.
@@ -40,6 +43,8 @@ impl WorkerSpawner for SimSpawner {
             recalled: BTreeSet::new(),
             commons: BTreeSet::new(),
             functions: &[],
+            inbox: VecDeque::new(),
+            reads_at: Instant::now(),
             is_stopping: false,
         };
         tokio::spawn(worker.live());
@@ -59,6 +64,9 @@ struct SimWorker {
     commons: BTreeSet<u64>,
     /// What it has registered.
     functions: &'static [&'static str],
+    /// What it was told and has not read yet, and when it will; but never while it is deaf.
+    inbox: VecDeque<WorkerCommand>,
+    reads_at: Instant,
     is_stopping: bool,
 }
 
@@ -74,20 +82,24 @@ struct SimChunk {
     pending: Vec<Finish>,
     /// The item at `finished` runs.
     running: Option<Execution>,
+    /// When the last item began.
+    began: Instant,
 }
 
 /// An item that runs.
 #[derive(Clone, Copy)]
 struct Execution {
-    began: Instant,
     due: Instant,
     fate: Fate,
+    /// The worker reads nothing until it has ended.
+    is_deaf: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Returns,
     Raises,
+    RaisesCancelled,
     Dies,
 }
 
@@ -161,37 +173,89 @@ impl SimWorker {
         }
         self.say(WorkerEventKind::Ready).await;
         loop {
-            if let Some(exit) = self.begin_next() {
+            // What is there to be read is read before the next item begins.
+            let has_read = self.inbox.is_empty() || Instant::now() < self.reads_at;
+            if has_read && let Some(exit) = self.begin_next() {
                 return exit;
             }
-            let due = self.chunks.front().and_then(|chunk| chunk.running).map(|execution| execution.due);
-            if due.is_none() && self.is_stopping {
+            let running = self.chunks.front().and_then(|chunk| chunk.running);
+            if running.is_none() && self.is_stopping {
                 return WorkerExit::Code(0);
             }
-            let command = tokio::select! {
+            let may_read = !self.inbox.is_empty() && running.is_none_or(|execution| !execution.is_deaf);
+            tokio::select! {
                 biased;
-                () = sleep_until(due.unwrap_or_else(|| Instant::now() + FOR_EVER)) => None,
-                command = self.commands.recv() => Some(command),
-            };
-            match command {
-                None => {
+                () = sleep_until(self.reads_at), if may_read => {
+                    let command = self.inbox.pop_front().unwrap();
+                    self.read_later();
+                    self.obey(command).await;
+                }
+                () = sleep_until(running.map_or_else(|| Instant::now() + FOR_EVER, |execution| execution.due)) => {
                     if let Some(exit) = self.end_item().await {
                         return exit;
                     }
                 }
-                Some(None | Some(WorkerCommand::Kill)) => return WorkerExit::Signal(9),
-                Some(Some(command)) => {
-                    if self.chance(20) {
-                        // It is busy with something else.
-                        let delay = Duration::from_micros(self.random.below(3000));
-                        sleep(delay).await;
-                    }
-                    if let Some(exit) = self.obey(command).await {
+                command = self.commands.recv() => {
+                    if let Some(exit) = self.hear(command).await {
                         return exit;
                     }
                 }
             }
         }
+    }
+
+    fn read_later(&mut self) {
+        let is_busy = self.chance(20);
+        let delay = if is_busy { self.random.below(3000) } else { 0 };
+        self.reads_at = Instant::now() + Duration::from_micros(delay);
+    }
+
+    /// What the worker is told waits to be read; everything else is between its process and the supervisor.
+    async fn hear(&mut self, command: Option<WorkerCommand>) -> Option<WorkerExit> {
+        self.ledger.trace(|| format!("{} is sent {command:?}", self.id.generation));
+        match command {
+            None => return Some(WorkerExit::Signal(9)),
+            Some(WorkerCommand::Kill) => {
+                self.check_end();
+                return Some(WorkerExit::Signal(9));
+            }
+            Some(WorkerCommand::Terminate) => {
+                self.check_end();
+                if self.chance(70) {
+                    return Some(WorkerExit::Signal(15));
+                }
+            }
+            Some(WorkerCommand::Probe) => {
+                let running = self.page();
+                self.say(WorkerEventKind::Progress { running, stack: String::new() }).await;
+            }
+            Some(WorkerCommand::Dump(_)) => {}
+            Some(command) => {
+                if self.inbox.is_empty() {
+                    self.read_later();
+                }
+                self.inbox.push_back(command);
+            }
+        }
+        None
+    }
+
+    /// Returns what runs, as far as the page tells.
+    fn page(&self) -> Option<RunningItem> {
+        let chunk = self.chunks.front()?;
+        // Whether the item that was begun last has ended cannot be told as long as its result is not sent.
+        let offset = if chunk.running.is_some() { chunk.finished } else { chunk.finished.checked_sub(1)? };
+        (offset >= chunk.sent).then(|| RunningItem {
+            chunk: chunk.run.chunk,
+            offset,
+            running_for: chunk.began.elapsed(),
+        })
+    }
+
+    /// The worker is made to end: the item that runs must have had all the time that it may have.
+    fn check_end(&self) {
+        let Some(chunk) = self.chunks.front().filter(|chunk| chunk.running.is_some()) else { return };
+        self.ledger.check_end(chunk.key(chunk.finished), chunk.began, chunk.run.time_limit);
     }
 
     async fn wait_for_the_end(&mut self) -> WorkerExit {
@@ -231,8 +295,11 @@ impl SimWorker {
         } else if can_hang && self.fault(3) {
             time = FOR_EVER;
         }
+        let is_deaf = self.chance(10);
         let began = Instant::now();
-        self.chunks.front_mut()?.running = Some(Execution { began, due: began + time, fate });
+        let chunk = self.chunks.front_mut()?;
+        chunk.began = began;
+        chunk.running = Some(Execution { due: began + time, fate, is_deaf });
         None
     }
 
@@ -243,6 +310,7 @@ impl SimWorker {
         let finish = match chunk.running.unwrap().fate {
             Fate::Returns => Finish::Returned,
             Fate::Raises => Finish::Raised,
+            Fate::RaisesCancelled => Finish::RaisedCancelled,
             Fate::Dies => return Some(WorkerExit::Signal(11)),
         };
         chunk.running = None;
@@ -250,7 +318,7 @@ impl SimWorker {
         chunk.finished += 1;
         chunk.pending.push(finish);
         let is_last = chunk.finished == chunk.count;
-        if flushes || is_last || finish == Finish::Raised {
+        if flushes || is_last || finish != Finish::Returned {
             self.flush().await;
         }
         if is_last {
@@ -267,11 +335,13 @@ impl SimWorker {
         for (offset, finish) in (first..).zip(chunk.pending.drain(..)) {
             match finish {
                 Finish::Returned => results.push(&[&chunk.items.item(offset as usize)[..], b"!"].concat()),
-                Finish::Raised => {
+                Finish::Raised | Finish::RaisedCancelled => {
                     results.push(b"");
-                    let failure =
-                        ItemFailure::Raised { kind: String::new(), message: "no".to_owned(), traceback: String::new() };
-                    failures.push((offset, failure));
+                    let kind = if finish == Finish::Raised { "Error" } else { CANCELLED }.to_owned();
+                    failures.push((
+                        offset,
+                        ItemFailure::Raised { kind, message: "no".to_owned(), traceback: String::new() },
+                    ));
                 }
             }
             chunk.sent += 1;
@@ -283,9 +353,9 @@ impl SimWorker {
             .await;
     }
 
-    /// Does as it is told; returns how it ended if it did.
-    async fn obey(&mut self, command: WorkerCommand) -> Option<WorkerExit> {
-        self.ledger.trace(|| format!("{} is told {command:?}", self.id.generation));
+    /// Does as it is told.
+    async fn obey(&mut self, command: WorkerCommand) {
+        self.ledger.trace(|| format!("{} reads {command:?}", self.id.generation));
         match command {
             WorkerCommand::Run(run) => self.take_chunk(run),
             WorkerCommand::Recall { chunk, cancel } => self.give_back(chunk, cancel).await,
@@ -294,21 +364,9 @@ impl SimWorker {
                     assert!(self.commons.remove(&common), "it was never told of common argument {common}");
                 }
             }
-            WorkerCommand::Probe => {
-                if let Some(first) = self.chunks.front()
-                    && let Some(execution) = first.running
-                {
-                    let (chunk, offset) = (first.run.chunk, first.finished);
-                    let running_for = execution.began.elapsed();
-                    self.say(WorkerEventKind::Progress { chunk, offset, running_for, stack: String::new() }).await;
-                }
-            }
             WorkerCommand::Shutdown => self.is_stopping = true,
-            WorkerCommand::Terminate if self.chance(70) => return Some(WorkerExit::Signal(15)),
-            WorkerCommand::Terminate | WorkerCommand::Dump(_) => {}
-            WorkerCommand::Kill => return Some(WorkerExit::Signal(9)),
+            other => panic!("{other:?} is not for the worker to read"),
         }
-        None
     }
 
     fn take_chunk(&mut self, run: ChunkRun) {
@@ -321,17 +379,25 @@ impl SimWorker {
         let items = ItemSlab::parse(ItemKind::Blobs, run.parts.concat().into()).unwrap();
         assert_eq!(items.len(), run.count as usize);
         let count = run.count;
-        self.chunks.push_back(SimChunk { run, items, count, finished: 0, sent: 0, pending: Vec::new(), running: None });
+        let (pending, began) = (Vec::new(), Instant::now());
+        self.chunks.push_back(SimChunk { run, items, count, finished: 0, sent: 0, pending, running: None, began });
         assert!(self.chunks.len() <= 2, "a worker has at most two chunks");
     }
 
-    async fn give_back(&mut self, id: ChunkId, cancel: bool) {
-        let ends_early = cancel && self.chance(60);
+    async fn give_back(&mut self, id: ChunkId, cancel: Cancel) {
+        let listens = self.chance(60);
         let Some(place) = self.chunks.iter().position(|chunk| chunk.run.chunk == id) else { return };
         let chunk = &mut self.chunks[place];
-        if ends_early && let Some(execution) = &mut chunk.running {
-            // The function listens.
-            execution.due = Instant::now();
+        let is_meant = match cancel {
+            Cancel::Nothing => false,
+            Cancel::Item(offset) => offset == chunk.finished,
+            Cancel::Chunk => true,
+        };
+        if is_meant
+            && listens
+            && let Some(execution) = &mut chunk.running
+        {
+            (execution.due, execution.fate) = (Instant::now(), Fate::RaisesCancelled);
         }
         if !self.recalled.insert(id) {
             return;

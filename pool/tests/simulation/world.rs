@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use procpool_pool::{PoolConfig, PoolHandle, PoolState};
@@ -34,12 +34,13 @@ pub(crate) async fn run(seed: u64, is_traced: bool) {
     };
     let ledger = Ledger::default();
     ledger.allow_workers(slots);
+    ledger.set_cancel_grace_period(config.cancel_grace_period);
     if is_traced {
         ledger.start_trace();
     }
     let spawner = Arc::new(SimSpawner { seed, ledger: ledger.clone() });
     let (handle, task) = PoolHandle::start(config.clone(), spawner);
-    let (last_job, drains) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let last_job = Arc::new(AtomicU64::new(0));
     let callers: Vec<_> = (0..=random.below(5))
         .map(|_| {
             let caller = Caller {
@@ -47,7 +48,6 @@ pub(crate) async fn run(seed: u64, is_traced: bool) {
                 ledger: ledger.clone(),
                 random: Random::new(random.below(u64::MAX)),
                 last_job: Arc::clone(&last_job),
-                drains: Arc::clone(&drains),
             };
             tokio::spawn(caller.run(1 + random.below(4)))
         })
@@ -57,7 +57,7 @@ pub(crate) async fn run(seed: u64, is_traced: bool) {
     if ends_early {
         let time = Duration::from_micros(random.below(1_000_000));
         sleep(time).await;
-        drains.store(true, Ordering::Relaxed);
+        ledger.drain();
         if random.below(2) == 0 { handle.drain() } else { handle.stop_now() }
     }
     for caller in callers {
@@ -72,6 +72,7 @@ pub(crate) async fn run(seed: u64, is_traced: bool) {
         timeout(PATIENCE, come_to_rest(&handle)).await.expect("the pool heals and holds nothing");
         ledger.trace(|| "the pool is at rest".to_owned());
         fill_the_pool(&handle, &ledger, &config).await;
+        ledger.drain();
         handle.drain();
     }
     timeout(PATIENCE, task.join()).await.expect("the pool ends");
@@ -93,7 +94,7 @@ async fn operate(handle: PoolHandle, ledger: Ledger, mut random: Random) {
             }
             1 => {
                 // A restart is mostly for new code.
-                ledger.change_code(random.below(2) == 0);
+                ledger.change_code();
                 let patience = Duration::from_micros(random.below(1_000_000));
                 ledger.trace(|| "restart".to_owned());
                 let _ = timeout(patience, handle.restart_workers()).await;

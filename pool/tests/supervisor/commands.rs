@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use procpool_pool::supervisor::{ChunkCommon, WorkerCommand, WorkerEventKind};
-use procpool_pool::{CommonArgument, ItemFailure, WorkerExit};
-use procpool_scheduler::ChunkId;
-use rustix::process::Signal;
+use procpool_pool::{CallPart, CommonArgument, ItemFailure, WorkerExit};
+use procpool_scheduler::{Cancel, ChunkId, RunningItem};
 
-use crate::support::{Worker, blobs, chunk_run, is_gone, pid, wait_until};
+use crate::support::{Worker, blobs, chunk_run, is_gone, stop, wait_until};
 
 #[tokio::test]
 async fn chunks_come_back_and_shutdown_ends_it() {
@@ -35,7 +34,10 @@ async fn a_worker_that_does_not_take_a_common_argument_never_sees_one() {
     let results = worker.results().await;
     assert_eq!((results.chunk, results.count), (ChunkId(1), 2));
     for (_, failure) in &results.failures {
-        assert!(matches!(failure, ItemFailure::InvalidItem { message } if message.contains("too old")), "{failure}");
+        assert!(
+            matches!(failure, ItemFailure::InvalidItem { part: CallPart::Common, message } if message.contains("too old")),
+            "{failure}"
+        );
     }
     assert_eq!(results.failures.len(), 2);
     worker.command(WorkerCommand::DropCommons(vec![7])).await;
@@ -51,8 +53,8 @@ async fn a_recall_is_answered() {
     let mut worker = Worker::in_role("answer_recall");
     worker.ready().await;
     worker.run(1, &[b"a", b"b", b"c"]).await;
-    worker.command(WorkerCommand::Recall { chunk: ChunkId(99), cancel: true }).await;
-    worker.command(WorkerCommand::Recall { chunk: ChunkId(1), cancel: false }).await;
+    worker.command(WorkerCommand::Recall { chunk: ChunkId(99), cancel: Cancel::Chunk }).await;
+    worker.command(WorkerCommand::Recall { chunk: ChunkId(1), cancel: Cancel::Nothing }).await;
     let event = worker.next().await;
     assert!(matches!(event, WorkerEventKind::Recalled { chunk: ChunkId(1), first_not_begun: 1 }), "{event:?}");
     worker.command(WorkerCommand::Kill).await;
@@ -65,24 +67,26 @@ async fn a_probe_tells_which_item_runs_and_how_long() {
         let mut worker = Worker::in_role(role);
         worker.ready().await;
         worker.command(WorkerCommand::Probe).await;
+        let event = worker.next().await;
+        assert!(matches!(event, WorkerEventKind::Progress { running: None, .. }), "nothing runs: {event:?}");
         let mut run = chunk_run(1, &[b"a", b"b"]);
         run.time_limit = Some(Duration::from_secs(3600));
         let sent = std::time::Instant::now();
         worker.command(WorkerCommand::Run(run)).await;
         worker.mark("running").await;
-        // What the worker without a page has said may not have been read yet.
-        while worker.events.is_empty() {
+        let RunningItem { chunk, offset, running_for } = loop {
             worker.command(WorkerCommand::Probe).await;
-            tokio::task::yield_now().await;
-        }
-        let WorkerEventKind::Progress { chunk, offset, running_for, .. } = worker.next().await else {
-            panic!("{role}")
+            match worker.next().await {
+                WorkerEventKind::Progress { running: Some(running), .. } => break running,
+                // What the worker without a page has said has not been read yet.
+                WorkerEventKind::Progress { running: None, .. } => {}
+                other => panic!("{role}: {other:?}"),
+            }
         };
-        assert_eq!((chunk, offset), (ChunkId(1), 0), "nothing ran at the first probe");
+        assert_eq!((chunk, offset), (ChunkId(1), 0));
         assert!(running_for > Duration::ZERO && running_for <= sent.elapsed(), "{running_for:?}");
         worker.command(WorkerCommand::Kill).await;
-        while let WorkerEventKind::Progress { .. } = worker.next().await {}
-        worker.spawner.closed().await;
+        assert_eq!(worker.exited().await.exit, WorkerExit::Signal(9));
     }
 }
 
@@ -90,9 +94,9 @@ async fn a_probe_tells_which_item_runs_and_how_long() {
 async fn a_worker_that_neither_begins_nor_answers_is_killed() {
     let mut worker = Worker::in_role("echo");
     let number = worker.ready().await;
-    rustix::process::kill_process(pid(number), Signal::STOP).unwrap();
+    stop(number);
+    // Nobody asks after it, and its items have no time limit.
     worker.run(1, &[b"a"]).await;
-    worker.command(WorkerCommand::Probe).await;
     let exited = worker.exited().await;
     assert_eq!(exited.exit, WorkerExit::Signal(9));
     assert_eq!(exited.running, None, "what has not begun may run elsewhere");
@@ -102,19 +106,35 @@ async fn a_worker_that_neither_begins_nor_answers_is_killed() {
 async fn a_worker_that_takes_its_time_and_answers_is_let_be() {
     let mut worker = Worker::in_role("answer_ping");
     worker.ready().await;
-    worker.run(1, &[b"a"]).await;
-    for ping in 1..=2 {
-        // The answer to the one before may not have been read yet.
-        while !worker.file(&format!("ping_{ping}")).exists() {
-            worker.command(WorkerCommand::Probe).await;
-            tokio::task::yield_now().await;
-        }
-        worker.command(WorkerCommand::Recall { chunk: ChunkId(1), cancel: false }).await;
-    }
+    let mut run = chunk_run(1, &[b"a"]);
+    run.time_limit = Some(Duration::from_millis(1));
+    worker.command(WorkerCommand::Run(run)).await;
+    // It is asked again and again.
+    worker.mark("ping_3").await;
+    worker.command(WorkerCommand::Recall { chunk: ChunkId(1), cancel: Cancel::Nothing }).await;
     let event = worker.next().await;
     assert!(matches!(event, WorkerEventKind::Recalled { first_not_begun: 0, .. }), "{event:?}");
     worker.command(WorkerCommand::Kill).await;
     assert_eq!(worker.exited().await.running, None);
+}
+
+/// Whether its function is told is for the worker to decide, who knows best; but what is known here is not told at all.
+#[tokio::test]
+async fn only_the_item_that_runs_is_told_to_end() {
+    let mut worker = Worker::in_role("recalls");
+    worker.ready().await;
+    worker.run(1, &[b"a", b"b", b"c"]).await;
+    worker.mark("running").await;
+    assert_eq!(worker.results().await.items, blobs(&[b"a"]));
+    for cancel in [Cancel::Item(0), Cancel::Item(1), Cancel::Item(2), Cancel::Chunk, Cancel::Nothing] {
+        worker.command(WorkerCommand::Recall { chunk: ChunkId(1), cancel }).await;
+    }
+    let recalls = worker.mark("recalls_5").await;
+    // It runs the one at offset 1.
+    let expected = ["false Some(0)", "true Some(1)", "false Some(2)", "true None", "false None"];
+    assert_eq!(recalls.lines().collect::<Vec<_>>(), expected);
+    worker.command(WorkerCommand::Kill).await;
+    assert_eq!(worker.exited().await.running, Some((ChunkId(1), 1)));
 }
 
 #[tokio::test]
@@ -143,7 +163,7 @@ async fn kill_ends_a_stopped_worker() {
     let worker_pid = worker.ready().await;
     worker.run(1, &[b"a"]).await;
     worker.mark("running").await;
-    rustix::process::kill_process(pid(worker_pid), Signal::STOP).unwrap();
+    stop(worker_pid);
     worker.command(WorkerCommand::Kill).await;
     let exited = worker.exited().await;
     assert_eq!(exited.exit, WorkerExit::Signal(9));

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::roles::{self, Connection, hello, mark};
-use crate::support::{PATIENCE, Worker, chunk_run, pid};
+use crate::support::{PATIENCE, Worker, chunk_run, pid, stop};
 
 const DUMP_SIGNAL: i32 = 10;
 const END: &str = " in the end\n";
@@ -104,7 +104,7 @@ async fn a_dump_is_bounded_and_what_was_cut_is_not_in_the_next() {
 async fn a_worker_that_does_not_answer_costs_a_moment() {
     let mut stopped = Worker::in_role("dump_whole");
     let stopped_pid = stopped.ready().await;
-    rustix::process::kill_process(pid(stopped_pid), Signal::STOP).unwrap();
+    stop(stopped_pid);
     let mut silent = Worker::in_role("dump_nothing");
     silent.ready().await;
     for worker in [stopped, silent] {
@@ -119,7 +119,7 @@ async fn a_worker_that_does_not_answer_costs_a_moment() {
 async fn a_dump_of_a_worker_that_stands_still_again_is_whole() {
     let mut worker = Worker::in_role("dump_whole");
     let worker_pid = worker.ready().await;
-    rustix::process::kill_process(pid(worker_pid), Signal::STOP).unwrap();
+    stop(worker_pid);
     assert_eq!(dump(&worker).await, Err(DumpFailure::NoAnswer));
     rustix::process::kill_process(pid(worker_pid), Signal::CONT).unwrap();
     // The late answer to the first may come first; never a mixture that is neither.
@@ -170,8 +170,8 @@ async fn an_item_whose_time_is_up_is_told_with_its_stack() {
         worker.command(WorkerCommand::Run(run)).await;
         worker.mark("running").await;
         worker.command(WorkerCommand::Probe).await;
-        let WorkerEventKind::Progress { chunk, offset, stack, .. } = worker.next().await else { panic!("{role}") };
-        assert_eq!((chunk, offset, stack.as_str()), (ChunkId(1), 0, expected));
+        let WorkerEventKind::Progress { running: Some(running), stack } = worker.next().await else { panic!("{role}") };
+        assert_eq!((running.chunk, running.offset, stack.as_str()), (ChunkId(1), 0, expected));
         worker.command(WorkerCommand::Kill).await;
         worker.spawner.closed().await;
     }

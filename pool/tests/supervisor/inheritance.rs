@@ -43,8 +43,8 @@ async fn a_worker_has_four_files_and_a_listed_environment() {
 
     let mut variables: Vec<(&str, &str)> = environment.lines().filter_map(|line| line.split_once('=')).collect();
     variables.sort_unstable();
-    let server_id = variables.iter().position(|(name, _)| *name == "PROCPOOL_SERVER_ID").expect("the server's id");
-    variables.remove(server_id);
+    let tag = variables.iter().position(|(name, _)| *name == "PROCPOOL_TAG").expect("the worker's tag");
+    let (_, tag) = variables.remove(tag);
     let expected = [
         ("LC_TIME", "C"),
         ("MKL_NUM_THREADS", "1"),
@@ -66,6 +66,7 @@ async fn a_worker_has_four_files_and_a_listed_environment() {
     let expected = 1 << 12;
     assert_eq!(ignored & !(3 << 31), expected, "{ignored:x}");
     assert_eq!(field(&limits, "Max core file size")[..2], ["0", "0"]);
+    assert_eq!(field(&limits, "Max file locks")[..2], [tag, "unlimited"]);
     let own: i32 = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap().trim().parse().unwrap();
     assert_eq!(oom_score_adj, (own + 500).min(1000));
 }

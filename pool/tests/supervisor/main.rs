@@ -8,6 +8,7 @@ mod commands;
 mod crash;
 mod dump;
 mod inheritance;
+mod leftovers;
 mod memory;
 mod output;
 mod programs;

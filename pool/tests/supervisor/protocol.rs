@@ -1,5 +1,7 @@
 //! Workers that break the protocol: killed, and told apart from those that died.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use procpool_ipc::proto;
 use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
@@ -8,6 +10,9 @@ use procpool_scheduler::ChunkId;
 
 use crate::roles::{hello, results_frame};
 use crate::support::{Worker, blobs};
+
+/// How long a worker lives on that has closed its channel: half a second, and what a busy machine takes.
+const CLOSED_LIMIT: Duration = Duration::from_millis(1900);
 
 fn frame(frame: WorkerFrame) -> Bytes {
     procpool_ipc::encode_worker_frame(frame)
@@ -109,10 +114,23 @@ async fn a_second_answer_is_refused_after_the_first_was_taken() {
 
 #[tokio::test]
 async fn a_worker_that_closes_its_channel_and_lives_is_killed() {
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let worker = Worker::in_role("close_channel");
+    worker.mark("closed").await;
+    let closed = Instant::now();
     assert_breaks(worker, "closed", "closed its channel", None).await;
-    assert!(began.elapsed() >= std::time::Duration::from_millis(400), "it had a moment to exit by itself");
+    assert!(began.elapsed() >= Duration::from_millis(400), "it had a moment to exit by itself");
+    assert!(closed.elapsed() < CLOSED_LIMIT, "and no more than that: {:?}", closed.elapsed());
+}
+
+/// What it prints keeps us busy, and must not keep it alive.
+#[tokio::test]
+async fn a_worker_that_closes_its_channel_and_floods_its_output_is_killed_in_time() {
+    let worker = Worker::shell("cd $PROCPOOL_TEST_DIRECTORY; exec 3>&-; echo >closed; yes & yes >&2 & exec yes");
+    worker.mark("closed").await;
+    let closed = Instant::now();
+    assert_breaks(worker, "closed", "closed its channel", None).await;
+    assert!(closed.elapsed() < CLOSED_LIMIT, "{:?}", closed.elapsed());
 }
 
 #[tokio::test]

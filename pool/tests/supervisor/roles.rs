@@ -15,7 +15,7 @@ use procpool_ipc::{FrameDecoder, proto};
 use procpool_items::{ItemKind, ItemSlab};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
-use crate::{dump, server};
+use crate::{dump, leftovers, server};
 
 /// The variable that names the role.
 pub(crate) const ROLE: &str = "PROCPOOL_TEST_ROLE";
@@ -35,10 +35,13 @@ pub(crate) fn play() {
     match role.as_str() {
         "server" => server::serve(false),
         "reaping_server" => server::serve(true),
+        "adopt_many" => leftovers::adopt_many(),
+        "free_slots" => leftovers::free_slots(),
         "restart_many" => server::restart_many(),
         "inventory" => inventory(),
         "close_channel" => {
             drop(Connection::open());
+            mark("closed", "");
             hang();
         }
         "not_a_word" => {
@@ -71,23 +74,34 @@ fn work(role: &str) {
     }
     connection.greet(!role.ends_with("_without_page"));
     let mut pings = 0;
+    let mut recalls = Vec::new();
     while let Some(frame) = connection.receive() {
         match (role, frame) {
             ("ignore_frames", _) => {
                 mark("frame", "");
                 hang_with(&connection);
             }
-            // Takes up nothing, and gives it back when it is asked for the second time.
+            // Takes up nothing, and gives it back when it is asked for it.
             ("answer_ping", ServerFrame::Run(_)) => {}
             ("answer_ping", ServerFrame::Ping(ping)) => {
                 connection.send(WorkerFrame::Pong(proto::Pong { nonce: ping.nonce }));
                 pings += 1;
                 mark(&format!("ping_{pings}"), "");
             }
-            ("answer_ping", ServerFrame::Recall(_)) if pings < 2 => {}
             ("answer_ping", ServerFrame::Recall(recall)) => {
                 let recalled = proto::Recalled { chunk: recall.chunk, first_not_begun: 0 };
                 connection.send(WorkerFrame::Recalled(recalled));
+            }
+            // Runs the second item for ever, and writes down what it is told about that.
+            ("recalls", ServerFrame::Run(run)) => {
+                connection.page().begin(run.first_sequence);
+                connection.send_results(run.chunk, 0, first_item(&run));
+                connection.page().begin(run.first_sequence + 1);
+                mark("running", "");
+            }
+            ("recalls", ServerFrame::Recall(recall)) => {
+                recalls.push(format!("{} {:?}", recall.cancel, recall.cancel_offset));
+                mark(&format!("recalls_{}", recalls.len()), &recalls.join("\n"));
             }
             (_, ServerFrame::Run(run)) => run_chunk(role, &mut connection, &run),
             ("answer_recall", ServerFrame::Recall(recall)) => {
@@ -99,6 +113,10 @@ fn work(role: &str) {
         }
     }
     mark("end_of_channel", "");
+}
+
+fn first_item(run: &proto::Run) -> bytes::Bytes {
+    ItemSlab::parse(ItemKind::Blobs, run.items.clone()).unwrap().range(0..1)
 }
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the streams of a worker belong to its functions")]

@@ -182,6 +182,19 @@ pub(crate) fn wait_for_file(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
+/// Stops a process. The signal's sender goes on before all of its threads stand.
+#[track_caller]
+pub(crate) fn stop(number: u32) {
+    rustix::process::kill_process(pid(number), rustix::process::Signal::STOP).unwrap();
+    let stands = |thread: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap();
+        stat.rsplit_once(") ").unwrap().1.starts_with('T')
+    };
+    wait_until("all threads stand still", || {
+        std::fs::read_dir(format!("/proc/{number}/task")).unwrap().all(|thread| stands(thread.unwrap()))
+    });
+}
+
 pub(crate) fn pid(number: u32) -> Pid {
     Pid::from_raw(i32::try_from(number).unwrap()).unwrap()
 }

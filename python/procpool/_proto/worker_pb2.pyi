@@ -26,6 +26,12 @@ class FailureKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FAILURE_KIND_NOT_ENCODABLE: _ClassVar[FailureKind]
     FAILURE_KIND_INVALID_ITEM: _ClassVar[FailureKind]
     FAILURE_KIND_UNKNOWN_FUNCTION: _ClassVar[FailureKind]
+
+class CallPart(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CALL_PART_UNSPECIFIED: _ClassVar[CallPart]
+    CALL_PART_COMMON: _ClassVar[CallPart]
+    CALL_PART_KWARGS: _ClassVar[CallPart]
 ITEM_KIND_UNSPECIFIED: ItemKind
 ITEM_KIND_VALUES: ItemKind
 ITEM_KIND_BLOBS: ItemKind
@@ -38,6 +44,9 @@ FAILURE_KIND_RAISED: FailureKind
 FAILURE_KIND_NOT_ENCODABLE: FailureKind
 FAILURE_KIND_INVALID_ITEM: FailureKind
 FAILURE_KIND_UNKNOWN_FUNCTION: FailureKind
+CALL_PART_UNSPECIFIED: CallPart
+CALL_PART_COMMON: CallPart
+CALL_PART_KWARGS: CallPart
 
 class ServerFrame(_message.Message):
     __slots__ = ("welcome", "run", "recall", "ping", "shutdown", "set_common", "drop_common")
@@ -186,12 +195,14 @@ class DropCommon(_message.Message):
     def __init__(self, common: _Optional[int] = ...) -> None: ...
 
 class Recall(_message.Message):
-    __slots__ = ("chunk", "cancel")
+    __slots__ = ("chunk", "cancel", "cancel_offset")
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_OFFSET_FIELD_NUMBER: _ClassVar[int]
     chunk: int
     cancel: bool
-    def __init__(self, chunk: _Optional[int] = ..., cancel: bool = ...) -> None: ...
+    cancel_offset: int
+    def __init__(self, chunk: _Optional[int] = ..., cancel: bool = ..., cancel_offset: _Optional[int] = ...) -> None: ...
 
 class Recalled(_message.Message):
     __slots__ = ("chunk", "first_not_begun")
@@ -242,15 +253,17 @@ class Results(_message.Message):
     def __init__(self, chunk: _Optional[int] = ..., first: _Optional[int] = ..., count: _Optional[int] = ..., failures: _Optional[_Iterable[_Union[ItemFailure, _Mapping]]] = ..., busy_ns: _Optional[int] = ..., items: _Optional[bytes] = ...) -> None: ...
 
 class ItemFailure(_message.Message):
-    __slots__ = ("offset", "kind", "type", "message", "traceback")
+    __slots__ = ("offset", "kind", "type", "message", "traceback", "part")
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     TRACEBACK_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
     offset: int
     kind: FailureKind
     type: str
     message: str
     traceback: str
-    def __init__(self, offset: _Optional[int] = ..., kind: _Optional[_Union[FailureKind, str]] = ..., type: _Optional[str] = ..., message: _Optional[str] = ..., traceback: _Optional[str] = ...) -> None: ...
+    part: CallPart
+    def __init__(self, offset: _Optional[int] = ..., kind: _Optional[_Union[FailureKind, str]] = ..., type: _Optional[str] = ..., message: _Optional[str] = ..., traceback: _Optional[str] = ..., part: _Optional[_Union[CallPart, str]] = ...) -> None: ...

@@ -64,6 +64,8 @@ class DecodedItems:
     """One for each item: what the call is made with."""
     invalid: dict[int, str] = field(default_factory=dict)
     """By offset: what is wrong with the items that the function cannot be called with."""
+    invalid_part: int = worker_pb2.CALL_PART_UNSPECIFIED
+    """What of the calls is wrong, if it is not the items."""
 
 
 def placeholder(kind: int) -> bytes:
@@ -122,12 +124,17 @@ def _decode_list_of_items(run: worker_pb2.Run) -> DecodedItems:
 def _decode_apply(run: worker_pb2.Run) -> DecodedItems:
     arguments = _apply_arguments(run)
     try:
+        kwargs = decode_struct(arguments.kwargs)
+    except MalformedError as error:
+        problem = f"the keyword arguments can't be decoded: {error}"
+        return DecodedItems([None], {0: problem}, worker_pb2.CALL_PART_KWARGS)
+    try:
         if run.kind == worker_pb2.ITEM_KIND_VALUES:
             positional = decode_list(arguments.args)
         else:
             decode = _blob_decoder(run.content_type)
             positional = [decode(arguments.args, start, end) for start, end in split_records(arguments.args)]
-        return DecodedItems([(positional, decode_struct(arguments.kwargs))])
+        return DecodedItems([(positional, kwargs)])
     except MalformedError as error:
         return DecodedItems([None], {0: f"the arguments can't be decoded: {error}"})
 

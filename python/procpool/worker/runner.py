@@ -53,6 +53,7 @@ class Runner:
             common = (value,)
             if problem:
                 decoded.invalid = dict.fromkeys(range(len(decoded.items)), problem)
+                decoded.invalid_part = worker_pb2.CALL_PART_COMMON
         session.floor.take()
         session.running = chunk
         session.num_finished = 0
@@ -85,7 +86,7 @@ class Runner:
         for offset, item in enumerate(decoded.items):
             if offset >= chunk.limit:
                 break
-            if not is_plain and not self._prepare(run, offset, decoded.invalid):
+            if not is_plain and not self._prepare(run, offset, decoded):
                 continue
             # The order of these two stores is what makes the page exact.
             words[JOURNAL_LENGTH] = session.pending_bytes
@@ -137,16 +138,17 @@ class Runner:
                 session.flush()
                 session.start_busy_time()
 
-    def _prepare(self, run: worker_pb2.Run, offset: int, invalid: dict[int, str]) -> bool:
+    def _prepare(self, run: worker_pb2.Run, offset: int, decoded: DecodedItems) -> bool:
         """Do what most chunks do not need before an item begins; tell whether the item can begin."""
         session = self._session
-        if offset in invalid:
+        if offset in decoded.invalid:
             session.busy_until = monotonic_ns()
             # So that a Recall does not give it back; in this order, as for every item.
             session.page.words[JOURNAL_LENGTH] = session.pending_bytes
             session.page.words[BEGUN] = run.first_sequence + offset
-            problem = ErrorText("", invalid[offset], "")
-            self._send_failure(run, offset, worker_pb2.FAILURE_KIND_INVALID_ITEM, problem)
+            problem = ErrorText("", decoded.invalid[offset], "")
+            part = decoded.invalid_part
+            self._send_failure(run, offset, worker_pb2.FAILURE_KIND_INVALID_ITEM, problem, part)
             return False
         if not session.page.is_shared:
             session.send(started=worker_pb2.Started(chunk=run.chunk, offset=offset))
@@ -205,9 +207,16 @@ class Runner:
         self._send_one(run, offset, record, [])
         return None
 
-    def _send_failure(self, run: worker_pb2.Run, offset: int, kind: int, text: ErrorText) -> None:
+    def _send_failure(
+        self,
+        run: worker_pb2.Run,
+        offset: int,
+        kind: int,
+        text: ErrorText,
+        part: int = worker_pb2.CALL_PART_UNSPECIFIED,
+    ) -> None:
         failure = worker_pb2.ItemFailure(
-            offset=offset, kind=kind, type=text.type, message=text.message, traceback=text.traceback
+            offset=offset, kind=kind, type=text.type, message=text.message, traceback=text.traceback, part=part
         )
         self._session.flush()
         self._send_one(run, offset, placeholder(run.kind), [failure])

@@ -39,7 +39,7 @@ EXIT_PROTOCOL = 70
 class Chunk:
     """A Run frame and what became of it."""
 
-    __slots__ = ("cancelled", "common", "limit", "recalled", "run")
+    __slots__ = ("common", "limit", "recalled", "run")
 
     def __init__(self, run: worker_pb2.Run, common: Common | None) -> None:
         self.run = run
@@ -48,7 +48,6 @@ class Chunk:
         self.limit = run.count
         """Items from this offset on do not begin."""
         self.recalled = False
-        self.cancelled = False
 
 
 class Session:
@@ -81,6 +80,8 @@ class Session:
         self.wake_flusher: SimpleQueue[None] = SimpleQueue()
         self.is_forked_copy = False
         self.interrupter = Interrupter(self.is_running)
+        self.cancelled_sequence = 0
+        """The item that was cancelled last. No other has its number: there is nothing to be taken back."""
         self._commons: dict[int, Common] = {}
         """What Run frames may name. For the reader thread alone."""
 
@@ -180,15 +181,24 @@ class Session:
             chunk = self.chunks.get(recall.chunk)
             if chunk is None:
                 return
-            if recall.cancel and not chunk.cancelled:
-                chunk.cancelled = True
-                if self.num_begun(chunk):
-                    self.interrupter.interrupt(self.page.words[BEGUN])
+            if recall.cancel:
+                self._cancel(chunk, recall)
             if chunk.recalled:
                 return
             chunk.recalled = True
             chunk.limit = self.num_begun(chunk)
             self.send(recalled=worker_pb2.Recalled(chunk=recall.chunk, first_not_begun=chunk.limit))
+
+    def _cancel(self, chunk: Chunk, recall: worker_pb2.Recall) -> None:
+        num_begun = self.num_begun(chunk)
+        begun_last = self.page.words[BEGUN]
+        if num_begun == 0 or begun_last == self.cancelled_sequence:
+            return
+        if recall.HasField("cancel_offset") and recall.cancel_offset != num_begun - 1:
+            # It has ended, and another runs, which is not meant.
+            return
+        self.cancelled_sequence = begun_last
+        self.interrupter.interrupt(begun_last)
 
     # What follows is for the flusher thread.
 
@@ -233,9 +243,8 @@ class Session:
         )
 
     def cancelled(self) -> bool:
-        """Tell whether the server said that nobody waits for the item that runs."""
-        chunk = self.running
-        return chunk is not None and chunk.cancelled
+        """Tell whether the server said that the item that runs shall end."""
+        return self.running is not None and self.page.words[BEGUN] == self.cancelled_sequence
 
     def _after_fork_in_child(self) -> None:
         self.is_forked_copy = True

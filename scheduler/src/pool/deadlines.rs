@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use super::PoolState;
 use super::jobs::FailedAt;
-use crate::event::{Effect, FailureCause, JobFailure, StopReason};
+use crate::event::{Cancel, Effect, FailureCause, JobFailure, RunningItem, StopReason};
 use crate::id::{ChunkId, JobId, WorkerId};
 use crate::timer::TimerKey;
-use crate::worker::{ActiveChunk, Expired, Phase, StopStage};
+use crate::worker::{Expired, Phase, StopStage};
+
+/// How often a worker that survived SIGTERM is asked whether an item runs there that was not meant.
+const RECHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 impl PoolState {
     pub(super) fn fire_timers(&mut self) {
@@ -59,10 +62,41 @@ impl PoolState {
     }
 
     /// The answer to a probe.
-    pub(super) fn progress(&mut self, id: WorkerId, chunk: ChunkId, offset: u32, running_for: Duration) {
+    pub(super) fn progress(&mut self, id: WorkerId, running: Option<RunningItem>) {
+        let Some(worker) = self.worker_mut(id) else { return };
+        let mut is_wanted = false;
+        if let Some(RunningItem { chunk, offset, .. }) = running
+            && let Some(position) = worker.position(chunk)
+        {
+            // Items run one after the other: what comes before this one has ended.
+            worker.chunks.iter_mut().take(position).for_each(|earlier| earlier.passed = earlier.count);
+            let active = &mut worker.chunks[position];
+            active.passed = active.passed.max(offset);
+            is_wanted = !active.abandoned;
+        }
+        self.watch_overdue(id);
+        let Some(worker) = self.worker_mut(id) else { return };
+        if std::mem::take(&mut worker.grace_is_over) {
+            match (worker.phase, worker.overdue()) {
+                (Phase::Up, Some((_, reason))) => return self.terminate(id, reason),
+                // SIGTERM did not end it, and it began another item before it read that it should give that back. This
+                // one may take its time, too.
+                (Phase::Stopping { stage: StopStage::Terminated, .. }, None) if is_wanted => {
+                    self.timers.set(TimerKey::StopGrace(id), self.now.after(RECHECK_INTERVAL));
+                }
+                (Phase::Stopping { stage: StopStage::Terminated, reason }, _) => return self.kill(id, reason),
+                _ => {}
+            }
+        }
+        if let Some(running) = running {
+            self.check_time_limit(id, running);
+        }
+    }
+
+    fn check_time_limit(&mut self, id: WorkerId, RunningItem { chunk, offset, running_for }: RunningItem) {
         let now = self.now;
         let Some(worker) = self.slots[id.slot.0 as usize].worker.as_mut() else { return };
-        let Some(position) = worker.position(chunk).filter(|_| worker.id == id && worker.is_up()) else { return };
+        let Some(position) = worker.position(chunk) else { return };
         let active = &mut worker.chunks[position];
         let max_attempts = self.jobs.get(&active.job).map_or(1, |job| job.spec.max_attempts);
         let Some(limit) = active.time_limit.filter(|_| active.overdue().is_none()) else { return };
@@ -75,9 +109,9 @@ impl PoolState {
         }
         let (job, index, history) = (active.job, active.first_index + u64::from(offset), active.history);
         let tried_again = history.attempt < max_attempts;
-        active.expired = Some(Expired { offset, limit, tried_again });
+        active.expired.push(Expired { offset, limit, tried_again });
         active.recalled_at = Some(now);
-        self.emit(Effect::Recall { worker: id, chunk, cancel: true });
+        self.emit(Effect::Recall { worker: id, chunk, cancel: Cancel::Item(offset) });
         self.watch_overdue(id);
         if !tried_again {
             self.item_failed(FailedAt { job, index, slot: id.slot }, history, FailureCause::TimedOut { limit });
@@ -90,11 +124,13 @@ impl PoolState {
         let key = TimerKey::CancelGrace(id);
         let deadline = self.now.after(self.config.cancel_grace_period);
         let Some(worker) = self.worker_mut(id).filter(|worker| worker.is_up()) else { return };
-        if worker.chunks.front().is_none_or(|chunk| chunk.overdue().is_none()) {
+        let Some((position, _)) = worker.overdue() else {
+            worker.grace_is_over = false;
             return self.timers.clear(key);
-        }
-        let behind: Vec<ChunkId> = worker.chunks.iter().skip(1).map(|chunk| chunk.id).collect();
-        if !self.timers.is_set(key) {
+        };
+        let grace_is_over = worker.grace_is_over;
+        let behind: Vec<ChunkId> = worker.chunks.iter().skip(position + 1).map(|chunk| chunk.id).collect();
+        if !grace_is_over && !self.timers.is_set(key) {
             self.timers.set(key, deadline);
         }
         for chunk in behind {
@@ -102,11 +138,12 @@ impl PoolState {
         }
     }
 
+    /// What should have ended by itself has not, as far as is known. Its result may be on its way, or held back by the
+    /// item after it; so the worker's page is asked before anybody is ended.
     fn cancel_grace_passed(&mut self, id: WorkerId) {
         let Some(worker) = self.worker_mut(id) else { return };
-        if let Some(reason) = worker.chunks.front().and_then(ActiveChunk::overdue) {
-            self.terminate(id, reason);
-        }
+        worker.grace_is_over = true;
+        self.emit(Effect::Probe { worker: id });
     }
 
     /// Asks an idle worker to exit.
@@ -127,6 +164,7 @@ impl PoolState {
     fn stop_worker(&mut self, id: WorkerId, stage: StopStage, reason: StopReason) {
         let Some(worker) = self.worker_mut(id) else { return };
         worker.phase = Phase::Stopping { stage, reason };
+        worker.grace_is_over = false;
         self.timers.clear_worker(id);
         if stage != StopStage::Killed {
             self.timers.set(TimerKey::StopGrace(id), self.now.after(self.config.kill_grace_period));
@@ -140,10 +178,23 @@ impl PoolState {
 
     /// A worker that was to stop has not.
     fn escalate(&mut self, id: WorkerId) {
-        match self.worker_mut(id).map(|worker| worker.phase) {
-            Some(Phase::Stopping { stage: StopStage::Asked, reason }) => self.terminate(id, reason),
-            Some(Phase::Stopping { stage: StopStage::Terminated, reason }) => self.kill(id, reason),
-            _ => {}
+        let Some(worker) = self.worker_mut(id) else { return };
+        match worker.phase {
+            Phase::Stopping { stage: StopStage::Asked, reason } => self.terminate(id, reason),
+            Phase::Stopping { stage: StopStage::Terminated, reason } => {
+                let was_for_an_item = matches!(reason, StopReason::ItemTimeout | StopReason::Cancelled);
+                if !was_for_an_item || worker.chunks.is_empty() {
+                    return self.kill(id, reason);
+                }
+                // As before SIGTERM: what it runs by now may be another item.
+                worker.grace_is_over = true;
+                self.emit(Effect::Probe { worker: id });
+            }
+            Phase::Starting | Phase::Up | Phase::Stopping { stage: StopStage::Killed, .. } => {}
         }
     }
 }
+
+#[cfg(test)]
+#[path = "deadlines_tests.rs"]
+mod tests;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::PoolState;
 use crate::chunk::AHEAD;
-use crate::event::{Dispatch, Effect};
+use crate::event::{Cancel, Dispatch, Effect};
 use crate::id::{ChunkId, WorkerId};
 use crate::time::Time;
 use crate::timer::TimerKey;
@@ -112,12 +112,13 @@ impl PoolState {
             first_index: available.first,
             count,
             finished: 0,
+            passed: 0,
             history: available.history,
             abandoned: false,
             fixed_size: job.spec.chunk_size.is_some(),
             recalled_at: None,
             time_limit: job.spec.item_timeout,
-            expired: None,
+            expired: Vec::new(),
             cancelled: false,
             dispatched_at: now,
             charged,
@@ -205,7 +206,7 @@ impl PoolState {
         };
         if active.recalled_at.is_none() {
             active.recalled_at = Some(now);
-            self.emit(Effect::Recall { worker, chunk, cancel: false });
+            self.emit(Effect::Recall { worker, chunk, cancel: Cancel::Nothing });
         }
     }
 }

@@ -126,9 +126,7 @@ impl PoolState {
                 self.items_finished(worker, chunk, workers::Finished { first, count, failed: &failed, busy });
             }
             Event::Recalled { worker, chunk, first_not_begun } => self.recalled(worker, chunk, first_not_begun),
-            Event::Progress { worker, chunk, offset, running_for } => {
-                self.progress(worker, chunk, offset, running_for);
-            }
+            Event::Progress { worker, running } => self.progress(worker, running),
             Event::MemoryHigh { worker } => self.recycle(worker, TimerKey::Memory(worker), StopReason::Memory),
             Event::WorkerExited { worker, running } => self.worker_exited(worker, running),
             Event::Resized { slots } => self.resize(slots),

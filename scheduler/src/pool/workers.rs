@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::PoolState;
 use super::jobs::{FailedAt, ItemsOf};
-use crate::event::{Effect, FailureCause, JobFailure, Readiness, StopReason};
+use crate::event::{Cancel, Effect, FailureCause, JobFailure, Readiness, StopReason};
 use crate::id::{ChunkId, FunctionSet, JobId, SlotId, WorkerId};
 use crate::job::History;
 use crate::timer::TimerKey;
@@ -64,7 +64,8 @@ impl PoolState {
         }
         active.finished = end;
         active.busy = active.busy.saturating_add(finished.busy);
-        let late = active.expired.filter(|expired| (first..end).contains(&expired.offset));
+        let late: Vec<Expired> =
+            active.expired.iter().copied().filter(|expired| (first..end).contains(&expired.offset)).collect();
         let (job, function, first_index) = (active.job, active.function, active.first_index);
         let history = active.history;
         let abandoned = active.abandoned;
@@ -73,17 +74,20 @@ impl PoolState {
         self.run_times.record(function, finished.count, finished.busy);
         self.measured.record(self.now, function, finished.count, finished.busy);
 
-        let cut = late.map_or(end, |expired| expired.offset);
-        for (from, to) in [(first, cut), (cut + u32::from(late.is_some()), end)] {
+        let mut from = first;
+        for to in late.iter().map(|expired| expired.offset).chain([end]) {
             if from < to && !abandoned {
                 let items = ItemsOf { job, first: first_index + u64::from(from), count: u64::from(to - from) };
                 let failed = finished.failed.iter().find(|offset| (from..to).contains(offset));
                 self.store_items(items, from - first, failed.map(|&offset| first_index + u64::from(offset)));
             }
+            from = to + 1;
         }
-        if let Some(Expired { offset, limit, tried_again: true }) = late.filter(|_| !abandoned) {
-            let at = FailedAt { job, index: first_index + u64::from(offset), slot: id.slot };
-            self.item_failed(at, history, FailureCause::TimedOut { limit });
+        for Expired { offset, limit, tried_again } in late {
+            if tried_again && !abandoned {
+                let at = FailedAt { job, index: first_index + u64::from(offset), slot: id.slot };
+                self.item_failed(at, history, FailureCause::TimedOut { limit });
+            }
         }
         self.refresh(job);
         self.end_chunk_if_done(id, chunk);
@@ -161,6 +165,7 @@ impl PoolState {
         if !is_up {
             return;
         }
+        let cancel = if cancel { Cancel::Chunk } else { Cancel::Nothing };
         for chunk in asked {
             self.emit(Effect::Recall { worker: id, chunk, cancel });
         }
@@ -218,7 +223,7 @@ impl PoolState {
         let first_safe = begun.map_or(chunk.finished, |offset| offset + 1).clamp(chunk.finished, chunk.count);
         for offset in chunk.finished..first_safe {
             // Before the item that ran there can be others only if the worker has no progress page and lost results.
-            let cause = match chunk.running_expired().filter(|expired| expired.offset == offset) {
+            let cause = match chunk.expired_at(offset) {
                 Some(Expired { tried_again: false, .. }) => continue,
                 Some(Expired { limit, .. }) => FailureCause::TimedOut { limit },
                 None => FailureCause::WorkerDied,
@@ -325,7 +330,7 @@ impl PoolState {
             worker.chunks.iter_mut().for_each(|chunk| chunk.cancelled = true);
             let chunks: Vec<ChunkId> = worker.chunks.iter().map(|chunk| chunk.id).collect();
             for chunk in chunks {
-                self.emit(Effect::Recall { worker: id, chunk, cancel: true });
+                self.emit(Effect::Recall { worker: id, chunk, cancel: Cancel::Chunk });
             }
             self.watch_overdue(id);
             self.stop_if_unneeded(id);

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use procpool_scheduler::{
-    ChunkId, Delivery, Dispatch, Effect, Event, FailureCause, FunctionId, FunctionSet, JobFailure, JobId, JobSpec,
-    PoolState, Readiness, SchedulerConfig, StopReason, Time, WorkerId, WorkerState,
+    Cancel, ChunkId, Delivery, Dispatch, Effect, Event, FailureCause, FunctionId, FunctionSet, JobFailure, JobId,
+    JobSpec, PoolState, Readiness, RunningItem, SchedulerConfig, StopReason, Time, WorkerId, WorkerState,
 };
 
 use crate::model::{Ended, ModelJob};
@@ -39,10 +39,18 @@ struct SimChunk {
     job: JobId,
     first_index: u64,
     count: u32,
+    /// How many have ended. The results of the last of them may still be held back.
     finished: u32,
+    said: u32,
+    /// Those held back that failed.
+    failed: Vec<u32>,
     /// The item at `finished` was begun then.
     began: Option<Time>,
+    /// When the item before that was begun.
+    began_before: Time,
     is_recalled: bool,
+    /// Which of its items were told to end.
+    cancels: Vec<Cancel>,
 }
 
 /// The scheduler and everything around it.
@@ -74,6 +82,8 @@ impl World {
         let slots = 1 + random.below(4) as u32;
         let config = SchedulerConfig {
             slots,
+            cancel_grace_period: Duration::from_millis(random.below(100)),
+            kill_grace_period: Duration::from_millis(random.below(100)),
             max_items_per_worker: random.maybe(|random| 1 + random.below(20) as u32),
             max_worker_age: random.maybe(|random| Duration::from_millis(10 + random.below(500))),
             idle_timeout: random.maybe(|random| Duration::from_millis(10 + random.below(500))),
@@ -234,40 +244,54 @@ impl World {
         self.work(id, finished);
     }
 
-    /// The worker finishes up to `most` items of its first chunk, and begins the next if there is one.
+    /// The worker finishes up to `most` items of its first chunk, and begins the next if there is one. It may keep the
+    /// results to itself for a while.
     fn work(&mut self, id: WorkerId, most: u32) {
+        let holds_back = self.random.below(4) == 0;
         let worker = self.workers.get_mut(&id).unwrap();
         let Some(chunk) = worker.chunks.front_mut() else { return };
         let job = self.jobs.get_mut(&chunk.job).unwrap();
         let first = chunk.finished;
         let count = most.min(chunk.count - chunk.finished);
-        let mut failed = Vec::new();
         for offset in first..first + count {
             let index = chunk.first_index + u64::from(offset);
-            if chunk.began.take().is_none() {
+            let began = chunk.began.take();
+            if began.is_none() {
                 job.begin(index);
             }
+            chunk.began_before = began.unwrap_or(self.now);
             let item = job.item(index);
             (item.runs, item.is_out, item.last_slot) = (false, false, Some(id.slot));
             item.fails = self.random.below(20) == 0;
             if item.fails {
-                failed.push(offset);
+                chunk.failed.push(offset);
             }
         }
         chunk.finished += count;
-        let (chunk_id, job_id) = (chunk.id, chunk.job);
-        let (job_first, is_done) = (chunk.first_index, chunk.finished == chunk.count);
-        if is_done {
-            worker.chunks.pop_front();
-        } else if chunk.began.is_none() && self.random.below(2) == 0 {
+        let is_done = chunk.finished == chunk.count;
+        if !is_done && chunk.began.is_none() && self.random.below(2) == 0 {
             chunk.began = Some(self.now);
-            job.begin(job_first + u64::from(chunk.finished));
+            job.begin(chunk.first_index + u64::from(chunk.finished));
+        }
+        if is_done || !holds_back {
+            self.say_results(id);
+        }
+    }
+
+    /// The worker says what of its first chunk has finished, and forgets the chunk if that is all of it.
+    fn say_results(&mut self, id: WorkerId) {
+        let worker = self.workers.get_mut(&id).unwrap();
+        let Some(chunk) = worker.chunks.front_mut() else { return };
+        let (first, count, failed) = (chunk.said, chunk.finished - chunk.said, std::mem::take(&mut chunk.failed));
+        chunk.said = chunk.finished;
+        let (id_of_chunk, job, job_first) = (chunk.id, chunk.job, chunk.first_index);
+        if chunk.finished == chunk.count {
+            worker.chunks.pop_front();
         }
         if count > 0 {
-            self.failed_items = failed.iter().map(|&offset| (job_id, job_first + u64::from(offset))).collect();
+            self.failed_items = failed.iter().map(|&offset| (job, job_first + u64::from(offset))).collect();
             let busy = Duration::from_micros(self.random.below(3000));
-            let event = Event::ItemsFinished { worker: id, chunk: chunk_id, first, count, failed, busy };
-            self.say(event);
+            self.say(Event::ItemsFinished { worker: id, chunk: id_of_chunk, first, count, failed, busy });
             self.failed_items.clear();
         }
     }
@@ -297,6 +321,8 @@ impl World {
     }
 
     fn exit(&mut self, id: WorkerId) {
+        // What had finished is found in the journal.
+        self.say_results(id);
         let worker = self.workers.remove(&id).unwrap();
         let mut running = None;
         for chunk in &worker.chunks {
@@ -339,7 +365,7 @@ impl World {
         }
         active.count = first_not_begun;
         active.is_recalled = false;
-        if active.finished == active.count {
+        if active.said == active.count {
             worker.chunks.remove(position);
         }
         self.say(Event::Recalled { worker: id, chunk, first_not_begun });
@@ -403,11 +429,17 @@ impl World {
     }
 
     fn answer_probe(&mut self, id: WorkerId) {
-        let Some(chunk) = self.workers.get(&id).and_then(|worker| worker.chunks.front()) else { return };
-        if let Some(began) = chunk.began {
-            let (chunk, offset, running_for) = (chunk.id, chunk.finished, self.now.since(began));
-            self.apply(Event::Progress { worker: id, chunk, offset, running_for });
-        }
+        let Some(worker) = self.workers.get(&id) else { return };
+        let running = worker.chunks.front().and_then(|chunk| {
+            // Without a result, nobody can tell whether the item that was begun last has ended.
+            let held_back = chunk.finished.checked_sub(1).filter(|&offset| offset >= chunk.said);
+            let (offset, began) = match chunk.began {
+                Some(began) => (chunk.finished, began),
+                None => (held_back?, chunk.began_before),
+            };
+            Some(RunningItem { chunk: chunk.id, offset, running_for: self.now.since(began) })
+        });
+        self.apply(Event::Progress { worker: id, running });
     }
 
     /// Checks an effect and carries it out. `results`: how many came with the event.
@@ -420,10 +452,11 @@ impl World {
                 self.workers.insert(worker, sim);
             }
             Effect::Dispatch(dispatch) => self.take_chunk(&dispatch),
-            Effect::Recall { worker, chunk, .. } => {
+            Effect::Recall { worker, chunk, cancel } => {
                 let worker = self.workers.get_mut(&worker).expect("a recall to a worker that is there");
                 if let Some(active) = worker.chunks.iter_mut().find(|active| active.id == chunk) {
                     active.is_recalled = true;
+                    active.cancels.push(cancel);
                 }
             }
             Effect::Probe { worker } => probes.push(worker),
@@ -439,8 +472,15 @@ impl World {
                     assert!(self.workers.values().filter(leaving).count() <= 1, "one at a time, if its slot stays");
                 }
             }
-            Effect::Terminate { worker, .. } | Effect::Kill { worker, .. } => {
-                self.workers.get_mut(&worker).expect("a stop to a worker that is there").is_stopping = true;
+            Effect::Terminate { worker: id, reason } | Effect::Kill { worker: id, reason } => {
+                let worker = self.workers.get_mut(&id).expect("a stop to a worker that is there");
+                if let StopReason::ItemTimeout | StopReason::Cancelled = reason
+                    && let Some(chunk) = worker.chunks.front().filter(|chunk| chunk.began.is_some())
+                {
+                    let is_meant = |cancel: &Cancel| [Cancel::Item(chunk.finished), Cancel::Chunk].contains(cancel);
+                    assert!(chunk.cancels.iter().any(is_meant), "an item was ended that had not been told to end");
+                }
+                worker.is_stopping = true;
             }
             Effect::StoreResults { job, first_index, skip, count } => {
                 let all = results.expect("results come with results");
@@ -544,8 +584,12 @@ impl World {
             first_index: dispatch.first_index,
             count: dispatch.count,
             finished: 0,
+            said: 0,
+            failed: Vec::new(),
             began: None,
+            began_before: Time::ZERO,
             is_recalled: false,
+            cancels: Vec::new(),
         });
         assert!(worker.chunks.len() <= 2, "a worker has more than one chunk ahead");
     }

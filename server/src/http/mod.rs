@@ -30,10 +30,12 @@ use tower::ServiceExt as _;
 
 use crate::pools::{Pool, Pools};
 use crate::rpc::health;
+use crate::rpc::router::with_details;
 use crate::telemetry::Telemetry;
 
-/// Enough for every prober and scraper of a machine; more wait in the kernel.
-const MAX_CONNECTIONS: usize = 64;
+/// The most connections to the admin port at a time: enough for every prober and scraper of a machine. More wait in the
+/// kernel.
+pub const MAX_ADMIN_CONNECTIONS: usize = 64;
 /// How long to wait when the system is out of something, such as file descriptors.
 const BACK_OFF: Duration = Duration::from_millis(50);
 const HEALTH_PATH: &str = "/grpc.health.v1.Health/";
@@ -69,7 +71,7 @@ impl AdminListener {
 
     /// Serves until `closed` is cancelled; that cuts every connection. `tasks` owns them.
     pub(crate) async fn serve(self, endpoints: Endpoints, tasks: TaskTracker, closed: CancellationToken) {
-        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let permits = Arc::new(Semaphore::new(MAX_ADMIN_CONNECTIONS));
         let accept_all = async {
             let mut is_failing = false;
             // The semaphore is never closed.
@@ -104,7 +106,7 @@ impl Endpoints {
     /// Answers a request.
     async fn handle(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         if request.uri().path().starts_with(HEALTH_PATH) {
-            return self.health_service.oneshot(request).await;
+            return self.health_service.oneshot(request).await.map(with_details);
         }
         let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
         Ok(match request.uri().path() {

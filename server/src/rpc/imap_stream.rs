@@ -177,9 +177,12 @@ impl Input {
         while let Some(message) = next {
             self.check_message(&message)?;
             let items = self.check_items(message.items, received)?;
+            let is_first = received == 0;
             received += items.len() as u64;
-            if !items.is_empty() && self.send(items, received).await.is_err() {
-                return Ok(Forwarded::JobEnded);
+            match self.send(items, received).await {
+                Ok(()) => {}
+                Err(CallError::JobEnded | CallError::PoolGone) => return Ok(Forwarded::JobEnded),
+                Err(refused) => return Err(status::items_refused(&refused, is_first, &self.context)),
             }
             next = requests.message().await.map_err(|error| status::with_details(&error))?;
         }
@@ -237,6 +240,9 @@ impl Input {
 
     /// Hands items to the pool, of which `received` were received in all.
     async fn send(&mut self, items: ItemSlab, received: u64) -> Result<(), CallError> {
+        if items.is_empty() {
+            return Ok(());
+        }
         let is_overrun = received > self.progress.allowed.load(Ordering::Acquire);
         if !is_overrun {
             return self.sink.send(items).await;

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use procpool_proto::v1::pool_admin_service_server::PoolAdminServiceServer;
 use procpool_proto::v1::pool_service_server::PoolServiceServer;
 use tokio::time::Instant;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::{Code, Status};
@@ -115,7 +115,7 @@ impl Router {
         let budget = Arc::clone(&self.budget);
         let request = request.map(|body| LimitedBody::new(body, self.limits, budget));
         let first_message = request.body().first_message();
-        let mut answer = pin!(self.dispatch(request));
+        let mut answer = pin!(self.dispatch(request, deadline));
         if let Some(instant) = deadline.router {
             tokio::select! {
                 biased;
@@ -131,7 +131,11 @@ impl Router {
     }
 
     /// Has the service that a request is for answer it.
-    async fn dispatch(mut self, request: Request<RequestBody>) -> Result<Response<Body>, Infallible> {
+    async fn dispatch(
+        mut self,
+        request: Request<RequestBody>,
+        deadline: Deadline,
+    ) -> Result<Response<Body>, Infallible> {
         // The paths of gRPC are /service/method.
         let path = request.uri().path();
         let service_name = path.strip_prefix('/').and_then(|path| path.split_once('/')).map_or("", |(name, _)| name);
@@ -139,16 +143,26 @@ impl Router {
             return self.pool.call(request).await;
         }
         let Some((_, service)) = self.side_services.iter().find(|(name, _)| *name == service_name) else {
-            return Ok(Status::unimplemented("").into_http());
+            return Ok(status::no_such_method().into_http());
         };
         let response = service.clone().oneshot(request).await?;
-        let closing = Box::pin(self.closing.cancelled_owned());
-        Ok(response.map(|inner| Body::new(EndOnClose { inner, closing, is_ended: false })))
+        let closing = self.closing.cancelled_owned();
+        let end = Box::pin(async move {
+            match deadline.router {
+                None => closing.await,
+                Some(instant) => tokio::select! {
+                    () = closing => {}
+                    () = tokio::time::sleep_until(instant) => return status::deadline_exceeded("running"),
+                },
+            }
+            status::shutting_down()
+        });
+        Ok(response.map(|inner| Body::new(BoundedBody { inner, end, is_ended: false })))
     }
 }
 
 /// Gives an error that the library made the details that ours have.
-fn with_details(mut response: Response<Body>) -> Response<Body> {
+pub(crate) fn with_details(mut response: Response<Body>) -> Response<Body> {
     let headers = response.headers_mut();
     if !headers.contains_key(Status::GRPC_STATUS_DETAILS)
         && let Some(status) = Status::from_header_map(headers)
@@ -160,14 +174,16 @@ fn with_details(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-/// A response body that ends when the server closes, so that an open watch of its health does not hold it up.
-struct EndOnClose {
+/// The response body of a side service, which ends with the server or at the call's deadline at the latest: an open
+/// watch holds nobody up.
+struct BoundedBody<E> {
     inner: Body,
-    closing: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Tells with what error the body ends if it has not by then.
+    end: Pin<Box<E>>,
     is_ended: bool,
 }
 
-impl http_body::Body for EndOnClose {
+impl<E: Future<Output = Status>> http_body::Body for BoundedBody<E> {
     type Data = Bytes;
     type Error = Status;
 
@@ -178,10 +194,10 @@ impl http_body::Body for EndOnClose {
         if let Poll::Ready(frame) = http_body::Body::poll_frame(Pin::new(&mut self.inner), context) {
             return Poll::Ready(frame);
         }
-        ready!(self.closing.as_mut().poll(context));
+        let error = ready!(self.end.as_mut().poll(context));
         self.is_ended = true;
         let mut trailers = http::HeaderMap::new();
-        Poll::Ready(Some(status::shutting_down().add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
+        Poll::Ready(Some(error.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use http_body::Frame;
 use opentelemetry::KeyValue;
+use procpool_proto::v1::pool_service_server::SERVICE_NAME;
 use prost::Message as _;
 use tokio::time::Instant;
 use tonic::body::Body;
@@ -47,13 +48,19 @@ impl ObservedCall {
     pub(crate) fn follow(mut self, response: Response<Body>) -> Response<Body> {
         if let Some(status) = Status::from_header_map(response.headers()) {
             // It ended before it had said anything.
-            if let Some(reason) = refusal_reason(&status) {
-                self.shared.instruments.refused.add(1, &[KeyValue::new("reason", reason)]);
-            }
-            self.end(status.code());
+            self.end_with(&status);
             return response;
         }
         response.map(|inner| Body::new(ObservedBody { inner, call: self }))
+    }
+
+    fn end_with(&mut self, status: &Status) {
+        // Of the other services nothing is a demand for slots.
+        let is_for_slots = self.method.split_once('/').is_some_and(|(service, _)| service == SERVICE_NAME);
+        if let Some(reason) = refusal_reason(status).filter(|_| is_for_slots) {
+            self.shared.instruments.refused.add(1, &[KeyValue::new("reason", reason)]);
+        }
+        self.end(status.code());
     }
 
     fn end(&mut self, code: Code) {
@@ -88,13 +95,14 @@ impl http_body::Body for ObservedBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = ready!(http_body::Body::poll_frame(Pin::new(&mut self.inner), context));
-        let end = match &frame {
-            Some(Ok(frame)) => frame.trailers_ref().and_then(code_of),
-            Some(Err(status)) => Some(status.code()),
-            None => None,
-        };
-        if let Some(code) = end {
-            self.call.end(code);
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(status) = frame.trailers_ref().and_then(Status::from_header_map) {
+                    self.call.end_with(&status);
+                }
+            }
+            Some(Err(status)) => self.call.end_with(status),
+            None => {}
         }
         Poll::Ready(frame)
     }
@@ -106,10 +114,6 @@ impl http_body::Body for ObservedBody {
     fn size_hint(&self) -> http_body::SizeHint {
         self.inner.size_hint()
     }
-}
-
-fn code_of(trailers: &HeaderMap) -> Option<Code> {
-    Some(Status::from_header_map(trailers)?.code())
 }
 
 /// Returns the methods of our services, as `service/method`.

@@ -1,16 +1,23 @@
 //! Where traces and metrics go: OTLP collectors, and the registry that `/metrics` is rendered from.
 
+use std::thread;
+use std::time::Duration;
+
 use opentelemetry::{Key, KeyValue};
 use opentelemetry_otlp::{MetricExporter, SpanExporter, WithExportConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use prometheus::Registry;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::config::{ConfigError, TelemetryConfig};
 
 const SERVICE_NAME: Key = Key::from_static_str("service.name");
 const DEFAULT_SERVICE_NAME: &str = "procpool";
+/// How long a collector may take for what is left at the end. `k8s/base` counts it in the grace period.
+const LAST_EXPORT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What collects and sends.
 #[derive(Debug)]
@@ -44,16 +51,38 @@ impl Exporters {
         Ok(Self { meters: meters.build(), tracers: tracers.transpose()?, registry })
     }
 
-    /// Sends what is left. Blocks, but for no longer than an export may take.
-    pub(super) fn shut_down(&self) {
-        let traces = self.tracers.as_ref().map_or(Ok(()), SdkTracerProvider::shutdown);
-        for (signal, result) in [("traces", traces), ("metrics", self.meters.shutdown())] {
+    /// Sends what is left, all signals side by side, but for no longer than [`LAST_EXPORT_TIMEOUT`].
+    pub(super) async fn shut_down(&self) {
+        let limit = Instant::now() + LAST_EXPORT_TIMEOUT;
+        let meters = self.meters.clone();
+        let mut signals = vec![("metrics", on_own_thread(move || meters.shutdown()))];
+        if let Some(tracers) = self.tracers.clone() {
+            signals.push(("traces", on_own_thread(move || tracers.shutdown_with_timeout(LAST_EXPORT_TIMEOUT))));
+        }
+        for (signal, ended) in signals {
+            let problem = match tokio::time::timeout_at(limit, ended).await {
+                Ok(Ok(Ok(()))) => continue,
+                Ok(Ok(Err(error))) => error.to_string(),
+                Ok(Err(_)) => "its thread could not be started, or panicked".to_owned(),
+                Err(_) => "the collector did not answer in time".to_owned(),
+            };
             // A collector that is not there is no reason to end badly.
-            if let Err(error) = result {
-                tracing::warn!(%error, signal, "the last telemetry could not be sent");
-            }
+            tracing::warn!(problem, signal, "the last telemetry could not be sent");
         }
     }
+}
+
+/// Runs what blocks on a thread of its own, and returns where its result comes; nothing comes if there is no thread.
+///
+/// The library's last export of metrics takes five seconds whatever it is told. Unlike a blocking task of the runtime,
+/// this thread holds up nobody who stops waiting: it ends after its five seconds, or with the process.
+fn on_own_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
+    let (ended, result) = oneshot::channel();
+    let thread = thread::Builder::new().name("last-telemetry".to_owned()).spawn(move || ended.send(work()));
+    if let Err(error) = thread {
+        tracing::debug!(%error, "no thread");
+    }
+    result
 }
 
 /// Returns what the environment says that we are, or else our name.

@@ -16,7 +16,7 @@ const DURATION_BUCKETS: [f64; 14] =
     [0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0];
 
 /// Why a call is refused that could have been taken by a larger pool, or by another one.
-const CAPACITY_REASONS: [&str; 3] = ["QUEUE_FULL", "POOL_DEGRADED", "DRAINING"];
+const CAPACITY_REASONS: [&str; 4] = ["QUEUE_FULL", "DEADLINE_UNREACHABLE", "POOL_DEGRADED", "DRAINING"];
 
 /// A metric.
 struct Metric {

@@ -120,12 +120,9 @@ impl Telemetry {
         TextEncoder::new().encode_to_string(&families).map_err(|error| error.to_string())
     }
 
-    /// Sends what is left.
+    /// Sends what is left, for two seconds at most.
     pub(crate) async fn shut_down(self) {
-        let shut_down = tokio::task::spawn_blocking(move || self.shared.exporters.shut_down());
-        if let Err(error) = shut_down.await {
-            tracing::error!(%error, "telemetry did not end well");
-        }
+        self.shared.exporters.shut_down().await;
     }
 
     /// Tells whether any pool still answers.

@@ -1,17 +1,23 @@
 //! The admin port: metrics that agree with what the client counted, and health, whatever the public port does.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
 
+use procpool_pool::PoolConfig;
+use procpool_proto::v1::i_map_stream_config::Common;
 use procpool_proto::v1::map_request::Items;
-use procpool_proto::v1::{CallOptions, MapRequest, OnError};
-use procpool_server::ServerConfig;
+use procpool_proto::v1::{CallOptions, IMapStreamConfig, IMapStreamRequest, MapRequest, OnError, i_map_stream_request};
+use procpool_server::{NamedPool, ServerConfig};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::support::scripted::Script;
+use crate::support::scripted::{Script, ScriptedSpawner};
 use crate::support::{TestServer, blobs, config, within};
 
 fn with_admin_port() -> ServerConfig {
@@ -148,6 +154,34 @@ async fn while_it_drains_it_lives_is_not_ready_and_counts_what_is_refused() {
     server.script.release(3);
     within(running).await.unwrap().unwrap();
     server.ended().await;
+}
+
+#[tokio::test]
+async fn what_is_refused_after_a_stream_has_begun_is_counted_too() {
+    let mut pool = PoolConfig::new(NonZeroU32::MIN);
+    pool.max_queued_bytes = 1000;
+    let spawner = Arc::new(ScriptedSpawner::new(Script::default()));
+    let server = TestServer::start_named(with_admin_port(), vec![NamedPool::new("default", pool, spawner)]).await;
+    let refused = |reason: &str| format!(r#"procpool_refused_total{{reason="{reason}"}}"#);
+    let before = server.metrics().await;
+    for reason in ["QUEUE_FULL", "DEADLINE_UNREACHABLE", "POOL_DEGRADED", "DRAINING"] {
+        assert_eq!(before.count(&refused(reason)), 0, "a counter that is not there cannot be seen to rise");
+    }
+
+    // Beside the common argument there is no room for the item, and the first answer has come by then.
+    let common = Some(Common::CommonBlob(vec![7; 400].into()));
+    let stream = IMapStreamConfig { function: "echo".to_owned(), common, ..IMapStreamConfig::default() };
+    let (requests, input) = mpsc::channel(2);
+    requests.send(IMapStreamRequest { config: Some(stream), ..IMapStreamRequest::default() }).await.unwrap();
+    let mut client = server.client().await;
+    let mut answers = within(client.i_map_stream(ReceiverStream::new(input))).await.unwrap().into_inner();
+    within(answers.message()).await.unwrap().unwrap();
+    let items = Some(i_map_stream_request::Items::Blobs(blobs([[7; 700]])));
+    requests.send(IMapStreamRequest { items, ..IMapStreamRequest::default() }).await.unwrap();
+    within(async { while answers.message().await.is_ok_and(|answer| answer.is_some()) {} }).await;
+    assert_eq!(server.metrics().await.count(&refused("QUEUE_FULL")), 1);
+    drop((client, answers));
+    server.stop().await;
 }
 
 #[tokio::test]

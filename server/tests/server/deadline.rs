@@ -2,16 +2,23 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use procpool_proto::google::rpc::ErrorInfo;
 use procpool_proto::v1::map_request::Items;
+use procpool_proto::v1::pool_admin_service_client::PoolAdminServiceClient;
 use procpool_proto::v1::pool_service_client::PoolServiceClient;
-use procpool_proto::v1::{IMapRequest, IMapStreamConfig, IMapStreamRequest, MapRequest, i_map_request};
+use procpool_proto::v1::{
+    IMapRequest, IMapStreamConfig, IMapStreamRequest, ListFunctionsRequest, MapRequest, WatchPoolRequest, i_map_request,
+};
 use tokio::time::Instant;
 use tonic::body::Body;
-use tonic::{Code, Request, Status};
+use tonic::codegen::http::Uri;
+use tonic::{Code, Request, Status, Streaming};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
 use crate::support::details::{detail, fields, reason};
 use crate::support::scripted::Script;
@@ -21,8 +28,25 @@ const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Returns a client without a clock of its own: tonic's would cut the call by itself, and hide what the server says.
 pub(crate) fn patient_client(server: &TestServer) -> PoolServiceClient<Client<HttpConnector, Body>> {
-    let transport = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
-    PoolServiceClient::with_origin(transport, format!("http://{}", server.address).parse().unwrap())
+    PoolServiceClient::with_origin(transport(), origin(server))
+}
+
+fn transport() -> Client<HttpConnector, Body> {
+    Client::builder(TokioExecutor::new()).http2_only(true).build_http()
+}
+
+fn origin(server: &TestServer) -> Uri {
+    format!("http://{}", server.address).parse().unwrap()
+}
+
+/// Reads a stream until it fails.
+async fn failure_of<T>(stream: &mut Streaming<T>) -> Status {
+    loop {
+        match within(stream.message()).await {
+            Ok(message) => assert!(message.is_some(), "the stream ended well"),
+            Err(failed) => return failed,
+        }
+    }
 }
 
 pub(crate) fn with_timeout<T>(message: T, timeout: &'static str) -> Request<T> {
@@ -91,13 +115,29 @@ async fn of_a_stream_whose_input_stays_open() {
     let mut client = patient_client(&server);
     let started_at = Instant::now();
     let mut stream = within(client.i_map_stream(with_timeout(input, "500m"))).await.unwrap().into_inner();
-    let failed = loop {
-        if let Err(failed) = within(stream.message()).await {
-            break failed;
-        }
-    };
+    let failed = failure_of(&mut stream).await;
     assert_deadline(&failed, "queued", started_at);
     drop(client);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn of_a_watch() {
+    let server = TestServer::start().await;
+    let started_at = Instant::now();
+    let mut health = HealthClient::with_origin(transport(), origin(&server));
+    let request = with_timeout(HealthCheckRequest::default(), "500m");
+    let mut watch = within(health.watch(request)).await.unwrap().into_inner();
+    let failed = failure_of(&mut watch).await;
+    assert_deadline(&failed, "running", started_at);
+
+    let started_at = Instant::now();
+    let mut admin = PoolAdminServiceClient::with_origin(transport(), origin(&server));
+    let request = with_timeout(WatchPoolRequest::default(), "500m");
+    let mut watch = within(admin.watch_pool(request)).await.unwrap().into_inner();
+    let failed = failure_of(&mut watch).await;
+    assert_deadline(&failed, "running", started_at);
+    drop((health, admin));
     server.stop().await;
 }
 
@@ -121,4 +161,72 @@ async fn a_malformed_one_is_refused() {
     assert_eq!(refused.code(), Code::InvalidArgument);
     assert_eq!(fields(&refused), ["grpc-timeout"]);
     server.stop().await;
+}
+
+/// How often each kind of call is made, all at the same time.
+const CALLS_OF_A_KIND: usize = 9;
+const PROMISED_MS: f64 = 50.0;
+
+/// Returns how much later than its deadline a call ended, in milliseconds, negative if sooner; and how much later this
+/// machine ends a mere sleep of that length with a call behind it.
+async fn lateness(server: &TestServer, call: impl Future<Output = Status>) -> (f64, f64) {
+    let started_at = Instant::now();
+    let late = || (started_at.elapsed().as_secs_f64() - TIMEOUT.as_secs_f64()) * 1e3;
+    let ended = async {
+        assert_eq!(call.await.code(), Code::DeadlineExceeded);
+        late()
+    };
+    let control = async {
+        tokio::time::sleep(TIMEOUT).await;
+        patient_client(server).list_functions(ListFunctionsRequest {}).await.unwrap();
+        late()
+    };
+    tokio::join!(ended, control)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_ends_within_50_ms_of_its_deadline() {
+    let server = TestServer::start().await;
+    let server = &server;
+    let map = || async { patient_client(server).map(with_timeout(gated(), "500m")).await.unwrap_err() };
+    let imap = || async {
+        let items = Some(i_map_request::Items::Blobs(blobs(["a"])));
+        let request = IMapRequest { function: "gated".to_owned(), items, ..IMapRequest::default() };
+        match patient_client(server).i_map(with_timeout(request, "500m")).await {
+            Ok(stream) => failure_of(&mut stream.into_inner()).await,
+            Err(failed) => failed,
+        }
+    };
+    let receiving = || async {
+        let (requests, input) = tokio::sync::mpsc::channel::<IMapStreamRequest>(1);
+        let input = tokio_stream::wrappers::ReceiverStream::new(input);
+        let failed = patient_client(server).i_map_stream(with_timeout(input, "500m")).await.unwrap_err();
+        drop(requests);
+        failed
+    };
+    let watch = || async {
+        let mut health = HealthClient::with_origin(transport(), origin(server));
+        let watching = health.watch(with_timeout(HealthCheckRequest::default(), "500m")).await;
+        failure_of(&mut watching.unwrap().into_inner()).await
+    };
+    let measured = [
+        ("Map", medians(join_all((0..CALLS_OF_A_KIND).map(|_| lateness(server, map()))).await)),
+        ("IMap", medians(join_all((0..CALLS_OF_A_KIND).map(|_| lateness(server, imap()))).await)),
+        ("IMapStream", medians(join_all((0..CALLS_OF_A_KIND).map(|_| lateness(server, receiving()))).await)),
+        ("Watch", medians(join_all((0..CALLS_OF_A_KIND).map(|_| lateness(server, watch()))).await)),
+    ];
+    for (kind, (late, noise)) in measured {
+        println!("{kind}: {late:.1} ms after the deadline, a sleep {noise:.1} ms; medians of {CALLS_OF_A_KIND}");
+        assert!(late >= -PROMISED_MS && late - noise.max(0.0) <= PROMISED_MS, "{kind}: {late} ms, a sleep {noise} ms");
+    }
+}
+
+/// Returns the median of each.
+fn medians(pairs: Vec<(f64, f64)>) -> (f64, f64) {
+    let median = |mut values: Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    let (left, right) = pairs.into_iter().unzip();
+    (median(left), median(right))
 }

@@ -11,10 +11,12 @@ use procpool_pool::PoolConfig;
 use procpool_pool::supervisor::{ProcessSpawner, SpawnConfig};
 use procpool_proto::google::rpc::{self, ErrorInfo, RetryInfo};
 use procpool_proto::v1::pool_admin_service_client::PoolAdminServiceClient;
-use procpool_proto::v1::{CallOptions, GetPoolRequest, MapRequest, StarMapRequest, map_request, star_map_request};
+use procpool_proto::v1::{
+    CallOptions, GetPoolRequest, IMapRequest, MapRequest, StarMapRequest, i_map_request, map_request, star_map_request,
+};
 use procpool_server::{NamedPool, ServerConfig};
 use prost::Message as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;
@@ -34,8 +36,13 @@ async fn every_row_of_the_table_happens_and_reads_as_it_says() {
     for row in table() {
         let situation = row["situation"].as_str().unwrap();
         let server = start(&row).await;
+        let is_to_live = row["worker_lives"] == true;
+        let pid = if is_to_live { pid_of_a_working_worker(&server).await } else { 0 };
         let error = within(provoke(&server, &row)).await;
         assert_row(&row, &error, situation);
+        if is_to_live {
+            assert_eq!(pid_of_a_working_worker(&server).await, pid, "{situation}");
+        }
         server.shutdown.now();
         server.ended().await;
     }
@@ -50,17 +57,28 @@ async fn start(row: &Value) -> TestServer {
     let mut pool = PoolConfig::new(NonZeroU32::MIN);
     pool.cancel_grace_period = Duration::from_millis(100);
     pool.kill_grace_period = Duration::from_millis(100);
+    let mut spawn = SpawnConfig::new(program, Vec::new());
     let mut server = ServerConfig { ..config() };
     for (name, value) in row["settings"].as_object().into_iter().flatten() {
         let value = u32::try_from(value.as_u64().unwrap()).unwrap();
         match name.as_str() {
             "max_queued_items" => pool.max_queued_items = value,
+            "max_queued_bytes" => pool.max_queued_bytes = value,
+            "worker_memory_limit" => spawn.memory.hard_bytes = Some(value.into()),
             "max_message_bytes" => server.max_message_bytes = value,
             other => panic!("setting {other} is not known here"),
         }
     }
-    let spawner = Arc::new(ProcessSpawner::new(SpawnConfig::new(program, Vec::new())).unwrap());
+    let spawner = Arc::new(ProcessSpawner::new(spawn).unwrap());
     TestServer::start_named(server, vec![NamedPool::new("default", pool, spawner)]).await
+}
+
+/// Returns the pid of the only worker, which has just done something.
+async fn pid_of_a_working_worker(server: &TestServer) -> u32 {
+    send(server, &json!({"function": "echo", "values": [1]})).await.unwrap();
+    let mut admin = PoolAdminServiceClient::new(server.channel().await);
+    let pool = admin.get_pool(GetPoolRequest::default()).await.unwrap().into_inner().pool.unwrap();
+    pool.workers[0].pid
 }
 
 /// Makes the error of a row happen, and returns it.
@@ -101,6 +119,18 @@ async fn send(server: &TestServer, row: &Value) -> Result<(), Status> {
         let items = Some(star_map_request::Items::Values(values(row)));
         let request = StarMapRequest { function, options, items, ..StarMapRequest::default() };
         client.star_map(timed(request, row)).await.map(|_| ())
+    } else if row["method"] == "IMap" {
+        let MapRequest { function, options, .. } = map(row);
+        let items = Some(i_map_request::Items::Values(values(row)));
+        let request = IMapRequest { function, options, items, ..IMapRequest::default() };
+        let mut stream = client.i_map(timed(request, row)).await?.into_inner();
+        match stream.message().await?.and_then(|mut message| message.errors.pop()) {
+            None => Ok(()),
+            Some(failed) => {
+                let failed = failed.status.unwrap();
+                Err(Status::with_details(failed.code.into(), &failed.message, failed.encode_to_vec().into()))
+            }
+        }
     } else {
         client.map(timed(map(row), row)).await.map(|_| ())
     };
@@ -166,6 +196,10 @@ fn assert_row(row: &Value, error: &Status, situation: &str) {
         assert_eq!(fields(error), [field], "{situation}");
     }
 
+    if row["method"] == "IMap" {
+        assert!(detail::<RetryInfo>(error, "RetryInfo").is_none(), "{situation}: it is an item that failed");
+        return;
+    }
     let pushback: i64 = error.metadata().get("grpc-retry-pushback-ms").unwrap().to_str().unwrap().parse().unwrap();
     match detail::<RetryInfo>(error, "RetryInfo") {
         Some(retry) => {

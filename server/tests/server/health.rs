@@ -5,6 +5,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::support::details::reason;
 use crate::support::scripted::Script;
 use crate::support::{TestServer, config, within};
 
@@ -20,7 +21,8 @@ async fn without_a_ready_worker_it_is_not_serving() {
         let status = health.check(of(service)).await.unwrap().into_inner().status();
         assert_eq!(status, ServingStatus::NotServing, "{service:?}");
     }
-    assert_eq!(health.check(of("unknown")).await.unwrap_err().code(), Code::NotFound);
+    let unknown = health.check(of("unknown")).await.unwrap_err();
+    assert_eq!((unknown.code(), reason(&unknown).as_str()), (Code::NotFound, "NOT_FOUND"));
     drop(health);
     server.stop().await;
 }

@@ -1,15 +1,23 @@
 //! IMapStream takes its items as a stream too, with credit both ways.
 
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
 use procpool_items::ItemKind;
+use procpool_pool::PoolConfig;
+use procpool_proto::google::rpc::{ErrorInfo, RetryInfo};
+use procpool_proto::v1::i_map_stream_config::Common;
 use procpool_proto::v1::i_map_stream_request::Items;
 use procpool_proto::v1::i_map_stream_response::Results;
 use procpool_proto::v1::{IMapStreamConfig, IMapStreamRequest, IMapStreamResponse};
+use procpool_server::NamedPool;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Streaming};
+use tonic::{Code, Status, Streaming};
 
-use crate::support::details::fields;
-use crate::support::{TestServer, blobs, contents, numbers, within};
+use crate::support::details::{detail, fields, reason};
+use crate::support::scripted::{Script, ScriptedSpawner};
+use crate::support::{TestServer, blobs, config, contents, numbers, within};
 
 /// Both ends of a call.
 struct Call {
@@ -33,8 +41,12 @@ fn taken(results_taken: u64) -> IMapStreamRequest {
 
 impl Call {
     async fn start(server: &TestServer, function: &str, window: u32) -> Self {
+        Self::start_with(server, first_message(function, window)).await
+    }
+
+    async fn start_with(server: &TestServer, first: IMapStreamRequest) -> Self {
         let (requests, input) = mpsc::channel(1000);
-        requests.send(first_message(function, window)).await.unwrap();
+        requests.send(first).await.unwrap();
         let mut client = server.client().await;
         let responses = within(client.i_map_stream(ReceiverStream::new(input))).await.unwrap().into_inner();
         Self { requests, responses }
@@ -46,6 +58,16 @@ impl Call {
 
     async fn message(&mut self) -> Option<IMapStreamResponse> {
         within(self.responses.message()).await.unwrap()
+    }
+
+    /// Reads on until the call fails.
+    async fn failure(&mut self) -> Status {
+        loop {
+            match within(self.responses.message()).await {
+                Ok(message) => assert!(message.is_some(), "the stream ended well"),
+                Err(status) => return status,
+            }
+        }
     }
 
     /// Reads this many results.
@@ -187,15 +209,49 @@ async fn a_wrong_message_ends_the_call_and_says_why() {
         call.send(items(0..1)).await;
         assert_eq!(call.results(1).await, ["0"]);
         call.send(wrong).await;
-        let failed = loop {
-            match within(call.responses.message()).await {
-                Ok(message) => assert!(message.is_some(), "{field}: the stream ended well"),
-                Err(status) => break status,
-            }
-        };
+        let failed = call.failure().await;
         assert_eq!(failed.code(), Code::InvalidArgument);
         assert_eq!(fields(&failed), [field]);
     }
+    server.stop().await;
+}
+
+/// Starts a server whose pool holds ten items, in 1000 bytes.
+async fn start_narrow() -> TestServer {
+    let mut pool = PoolConfig::new(NonZeroU32::MIN);
+    (pool.max_queued_items, pool.max_queued_bytes) = (10, 1000);
+    let spawner = Arc::new(ScriptedSpawner::new(Script::default()));
+    TestServer::start_named(config(), vec![NamedPool::new("default", pool, spawner)]).await
+}
+
+#[tokio::test]
+async fn a_message_that_the_pool_has_no_room_for_is_refused_and_says_what_is_full() {
+    let server = start_narrow().await;
+    let bytes = IMapStreamRequest { items: Some(Items::Blobs(blobs([[7; 1001]]))), ..IMapStreamRequest::default() };
+    for (too_much, resource) in [(items(0..11), "items"), (bytes, "bytes")] {
+        let mut call = Call::start(&server, "echo", 0).await;
+        call.send(items(0..1)).await;
+        assert_eq!(call.results(1).await, ["0"]);
+        call.send(too_much).await;
+        let refused = call.failure().await;
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "QUEUE_FULL"));
+        assert_eq!(detail::<ErrorInfo>(&refused, "ErrorInfo").unwrap().metadata["resource"], resource);
+        assert_eq!(detail::<RetryInfo>(&refused, "RetryInfo"), None, "an item of the call has run");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_refused_first_message_may_be_sent_again() {
+    let server = start_narrow().await;
+    // What common arguments hold is no room for items, and nobody waits for it.
+    let mut first = first_message("echo", 0);
+    first.config.as_mut().unwrap().common = Some(Common::CommonBlob(vec![7; 400].into()));
+    let mut call = Call::start_with(&server, first).await;
+    call.send(IMapStreamRequest { items: Some(Items::Blobs(blobs([[7; 700]]))), ..IMapStreamRequest::default() }).await;
+    let refused = call.failure().await;
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "QUEUE_FULL"));
+    assert!(detail::<RetryInfo>(&refused, "RetryInfo").is_some());
     server.stop().await;
 }
 
@@ -207,13 +263,7 @@ async fn a_count_that_falls_is_refused() {
     assert_eq!(call.results(5).await, expected(0..5));
     call.send(taken(5)).await;
     call.send(taken(4)).await;
-    let failed = loop {
-        match within(call.responses.message()).await {
-            Ok(message) => assert!(message.is_some(), "the stream ended well"),
-            Err(status) => break status,
-        }
-    };
-    assert_eq!(fields(&failed), ["results_taken"]);
+    assert_eq!(fields(&call.failure().await), ["results_taken"]);
     server.stop().await;
 }
 

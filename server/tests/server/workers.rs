@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use tonic::Code;
 use tonic::transport::Channel;
 
-use crate::support::details::{detail, detail_of, reason};
+use crate::support::details::{detail, detail_of, fields, reason};
 use crate::support::{config, within};
 
 /// A server with two real workers.
@@ -132,6 +132,7 @@ async fn keyword_arguments_that_a_function_does_not_have_are_refused() {
     let failed = within(server.client.apply(request)).await.unwrap_err();
     assert_eq!((failed.code(), reason(&failed).as_str()), (Code::InvalidArgument, "INVALID_ITEM"));
     assert!(failed.message().contains("keyword"), "{}", failed.message());
+    assert_eq!(fields(&failed), ["kwargs"]);
     server.stop().await;
 }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use procpool_test_workers::{Session, be_grandchild_if_asked, spawn_grandchild, start_watchdog};
-use procpool_worker::Worker;
+use procpool_worker::{Function, Worker};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -12,7 +12,10 @@ fn main() -> ExitCode {
     start_watchdog();
     Worker::new()
         .function("echo", |item: Value| item)
-        .try_function("fork", |_: Value| spawn_grandchild(Session::New))
+        .register(
+            Function::fallible("fork", |_: Value| spawn_grandchild(Session::New))
+                .example(r#"{"function":"fork","values":[1]}"#),
+        )
         .try_function("crash", |_: Value| rustix::process::kill_process(rustix::process::getpid(), Signal::KILL))
         .main()
 }

@@ -57,6 +57,14 @@ fn main() -> ExitCode {
         .function("abort", |_: Value| -> () { std::process::abort() })
         .function("exit", |code: i32| exit(code))
         .function("exit_zero", |_: Value| exit(0))
+        .function("grow", |_: Value| -> () {
+            let mut held = Vec::new();
+            loop {
+                // Not zeros: those would take no memory.
+                held.push(vec![1_u8; 16 << 20]);
+                thread::sleep(Duration::from_millis(10));
+            }
+        })
         .function("hang", |_: Value| -> () {
             loop {
                 thread::sleep(Duration::from_secs(1));

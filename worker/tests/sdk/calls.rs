@@ -5,7 +5,7 @@ use std::fmt;
 
 use CallStyle::{Apply, Map, Star};
 use bytes::Bytes;
-use procpool_ipc::proto::{ApplyArguments, CallStyle, FailureKind, ItemKind, Run};
+use procpool_ipc::proto::{ApplyArguments, CallPart, CallStyle, FailureKind, ItemKind, Run};
 use procpool_items::value;
 use procpool_test_workers::{ChunkOutcome, FakeServer, blob_list};
 use procpool_worker::{Function, Worker};
@@ -42,6 +42,7 @@ fn functions() -> Worker {
             total
         })
         .function("not_a_number", |(): ()| f64::NAN)
+        .register(Function::new("nan_or_null", |(): ()| [f64::NAN, 1.0, f64::INFINITY]).nan_as_null())
         .function("large", |(): ()| u64::MAX)
         .function("panic", |message: String| -> () { panic!("{message}") })
         .function("panic_oddly", |(): ()| -> () { std::panic::panic_any(17) })
@@ -136,6 +137,7 @@ fn keyword_arguments_are_refused() {
             &outcome.failures[0],
             "functions of this worker take no keyword arguments: give them by position",
         );
+        assert_eq!(outcome.failures[0].part(), CallPart::Kwargs);
     });
 }
 
@@ -155,6 +157,10 @@ fn awkward_values_keep_their_meaning() {
         let failure = server.fail_one("large", Map, json!(null));
         assert_eq!(failure.kind(), FailureKind::NotEncodable);
         assert!(failure.message.contains("18446744073709551615"), "{}", failure.message);
+        // Only where it was asked for.
+        assert_eq!(server.call_one("nan_or_null", Map, json!(null)), json!([null, 1, null]));
+        server.run_blobs("nan_or_null", Map, "application/json", &[b"null"]);
+        assert_eq!(server.expect_results().items, blob_list(&[b"[null,1.0,null]"]));
     });
 }
 
@@ -257,6 +263,18 @@ fn json_in_blobs_goes_to_functions_of_values() {
         server.run_blobs("power", Star, json_type, &[b"[2, 10]"]);
         assert_eq!(server.expect_results().items, blob_list(&[b"1024.0"]));
 
+        // One of more than 64 bits is not taken for a double.
+        for (function, style, text) in [
+            ("identity", Map, &b"36893488147419103233"[..]),
+            ("identity", Map, b"[{\"a\": 36893488147419103233}]"),
+            ("identity", Star, b"[36893488147419103233]"),
+        ] {
+            server.run_blobs(function, style, json_type, &[text]);
+            let failure = &server.expect_results().failures[0];
+            assert_eq!(failure.kind(), FailureKind::InvalidItem);
+            assert!(failure.message.contains("would be rounded"), "{}", failure.message);
+        }
+
         server.run_blobs("power", Star, json_type, &[b"[2]"]);
         let failure = &server.expect_results().failures[0];
         assert_eq!(failure.kind(), FailureKind::InvalidItem);
@@ -295,6 +313,8 @@ fn blobs_are_arguments_of_apply() {
         assert_eq!(call("echo", "", &[b"\xff\x00"]).items, blob_list(&[b"\xff\x00"]));
         assert_invalid(&call("echo", "", &[]).failures[0], "the function takes bytes: give it exactly one blob");
         assert_eq!(call("power", "application/json", &[b"2", b"3"]).items, blob_list(&[b"8.0"]));
+        let rounded = call("identity", "application/json", &[b"36893488147419103233"]);
+        assert!(rounded.failures[0].message.contains("would be rounded"), "{rounded:?}");
         assert_invalid(
             &call("power", "application/json", &[b"2"]).failures[0],
             "the function takes 2 arguments, and 1 were given",

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use CallStyle::{Map, Star};
 use bytes::Bytes;
 use procpool_ipc::proto::server_frame::Frame as ServerFrame;
-use procpool_ipc::proto::{CallStyle, DropCommon, FailureKind, ItemKind, Run, SetCommon};
+use procpool_ipc::proto::{CallPart, CallStyle, DropCommon, FailureKind, ItemKind, Run, SetCommon};
 use procpool_items::{Records, value};
 use procpool_test_workers::{ChunkOutcome, FakeServer, blob_list};
 use procpool_worker::{Common, Encoding, Function, Worker};
@@ -88,11 +88,12 @@ fn results(server: &mut FakeServer, common: u64, function: &str, style: CallStyl
     outcome.results
 }
 
-fn failure(server: &mut FakeServer, common: u64, function: &str, style: CallStyle, item: Value) -> String {
+/// Returns what a failed item says, and what of the call is wrong by it.
+fn failure(server: &mut FakeServer, common: u64, function: &str, style: CallStyle, item: Value) -> (String, CallPart) {
     let outcome = call(server, common, function, style, &[item]);
     assert_eq!(outcome.failures.len(), 1, "{function}");
     assert_eq!(outcome.failures[0].kind(), FailureKind::InvalidItem);
-    outcome.failures[0].message.clone()
+    (outcome.failures[0].message.clone(), outcome.failures[0].part())
 }
 
 #[test]
@@ -116,24 +117,26 @@ fn it_goes_before_the_item() {
 fn what_does_not_fit_the_function_is_said() {
     let (mut server, _thread) = start(functions());
     set_value(&mut server, 1, &json!("c"));
-    for (function, style, item, problem) in [
-        ("echo", Map, json!(1), "the function takes 0 arguments besides common, and the item is one"),
-        ("join", Map, json!(1), "besides common, and the item is one: call it with starmap"),
-        ("join", Star, json!([1]), "the function takes 2 arguments besides common, and 1 were given"),
-        ("nothing", Star, json!([]), "the function takes no common argument"),
-        ("price", Map, json!("tea"), "`common` cannot be used: "),
-        ("splice", Map, json!("tea"), "call it with a common_blob"),
+    let (of_item, of_common) = (CallPart::Unspecified, CallPart::Common);
+    for (function, style, item, problem, expected) in [
+        ("echo", Map, json!(1), "the function takes 0 arguments besides common, and the item is one", of_item),
+        ("join", Map, json!(1), "besides common, and the item is one: call it with starmap", of_item),
+        ("join", Star, json!([1]), "the function takes 2 arguments besides common, and 1 were given", of_item),
+        ("nothing", Star, json!([]), "the function takes no common argument", of_common),
+        ("price", Map, json!("tea"), "`common` cannot be used: ", of_common),
+        ("splice", Map, json!("tea"), "call it with a common_blob", of_common),
     ] {
-        let message = failure(&mut server, 1, function, style, item);
+        let (message, part) = failure(&mut server, 1, function, style, item);
         assert!(message.contains(problem), "{function}: {message}");
+        assert_eq!(part, expected, "{function}");
     }
     set(&mut server, 2, ItemKind::Blobs, "", &b"bytes"[..]);
-    assert!(
-        failure(&mut server, 2, "price", Map, json!("tea")).contains("`common` cannot be used: the function takes")
-    );
     set(&mut server, 3, ItemKind::Values, "", &b"\xff\xff"[..]);
-    for _ in 0..2 {
-        assert!(failure(&mut server, 3, "price", Map, json!("tea")).contains("`common` cannot be used: "));
+    let no_value = "`common` cannot be used: the function takes";
+    for (common, problem) in [(2, no_value), (3, "`common` cannot be used: "), (3, "`common` cannot be used: ")] {
+        let (message, part) = failure(&mut server, common, "price", Map, json!("tea"));
+        assert!(message.contains(problem), "{message}");
+        assert_eq!(part, of_common);
     }
 }
 

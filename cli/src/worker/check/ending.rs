@@ -7,15 +7,17 @@ use procpool_items::Records;
 use super::ledger::Chunk;
 use super::process::describe;
 use super::report::{Fault, Verdict};
-use super::session::Session;
-use super::{Check, Kit, Needs, rules};
+use super::session::{Session, expect_no_orphans};
+use super::{Check, Kit, Needs, rules, subject};
 
-pub(super) const CHECKS: [Check; 6] = [
+pub(super) const CHECKS: [Check; 8] = [
     ("exits when the socket ends", Needs::Ready, socket_ends),
     ("exits when the socket ends while items run", Needs::Ready, socket_ends_while_running),
     ("exits with code 0 after Shutdown", Needs::Ready, shutdown),
     ("reads while it has a chunk: Shutdown ends it", Needs::Ready, shutdown_with_chunk),
     ("drops what has not begun at Shutdown", Needs::Answers, shutdown_while_running),
+    ("ends at SIGTERM", Needs::Ready, sigterm),
+    ("leaves no process behind", Needs::Answers, leaves_nothing),
     ("leaves the truth behind when it is killed", Needs::Answers, killed),
 ];
 
@@ -72,6 +74,26 @@ fn shutdown_while_running(kit: &mut Kit) -> Result<Verdict, Fault> {
     }
     let (done, count) = (session.ledger.chunk(running).num_received(), session.ledger.chunk(running).count());
     Ok(Verdict::Note(format!("{done} of {count} items had begun")))
+}
+
+fn sigterm(kit: &mut Kit) -> Result<Verdict, Fault> {
+    let mut session = kit.start()?;
+    session.terminate();
+    session.wait_for_exit(rules::SIGTERM)?;
+    Ok(Verdict::Ok)
+}
+
+/// Calls functions, and looks for what is left of the worker once it is gone.
+fn leaves_nothing(kit: &mut Kit) -> Result<Verdict, Fault> {
+    let mut session = kit.start()?;
+    let examples = if kit.calls_examples { subject::examples(&kit.hello) } else { Vec::new() };
+    for subject in [kit.subject()].iter().chain(&examples) {
+        session.call(subject.run(&subject.example()[..1]))?;
+    }
+    session.shut_down();
+    session.wait_for_exit(rules::SHUTDOWN)?;
+    expect_no_orphans()?;
+    Ok(Verdict::Ok)
 }
 
 /// Returns the offset of the item begun last, if it is of this chunk; by the page.

@@ -66,6 +66,8 @@ const GROUPS: [(&str, &[Check]); 6] = [
 pub(super) struct Kit {
     launcher: Launcher,
     timeout: Duration,
+    /// Call every function that says how.
+    calls_examples: bool,
     hello: Hello,
     /// What to call; the first is the one to call often. Never empty once the worker was ready.
     subjects: Vec<Subject>,
@@ -141,6 +143,7 @@ pub(crate) fn run(args: &CheckArgs) -> ExitCode {
     let kit = Launcher::new(&args.command).map(|launcher| Kit {
         launcher,
         timeout: args.timeout,
+        calls_examples: args.examples,
         hello: Hello::default(),
         subjects: Vec::new(),
         item_time: Duration::from_millis(1),

@@ -13,11 +13,17 @@ use procpool_pool::supervisor::SpawnConfig;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::FdFlags;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, getpid, kill_process, kill_process_group, pidfd_open, set_child_subreaper,
+    waitpid,
+};
 
 use crate::config;
+use crate::processes::{self, Process};
 
 const STDERR_TAIL_BYTES: usize = 4 << 10;
+/// How often orphans are killed that start others as they die.
+const MAX_ROUNDS: usize = 100;
 
 /// Starts workers.
 #[derive(Debug)]
@@ -31,12 +37,14 @@ pub(super) struct Launcher {
 }
 
 impl Launcher {
-    /// To be made before anything else opens a file.
+    /// To be made before anything else opens a file. From now on what workers leave behind, in whatever session,
+    /// becomes a child of this process.
     ///
     /// # Errors
     ///
     /// If there is no descriptor left.
     pub(super) fn new(command: &[OsString]) -> io::Result<Self> {
+        set_child_subreaper(Some(getpid()))?;
         let open_null = || rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
         let channel = open_null()?;
         let spawn_config = SpawnConfig::new(&command[0], config::environment());
@@ -148,6 +156,12 @@ impl WorkerProcess {
         Ok(())
     }
 
+    /// Asks it and its group to end, as the server does.
+    pub(super) fn terminate(&self) {
+        // It may be gone already.
+        let _ = kill_process_group(self.group, Signal::TERM);
+    }
+
     /// Returns the last line that it wrote to stderr.
     pub(super) fn last_words(&self) -> Option<String> {
         let text = String::from_utf8_lossy(&self.stderr_tail);
@@ -183,6 +197,57 @@ impl Drop for WorkerProcess {
         // What it left in its group, too: while it is not reaped, or somebody is in it, the number is the group's own.
         self.signal_group();
         let _ = self.kill();
+        kill_orphans();
+    }
+}
+
+/// Waits until nothing is left of what dead workers have started. Returns the names of what is, at the deadline.
+///
+/// # Errors
+///
+/// If the system fails.
+pub(super) fn wait_for_orphans(deadline: Instant) -> io::Result<Vec<String>> {
+    loop {
+        let orphans = orphans()?;
+        let rest = deadline.saturating_duration_since(Instant::now());
+        if orphans.is_empty() || rest.is_zero() {
+            return Ok(orphans.into_iter().map(name_of).collect());
+        }
+        // When one ends, another may have become ours.
+        let pidfds: Vec<OwnedFd> =
+            orphans.into_iter().filter_map(|orphan| pidfd_open(orphan, PidfdFlags::empty()).ok()).collect();
+        let mut descriptors: Vec<PollFd<'_>> =
+            pidfds.iter().map(|pidfd| PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)).collect();
+        match poll(&mut descriptors, Timespec::try_from(rest).ok().as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Returns the children that live, once the worker is dead, and reaps the others.
+fn orphans() -> io::Result<Vec<Pid>> {
+    let children = processes::children()?;
+    let pids = children.into_iter().filter_map(|Process { pid, .. }| Pid::from_raw(pid));
+    Ok(pids.filter(|&pid| matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(None))).collect())
+}
+
+fn name_of(pid: Pid) -> String {
+    let number = pid.as_raw_nonzero();
+    let name = std::fs::read_to_string(format!("/proc/{number}/comm")).unwrap_or_default();
+    format!("{} (pid {number})", name.trim_end())
+}
+
+fn kill_orphans() {
+    for _ in 0..MAX_ROUNDS {
+        let Ok(orphans) = orphans() else { return };
+        if orphans.is_empty() {
+            return;
+        }
+        for orphan in orphans {
+            let _ = kill_process(orphan, Signal::KILL);
+            let _ = waitpid(Some(orphan), WaitOptions::empty());
+        }
     }
 }
 

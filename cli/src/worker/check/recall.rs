@@ -7,13 +7,14 @@ use serde_json::json;
 
 use super::report::{Fault, Verdict};
 use super::subject::{has_function, run_values};
-use super::{Check, Kit, Needs, Session};
+use super::{Check, Kit, Needs, Session, rules};
 
-pub(super) const CHECKS: [Check; 5] = [
+pub(super) const CHECKS: [Check; 6] = [
     ("gives back a chunk that runs, and sends no more of it", Needs::Ready, recall_running),
     ("gives back a chunk that is queued", Needs::Ready, recall_queued),
     ("answers a recall once, and none of a chunk that it does not have", Needs::Answers, recall_again),
     ("tells a function that it is cancelled", Needs::Answers, cancel),
+    ("cancels no item for the one before it", Needs::Answers, cancel_of_the_item_before),
     ("answers Ping while an item runs", Needs::Answers, ping_while_running),
 ];
 
@@ -90,16 +91,55 @@ fn cancel(kit: &mut Kit) -> Result<Verdict, Fault> {
     if !has_function(&kit.hello, SLEEP) {
         return Ok(needs_sleep());
     }
-    let mut session = kit.start()?;
-    let chunk = session.run(run_values(SLEEP, CallStyle::Map, &[json!(600_000)]));
-    session.listen_for(Duration::from_millis(100))?;
-    session.recall(chunk, true);
-    let limit = Instant::now() + kit.timeout;
-    session.wait_until_or(limit, |ledger| ledger.chunk(chunk).is_done())?;
-    if !session.ledger.chunk(chunk).is_done() {
-        return Ok(Verdict::Note("its `sleep_ms` does not ask: the server will kill the worker for it".to_owned()));
+    for is_item_meant in [false, true] {
+        let mut session = kit.start()?;
+        let chunk = session.run(run_values(SLEEP, CallStyle::Map, &[json!(600_000)]));
+        session.listen_for(Duration::from_millis(100))?;
+        if is_item_meant {
+            session.cancel_item(chunk, 0);
+        } else {
+            session.recall(chunk, true);
+        }
+        let limit = Instant::now() + kit.timeout;
+        session.wait_until_or(limit, |ledger| ledger.chunk(chunk).is_done())?;
+        if !session.ledger.chunk(chunk).is_done() {
+            return Ok(Verdict::Note("its `sleep_ms` does not ask: the server will kill the worker for it".to_owned()));
+        }
+        session.call(kit.subject().run_many(1))?;
     }
-    session.call(kit.subject().run_many(1))?;
+    Ok(Verdict::Ok)
+}
+
+/// The time of the first item is up, and it has ended when the worker is told so: the second runs, and goes on.
+fn cancel_of_the_item_before(kit: &mut Kit) -> Result<Verdict, Fault> {
+    if !has_function(&kit.hello, SLEEP) {
+        return Ok(needs_sleep());
+    }
+    // Shorter than the time after which silence is a fault.
+    let item_time = (kit.timeout / 2).min(Duration::from_millis(400));
+    let mut session = kit.start()?;
+    let began = Instant::now();
+    let chunk = session.run(run_values(SLEEP, CallStyle::Map, &[json!(1), json!(item_time.as_millis())]));
+    session.wait_until(|ledger| ledger.chunk(chunk).num_received() > 0)?;
+    // Until then it has begun the second.
+    session.listen_for(item_time / 8)?;
+    session.cancel_item(chunk, 0);
+    session.collect(chunk)?;
+    let chunk = session.ledger.chunk(chunk);
+    if chunk.num_received() < 2 {
+        return Ok(Verdict::Note("it gave the second item back: it begins nothing while results travel".to_owned()));
+    }
+    if let Some(failure) = chunk.failures.get(&1) {
+        let got = format!("failed the item after one whose time was up: {}: {}", failure.r#type, failure.message);
+        return Err(Fault::new(rules::CANCEL_OFFSET, got));
+    }
+    // Some clocks wake a little early.
+    if began.elapsed() < item_time * 9 / 10 {
+        return Err(Fault::new(rules::CANCEL_OFFSET, "ended the item after one whose time was up"));
+    }
+    // What is past is not kept for later either.
+    session.call(run_values(SLEEP, CallStyle::Map, &[json!(1), json!(1)]))?;
+    session.quiet()?;
     Ok(Verdict::Ok)
 }
 

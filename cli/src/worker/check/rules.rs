@@ -22,10 +22,14 @@ pub(super) const STARTED: &str =
 pub(super) const RECALL: &str = "Recall is answered at most once, and only for a chunk that the worker has";
 pub(super) const RECALLED: &str =
     "from first_not_begun on, no item of the chunk has begun, none will, and none has a result";
+pub(super) const CANCEL_OFFSET: &str =
+    "Recall.cancel_offset names the only item that is cancelled; if it has ended, none is, neither now nor later";
 pub(super) const END: &str = "the worker exits by itself, within a second, when the socket ends";
 pub(super) const BAD_FRAME: &str = "after what is no frame the connection is of no use: the worker exits";
 pub(super) const SHUTDOWN: &str =
     "after Shutdown the worker finishes the item that runs, sends its result, and exits with code 0";
+pub(super) const SIGTERM: &str = "SIGTERM to its process group ends the worker, within the grace period of the server";
+pub(super) const ORPHANS: &str = "what the worker or a function has started ends before the worker, or with it";
 pub(super) const ALIVE: &str = "the worker lives, reads and answers until Shutdown or the end of the socket";
 pub(super) const ECHO: &str = "the kit takes a function named `echo` to return its argument as it is";
 pub(super) const UNKNOWN_FUNCTION: &str = "each item of an unknown function fails as UNKNOWN_FUNCTION";

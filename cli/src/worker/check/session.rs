@@ -17,7 +17,7 @@ use procpool_ipc::{
 use rustix::event::PollFlags;
 
 use super::ledger::{Chunk, Ledger, Stage};
-use super::process::{Launcher, WorkerProcess, describe};
+use super::process::{Launcher, WorkerProcess, describe, wait_for_orphans};
 use super::report::Fault;
 use super::rules;
 
@@ -122,7 +122,13 @@ impl Session {
 
     pub(super) fn recall(&mut self, chunk: u64, cancel: bool) {
         self.ledger.note_recall(chunk);
-        self.send(ServerFrame::Recall(Recall { chunk, cancel }));
+        self.send(ServerFrame::Recall(Recall { chunk, cancel, cancel_offset: None }));
+    }
+
+    /// Recalls a chunk, and says that the time of one of its items is up.
+    pub(super) fn cancel_item(&mut self, chunk: u64, offset: u32) {
+        self.ledger.note_recall(chunk);
+        self.send(ServerFrame::Recall(Recall { chunk, cancel: true, cancel_offset: Some(offset) }));
     }
 
     pub(super) fn shut_down(&mut self) {
@@ -234,6 +240,11 @@ impl Session {
             self.read()?;
         }
         Ok(())
+    }
+
+    /// Asks the worker to end, by the signal that the server sends.
+    pub(super) fn terminate(&self) {
+        self.process.terminate();
     }
 
     /// Waits until the worker has exited, and takes what it says until then.
@@ -348,6 +359,20 @@ impl Session {
             got.push_str(&last_words);
         }
         Fault::new(rules::ALIVE, got)
+    }
+}
+
+/// Checks that nothing is left of what a worker, which has exited, had started.
+///
+/// # Errors
+///
+/// With what is left.
+pub(super) fn expect_no_orphans() -> Result<(), Fault> {
+    let left = wait_for_orphans(Instant::now() + EXIT_LIMIT).map_err(|error| broken(&error))?;
+    match left.as_slice() {
+        [] => Ok(()),
+        [only] => Err(Fault::new(rules::ORPHANS, format!("left a process behind: {only}"))),
+        several => Err(Fault::new(rules::ORPHANS, format!("left processes behind: {}", several.join(", ")))),
     }
 }
 

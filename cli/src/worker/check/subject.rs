@@ -52,6 +52,11 @@ pub(super) fn subjects(hello: &Hello) -> Vec<Subject> {
     if has_function(hello, ECHO) {
         return vec![Subject { function: ECHO.to_owned(), style: CallStyle::Map, items: echo_items(), is_echo: true }];
     }
+    examples(hello)
+}
+
+/// Returns every function that says how to call it.
+pub(super) fn examples(hello: &Hello) -> Vec<Subject> {
     hello.functions.iter().filter_map(from_example).collect()
 }
 

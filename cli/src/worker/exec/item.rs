@@ -77,7 +77,7 @@ fn common_argument(common: &RawCommon) -> Result<Argument<'_>, Failure> {
         Encoding::Json => json_argument(content),
         Encoding::Bytes => Ok(Argument::Bytes(content)),
     };
-    argument.map_err(|_| Failure::invalid_item("`common` cannot be decoded"))
+    argument.map_err(|_| Failure::invalid_common("`common` cannot be decoded"))
 }
 
 fn arguments<'a>(input: &Input<'a>) -> Result<Vec<Argument<'a>>, Failure> {

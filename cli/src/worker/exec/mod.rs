@@ -15,7 +15,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use procpool_worker::{Failure, Function, Input, Worker};
+use procpool_worker::{Failure, Function, Input, Worker, current};
 
 use self::guard::Guard;
 use self::item::Payload;
@@ -106,6 +106,15 @@ fn command(template: &Template, arguments: &[Vec<u8>]) -> Command {
     command.args(template.fill(arguments));
     // The channel is this worker's.
     command.env_remove("PROCPOOL_FD").env_remove("PROCPOOL_SOCKET");
+    // The convention of OpenTelemetry for the trace that a process is to continue.
+    let (traceparent, tracestate) = current().map(|item| (item.traceparent, item.tracestate)).unwrap_or_default();
+    for (name, value) in [("TRACEPARENT", traceparent), ("TRACESTATE", tracestate)] {
+        if value.is_empty() {
+            command.env_remove(name);
+        } else {
+            command.env(name, value);
+        }
+    }
     command
 }
 

@@ -117,14 +117,18 @@ impl Channel {
         }
     }
 
-    /// Writes what the socket takes now.
-    pub(super) fn write(&mut self) {
+    /// Writes what the socket takes now. Tells whether that was anything.
+    pub(super) fn write(&mut self) -> bool {
+        let mut has_written = false;
         while !self.outgoing.is_empty() {
             let slices: Vec<IoSlice<'_>> =
                 self.outgoing.iter().take(MAX_SLICES).map(|part| IoSlice::new(part)).collect();
             match self.stream.try_write_vectored(&slices) {
-                Ok(written) => self.advance(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Ok(written) => {
+                    has_written = true;
+                    self.advance(written);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => {
                     self.is_writable = false;
@@ -132,6 +136,7 @@ impl Channel {
                 }
             }
         }
+        has_written
     }
 
     fn advance(&mut self, mut written: usize) {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use procpool_ipc::proto;
 
 use crate::call::FunctionInfo;
-use crate::error::ItemFailure;
+use crate::error::{CallPart, ItemFailure};
 
 const MAX_NAME_BYTES: usize = 256;
 /// The longest message or traceback that is kept; the rest is cut.
@@ -68,15 +68,23 @@ pub(super) fn failures(
     Ok(checked)
 }
 
-fn item_failure(failure: proto::ItemFailure) -> Result<ItemFailure, String> {
+fn item_failure(mut failure: proto::ItemFailure) -> Result<ItemFailure, String> {
     let kind = failure.kind();
-    let message = cut(failure.message);
+    let message = cut(std::mem::take(&mut failure.message));
     Ok(match kind {
         proto::FailureKind::Raised => {
             ItemFailure::Raised { kind: cut(failure.r#type), message, traceback: cut(failure.traceback) }
         }
         proto::FailureKind::NotEncodable => ItemFailure::ResultNotEncodable { message },
-        proto::FailureKind::InvalidItem => ItemFailure::InvalidItem { message },
+        proto::FailureKind::InvalidItem => {
+            // A part that this server does not know is in the message.
+            let part = match failure.part() {
+                proto::CallPart::Unspecified => CallPart::Item,
+                proto::CallPart::Common => CallPart::Common,
+                proto::CallPart::Kwargs => CallPart::Kwargs,
+            };
+            ItemFailure::InvalidItem { part, message }
+        }
         // A worker is given nothing else.
         proto::FailureKind::UnknownFunction => {
             return Err(format!("a failure at offset {} that denies a function which it registered", failure.offset));

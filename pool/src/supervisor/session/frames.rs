@@ -13,7 +13,7 @@ use procpool_scheduler::ChunkId;
 
 use super::{Session, Stage, check};
 use crate::call::{CallStyle, CommonArgument};
-use crate::error::ItemFailure;
+use crate::error::{CallPart, ItemFailure};
 use crate::supervisor::process_group::Process;
 use crate::supervisor::{ChunkCommon, ChunkResults, ChunkRun, WorkerEventKind};
 
@@ -29,7 +29,8 @@ impl<P: Process> Session<P> {
     pub(super) fn send_run(&mut self, run: ChunkRun) {
         if run.common.is_some() && !self.takes_common {
             // Others of this pool do, or the call would have been refused.
-            return self.refuse(&run, "the SDK of this worker is too old for a common argument".to_owned());
+            let message = "the SDK of this worker is too old for a common argument".to_owned();
+            return self.refuse(&run, CallPart::Common, message);
         }
         if let Some(ChunkCommon { common, argument: Some(argument) }) = &run.common {
             self.set_common(*common, argument);
@@ -39,10 +40,12 @@ impl<P: Process> Session<P> {
             run.function.len() + run.content_type.len() + run.trace.traceparent.len() + run.trace.tracestate.len();
         if items_len + texts_len + MAX_RUN_NUMBERS_BYTES > self.max_frame_bytes as usize {
             let message = format!("{items_len} bytes are more than a worker takes, {} in all", self.max_frame_bytes);
-            return self.refuse(&run, message);
+            return self.refuse(&run, CallPart::Item, message);
         }
-        self.memory.chunk_given(self.ledger.front().is_none());
+        let was_idle = self.ledger.front().is_none();
+        self.memory.chunk_given(was_idle);
         let first_sequence = self.ledger.add(&run, monotonic_ns());
+        self.watch_life(was_idle);
         let frame = proto::Run {
             chunk: run.chunk.0,
             function: run.function.to_string(),
@@ -71,6 +74,7 @@ impl<P: Process> Session<P> {
     /// Hands over an argument that chunks will name. The handle has seen to it that it fits a frame.
     fn set_common(&mut self, common: u64, argument: &CommonArgument) {
         let CommonArgument { kind, content_type, bytes } = argument;
+        self.note_common(bytes.len());
         let frame = proto::SetCommon {
             common,
             kind: proto_kind(*kind).into(),
@@ -90,8 +94,8 @@ impl<P: Process> Session<P> {
     }
 
     /// Fails a chunk that the worker never sees.
-    fn refuse(&mut self, run: &ChunkRun, message: String) {
-        let failure = ItemFailure::InvalidItem { message };
+    fn refuse(&mut self, run: &ChunkRun, part: CallPart, message: String) {
+        let failure = ItemFailure::InvalidItem { part, message };
         let results = failed_results(run.chunk, run.kind, 0..run.count, &failure);
         self.emit(WorkerEventKind::Results(results));
     }
@@ -113,8 +117,6 @@ impl<P: Process> Session<P> {
 
     /// Returns what a frame tells the driver, or how it breaks the protocol.
     fn handle_frame(&mut self, frame: WorkerFrame) -> Result<Option<WorkerEventKind>, String> {
-        // Whatever it says, it lives.
-        self.ping.deadline = None;
         match (self.stage, frame) {
             (Stage::Connected, WorkerFrame::Hello(hello)) => self.greet(hello).map(Some),
             (Stage::Connected, _) => Err("did not begin with Hello".to_owned()),

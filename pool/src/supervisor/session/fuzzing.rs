@@ -20,7 +20,7 @@ use procpool_ipc::page::PageReader;
 use procpool_ipc::proto;
 use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
 use procpool_items::{ItemKind, ItemSlab, SlabBuilder};
-use procpool_scheduler::{ChunkId, SlotId, WorkerId};
+use procpool_scheduler::{Cancel, ChunkId, RunningItem, SlotId, WorkerId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -192,7 +192,12 @@ impl Play {
                 }
             }
             8 => {
-                let (chunk, cancel) = (input.byte(), input.byte() & 1 == 1);
+                let (chunk, how) = (input.byte(), input.byte());
+                let cancel = match how & 3 {
+                    1 => Cancel::Chunk,
+                    3 => Cancel::Item(u32::from(how >> 2)),
+                    _ => Cancel::Nothing,
+                };
                 if let Some(chunk) = self.driver.recall(chunk) {
                     self.command(WorkerCommand::Recall { chunk, cancel });
                 }
@@ -424,8 +429,9 @@ impl Driver {
                 given.is_answered = true;
                 given.count = first_not_begun;
             }
-            WorkerEventKind::Progress { chunk, offset, stack, .. } => {
+            WorkerEventKind::Progress { running, stack } => {
                 assert_eq!(stack, "", "there are no dumps");
+                let Some(RunningItem { chunk, offset, .. }) = running else { return };
                 let given = self.given(chunk);
                 assert!((given.received..given.count).contains(&offset), "this item does not run");
             }

@@ -41,6 +41,8 @@ pub(super) struct Entry {
     pub(super) given_at_ns: u64,
     /// The longest that one of its items may run.
     pub(super) time_limit: Option<Duration>,
+    /// How long its items are, all together.
+    num_bytes: usize,
     /// How many of its items the worker runs: all, or fewer after a recall.
     count: u32,
     /// How many sequence numbers it has.
@@ -91,6 +93,7 @@ impl Ledger {
             first_sequence,
             given_at_ns: now_ns,
             time_limit: run.time_limit,
+            num_bytes: run.parts.iter().map(bytes::Bytes::len).sum(),
             count: run.count,
             num_sequences: run.count,
             received: 0,
@@ -111,6 +114,11 @@ impl Ledger {
     /// Returns the chunk that the worker should be running.
     pub(super) fn front(&self) -> Option<&Entry> {
         self.chunks.front()
+    }
+
+    /// Returns how long the items are that the worker has, all together.
+    pub(super) fn num_bytes(&self) -> usize {
+        self.chunks.iter().map(|entry| entry.num_bytes).sum()
     }
 
     /// Checks results against what the worker has, and counts them in.

@@ -10,16 +10,17 @@
 //! ends with the death of the process and with nothing else; then [`burial`] finds out what the worker left.
 
 use std::collections::VecDeque;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use procpool_ipc::page::{PageReader, monotonic_ns};
 use procpool_ipc::proto;
 use procpool_ipc::proto::server_frame::Frame as ServerFrame;
-use procpool_scheduler::WorkerId;
+use procpool_scheduler::{Cancel, ChunkId, RunningItem, WorkerId};
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use self::channel::Channel;
 use self::dump::Dumper;
@@ -43,6 +44,8 @@ mod ledger;
 mod ledger_tests;
 mod memory;
 mod ping;
+#[cfg(test)]
+mod ping_tests;
 
 /// How long a worker may live on after it has closed its channel.
 const CLOSED_CHANNEL_GRACE_PERIOD: Duration = Duration::from_millis(500);
@@ -97,6 +100,8 @@ pub(super) struct Session<P> {
     dump_waiters: Vec<oneshot::Sender<Result<String, DumpFailure>>>,
     /// The item whose time was up when the dump began.
     dump_of: Option<Position>,
+    /// The last item whose time was up, and the stacks of that time.
+    stack_of: Option<(Position, String)>,
     output: Output,
     ledger: Ledger,
     stage: Stage,
@@ -133,7 +138,7 @@ enum Turn {
     Output,
     Dump,
     ChannelClosedTooLong,
-    NoPong,
+    LookForLife,
 }
 
 impl<P: Process> Session<P> {
@@ -155,6 +160,7 @@ impl<P: Process> Session<P> {
             dumper: Dumper::new(dumps),
             dump_waiters: Vec::new(),
             dump_of: None,
+            stack_of: None,
             output,
             ledger: Ledger::new(),
             stage: Stage::Connected,
@@ -174,8 +180,13 @@ impl<P: Process> Session<P> {
     /// Runs until the worker is dead and buried.
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<WorkerCommand>) {
         let mut commands_open = true;
+        // One timer for all looks: to set one anew in each turn would cost more than the turn.
+        let mut alarm = pin!(tokio::time::sleep_until(Instant::now()));
         loop {
-            let turn = self.select(&mut commands, commands_open).await;
+            if let Some(at) = self.ping.look_at.filter(|&at| at != alarm.deadline()) {
+                alarm.as_mut().reset(at);
+            }
+            let turn = self.select(&mut commands, commands_open, alarm.as_mut()).await;
             match turn {
                 Turn::Dead => break,
                 Turn::Command(Some(command)) => self.obey(command),
@@ -191,21 +202,16 @@ impl<P: Process> Session<P> {
                 // Nobody listens; the driver is gone, and its end of the commands with it.
                 Turn::EventRoom(None) => self.pending.clear(),
                 Turn::MemoryDue => self.read_memory(),
-                Turn::Writable => self.channel.write(),
-                Turn::Readable => {
-                    if self.channel.read() > 0 {
-                        // What the worker printed before it sent a result belongs to that result's item: so it is read
-                        // after the frame and before the frame is handled.
-                        self.read_output(|output, context| output.read_present(context));
-                    }
-                }
+                // There was no room before, and the worker has made some.
+                Turn::Writable => self.ping.has_stirred |= self.channel.write(),
+                Turn::Readable => self.read_channel(),
                 Turn::Output => self.read_output(|output, context| output.read(context)),
                 Turn::Dump => self.continue_dump(),
                 Turn::ChannelClosedTooLong => {
                     self.closed_deadline = None;
                     self.break_off("closed its channel".to_owned());
                 }
-                Turn::NoPong => self.give_up_if_silent(),
+                Turn::LookForLife => self.look_for_life(),
             }
             self.handle_frames();
             self.note_front();
@@ -214,37 +220,52 @@ impl<P: Process> Session<P> {
         self.bury().await;
     }
 
-    async fn select(&self, commands: &mut mpsc::Receiver<WorkerCommand>, commands_open: bool) -> Turn {
+    async fn select(
+        &self,
+        commands: &mut mpsc::Receiver<WorkerCommand>,
+        commands_open: bool,
+        alarm: Pin<&mut Sleep>,
+    ) -> Turn {
         let has_pending = !self.pending.is_empty();
-        let may_read = self.pending.is_empty() && self.violation.is_none();
         let until = async |deadline: Option<Instant>| match deadline {
             Some(deadline) => tokio::time::sleep_until(deadline).await,
             None => std::future::pending().await,
         };
-        // In this order: what ends the worker first, then what makes room, then what fills it.
+        // In this order: what ends the worker first, then what makes room, then what fills it. The worker may be able to
+        // keep the last of these ready for ever.
         tokio::select! {
             biased;
             command = commands.recv(), if commands_open => Turn::Command(command),
             () = self.process.dead() => Turn::Dead,
+            () = until(self.closed_deadline) => Turn::ChannelClosedTooLong,
+            () = alarm, if self.ping.look_at.is_some() => Turn::LookForLife,
             () = self.memory.due() => Turn::MemoryDue,
             permit = async { self.events.clone().reserve_owned().await }, if has_pending => Turn::EventRoom(permit.ok()),
             () = self.channel.writable() => Turn::Writable,
-            () = self.channel.readable(), if may_read => Turn::Readable,
+            () = self.channel.readable(), if self.may_read() => Turn::Readable,
             () = self.dumper.ready() => Turn::Dump,
             () = self.output.readable() => Turn::Output,
-            () = until(self.closed_deadline) => Turn::ChannelClosedTooLong,
-            () = until(self.ping.deadline) => Turn::NoPong,
+        }
+    }
+
+    /// Tells whether there is room for what the next frame says, and the worker is still believed.
+    fn may_read(&self) -> bool {
+        self.pending.is_empty() && self.violation.is_none()
+    }
+
+    fn read_channel(&mut self) {
+        if self.may_read() && self.channel.read() > 0 {
+            self.ping.has_stirred = true;
+            // What the worker printed before it sent a result belongs to that result's item: so it is read after the
+            // frame and before the frame is handled.
+            self.read_output(|output, context| output.read_present(context));
         }
     }
 
     fn obey(&mut self, command: WorkerCommand) {
         match command {
             WorkerCommand::Run(run) => self.send_run(run),
-            WorkerCommand::Recall { chunk, cancel } => {
-                if self.ledger.recall(chunk) {
-                    self.send(ServerFrame::Recall(proto::Recall { chunk: chunk.0, cancel }));
-                }
-            }
+            WorkerCommand::Recall { chunk, cancel } => self.recall(chunk, cancel),
             WorkerCommand::DropCommons(commons) => self.drop_commons(&commons),
             WorkerCommand::Probe => self.probe(),
             WorkerCommand::Dump(answer) => self.dump_for(answer),
@@ -333,14 +354,29 @@ impl<P: Process> Session<P> {
         }
     }
 
+    fn recall(&mut self, chunk: ChunkId, cancel: Cancel) {
+        if !self.ledger.recall(chunk) {
+            return;
+        }
+        let cancel_offset = if let Cancel::Item(offset) = cancel { Some(offset) } else { None };
+        let runs = |offset| self.progress().is_some_and(|(running, ..)| running == Position { chunk, offset });
+        // The worker looks again. But one whose SDK is old ends whatever runs.
+        let cancel = cancel != Cancel::Nothing && cancel_offset.is_none_or(runs);
+        self.send(ServerFrame::Recall(proto::Recall { chunk: chunk.0, cancel, cancel_offset }));
+    }
+
     /// Tells which item runs and for how long. Before the answer that makes an item fail comes a look at its stack.
     fn probe(&mut self) {
-        let Some((position, running_for, limit)) = self.progress() else { return self.ask_for_life() };
-        let is_over = limit.is_some_and(|limit| running_for >= limit);
-        if is_over && (self.dumper.is_busy() || self.dumper.begin()) {
-            self.dump_of = Some(position);
-        } else {
-            self.tell_progress(String::new());
+        let known = self.stack_of.as_ref().map(|(position, _)| *position);
+        match self.progress() {
+            Some((position, running_for, Some(limit)))
+                if running_for >= limit
+                    && known != Some(position)
+                    && (self.dumper.is_busy() || self.dumper.begin()) =>
+            {
+                self.dump_of = Some(position);
+            }
+            _ => self.tell_progress(),
         }
     }
 
@@ -370,18 +406,22 @@ impl<P: Process> Session<P> {
             let _ = waiter.send(answer);
         }
         if let Some(position) = self.dump_of.take() {
-            // Meanwhile the item may have ended, and another begun.
-            let still_runs = self.progress().is_some_and(|(now, ..)| now == position);
-            self.tell_progress(if still_runs { stack } else { String::new() });
+            self.stack_of = Some((position, stack));
+            self.tell_progress();
         }
     }
 
-    fn tell_progress(&mut self, stack: String) {
-        if let Some((Position { chunk, offset }, running_for, _)) = self.progress() {
-            // Only the latest answer is of use.
-            self.pending.retain(|kind| !matches!(kind, WorkerEventKind::Progress { .. }));
-            self.emit(WorkerEventKind::Progress { chunk, offset, running_for, stack });
-        }
+    fn tell_progress(&mut self) {
+        let progress = self.progress();
+        // While its stack was taken the item may have ended, and another begun.
+        let is_of = |position| progress.is_some_and(|(now, ..)| now == position);
+        let stack = self.stack_of.as_ref().filter(|(position, _)| is_of(*position));
+        let stack = stack.map_or_else(String::new, |(_, stack)| stack.clone());
+        let running =
+            progress.map(|(Position { chunk, offset }, running_for, _)| RunningItem { chunk, offset, running_for });
+        // Only the latest answer is of use.
+        self.pending.retain(|kind| !matches!(kind, WorkerEventKind::Progress { .. }));
+        self.emit(WorkerEventKind::Progress { running, stack });
     }
 
     /// Returns which item runs, for how long, and how long it may. Without a start time, since its chunk was handed

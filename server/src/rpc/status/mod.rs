@@ -17,7 +17,8 @@ mod tests;
 use std::time::Duration;
 
 use procpool_pool::{
-    CallError, DeadlinePhase, DumpFailure, ExitUsage, ItemError, ItemFailure, Restart, RestartProgress, WorkerExit,
+    CallError, CallPart, DeadlinePhase, DumpFailure, ExitUsage, ItemError, ItemFailure, Restart, RestartProgress,
+    WorkerExit,
 };
 use procpool_proto::google::rpc::bad_request::FieldViolation;
 use procpool_proto::google::rpc::{BadRequest, ErrorInfo, ResourceInfo};
@@ -46,6 +47,18 @@ pub(crate) fn debug_budget(max_message_bytes: u32) -> usize {
 
 /// Returns why a call as a whole has no answer.
 pub(crate) fn call_failed(error: &CallError, context: &CallContext) -> Status {
+    call_problem(error, context).into_status(&context.request_id)
+}
+
+/// Returns why the pool does not take more items of a stream. `is_first`: it was given none before, so that nothing of
+/// the call has started.
+pub(crate) fn items_refused(error: &CallError, is_first: bool, context: &CallContext) -> Status {
+    let problem = call_problem(error, context);
+    let problem = if is_first { problem } else { problem.retry(Retry::Never) };
+    problem.into_status(&context.request_id)
+}
+
+fn call_problem<'a>(error: &'a CallError, context: &CallContext) -> Problem<'a> {
     let problem = match error {
         CallError::QueueFull { what, limit, retry_after } => {
             Problem::new(Code::ResourceExhausted, "QUEUE_FULL", error.to_string())
@@ -85,7 +98,7 @@ pub(crate) fn call_failed(error: &CallError, context: &CallContext) -> Status {
         CallError::MixedKinds => invalid("INVALID_ARGUMENT", vec![violation("items", error.to_string())]),
         CallError::JobEnded | CallError::PoolGone => Problem::new(Code::Internal, "INTERNAL", error.to_string()),
     };
-    problem.with("function", &context.function).into_status(&context.request_id)
+    problem.with("function", &context.function)
 }
 
 fn retry_unless_started(started: bool, delay: Duration) -> Retry {
@@ -124,8 +137,15 @@ fn item_problem<'a>(error: &'a ItemError, context: &CallContext) -> Problem<'a> 
             problem(Code::Unknown, "FUNCTION_RAISED").with("type", kind).traceback(traceback)
         }
         ItemFailure::ResultNotEncodable { .. } => problem(Code::Internal, "RESULT_NOT_ENCODABLE"),
-        ItemFailure::InvalidItem { message } => problem(Code::InvalidArgument, "INVALID_ITEM")
-            .bad_request(BadRequest { field_violations: vec![violation(context.item_field(*index), message.clone())] }),
+        ItemFailure::InvalidItem { part, message } => {
+            let field = match part {
+                CallPart::Item => context.item_field(*index),
+                CallPart::Common => context.common_field.clone().unwrap_or_else(|| "common".to_owned()),
+                CallPart::Kwargs => "kwargs".to_owned(),
+            };
+            problem(Code::InvalidArgument, "INVALID_ITEM")
+                .bad_request(BadRequest { field_violations: vec![violation(field, message.clone())] })
+        }
         ItemFailure::WorkerCrashed { exit, pid, attempt, usage, stderr_tail } => {
             let reason = if exit.is_out_of_memory() { "WORKER_OOM_KILLED" } else { "WORKER_CRASHED" };
             with_exit(problem(Code::Aborted, reason), exit, *usage)
@@ -305,8 +325,13 @@ pub(crate) fn refusal_reason(status: &Status) -> Option<String> {
     Some(ErrorInfo::decode(info.value.as_slice()).ok()?.reason)
 }
 
-/// Gives an error of the gRPC library itself (an unknown method, a request that is not protobuf) the details that
-/// every error of ours has.
+/// Returns that there is no such service.
+pub(crate) fn no_such_method() -> Status {
+    with_details(&Status::unimplemented(""))
+}
+
+/// Gives an error of the gRPC libraries themselves (an unknown method, a request that is not protobuf, the health of
+/// what there is not) the details that every error of ours has.
 pub(crate) fn with_details(status: &Status) -> Status {
     if !status.details().is_empty() {
         return status.clone();
@@ -314,6 +339,7 @@ pub(crate) fn with_details(status: &Status) -> Status {
     let reason = match status.code() {
         Code::Unimplemented => "UNIMPLEMENTED",
         Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::NotFound => "NOT_FOUND",
         Code::Cancelled => "CANCELLED",
         _ => "INTERNAL",
     };

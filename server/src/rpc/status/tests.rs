@@ -104,7 +104,7 @@ fn table() -> Vec<Row> {
             -1,
         ),
         (
-            item(ItemFailure::InvalidItem { message: "not a list".to_owned() }),
+            item(ItemFailure::InvalidItem { part: CallPart::Item, message: "not a list".to_owned() }),
             Code::InvalidArgument,
             "INVALID_ITEM",
             &[("index", "17")],
@@ -231,6 +231,23 @@ fn every_error_has_the_code_reason_and_details_of_the_table() {
 }
 
 #[test]
+fn every_reason_is_in_the_tables_that_clients_read() {
+    let proto = include_str!("../../../../proto/procpool/v1/pool.proto");
+    let admin_proto = include_str!("../../../../proto/procpool/v1/pool_admin.proto");
+    let guide = include_str!("../../../../docs/clients.md");
+    // In this module, a text in capitals is a reason.
+    let is_reason = |text: &&str| text.len() > 3 && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+    let reasons: Vec<&str> = include_str!("mod.rs").split('"').filter(is_reason).collect();
+    assert!(reasons.len() > 20, "{reasons:?}");
+    for reason in reasons {
+        let stands_in =
+            |text: &str| text.split(|char: char| !char.is_ascii_uppercase() && char != '_').any(|word| word == reason);
+        assert!(stands_in(proto) || stands_in(admin_proto), "{reason}");
+        assert!(!stands_in(proto) || guide.contains(&format!("`{reason}`")), "{reason}");
+    }
+}
+
+#[test]
 fn a_traceback_and_the_output_come_as_debug_info() {
     let status = call_failed(&item(raised()), &context());
     let debug: DebugInfo = detail(&status, "DebugInfo").unwrap();
@@ -252,7 +269,7 @@ fn an_unknown_function_is_a_resource() {
 
 #[test]
 fn an_invalid_item_is_named_by_its_path() {
-    let error = item(ItemFailure::InvalidItem { message: "not a list".to_owned() });
+    let error = item(ItemFailure::InvalidItem { part: CallPart::Item, message: "not a list".to_owned() });
     let field_of = |context: &CallContext| {
         let request: BadRequest = detail(&call_failed(&error, context), "BadRequest").unwrap();
         request.field_violations[0].field.clone()
@@ -260,6 +277,18 @@ fn an_invalid_item_is_named_by_its_path() {
     assert_eq!(field_of(&context()), "values[17]");
     assert_eq!(field_of(&CallContext { kind: ItemKind::Blobs, ..context() }), "blobs[17]");
     assert_eq!(field_of(&CallContext { method: Method::Apply, ..context() }), "values");
+}
+
+#[test]
+fn what_is_not_the_items_fault_is_named_by_its_own_field() {
+    let field_of = |part: CallPart, context: &CallContext| {
+        let error = item(ItemFailure::InvalidItem { part, message: "no".to_owned() });
+        let request: BadRequest = detail(&call_failed(&error, context), "BadRequest").unwrap();
+        request.field_violations[0].field.clone()
+    };
+    let context = CallContext { common_field: Some("config.common_blob".to_owned()), ..context() };
+    assert_eq!(field_of(CallPart::Common, &context), "config.common_blob");
+    assert_eq!(field_of(CallPart::Kwargs, &CallContext { method: Method::Apply, ..context }), "kwargs");
 }
 
 #[test]
@@ -283,7 +312,8 @@ fn the_errors_of_the_server_itself_are_in_the_table_too() {
             "INVALID_ITEM",
             false,
         ),
-        (with_details(&Status::unimplemented("")), Code::Unimplemented, "UNIMPLEMENTED", false),
+        (no_such_method(), Code::Unimplemented, "UNIMPLEMENTED", false),
+        (with_details(&Status::not_found("service not registered")), Code::NotFound, "NOT_FOUND", false),
         (with_details(&Status::internal("failed to decode")), Code::Internal, "INTERNAL", false),
     ];
     for (status, code, reason, is_retryable) in rows {
@@ -307,7 +337,7 @@ fn however_much_there_is_to_say_it_fits_into_a_header() {
             usage: ExitUsage { peak_rss_bytes: Some(u64::MAX), cpu_time: Some(Duration::MAX) },
             stderr_tail: long.clone(),
         }),
-        item(ItemFailure::InvalidItem { message: long.clone() }),
+        item(ItemFailure::InvalidItem { part: CallPart::Item, message: long.clone() }),
         CallError::FunctionNotFound { name: long.clone(), nearest: vec![long.clone(); 3], started: true },
         CallError::Degraded { reason: long.clone(), started: false, retry_after: Duration::MAX },
     ];

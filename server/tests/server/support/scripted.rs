@@ -10,7 +10,7 @@ use procpool_pool::supervisor::{
     COMMAND_CAPACITY, ChunkResults, ChunkRun, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner,
 };
 use procpool_pool::{CommonArgument, ExitUsage, FunctionInfo, ItemFailure, WorkerExit};
-use procpool_scheduler::WorkerId;
+use procpool_scheduler::{Cancel, ChunkId, RunningItem, WorkerId};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
@@ -237,9 +237,9 @@ impl ScriptedWorker {
         self.tell(WorkerEventKind::Results(finished)).await;
     }
 
-    async fn recall(&mut self, chunk: procpool_scheduler::ChunkId, cancel: bool) {
+    async fn recall(&mut self, chunk: ChunkId, cancel: Cancel) {
         let Some(position) = self.chunks.iter().position(|run| run.chunk == chunk) else { return };
-        if cancel {
+        if cancel != Cancel::Nothing {
             self.script.cancelled.send_modify(|cancelled| *cancelled += 1);
         }
         let first_not_begun = if position == 0 { self.done + 1 } else { 0 };
@@ -252,10 +252,13 @@ impl ScriptedWorker {
     }
 
     async fn report_progress(&self) {
-        if let Some(chunk) = self.chunks.front() {
-            let (chunk, offset, running_for) = (chunk.chunk, self.done, Duration::from_secs(1));
-            self.tell(WorkerEventKind::Progress { chunk, offset, running_for, stack: String::new() }).await;
-        }
+        let item = |chunk: &ChunkRun| RunningItem {
+            chunk: chunk.chunk,
+            offset: self.done,
+            running_for: Duration::from_secs(1),
+        };
+        let running = self.chunks.front().map(item);
+        self.tell(WorkerEventKind::Progress { running, stack: String::new() }).await;
     }
 }
 

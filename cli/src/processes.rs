@@ -4,22 +4,22 @@ use std::{fs, io};
 
 /// A process at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Process {
-    pub(super) pid: i32,
-    pub(super) parent: i32,
-    pub(super) group: i32,
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    pub(crate) parent: i32,
+    pub(crate) group: i32,
     /// When it started, in ticks since boot; tells it from a later process with the same id.
-    pub(super) start: u64,
+    pub(crate) start: u64,
 }
 
 /// Returns the children of this process.
-pub(super) fn children() -> io::Result<Vec<Process>> {
+pub(crate) fn children() -> io::Result<Vec<Process>> {
     let own_pid = own_pid();
     Ok(all()?.into_iter().filter(|process| process.parent == own_pid).collect())
 }
 
 /// Returns what is left of processes: themselves, members of their groups, and any child of this process.
-pub(super) fn left_of(gone: &[Process]) -> io::Result<Vec<Process>> {
+pub(crate) fn left_of(gone: &[Process]) -> io::Result<Vec<Process>> {
     let own_pid = own_pid();
     let is_left = |process: &Process| {
         let is_one = gone.iter().any(|one| one.pid == process.pid && one.start == process.start);

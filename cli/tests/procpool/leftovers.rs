@@ -1,0 +1,75 @@
+//! The end of the server, however it comes, is the end of everything that its workers have started, and of its guard.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::support::{LIMIT, Server, is_gone, procpool};
+
+/// How long anything may be left.
+const PROMISE: Duration = Duration::from_secs(1);
+
+/// Starts a server that leads its process group, with a worker whose child is in a session of its own and has nothing of
+/// its environment; returns the child, too.
+fn server_with_daemon() -> (Server, Pid) {
+    let worker = procpool_test_workers::path("setsid_grandchild");
+    let args = ["serve", "--listen", "127.0.0.1:0", "--processes", "1", "--", worker.to_str().unwrap()];
+    let mut command = procpool(&args);
+    command.process_group(0);
+    let server = Server::start_command(command);
+    let daemon = server.run(&["map", "fork", "1"]).expect(0).stdout;
+    (server, Pid::from_raw(daemon.trim().parse().unwrap()).unwrap())
+}
+
+/// Returns the guard of a server: the process whose stdin is a pipe that the server has the other end of.
+fn guard_of(server: &Server) -> Pid {
+    let files = |process: &PathBuf| std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+    let target = |file: PathBuf| std::fs::read_link(file).unwrap_or_default();
+    let of_server = PathBuf::from("/proc").join(server.pid().as_raw_nonzero().to_string());
+    let pipes: Vec<PathBuf> = files(&of_server).map(|file| target(file.path())).collect();
+    let is_guard = |process: &PathBuf| {
+        let command_line = std::fs::read_to_string(process.join("cmdline")).unwrap_or_default();
+        command_line.contains("\0serve-guard\0") && pipes.contains(&target(process.join("fd/0")))
+    };
+    let process = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path()).find(is_guard);
+    let name: OsString = process.expect("every server has a guard").file_name().unwrap().to_owned();
+    Pid::from_raw(name.to_str().unwrap().parse().unwrap()).unwrap()
+}
+
+#[track_caller]
+fn expect_gone(processes: &[Pid], since: Instant) {
+    while let Some(left) = processes.iter().find(|process| !is_gone(**process)) {
+        assert!(since.elapsed() < PROMISE, "{left:?} of {processes:?} is alive");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn nothing_outlives_a_server_that_is_killed_with_its_group() {
+    let (mut server, daemon) = server_with_daemon();
+    let (workers, guard) = (server.workers(), guard_of(&server));
+    // Whoever kills by name does not hit the guard.
+    let name = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", guard.as_raw_nonzero())).unwrap();
+    assert!(!name("cmdline").contains("procpool"), "{}", name("cmdline"));
+    let began = Instant::now();
+    while name("comm").contains("procpool") {
+        assert!(began.elapsed() < LIMIT, "{}", name("comm"));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    kill_process_group(server.pid(), Signal::KILL).unwrap();
+    let killed = Instant::now();
+    server.stop(Signal::KILL);
+    expect_gone(&[&workers[..], &[daemon, guard]].concat(), killed);
+}
+
+#[test]
+fn the_guard_goes_when_the_server_ends_in_order() {
+    let (mut server, daemon) = server_with_daemon();
+    let guard = guard_of(&server);
+    assert!(server.stop(Signal::TERM).success());
+    assert!(is_gone(daemon), "it ends before its server does");
+    expect_gone(&[guard], Instant::now());
+}
