@@ -120,7 +120,12 @@ pub enum WorkerExit {
     /// It did not become ready in time, and we killed it.
     StartTimeout,
     /// It could not be started at all.
-    SpawnFailed(String),
+    SpawnFailed {
+        /// What the system says.
+        reason: String,
+        /// What is missing comes back: file descriptors, memory, room for processes.
+        by_shortage: bool,
+    },
 }
 
 impl WorkerExit {
@@ -140,6 +145,7 @@ pub fn exit_reason(exit: &WorkerExit, stop_reason: Option<StopReason>) -> &'stat
         (Some(StopReason::Memory), _) => "memory",
         (Some(StopReason::ItemTimeout), _) => "item_timeout",
         (Some(StopReason::Cancelled), _) => "cancelled",
+        (Some(StopReason::Retry), _) => "retry",
         (Some(StopReason::Restart), _) => "restart",
         (Some(StopReason::Resize), _) => "resize",
         (Some(StopReason::Drain), _) => "drain",
@@ -147,7 +153,7 @@ pub fn exit_reason(exit: &WorkerExit, stop_reason: Option<StopReason>) -> &'stat
         (None, WorkerExit::Signal(_)) => "signal",
         (None, WorkerExit::MemoryLimit { .. } | WorkerExit::KernelOom) => "oom",
         (None, WorkerExit::Protocol(_)) => "protocol",
-        (None, WorkerExit::SpawnFailed(_)) => "spawn_failed",
+        (None, WorkerExit::SpawnFailed { .. }) => "spawn_failed",
     }
 }
 
@@ -173,7 +179,7 @@ impl fmt::Display for WorkerExit {
             Self::KernelOom => write!(formatter, "was killed by the kernel because memory ran out"),
             Self::Protocol(detail) => write!(formatter, "broke the protocol ({detail})"),
             Self::StartTimeout => write!(formatter, "did not become ready in time"),
-            Self::SpawnFailed(error) => write!(formatter, "could not be started ({error})"),
+            Self::SpawnFailed { reason, .. } => write!(formatter, "could not be started ({reason})"),
         }
     }
 }

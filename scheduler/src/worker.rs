@@ -26,9 +26,14 @@ impl Slot {
         self.worker.as_ref().is_some_and(|worker| worker.is_idle() && worker.takes_chunks())
     }
 
-    /// Tells whether its worker is up.
-    pub(crate) fn is_up(&self) -> bool {
-        self.worker.as_ref().is_some_and(Worker::is_up)
+    /// Tells whether no worker is started for a while, since those before finished nothing.
+    pub(crate) fn is_held(&self) -> bool {
+        self.worker.is_none() && self.restarts.was_held() && self.restarts.failing.is_none() && !self.removed
+    }
+
+    /// Tells whether it has a worker that works.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.worker.as_ref().is_some_and(Worker::is_up) && self.restarts.trusts_ready()
     }
 }
 
@@ -42,6 +47,7 @@ pub(crate) struct Worker {
     /// How many more items it may be given.
     pub(crate) quota: Option<u64>,
     pub(crate) finished_items: u64,
+    pub(crate) ready_at: Option<Time>,
     /// It gets no more chunks, and stops when it has none, if it is its turn.
     pub(crate) retire: Option<StopReason>,
     /// What should have ended by itself has not, as far as is known here. Its page has the last word.
@@ -145,6 +151,7 @@ impl Worker {
             chunks: VecDeque::with_capacity(2),
             quota: None,
             finished_items: 0,
+            ready_at: None,
             retire: None,
             grace_is_over: false,
         }

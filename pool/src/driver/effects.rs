@@ -55,6 +55,12 @@ impl Driver {
             Effect::Deliver { job, first_index, count } => self.deliver(job, first_index, count),
             Effect::CompleteJob { job } => self.complete(job),
             Effect::FailJob { job, failure } => self.fail(job, failure),
+            Effect::SlotHeld { slot, wait } => warn!(
+                slot = slot.0,
+                seconds = wait.as_secs(),
+                "slot is held back: its workers die without finishing anything, while others work"
+            ),
+            Effect::SlotHealed { slot } => info!(slot = slot.0, "slot works again"),
             Effect::RestartFinished => self.end_restart(true),
             Effect::RestartGivenUp => self.end_restart(false),
             Effect::ReadinessChanged(readiness) => self.publish_readiness(readiness),
@@ -83,6 +89,7 @@ impl Driver {
             pid: 0,
             is_ready: false,
             functions: Arc::default(),
+            has_results: false,
             stop_reason: None,
             commons: BTreeSet::new(),
             dropped_commons: Vec::new(),

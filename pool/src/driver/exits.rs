@@ -1,7 +1,7 @@
 //! What a worker leaves when it is gone: counts, a line in the log, and what its items are told.
 
 use procpool_scheduler::{StopReason, WorkerId, WorkerState};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::Driver;
 use crate::error::{ExitUsage, WorkerExit, exit_reason};
@@ -23,46 +23,49 @@ impl Driver {
         stderr_tail: String,
     ) -> ExitReport {
         let link = self.workers.remove(&worker);
-        let (pid, is_ready, stop_reason) =
-            link.map_or((0, false, None), |link| (link.pid, link.is_ready, link.stop_reason));
+        let (pid, is_ready, has_results, stop_reason) =
+            link.map_or((0, false, false, None), |link| (link.pid, link.is_ready, link.has_results, link.stop_reason));
         let exit = if stop_reason == Some(StopReason::StartTimeout) { WorkerExit::StartTimeout } else { exit };
         *self.counts.worker_exits_total.entry(exit_reason(&exit, stop_reason)).or_default() += 1;
         if let Some(observation) = &mut self.observation {
             observation.worker_exited(worker, &exit, stop_reason);
         }
-        let (worker_id, slot) = (worker.generation, worker.slot.0);
-        let peak_rss_bytes = usage.peak_rss_bytes;
-        let cpu_seconds = usage.cpu_time.map(|time| time.as_secs_f64());
         let was_told_to = stop_reason.filter(|&reason| reason != StopReason::StartTimeout);
         if let Some(reason) = was_told_to {
-            info!(worker = worker_id, slot, pid, %exit, ?reason, peak_rss_bytes, cpu_seconds, "worker stopped");
+            let (worker, slot) = (worker.generation, worker.slot.0);
+            let (peak_rss_bytes, cpu_seconds) = (usage.peak_rss_bytes, usage.cpu_time.map(|time| time.as_secs_f64()));
+            info!(worker, slot, pid, %exit, ?reason, peak_rss_bytes, cpu_seconds, "worker stopped");
         } else {
-            warn!(
-                worker = worker_id,
-                slot,
-                pid,
-                %exit,
-                was_ready = is_ready,
-                peak_rss_bytes,
-                cpu_seconds,
-                "worker exited unexpectedly"
-            );
+            self.warn_of_loss(worker, pid, &exit, is_ready, usage);
         }
-        let has_failed_to_start = !is_ready && was_told_to.is_none();
-        let how = if has_failed_to_start { with_last_words(&exit, &stderr_tail) } else { exit.to_string() };
-        let start_failure = has_failed_to_start.then(|| format!("a worker {how}"));
+        let start_failure = (was_told_to.is_none() && !has_results).then(|| {
+            let when = if is_ready { " before it had finished anything" } else { "" };
+            let last_words = stderr_tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+            let separator = if last_words.is_empty() { "" } else { ": " };
+            format!("{exit}{when}{separator}{last_words}")
+        });
+        let reason = start_failure.clone().unwrap_or_else(|| exit.to_string());
+        let start_failure = start_failure.map(|how| format!("a worker {how}"));
         self.note_progress(worker, start_failure.as_deref());
         if let Some(failure) = start_failure {
             self.publisher.status.send_modify(|status| status.start_failure = failure);
         }
-        self.worker_changed(worker, pid, WorkerState::Exited, || how);
+        self.worker_changed(worker, pid, WorkerState::Exited, || reason);
         ExitReport { exit, usage, pid, stderr_tail }
     }
-}
 
-fn with_last_words(exit: &WorkerExit, stderr_tail: &str) -> String {
-    match stderr_tail.lines().rev().find(|line| !line.trim().is_empty()) {
-        Some(last_words) => format!("{exit}: {last_words}"),
-        None => exit.to_string(),
+    fn warn_of_loss(&mut self, worker: WorkerId, pid: u32, exit: &WorkerExit, was_ready: bool, usage: ExitUsage) {
+        let (worker, slot) = (worker.generation, worker.slot.0);
+        let WorkerExit::SpawnFailed { reason, by_shortage } = exit else {
+            let (peak_rss_bytes, cpu_seconds) = (usage.peak_rss_bytes, usage.cpu_time.map(|time| time.as_secs_f64()));
+            warn!(worker, slot, pid, %exit, was_ready, peak_rss_bytes, cpu_seconds, "worker exited unexpectedly");
+            return;
+        };
+        // Every slot looks twice a second whether a shortage is over. It is said once.
+        if *by_shortage && std::mem::replace(&mut self.is_short, true) {
+            debug!(worker, slot, reason, "worker can still not be started");
+        } else {
+            warn!(worker, slot, reason, "worker could not be started");
+        }
     }
 }

@@ -30,6 +30,7 @@ impl Driver {
     pub(super) fn welcome(&mut self, worker: WorkerId) {
         let Some(link) = self.workers.get_mut(&worker) else { return };
         link.is_ready = true;
+        self.is_short = false;
         let (pid, table) = (link.pid, Arc::clone(&link.functions));
         info!(worker = worker.generation, slot = worker.slot.0, pid, "worker is ready");
         // Whoever hears that the pool is ready finds them there.

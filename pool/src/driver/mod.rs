@@ -35,7 +35,7 @@ use crate::admin::{EVENT_BUFFER, PoolCounts, PoolEvent, PoolSnapshot, PoolWatch,
 use crate::admission::{AdmissionPermit, CommonPermit};
 use crate::call::{Call, CommonArgument};
 use crate::config::PoolConfig;
-use crate::error::{CallError, DumpFailure};
+use crate::error::{CallError, DumpFailure, WorkerExit};
 use crate::handle::{FunctionTable, Readiness, Status};
 use crate::mailbox::{Letters, Mailbox};
 use crate::observer::PoolObserver;
@@ -137,6 +137,7 @@ pub(crate) fn spawn(
         counts: PoolCounts::default(),
         effects: Vec::new(),
         has_dropped_commons: false,
+        is_short: false,
     };
     #[expect(clippy::disallowed_methods, reason = "its owner is the PoolTask, which joins it")]
     tokio::spawn(driver.run(inputs, events).in_current_span())
@@ -183,6 +184,8 @@ struct Driver {
     effects: Vec<Effect>,
     /// Some worker has yet to be told that a common argument is not needed any more.
     has_dropped_commons: bool,
+    /// The system had nothing to start a worker with, and no worker has been ready since.
+    is_short: bool,
 }
 
 /// What the driver knows of a worker.
@@ -194,6 +197,7 @@ struct WorkerLink {
     is_ready: bool,
     /// What it can run; empty until it said Hello.
     functions: Arc<FunctionTable>,
+    has_results: bool,
     /// Why we made it stop, if we did.
     stop_reason: Option<StopReason>,
     /// The jobs whose common argument it has. Bounded by the jobs.
@@ -363,6 +367,9 @@ impl Driver {
                 if let Some(observation) = &mut self.observation {
                     observation.results_came(&results);
                 }
+                if let Some(link) = self.workers.get_mut(&worker) {
+                    link.has_results = true;
+                }
                 let event = Event::ItemsFinished {
                     worker,
                     chunk: results.chunk,
@@ -381,8 +388,9 @@ impl Driver {
             }
             WorkerEventKind::MemoryHigh => self.apply_plain(Event::MemoryHigh { worker }),
             WorkerEventKind::Exited { exit, usage, running, stderr_tail } => {
+                let by_shortage = matches!(exit, WorkerExit::SpawnFailed { by_shortage: true, .. });
                 let report = self.bury(worker, exit, usage, stderr_tail);
-                self.apply(Event::WorkerExited { worker, running }, &Occasion::Exit(report));
+                self.apply(Event::WorkerExited { worker, running, by_shortage }, &Occasion::Exit(report));
                 self.publish_functions();
             }
         }

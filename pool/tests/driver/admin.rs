@@ -131,7 +131,10 @@ async fn a_watcher_is_told_what_happens_in_order() {
     worker.die(Some((chunk.chunk, 0))).await;
     assert!(map.await.unwrap().is_err());
     assert_eq!(next(&mut watch).await, "job of f with 1 items");
-    assert_eq!(next(&mut watch).await, "worker Exited was killed by signal 9");
+    assert_eq!(
+        next(&mut watch).await,
+        "worker Exited was killed by signal 9 before it had finished anything: last words"
+    );
     let ended = next(&mut watch).await;
     assert!(ended.starts_with("job ended: item 0 failed: worker process 1000 was killed by signal 9"), "{ended}");
     assert_eq!(next(&mut watch).await, "worker Starting ");

@@ -19,6 +19,7 @@ impl PoolState {
                 TimerKey::Deadline(job) => self.deadline_passed(job),
                 TimerKey::Retry(job) => self.arm_retry(job),
                 TimerKey::Start(worker) => self.kill(worker, StopReason::StartTimeout),
+                TimerKey::Proof(worker) => self.slot_works(worker.slot),
                 TimerKey::CancelGrace(worker) => self.cancel_grace_passed(worker),
                 TimerKey::StopGrace(worker) => self.escalate(worker),
                 TimerKey::ItemTimeout(worker) => self.probe(worker),
@@ -114,7 +115,7 @@ impl PoolState {
         self.emit(Effect::Recall { worker: id, chunk, cancel: Cancel::Item(offset) });
         self.watch_overdue(id);
         if !tried_again {
-            self.item_failed(FailedAt { job, index, slot: id.slot }, history, FailureCause::TimedOut { limit });
+            self.item_failed(FailedAt { job, index, worker: id }, history, FailureCause::TimedOut { limit });
         }
     }
 

@@ -23,7 +23,7 @@ fn pool_of(first: &[u32], second: &[u32]) -> (Pool, [WorkerId; 2]) {
 }
 
 fn exit(worker: WorkerId) -> Event {
-    Event::WorkerExited { worker, running: None }
+    Event::WorkerExited { worker, running: None, by_shortage: false }
 }
 
 fn failures(pool: &Pool) -> Vec<(u64, JobFailure)> {

@@ -24,16 +24,18 @@ impl PoolState {
     pub(super) fn request_restart(&mut self) {
         if !self.is_draining() {
             self.restart_up_to = Some(self.last_generation);
+            self.end_holds();
         }
     }
 
-    /// Goes on with a restart: while every slot has a worker that is up, one of the old ones may go.
+    /// Goes on with a restart: while every slot has a worker that works, one of the old ones may go. A slot that is held
+    /// back has none, and is in nobody's way.
     pub(super) fn continue_restart(&mut self) {
         let Some(up_to) = self.restart_up_to else { return };
         if self.is_draining() {
             return self.end_restart(Effect::RestartGivenUp);
         }
-        if !self.kept_slots().all(Slot::is_up) {
+        if !self.kept_slots().all(Slot::is_whole) {
             // Whoever is chosen next is chosen at once.
             return self.timers.clear(TimerKey::Rollout);
         }
@@ -143,14 +145,14 @@ impl PoolState {
         }
     }
 
-    /// Returns the slots that are to have a worker.
+    /// Returns the slots that are to have a worker now. One that is held back has none, and is in nobody's way.
     fn kept_slots(&self) -> impl Iterator<Item = &Slot> {
-        self.slots.iter().filter(|slot| !slot.removed)
+        self.slots.iter().filter(|slot| !slot.removed && !slot.is_held())
     }
 
-    /// Tells whether every other slot has a worker that is up.
+    /// Tells whether every other slot has a worker that works.
     fn others_are_up(&self, id: WorkerId) -> bool {
-        self.kept_slots().all(|slot| slot.is_up() || slot.worker.as_ref().is_some_and(|worker| worker.id == id))
+        self.kept_slots().all(|slot| slot.is_whole() || slot.worker.as_ref().is_some_and(|worker| worker.id == id))
     }
 }
 

@@ -20,7 +20,7 @@ impl Pool {
 
     /// A worker is gone, and the one after it is ready.
     fn replace(&mut self, old: WorkerId) {
-        self.apply(Event::WorkerExited { worker: old, running: None });
+        self.apply(Event::WorkerExited { worker: old, running: None, by_shortage: false });
         let new = *self.workers.last().unwrap();
         assert_eq!(new.slot, old.slot);
         assert_eq!(self.replaced(), [], "another goes when this one is ready");
@@ -58,6 +58,9 @@ fn idle_workers_are_replaced_first_and_an_endless_item_holds_up_nobody() {
     assert_eq!(pool.replaced(), [endless.worker]);
     pool.replace(endless.worker);
     assert!(pool.is_restarted());
+    // The last one has yet to prove itself; nothing else is waited for.
+    pool.pass(Duration::from_secs(1));
+    pool.apply(Event::TimePassed);
     assert_eq!(pool.state.next_wakeup(), None);
 }
 

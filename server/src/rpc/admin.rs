@@ -190,6 +190,7 @@ fn pool_snapshot(of: &Pool, snapshot: PoolSnapshot) -> v1::PoolSnapshot {
         max_worker_memory_bytes: memory.soft_bytes.unwrap_or(0),
         worker_memory_limit_bytes: memory.hard_bytes.unwrap_or(0),
         memory_enforcement: enforcement.into(),
+        held_slots: pool.held_slots.iter().map(|slot| slot.0).collect(),
         limits: Some(limits(of.handle.config())),
         num_held_items: held.items,
         held_bytes: held.bytes,
