@@ -87,32 +87,7 @@ impl World {
                 self.jobs.get_mut(&job).unwrap().deliver(first_index, count);
             }
             Effect::CompleteJob { job } => self.jobs.get_mut(&job).unwrap().complete(),
-            Effect::FailJob { job: id, failure } => {
-                let job = self.jobs.get_mut(&id).unwrap();
-                job.fail();
-                if let JobFailure::DeadlineUnreachable { expected, remaining, .. } = failure {
-                    assert!(expected > remaining, "a job was refused that could be done");
-                    assert!(job.items.iter().all(|item| !item.is_out && item.executions == 0), "a refused job ran");
-                    assert_eq!(job.spec.deadline.map(|deadline| deadline.since(self.now)), Some(remaining));
-                }
-                if let JobFailure::NoFunction { started } = failure {
-                    let has_run = job.items.iter().any(|item| item.is_out || item.executions > 0);
-                    assert!(started || !has_run, "it is said not to have run");
-                    let function = job.spec.function;
-                    let up = self.workers.values().filter(|worker| worker.is_up);
-                    let (has, lacks): (Vec<_>, Vec<_>) = up.partition(|worker| worker.functions.has(function));
-                    assert!(has.is_empty() && !lacks.is_empty(), "a job failed whose function a worker has");
-                }
-                if let JobFailure::ItemFailed { index } = failure {
-                    assert!(job.spec.fail_fast, "a job that collects failed with an item");
-                    // A late answer of an item whose time was up has no outcome, and ends nothing.
-                    let counts = |&&(failed_job, failed): &&(JobId, u64)| {
-                        failed_job == id && job.items[usize::try_from(failed).unwrap()].has_outcome
-                    };
-                    let first = self.failed_items.iter().find(counts);
-                    assert_eq!(first, Some(&(id, index)), "the first failure to arrive ends the job");
-                }
-            }
+            Effect::FailJob { job, failure } => self.check_job_failure(job, failure),
             Effect::RestartFinished => {
                 let is_gone = |worker: &WorkerId| !self.workers.contains_key(worker);
                 assert!(self.old_workers.iter().all(is_gone), "an old worker is still there");
@@ -128,6 +103,33 @@ impl World {
                 self.suspects.remove(&slot);
             }
             Effect::ReadinessChanged(readiness) => self.check_readiness(readiness),
+        }
+    }
+
+    fn check_job_failure(&mut self, id: JobId, failure: JobFailure) {
+        let job = self.jobs.get_mut(&id).unwrap();
+        job.fail();
+        if let JobFailure::DeadlineUnreachable { expected, remaining, .. } = failure {
+            assert!(expected > remaining, "a job was refused that could be done");
+            assert!(job.items.iter().all(|item| !item.is_out && item.executions == 0), "a refused job ran");
+            assert_eq!(job.spec.deadline.map(|deadline| deadline.since(self.now)), Some(remaining));
+        }
+        if let JobFailure::NoFunction { started } = failure {
+            let has_run = job.items.iter().any(|item| item.is_out || item.executions > 0);
+            assert!(started || !has_run, "it is said not to have run");
+            let function = job.spec.function;
+            let up = self.workers.values().filter(|worker| worker.is_up);
+            let (has, lacks): (Vec<_>, Vec<_>) = up.partition(|worker| worker.functions.has(function));
+            assert!(has.is_empty() && !lacks.is_empty(), "a job failed whose function a worker has");
+        }
+        if let JobFailure::ItemFailed { index } = failure {
+            assert!(job.spec.fail_fast, "a job that collects failed with an item");
+            // A late answer of an item whose time was up has no outcome, and ends nothing.
+            let counts = |&&(failed_job, failed): &&(JobId, u64)| {
+                failed_job == id && job.items[usize::try_from(failed).unwrap()].has_outcome
+            };
+            let first = self.failed_items.iter().find(counts);
+            assert_eq!(first, Some(&(id, index)), "the first failure to arrive ends the job");
         }
     }
 
