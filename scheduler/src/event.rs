@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::id::{ChunkId, FunctionId, JobId, SlotId, WorkerId};
+use crate::id::{ChunkId, FunctionId, FunctionSet, JobId, SlotId, WorkerId};
 use crate::time::Time;
 
 /// Something that happened.
@@ -40,6 +40,8 @@ pub enum Event {
     WorkerReady {
         /// Which.
         worker: WorkerId,
+        /// Of what: it is given nothing else.
+        functions: FunctionSet,
     },
     /// Results of consecutive items of a chunk arrived, in order and without gaps.
     ItemsFinished {
@@ -117,7 +119,7 @@ pub struct RunningItem {
 pub struct JobSpec {
     /// Its name.
     pub id: JobId,
-    /// Whose run time to learn from.
+    /// What runs its items.
     pub function: FunctionId,
     /// How many items are there already.
     pub num_items: u64,
@@ -258,8 +260,10 @@ pub enum Effect {
         /// Which.
         slot: SlotId,
     },
-    /// Every worker that there was at the last [`Event::RestartRequested`] is gone.
+    /// Every worker that there was at the last [`Event::RestartRequested`] has been replaced.
     RestartFinished,
+    /// The pool drains before that: whoever is old stays.
+    RestartGivenUp,
     /// Tell the world.
     ReadinessChanged(Readiness),
 }
@@ -359,6 +363,11 @@ pub enum JobFailure {
         remaining: Duration,
         /// When it may be worth trying again.
         retry_after: Duration,
+    },
+    /// No worker has the function, and none that is being started is expected to.
+    NoFunction {
+        /// Some item may have been executed: there were workers that had it.
+        started: bool,
     },
     /// The caller went away.
     Cancelled,

@@ -4,9 +4,9 @@ use crate::event::Readiness;
 use crate::id::SlotId;
 use crate::pool::PoolState;
 use crate::timer::TimerKey::{
-    Age, CancelGrace, Deadline, Idle, ItemTimeout, Memory, Proof, Rebalance, Restart, Retry, Start, StopGrace,
+    Age, CancelGrace, Deadline, Idle, ItemTimeout, Memory, Proof, Rebalance, Restart, Retry, Rollout, Start, StopGrace,
 };
-use crate::worker::Expired;
+use crate::worker::{ActiveChunk, Expired};
 
 impl PoolState {
     /// Checks the invariants.
@@ -36,13 +36,14 @@ impl PoolState {
             let fresh = job.spec.num_items - job.next_fresh;
             let known = fresh + job.num_given_back() + out + job.finished.len();
             assert_eq!(job.spec.num_items, known, "job {id}: every item is in exactly one place");
+            assert!(!self.is_lost(job.spec.function), "job {id}: what nobody can run is not waited for");
             assert!(!job.is_complete(), "job {id}: a job that is complete is forgotten");
             assert_eq!(job.queued, job.is_runnable(), "job {id}: queued if and only if it has work");
             assert_eq!(job.queued, job.queued_since.is_some(), "job {id}: it is known since when it waits");
             assert_eq!(job.queued, job.num_runnable() > 0, "job {id}: what could run is counted");
             assert_eq!(
                 job.queued,
-                self.queue.contains(*id, job.virtual_time),
+                self.queue.contains(job.spec.function, *id, job.virtual_time),
                 "job {id}: stands in the queue as it says"
             );
         }
@@ -58,8 +59,12 @@ impl PoolState {
                 assert!(chunk.remaining() > 0, "worker {id}: a finished chunk is gone");
                 assert!(chunk.abandoned || self.jobs.contains_key(&chunk.job), "worker {id}: a chunk has a job");
             }
+            let functions = &self.slots[id.slot.0 as usize].functions;
             let is_idle = worker.is_idle() && worker.takes_chunks();
-            assert!(!is_idle || self.queue.len() == 0, "worker {id}: no ready slot idles while an item may run");
+            let may_run = self.queue.iter_of(functions).next().is_some();
+            assert!(!is_idle || !may_run, "worker {id}: no ready slot idles while an item may run");
+            let has = |chunk: &ActiveChunk| functions.has(chunk.function);
+            assert!(worker.chunks.iter().all(has), "worker {id}: it has the functions of its chunks");
             let overdue = worker.is_up() && worker.overdue().is_some();
             let watched = self.timers.is_set(CancelGrace(id)) || worker.is_up() && worker.grace_is_over;
             assert_eq!(overdue, watched, "worker {id}: what should have ended is watched");
@@ -78,6 +83,7 @@ impl PoolState {
                 | Memory(id) => self.workers().any(|worker| worker.id == id),
                 Restart(slot) => self.slots[slot.0 as usize].worker.is_none(),
                 Rebalance => true,
+                Rollout => self.is_restarting(),
             };
             assert!(has_owner, "timer {key:?} has nobody to wait for it");
         }

@@ -36,6 +36,6 @@ pub use config::SchedulerConfig;
 pub use event::{
     Cancel, Delivery, Dispatch, Effect, Event, FailureCause, JobFailure, JobSpec, Readiness, RunningItem, StopReason,
 };
-pub use id::{ChunkId, FunctionId, JobId, SlotId, WorkerId};
+pub use id::{ChunkId, FunctionId, FunctionSet, JobId, SlotId, WorkerId};
 pub use pool::{Demand, PoolState, RunningItems, SlotCounts, Snapshot, WorkerSnapshot, WorkerState};
 pub use time::Time;

@@ -32,6 +32,8 @@ pub(crate) enum TimerKey {
     Restart(SlotId),
     /// A slot is idle, and a chunk elsewhere may be late.
     Rebalance,
+    /// A restart waits for a worker that is busy, and may choose another.
+    Rollout,
 }
 
 /// The timers that are set.

@@ -265,7 +265,9 @@ async fn an_unknown_function_is_refused_with_the_nearest_names() {
     let mut pool = pool_of(1);
     let _worker = pool.next_ready_worker().await;
     let refused = pool.handle.map(call("agian"), items(0..1)).await.unwrap_err();
-    let CallError::FunctionNotFound { name, nearest } = refused else { panic!("there is no such function") };
+    let CallError::FunctionNotFound { name, nearest, started: false } = refused else {
+        panic!("there is no such function")
+    };
     assert_eq!((name.as_str(), nearest.as_slice()), ("agian", &["again".to_owned()][..]));
 }
 

@@ -73,7 +73,7 @@ impl Caller {
         let random = &mut self.random;
         let most_items = if random.below(5) == 0 { 300 } else { 20 };
         let num_items = 1 + random.below(most_items);
-        let function = if random.below(3) == 0 { "again" } else { "f" };
+        let function = random.pick(&["again", "again", "f", "f", "f", "sometimes"]).unwrap();
         let options = CallOptions {
             chunk_size: random.maybe(|random| NonZeroU32::new(1 + random.below(8) as u32).unwrap()),
             item_timeout: random.maybe(|random| Duration::from_millis(1 + random.below(500))),
@@ -262,6 +262,10 @@ impl Caller {
                 self.check_refusal(plan, false);
             }
             CallError::QueueFull { .. } => self.check_refusal(plan, false),
+            CallError::FunctionNotFound { name, started, .. } => {
+                assert_eq!((name.as_str(), plan.call.function.as_str()), ("sometimes", "sometimes"));
+                self.check_refusal(plan, started);
+            }
             other => panic!("call {}: {other}", plan.job),
         }
         false

@@ -45,6 +45,9 @@ pub(crate) struct JobRules {
     pub(crate) ends_at: Option<Instant>,
 }
 
+/// The functions of each version of the code.
+const CODE: [&[&str]; 2] = [&["f", "again", "sometimes"], &["f", "again"]];
+
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "they have nothing to do with each other")]
 struct State {
@@ -65,6 +68,8 @@ struct State {
     /// How long an item may go on that was told to end.
     cancel_grace_period: Duration,
     is_traced: bool,
+    /// What workers run that start from now on: its place in `CODE`.
+    code: usize,
 }
 
 /// The record of one run. Cheap to clone.
@@ -184,6 +189,17 @@ impl Ledger {
         let mut state = self.state();
         state.fewest_slots = if state.most_workers == 0 { slots } else { state.fewest_slots.min(slots) };
         state.most_workers = state.most_workers.max(slots);
+    }
+
+    /// Workers that start from now on run other code.
+    pub(crate) fn change_code(&self) {
+        let mut state = self.state();
+        state.code = (state.code + 1) % CODE.len();
+    }
+
+    /// Returns the functions of the present code.
+    pub(crate) fn functions(&self) -> &'static [&'static str] {
+        CODE[self.state().code]
     }
 
     pub(crate) fn set_cancel_grace_period(&self, period: Duration) {

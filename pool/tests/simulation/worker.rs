@@ -44,6 +44,7 @@ impl WorkerSpawner for SimSpawner {
             chunks: VecDeque::new(),
             recalled: BTreeSet::new(),
             commons: BTreeSet::new(),
+            functions: &[],
             inbox: VecDeque::new(),
             reads_at: Instant::now(),
             is_stopping: false,
@@ -64,6 +65,8 @@ struct SimWorker {
     /// Those that were answered for.
     recalled: BTreeSet<ChunkId>,
     commons: BTreeSet<u64>,
+    /// What it has registered.
+    functions: &'static [&'static str],
     /// What it was told and has not read yet, and when it will; but never while it is deaf.
     inbox: VecDeque<WorkerCommand>,
     reads_at: Instant,
@@ -164,15 +167,16 @@ impl SimWorker {
             self.ledger.start_fails();
             return self.wait_for_the_end().await;
         }
-        let function = |name: &str, idempotent| FunctionInfo {
+        self.functions = self.ledger.functions();
+        let functions = self.functions.iter().map(|&name| FunctionInfo {
             name: name.to_owned(),
             signature: String::new(),
             doc: String::new(),
             example: String::new(),
-            idempotent,
+            idempotent: name == "again",
             takes_common: true,
-        };
-        let functions = vec![function("f", false), function("again", true)];
+        });
+        let functions = functions.collect();
         self.say(WorkerEventKind::Hello { pid: 1000, sdk: "simulated".to_owned(), functions }).await;
         if self.fault(4) {
             self.ledger.start_fails();
@@ -386,6 +390,7 @@ impl SimWorker {
 
     fn take_chunk(&mut self, run: ChunkRun) {
         assert!(!self.is_stopping, "no Run follows a Shutdown");
+        assert!(self.functions.contains(&&*run.function), "a worker is given only what it has registered");
         if let Some(common) = &run.common {
             let is_told = common.argument.is_some();
             assert_eq!(self.commons.insert(common.common), is_told, "it is told of a common argument once");

@@ -98,6 +98,8 @@ async fn operate(handle: PoolHandle, ledger: Ledger, mut random: Random) {
                 let _ = handle.resize(NonZeroU32::new(slots).unwrap()).await;
             }
             1 => {
+                // A restart is mostly for new code.
+                ledger.change_code();
                 let patience = Duration::from_micros(random.below(1_000_000));
                 ledger.trace(|| "restart".to_owned());
                 let _ = timeout(patience, handle.restart_workers()).await;

@@ -28,7 +28,7 @@ impl PoolState {
     pub(super) fn refusal_for_time(&self, spec: &JobSpec) -> Option<JobFailure> {
         let remaining = spec.deadline?.since(self.now);
         // A deadline that has passed already is another error. Of a stream that is still open, nothing is known.
-        let has_idle = self.workers().any(|worker| worker.is_idle() && worker.takes_chunks());
+        let has_idle = self.idle_slots().any(|slot| slot.functions.has(spec.function));
         if remaining.is_zero() || has_idle || spec.num_items == 0 || !spec.input_closed {
             return None;
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::demand::tests::spec;
+use super::super::demand::tests::{ready, spec};
 use crate::config::SchedulerConfig;
 use crate::event::{Cancel, Effect, Event, FailureCause, JobSpec, RunningItem, StopReason};
 use crate::id::{ChunkId, JobId, WorkerId};
@@ -29,7 +29,7 @@ impl Pool {
         state.apply(Time::ZERO, Event::TimePassed, &mut effects);
         let Some(Effect::SpawnWorker { worker }) = effects.pop() else { panic!("it starts a worker") };
         let mut pool = Self { state, now: Time::ZERO, worker, chunk: ChunkId(0) };
-        pool.apply(Event::WorkerReady { worker });
+        pool.apply(ready(worker));
         pool.chunk = pool.submit(JobSpec { max_attempts, ..job_of(1, count) }).expect("the worker is idle");
         pool
     }
@@ -142,7 +142,7 @@ fn each_item_whose_time_was_up_is_tried_again_when_its_execution_has_ended() {
     assert_eq!(effects, [Effect::Shutdown { worker: pool.worker, reason: StopReason::Retry }]);
     pool.apply(Event::WorkerExited { worker: pool.worker, running: None, by_shortage: false });
     let worker = WorkerId { generation: pool.worker.generation + 1, ..pool.worker };
-    let effects = pool.apply(Event::WorkerReady { worker });
+    let effects = pool.apply(ready(worker));
     let attempt = |effect: &Effect| match effect {
         Effect::Dispatch(dispatch) => Some((dispatch.first_index, dispatch.attempt)),
         _ => None,

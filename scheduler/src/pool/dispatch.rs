@@ -11,7 +11,7 @@ use crate::id::{ChunkId, JobId, WorkerId};
 use crate::job::{Available, History};
 use crate::time::Time;
 use crate::timer::TimerKey;
-use crate::worker::{ActiveChunk, Worker};
+use crate::worker::{ActiveChunk, Slot, Worker};
 
 /// A worker that has not answered a recall for this long is stuck in code that does not let it; others may be asked.
 const RECALL_PATIENCE: Duration = Duration::from_millis(10);
@@ -39,7 +39,7 @@ impl PoolState {
         self.renew_idle();
         for slot in 0..self.slots.len() {
             self.refuse_late_jobs();
-            if self.queue.len() == 0 {
+            if self.queue.is_empty() {
                 break;
             }
             let worker = self.slots[slot].worker.as_ref();
@@ -53,7 +53,7 @@ impl PoolState {
     /// Gives each free slot a chunk: those that have lost a worker and finished nothing since come after the others.
     fn dispatch_to_free(&mut self, choice: Choice, is_on_probation: bool) {
         for slot in 0..self.slots.len() {
-            if self.queue.len() == 0 {
+            if self.queue.is_empty() {
                 return;
             }
             let is_meant = self.slots[slot].restarts.is_on_probation() == is_on_probation;
@@ -64,7 +64,12 @@ impl PoolState {
     }
 
     fn is_free(&self, slot: usize) -> bool {
-        self.slots[slot].worker.as_ref().is_some_and(|worker| worker.is_idle() && worker.takes_chunks())
+        self.slots[slot].is_free()
+    }
+
+    /// Returns the slots whose workers could begin at once.
+    pub(super) fn idle_slots(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter().filter(|slot| slot.is_free())
     }
 
     /// A worker that will be idle within a round trip may hold the next chunk. Bounded by time, never by hope: where
@@ -108,8 +113,8 @@ impl PoolState {
                 let is_as_good_as_any = choice == Choice::Any || !history.is_of(worker.slot) || !is_patient(history);
                 is_as_good_as_any && history.failed_in != Some(worker)
             };
-            let next = self.queue.iter().find_map(|(_, job)| Some((job, self.jobs[&job].available(may)?)));
-            let (job, available) = next?;
+            let find = |job| Some((job, self.jobs[&job].available(may)?));
+            let (job, available) = self.queue.iter_of(&self.slots[slot].functions).find_map(find)?;
             let Some(failure) = self.refusal_after_waiting(job) else { return Some((job, available)) };
             self.fail_job(job, failure);
         }
@@ -119,7 +124,8 @@ impl PoolState {
     /// has the worker replaced and returns true.
     fn renew_if_due(&mut self, slot: usize) -> bool {
         let Some(worker) = self.slots[slot].worker.as_ref().map(|worker| worker.id) else { return false };
-        let next = self.queue.first().and_then(|job| self.jobs[&job].available(|_| true));
+        let next = self.queue.iter_of(&self.slots[slot].functions).next();
+        let next = next.and_then(|job| self.jobs[&job].available(|_| true));
         let is_due = next.is_some_and(|next| {
             next.history.failed_in == Some(worker) && self.now >= next.history.since.after(RETRY_PATIENCE)
         });
@@ -133,7 +139,7 @@ impl PoolState {
     /// ahead, or else such an item would be held ahead of a busy worker, recalled for the idle one, held ahead, and so on.
     fn renew_idle(&mut self) {
         for slot in 0..self.slots.len() {
-            if self.queue.len() == 0 {
+            if self.queue.is_empty() {
                 break;
             }
             let Some(worker) = self.slots[slot].worker.as_ref().filter(|_| self.is_free(slot)) else { continue };
@@ -157,7 +163,7 @@ impl PoolState {
         let count = wanted.min(u32::try_from(most).unwrap_or(u32::MAX));
 
         // What stood in the queue under the old virtual time must leave it under that.
-        self.queue.remove(id, job.virtual_time);
+        self.queue.remove(job.spec.function, id, job.virtual_time);
         job.queued = false;
         self.queue.advance(job.virtual_time);
         let charged = self.run_times.estimate(job.spec.function, count);
@@ -206,8 +212,7 @@ impl PoolState {
     /// While a slot is idle and nothing waits, the worker with the most work that has not begun is asked for it.
     fn rebalance(&mut self) {
         self.timers.clear(TimerKey::Rebalance);
-        let has_idle = self.workers().any(|worker| worker.is_idle() && worker.takes_chunks());
-        if !has_idle || self.queue.len() > 0 {
+        if self.idle_slots().next().is_none() {
             return;
         }
         let answers_due = self.workers().flat_map(|worker| &worker.chunks).filter(|chunk| !chunk.abandoned);
@@ -219,7 +224,10 @@ impl PoolState {
             let (position, chunk) = worker.chunks.iter().enumerate().rev().find(|(position, chunk)| {
                 let begun = u32::from(*position == 0);
                 let can_be_asked = !chunk.abandoned && chunk.recalled_at.is_none();
-                can_be_asked && chunk.remaining() > begun && !(chunk.fixed_size && begun == 1)
+                can_be_asked
+                    && chunk.remaining() > begun
+                    && !(chunk.fixed_size && begun == 1)
+                    && self.could_begin(chunk)
             })?;
             Some((worker.id, chunk.id, self.late_after(worker, position), chunk.remaining()))
         });
@@ -237,6 +245,10 @@ impl PoolState {
         } else if let Some(at) = next_check {
             self.timers.set(TimerKey::Rebalance, at);
         }
+    }
+
+    fn could_begin(&self, chunk: &ActiveChunk) -> bool {
+        self.idle_slots().any(|slot| slot.functions.has(chunk.function))
     }
 
     /// Returns when a chunk is worth taking apart: at once if a good piece of work has not begun, else when it takes

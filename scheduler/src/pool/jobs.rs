@@ -33,6 +33,7 @@ impl PoolState {
     pub(super) fn submit(&mut self, spec: JobSpec) {
         let id = spec.id;
         let refusal = match self.readiness {
+            Readiness::Ready if self.is_lost(spec.function) => Some(JobFailure::NoFunction { started: false }),
             Readiness::Starting | Readiness::Ready => self.refusal_for_time(&spec),
             Readiness::Degraded => Some(JobFailure::Degraded { started: false }),
             Readiness::Draining | Readiness::Stopped => Some(JobFailure::Draining { started: false }),
@@ -78,9 +79,9 @@ impl PoolState {
         job.update_window(slots, &self.run_times);
         let has_work = job.is_runnable();
         if has_work && !job.queued {
-            job.virtual_time = self.queue.add(id, job.virtual_time);
+            job.virtual_time = self.queue.add(job.spec.function, id, job.virtual_time);
         } else if !has_work && job.queued {
-            self.queue.remove(id, job.virtual_time);
+            self.queue.remove(job.spec.function, id, job.virtual_time);
         }
         job.queued = has_work;
         job.queued_since = has_work.then(|| job.queued_since.unwrap_or(now));
@@ -193,7 +194,7 @@ impl PoolState {
     fn forget_job(&mut self, id: JobId) -> Option<Job> {
         let job = self.jobs.remove(&id)?;
         if job.queued {
-            self.queue.remove(id, job.virtual_time);
+            self.queue.remove(job.spec.function, id, job.virtual_time);
         }
         if self.jobs.is_empty() {
             self.idle_since = self.now;
@@ -229,8 +230,8 @@ impl PoolState {
             before.refunded(chunk.charged.saturating_sub(real), priority)
         };
         if job.queued {
-            self.queue.remove(chunk.job, before);
-            job.virtual_time = self.queue.add(chunk.job, after);
+            self.queue.remove(chunk.function, chunk.job, before);
+            job.virtual_time = self.queue.add(chunk.function, chunk.job, after);
         } else {
             job.virtual_time = after;
         }

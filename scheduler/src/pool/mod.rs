@@ -7,6 +7,7 @@ mod admission;
 mod deadlines;
 mod demand;
 mod dispatch;
+mod functions;
 mod jobs;
 mod rolling;
 mod snapshot;
@@ -121,7 +122,7 @@ impl PoolState {
             Event::InputClosed { job } => self.close_input(job),
             Event::ResultsTaken { job, total } => self.take_results(job, total),
             Event::JobCancelled { job } => self.fail_job(job, JobFailure::Cancelled),
-            Event::WorkerReady { worker } => self.worker_ready(worker),
+            Event::WorkerReady { worker, functions } => self.worker_ready(worker, functions),
             Event::ItemsFinished { worker, chunk, first, count, failed, busy } => {
                 self.items_finished(worker, chunk, workers::Finished { first, count, failed: &failed, busy });
             }
@@ -135,6 +136,11 @@ impl PoolState {
             Event::StopRequested => self.stop(),
             Event::TimePassed => {}
         }
+    }
+
+    /// Tells whether workers are being replaced.
+    pub(crate) fn is_restarting(&self) -> bool {
+        self.restart_up_to.is_some()
     }
 
     fn emit(&mut self, effect: Effect) {

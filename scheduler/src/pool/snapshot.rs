@@ -1,6 +1,6 @@
 //! The state of the pool, for people to look at.
 
-use super::PoolState;
+use super::{PoolState, SlotCounts};
 use crate::event::Readiness;
 use crate::id::{JobId, SlotId, WorkerId};
 use crate::worker::{Phase, Worker};
@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub workers_started_total: u64,
     /// A restart of all workers is under way.
     pub restarting: bool,
+    /// The slots by the state of their workers.
+    pub slots: SlotCounts,
 }
 
 /// One worker at one moment.
@@ -79,7 +81,8 @@ impl PoolState {
             num_queued_items: self.jobs.values().map(crate::job::Job::num_not_out).sum(),
             num_running_items: self.jobs.values().map(|job| job.outstanding).sum(),
             workers_started_total: self.last_generation,
-            restarting: self.restart_up_to.is_some(),
+            restarting: self.is_restarting(),
+            slots: self.slot_counts(),
         }
     }
 }

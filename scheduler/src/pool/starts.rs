@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::PoolState;
 use crate::event::{Effect, JobFailure, Readiness, StopReason};
-use crate::id::{FunctionId, SlotId, WorkerId};
+use crate::id::{FunctionId, FunctionSet, SlotId, WorkerId};
 use crate::restart::{PROOF_TIME, Restarts};
 use crate::timer::TimerKey;
 use crate::worker::{Phase, Slot, Worker};
@@ -101,6 +101,11 @@ impl PoolState {
                 Some(Duration::ZERO)
             }
         };
+        // Whoever comes next soon can do what this one could, mostly. Nobody waits for what may never come.
+        let entry = self.slot_mut(slot);
+        if worker.ready_at.is_none() || delay.is_none() || entry.is_held() || entry.removed {
+            self.set_functions(slot, FunctionSet::default());
+        }
         match delay {
             Some(Duration::ZERO) => self.spawn_worker(slot),
             Some(delay) => self.start_later(slot, delay),

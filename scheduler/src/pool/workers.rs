@@ -6,7 +6,7 @@ use super::PoolState;
 use super::jobs::{FailedAt, ItemsOf};
 use super::starts::Loss;
 use crate::event::{Cancel, Effect, FailureCause, JobFailure, Readiness, StopReason};
-use crate::id::{ChunkId, JobId, SlotId, WorkerId};
+use crate::id::{ChunkId, FunctionSet, JobId, SlotId, WorkerId};
 use crate::job::History;
 use crate::restart::Restarts;
 use crate::timer::TimerKey;
@@ -22,7 +22,7 @@ pub(super) struct Finished<'a> {
 }
 
 impl PoolState {
-    pub(super) fn worker_ready(&mut self, id: WorkerId) {
+    pub(super) fn worker_ready(&mut self, id: WorkerId, functions: FunctionSet) {
         let quota = self.config.max_items_per_worker.map(|most| {
             // Up to a tenth fewer, so that the workers are not all replaced together; 1 stays 1.
             u64::from(most) - self.rng.below(u64::from(most / 10) + 1)
@@ -38,6 +38,8 @@ impl PoolState {
             let age = self.rng.jitter(age);
             self.timers.set(TimerKey::Age(id), self.now.after(age));
         }
+        self.set_functions(id.slot, functions);
+        self.fail_lost_jobs();
         self.hasten_recycling();
     }
 
@@ -138,20 +140,6 @@ impl PoolState {
         self.stop_if_unneeded(id);
     }
 
-    /// Stops an idle worker that is to be replaced, or starts to count how long it is idle.
-    pub(super) fn stop_if_unneeded(&mut self, id: WorkerId) {
-        let Some(worker) = self.worker_mut(id).filter(|worker| worker.is_idle()) else { return };
-        let has_worked = worker.finished_items > 0;
-        let has_quota_left = worker.quota != Some(0);
-        let reason = worker.retire.or(if has_quota_left { None } else { Some(StopReason::MaxItems) });
-        if let Some(reason) = reason {
-            self.shut_down(id, reason);
-        } else if let Some(timeout) = self.config.idle_timeout.filter(|_| has_worked) {
-            let timeout = self.rng.jitter(timeout);
-            self.timers.set(TimerKey::Idle(id), self.now.after(timeout));
-        }
-    }
-
     /// Nobody waits for a job any more: asks the worker to give back what has not begun of it and, if `cancel`, to end
     /// what runs.
     pub(super) fn abandon(&mut self, id: WorkerId, job: JobId, cancel: bool) {
@@ -191,6 +179,7 @@ impl PoolState {
         }
         let running = running.and_then(|(running, _)| worker.chunks.iter().find(|chunk| chunk.id == running));
         self.fill_again(&worker, Loss { begun: running.map(|chunk| chunk.function), by_shortage });
+        self.fail_lost_jobs();
     }
 
     /// The worker of a chunk is dead. Only the item that ran is blamed; what had not begun runs elsewhere. `is_suspect`:
@@ -248,6 +237,9 @@ impl PoolState {
                 slot.restarts = Restarts::default();
                 self.timers.clear(TimerKey::Restart(id));
                 self.remove_worker(id);
+                if self.slots[id.0 as usize].worker.is_none() {
+                    self.set_functions(id, FunctionSet::default());
+                }
             } else {
                 self.keep_slot(id);
             }
@@ -256,6 +248,7 @@ impl PoolState {
             self.end_holds();
         }
         self.continue_starts();
+        self.fail_lost_jobs();
         let jobs: Vec<JobId> = self.jobs.keys().copied().collect();
         for job in jobs {
             self.refresh(job);

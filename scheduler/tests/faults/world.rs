@@ -164,7 +164,7 @@ impl World {
 
     pub(crate) fn apply(&mut self, event: Event) {
         match &event {
-            Event::WorkerReady { worker } => _ = self.up.insert(*worker),
+            Event::WorkerReady { worker, .. } => _ = self.up.insert(*worker),
             Event::WorkerExited { worker, .. } => {
                 self.up.remove(worker);
                 self.hanging.remove(worker);
@@ -192,6 +192,7 @@ impl World {
     }
 
     fn obey(&mut self, effect: Effect) {
+        let ready = |worker| Event::WorkerReady { worker, functions: (1..=3).map(FunctionId).collect() };
         let end = |worker| Event::WorkerExited { worker, running: None, by_shortage: false };
         match effect {
             Effect::SpawnWorker { worker } => {
@@ -202,10 +203,10 @@ impl World {
                         self.plan(MS, Event::WorkerExited { worker, running: None, by_shortage: true });
                     }
                     Vice::DiesAfter(time) => {
-                        self.plan(START_TIME, Event::WorkerReady { worker });
+                        self.plan(START_TIME, ready(worker));
                         self.plan(START_TIME + time, end(worker));
                     }
-                    _ => self.plan(START_TIME, Event::WorkerReady { worker }),
+                    _ => self.plan(START_TIME, ready(worker)),
                 }
             }
             Effect::Dispatch(run) => self.run(run),
@@ -235,7 +236,8 @@ impl World {
             Effect::SlotHeld { slot, wait } => self.held.push((self.now, slot, wait)),
             Effect::SlotHealed { slot } => self.healed.push(slot),
             Effect::ReadinessChanged(readiness) => self.readiness.push((self.now, readiness)),
-            Effect::StoreResults { .. } | Effect::Deliver { .. } | Effect::RestartFinished => {}
+            Effect::StoreResults { .. } | Effect::Deliver { .. } | Effect::RestartFinished | Effect::RestartGivenUp => {
+            }
         }
     }
 

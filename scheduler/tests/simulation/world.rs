@@ -2,22 +2,27 @@
 
 mod check;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use procpool_scheduler::{
-    Cancel, ChunkId, Delivery, Event, FunctionId, JobId, JobSpec, PoolState, Readiness, RunningItem, SchedulerConfig,
-    SlotId, Time, WorkerId,
+    Cancel, ChunkId, Delivery, Event, FunctionId, FunctionSet, JobId, JobSpec, PoolState, Readiness, RunningItem,
+    SchedulerConfig, SlotId, Time, WorkerId,
 };
 
 use crate::model::{Ended, ModelJob};
 use crate::random::Random;
+
+/// Those that jobs call. Not all workers have all of them.
+const NUM_FUNCTIONS: u32 = 3;
 
 /// A worker as it really is.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "that is what makes it naive")]
 struct SimWorker {
     is_up: bool,
+    /// What it can run, when it is up.
+    functions: FunctionSet,
     chunks: VecDeque<SimChunk>,
     /// It was asked to stop, and will.
     is_stopping: bool,
@@ -64,8 +69,12 @@ pub(crate) struct World {
     /// What was said once, to be said again when it is stale.
     said: Vec<Event>,
     readiness: Readiness,
+    /// What workers can run that become ready from now on.
+    code: Vec<FunctionId>,
     /// The workers that there were when they were last to be replaced.
     old_workers: Vec<WorkerId>,
+    /// They are being replaced.
+    restarts: bool,
     /// The items that failed with the event that is being applied, by rising index.
     failed_items: Vec<(JobId, u64)>,
     /// Workers in it die as soon as they get a chunk.
@@ -74,6 +83,8 @@ pub(crate) struct World {
     bad_row: u32,
     /// Until when slots get no worker, at the least.
     held: BTreeMap<SlotId, Time>,
+    /// Those that were held back at some time, and have not finished an item since.
+    suspects: BTreeSet<SlotId>,
     /// How many starts failed since an item was finished.
     failed_starts: u32,
     /// Some worker did not become ready in time.
@@ -106,11 +117,14 @@ impl World {
             last_job: 0,
             said: Vec::new(),
             readiness: Readiness::Starting,
+            code: (0..NUM_FUNCTIONS).map(FunctionId).collect(),
             old_workers: Vec::new(),
+            restarts: false,
             failed_items: Vec::new(),
             bad_slot,
             bad_row: 0,
             held: BTreeMap::new(),
+            suspects: BTreeSet::new(),
             failed_starts: 0,
             has_hung: false,
         }
@@ -136,6 +150,7 @@ impl World {
             73..=76 => self.crash_a_worker(),
             77..=84 => self.answer_a_recall(),
             85..=88 => self.let_a_worker_stop(),
+            89 if self.random.below(4) == 0 => self.change_code(),
             89 => self.find_a_large_worker(),
             90..=92 => self.repeat_something_old(),
             93 => self.resize(),
@@ -144,6 +159,8 @@ impl World {
                     self.apply(Event::DrainRequested);
                 } else if self.random.below(3) == 0 {
                     self.held.clear();
+                    self.change_code();
+                    self.restarts = !self.is_draining();
                     // A slot that was held back starts a new one.
                     self.old_workers = self.workers.keys().copied().collect();
                     self.apply(Event::RestartRequested);
@@ -151,6 +168,19 @@ impl World {
             }
             _ => self.let_time_pass(),
         }
+    }
+
+    /// Workers that start from now on know other functions, mostly all of them.
+    fn change_code(&mut self) {
+        let random = &mut self.random;
+        self.code = (0..NUM_FUNCTIONS).map(FunctionId).filter(|_| random.below(4) > 0).collect();
+    }
+
+    fn start(&mut self, id: WorkerId) {
+        let functions: FunctionSet = self.code.iter().copied().collect();
+        let worker = self.workers.get_mut(&id).unwrap();
+        (worker.is_up, worker.functions) = (true, functions.clone());
+        self.apply(Event::WorkerReady { worker: id, functions });
     }
 
     fn submit(&mut self) {
@@ -164,7 +194,7 @@ impl World {
         };
         let spec = JobSpec {
             id: JobId(self.last_job),
-            function: FunctionId(random.below(3) as u32),
+            function: FunctionId(random.below(NUM_FUNCTIONS.into()) as u32),
             num_items: if random.below(4) == 0 { 1 } else { random.below(60) },
             input_closed: delivery == Delivery::Whole || random.below(2) == 0,
             delivery,
@@ -226,8 +256,7 @@ impl World {
         if self.random.below(10) == 0 {
             return self.exit(id);
         }
-        self.workers.get_mut(&id).unwrap().is_up = true;
-        self.apply(Event::WorkerReady { worker: id });
+        self.start(id);
     }
 
     /// A worker begins an item, or finishes some.
@@ -480,10 +509,9 @@ impl World {
                 let total = job.taken;
                 self.apply(Event::ResultsTaken { job: id, total });
             }
-            let is_draining = matches!(self.readiness, Readiness::Draining | Readiness::Stopped);
-            let has_large = self.workers.values().any(|worker| worker.is_large) && !is_draining;
-            let is_at_rest =
-                ids.is_empty() && !has_large && self.workers.values().all(|worker| worker.chunks.is_empty());
+            let has_large = self.workers.values().any(|worker| worker.is_large) && !self.is_draining();
+            let is_busy = self.workers.values().any(|worker| !worker.chunks.is_empty());
+            let is_at_rest = ids.is_empty() && !has_large && !is_busy && !self.restarts;
             if is_at_rest {
                 break;
             }
@@ -519,8 +547,7 @@ impl World {
         if worker.is_stopping {
             self.exit(id);
         } else if !worker.is_up {
-            worker.is_up = true;
-            self.apply(Event::WorkerReady { worker: id });
+            self.start(id);
         }
     }
 }

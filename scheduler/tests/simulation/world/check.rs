@@ -32,6 +32,7 @@ impl World {
             }
             Effect::Probe { worker } => probes.push(worker),
             Effect::Shutdown { worker: id, reason } => {
+                self.check_turn(id, reason);
                 let worker = self.workers.get_mut(&id).expect("a stop to a worker that is there");
                 assert!(worker.chunks.is_empty(), "a busy worker was shut down");
                 worker.is_stopping = true;
@@ -86,32 +87,66 @@ impl World {
                 self.jobs.get_mut(&job).unwrap().deliver(first_index, count);
             }
             Effect::CompleteJob { job } => self.jobs.get_mut(&job).unwrap().complete(),
-            Effect::FailJob { job: id, failure } => {
-                let job = self.jobs.get_mut(&id).unwrap();
-                job.fail();
-                if let JobFailure::DeadlineUnreachable { expected, remaining, .. } = failure {
-                    assert!(expected > remaining, "a job was refused that could be done");
-                    assert!(job.items.iter().all(|item| !item.is_out && item.executions == 0), "a refused job ran");
-                    assert_eq!(job.spec.deadline.map(|deadline| deadline.since(self.now)), Some(remaining));
-                }
-                if let JobFailure::ItemFailed { index } = failure {
-                    assert!(job.spec.fail_fast, "a job that collects failed with an item");
-                    // A late answer of an item whose time was up has no outcome, and ends nothing.
-                    let counts = |&&(failed_job, failed): &&(JobId, u64)| {
-                        failed_job == id && job.items[usize::try_from(failed).unwrap()].has_outcome
-                    };
-                    let first = self.failed_items.iter().find(counts);
-                    assert_eq!(first, Some(&(id, index)), "the first failure to arrive ends the job");
-                }
-            }
+            Effect::FailJob { job, failure } => self.check_job_failure(job, failure),
             Effect::RestartFinished => {
                 let is_gone = |worker: &WorkerId| !self.workers.contains_key(worker);
-                let drains = matches!(self.readiness, Readiness::Draining | Readiness::Stopped);
-                assert!(drains || self.old_workers.iter().all(is_gone), "an old worker is still there");
+                assert!(self.old_workers.iter().all(is_gone), "an old worker is still there");
+                assert!(std::mem::take(&mut self.restarts), "a restart ends once");
+            }
+            Effect::RestartGivenUp => {
+                assert!(self.is_draining(), "why not go on?");
+                assert!(std::mem::take(&mut self.restarts), "a restart ends once");
             }
             Effect::SlotHeld { slot, wait } => self.check_hold(slot, wait),
-            Effect::SlotHealed { slot } => assert_ne!(self.bad_slot, Some(slot)),
+            Effect::SlotHealed { slot } => {
+                assert_ne!(self.bad_slot, Some(slot));
+                self.suspects.remove(&slot);
+            }
             Effect::ReadinessChanged(readiness) => self.check_readiness(readiness),
+        }
+    }
+
+    fn check_job_failure(&mut self, id: JobId, failure: JobFailure) {
+        let job = self.jobs.get_mut(&id).unwrap();
+        job.fail();
+        if let JobFailure::DeadlineUnreachable { expected, remaining, .. } = failure {
+            assert!(expected > remaining, "a job was refused that could be done");
+            assert!(job.items.iter().all(|item| !item.is_out && item.executions == 0), "a refused job ran");
+            assert_eq!(job.spec.deadline.map(|deadline| deadline.since(self.now)), Some(remaining));
+        }
+        if let JobFailure::NoFunction { started } = failure {
+            let has_run = job.items.iter().any(|item| item.is_out || item.executions > 0);
+            assert!(started || !has_run, "it is said not to have run");
+            let function = job.spec.function;
+            let up = self.workers.values().filter(|worker| worker.is_up);
+            let (has, lacks): (Vec<_>, Vec<_>) = up.partition(|worker| worker.functions.has(function));
+            assert!(has.is_empty() && !lacks.is_empty(), "a job failed whose function a worker has");
+        }
+        if let JobFailure::ItemFailed { index } = failure {
+            assert!(job.spec.fail_fast, "a job that collects failed with an item");
+            // A late answer of an item whose time was up has no outcome, and ends nothing.
+            let counts = |&&(failed_job, failed): &&(JobId, u64)| {
+                failed_job == id && job.items[usize::try_from(failed).unwrap()].has_outcome
+            };
+            let first = self.failed_items.iter().find(counts);
+            assert_eq!(first, Some(&(id, index)), "the first failure to arrive ends the job");
+        }
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        matches!(self.readiness, Readiness::Draining | Readiness::Stopped)
+    }
+
+    /// Workers that are replaced go one at a time: every other slot has one that is up, or its workers die.
+    fn check_turn(&self, id: WorkerId, reason: StopReason) {
+        use StopReason::{Idle, MaxAge, Memory, Restart};
+        if !matches!(reason, Idle | MaxAge | Memory | Restart) || id.slot.0 >= self.slots {
+            return;
+        }
+        for slot in (0..self.slots).map(SlotId).filter(|&slot| slot != id.slot) {
+            let mut workers = self.workers.iter().filter(|(other, _)| other.slot == slot);
+            let is_up = workers.any(|(_, worker)| worker.is_up && !worker.is_stopping);
+            assert!(is_up || self.suspects.contains(&slot), "worker {id} was stopped while slot {slot} had none");
         }
     }
 
@@ -120,6 +155,7 @@ impl World {
         let mut others = self.workers.iter().filter(|(other, _)| other.slot != slot && other.slot.0 < self.slots);
         assert!(others.any(|(_, worker)| worker.is_up), "nobody does its work");
         self.held.insert(slot, self.now.after(wait));
+        self.suspects.insert(slot);
         if self.bad_slot == Some(slot) {
             self.bad_row = 0;
         }
@@ -143,6 +179,7 @@ impl World {
         }
         let worker = self.workers.get_mut(&dispatch.worker).unwrap();
         let job = self.jobs.get_mut(&dispatch.job).unwrap();
+        assert!(worker.functions.has(job.spec.function), "an item went to a worker that cannot run it");
         if let Some(chunk_size) = job.spec.chunk_size {
             assert!(dispatch.count <= chunk_size, "a chunk is larger than the caller said");
         }
@@ -173,8 +210,11 @@ impl World {
         let failed_at = failed_in.map(|worker| worker.slot);
         if failed_at == Some(dispatch.worker.slot) {
             let snapshot = self.state.snapshot();
+            let function = self.jobs[&dispatch.job].spec.function;
             let idle = snapshot.workers.iter().find(|worker| {
-                worker.state == WorkerState::Ready && worker.running.is_none() && worker.id.slot != dispatch.worker.slot
+                let could = self.workers.get(&worker.id).is_some_and(|sim| sim.functions.has(function));
+                let is_idle = worker.state == WorkerState::Ready && worker.running.is_none();
+                is_idle && could && worker.id.slot != dispatch.worker.slot
             });
             assert!(idle.is_none(), "{idle:?} could have tried again what failed in {failed_at:?}");
         }

@@ -89,7 +89,7 @@ fn table() -> Vec<Row> {
             -1,
         ),
         (
-            CallError::FunctionNotFound { name: "powr".to_owned(), nearest: vec!["power".to_owned()] },
+            CallError::FunctionNotFound { name: "powr".to_owned(), nearest: vec!["power".to_owned()], started: false },
             Code::NotFound,
             "FUNCTION_NOT_FOUND",
             &[("nearest", "power")],
@@ -259,7 +259,8 @@ fn a_traceback_and_the_output_come_as_debug_info() {
 
 #[test]
 fn an_unknown_function_is_a_resource() {
-    let error = CallError::FunctionNotFound { name: "powr".to_owned(), nearest: vec!["power".to_owned()] };
+    let error =
+        CallError::FunctionNotFound { name: "powr".to_owned(), nearest: vec!["power".to_owned()], started: false };
     let status = call_failed(&error, &context());
     let resource: ResourceInfo = detail(&status, "ResourceInfo").unwrap();
     assert_eq!((resource.resource_type.as_str(), resource.resource_name.as_str()), ("function", "powr"));
@@ -337,7 +338,7 @@ fn however_much_there_is_to_say_it_fits_into_a_header() {
             stderr_tail: long.clone(),
         }),
         item(ItemFailure::InvalidItem { part: CallPart::Item, message: long.clone() }),
-        CallError::FunctionNotFound { name: long.clone(), nearest: vec![long.clone(); 3] },
+        CallError::FunctionNotFound { name: long.clone(), nearest: vec![long.clone(); 3], started: true },
         CallError::Degraded { reason: long.clone(), started: false, retry_after: Duration::MAX },
     ];
     let context = CallContext { function: "f".repeat(256), request_id: "r".repeat(128), ..context() };
