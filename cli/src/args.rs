@@ -291,8 +291,11 @@ pub(crate) struct ApplyArgs {
 pub(crate) struct FunctionsArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
-    /// Print one JSON object a line
-    #[arg(long)]
+    /// How to print them: `text`, or `json` for one object a line
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub(crate) output: AnswerFormat,
+    /// The same as `--output json`
+    #[arg(long, conflicts_with = "output")]
     pub(crate) json: bool,
 }
 
@@ -350,6 +353,14 @@ pub(crate) enum WorkersOutput {
     Json,
 }
 
+/// How an answer is printed: as a sentence, or as one JSON object.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AnswerFormat {
+    #[default]
+    Text,
+    Json,
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = exit::HELP)]
 pub(crate) struct ResizeArgs {
@@ -360,16 +371,30 @@ pub(crate) struct ResizeArgs {
     pub(crate) server: ServerArgs,
     #[command(flatten)]
     pub(crate) pool: PoolArgs,
+    /// How to print the answer
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub(crate) output: AnswerFormat,
 }
 
+const RESTART_HELP: &str = "\
+A worker is replaced between items, when its item is done, and while every other slot has a worker that is up. When the \
+time is over the restart goes on; the error tells how many workers are left, and why the last new one did not start. \
+With `--output text`, workers that become ready or do not are told on stderr meanwhile.";
+
 #[derive(Debug, Args)]
-#[command(after_help = exit::HELP)]
+#[command(
+    after_help = format!("{RESTART_HELP}\n\n{}", exit::HELP),
+    mut_arg("timeout", |arg| arg.default_value("5min").help("How long to wait for the new workers"))
+)]
 pub(crate) struct RestartArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
     /// The pool. Default: all
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     pub(crate) pool: String,
+    /// How to print the answer
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub(crate) output: AnswerFormat,
 }
 
 #[derive(Debug, Args)]
@@ -377,6 +402,9 @@ pub(crate) struct RestartArgs {
 pub(crate) struct DrainArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
+    /// How to print the answer
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub(crate) output: AnswerFormat,
 }
 
 fn parse_exec_function(text: &str) -> Result<ExecFunction, String> {

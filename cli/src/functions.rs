@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use procpool_client::{FunctionInfo, Health};
 use serde_json::json;
 
-use crate::args::FunctionsArgs;
+use crate::args::{AnswerFormat, FunctionsArgs};
 use crate::call::connect;
 use crate::exit::{Exit, Failure};
 use crate::output::OutputError;
@@ -18,7 +18,8 @@ pub(crate) async fn run(args: FunctionsArgs) -> Result<Exit, Failure> {
     if functions.is_empty() && client.health().await? != Health::Serving {
         return Err(Failure::new(Exit::Unavailable, anyhow!("no worker is ready, so the functions are not known yet")));
     }
-    let text = if args.json { as_json(&functions) } else { as_text(&functions) };
+    let is_json = args.json || args.output == AnswerFormat::Json;
+    let text = if is_json { as_json(&functions) } else { as_text(&functions) };
     std::io::stdout().write_all(text.as_bytes()).map_err(OutputError::from)?;
     Ok(Exit::Ok)
 }

@@ -10,8 +10,8 @@ use procpool_proto::v1 as proto;
 use procpool_proto::v1::pool_admin_service_client::PoolAdminServiceClient;
 pub use procpool_proto::v1::watch_pool_response::Event;
 pub use procpool_proto::v1::{
-    JobEnded, JobStarted, MemoryEnforcement, PoolSnapshot, PoolState, PoolStateChanged, RunningItems, Worker,
-    WorkerChanged, WorkerState,
+    JobEnded, JobStarted, MemoryEnforcement, PoolCounts, PoolLimits, PoolResized, PoolSnapshot, PoolState,
+    PoolStateChanged, RestartEnded, RestartStarted, RunningItems, SlotCounts, Worker, WorkerChanged, WorkerState,
 };
 /// A length of time, as protobuf has it.
 pub use prost_types::Duration;
@@ -80,7 +80,8 @@ impl Admin {
     ///
     /// # Errors
     ///
-    /// As [`Admin::pool`], and if that takes longer than `timeout`; then the restart goes on.
+    /// As [`Admin::pool`]; if the server ends before that; and if that takes longer than `timeout`. Then the restart goes
+    /// on, and the error tells how many workers are left and why the last new one did not start.
     pub async fn restart_workers(&self, timeout: Option<std::time::Duration>) -> Result<u32, CallError> {
         let request = self.client.request(proto::RestartWorkersRequest { pool: self.pool.clone() }, timeout);
         let response = self.grpc().restart_workers(request).await.map_err(call_error)?;

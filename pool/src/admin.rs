@@ -1,9 +1,10 @@
 //! Looking at a pool and changing it: what operators ask for.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use procpool_scheduler::{Demand, Readiness as PoolState, RunningItems, SlotCounts, WorkerState};
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::driver::Command;
 use crate::error::{CallError, DumpFailure};
@@ -25,6 +26,34 @@ pub struct PoolSnapshot {
     pub last_start_failure: String,
     /// How much memory a worker may hold.
     pub memory: MemoryLimits,
+    /// What has happened.
+    pub counts: PoolCounts,
+}
+
+/// What a pool has done since it started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PoolCounts {
+    /// Jobs that were submitted. What the handle refuses is none.
+    pub jobs_total: u64,
+    /// Jobs that ended without an answer, those included whose caller went away.
+    pub jobs_failed_total: u64,
+    /// Items that have a result.
+    pub items_succeeded_total: u64,
+    /// Items that failed.
+    pub items_failed_total: u64,
+    /// Items whose job ended before they had an outcome.
+    pub items_dropped_total: u64,
+    /// Workers that are gone, by [`exit_reason`](crate::exit_reason).
+    pub worker_exits_total: BTreeMap<&'static str, u64>,
+}
+
+/// What a pool holds of what it may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Items, queued or at workers.
+    pub items: u64,
+    /// Bytes of items and of common arguments.
+    pub bytes: u64,
 }
 
 /// One worker at one moment.
@@ -84,6 +113,23 @@ pub enum PoolEvent {
     },
     /// The pool changed its state.
     State(PoolState),
+    /// The number of slots was set.
+    Resized {
+        /// What it was.
+        before: u32,
+        /// What it is now.
+        num_slots: u32,
+    },
+    /// Every worker that there is now is to be replaced; also of a restart that goes on for those that came since.
+    RestartBegan {
+        /// How many there are.
+        num_workers: u32,
+    },
+    /// The restart is over.
+    RestartEnded {
+        /// All were replaced. If not, the pool is ending.
+        is_complete: bool,
+    },
 }
 
 /// A watched pool: its state, and what happens after that.
@@ -93,6 +139,56 @@ pub struct PoolWatch {
     pub snapshot: PoolSnapshot,
     /// What happened since. A receiver that is too slow misses events and is told so.
     pub events: broadcast::Receiver<PoolEvent>,
+}
+
+/// A restart that was asked for. It goes on if this is dropped.
+#[derive(Debug)]
+pub struct Restart {
+    pub(crate) num_workers: u32,
+    pub(crate) progress: watch::Receiver<RestartProgress>,
+}
+
+/// How far a restart has got.
+#[derive(Debug, Clone, Default)]
+pub struct RestartProgress {
+    /// How many of the old workers are still there.
+    pub num_left: u32,
+    /// How the last new worker that did not become ready ended; empty if all did.
+    pub start_failure: String,
+    /// `None` until it is over: whether all were replaced. If not, the pool is ending.
+    pub(crate) end: Option<bool>,
+}
+
+impl Restart {
+    /// Waits until all are replaced and ready; returns how many.
+    ///
+    /// # Errors
+    ///
+    /// If the pool ends before that.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped.
+    pub async fn finished(&mut self) -> Result<u32, CallError> {
+        let ended = self.progress.wait_for(|progress| progress.end.is_some()).await;
+        let is_complete = ended.is_ok_and(|progress| progress.end == Some(true));
+        if is_complete { Ok(self.num_workers) } else { Err(CallError::Draining { started: false }) }
+    }
+
+    /// Tells whether it is over, well or not.
+    pub fn is_over(&self) -> bool {
+        self.progress.borrow().end.is_some()
+    }
+
+    /// Returns how many workers are to be replaced.
+    pub fn num_workers(&self) -> u32 {
+        self.num_workers
+    }
+
+    /// Returns how far it has got.
+    pub fn progress(&self) -> RestartProgress {
+        self.progress.borrow().clone()
+    }
 }
 
 impl PoolHandle {
@@ -138,12 +234,22 @@ impl PoolHandle {
     ///
     /// # Errors
     ///
-    /// If the pool has stopped or is draining.
+    /// If the pool has stopped or is draining, or does so before that.
     ///
     /// # Cancel safety
     ///
     /// The restart goes on if the future is dropped.
     pub async fn restart_workers(&self) -> Result<u32, CallError> {
+        self.begin_restart().await?.finished().await
+    }
+
+    /// Has every worker replaced, one slot at a time, and returns at once. There is one restart at a time: if one is under
+    /// way it goes on until those are replaced, too, that there are now.
+    ///
+    /// # Errors
+    ///
+    /// If the pool has stopped or is draining.
+    pub async fn begin_restart(&self) -> Result<Restart, CallError> {
         self.ask(Command::Restart).await
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use procpool_items::ItemSlab;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::admin::Held;
 use crate::config::PoolConfig;
 use crate::error::CallError;
 
@@ -47,6 +48,12 @@ impl Admission {
             max_items: config.max_queued_items,
             max_bytes: config.max_queued_bytes,
         }
+    }
+
+    /// Returns what is taken of the budgets.
+    pub(crate) fn held(&self) -> Held {
+        let taken = |max: u32, budget: &Semaphore| u64::from(max) - budget.available_permits() as u64;
+        Held { items: taken(self.max_items, &self.items), bytes: taken(self.max_bytes, &self.bytes) }
     }
 
     /// Takes what these items need, or refuses at once.
@@ -115,7 +122,7 @@ mod tests {
 
     use procpool_items::{ItemKind, ItemSlab, SlabBuilder};
 
-    use super::Admission;
+    use super::{Admission, Held};
     use crate::config::PoolConfig;
     use crate::error::CallError;
 
@@ -130,6 +137,7 @@ mod tests {
         let config = PoolConfig { max_queued_items: 3, max_queued_bytes: 100, ..PoolConfig::new(NonZeroU32::MIN) };
         let admission = Admission::new(&config);
         let permit = admission.try_admit(&slab_of(2)).unwrap();
+        assert_eq!(admission.held(), Held { items: 2, bytes: slab_of(2).bytes().len() as u64 });
         let refused = admission.try_admit(&slab_of(2)).unwrap_err();
         assert!(matches!(refused, CallError::QueueFull { what: "items", limit: 3, .. }));
         drop(permit);

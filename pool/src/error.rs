@@ -4,6 +4,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use procpool_scheduler::StopReason;
+
 use crate::call::ItemError;
 
 /// Why one item has no result.
@@ -142,13 +144,40 @@ pub enum WorkerExit {
     /// It did not become ready in time, and we killed it.
     StartTimeout,
     /// It could not be started at all.
-    SpawnFailed(String),
+    SpawnFailed {
+        /// What the system says.
+        reason: String,
+        /// What is missing comes back: file descriptors, memory, room for processes.
+        by_shortage: bool,
+    },
 }
 
 impl WorkerExit {
     /// Tells whether it was killed for its memory.
     pub fn is_out_of_memory(&self) -> bool {
         matches!(self, Self::MemoryLimit { .. } | Self::KernelOom)
+    }
+}
+
+/// Returns why a worker is gone, in a word: why we made it stop, else how it ended. The set of words is closed.
+pub fn exit_reason(exit: &WorkerExit, stop_reason: Option<StopReason>) -> &'static str {
+    match (stop_reason, exit) {
+        (Some(StopReason::StartTimeout), _) | (None, WorkerExit::StartTimeout) => "start_timeout",
+        (Some(StopReason::MaxItems), _) => "max_items",
+        (Some(StopReason::MaxAge), _) => "max_age",
+        (Some(StopReason::Idle), _) => "idle",
+        (Some(StopReason::Memory), _) => "memory",
+        (Some(StopReason::ItemTimeout), _) => "item_timeout",
+        (Some(StopReason::Cancelled), _) => "cancelled",
+        (Some(StopReason::Retry), _) => "retry",
+        (Some(StopReason::Restart), _) => "restart",
+        (Some(StopReason::Resize), _) => "resize",
+        (Some(StopReason::Drain), _) => "drain",
+        (None, WorkerExit::Code(_)) => "exited",
+        (None, WorkerExit::Signal(_)) => "signal",
+        (None, WorkerExit::MemoryLimit { .. } | WorkerExit::KernelOom) => "oom",
+        (None, WorkerExit::Protocol(_)) => "protocol",
+        (None, WorkerExit::SpawnFailed { .. }) => "spawn_failed",
     }
 }
 
@@ -174,7 +203,7 @@ impl fmt::Display for WorkerExit {
             Self::KernelOom => write!(formatter, "was killed by the kernel because memory ran out"),
             Self::Protocol(detail) => write!(formatter, "broke the protocol ({detail})"),
             Self::StartTimeout => write!(formatter, "did not become ready in time"),
-            Self::SpawnFailed(error) => write!(formatter, "could not be started ({error})"),
+            Self::SpawnFailed { reason, .. } => write!(formatter, "could not be started ({reason})"),
         }
     }
 }
@@ -263,13 +292,15 @@ pub enum CallError {
         /// When it may be worth trying again.
         retry_after: Duration,
     },
-    /// No worker registered this function.
-    #[error("no worker registered a function {name:?}")]
+    /// No worker registered this function, or none that is left.
+    #[error("no worker {} a function {name:?}", if *.started { "has any more" } else { "registered" })]
     FunctionNotFound {
         /// The name that was asked for.
         name: String,
         /// The nearest names that are registered, best first; may be empty.
         nearest: Vec<String>,
+        /// Some items may have been executed, while workers had it.
+        started: bool,
     },
     /// An item failed, and the call was to fail with the first failure.
     #[error("item {} failed: {}", .0.index, .0.failure)]

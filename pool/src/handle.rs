@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::admin::Held;
 use crate::admission::{Admission, AdmissionPermit, CommonPermit};
 use crate::call::{
     Apply, ApplyOutput, Call, CallStyle, CommonArgument, FunctionInfo, MapOutput, OnError, ResultOrder, StreamOptions,
@@ -47,6 +48,8 @@ pub(crate) struct Status {
     pub(crate) readiness: procpool_scheduler::Readiness,
     /// How the last worker that did not become ready ended.
     pub(crate) start_failure: String,
+    /// How many slots are to have a worker.
+    pub(crate) num_slots: u32,
 }
 
 /// The functions that the workers registered, by name.
@@ -107,7 +110,7 @@ impl PoolHandle {
     ) -> (Self, PoolTask) {
         let (commands, command_receiver) = mpsc::channel(COMMAND_CAPACITY);
         let mailbox = Arc::new(Mailbox::default());
-        let (publisher, readers) = driver::channels();
+        let (publisher, readers) = driver::channels(config.processes.get());
         let inputs = driver::Inputs { commands: command_receiver, mailbox: Arc::clone(&mailbox), observer };
         let max_frame_bytes = spawner.max_frame_bytes();
         let driver = driver::spawn(&config, spawner, inputs, publisher);
@@ -205,13 +208,13 @@ impl PoolHandle {
         Ok((sink, ResultStream::new(options.order, outbox, allowance, guard).reporting_allowance()))
     }
 
-    /// Returns the functions that the workers registered, by name; empty until a worker said Hello.
+    /// Returns the functions that the workers registered, by name; empty until one is ready.
     pub fn functions(&self) -> Vec<FunctionInfo> {
         self.shared.functions.borrow().values().cloned().collect()
     }
 
-    /// Returns the functions that the workers registered, now and on every change; none until a worker said Hello. When
-    /// the pool has [started](PoolHandle::started), they are there.
+    /// Returns the functions that the workers registered which are ready, now and on every change. When the pool has
+    /// [started](PoolHandle::started), they are there. While no worker is ready, those of the last ones are.
     pub fn function_table(&self) -> watch::Receiver<Arc<FunctionTable>> {
         self.shared.functions.clone()
     }
@@ -254,7 +257,17 @@ impl PoolHandle {
         self.shared.readiness.clone()
     }
 
-    /// Returns the settings.
+    /// Returns the number of slots: as many as the settings say, or as [`PoolHandle::resize`] has set.
+    pub fn num_slots(&self) -> u32 {
+        self.shared.status.borrow().num_slots
+    }
+
+    /// Returns how much it holds of what `max_queued_items` and `max_queued_bytes` allow.
+    pub fn held(&self) -> Held {
+        self.shared.admission.held()
+    }
+
+    /// Returns the settings. The number of slots may be another by now.
     pub fn config(&self) -> &PoolConfig {
         &self.shared.config
     }
@@ -278,6 +291,7 @@ impl PoolHandle {
         let function = functions.get(&call.function).cloned().ok_or_else(|| CallError::FunctionNotFound {
             name: call.function.clone(),
             nearest: nearest_names(functions.keys(), &call.function),
+            started: false,
         })?;
         if call.common.is_some() && !function.takes_common {
             return Err(CallError::CommonNotTaken);

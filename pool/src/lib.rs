@@ -31,14 +31,15 @@ pub mod supervisor;
 mod usage;
 
 pub use admin::{
-    Demand, PoolEvent, PoolSnapshot, PoolState, PoolWatch, RunningItems, SlotCounts, WorkerReport, WorkerState,
+    Demand, Held, PoolCounts, PoolEvent, PoolSnapshot, PoolState, PoolWatch, Restart, RestartProgress, RunningItems,
+    SlotCounts, WorkerReport, WorkerState,
 };
 pub use call::{
     Apply, ApplyOutput, Call, CallOptions, CallStyle, CommonArgument, FunctionInfo, ItemError, ItemKind, MapOutput,
     OnError, ResultOrder, ResultRun, StreamOptions, TraceContext,
 };
 pub use config::PoolConfig;
-pub use error::{CallError, CallPart, DeadlinePhase, DumpFailure, ExitUsage, ItemFailure, WorkerExit};
+pub use error::{CallError, CallPart, DeadlinePhase, DumpFailure, ExitUsage, ItemFailure, WorkerExit, exit_reason};
 pub use handle::{FunctionTable, PoolHandle, PoolTask, Readiness, nearest_names};
 pub use observer::{ChunkEnd, ChunkOutcome, ChunkStart, ObserverEvent, PoolObserver};
 pub use procpool_scheduler::{ChunkId, StopReason, WorkerId};

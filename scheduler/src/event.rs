@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::id::{ChunkId, FunctionId, JobId, WorkerId};
+use crate::id::{ChunkId, FunctionId, FunctionSet, JobId, SlotId, WorkerId};
 use crate::time::Time;
 
 /// Something that happened.
@@ -53,6 +53,8 @@ pub enum Event {
     WorkerReady {
         /// Which.
         worker: WorkerId,
+        /// Of what: it is given nothing else.
+        functions: FunctionSet,
     },
     /// Results of consecutive items of a chunk arrived, in order and without gaps.
     ItemsFinished {
@@ -96,6 +98,8 @@ pub enum Event {
         worker: WorkerId,
         /// The item that had begun and has no result: its chunk, and its offset there.
         running: Option<(ChunkId, u32)>,
+        /// It could not be started for want of something that the system will have again: file descriptors, memory.
+        by_shortage: bool,
     },
     /// The pool is to have this many slots. At least 1.
     Resized {
@@ -128,7 +132,7 @@ pub struct RunningItem {
 pub struct JobSpec {
     /// Its name.
     pub id: JobId,
-    /// Whose run time to learn from.
+    /// What runs its items.
     pub function: FunctionId,
     /// How many items are there already.
     pub num_items: u64,
@@ -274,8 +278,22 @@ pub enum Effect {
         /// Why.
         failure: JobFailure,
     },
-    /// Every worker that there was at the last [`Event::RestartRequested`] is gone.
+    /// A slot gets no worker for a while: its last ones finished nothing, while others work. For people.
+    SlotHeld {
+        /// Which.
+        slot: SlotId,
+        /// For how long.
+        wait: Duration,
+    },
+    /// The worker of a slot that was held back has finished an item. For people.
+    SlotHealed {
+        /// Which.
+        slot: SlotId,
+    },
+    /// Every worker that there was at the last [`Event::RestartRequested`] has been replaced.
     RestartFinished,
+    /// The pool drains before that: whoever is old stays.
+    RestartGivenUp,
     /// Tell the world.
     ReadinessChanged(Readiness),
 }
@@ -329,6 +347,8 @@ pub enum StopReason {
     Cancelled,
     /// Every worker is being replaced.
     Restart,
+    /// An item that failed here is to be tried again, and nowhere else is there a worker for it.
+    Retry,
     /// The pool has fewer slots now.
     Resize,
     /// The pool is shutting down.
@@ -376,6 +396,11 @@ pub enum JobFailure {
     },
     /// There is no room for its results.
     ResultsRefused,
+    /// No worker has the function, and none that is being started is expected to.
+    NoFunction {
+        /// Some item may have been executed: there were workers that had it.
+        started: bool,
+    },
     /// The caller went away.
     Cancelled,
     /// The pool is shutting down.
@@ -397,7 +422,7 @@ pub enum Readiness {
     Starting,
     /// Workers are there, or will be in a moment.
     Ready,
-    /// No worker is alive, and starting them keeps failing. The pool goes on trying; jobs are refused.
+    /// No worker is alive, and starting them keeps failing, or they die at once. The pool goes on trying; jobs are refused.
     Degraded,
     /// The pool finishes what it has.
     Draining,

@@ -1,6 +1,7 @@
 //! The names of things. All are given out in rising order and never used twice.
 
 use std::fmt;
+use std::sync::Arc;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -25,7 +26,7 @@ id! {
     ChunkId(u64)
 }
 id! {
-    /// A function, as far as its run time is concerned.
+    /// A function: who can run it, and how long it takes.
     FunctionId(u32)
 }
 id! {
@@ -47,5 +48,25 @@ pub struct WorkerId {
 impl fmt::Display for WorkerId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}.{}", self.slot, self.generation)
+    }
+}
+
+/// The functions that a worker registered. Workers that are alike share it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FunctionSet(Arc<[FunctionId]>);
+
+impl FunctionSet {
+    /// Tells whether a function is one of them.
+    pub fn has(&self, function: FunctionId) -> bool {
+        self.0.binary_search(&function).is_ok()
+    }
+}
+
+impl FromIterator<FunctionId> for FunctionSet {
+    fn from_iter<I: IntoIterator<Item = FunctionId>>(functions: I) -> Self {
+        let mut functions: Vec<FunctionId> = functions.into_iter().collect();
+        functions.sort_unstable();
+        functions.dedup();
+        Self(functions.into())
     }
 }

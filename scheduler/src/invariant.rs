@@ -1,9 +1,12 @@
 //! What always holds. Checked after every event in debug builds and tests.
 
 use crate::event::{Delivery, Hold, Readiness};
+use crate::id::SlotId;
 use crate::pool::PoolState;
-use crate::timer::TimerKey;
-use crate::worker::Expired;
+use crate::timer::TimerKey::{
+    Age, CancelGrace, Deadline, Idle, ItemTimeout, Memory, Proof, Rebalance, Restart, Retry, Rollout, Start, StopGrace,
+};
+use crate::worker::{ActiveChunk, Expired};
 
 impl PoolState {
     /// Checks the invariants.
@@ -15,6 +18,7 @@ impl PoolState {
         self.check_jobs();
         self.check_workers();
         self.check_timers();
+        self.check_slots();
     }
 
     fn check_jobs(&self) {
@@ -32,8 +36,9 @@ impl PoolState {
             let fresh = job.spec.num_items - job.next_fresh;
             let known = fresh + job.num_given_back() + out + job.finished.len();
             assert_eq!(job.spec.num_items, known, "job {id}: every item is in exactly one place");
+            assert!(!self.is_lost(job.spec.function), "job {id}: what nobody can run is not waited for");
             assert!(!job.is_complete(), "job {id}: a job that is complete is forgotten");
-            assert_eq!(job.queued, job.available().is_some(), "job {id}: queued if and only if it has work");
+            assert_eq!(job.queued, job.is_runnable(), "job {id}: queued if and only if it has work");
             let is_whole = job.spec.delivery == Delivery::Whole;
             assert!(!is_whole || job.hold == Hold::Nothing, "job {id}: only a stream is held");
             assert!(job.hold != Hold::All || !job.queued, "job {id}: nothing begins of what is held");
@@ -41,7 +46,7 @@ impl PoolState {
             assert_eq!(job.queued, job.num_runnable() > 0, "job {id}: what could run is counted");
             assert_eq!(
                 job.queued,
-                self.queue.contains(*id, job.virtual_time),
+                self.queue.contains(job.spec.function, *id, job.virtual_time),
                 "job {id}: stands in the queue as it says"
             );
         }
@@ -57,10 +62,14 @@ impl PoolState {
                 assert!(chunk.remaining() > 0, "worker {id}: a finished chunk is gone");
                 assert!(chunk.abandoned || self.jobs.contains_key(&chunk.job), "worker {id}: a chunk has a job");
             }
+            let functions = &self.slots[id.slot.0 as usize].functions;
             let is_idle = worker.is_idle() && worker.takes_chunks();
-            assert!(!is_idle || self.queue.len() == 0, "worker {id}: no ready slot idles while an item may run");
+            let may_run = self.queue.iter_of(functions).next().is_some();
+            assert!(!is_idle || !may_run, "worker {id}: no ready slot idles while an item may run");
+            let has = |chunk: &ActiveChunk| functions.has(chunk.function);
+            assert!(worker.chunks.iter().all(has), "worker {id}: it has the functions of its chunks");
             let overdue = worker.is_up() && worker.overdue().is_some();
-            let watched = self.timers.is_set(TimerKey::CancelGrace(id)) || worker.is_up() && worker.grace_is_over;
+            let watched = self.timers.is_set(CancelGrace(id)) || worker.is_up() && worker.grace_is_over;
             assert_eq!(overdue, watched, "worker {id}: what should have ended is watched");
         }
         if self.readiness == Readiness::Stopped {
@@ -69,20 +78,34 @@ impl PoolState {
     }
 
     fn check_timers(&self) {
-        use TimerKey::{
-            Age, CancelGrace, Deadline, Idle, ItemTimeout, Memory, Rebalance, Restart, Retry, Start, StopGrace,
-        };
         for key in self.timers.keys() {
             let has_owner = match key {
                 Deadline(job) => self.jobs.contains_key(&job) || self.is_at_a_worker(job),
                 Retry(job) => self.jobs.contains_key(&job),
-                Start(id) | CancelGrace(id) | StopGrace(id) | ItemTimeout(id) | Age(id) | Idle(id) | Memory(id) => {
-                    self.workers().any(|worker| worker.id == id)
-                }
+                Start(id) | Proof(id) | CancelGrace(id) | StopGrace(id) | ItemTimeout(id) | Age(id) | Idle(id)
+                | Memory(id) => self.workers().any(|worker| worker.id == id),
                 Restart(slot) => self.slots[slot.0 as usize].worker.is_none(),
                 Rebalance => true,
+                Rollout => self.is_restarting(),
             };
             assert!(has_owner, "timer {key:?} has nobody to wait for it");
         }
+    }
+
+    /// A slot that has no worker will have one, as long as workers are needed.
+    fn check_slots(&self) {
+        let is_ending = matches!(self.readiness, Readiness::Draining | Readiness::Stopped) && self.jobs.is_empty();
+        if self.stopping || is_ending {
+            return;
+        }
+        let (mut num_waiting, mut somebody_tries) = (0, false);
+        for (id, slot) in (0..).map(SlotId).zip(&self.slots).filter(|(_, slot)| !slot.removed) {
+            let is_failing = slot.restarts.failing.is_some();
+            let is_moving = slot.worker.is_some() || self.timers.is_set(Restart(id));
+            assert!(is_moving || is_failing, "slot {id}: an empty slot will be filled");
+            somebody_tries |= is_moving && is_failing;
+            num_waiting += u32::from(!is_moving);
+        }
+        assert!(num_waiting == 0 || somebody_tries, "{num_waiting} slots wait for one that does not try");
     }
 }

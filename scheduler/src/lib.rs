@@ -37,6 +37,6 @@ pub use event::{
     Cancel, Delivery, Dispatch, Effect, Event, FailureCause, Hold, JobFailure, JobSpec, Readiness, RunningItem,
     StopReason,
 };
-pub use id::{ChunkId, FunctionId, JobId, SlotId, WorkerId};
+pub use id::{ChunkId, FunctionId, FunctionSet, JobId, SlotId, WorkerId};
 pub use pool::{Demand, PoolState, RunningItems, SlotCounts, Snapshot, WorkerSnapshot, WorkerState};
 pub use time::Time;

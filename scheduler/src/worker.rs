@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::event::StopReason;
-use crate::id::{ChunkId, FunctionId, JobId, WorkerId};
+use crate::id::{ChunkId, FunctionId, FunctionSet, JobId, WorkerId};
 use crate::job::History;
 use crate::restart::Restarts;
 use crate::time::Time;
@@ -16,6 +16,25 @@ pub(crate) struct Slot {
     pub(crate) restarts: Restarts,
     /// The pool was made smaller: no worker starts here any more.
     pub(crate) removed: bool,
+    /// What its worker can run. While the slot is being refilled: what the last worker could, as the next may.
+    pub(crate) functions: FunctionSet,
+}
+
+impl Slot {
+    /// Tells whether its worker could begin a chunk at once.
+    pub(crate) fn is_free(&self) -> bool {
+        self.worker.as_ref().is_some_and(|worker| worker.is_idle() && worker.takes_chunks())
+    }
+
+    /// Tells whether no worker is started for a while, since those before finished nothing.
+    pub(crate) fn is_held(&self) -> bool {
+        self.worker.is_none() && self.restarts.was_held() && self.restarts.failing.is_none() && !self.removed
+    }
+
+    /// Tells whether it has a worker that works.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.worker.as_ref().is_some_and(Worker::is_up) && self.restarts.trusts_ready()
+    }
 }
 
 /// A worker process, from its start until it is reaped.
@@ -28,7 +47,8 @@ pub(crate) struct Worker {
     /// How many more items it may be given.
     pub(crate) quota: Option<u64>,
     pub(crate) finished_items: u64,
-    /// It gets no more chunks, and stops when it has none.
+    pub(crate) ready_at: Option<Time>,
+    /// It gets no more chunks, and stops when it has none, if it is its turn.
     pub(crate) retire: Option<StopReason>,
     /// What should have ended by itself has not, as far as is known here. Its page has the last word.
     pub(crate) grace_is_over: bool,
@@ -131,6 +151,7 @@ impl Worker {
             chunks: VecDeque::with_capacity(2),
             quota: None,
             finished_items: 0,
+            ready_at: None,
             retire: None,
             grace_is_over: false,
         }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::future::{select_all, try_join_all};
+use futures_util::future::select_all;
 use procpool_pool::{PoolTask, Readiness};
 use tokio::signal::unix::Signal;
 use tokio::sync::Semaphore;
@@ -237,11 +237,14 @@ fn check_names(pools: &[NamedPool]) -> Result<(), ConfigError> {
     }
 }
 
-/// Replaces the workers whenever the process gets SIGHUP, so that they pick up new code.
+/// Replaces the workers whenever the process gets SIGHUP, so that they pick up new code. Waits for none of it: a pool
+/// that cannot start its new workers is nothing to the others.
 async fn restart_on_hangup(pools: Pools, mut hangups: Signal) {
     while hangups.recv().await.is_some() {
-        if let Err(error) = try_join_all(pools.iter().map(|pool| pool.handle.restart_workers())).await {
-            tracing::warn!(%error, "workers were not replaced");
+        for pool in pools.iter() {
+            if let Err(error) = pool.handle.begin_restart().await {
+                tracing::warn!(pool = pool.name, %error, "workers are not replaced");
+            }
         }
     }
 }

@@ -226,6 +226,7 @@ impl Pools {
         Err(refusal.unwrap_or_else(|| CallError::FunctionNotFound {
             name: call.function.clone(),
             nearest: nearest_names(self.routes().owners.keys(), &call.function),
+            started: false,
         }))
     }
 

@@ -24,16 +24,19 @@ impl Driver {
                 let _ = answer.send(PoolWatch { snapshot: self.snapshot(), events });
             }
             Command::Resize { slots, answer } => {
-                let before = self.state.snapshot().num_slots;
+                let before = self.publisher.status.borrow().num_slots;
                 info!(before, slots, "pool is resized");
+                self.tell_watchers(|| PoolEvent::Resized { before, num_slots: slots.get() });
+                self.publisher.status.send_modify(|status| status.num_slots = slots.get());
                 self.apply_plain(Event::Resized { slots: slots.get() });
+                self.publish_functions();
                 let _ = answer.send(before);
             }
             Command::Restart(answer) => {
-                let num_workers = u32::try_from(self.workers.len()).unwrap_or(u32::MAX);
-                info!(workers = num_workers, "workers are being replaced");
-                self.restarts.push((answer, num_workers));
-                self.apply_plain(Event::RestartRequested);
+                // Without an answer: the pool is ending.
+                if let Some(restart) = self.begin_restart() {
+                    let _ = answer.send(restart);
+                }
             }
             Command::Dump { worker_id, answer } => self.dump(worker_id, answer),
             Command::Submit(_) | Command::AddItems { .. } | Command::CloseInput { .. } => {
@@ -52,13 +55,6 @@ impl Driver {
         let _ = answer.send(Err(failure));
     }
 
-    pub(super) fn finish_restarts(&mut self) {
-        info!("workers have been replaced");
-        for (answer, num_workers) in self.restarts.drain(..) {
-            let _ = answer.send(num_workers);
-        }
-    }
-
     /// Tells whoever watches what happened.
     pub(super) fn tell_watchers(&self, event: impl FnOnce() -> PoolEvent) {
         if self.watchers.receiver_count() > 0 {
@@ -68,8 +64,13 @@ impl Driver {
     }
 
     /// Tells whoever watches that a worker changed its state.
-    pub(super) fn worker_changed(&self, worker: WorkerId, state: WorkerState, reason: impl FnOnce() -> String) {
-        let pid = self.workers.get(&worker).map_or(0, |link| link.pid);
+    pub(super) fn worker_changed(
+        &self,
+        worker: WorkerId,
+        pid: u32,
+        state: WorkerState,
+        reason: impl FnOnce() -> String,
+    ) {
         let (worker_id, slot) = (worker.generation, worker.slot.0);
         self.tell_watchers(|| PoolEvent::Worker { worker_id, slot, pid, state, reason: reason() });
     }
@@ -93,6 +94,7 @@ impl Driver {
         });
         let workers = workers.collect();
         let last_start_failure = self.publisher.status.borrow().start_failure.clone();
-        PoolSnapshot { pool, workers, last_start_failure, memory: self.spawner.memory_limits() }
+        let (memory, counts) = (self.spawner.memory_limits(), self.counts.clone());
+        PoolSnapshot { pool, workers, last_start_failure, memory, counts }
     }
 }

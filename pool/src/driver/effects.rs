@@ -1,6 +1,7 @@
 //! Carrying out what the scheduler wants done.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use procpool_items::ItemSlab;
@@ -13,7 +14,7 @@ use super::{Driver, ExitReport, JobEntry, Occasion, WorkerLink, degraded};
 use crate::admin::PoolEvent;
 use crate::call::ItemError;
 use crate::error::{CallError, DeadlinePhase, ItemFailure, WorkerExit};
-use crate::handle::Readiness;
+use crate::handle::{Readiness, nearest_names};
 use crate::outlet::Outlet;
 use crate::payload::{JobPayload, OutcomeRun};
 use crate::supervisor::{ChunkResults, ChunkRun, WorkerCommand};
@@ -31,6 +32,9 @@ impl Driver {
             Effect::StoreResults { job, first_index, skip, count } => {
                 if let (Some(entry), Occasion::Results(results)) = (self.jobs.get(&job), occasion) {
                     let run = cut_results(results, entry.payload.kind(), Cut { first_index, skip, count });
+                    let num_failed = run.errors.len() as u64;
+                    self.counts.items_succeeded_total += run.count - num_failed;
+                    self.counts.items_failed_total += num_failed;
                     if let Some(observation) = &self.observation {
                         observation.outcomes_stored(&entry.payload.header.function, &run);
                     }
@@ -41,6 +45,7 @@ impl Driver {
                 if let Some(entry) = self.jobs.get(&job) {
                     let failure = item_failure(cause, attempt, occasion);
                     debug!(job = job.0, index, %failure, "item failed");
+                    self.counts.items_failed_total += 1;
                     if let Some(observation) = &self.observation {
                         observation.item_failed(&entry.payload.header.function, &failure);
                     }
@@ -51,7 +56,14 @@ impl Driver {
             Effect::Deliver { job, first_index, count } => self.deliver(job, first_index, count),
             Effect::CompleteJob { job } => self.complete(job),
             Effect::FailJob { job, failure } => self.fail(job, failure),
-            Effect::RestartFinished => self.finish_restarts(),
+            Effect::SlotHeld { slot, wait } => warn!(
+                slot = slot.0,
+                seconds = wait.as_secs(),
+                "slot is held back: its workers die without finishing anything, while others work"
+            ),
+            Effect::SlotHealed { slot } => info!(slot = slot.0, "slot works again"),
+            Effect::RestartFinished => self.end_restart(true),
+            Effect::RestartGivenUp => self.end_restart(false),
             Effect::ReadinessChanged(readiness) => self.publish_readiness(readiness),
         }
     }
@@ -77,12 +89,14 @@ impl Driver {
             started_at,
             pid: 0,
             is_ready: false,
+            functions: Arc::default(),
+            has_results: false,
             stop_reason: None,
             commons: BTreeSet::new(),
             dropped_commons: Vec::new(),
         };
         self.workers.insert(worker, link);
-        self.worker_changed(worker, WorkerState::Starting, String::new);
+        self.worker_changed(worker, 0, WorkerState::Starting, String::new);
     }
 
     fn send_chunk(&mut self, dispatch: &Dispatch) {
@@ -124,11 +138,11 @@ impl Driver {
     }
 
     fn stop(&mut self, worker: WorkerId, reason: StopReason, command: WorkerCommand) {
-        if let Some(link) = self.workers.get_mut(&worker) {
-            link.stop_reason = Some(reason);
-            debug!(worker = worker.generation, pid = link.pid, ?reason, ?command, "stopping a worker");
-        }
-        self.worker_changed(worker, WorkerState::Stopping, || format!("{reason:?}"));
+        let Some(link) = self.workers.get_mut(&worker) else { return };
+        link.stop_reason = Some(reason);
+        let pid = link.pid;
+        debug!(worker = worker.generation, pid, ?reason, ?command, "stopping a worker");
+        self.worker_changed(worker, pid, WorkerState::Stopping, || format!("{reason:?}"));
         self.tell(worker, command);
     }
 
@@ -170,6 +184,8 @@ impl Driver {
         let Some(JobEntry { payload, outlet, refusal, .. }) = self.jobs.remove(&job) else { return };
         self.drop_common(job);
         self.results.let_go(job);
+        self.counts.jobs_failed_total += 1;
+        self.counts.items_dropped_total += payload.num_unfinished();
         if let Some(observation) = &mut self.observation {
             observation.job_ended(job, &payload);
         }
@@ -198,6 +214,12 @@ impl Driver {
                 CallError::DeadlineUnreachable { expected, remaining, retry_after }
             }
             JobFailure::ResultsRefused => unreachable!("the driver that refuses results says why"),
+            JobFailure::NoFunction { started } => {
+                let name = payload.header.function.to_string();
+                let nearest =
+                    nearest_names(self.publisher.functions.borrow().keys().filter(|known| **known != name), &name);
+                CallError::FunctionNotFound { name, nearest, started }
+            }
             JobFailure::Cancelled => CallError::JobEnded,
             JobFailure::Draining { started } => CallError::Draining { started },
             JobFailure::Degraded { started } => degraded(&self.publisher.status.borrow().start_failure, started),

@@ -7,7 +7,10 @@
 mod admin;
 mod commons;
 mod effects;
+mod exits;
+mod functions;
 mod observation;
+mod restart;
 mod results;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -19,20 +22,22 @@ use std::time::Duration;
 use procpool_items::ItemSlab;
 use procpool_scheduler::{
     Delivery, Demand, Effect, Event, FunctionId, Hold, JobId, JobSpec, PoolState, Readiness as State, SchedulerConfig,
-    StopReason, Time, WorkerId, WorkerState,
+    StopReason, Time, WorkerId,
 };
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tracing::{Instrument as _, debug, info, warn};
+use tracing::{Instrument as _, debug};
 
+use self::exits::ExitReport;
 use self::observation::Observation;
+use self::restart::RunningRestart;
 use self::results::ResultWatch;
-use crate::admin::{EVENT_BUFFER, PoolEvent, PoolSnapshot, PoolWatch};
+use crate::admin::{EVENT_BUFFER, PoolCounts, PoolEvent, PoolSnapshot, PoolWatch, Restart};
 use crate::admission::{AdmissionPermit, CommonPermit};
-use crate::call::{Call, CommonArgument, FunctionInfo};
+use crate::call::{Call, CommonArgument};
 use crate::config::PoolConfig;
-use crate::error::{CallError, DumpFailure, ExitUsage, WorkerExit};
+use crate::error::{CallError, DumpFailure, WorkerExit};
 use crate::handle::{FunctionTable, Readiness, Status};
 use crate::mailbox::{Letters, Mailbox};
 use crate::observer::PoolObserver;
@@ -59,7 +64,7 @@ pub(crate) enum Command {
     Demand(oneshot::Sender<Demand>),
     Watch(oneshot::Sender<PoolWatch>),
     Resize { slots: NonZeroU32, answer: oneshot::Sender<u32> },
-    Restart(oneshot::Sender<u32>),
+    Restart(oneshot::Sender<Restart>),
     Dump { worker_id: u64, answer: oneshot::Sender<Result<String, DumpFailure>> },
 }
 
@@ -101,9 +106,10 @@ pub(crate) struct Published {
     pub(crate) functions: watch::Receiver<Arc<FunctionTable>>,
 }
 
-/// Returns both ends of what the driver publishes.
-pub(crate) fn channels() -> (Publisher, Published) {
-    let (status, status_reader) = watch::channel(Status { readiness: State::Starting, start_failure: String::new() });
+/// Returns both ends of what the driver of a pool with so many slots publishes.
+pub(crate) fn channels(num_slots: u32) -> (Publisher, Published) {
+    let status = Status { readiness: State::Starting, start_failure: String::new(), num_slots };
+    let (status, status_reader) = watch::channel(status);
     let (readiness, readiness_reader) = watch::channel(Readiness::NotReady);
     let (functions, functions_reader) = watch::channel(Arc::default());
     let published = Published { status: status_reader, readiness: readiness_reader, functions: functions_reader };
@@ -126,13 +132,16 @@ pub(crate) fn spawn(
         workers: BTreeMap::new(),
         jobs: BTreeMap::new(),
         function_ids: BTreeMap::new(),
+        next_function: 0,
         publisher,
         observation: inputs.observer.take().map(Observation::new),
         watchers: broadcast::Sender::new(EVENT_BUFFER),
-        restarts: Vec::new(),
+        restart: None,
+        counts: PoolCounts::default(),
         effects: Vec::new(),
         results: ResultWatch::new(ResultBudget::new(config, Arc::clone(&inputs.mailbox))),
         has_dropped_commons: false,
+        is_short: false,
     };
     #[expect(clippy::disallowed_methods, reason = "its owner is the PoolTask, which joins it")]
     tokio::spawn(driver.run(inputs, events).in_current_span())
@@ -168,16 +177,20 @@ struct Driver {
     jobs: BTreeMap<JobId, JobEntry>,
     /// Bounded by the registered functions: others are refused before they get here.
     function_ids: BTreeMap<Arc<str>, FunctionId>,
+    /// The number that a new function gets.
+    next_function: u32,
     publisher: Publisher,
     /// `None`: nobody watches.
     observation: Option<Observation>,
     watchers: broadcast::Sender<PoolEvent>,
-    /// Who waits for a restart to be finished, and how many workers each wanted replaced.
-    restarts: Vec<(oneshot::Sender<u32>, u32)>,
+    restart: Option<RunningRestart>,
+    counts: PoolCounts,
     effects: Vec<Effect>,
     results: ResultWatch,
     /// Some worker has yet to be told that a common argument is not needed any more.
     has_dropped_commons: bool,
+    /// The system had nothing to start a worker with, and no worker has been ready since.
+    is_short: bool,
 }
 
 /// What the driver knows of a worker.
@@ -187,6 +200,9 @@ struct WorkerLink {
     /// 0 until it said Hello.
     pid: u32,
     is_ready: bool,
+    /// What it can run; empty until it said Hello.
+    functions: Arc<FunctionTable>,
+    has_results: bool,
     /// Why we made it stop, if we did.
     stop_reason: Option<StopReason>,
     /// The jobs whose common argument it has. Bounded by the jobs.
@@ -223,14 +239,6 @@ enum Occasion {
     /// The stacks of a worker whose item has run for too long.
     Stack(String),
     Exit(ExitReport),
-}
-
-/// How a worker ended.
-struct ExitReport {
-    exit: WorkerExit,
-    usage: ExitUsage,
-    pid: u32,
-    stderr_tail: String,
 }
 
 impl Driver {
@@ -287,8 +295,7 @@ impl Driver {
             return;
         }
         let function: Arc<str> = call.function.into();
-        let next_id = FunctionId(u32::try_from(self.function_ids.len()).unwrap_or(u32::MAX));
-        let function_id = *self.function_ids.entry(Arc::clone(&function)).or_insert(next_id);
+        let function_id = self.function_id(&function);
         let (account, hold) = self.results.open_account(job, &outlet);
         let spec = JobSpec {
             id: job,
@@ -330,6 +337,7 @@ impl Driver {
         if let Some(observation) = &mut self.observation {
             observation.job_submitted(job, payload.num_unfinished() > 0);
         }
+        self.counts.jobs_total += 1;
         let max_answer_bytes = call.options.max_answer_bytes;
         self.jobs.insert(job, JobEntry { payload, outlet, max_answer_bytes, refusal: None, hold });
         self.apply_plain(Event::JobSubmitted(spec));
@@ -367,14 +375,7 @@ impl Driver {
     fn handle_worker(&mut self, WorkerEvent { worker, kind }: WorkerEvent) {
         match kind {
             WorkerEventKind::Hello { pid, sdk, functions } => self.greet(worker, pid, &sdk, functions),
-            WorkerEventKind::Ready => {
-                if let Some(link) = self.workers.get_mut(&worker) {
-                    link.is_ready = true;
-                    info!(worker = worker.generation, slot = worker.slot.0, pid = link.pid, "worker is ready");
-                }
-                self.worker_changed(worker, WorkerState::Ready, String::new);
-                self.apply_plain(Event::WorkerReady { worker });
-            }
+            WorkerEventKind::Ready => self.welcome(worker),
             WorkerEventKind::Progress { running, stack } => {
                 self.apply(Event::Progress { worker, running }, &Occasion::Stack(stack));
             }
@@ -383,6 +384,9 @@ impl Driver {
                     observation.results_came(&results);
                 }
                 self.expect_results(worker, &results);
+                if let Some(link) = self.workers.get_mut(&worker) {
+                    link.has_results = true;
+                }
                 let event = Event::ItemsFinished {
                     worker,
                     chunk: results.chunk,
@@ -401,68 +405,12 @@ impl Driver {
             }
             WorkerEventKind::MemoryHigh => self.apply_plain(Event::MemoryHigh { worker }),
             WorkerEventKind::Exited { exit, usage, running, stderr_tail } => {
+                let by_shortage = matches!(exit, WorkerExit::SpawnFailed { by_shortage: true, .. });
                 let report = self.bury(worker, exit, usage, stderr_tail);
-                self.apply(Event::WorkerExited { worker, running }, &Occasion::Exit(report));
+                self.apply(Event::WorkerExited { worker, running, by_shortage }, &Occasion::Exit(report));
+                self.publish_functions();
             }
         }
-    }
-
-    fn greet(&mut self, worker: WorkerId, pid: u32, sdk: &str, functions: Vec<FunctionInfo>) {
-        let Some(link) = self.workers.get_mut(&worker) else { return };
-        link.pid = pid;
-        debug!(
-            worker = worker.generation,
-            slot = worker.slot.0,
-            pid,
-            sdk,
-            functions = functions.len(),
-            "worker said hello"
-        );
-        let table: FunctionTable = functions.into_iter().map(|function| (function.name.clone(), function)).collect();
-        // All workers run the same command, and the youngest knows best what is there now.
-        self.publisher.functions.send_if_modified(|published| {
-            let is_new = **published != table;
-            if is_new {
-                *published = Arc::new(table);
-            }
-            is_new
-        });
-    }
-
-    fn bury(&mut self, worker: WorkerId, exit: WorkerExit, usage: ExitUsage, stderr_tail: String) -> ExitReport {
-        self.worker_changed(worker, WorkerState::Exited, || exit.to_string());
-        let link = self.workers.remove(&worker);
-        let (pid, is_ready, stop_reason) =
-            link.map_or((0, false, None), |link| (link.pid, link.is_ready, link.stop_reason));
-        let exit = if stop_reason == Some(StopReason::StartTimeout) { WorkerExit::StartTimeout } else { exit };
-        if let Some(observation) = &mut self.observation {
-            observation.worker_exited(worker, &exit, stop_reason);
-        }
-        let (worker_id, slot) = (worker.generation, worker.slot.0);
-        let peak_rss_bytes = usage.peak_rss_bytes;
-        let cpu_seconds = usage.cpu_time.map(|time| time.as_secs_f64());
-        match stop_reason {
-            Some(reason) if reason != StopReason::StartTimeout => {
-                info!(worker = worker_id, slot, pid, %exit, ?reason, peak_rss_bytes, cpu_seconds, "worker stopped");
-            }
-            _ => warn!(
-                worker = worker_id,
-                slot,
-                pid,
-                %exit,
-                was_ready = is_ready,
-                peak_rss_bytes,
-                cpu_seconds,
-                "worker exited unexpectedly"
-            ),
-        }
-        if !is_ready {
-            let last_words = stderr_tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-            let separator = if last_words.is_empty() { "" } else { ": " };
-            let failure = format!("a worker {exit}{separator}{last_words}");
-            self.publisher.status.send_modify(|status| status.start_failure = failure);
-        }
-        ExitReport { exit, usage, pid, stderr_tail }
     }
 
     fn apply_plain(&mut self, event: Event) {

@@ -115,6 +115,8 @@ async fn an_item_of_a_failed_call_that_hangs_does_not_keep_its_slot() {
     assert!(matches!(first.next_command().await, WorkerCommand::Probe));
     first.runs(&chunk, limit, "").await;
     assert!(matches!(first.next_command().await, WorkerCommand::Terminate));
+    assert!(matches!(first.next_command().await, WorkerCommand::Probe));
+    first.runs(&chunk, limit, "").await;
     assert!(matches!(first.next_command().await, WorkerCommand::Kill));
     first.die(Some((chunk.chunk, 0))).await;
     let _next = pool.next_worker().await;
@@ -148,6 +150,8 @@ async fn an_item_that_runs_too_long_fails_when_its_time_is_up() {
     assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
     worker.runs(&chunk, started.elapsed(), "").await;
     assert!(matches!(worker.next_command().await, WorkerCommand::Terminate));
+    assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
+    worker.runs(&chunk, started.elapsed(), "").await;
     assert!(matches!(worker.next_command().await, WorkerCommand::Kill));
     worker.die(Some((chunk.chunk, 0))).await;
     let _next = pool.next_worker().await;
@@ -261,7 +265,9 @@ async fn an_unknown_function_is_refused_with_the_nearest_names() {
     let mut pool = pool_of(1);
     let _worker = pool.next_ready_worker().await;
     let refused = pool.handle.map(call("agian"), items(0..1)).await.unwrap_err();
-    let CallError::FunctionNotFound { name, nearest } = refused else { panic!("there is no such function") };
+    let CallError::FunctionNotFound { name, nearest, started: false } = refused else {
+        panic!("there is no such function")
+    };
     assert_eq!((name.as_str(), nearest.as_slice()), ("agian", &["again".to_owned()][..]));
 }
 

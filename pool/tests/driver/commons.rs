@@ -182,8 +182,10 @@ async fn a_thousand_jobs_that_end_at_once_leave_room_for_the_end_of_the_worker()
 
 #[tokio::test(start_paused = true)]
 async fn what_the_workers_cannot_take_is_refused_at_the_door() {
-    let mut pool = pool_of(1);
-    let worker = pool.next_worker().await;
+    // Where one of the workers cannot, none may be needed.
+    let mut pool = pool_of(2);
+    let (worker, other) = (pool.next_worker().await, pool.next_worker().await);
+    other.become_ready_with(&["f"]).await;
     let function = FunctionInfo {
         name: "f".to_owned(),
         signature: String::new(),

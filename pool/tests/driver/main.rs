@@ -7,6 +7,7 @@ mod admin;
 mod calls;
 mod commons;
 mod endings;
+mod functions;
 mod memory;
 mod observer;
 mod results;

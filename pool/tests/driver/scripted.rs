@@ -84,17 +84,27 @@ impl ScriptedWorker {
 
     /// Says Hello with the function `f` and the idempotent function `again`, and Ready.
     pub(crate) async fn become_ready(&self) {
-        let function = |name: &str, idempotent| FunctionInfo {
+        self.become_ready_with(&["f", "again"]).await;
+    }
+
+    /// Says Hello with these functions, and Ready.
+    pub(crate) async fn become_ready_with(&self, functions: &[&str]) {
+        self.say_hello(functions).await;
+        self.say(WorkerEventKind::Ready).await;
+    }
+
+    /// Says Hello with these functions. Their docs name the worker; `again` is idempotent.
+    pub(crate) async fn say_hello(&self, functions: &[&str]) {
+        let functions = functions.iter().map(|&name| FunctionInfo {
             name: name.to_owned(),
             signature: String::new(),
-            doc: String::new(),
+            doc: format!("of worker {}", self.id.generation),
             example: String::new(),
-            idempotent,
+            idempotent: name == "again",
             takes_common: true,
-        };
-        let functions = vec![function("f", false), function("again", true)];
+        });
+        let functions = functions.collect();
         self.say(WorkerEventKind::Hello { pid: 1000, sdk: "scripted".to_owned(), functions }).await;
-        self.say(WorkerEventKind::Ready).await;
     }
 
     /// Returns the next command.

@@ -26,6 +26,8 @@ const FOR_EVER: Duration = Duration::from_secs(1_000_000);
 pub(crate) struct SimSpawner {
     pub(crate) seed: u64,
     pub(crate) ledger: Ledger,
+    /// Workers in it die when they get a chunk, while there are faults.
+    pub(crate) bad_slot: Option<u32>,
 }
 
 impl WorkerSpawner for SimSpawner {
@@ -42,9 +44,11 @@ impl WorkerSpawner for SimSpawner {
             chunks: VecDeque::new(),
             recalled: BTreeSet::new(),
             commons: BTreeSet::new(),
+            functions: &[],
             inbox: VecDeque::new(),
             reads_at: Instant::now(),
             is_stopping: false,
+            is_in_bad_slot: self.bad_slot == Some(worker.slot.0),
         };
         tokio::spawn(worker.live());
         sender
@@ -61,10 +65,13 @@ struct SimWorker {
     /// Those that were answered for.
     recalled: BTreeSet<ChunkId>,
     commons: BTreeSet<u64>,
+    /// What it has registered.
+    functions: &'static [&'static str],
     /// What it was told and has not read yet, and when it will; but never while it is deaf.
     inbox: VecDeque<WorkerCommand>,
     reads_at: Instant,
     is_stopping: bool,
+    is_in_bad_slot: bool,
 }
 
 /// A chunk as a worker has it.
@@ -131,6 +138,10 @@ impl SimWorker {
         if let Some((_, _, key)) = running {
             self.ledger.abort(key);
         }
+        if let Some(first) = self.chunks.front().filter(|first| first.running.is_none() && first.finished < first.count)
+        {
+            self.ledger.lose_before(first.key(first.finished), self.id.slot.0);
+        }
         let running = running.map(|(chunk, offset, _)| (chunk, offset));
         self.ledger.worker_is_gone();
         self.say(WorkerEventKind::Exited { exit, usage: ExitUsage::default(), running, stderr_tail: String::new() })
@@ -148,23 +159,27 @@ impl SimWorker {
         let delay = Duration::from_millis(self.random.below(50));
         sleep(delay).await;
         if self.fault(8) {
-            return WorkerExit::SpawnFailed("no luck".to_owned());
+            self.ledger.start_fails();
+            return WorkerExit::SpawnFailed { reason: "no luck".to_owned(), by_shortage: self.chance(50) };
         }
         if self.fault(4) {
             // It never says anything.
+            self.ledger.start_fails();
             return self.wait_for_the_end().await;
         }
-        let function = |name: &str, idempotent| FunctionInfo {
+        self.functions = self.ledger.functions();
+        let functions = self.functions.iter().map(|&name| FunctionInfo {
             name: name.to_owned(),
             signature: String::new(),
             doc: String::new(),
             example: String::new(),
-            idempotent,
+            idempotent: name == "again",
             takes_common: true,
-        };
-        let functions = vec![function("f", false), function("again", true)];
+        });
+        let functions = functions.collect();
         self.say(WorkerEventKind::Hello { pid: 1000, sdk: "simulated".to_owned(), functions }).await;
         if self.fault(4) {
+            self.ledger.start_fails();
             return WorkerExit::Code(1);
         }
         self.say(WorkerEventKind::Ready).await;
@@ -184,7 +199,9 @@ impl SimWorker {
                 () = sleep_until(self.reads_at), if may_read => {
                     let command = self.inbox.pop_front().unwrap();
                     self.read_later();
-                    self.obey(command).await;
+                    if let Some(exit) = self.obey(command).await {
+                        return exit;
+                    }
                 }
                 () = sleep_until(running.map_or_else(|| Instant::now() + FOR_EVER, |execution| execution.due)) => {
                     if let Some(exit) = self.end_item().await {
@@ -277,7 +294,7 @@ impl SimWorker {
         let key = chunk.key(chunk.finished);
         let rules = self.ledger.rules(key.0);
         assert_eq!(chunk.run.common.is_some(), rules.has_common, "an item of job {} has its common argument", key.0);
-        self.ledger.begin(key, chunk.run.attempt);
+        self.ledger.begin(key, chunk.run.attempt, self.id.generation);
         let can_hang = rules.may_hang;
         let (mut time, mut fate) = (Duration::from_micros(self.random.below(3000)), Fate::Returns);
         if self.fault(3) {
@@ -352,11 +369,16 @@ impl SimWorker {
             .await;
     }
 
-    /// Does as it is told.
-    async fn obey(&mut self, command: WorkerCommand) {
+    /// Does as it is told; returns how it ended if it did.
+    async fn obey(&mut self, command: WorkerCommand) -> Option<WorkerExit> {
         self.ledger.trace(|| format!("{} reads {command:?}", self.id.generation));
         match command {
-            WorkerCommand::Run(run) => self.take_chunk(run),
+            WorkerCommand::Run(run) => {
+                self.take_chunk(run);
+                if self.is_in_bad_slot && !self.ledger.is_calm() {
+                    return Some(WorkerExit::Signal(7));
+                }
+            }
             WorkerCommand::Recall { chunk, cancel } => self.give_back(chunk, cancel).await,
             WorkerCommand::DropCommons(commons) => {
                 for common in commons {
@@ -366,10 +388,12 @@ impl SimWorker {
             WorkerCommand::Shutdown => self.is_stopping = true,
             other => panic!("{other:?} is not for the worker to read"),
         }
+        None
     }
 
     fn take_chunk(&mut self, run: ChunkRun) {
         assert!(!self.is_stopping, "no Run follows a Shutdown");
+        assert!(self.functions.contains(&&*run.function), "a worker is given only what it has registered");
         if let Some(common) = &run.common {
             let is_told = common.argument.is_some();
             assert_eq!(self.commons.insert(common.common), is_told, "it is told of a common argument once");

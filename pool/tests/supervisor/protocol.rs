@@ -64,7 +64,8 @@ async fn bad_results_are_refused() {
     let one = || blobs(&[b"r"]);
     let good = proto::Results { chunk: 1, first: 0, count: 1, items: one(), ..Default::default() };
     let failure = |offset| proto::ItemFailure { offset, kind: proto::FailureKind::Raised.into(), ..Default::default() };
-    let cases: [(&str, Bytes, &str); 12] = [
+    let denial = proto::ItemFailure { kind: proto::FailureKind::UnknownFunction.into(), ..Default::default() };
+    let cases: [(&str, Bytes, &str); 13] = [
         ("unknown chunk", results_frame(2, 0, one()), "chunk 2, which it does not have"),
         ("a gap", results_frame(1, 1, one()), "offset 1 instead of 0"),
         ("no result", results(proto::Results { count: 0, ..good.clone() }), "sent 0 results"),
@@ -79,6 +80,11 @@ async fn bad_results_are_refused() {
             "failure out of range",
             results(proto::Results { failures: vec![failure(1)], ..good.clone() }),
             "a failure at offset 1",
+        ),
+        (
+            "denied function",
+            results(proto::Results { items: blobs(&[b""]), failures: vec![denial], ..good.clone() }),
+            "denies a function which it registered",
         ),
         ("recalled unasked", frame(WorkerFrame::Recalled(proto::Recalled { chunk: 1, first_not_begun: 0 })), "asked"),
         ("pong unasked", frame(WorkerFrame::Pong(proto::Pong { nonce: 1 })), "Pong"),

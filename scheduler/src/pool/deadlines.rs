@@ -1,4 +1,4 @@
-//! What happens because time passes: deadlines, time limits of items, grace periods, recycling.
+//! What happens because time passes: deadlines, time limits of items, grace periods.
 
 use std::time::Duration;
 
@@ -7,10 +7,7 @@ use super::jobs::FailedAt;
 use crate::event::{Cancel, Effect, FailureCause, JobFailure, RunningItem, StopReason};
 use crate::id::{ChunkId, JobId, WorkerId};
 use crate::timer::TimerKey;
-use crate::worker::{Expired, Phase, StopStage, Worker};
-
-/// How long recycling waits when another slot is being refilled: one slot at a time.
-const RECYCLE_DELAY: Duration = Duration::from_millis(500);
+use crate::worker::{Expired, Phase, StopStage};
 
 /// How often a worker that survived SIGTERM is asked whether an item runs there that was not meant.
 const RECHECK_INTERVAL: Duration = Duration::from_millis(100);
@@ -22,6 +19,7 @@ impl PoolState {
                 TimerKey::Deadline(job) => self.deadline_passed(job),
                 TimerKey::Retry(job) => self.arm_retry(job),
                 TimerKey::Start(worker) => self.kill(worker, StopReason::StartTimeout),
+                TimerKey::Proof(worker) => self.slot_works(worker.slot),
                 TimerKey::CancelGrace(worker) => self.cancel_grace_passed(worker),
                 TimerKey::StopGrace(worker) => self.escalate(worker),
                 TimerKey::ItemTimeout(worker) => self.probe(worker),
@@ -29,8 +27,8 @@ impl PoolState {
                 TimerKey::Idle(worker) => self.recycle(worker, key, StopReason::Idle),
                 TimerKey::Memory(worker) => self.recycle(worker, key, StopReason::Memory),
                 TimerKey::Restart(slot) => self.spawn_worker(slot),
-                // `dispatch` follows and looks again.
-                TimerKey::Rebalance => {}
+                // `dispatch` and `continue_restart` follow and look again.
+                TimerKey::Rebalance | TimerKey::Rollout => {}
             }
         }
     }
@@ -117,7 +115,7 @@ impl PoolState {
         self.emit(Effect::Recall { worker: id, chunk, cancel: Cancel::Item(offset) });
         self.watch_overdue(id);
         if !tried_again {
-            self.item_failed(FailedAt { job, index, slot: id.slot }, history, FailureCause::TimedOut { limit });
+            self.item_failed(FailedAt { job, index, worker: id }, history, FailureCause::TimedOut { limit });
         }
     }
 
@@ -194,42 +192,6 @@ impl PoolState {
                 self.emit(Effect::Probe { worker: id });
             }
             Phase::Starting | Phase::Up | Phase::Stopping { stage: StopStage::Killed, .. } => {}
-        }
-    }
-
-    /// The slot that large workers may have been waiting for has a worker again: the oldest of them is next, before
-    /// younger ones that grow as fast can be in its way.
-    pub(super) fn hasten_recycling(&mut self) {
-        let waiting = self.timers.keys().filter_map(|key| match key {
-            TimerKey::Memory(worker) => Some(worker),
-            _ => None,
-        });
-        if let Some(oldest) = waiting.min_by_key(|worker| worker.generation) {
-            self.timers.set(TimerKey::Memory(oldest), self.now);
-        }
-    }
-
-    /// Replaces a worker between items, but one slot at a time.
-    pub(super) fn recycle(&mut self, id: WorkerId, key: TimerKey, reason: StopReason) {
-        let Some(worker) = self.worker_mut(id).filter(|worker| worker.is_up()) else { return };
-        // Not for ever: if its slot is to go, that may be taken back.
-        let is_leaving = worker.retire.is_some();
-        let slot_is_empty = |worker: Option<&Worker>| worker.is_none_or(|worker| !worker.is_up());
-        let another_is_busy_with_it = self.slots.iter().filter(|slot| !slot.removed).any(|slot| {
-            slot_is_empty(slot.worker.as_ref())
-                || slot.worker.as_ref().is_some_and(|worker| worker.id != id && worker.retire.is_some())
-        });
-        if is_leaving || another_is_busy_with_it {
-            let delay = self.rng.jitter(RECYCLE_DELAY);
-            return self.timers.set(key, self.now.after(delay));
-        }
-        if reason == StopReason::Memory {
-            // What it holds grows with every item: what has not begun runs elsewhere.
-            return self.retire(id, reason);
-        }
-        if let Some(worker) = self.worker_mut(id) {
-            worker.retire = Some(reason);
-            self.stop_if_unneeded(id);
         }
     }
 }

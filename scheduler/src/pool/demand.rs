@@ -79,7 +79,7 @@ impl PoolState {
         demand
     }
 
-    fn slot_counts(&self) -> SlotCounts {
+    pub(super) fn slot_counts(&self) -> SlotCounts {
         let mut counts = SlotCounts::default();
         for slot in &self.slots {
             match slot.worker.as_ref() {

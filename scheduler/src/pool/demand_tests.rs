@@ -13,9 +13,12 @@ use crate::time::Time;
 pub(in crate::pool) struct Pool {
     pub(in crate::pool) state: PoolState,
     pub(in crate::pool) now: Time,
-    workers: Vec<WorkerId>,
+    /// Those that were started, by age.
+    pub(in crate::pool) workers: Vec<WorkerId>,
     pub(in crate::pool) dispatched: Vec<Dispatch>,
     pub(in crate::pool) failed: Vec<(JobId, JobFailure)>,
+    /// What else is to be done.
+    pub(in crate::pool) others: Vec<Effect>,
 }
 
 impl Pool {
@@ -23,14 +26,21 @@ impl Pool {
     pub(in crate::pool) fn new(slots: u32) -> Self {
         let mut pool = Self::starting(slots);
         for worker in pool.workers.clone() {
-            pool.apply(Event::WorkerReady { worker });
+            pool.apply(ready(worker));
         }
         pool
     }
 
-    fn starting(slots: u32) -> Self {
+    pub(in crate::pool) fn starting(slots: u32) -> Self {
         let state = PoolState::new(SchedulerConfig { slots, ..SchedulerConfig::default() });
-        let mut pool = Self { state, now: Time::ZERO, workers: Vec::new(), dispatched: Vec::new(), failed: Vec::new() };
+        let mut pool = Self {
+            state,
+            now: Time::ZERO,
+            workers: Vec::new(),
+            dispatched: Vec::new(),
+            failed: Vec::new(),
+            others: Vec::new(),
+        };
         pool.apply(Event::TimePassed);
         pool
     }
@@ -43,7 +53,7 @@ impl Pool {
                 Effect::SpawnWorker { worker } => self.workers.push(worker),
                 Effect::Dispatch(dispatch) => self.dispatched.push(dispatch),
                 Effect::FailJob { job, failure } => self.failed.push((job, failure)),
-                _ => {}
+                other => self.others.push(other),
             }
         }
     }
@@ -70,6 +80,15 @@ impl Pool {
     }
 }
 
+/// A worker is ready that can run the functions 0 to 9.
+pub(in crate::pool) fn ready(worker: WorkerId) -> Event {
+    ready_with(worker, 0..10)
+}
+
+pub(in crate::pool) fn ready_with(worker: WorkerId, functions: impl IntoIterator<Item = u32>) -> Event {
+    Event::WorkerReady { worker, functions: functions.into_iter().map(FunctionId).collect() }
+}
+
 pub(in crate::pool) fn spec(id: u64, items: u64) -> JobSpec {
     JobSpec {
         id: JobId(id),
@@ -94,8 +113,8 @@ const SECOND: Duration = Duration::from_secs(1);
 fn an_idle_pool_demands_nothing_and_counts_how_long() {
     let mut pool = Pool::starting(3);
     assert_eq!(pool.state.demand(pool.now).slots, SlotCounts { starting: 3, ..SlotCounts::default() });
-    pool.apply(Event::WorkerReady { worker: pool.workers[0] });
-    pool.apply(Event::WorkerExited { worker: pool.workers[1], running: None });
+    pool.apply(ready(pool.workers[0]));
+    pool.apply(Event::WorkerExited { worker: pool.workers[1], running: None, by_shortage: false });
     let later = pool.now.after(7 * SECOND);
     let demand = pool.state.demand(later);
     assert_eq!(demand.slots, SlotCounts { starting: 1, ready: 1, empty: 1, ..SlotCounts::default() });

@@ -55,7 +55,7 @@ fn the_item_that_an_ordered_reader_waits_for_is_tried_again() {
     hold(&mut pool, Hold::AllButNext);
     finish(&mut pool, &second);
     assert_eq!(begun(&mut pool), [0_u64; 0], "it runs");
-    pool.apply(Event::WorkerExited { worker: first.worker, running: Some((first.chunk, 0)) });
+    pool.apply(Event::WorkerExited { worker: first.worker, running: Some((first.chunk, 0)), by_shortage: false });
     pool.pass(Duration::from_secs(60));
     pool.apply(Event::TimePassed);
     let [again] = std::mem::take(&mut pool.dispatched).try_into().unwrap();

@@ -1,12 +1,17 @@
 //! Jobs come, get outcomes, and end.
 
+use std::time::Duration;
+
 use super::PoolState;
 use crate::event::{Delivery, Effect, FailureCause, Hold, JobFailure, JobSpec, Readiness};
-use crate::id::{JobId, SlotId, WorkerId};
+use crate::id::{JobId, WorkerId};
 use crate::job::{History, Job};
 use crate::restart::retry_backoff;
 use crate::timer::TimerKey;
 use crate::worker::ActiveChunk;
+
+/// What runs on after its call has failed, and has no time limit of its own, is cancelled after this long.
+const MAX_TIME_FOR_NOBODY: Duration = Duration::from_secs(60);
 
 /// Consecutive items of a job that a worker dealt with.
 #[derive(Debug, Clone, Copy)]
@@ -21,13 +26,14 @@ pub(super) struct ItemsOf {
 pub(super) struct FailedAt {
     pub(super) job: JobId,
     pub(super) index: u64,
-    pub(super) slot: SlotId,
+    pub(super) worker: WorkerId,
 }
 
 impl PoolState {
     pub(super) fn submit(&mut self, spec: JobSpec) {
         let id = spec.id;
         let refusal = match self.readiness {
+            Readiness::Ready if self.is_lost(spec.function) => Some(JobFailure::NoFunction { started: false }),
             Readiness::Starting | Readiness::Ready => self.refusal_for_time(&spec),
             Readiness::Degraded => Some(JobFailure::Degraded { started: false }),
             Readiness::Draining | Readiness::Stopped => Some(JobFailure::Draining { started: false }),
@@ -71,11 +77,11 @@ impl PoolState {
         let (slots, now) = (self.num_slots(), self.now);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.update_window(slots, &self.run_times);
-        let has_work = job.available().is_some();
+        let has_work = job.is_runnable();
         if has_work && !job.queued {
-            job.virtual_time = self.queue.add(id, job.virtual_time);
+            job.virtual_time = self.queue.add(job.spec.function, id, job.virtual_time);
         } else if !has_work && job.queued {
-            self.queue.remove(id, job.virtual_time);
+            self.queue.remove(job.spec.function, id, job.virtual_time);
         }
         job.queued = has_work;
         job.queued_since = has_work.then(|| job.queued_since.unwrap_or(now));
@@ -107,7 +113,7 @@ impl PoolState {
 
     /// An item has failed, other than in the user's function: tries it again or gives it up.
     pub(super) fn item_failed(&mut self, at: FailedAt, history: History, cause: FailureCause) {
-        let FailedAt { job: id, index, slot } = at;
+        let FailedAt { job: id, index, worker } = at;
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let mut crashes = history.crashes;
         let mut cause = cause;
@@ -121,7 +127,8 @@ impl PoolState {
         if history.attempt < job.spec.max_attempts && !is_final {
             let attempt = history.attempt + 1;
             let not_before = self.now.after(retry_backoff(attempt, &mut self.rng));
-            job.retry(index, History { attempt, crashes, fruitless: 0, last_slot: Some(slot) }, not_before);
+            let history = History { attempt, crashes, failed_in: Some(worker), ..History::NEW };
+            job.retry(index, history, not_before);
             self.arm_retry(id);
             return;
         }
@@ -163,8 +170,12 @@ impl PoolState {
         // one item is a waste.
         let cancel = !matches!(failure, JobFailure::ItemFailed { .. } | JobFailure::ResultsRefused);
         self.abandon_everywhere(id, cancel);
-        // But not for longer than the call would have had.
-        if let Some(deadline) = job.spec.deadline.filter(|_| !cancel && self.is_at_a_worker(id)) {
+        if cancel || !self.is_at_a_worker(id) {
+            return;
+        }
+        // But not for longer than the call would have had, nor for ever.
+        let longest = job.spec.item_timeout.is_none().then(|| self.now.after(MAX_TIME_FOR_NOBODY));
+        if let Some(deadline) = job.spec.deadline.into_iter().chain(longest).min() {
             self.timers.set(TimerKey::Deadline(id), deadline);
         }
     }
@@ -188,7 +199,7 @@ impl PoolState {
     fn forget_job(&mut self, id: JobId) -> Option<Job> {
         let job = self.jobs.remove(&id)?;
         if job.queued {
-            self.queue.remove(id, job.virtual_time);
+            self.queue.remove(job.spec.function, id, job.virtual_time);
         }
         if self.jobs.is_empty() {
             self.idle_since = self.now;
@@ -205,8 +216,8 @@ impl PoolState {
         }
     }
 
-    /// A chunk is over: the job pays what it really cost.
-    pub(super) fn settle(&mut self, chunk: &ActiveChunk) {
+    /// A chunk is over: the job pays what it really cost. `has_begun`: some of it ran.
+    pub(super) fn settle(&mut self, chunk: &ActiveChunk, has_begun: bool) {
         let Some(job) = self.jobs.get_mut(&chunk.job) else {
             if !self.is_at_a_worker(chunk.job) {
                 self.timers.clear(TimerKey::Deadline(chunk.job));
@@ -215,16 +226,17 @@ impl PoolState {
         };
         let before = job.virtual_time;
         let priority = job.spec.priority;
-        // A chunk of which nothing is known (its worker died) keeps its estimate.
-        let real = if chunk.busy.is_zero() && chunk.finished > 0 { chunk.charged } else { chunk.busy };
+        // A chunk of which nothing is known (its worker died) keeps its estimate: or else a job whose items all kill their
+        // workers would pay nothing, and always be the next.
+        let real = if chunk.busy.is_zero() && has_begun { chunk.charged } else { chunk.busy };
         let after = if real >= chunk.charged {
             before.charged(real.saturating_sub(chunk.charged), priority)
         } else {
             before.refunded(chunk.charged.saturating_sub(real), priority)
         };
         if job.queued {
-            self.queue.remove(chunk.job, before);
-            job.virtual_time = self.queue.add(chunk.job, after);
+            self.queue.remove(chunk.function, chunk.job, before);
+            job.virtual_time = self.queue.add(chunk.function, chunk.job, after);
         } else {
             job.virtual_time = after;
         }

@@ -1,16 +1,18 @@
 //! The state of the whole pool and the one way to change it.
 //!
-//! The handling of events is split by whom they concern: `jobs`, `hold`, `workers`, `deadlines`; `dispatch` hands out chunks
-//! after every event.
+//! The handling of events is split by whom they concern: `jobs`, `hold`, `workers`, `starts`, `deadlines`; `dispatch` hands
+//! out chunks after every event.
 
 mod admission;
 mod deadlines;
 mod demand;
 mod dispatch;
+mod functions;
 mod hold;
 mod jobs;
 mod rolling;
 mod snapshot;
+mod starts;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -130,20 +132,25 @@ impl PoolState {
             Event::StreamHeld { job, hold } => self.hold_stream(job, hold),
             Event::ResultsRefused { job } => self.fail_job(job, JobFailure::ResultsRefused),
             Event::JobCancelled { job } => self.fail_job(job, JobFailure::Cancelled),
-            Event::WorkerReady { worker } => self.worker_ready(worker),
+            Event::WorkerReady { worker, functions } => self.worker_ready(worker, functions),
             Event::ItemsFinished { worker, chunk, first, count, failed, busy } => {
                 self.items_finished(worker, chunk, workers::Finished { first, count, failed: &failed, busy });
             }
             Event::Recalled { worker, chunk, first_not_begun } => self.recalled(worker, chunk, first_not_begun),
             Event::Progress { worker, running } => self.progress(worker, running),
             Event::MemoryHigh { worker } => self.recycle(worker, TimerKey::Memory(worker), StopReason::Memory),
-            Event::WorkerExited { worker, running } => self.worker_exited(worker, running),
+            Event::WorkerExited { worker, running, by_shortage } => self.worker_exited(worker, running, by_shortage),
             Event::Resized { slots } => self.resize(slots),
             Event::RestartRequested => self.request_restart(),
             Event::DrainRequested => self.set_readiness(Readiness::Draining),
             Event::StopRequested => self.stop(),
             Event::TimePassed => {}
         }
+    }
+
+    /// Tells whether workers are being replaced.
+    pub(crate) fn is_restarting(&self) -> bool {
+        self.restart_up_to.is_some()
     }
 
     fn emit(&mut self, effect: Effect) {
@@ -166,6 +173,10 @@ impl PoolState {
     /// Returns the number of slots that are to have a worker.
     fn num_slots(&self) -> u32 {
         u32::try_from(self.slots.iter().filter(|slot| !slot.removed).count()).unwrap_or(u32::MAX).max(1)
+    }
+
+    fn slot_ids(&self) -> impl Iterator<Item = SlotId> + use<> {
+        (0..).map(SlotId).take(self.slots.len())
     }
 
     pub(crate) fn workers(&self) -> impl Iterator<Item = &Worker> {

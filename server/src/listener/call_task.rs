@@ -96,7 +96,7 @@ mod tests {
         assert_eq!(call(stream::iter([message()]), taken_never).await, TIMEOUT);
         let slow = |mut body: Body| async move {
             while body.frame().await.is_some() {
-                tokio::time::sleep(TIMEOUT - Duration::from_secs(1)).await;
+                tokio::time::sleep(TIMEOUT.saturating_sub(Duration::from_secs(1))).await;
             }
         };
         assert!(call(stream::iter([message()]), slow).await > 10 * TIMEOUT);

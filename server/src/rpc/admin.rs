@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use futures_util::future::try_join_all;
-use procpool_pool::{CallError, PoolEvent, PoolSnapshot, PoolState, PoolWatch, WorkerReport, WorkerState};
+use procpool_pool::{
+    CallError, PoolConfig, PoolCounts, PoolEvent, PoolSnapshot, PoolState, PoolWatch, Restart, SlotCounts,
+    WorkerReport, WorkerState,
+};
 use procpool_proto::v1;
 use procpool_proto::v1::pool_admin_service_server::PoolAdminService;
 use procpool_proto::v1::watch_pool_response::Event;
@@ -49,7 +52,7 @@ impl PoolAdminService for AdminRpc {
     async fn get_pool(&self, request: Request<v1::GetPoolRequest>) -> Result<Response<v1::GetPoolResponse>, Status> {
         let pool = self.pool(&request.get_ref().pool)?;
         let snapshot = pool.handle.snapshot().await.map_err(|error| refused(&error))?;
-        Ok(Response::new(v1::GetPoolResponse { pool: Some(pool_snapshot(&pool.name, snapshot)) }))
+        Ok(Response::new(v1::GetPoolResponse { pool: Some(pool_snapshot(pool, snapshot)) }))
     }
 
     type WatchPoolStream = Pin<Box<dyn Stream<Item = Result<v1::WatchPoolResponse, Status>> + Send>>;
@@ -84,12 +87,16 @@ impl PoolAdminService for AdminRpc {
         let deadline = request.extensions().get::<Deadline>().and_then(|deadline| deadline.pool);
         let name = &request.get_ref().pool;
         let pools = if name.is_empty() { self.pools.iter().collect() } else { vec![self.pool(name)?] };
-        let restart = try_join_all(pools.into_iter().map(|pool| pool.handle.restart_workers()));
-        let num_restarted = match deadline {
-            Some(deadline) => tokio::time::timeout_at(deadline, restart)
-                .await
-                .map_err(|_| status::deadline_exceeded("waiting for new workers to become ready"))?,
-            None => restart.await,
+        let begun = pools.iter().map(|pool| pool.handle.begin_restart());
+        let mut restarts = try_join_all(begun).await.map_err(|error| refused(&error))?;
+        let finished = try_join_all(restarts.iter_mut().map(Restart::finished));
+        let finished = match deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline, finished).await.ok(),
+            None => Some(finished.await),
+        };
+        let Some(num_restarted) = finished else {
+            let left = pools.iter().zip(&restarts).map(|(pool, restart)| (pool.name.as_str(), restart));
+            return Err(status::restart_unfinished(left));
         };
         let num_restarted = num_restarted.map_err(|error| refused(&error))?;
         Ok(Response::new(v1::RestartWorkersResponse { num_restarted: num_restarted.iter().sum() }))
@@ -124,7 +131,7 @@ fn refused(error: &CallError) -> Status {
 fn events(pool: Pool, watch: PoolWatch) -> impl Stream<Item = Result<v1::WatchPoolResponse, Status>> {
     async_stream::stream! {
         let PoolWatch { snapshot, mut events } = watch;
-        yield Ok(response(Event::Snapshot(pool_snapshot(&pool.name, snapshot))));
+        yield Ok(response(Event::Snapshot(pool_snapshot(&pool, snapshot))));
         loop {
             match events.recv().await {
                 Ok(event) => yield Ok(response(watched_event(event))),
@@ -132,7 +139,7 @@ fn events(pool: Pool, watch: PoolWatch) -> impl Stream<Item = Result<v1::WatchPo
                 Err(RecvError::Lagged(_)) => match pool.handle.watch().await {
                     Ok(again) => {
                         events = again.events;
-                        yield Ok(response(Event::Snapshot(pool_snapshot(&pool.name, again.snapshot))));
+                        yield Ok(response(Event::Snapshot(pool_snapshot(&pool, again.snapshot))));
                     }
                     Err(_) => break,
                 },
@@ -155,12 +162,18 @@ fn watched_event(event: PoolEvent) -> Event {
             Event::JobStarted(v1::JobStarted { job, function, num_items })
         }
         PoolEvent::JobEnded { job, error } => Event::JobEnded(v1::JobEnded { job, error }),
+        PoolEvent::Resized { before, num_slots } => {
+            Event::PoolResized(v1::PoolResized { previous_num_slots: before, num_slots })
+        }
+        PoolEvent::RestartBegan { num_workers } => Event::RestartStarted(v1::RestartStarted { num_workers }),
+        PoolEvent::RestartEnded { is_complete } => Event::RestartEnded(v1::RestartEnded { complete: is_complete }),
         PoolEvent::State(state) => Event::PoolStateChanged(v1::PoolStateChanged { state: pool_state(state).into() }),
     }
 }
 
-fn pool_snapshot(name: &str, snapshot: PoolSnapshot) -> v1::PoolSnapshot {
-    let PoolSnapshot { pool, workers, last_start_failure, memory } = snapshot;
+fn pool_snapshot(of: &Pool, snapshot: PoolSnapshot) -> v1::PoolSnapshot {
+    let PoolSnapshot { pool, workers, last_start_failure, memory, counts } = snapshot;
+    let held = of.handle.held();
     let enforcement =
         if memory.hard_bytes.is_some() { v1::MemoryEnforcement::Monitor } else { v1::MemoryEnforcement::None };
     v1::PoolSnapshot {
@@ -173,10 +186,47 @@ fn pool_snapshot(name: &str, snapshot: PoolSnapshot) -> v1::PoolSnapshot {
         workers_started_total: pool.workers_started_total,
         last_start_failure,
         restarting: pool.restarting,
-        name: name.to_owned(),
+        name: of.name.clone(),
         max_worker_memory_bytes: memory.soft_bytes.unwrap_or(0),
         worker_memory_limit_bytes: memory.hard_bytes.unwrap_or(0),
         memory_enforcement: enforcement.into(),
+        held_slots: pool.held_slots.iter().map(|slot| slot.0).collect(),
+        limits: Some(limits(of.handle.config())),
+        num_held_items: held.items,
+        held_bytes: held.bytes,
+        slots: Some(slots(pool.slots)),
+        counts: Some(pool_counts(counts)),
+    }
+}
+
+fn limits(config: &PoolConfig) -> v1::PoolLimits {
+    v1::PoolLimits {
+        max_queued_items: config.max_queued_items,
+        max_queued_bytes: config.max_queued_bytes.into(),
+        item_timeout: config.item_timeout.and_then(duration),
+        worker_start_timeout: duration(config.worker_start_timeout),
+        cancel_grace_period: duration(config.cancel_grace_period),
+        kill_grace_period: duration(config.kill_grace_period),
+        max_items_per_worker: config.max_items_per_worker.map_or(0, NonZeroU32::get),
+        max_worker_age: config.max_worker_age.and_then(duration),
+        idle_timeout: config.idle_timeout.and_then(duration),
+        crash_limit: config.crash_limit.get(),
+    }
+}
+
+fn slots(slots: SlotCounts) -> v1::SlotCounts {
+    let SlotCounts { starting, ready, busy, stopping, empty } = slots;
+    v1::SlotCounts { starting, ready, busy, stopping, empty }
+}
+
+fn pool_counts(counts: PoolCounts) -> v1::PoolCounts {
+    v1::PoolCounts {
+        jobs_total: counts.jobs_total,
+        jobs_failed_total: counts.jobs_failed_total,
+        items_succeeded_total: counts.items_succeeded_total,
+        items_failed_total: counts.items_failed_total,
+        items_dropped_total: counts.items_dropped_total,
+        worker_exits_total: counts.worker_exits_total.into_iter().map(|(reason, n)| (reason.to_owned(), n)).collect(),
     }
 }
 

@@ -12,7 +12,7 @@ pub(super) fn list_functions(rpc: &PoolRpc) -> v1::ListFunctionsResponse {
     let limits = v1::Limits {
         max_message_bytes: rpc.max_message_bytes,
         max_queued_items: sum(configs().map(|config| config.max_queued_items)),
-        num_slots: sum(configs().map(|config| config.processes.get())),
+        num_slots: sum(rpc.pools.iter().map(|pool| pool.handle.num_slots())),
         default_item_timeout: longest_item_timeout(configs()).and_then(|timeout| timeout.try_into().ok()),
     };
     let functions: Vec<v1::Function> =

@@ -1,6 +1,6 @@
 //! What happened, in the words of labels and attributes. Every set of words is closed.
 
-use procpool_pool::{ChunkOutcome, ItemFailure, StopReason, WorkerExit};
+use procpool_pool::{ChunkOutcome, ItemFailure};
 use tonic::Code;
 
 /// The outcome of an item that has a result.
@@ -29,27 +29,6 @@ pub(super) fn chunk_outcome(outcome: ChunkOutcome, num_failed: u32) -> &'static 
         ChunkOutcome::Finished => "items_failed",
         ChunkOutcome::GivenBack => "given_back",
         ChunkOutcome::WorkerLost => "worker_lost",
-    }
-}
-
-/// Returns why a worker is gone: why we made it stop, else how it ended.
-pub(super) fn exit_reason(exit: &WorkerExit, stop_reason: Option<StopReason>) -> &'static str {
-    match (stop_reason, exit) {
-        (Some(StopReason::StartTimeout), _) | (None, WorkerExit::StartTimeout) => "start_timeout",
-        (Some(StopReason::MaxItems), _) => "max_items",
-        (Some(StopReason::MaxAge), _) => "max_age",
-        (Some(StopReason::Idle), _) => "idle",
-        (Some(StopReason::Memory), _) => "memory",
-        (Some(StopReason::ItemTimeout), _) => "item_timeout",
-        (Some(StopReason::Cancelled), _) => "cancelled",
-        (Some(StopReason::Restart), _) => "restart",
-        (Some(StopReason::Resize), _) => "resize",
-        (Some(StopReason::Drain), _) => "drain",
-        (None, WorkerExit::Code(_)) => "exited",
-        (None, WorkerExit::Signal(_)) => "signal",
-        (None, WorkerExit::MemoryLimit { .. } | WorkerExit::KernelOom) => "oom",
-        (None, WorkerExit::Protocol(_)) => "protocol",
-        (None, WorkerExit::SpawnFailed(_)) => "spawn_failed",
     }
 }
 

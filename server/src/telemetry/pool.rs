@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::trace::Span;
-use procpool_pool::{ChunkId, ChunkStart, ObserverEvent, PoolObserver, TraceContext};
+use procpool_pool::{ChunkId, ChunkStart, ObserverEvent, PoolObserver, TraceContext, exit_reason};
 
 use super::{Shared, labels, spans};
 
@@ -58,7 +58,7 @@ impl PoolObserver for PoolTelemetry {
             }
             ObserverEvent::WorkerStarted => instruments.worker_starts.add(1, std::slice::from_ref(&self.pool)),
             ObserverEvent::WorkerExited { exit, stop_reason } => {
-                let reason = KeyValue::new("reason", labels::exit_reason(exit, *stop_reason));
+                let reason = KeyValue::new("reason", exit_reason(exit, *stop_reason));
                 instruments.worker_exits.add(1, &[self.pool.clone(), reason]);
             }
         }

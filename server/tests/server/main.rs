@@ -3,6 +3,8 @@
 //! `cfg(test)` changes nothing but tells clippy that helpers, too, may unwrap.
 
 #[cfg(test)]
+mod admin;
+#[cfg(test)]
 mod admin_port;
 #[cfg(test)]
 mod apply;

@@ -1,5 +1,7 @@
 //! Several pools in one server: who runs what, and what is said of them.
 
+use std::sync::atomic::Ordering;
+
 use futures_util::future::select_all;
 use procpool_items::ItemKind;
 use procpool_pool::PoolConfig;
@@ -188,6 +190,31 @@ async fn a_function_that_another_pool_takes_up_later_stays_where_it_is() {
     assert_eq!(functions, [("resize", "images"), ("rotate", "images"), ("stem", "text")]);
     assert_eq!(map(&mut client, "rotate").await.unwrap(), 2);
     assert_eq!(map(&mut client, "tokenize").await.unwrap_err().code(), Code::NotFound);
+    drop((client, admin));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn new_code_that_does_not_start_takes_no_function_from_anybody() {
+    let (images, text) = scripts();
+    let server = start(&images, &text).await;
+    is_serving(&server, "", ServingStatus::Serving).await;
+    let mut client = server.client().await;
+    let owners = async |client: &mut PoolServiceClient<Channel>| {
+        let listed = within(client.list_functions(ListFunctionsRequest {})).await.unwrap().into_inner();
+        listed.functions.into_iter().map(|function| (function.name, function.pool)).collect::<Vec<_>>()
+    };
+    let before = owners(&mut client).await;
+    // Renamed, and one that another pool has: but the new workers do not become ready.
+    images.set_functions(&["resized", "tokenize"]);
+    images.fails_to_start.store(true, Ordering::SeqCst);
+    let mut admin = PoolAdminServiceClient::new(server.channel().await);
+    let restart = with_timeout(RestartWorkersRequest { pool: "images".to_owned() }, "1S");
+    assert_eq!(within(admin.restart_workers(restart)).await.unwrap_err().code(), Code::DeadlineExceeded);
+    assert_eq!(owners(&mut client).await, before);
+    for function in ["resize", "rotate", "tokenize"] {
+        assert_eq!(map(&mut client, function).await.unwrap(), 2, "{function}");
+    }
     drop((client, admin));
     server.stop().await;
 }

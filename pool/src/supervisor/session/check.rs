@@ -85,10 +85,9 @@ fn item_failure(mut failure: proto::ItemFailure) -> Result<ItemFailure, String> 
             };
             ItemFailure::InvalidItem { part, message }
         }
-        // To the caller it is as if the function were there and raised: other workers have it, or the call would have
-        // been refused.
+        // A worker is given nothing else.
         proto::FailureKind::UnknownFunction => {
-            ItemFailure::Raised { kind: "UnknownFunction".to_owned(), message, traceback: String::new() }
+            return Err(format!("a failure at offset {} that denies a function which it registered", failure.offset));
         }
         proto::FailureKind::Unspecified => return Err(format!("a failure at offset {} of no kind", failure.offset)),
     })
@@ -130,7 +129,7 @@ mod tests {
 
     #[test]
     fn failures_rise_within_their_results() {
-        use proto::FailureKind::{InvalidItem, NotEncodable, Raised, Unspecified};
+        use proto::FailureKind::{InvalidItem, NotEncodable, Raised, UnknownFunction, Unspecified};
         let good = vec![failure(3, Raised), failure(4, NotEncodable), failure(6, InvalidItem)];
         let offsets: Vec<u32> = failures(good, 3..7).unwrap().iter().map(|(offset, _)| *offset).collect();
         assert_eq!(offsets, [3, 4, 6]);
@@ -139,6 +138,7 @@ mod tests {
         assert!(failures(vec![failure(4, Raised), failure(4, Raised)], 3..7).is_err());
         assert!(failures(vec![failure(5, Raised), failure(4, Raised)], 3..7).is_err());
         assert!(failures(vec![failure(4, Unspecified)], 3..7).is_err());
+        assert!(failures(vec![failure(4, UnknownFunction)], 3..7).is_err());
         let unknown = proto::ItemFailure { offset: 3, kind: 99, ..Default::default() };
         assert!(failures(vec![unknown], 3..7).is_err());
     }

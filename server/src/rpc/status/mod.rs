@@ -16,7 +16,10 @@ mod tests;
 
 use std::time::Duration;
 
-use procpool_pool::{CallError, CallPart, DeadlinePhase, DumpFailure, ExitUsage, ItemError, ItemFailure, WorkerExit};
+use procpool_pool::{
+    CallError, CallPart, DeadlinePhase, DumpFailure, ExitUsage, ItemError, ItemFailure, Restart, RestartProgress,
+    WorkerExit,
+};
 use procpool_proto::google::rpc::bad_request::FieldViolation;
 use procpool_proto::google::rpc::{BadRequest, ErrorInfo, ResourceInfo};
 use procpool_proto::v1;
@@ -80,7 +83,9 @@ fn call_problem<'a>(error: &'a CallError, context: &CallContext) -> Problem<'a> 
                 .with("started", started)
                 .retry(retry_unless_started(*started, *retry_after))
         }
-        CallError::FunctionNotFound { name, nearest } => function_not_found(error, name, nearest),
+        CallError::FunctionNotFound { name, nearest, started } => {
+            function_not_found(error, name, nearest).with("started", if *started { "true" } else { "" })
+        }
         CallError::ItemFailed(item) => item_problem(item, context),
         CallError::DeadlineExceeded { phase } => {
             let phase = match phase {
@@ -178,7 +183,9 @@ fn with_exit<'a>(problem: Problem<'a>, exit: &WorkerExit, usage: ExitUsage) -> P
             problem.with("signal", KILL).with("rss_bytes", rss_bytes).with("limit_bytes", limit_bytes)
         }
         WorkerExit::KernelOom => problem.with("signal", KILL),
-        WorkerExit::Protocol(_) | WorkerExit::StartTimeout | WorkerExit::SpawnFailed(_) => problem.with("exit", exit),
+        WorkerExit::Protocol(_) | WorkerExit::StartTimeout | WorkerExit::SpawnFailed { .. } => {
+            problem.with("exit", exit)
+        }
     };
     let cpu_seconds = usage.cpu_time.map(|time| format!("{:.3}", time.as_secs_f64()));
     problem
@@ -302,6 +309,20 @@ pub(crate) fn shutting_down() -> Status {
     Problem::new(Code::Unavailable, "DRAINING", "the server is shutting down")
         .retry(Retry::After(DRAINING_RETRY_DELAY))
         .into_status("")
+}
+
+/// Returns that the deadline passed before the workers of these pools were replaced, and what is in the way.
+pub(crate) fn restart_unfinished<'a>(pools: impl Iterator<Item = (&'a str, &'a Restart)>) -> Status {
+    let pools: Vec<String> = pools
+        .filter(|(_, restart)| !restart.is_over())
+        .map(|(pool, restart)| {
+            let RestartProgress { num_left, start_failure, .. } = restart.progress();
+            let failure = if start_failure.is_empty() { start_failure } else { format!(" ({start_failure})") };
+            format!("{num_left} of {} old workers are left in pool {pool:?}{failure}", restart.num_workers())
+        })
+        .collect();
+    let message = format!("the deadline passed before all workers were replaced, and it goes on: {}", pools.join("; "));
+    Problem::new(Code::DeadlineExceeded, "DEADLINE", message).with("phase", "restarting").into_status("")
 }
 
 /// Returns why a worker's stacks cannot be told.

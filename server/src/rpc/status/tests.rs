@@ -104,12 +104,38 @@ fn table() -> Vec<Row> {
             -1,
         ),
         (
-            CallError::FunctionNotFound { name: "powr".to_owned(), nearest: vec!["power".to_owned()] },
+            CallError::FunctionNotFound { name: "powr".to_owned(), nearest: vec!["power".to_owned()], started: false },
             Code::NotFound,
             "FUNCTION_NOT_FOUND",
             &[("nearest", "power")],
             -1,
         ),
+        (
+            CallError::DeadlineExceeded { phase: DeadlinePhase::Queued },
+            Code::DeadlineExceeded,
+            "DEADLINE",
+            &[("phase", "queued")],
+            -1,
+        ),
+        (
+            CallError::DeadlineExceeded { phase: DeadlinePhase::Running },
+            Code::DeadlineExceeded,
+            "DEADLINE",
+            &[("phase", "running")],
+            -1,
+        ),
+        (CallError::MixedKinds, Code::InvalidArgument, "INVALID_ARGUMENT", &[], -1),
+        (CallError::PoolGone, Code::Internal, "INTERNAL", &[], -1),
+    ];
+    rows.extend(failures());
+    rows.extend(deaths());
+    rows
+}
+
+/// The rows of items that failed in a worker that lives.
+fn failures() -> Vec<Row> {
+    let second = Duration::from_secs(1);
+    vec![
         (item(raised()), Code::Unknown, "FUNCTION_RAISED", &[("type", "ValueError"), ("index", "17")], -1),
         (
             item(ItemFailure::ResultNotEncodable { message: "NaN".to_owned() }),
@@ -139,25 +165,7 @@ fn table() -> Vec<Row> {
             &[("index", "17")],
             -1,
         ),
-        (
-            CallError::DeadlineExceeded { phase: DeadlinePhase::Queued },
-            Code::DeadlineExceeded,
-            "DEADLINE",
-            &[("phase", "queued")],
-            -1,
-        ),
-        (
-            CallError::DeadlineExceeded { phase: DeadlinePhase::Running },
-            Code::DeadlineExceeded,
-            "DEADLINE",
-            &[("phase", "running")],
-            -1,
-        ),
-        (CallError::MixedKinds, Code::InvalidArgument, "INVALID_ARGUMENT", &[], -1),
-        (CallError::PoolGone, Code::Internal, "INTERNAL", &[], -1),
-    ];
-    rows.extend(deaths());
-    rows
+    ]
 }
 
 /// The rows of workers that died.
@@ -274,7 +282,8 @@ fn a_traceback_and_the_output_come_as_debug_info() {
 
 #[test]
 fn an_unknown_function_is_a_resource() {
-    let error = CallError::FunctionNotFound { name: "powr".to_owned(), nearest: vec!["power".to_owned()] };
+    let error =
+        CallError::FunctionNotFound { name: "powr".to_owned(), nearest: vec!["power".to_owned()], started: false };
     let status = call_failed(&error, &context());
     let resource: ResourceInfo = detail(&status, "ResourceInfo").unwrap();
     assert_eq!((resource.resource_type.as_str(), resource.resource_name.as_str()), ("function", "powr"));
@@ -352,7 +361,7 @@ fn however_much_there_is_to_say_it_fits_into_a_header() {
             stderr_tail: long.clone(),
         }),
         item(ItemFailure::InvalidItem { part: CallPart::Item, message: long.clone() }),
-        CallError::FunctionNotFound { name: long.clone(), nearest: vec![long.clone(); 3] },
+        CallError::FunctionNotFound { name: long.clone(), nearest: vec![long.clone(); 3], started: true },
         CallError::Degraded { reason: long.clone(), started: false, retry_after: Duration::MAX },
     ];
     let context = CallContext { function: "f".repeat(256), request_id: "r".repeat(128), ..context() };

@@ -23,6 +23,8 @@ const FUNCTIONS: [&str; 4] = ["big", "echo", "gated", "raise"];
 pub(crate) struct Script {
     /// Workers become ready.
     pub(crate) is_ready: Arc<AtomicBool>,
+    /// Workers say Hello, and exit with last words before they are ready.
+    pub(crate) fails_to_start: Arc<AtomicBool>,
     /// Workers wait for this before they say anything.
     pub(crate) may_start: Arc<watch::Sender<bool>>,
     /// The functions that workers register.
@@ -46,6 +48,7 @@ impl Default for Script {
     fn default() -> Self {
         Self {
             is_ready: Arc::new(AtomicBool::new(true)),
+            fails_to_start: Arc::default(),
             may_start: Arc::new(watch::Sender::new(true)),
             functions: Arc::new(Mutex::new(FUNCTIONS.to_vec())),
             gate: Arc::new(Semaphore::new(0)),
@@ -149,6 +152,11 @@ impl ScriptedWorker {
         });
         let functions = functions.collect();
         self.tell(WorkerEventKind::Hello { pid: 1, sdk: "scripted".to_owned(), functions }).await;
+        if self.script.fails_to_start.load(Ordering::SeqCst) {
+            let (exit, stderr_tail) = (WorkerExit::Code(1), "Traceback\nRuntimeError: no such database\n".to_owned());
+            let exited = WorkerEventKind::Exited { exit, usage: ExitUsage::default(), running: None, stderr_tail };
+            return self.tell(exited).await;
+        }
         if self.script.is_ready.load(Ordering::SeqCst) {
             self.tell(WorkerEventKind::Ready).await;
         }

@@ -1,0 +1,71 @@
+//! What a worker leaves when it is gone: counts, a line in the log, and what its items are told.
+
+use procpool_scheduler::{StopReason, WorkerId, WorkerState};
+use tracing::{debug, info, warn};
+
+use super::Driver;
+use crate::error::{ExitUsage, WorkerExit, exit_reason};
+
+/// How a worker ended.
+pub(super) struct ExitReport {
+    pub(super) exit: WorkerExit,
+    pub(super) usage: ExitUsage,
+    pub(super) pid: u32,
+    pub(super) stderr_tail: String,
+}
+
+impl Driver {
+    pub(super) fn bury(
+        &mut self,
+        worker: WorkerId,
+        exit: WorkerExit,
+        usage: ExitUsage,
+        stderr_tail: String,
+    ) -> ExitReport {
+        let link = self.workers.remove(&worker);
+        let (pid, is_ready, has_results, stop_reason) =
+            link.map_or((0, false, false, None), |link| (link.pid, link.is_ready, link.has_results, link.stop_reason));
+        let exit = if stop_reason == Some(StopReason::StartTimeout) { WorkerExit::StartTimeout } else { exit };
+        *self.counts.worker_exits_total.entry(exit_reason(&exit, stop_reason)).or_default() += 1;
+        if let Some(observation) = &mut self.observation {
+            observation.worker_exited(worker, &exit, stop_reason);
+        }
+        let was_told_to = stop_reason.filter(|&reason| reason != StopReason::StartTimeout);
+        if let Some(reason) = was_told_to {
+            let (worker, slot) = (worker.generation, worker.slot.0);
+            let (peak_rss_bytes, cpu_seconds) = (usage.peak_rss_bytes, usage.cpu_time.map(|time| time.as_secs_f64()));
+            info!(worker, slot, pid, %exit, ?reason, peak_rss_bytes, cpu_seconds, "worker stopped");
+        } else {
+            self.warn_of_loss(worker, pid, &exit, is_ready, usage);
+        }
+        let start_failure = (was_told_to.is_none() && !has_results).then(|| {
+            let when = if is_ready { " before it had finished anything" } else { "" };
+            let last_words = stderr_tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+            let separator = if last_words.is_empty() { "" } else { ": " };
+            format!("{exit}{when}{separator}{last_words}")
+        });
+        let reason = start_failure.clone().unwrap_or_else(|| exit.to_string());
+        let start_failure = start_failure.map(|how| format!("a worker {how}"));
+        self.note_progress(worker, start_failure.as_deref());
+        if let Some(failure) = start_failure {
+            self.publisher.status.send_modify(|status| status.start_failure = failure);
+        }
+        self.worker_changed(worker, pid, WorkerState::Exited, || reason);
+        ExitReport { exit, usage, pid, stderr_tail }
+    }
+
+    fn warn_of_loss(&mut self, worker: WorkerId, pid: u32, exit: &WorkerExit, was_ready: bool, usage: ExitUsage) {
+        let (worker, slot) = (worker.generation, worker.slot.0);
+        let WorkerExit::SpawnFailed { reason, by_shortage } = exit else {
+            let (peak_rss_bytes, cpu_seconds) = (usage.peak_rss_bytes, usage.cpu_time.map(|time| time.as_secs_f64()));
+            warn!(worker, slot, pid, %exit, was_ready, peak_rss_bytes, cpu_seconds, "worker exited unexpectedly");
+            return;
+        };
+        // Every slot looks twice a second whether a shortage is over. It is said once.
+        if *by_shortage && std::mem::replace(&mut self.is_short, true) {
+            debug!(worker, slot, reason, "worker can still not be started");
+        } else {
+            warn!(worker, slot, reason, "worker could not be started");
+        }
+    }
+}
