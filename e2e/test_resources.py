@@ -66,7 +66,10 @@ def time_of_day(server: Server) -> float:
 
 
 def spawn_fails_and_heals(server: Server, take_away, give_back, error: str) -> None:
-    """Kills a worker while no other can be started; the rest goes on, and the slot is filled when that is over."""
+    """Kills a worker while no other can be started; the rest goes on, and the slot is filled when that is over.
+
+    The server logs its first attempt as a warning, and the others for who looks closely.
+    """
     [victim, _] = server.wait_ready(2)
     address = server.address.removeprefix("http://")
     with grpc.insecure_channel(address) as channel:
@@ -78,12 +81,14 @@ def spawn_fails_and_heals(server: Server, take_away, give_back, error: str) -> N
         os.kill(victim, signal.SIGKILL)
 
         def failures():
-            return [line for line in server.lines("worker exited unexpectedly") if error in line["exit"]]
+            lines = server.lines("worker could not be started") + server.lines("worker can still not be started")
+            return [line for line in lines if error in line["reason"]]
 
         wait_until(failures, "no worker can be started")
         for _ in range(20):
             assert list(stub.Map(request, timeout=PATIENCE).values) == [1, 2, 3]
         wait_until(lambda: len(failures()) >= 3, "it is tried again")
+        assert len(server.lines("worker could not be started")) == 1
         give_back()
         given_back = time.monotonic()
         server.wait_ready(3)
@@ -93,7 +98,7 @@ def spawn_fails_and_heals(server: Server, take_away, give_back, error: str) -> N
 
 
 def test_without_file_descriptors_the_pool_goes_on_and_heals():
-    with Server("--processes", "2", command=FUNCTIONS) as server:
+    with Server("--processes", "2", "--log-level", "debug", command=FUNCTIONS) as server:
         server.wait_ready(2)
         limits = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
 
@@ -112,7 +117,7 @@ def test_without_processes_the_pool_goes_on_and_heals():
     cgroup = PIDS_CGROUPS / f"procpool-test-{os.getpid()}"
     cgroup.mkdir()
     try:
-        with Server("--processes", "2", command=FUNCTIONS) as server:
+        with Server("--processes", "2", "--log-level", "debug", command=FUNCTIONS) as server:
             server.wait_ready(2)
             # The server alone: a worker that dies makes no room for another.
             (cgroup / "cgroup.procs").write_text(str(server.pid))

@@ -79,6 +79,10 @@ fn as_table(pool: &PoolSnapshot) -> String {
     if !pool.last_start_failure.is_empty() {
         text.extend(["last failed start: ", &pool.last_start_failure, "\n"]);
     }
+    if !pool.held_slots.is_empty() {
+        let slots: Vec<String> = pool.held_slots.iter().map(u32::to_string).collect();
+        text.extend(["slots held back, since their workers die: ", &slots.join(", "), "\n"]);
+    }
     text
 }
 
@@ -130,6 +134,7 @@ fn as_json(pool: &PoolSnapshot) -> Value {
         "workers_started_total": pool.workers_started_total,
         "last_start_failure": pool.last_start_failure,
         "restarting": pool.restarting,
+        "held_slots": pool.held_slots,
         "max_worker_memory_bytes": pool.max_worker_memory_bytes,
         "worker_memory_limit_bytes": pool.worker_memory_limit_bytes,
         "memory_enforcement": memory_enforcement(pool),

@@ -118,7 +118,12 @@ pub enum WorkerExit {
     /// It did not become ready in time, and we killed it.
     StartTimeout,
     /// It could not be started at all.
-    SpawnFailed(String),
+    SpawnFailed {
+        /// What the system says.
+        reason: String,
+        /// What is missing comes back: file descriptors, memory, room for processes.
+        by_shortage: bool,
+    },
 }
 
 impl WorkerExit {
@@ -150,7 +155,7 @@ impl fmt::Display for WorkerExit {
             Self::KernelOom => write!(formatter, "was killed by the kernel because memory ran out"),
             Self::Protocol(detail) => write!(formatter, "broke the protocol ({detail})"),
             Self::StartTimeout => write!(formatter, "did not become ready in time"),
-            Self::SpawnFailed(error) => write!(formatter, "could not be started ({error})"),
+            Self::SpawnFailed { reason, .. } => write!(formatter, "could not be started ({reason})"),
         }
     }
 }

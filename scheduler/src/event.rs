@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::id::{ChunkId, FunctionId, JobId, WorkerId};
+use crate::id::{ChunkId, FunctionId, JobId, SlotId, WorkerId};
 use crate::time::Time;
 
 /// Something that happened.
@@ -83,6 +83,8 @@ pub enum Event {
         worker: WorkerId,
         /// The item that had begun and has no result: its chunk, and its offset there.
         running: Option<(ChunkId, u32)>,
+        /// It could not be started for want of something that the system will have again: file descriptors, memory.
+        by_shortage: bool,
     },
     /// The pool is to have this many slots. At least 1.
     Resized {
@@ -244,6 +246,18 @@ pub enum Effect {
         /// Why.
         failure: JobFailure,
     },
+    /// A slot gets no worker for a while: its last ones finished nothing, while others work. For people.
+    SlotHeld {
+        /// Which.
+        slot: SlotId,
+        /// For how long.
+        wait: Duration,
+    },
+    /// The worker of a slot that was held back has finished an item. For people.
+    SlotHealed {
+        /// Which.
+        slot: SlotId,
+    },
     /// Every worker that there was at the last [`Event::RestartRequested`] is gone.
     RestartFinished,
     /// Tell the world.
@@ -299,6 +313,8 @@ pub enum StopReason {
     Cancelled,
     /// Every worker is being replaced.
     Restart,
+    /// An item that failed here is to be tried again, and nowhere else is there a worker for it.
+    Retry,
     /// The pool has fewer slots now.
     Resize,
     /// The pool is shutting down.

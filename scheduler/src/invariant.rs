@@ -1,8 +1,11 @@
 //! What always holds. Checked after every event in debug builds and tests.
 
 use crate::event::Readiness;
+use crate::id::SlotId;
 use crate::pool::PoolState;
-use crate::timer::TimerKey;
+use crate::timer::TimerKey::{
+    Age, CancelGrace, Deadline, Idle, ItemTimeout, Memory, Proof, Rebalance, Restart, Retry, Start, StopGrace,
+};
 use crate::worker::Expired;
 
 impl PoolState {
@@ -15,6 +18,7 @@ impl PoolState {
         self.check_jobs();
         self.check_workers();
         self.check_timers();
+        self.check_slots();
     }
 
     fn check_jobs(&self) {
@@ -33,7 +37,7 @@ impl PoolState {
             let known = fresh + job.num_given_back() + out + job.finished.len();
             assert_eq!(job.spec.num_items, known, "job {id}: every item is in exactly one place");
             assert!(!job.is_complete(), "job {id}: a job that is complete is forgotten");
-            assert_eq!(job.queued, job.available().is_some(), "job {id}: queued if and only if it has work");
+            assert_eq!(job.queued, job.is_runnable(), "job {id}: queued if and only if it has work");
             assert_eq!(job.queued, job.queued_since.is_some(), "job {id}: it is known since when it waits");
             assert_eq!(job.queued, job.num_runnable() > 0, "job {id}: what could run is counted");
             assert_eq!(
@@ -57,7 +61,7 @@ impl PoolState {
             let is_idle = worker.is_idle() && worker.takes_chunks();
             assert!(!is_idle || self.queue.len() == 0, "worker {id}: no ready slot idles while an item may run");
             let overdue = worker.is_up() && worker.overdue().is_some();
-            let watched = self.timers.is_set(TimerKey::CancelGrace(id)) || worker.is_up() && worker.grace_is_over;
+            let watched = self.timers.is_set(CancelGrace(id)) || worker.is_up() && worker.grace_is_over;
             assert_eq!(overdue, watched, "worker {id}: what should have ended is watched");
         }
         if self.readiness == Readiness::Stopped {
@@ -66,20 +70,33 @@ impl PoolState {
     }
 
     fn check_timers(&self) {
-        use TimerKey::{
-            Age, CancelGrace, Deadline, Idle, ItemTimeout, Memory, Rebalance, Restart, Retry, Start, StopGrace,
-        };
         for key in self.timers.keys() {
             let has_owner = match key {
                 Deadline(job) => self.jobs.contains_key(&job) || self.is_at_a_worker(job),
                 Retry(job) => self.jobs.contains_key(&job),
-                Start(id) | CancelGrace(id) | StopGrace(id) | ItemTimeout(id) | Age(id) | Idle(id) | Memory(id) => {
-                    self.workers().any(|worker| worker.id == id)
-                }
+                Start(id) | Proof(id) | CancelGrace(id) | StopGrace(id) | ItemTimeout(id) | Age(id) | Idle(id)
+                | Memory(id) => self.workers().any(|worker| worker.id == id),
                 Restart(slot) => self.slots[slot.0 as usize].worker.is_none(),
                 Rebalance => true,
             };
             assert!(has_owner, "timer {key:?} has nobody to wait for it");
         }
+    }
+
+    /// A slot that has no worker will have one, as long as workers are needed.
+    fn check_slots(&self) {
+        let is_ending = matches!(self.readiness, Readiness::Draining | Readiness::Stopped) && self.jobs.is_empty();
+        if self.stopping || is_ending {
+            return;
+        }
+        let (mut num_waiting, mut somebody_tries) = (0, false);
+        for (id, slot) in (0..).map(SlotId).zip(&self.slots).filter(|(_, slot)| !slot.removed) {
+            let is_failing = slot.restarts.failing.is_some();
+            let is_moving = slot.worker.is_some() || self.timers.is_set(Restart(id));
+            assert!(is_moving || is_failing, "slot {id}: an empty slot will be filled");
+            somebody_tries |= is_moving && is_failing;
+            num_waiting += u32::from(!is_moving);
+        }
+        assert!(num_waiting == 0 || somebody_tries, "{num_waiting} slots wait for one that does not try");
     }
 }

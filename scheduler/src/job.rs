@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::chunk::{MAX_CHUNK_BYTES, MAX_DEFAULT_WINDOW, MAX_FIXED_CHUNK_BYTES, RunTimes, guided_share};
 use crate::event::{Delivery, JobSpec};
-use crate::id::SlotId;
+use crate::id::{SlotId, WorkerId};
 use crate::queue::VirtualTime;
 use crate::run_set::RunSet;
 use crate::time::Time;
@@ -16,14 +16,24 @@ pub(crate) struct History {
     pub(crate) attempt: u32,
     /// How many workers it killed.
     pub(crate) crashes: u32,
-    /// How many workers died with it at the head of their chunk, but not begun.
+    /// The worker where it failed. It never runs there again.
+    pub(crate) failed_in: Option<WorkerId>,
+    /// How many workers died with it at the head of their chunk, but not begun: in one slot, then in another, and so on.
     pub(crate) fruitless: u32,
-    /// Where that was last: another slot is to be preferred.
-    pub(crate) last_slot: Option<SlotId>,
+    /// Where that was last.
+    pub(crate) fruitless_in: Option<SlotId>,
+    /// Since when it has waited for another worker.
+    pub(crate) since: Time,
 }
 
 impl History {
-    pub(crate) const NEW: Self = Self { attempt: 1, crashes: 0, fruitless: 0, last_slot: None };
+    pub(crate) const NEW: Self =
+        Self { attempt: 1, crashes: 0, failed_in: None, fruitless: 0, fruitless_in: None, since: Time::ZERO };
+
+    /// Tells whether it failed in this slot, or was there when a worker died: it should rather run in another.
+    pub(crate) fn is_of(self, slot: SlotId) -> bool {
+        self.fruitless_in == Some(slot) || self.failed_in.is_some_and(|worker| worker.slot == slot)
+    }
 
     /// A suspect runs in a chunk of its own.
     pub(crate) fn is_suspect(self) -> bool {
@@ -87,9 +97,9 @@ impl Job {
         }
     }
 
-    /// Returns the first items that can be handed out now.
-    pub(crate) fn available(&self) -> Option<Available> {
-        if let Some((&first, &(count, history))) = self.returned.first_key_value() {
+    /// Returns the first items that can be handed out now, of those that `may` be.
+    pub(crate) fn available(&self, may: impl Fn(&History) -> bool) -> Option<Available> {
+        if let Some((&first, &(count, history))) = self.returned.iter().find(|(_, (_, history))| may(history)) {
             return Some(Available { first, count, history });
         }
         let count = self.num_fresh();
@@ -107,15 +117,25 @@ impl Job {
         limit.saturating_sub(self.next_fresh)
     }
 
+    /// Tells whether an item could be handed out now.
+    pub(crate) fn is_runnable(&self) -> bool {
+        !self.returned.is_empty() || self.num_fresh() > 0
+    }
+
     /// Returns how many items could be handed out now.
     pub(crate) fn num_runnable(&self) -> u64 {
         self.returned.values().map(|&(count, _)| count).sum::<u64>() + self.num_fresh()
     }
 
-    /// Hands out the first `count` items of [`Job::available`].
-    pub(crate) fn take(&mut self, count: u32) {
+    /// Tells whether an item could be handed out that failed in this worker.
+    pub(crate) fn awaits_successor_of(&self, worker: WorkerId) -> bool {
+        self.returned.values().any(|(_, history)| history.failed_in == Some(worker))
+    }
+
+    /// Hands out the first `count` of these items, as [`Job::available`] has returned them.
+    pub(crate) fn take(&mut self, first: u64, count: u32) {
         let count = u64::from(count);
-        if let Some((first, (returned, history))) = self.returned.pop_first() {
+        if let Some((returned, history)) = self.returned.remove(&first) {
             if returned > count {
                 self.returned.insert(first + count, (returned - count, history));
             }
@@ -158,7 +178,7 @@ impl Job {
             if at > now {
                 return Some(at);
             }
-            self.returned.insert(index, (1, entry.remove()));
+            self.returned.insert(index, (1, History { since: now, ..entry.remove() }));
         }
         None
     }

@@ -14,6 +14,8 @@ pub(crate) enum TimerKey {
     Retry(JobId),
     /// The worker should be ready by now.
     Start(WorkerId),
+    /// The worker has lived long enough to have proved itself.
+    Proof(WorkerId),
     /// The item that the worker runs should have ended by itself.
     CancelGrace(WorkerId),
     /// The worker should be gone by now.
@@ -56,8 +58,8 @@ impl Timers {
 
     /// Clears every timer of a worker.
     pub(crate) fn clear_worker(&mut self, worker: WorkerId) {
-        use TimerKey::{Age, CancelGrace, Idle, ItemTimeout, Memory, Start, StopGrace};
-        for key in [Start, CancelGrace, StopGrace, ItemTimeout, Age, Idle, Memory] {
+        use TimerKey::{Age, CancelGrace, Idle, ItemTimeout, Memory, Proof, Start, StopGrace};
+        for key in [Start, Proof, CancelGrace, StopGrace, ItemTimeout, Age, Idle, Memory] {
             self.clear(key(worker));
         }
     }

@@ -18,6 +18,19 @@ pub(crate) struct Slot {
     pub(crate) removed: bool,
 }
 
+impl Slot {
+    /// Tells whether no worker is started for a while, since those before finished nothing.
+    pub(crate) fn is_held(&self) -> bool {
+        self.worker.is_none() && self.restarts.was_held() && self.restarts.failing.is_none() && !self.removed
+    }
+
+    /// Tells whether it has a worker that works, and is to keep it.
+    pub(crate) fn is_whole(&self) -> bool {
+        let is_up = self.worker.as_ref().is_some_and(|worker| worker.is_up() && worker.retire.is_none());
+        is_up && self.restarts.trusts_ready()
+    }
+}
+
 /// A worker process, from its start until it is reaped.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -28,6 +41,7 @@ pub(crate) struct Worker {
     /// How many more items it may be given.
     pub(crate) quota: Option<u64>,
     pub(crate) finished_items: u64,
+    pub(crate) ready_at: Option<Time>,
     /// It gets no more chunks, and stops when it has none.
     pub(crate) retire: Option<StopReason>,
     /// What should have ended by itself has not, as far as is known here. Its page has the last word.
@@ -131,6 +145,7 @@ impl Worker {
             chunks: VecDeque::with_capacity(2),
             quota: None,
             finished_items: 0,
+            ready_at: None,
             retire: None,
             grace_is_over: false,
         }

@@ -50,6 +50,12 @@ impl Driver {
             Effect::Deliver { job, first_index, count } => self.deliver(job, first_index, count),
             Effect::CompleteJob { job } => self.complete(job),
             Effect::FailJob { job, failure } => self.fail(job, failure),
+            Effect::SlotHeld { slot, wait } => warn!(
+                slot = slot.0,
+                seconds = wait.as_secs(),
+                "slot is held back: its workers die without finishing anything, while others work"
+            ),
+            Effect::SlotHealed { slot } => info!(slot = slot.0, "slot works again"),
             Effect::RestartFinished => self.finish_restarts(),
             Effect::ReadinessChanged(readiness) => self.publish_readiness(readiness),
         }
@@ -76,6 +82,7 @@ impl Driver {
             started_at,
             pid: 0,
             is_ready: false,
+            has_results: false,
             stop_reason: None,
             commons: BTreeSet::new(),
             dropped_commons: Vec::new(),

@@ -129,6 +129,7 @@ pub(crate) fn spawn(
         restarts: Vec::new(),
         effects: Vec::new(),
         has_dropped_commons: false,
+        is_short: false,
     };
     #[expect(clippy::disallowed_methods, reason = "its owner is the PoolTask, which joins it")]
     tokio::spawn(driver.run(inputs, events).in_current_span())
@@ -173,6 +174,8 @@ struct Driver {
     effects: Vec<Effect>,
     /// Some worker has yet to be told that a common argument is not needed any more.
     has_dropped_commons: bool,
+    /// The system had nothing to start a worker with, and no worker has been ready since.
+    is_short: bool,
 }
 
 /// What the driver knows of a worker.
@@ -182,6 +185,7 @@ struct WorkerLink {
     /// 0 until it said Hello.
     pid: u32,
     is_ready: bool,
+    has_results: bool,
     /// Why we made it stop, if we did.
     stop_reason: Option<StopReason>,
     /// The jobs whose common argument it has. Bounded by the jobs.
@@ -354,6 +358,7 @@ impl Driver {
             WorkerEventKind::Ready => {
                 if let Some(link) = self.workers.get_mut(&worker) {
                     link.is_ready = true;
+                    self.is_short = false;
                     info!(worker = worker.generation, slot = worker.slot.0, pid = link.pid, "worker is ready");
                 }
                 self.worker_changed(worker, WorkerState::Ready, String::new);
@@ -365,6 +370,9 @@ impl Driver {
             WorkerEventKind::Results(results) => {
                 if let Some(observation) = &mut self.observation {
                     observation.results_came(&results);
+                }
+                if let Some(link) = self.workers.get_mut(&worker) {
+                    link.has_results = true;
                 }
                 let event = Event::ItemsFinished {
                     worker,
@@ -384,8 +392,9 @@ impl Driver {
             }
             WorkerEventKind::MemoryHigh => self.apply_plain(Event::MemoryHigh { worker }),
             WorkerEventKind::Exited { exit, usage, running, stderr_tail } => {
+                let by_shortage = matches!(exit, WorkerExit::SpawnFailed { by_shortage: true, .. });
                 let report = self.bury(worker, exit, usage, stderr_tail);
-                self.apply(Event::WorkerExited { worker, running }, &Occasion::Exit(report));
+                self.apply(Event::WorkerExited { worker, running, by_shortage }, &Occasion::Exit(report));
             }
         }
     }
@@ -415,8 +424,8 @@ impl Driver {
     fn bury(&mut self, worker: WorkerId, exit: WorkerExit, usage: ExitUsage, stderr_tail: String) -> ExitReport {
         self.worker_changed(worker, WorkerState::Exited, || exit.to_string());
         let link = self.workers.remove(&worker);
-        let (pid, is_ready, stop_reason) =
-            link.map_or((0, false, None), |link| (link.pid, link.is_ready, link.stop_reason));
+        let (pid, is_ready, has_results, stop_reason) =
+            link.map_or((0, false, false, None), |link| (link.pid, link.is_ready, link.has_results, link.stop_reason));
         let exit = if stop_reason == Some(StopReason::StartTimeout) { WorkerExit::StartTimeout } else { exit };
         if let Some(observation) = &mut self.observation {
             observation.worker_exited(worker, &exit, stop_reason);
@@ -428,24 +437,31 @@ impl Driver {
             Some(reason) if reason != StopReason::StartTimeout => {
                 info!(worker = worker_id, slot, pid, %exit, ?reason, peak_rss_bytes, cpu_seconds, "worker stopped");
             }
-            _ => warn!(
-                worker = worker_id,
-                slot,
-                pid,
-                %exit,
-                was_ready = is_ready,
-                peak_rss_bytes,
-                cpu_seconds,
-                "worker exited unexpectedly"
-            ),
+            _ => self.warn_of_loss(worker, pid, &exit, is_ready, usage),
         }
-        if !is_ready {
+        if stop_reason.is_none_or(|reason| reason == StopReason::StartTimeout) && !has_results {
+            let when = if is_ready { " before it had finished anything" } else { "" };
             let last_words = stderr_tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
             let separator = if last_words.is_empty() { "" } else { ": " };
-            let failure = format!("a worker {exit}{separator}{last_words}");
+            let failure = format!("a worker {exit}{when}{separator}{last_words}");
             self.publisher.status.send_modify(|status| status.start_failure = failure);
         }
         ExitReport { exit, usage, pid, stderr_tail }
+    }
+
+    fn warn_of_loss(&mut self, worker: WorkerId, pid: u32, exit: &WorkerExit, was_ready: bool, usage: ExitUsage) {
+        let (worker, slot) = (worker.generation, worker.slot.0);
+        let WorkerExit::SpawnFailed { reason, by_shortage } = exit else {
+            let (peak_rss_bytes, cpu_seconds) = (usage.peak_rss_bytes, usage.cpu_time.map(|time| time.as_secs_f64()));
+            warn!(worker, slot, pid, %exit, was_ready, peak_rss_bytes, cpu_seconds, "worker exited unexpectedly");
+            return;
+        };
+        // Every slot looks twice a second whether a shortage is over. It is said once.
+        if *by_shortage && std::mem::replace(&mut self.is_short, true) {
+            debug!(worker, slot, reason, "worker can still not be started");
+        } else {
+            warn!(worker, slot, reason, "worker could not be started");
+        }
     }
 
     fn apply_plain(&mut self, event: Event) {

@@ -12,6 +12,7 @@ use procpool_ipc::page::PageReader;
 use procpool_ipc::proto;
 use procpool_ipc::proto::server_frame::Frame as ServerFrame;
 use procpool_scheduler::WorkerId;
+use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Resource, Rlimit};
 use tokio::net::unix::pipe;
@@ -196,10 +197,9 @@ async fn look_after(
     match shared.start(worker, &live).await {
         Ok(started) => Session::new(started, events).run(commands).await,
         Err(error) => {
-            let reason = shared.describe(&error);
-            tracing::warn!(worker = worker.generation, slot = worker.slot.0, reason, "worker could not be started");
+            let (reason, by_shortage) = (shared.describe(&error), is_shortage(&error));
             let kind = WorkerEventKind::Exited {
-                exit: WorkerExit::SpawnFailed(reason),
+                exit: WorkerExit::SpawnFailed { reason, by_shortage },
                 usage: ExitUsage::default(),
                 running: None,
                 stderr_tail: String::new(),
@@ -288,6 +288,12 @@ impl Shared {
             None => format!("cannot start {program}: {error}"),
         }
     }
+}
+
+/// Tells whether the kernel lacks something for a new process that it will have again: descriptors, memory, processes.
+fn is_shortage(error: &io::Error) -> bool {
+    let missing = [Errno::MFILE, Errno::NFILE, Errno::AGAIN, Errno::NOMEM, Errno::NOBUFS, Errno::NOSPC];
+    Errno::from_io_error(error).is_some_and(|error| missing.contains(&error))
 }
 
 /// Returns what the kernel is to limit for workers. More than this process may have itself is refused to most users, and

@@ -115,6 +115,8 @@ async fn an_item_of_a_failed_call_that_hangs_does_not_keep_its_slot() {
     assert!(matches!(first.next_command().await, WorkerCommand::Probe));
     first.runs(&chunk, limit, "").await;
     assert!(matches!(first.next_command().await, WorkerCommand::Terminate));
+    assert!(matches!(first.next_command().await, WorkerCommand::Probe));
+    first.runs(&chunk, limit, "").await;
     assert!(matches!(first.next_command().await, WorkerCommand::Kill));
     first.die(Some((chunk.chunk, 0))).await;
     let _next = pool.next_worker().await;
@@ -148,6 +150,8 @@ async fn an_item_that_runs_too_long_fails_when_its_time_is_up() {
     assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
     worker.runs(&chunk, started.elapsed(), "").await;
     assert!(matches!(worker.next_command().await, WorkerCommand::Terminate));
+    assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
+    worker.runs(&chunk, started.elapsed(), "").await;
     assert!(matches!(worker.next_command().await, WorkerCommand::Kill));
     worker.die(Some((chunk.chunk, 0))).await;
     let _next = pool.next_worker().await;

@@ -16,5 +16,6 @@ mod crashes;
 mod hangs;
 mod protocol;
 mod recycling;
+mod slots;
 mod starts;
 mod support;

@@ -94,10 +94,8 @@ impl Caller {
         let on_error = options.on_error.unwrap_or(if is_map { OnError::FailFast } else { OnError::Collect });
         let rules = JobRules {
             max_attempts: options.max_attempts.map_or(default_attempts, NonZeroU32::get),
-            // A call that fails fast lets what runs finish, and without any limit of time that may be never.
-            may_hang: options.item_timeout.is_some()
-                || deadline.is_some()
-                || (gives_up && on_error == OnError::Collect),
+            // A call that fails fast lets what runs finish, but not for ever.
+            may_hang: options.item_timeout.is_some() || deadline.is_some() || gives_up,
             has_common: random.below(4) == 0,
             has_time_limit: options.item_timeout.is_some() || self.handle.config().item_timeout.is_some(),
             ends_at: [deadline, gives_up.then(|| Instant::now() + patience)].into_iter().flatten().min(),
@@ -229,6 +227,8 @@ impl Caller {
                         assert_ne!(kind, CANCELLED, "{key:?} was told to end, and somebody waits for it");
                         assert_eq!(history.finished, Some(Finish::Raised), "{key:?}");
                     }
+                    // Its last attempts never began. One before that may have finished too late.
+                    ItemFailure::CrashLimit { .. } if !history.fruitless_in.is_empty() => self.ledger.check_blame(key),
                     ItemFailure::WorkerCrashed { .. } | ItemFailure::CrashLimit { .. } => {
                         assert!(history.finished.is_none() && !history.is_running, "{key:?}: {failure} {history:?}");
                     }

@@ -17,6 +17,10 @@ pub(crate) struct ItemHistory {
     pub(crate) is_running: bool,
     /// A worker has finished it, well or not, and has said so or will before it is gone.
     pub(crate) finished: Option<Finish>,
+    /// The worker where it began last.
+    last_worker: u64,
+    /// The slots of the workers that died with it at hand since then, before they had begun it.
+    pub(crate) fruitless_in: Vec<u32>,
 }
 
 /// How the function ended.
@@ -42,6 +46,7 @@ pub(crate) struct JobRules {
 }
 
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "they have nothing to do with each other")]
 struct State {
     jobs: BTreeMap<u64, JobRules>,
     items: BTreeMap<ItemKey, ItemHistory>,
@@ -51,6 +56,9 @@ struct State {
     refused: BTreeSet<u64>,
     live_workers: u32,
     most_workers: u32,
+    fewest_slots: u32,
+    /// Some worker did not start.
+    has_failed_starts: bool,
     is_calm: bool,
     /// The pool was told to end.
     drains: bool,
@@ -101,7 +109,7 @@ impl Ledger {
         self.state().jobs[&job]
     }
 
-    pub(crate) fn begin(&self, key: ItemKey, attempt: u32) {
+    pub(crate) fn begin(&self, key: ItemKey, attempt: u32, worker: u64) {
         let mut state = self.state();
         let rules = state.jobs[&key.0];
         let is_complete = state.ended.get(&key.0).copied();
@@ -115,6 +123,9 @@ impl Ledger {
         item.executions += 1;
         assert!(item.executions <= rules.max_attempts, "item {key:?} runs more than {} times", rules.max_attempts);
         assert_eq!(item.executions, attempt, "item {key:?}: the attempt is what it is told");
+        assert_ne!(item.last_worker, worker, "item {key:?} is tried again in the process where it failed");
+        item.last_worker = worker;
+        item.fruitless_in.clear();
         item.is_running = true;
     }
 
@@ -128,6 +139,26 @@ impl Ledger {
     /// The item ended with its worker.
     pub(crate) fn abort(&self, key: ItemKey) {
         self.state().items.get_mut(&key).unwrap().is_running = false;
+    }
+
+    /// A worker died with this item at hand, which it had not begun.
+    pub(crate) fn lose_before(&self, key: ItemKey, slot: u32) {
+        self.state().items.entry(key).or_default().fruitless_in.push(slot);
+    }
+
+    /// The caller was told that an item has killed too many workers, none of which had begun it.
+    pub(crate) fn check_blame(&self, key: ItemKey) {
+        let state = self.state();
+        let slots = &state.items[&key].fruitless_in;
+        assert!(slots.len() >= 3, "item {key:?} has killed nobody: {slots:?}");
+        // Where no other slot works, one is enough.
+        let has_others = state.fewest_slots > 1 && !state.has_failed_starts;
+        let is_one_slot = slots.iter().all(|slot| *slot == slots[0]);
+        assert!(!has_others || !is_one_slot, "item {key:?} is blamed for what happened in one slot: {slots:?}");
+    }
+
+    pub(crate) fn start_fails(&self) {
+        self.state().has_failed_starts = true;
     }
 
     pub(crate) fn history(&self, key: ItemKey) -> ItemHistory {
@@ -151,6 +182,7 @@ impl Ledger {
     /// From now on there may be as many workers. (Those of slots that are given up take a while to go.)
     pub(crate) fn allow_workers(&self, slots: u32) {
         let mut state = self.state();
+        state.fewest_slots = if state.most_workers == 0 { slots } else { state.fewest_slots.min(slots) };
         state.most_workers = state.most_workers.max(slots);
     }
 

@@ -26,6 +26,8 @@ const FOR_EVER: Duration = Duration::from_secs(1_000_000);
 pub(crate) struct SimSpawner {
     pub(crate) seed: u64,
     pub(crate) ledger: Ledger,
+    /// Workers in it die when they get a chunk, while there are faults.
+    pub(crate) bad_slot: Option<u32>,
 }
 
 impl WorkerSpawner for SimSpawner {
@@ -45,6 +47,7 @@ impl WorkerSpawner for SimSpawner {
             inbox: VecDeque::new(),
             reads_at: Instant::now(),
             is_stopping: false,
+            is_in_bad_slot: self.bad_slot == Some(worker.slot.0),
         };
         tokio::spawn(worker.live());
         sender
@@ -65,6 +68,7 @@ struct SimWorker {
     inbox: VecDeque<WorkerCommand>,
     reads_at: Instant,
     is_stopping: bool,
+    is_in_bad_slot: bool,
 }
 
 /// A chunk as a worker has it.
@@ -131,6 +135,10 @@ impl SimWorker {
         if let Some((_, _, key)) = running {
             self.ledger.abort(key);
         }
+        if let Some(first) = self.chunks.front().filter(|first| first.running.is_none() && first.finished < first.count)
+        {
+            self.ledger.lose_before(first.key(first.finished), self.id.slot.0);
+        }
         let running = running.map(|(chunk, offset, _)| (chunk, offset));
         self.ledger.worker_is_gone();
         self.say(WorkerEventKind::Exited { exit, usage: ExitUsage::default(), running, stderr_tail: String::new() })
@@ -148,10 +156,12 @@ impl SimWorker {
         let delay = Duration::from_millis(self.random.below(50));
         sleep(delay).await;
         if self.fault(8) {
-            return WorkerExit::SpawnFailed("no luck".to_owned());
+            self.ledger.start_fails();
+            return WorkerExit::SpawnFailed { reason: "no luck".to_owned(), by_shortage: self.chance(50) };
         }
         if self.fault(4) {
             // It never says anything.
+            self.ledger.start_fails();
             return self.wait_for_the_end().await;
         }
         let function = |name: &str, idempotent| FunctionInfo {
@@ -165,6 +175,7 @@ impl SimWorker {
         let functions = vec![function("f", false), function("again", true)];
         self.say(WorkerEventKind::Hello { pid: 1000, sdk: "simulated".to_owned(), functions }).await;
         if self.fault(4) {
+            self.ledger.start_fails();
             return WorkerExit::Code(1);
         }
         self.say(WorkerEventKind::Ready).await;
@@ -184,7 +195,9 @@ impl SimWorker {
                 () = sleep_until(self.reads_at), if may_read => {
                     let command = self.inbox.pop_front().unwrap();
                     self.read_later();
-                    self.obey(command).await;
+                    if let Some(exit) = self.obey(command).await {
+                        return exit;
+                    }
                 }
                 () = sleep_until(running.map_or_else(|| Instant::now() + FOR_EVER, |execution| execution.due)) => {
                     if let Some(exit) = self.end_item().await {
@@ -277,7 +290,7 @@ impl SimWorker {
         let key = chunk.key(chunk.finished);
         let rules = self.ledger.rules(key.0);
         assert_eq!(chunk.run.common.is_some(), rules.has_common, "an item of job {} has its common argument", key.0);
-        self.ledger.begin(key, chunk.run.attempt);
+        self.ledger.begin(key, chunk.run.attempt, self.id.generation);
         let can_hang = rules.may_hang;
         let (mut time, mut fate) = (Duration::from_micros(self.random.below(3000)), Fate::Returns);
         if self.fault(3) {
@@ -349,11 +362,16 @@ impl SimWorker {
             .await;
     }
 
-    /// Does as it is told.
-    async fn obey(&mut self, command: WorkerCommand) {
+    /// Does as it is told; returns how it ended if it did.
+    async fn obey(&mut self, command: WorkerCommand) -> Option<WorkerExit> {
         self.ledger.trace(|| format!("{} reads {command:?}", self.id.generation));
         match command {
-            WorkerCommand::Run(run) => self.take_chunk(run),
+            WorkerCommand::Run(run) => {
+                self.take_chunk(run);
+                if self.is_in_bad_slot && !self.ledger.is_calm() {
+                    return Some(WorkerExit::Signal(7));
+                }
+            }
             WorkerCommand::Recall { chunk, cancel } => self.give_back(chunk, cancel).await,
             WorkerCommand::DropCommons(commons) => {
                 for common in commons {
@@ -363,6 +381,7 @@ impl SimWorker {
             WorkerCommand::Shutdown => self.is_stopping = true,
             other => panic!("{other:?} is not for the worker to read"),
         }
+        None
     }
 
     fn take_chunk(&mut self, run: ChunkRun) {

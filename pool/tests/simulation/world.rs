@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use procpool_pool::{PoolConfig, PoolHandle, PoolState};
+use procpool_pool::{PoolConfig, PoolHandle, PoolState, WorkerState};
 use tokio::time::{sleep, timeout};
 
 use crate::caller::{Caller, fill_the_pool};
@@ -15,6 +15,9 @@ use crate::worker::SimSpawner;
 
 /// Longer than the pool takes to come to rest or to end.
 const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// Longer than anything that runs on for nobody.
+const REST_PATIENCE: Duration = Duration::from_secs(70);
 
 /// Runs the world of a seed.
 pub(crate) async fn run(seed: u64, is_traced: bool) {
@@ -38,7 +41,8 @@ pub(crate) async fn run(seed: u64, is_traced: bool) {
     if is_traced {
         ledger.start_trace();
     }
-    let spawner = Arc::new(SimSpawner { seed, ledger: ledger.clone() });
+    let bad_slot = (random.below(4) == 0).then(|| random.below(slots.into()) as u32);
+    let spawner = Arc::new(SimSpawner { seed, ledger: ledger.clone(), bad_slot });
     let (handle, task) = PoolHandle::start(config.clone(), spawner);
     let last_job = Arc::new(AtomicU64::new(0));
     let callers: Vec<_> = (0..=random.below(5))
@@ -69,7 +73,8 @@ pub(crate) async fn run(seed: u64, is_traced: bool) {
         ledger.calm_down();
         // What is broken already shows, and is mended.
         sleep(Duration::from_secs(1)).await;
-        timeout(PATIENCE, come_to_rest(&handle)).await.expect("the pool heals and holds nothing");
+        timeout(REST_PATIENCE, come_to_rest(&handle)).await.expect("the pool heals and holds nothing");
+        timeout(PATIENCE, become_whole(&handle)).await.expect("every slot has a worker again");
         ledger.trace(|| "the pool is at rest".to_owned());
         fill_the_pool(&handle, &ledger, &config).await;
         ledger.drain();
@@ -104,14 +109,27 @@ async fn operate(handle: PoolHandle, ledger: Ledger, mut random: Random) {
     }
 }
 
-/// Waits until the pool is ready and nothing is queued or runs.
+/// Waits until the pool is ready and nothing is queued or runs, not even for calls that have ended.
 async fn come_to_rest(handle: &PoolHandle) {
     loop {
         let pool = handle.snapshot().await.expect("it runs").pool;
-        if (pool.readiness, pool.num_jobs, pool.num_queued_items, pool.num_running_items) == (PoolState::Ready, 0, 0, 0)
-        {
+        let is_busy = pool.workers.iter().any(|worker| worker.state == WorkerState::Busy);
+        let held = (pool.num_jobs, pool.num_queued_items, pool.num_running_items);
+        if pool.readiness == PoolState::Ready && !is_busy && held == (0, 0, 0) {
             return;
         }
         sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Waits until every slot has a worker that is ready.
+async fn become_whole(handle: &PoolHandle) {
+    loop {
+        let pool = handle.snapshot().await.expect("it runs").pool;
+        let num_ready = pool.workers.iter().filter(|worker| worker.state == WorkerState::Ready).count();
+        if num_ready == pool.num_slots as usize {
+            return;
+        }
+        sleep(Duration::from_millis(501)).await;
     }
 }

@@ -250,7 +250,7 @@ async fn nothing_starts_once_the_spawner_is_closed() {
     let (sender, mut events) = tokio::sync::mpsc::channel(1);
     let _commands = spawner.spawn(WorkerId { slot: SlotId(0), generation: 1 }, sender);
     let event = events.recv().await.unwrap();
-    assert!(matches!(event.kind, WorkerEventKind::Exited { exit: WorkerExit::SpawnFailed(_), .. }), "{event:?}");
+    assert!(matches!(event.kind, WorkerEventKind::Exited { exit: WorkerExit::SpawnFailed { .. }, .. }), "{event:?}");
 }
 
 #[tokio::test]

@@ -111,7 +111,7 @@ async fn descendants_die_with_the_worker_and_delay_nothing() {
 async fn a_program_that_is_not_there_is_a_failed_spawn() {
     let worker = Worker::start("", 64, |config| config.program = "/no/such/program".into());
     let exited = worker.exited().await;
-    let WorkerExit::SpawnFailed(reason) = exited.exit else { panic!("{:?}", exited.exit) };
+    let WorkerExit::SpawnFailed { reason, by_shortage: false } = exited.exit else { panic!("{:?}", exited.exit) };
     assert!(reason.contains("/no/such/program") && reason.contains("No such file"), "{reason}");
 }
 

@@ -80,7 +80,7 @@ pub(crate) fn restart_many() {
             let current = Some(files as u64 + room);
             rustix::process::setrlimit(Resource::Nofile, Rlimit { current, ..limit }).unwrap();
             match run_one(&spawner, &mut generation).await {
-                WorkerExit::SpawnFailed(_) => failed += 1,
+                WorkerExit::SpawnFailed { by_shortage: true, .. } => failed += 1,
                 exit => assert_eq!(exit, WorkerExit::Code(0)),
             }
         }

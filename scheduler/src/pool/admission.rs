@@ -37,17 +37,17 @@ impl PoolState {
         (expected > remaining).then_some(JobFailure::DeadlineUnreachable { expected, remaining, retry_after })
     }
 
-    /// Returns whose turn it is. What has waited for so long that it cannot be done any more is refused first: begun, it
-    /// would be too late and in the way of the next, which would be too late in its turn, and so on for ever.
-    pub(super) fn next_job(&mut self) -> Option<JobId> {
+    /// Refuses the jobs whose turn it is and that have waited for too long.
+    pub(super) fn refuse_late_jobs(&mut self) {
         while let Some(id) = self.queue.first() {
-            let Some(failure) = self.refusal_after_waiting(id) else { return Some(id) };
+            let Some(failure) = self.refusal_after_waiting(id) else { break };
             self.fail_job(id, failure);
         }
-        None
     }
 
-    fn refusal_after_waiting(&self, id: JobId) -> Option<JobFailure> {
+    /// Returns why a job whose turn it is should not begin any more: it cannot be done in time. Begun, it would be too
+    /// late and in the way of the next, which would be too late in its turn, and so on for ever.
+    pub(super) fn refusal_after_waiting(&self, id: JobId) -> Option<JobFailure> {
         let job = &self.jobs[&id];
         let remaining = job.spec.deadline?.since(self.now);
         let has_waited = job.queued_since.is_some_and(|since| since < self.now);

@@ -7,7 +7,7 @@ use super::jobs::FailedAt;
 use crate::event::{Cancel, Effect, FailureCause, JobFailure, RunningItem, StopReason};
 use crate::id::{ChunkId, JobId, WorkerId};
 use crate::timer::TimerKey;
-use crate::worker::{Expired, Phase, StopStage, Worker};
+use crate::worker::{Expired, Phase, StopStage};
 
 /// How long recycling waits when another slot is being refilled: one slot at a time.
 const RECYCLE_DELAY: Duration = Duration::from_millis(500);
@@ -22,6 +22,7 @@ impl PoolState {
                 TimerKey::Deadline(job) => self.deadline_passed(job),
                 TimerKey::Retry(job) => self.arm_retry(job),
                 TimerKey::Start(worker) => self.kill(worker, StopReason::StartTimeout),
+                TimerKey::Proof(worker) => self.slot_works(worker.slot),
                 TimerKey::CancelGrace(worker) => self.cancel_grace_passed(worker),
                 TimerKey::StopGrace(worker) => self.escalate(worker),
                 TimerKey::ItemTimeout(worker) => self.probe(worker),
@@ -117,7 +118,7 @@ impl PoolState {
         self.emit(Effect::Recall { worker: id, chunk, cancel: Cancel::Item(offset) });
         self.watch_overdue(id);
         if !tried_again {
-            self.item_failed(FailedAt { job, index, slot: id.slot }, history, FailureCause::TimedOut { limit });
+            self.item_failed(FailedAt { job, index, worker: id }, history, FailureCause::TimedOut { limit });
         }
     }
 
@@ -214,11 +215,8 @@ impl PoolState {
         let Some(worker) = self.worker_mut(id).filter(|worker| worker.is_up()) else { return };
         // Not for ever: if its slot is to go, that may be taken back.
         let is_leaving = worker.retire.is_some();
-        let slot_is_empty = |worker: Option<&Worker>| worker.is_none_or(|worker| !worker.is_up());
-        let another_is_busy_with_it = self.slots.iter().filter(|slot| !slot.removed).any(|slot| {
-            slot_is_empty(slot.worker.as_ref())
-                || slot.worker.as_ref().is_some_and(|worker| worker.id != id && worker.retire.is_some())
-        });
+        let others = self.slot_ids().zip(&self.slots).filter(|(other, slot)| *other != id.slot && !slot.removed);
+        let another_is_busy_with_it = others.map(|(_, slot)| slot).any(|slot| !slot.is_held() && !slot.is_whole());
         if is_leaving || another_is_busy_with_it {
             let delay = self.rng.jitter(RECYCLE_DELAY);
             return self.timers.set(key, self.now.after(delay));

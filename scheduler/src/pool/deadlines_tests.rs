@@ -137,7 +137,12 @@ fn each_item_whose_time_was_up_is_tried_again_when_its_execution_has_ended() {
     assert_eq!(pool.runs(0, LIMIT), [pool.cancel_of(0)]);
     assert_eq!(pool.runs(1, LIMIT), [pool.cancel_of(1)]);
     assert_eq!(pool.finishes(0, 2), [], "no answer counts");
+    // Not where it failed: its only worker makes room for another.
     let effects = pool.pass(Duration::from_secs(60));
+    assert_eq!(effects, [Effect::Shutdown { worker: pool.worker, reason: StopReason::Retry }]);
+    pool.apply(Event::WorkerExited { worker: pool.worker, running: None, by_shortage: false });
+    let worker = WorkerId { generation: pool.worker.generation + 1, ..pool.worker };
+    let effects = pool.apply(Event::WorkerReady { worker });
     let attempt = |effect: &Effect| match effect {
         Effect::Dispatch(dispatch) => Some((dispatch.first_index, dispatch.attempt)),
         _ => None,
@@ -152,7 +157,8 @@ fn a_worker_that_is_gone_leaves_one_failure_for_each_item() {
     pool.pass(LIMIT);
     pool.runs(0, LIMIT);
     pool.runs(1, LIMIT);
-    let effects = pool.apply(Event::WorkerExited { worker: pool.worker, running: Some((pool.chunk, 1)) });
+    let effects =
+        pool.apply(Event::WorkerExited { worker: pool.worker, running: Some((pool.chunk, 1)), by_shortage: false });
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::FailItem { .. })), "they have failed: {effects:?}");
 }
 

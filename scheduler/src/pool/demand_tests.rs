@@ -94,7 +94,7 @@ fn an_idle_pool_demands_nothing_and_counts_how_long() {
     let mut pool = Pool::starting(3);
     assert_eq!(pool.state.demand(pool.now).slots, SlotCounts { starting: 3, ..SlotCounts::default() });
     pool.apply(Event::WorkerReady { worker: pool.workers[0] });
-    pool.apply(Event::WorkerExited { worker: pool.workers[1], running: None });
+    pool.apply(Event::WorkerExited { worker: pool.workers[1], running: None, by_shortage: false });
     let later = pool.now.after(7 * SECOND);
     let demand = pool.state.demand(later);
     assert_eq!(demand.slots, SlotCounts { starting: 1, ready: 1, empty: 1, ..SlotCounts::default() });

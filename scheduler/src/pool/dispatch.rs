@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::PoolState;
 use crate::chunk::AHEAD;
-use crate::event::{Cancel, Dispatch, Effect};
+use crate::event::{Cancel, Dispatch, Effect, StopReason};
 use crate::id::{ChunkId, JobId, WorkerId};
+use crate::job::{Available, History};
 use crate::time::Time;
 use crate::timer::TimerKey;
 use crate::worker::{ActiveChunk, Worker};
@@ -15,71 +16,143 @@ use crate::worker::{ActiveChunk, Worker};
 /// A worker that has not answered a recall for this long is stuck in code that does not let it; others may be asked.
 const RECALL_PATIENCE: Duration = Duration::from_millis(10);
 
+/// What failed in a slot is left to the others for this long, while the slot has something else to do. Not for longer,
+/// since they could be busy for hours.
+const RETRY_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Which items a slot takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    /// Those that did not just fail there.
+    Untried,
+    /// All but those that failed in this very worker.
+    Any,
+}
+
 impl PoolState {
     /// Gives every worker what it can take.
     pub(super) fn dispatch(&mut self) {
+        for choice in [Choice::Untried, Choice::Any] {
+            self.dispatch_to_free(choice, false);
+            self.dispatch_to_free(choice, true);
+        }
+        self.renew_idle();
         for slot in 0..self.slots.len() {
+            self.refuse_late_jobs();
             if self.queue.len() == 0 {
                 break;
             }
-            if self.is_free(slot) {
-                self.dispatch_idle(slot);
-            }
-        }
-        for slot in 0..self.slots.len() {
-            let Some(job) = self.next_job() else { break };
             let worker = self.slots[slot].worker.as_ref();
-            if worker.is_some_and(|worker| self.may_hold_ahead(worker, job)) && !self.failed_last_at(slot) {
-                self.dispatch_next(slot);
+            if worker.is_some_and(|worker| self.may_hold_ahead(worker)) && !self.renew_if_due(slot) {
+                self.dispatch_ahead(slot);
             }
         }
         self.rebalance();
+    }
+
+    /// Gives each free slot a chunk: those that have lost a worker and finished nothing since come after the others.
+    fn dispatch_to_free(&mut self, choice: Choice, is_on_probation: bool) {
+        for slot in 0..self.slots.len() {
+            if self.queue.len() == 0 {
+                return;
+            }
+            let is_meant = self.slots[slot].restarts.is_on_probation() == is_on_probation;
+            if is_meant && self.is_free(slot) && !self.renew_if_due(slot) {
+                self.dispatch_next(slot, choice);
+            }
+        }
     }
 
     fn is_free(&self, slot: usize) -> bool {
         self.slots[slot].worker.as_ref().is_some_and(|worker| worker.is_idle() && worker.takes_chunks())
     }
 
-    /// Gives an idle slot the next chunk, after those that it should leave to others have gone to others.
-    fn dispatch_idle(&mut self, slot: usize) {
-        while self.failed_last_at(slot) {
-            let Some(other) = (0..self.slots.len()).find(|&other| other != slot && self.is_free(other)) else { break };
-            self.dispatch_next(other);
-        }
-        self.dispatch_next(slot);
-    }
-
-    /// Tells whether the next item is one that failed in this very slot. It may be the slot's fault, such as a file that
-    /// is broken there; so another gets it if one is idle. None is waited for, since it could be busy for hours.
-    fn failed_last_at(&self, slot: usize) -> bool {
-        let next = self.queue.first().and_then(|job| self.jobs[&job].available());
-        next.and_then(|next| next.history.last_slot).is_some_and(|last| last.0 as usize == slot)
-    }
-
     /// A worker that will be idle within a round trip may hold the next chunk. Bounded by time, never by hope: where
     /// nothing is known about a function, nothing is held.
-    fn may_hold_ahead(&self, worker: &Worker, next: JobId) -> bool {
+    fn may_hold_ahead(&self, worker: &Worker) -> bool {
         let [running] = worker.chunks.iter().collect::<Vec<_>>()[..] else { return false };
-        let is_known = |function| self.run_times.of(function).is_some();
-        let next_function = self.jobs[&next].spec.function;
         worker.takes_chunks()
             && running.overdue().is_none()
             && !running.abandoned
             && running.recalled_at.is_none()
-            && is_known(running.function)
-            && is_known(next_function)
+            && !self.slots[worker.id.slot.0 as usize].restarts.is_on_probation()
+            && self.run_times.of(running.function).is_some()
             && self.run_times.estimate(running.function, running.remaining()) <= AHEAD
     }
 
-    /// Gives the next chunk of the job whose turn it is to the worker in a slot.
-    fn dispatch_next(&mut self, slot: usize) {
-        let Some(id) = self.next_job() else { return };
+    fn dispatch_ahead(&mut self, slot: usize) {
+        let Some((job, next)) = self.next_for(slot, Choice::Untried) else { return };
+        if self.run_times.of(self.jobs[&job].spec.function).is_some() {
+            self.hand_out(slot, job, next);
+        }
+    }
+
+    fn dispatch_next(&mut self, slot: usize, choice: Choice) {
+        if let Some((job, next)) = self.next_for(slot, choice) {
+            self.hand_out(slot, job, next);
+        }
+    }
+
+    /// Returns the next items that the worker in a slot may be given, of the job whose turn it is among those that have
+    /// any.
+    ///
+    /// An item that failed in a slot should run in another: it may be the slot's fault, such as a file that is broken
+    /// there. As long as a slot has finished nothing since it lost its last worker, it is not given the same again at
+    /// all if there is anything else, so that one of the two shows that it works.
+    fn next_for(&mut self, slot: usize, choice: Choice) -> Option<(JobId, Available)> {
+        loop {
+            let worker = self.slots[slot].worker.as_ref()?.id;
+            let is_on_probation = self.slots[slot].restarts.is_on_probation();
+            let is_patient = |history: &History| is_on_probation || self.now < history.since.after(RETRY_PATIENCE);
+            let may = |history: &History| {
+                let is_as_good_as_any = choice == Choice::Any || !history.is_of(worker.slot) || !is_patient(history);
+                is_as_good_as_any && history.failed_in != Some(worker)
+            };
+            let next = self.queue.iter().find_map(|(_, job)| Some((job, self.jobs[&job].available(may)?)));
+            let (job, available) = next?;
+            let Some(failure) = self.refusal_after_waiting(job) else { return Some((job, available)) };
+            self.fail_job(job, failure);
+        }
+    }
+
+    /// If the next item is one that failed in this very worker, and has waited for long enough for another to take it,
+    /// has the worker replaced and returns true.
+    fn renew_if_due(&mut self, slot: usize) -> bool {
+        let Some(worker) = self.slots[slot].worker.as_ref().map(|worker| worker.id) else { return false };
+        let next = self.queue.first().and_then(|job| self.jobs[&job].available(|_| true));
+        let is_due = next.is_some_and(|next| {
+            next.history.failed_in == Some(worker) && self.now >= next.history.since.after(RETRY_PATIENCE)
+        });
+        if is_due {
+            self.retire(worker, StopReason::Retry);
+        }
+        is_due
+    }
+
+    /// Replaces the workers that are idle because what could run failed in these very processes. That comes before work
+    /// ahead, or else such an item would be held ahead of a busy worker, recalled for the idle one, held ahead, and so on.
+    fn renew_idle(&mut self) {
+        for slot in 0..self.slots.len() {
+            if self.queue.len() == 0 {
+                break;
+            }
+            let Some(worker) = self.slots[slot].worker.as_ref().filter(|_| self.is_free(slot)) else { continue };
+            let worker = worker.id;
+            if self.queue.iter().any(|(_, job)| self.jobs[&job].awaits_successor_of(worker)) {
+                self.retire(worker, StopReason::Retry);
+            }
+        }
+    }
+
+    /// Gives a chunk of these items to the worker in a slot.
+    fn hand_out(&mut self, slot: usize, id: JobId, available: Available) {
         let slots = self.num_slots();
         let now = self.now;
+        let is_on_probation = self.slots[slot].restarts.is_on_probation();
         let worker = self.slots[slot].worker.as_mut().expect("the caller looked");
         let job = self.jobs.get_mut(&id).expect("a queued job exists");
-        let available = job.available().expect("a queued job has an item to run");
-        let wanted = if available.history.is_suspect() { 1 } else { job.chunk_limit(slots, &self.run_times) };
+        let is_single = available.history.is_suspect() || is_on_probation;
+        let wanted = if is_single { 1 } else { job.chunk_limit(slots, &self.run_times) };
         let most = available.count.min(worker.quota.unwrap_or(u64::MAX));
         let count = wanted.min(u32::try_from(most).unwrap_or(u32::MAX));
 
@@ -89,7 +162,7 @@ impl PoolState {
         self.queue.advance(job.virtual_time);
         let charged = self.run_times.estimate(job.spec.function, count);
         job.virtual_time = job.virtual_time.charged(charged, job.spec.priority);
-        job.take(count);
+        job.take(available.first, count);
         if let Some(quota) = &mut worker.quota {
             *quota -= u64::from(count);
         }

@@ -1,12 +1,17 @@
 //! Jobs come, get outcomes, and end.
 
+use std::time::Duration;
+
 use super::PoolState;
 use crate::event::{Delivery, Effect, FailureCause, JobFailure, JobSpec, Readiness};
-use crate::id::{JobId, SlotId, WorkerId};
+use crate::id::{JobId, WorkerId};
 use crate::job::{History, Job};
 use crate::restart::retry_backoff;
 use crate::timer::TimerKey;
 use crate::worker::ActiveChunk;
+
+/// What runs on after its call has failed, and has no time limit of its own, is cancelled after this long.
+const MAX_TIME_FOR_NOBODY: Duration = Duration::from_secs(60);
 
 /// Consecutive items of a job that a worker dealt with.
 #[derive(Debug, Clone, Copy)]
@@ -21,7 +26,7 @@ pub(super) struct ItemsOf {
 pub(super) struct FailedAt {
     pub(super) job: JobId,
     pub(super) index: u64,
-    pub(super) slot: SlotId,
+    pub(super) worker: WorkerId,
 }
 
 impl PoolState {
@@ -71,7 +76,7 @@ impl PoolState {
         let (slots, now) = (self.num_slots(), self.now);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.update_window(slots, &self.run_times);
-        let has_work = job.available().is_some();
+        let has_work = job.is_runnable();
         if has_work && !job.queued {
             job.virtual_time = self.queue.add(id, job.virtual_time);
         } else if !has_work && job.queued {
@@ -103,7 +108,7 @@ impl PoolState {
 
     /// An item has failed, other than in the user's function: tries it again or gives it up.
     pub(super) fn item_failed(&mut self, at: FailedAt, history: History, cause: FailureCause) {
-        let FailedAt { job: id, index, slot } = at;
+        let FailedAt { job: id, index, worker } = at;
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let mut crashes = history.crashes;
         let mut cause = cause;
@@ -117,7 +122,8 @@ impl PoolState {
         if history.attempt < job.spec.max_attempts && !is_final {
             let attempt = history.attempt + 1;
             let not_before = self.now.after(retry_backoff(attempt, &mut self.rng));
-            job.retry(index, History { attempt, crashes, fruitless: 0, last_slot: Some(slot) }, not_before);
+            let history = History { attempt, crashes, failed_in: Some(worker), ..History::NEW };
+            job.retry(index, history, not_before);
             self.arm_retry(id);
             return;
         }
@@ -158,8 +164,12 @@ impl PoolState {
         // When another item failed, those that run are let finish: killing a warm worker for one item is a waste.
         let cancel = !matches!(failure, JobFailure::ItemFailed { .. });
         self.abandon_everywhere(id, cancel);
-        // But not for longer than the call would have had.
-        if let Some(deadline) = job.spec.deadline.filter(|_| !cancel && self.is_at_a_worker(id)) {
+        if cancel || !self.is_at_a_worker(id) {
+            return;
+        }
+        // But not for longer than the call would have had, nor for ever.
+        let longest = job.spec.item_timeout.is_none().then(|| self.now.after(MAX_TIME_FOR_NOBODY));
+        if let Some(deadline) = job.spec.deadline.into_iter().chain(longest).min() {
             self.timers.set(TimerKey::Deadline(id), deadline);
         }
     }
@@ -200,8 +210,8 @@ impl PoolState {
         }
     }
 
-    /// A chunk is over: the job pays what it really cost.
-    pub(super) fn settle(&mut self, chunk: &ActiveChunk) {
+    /// A chunk is over: the job pays what it really cost. `has_begun`: some of it ran.
+    pub(super) fn settle(&mut self, chunk: &ActiveChunk, has_begun: bool) {
         let Some(job) = self.jobs.get_mut(&chunk.job) else {
             if !self.is_at_a_worker(chunk.job) {
                 self.timers.clear(TimerKey::Deadline(chunk.job));
@@ -210,8 +220,9 @@ impl PoolState {
         };
         let before = job.virtual_time;
         let priority = job.spec.priority;
-        // A chunk of which nothing is known (its worker died) keeps its estimate.
-        let real = if chunk.busy.is_zero() && chunk.finished > 0 { chunk.charged } else { chunk.busy };
+        // A chunk of which nothing is known (its worker died) keeps its estimate: or else a job whose items all kill their
+        // workers would pay nothing, and always be the next.
+        let real = if chunk.busy.is_zero() && has_begun { chunk.charged } else { chunk.busy };
         let after = if real >= chunk.charged {
             before.charged(real.saturating_sub(chunk.charged), priority)
         } else {

@@ -1,7 +1,7 @@
 //! The state of the whole pool and the one way to change it.
 //!
-//! The handling of events is split by whom they concern: `jobs`, `workers`, `deadlines`; `dispatch` hands out chunks
-//! after every event.
+//! The handling of events is split by whom they concern: `jobs`, `workers`, `starts`, `deadlines`; `dispatch` hands out
+//! chunks after every event.
 
 mod admission;
 mod deadlines;
@@ -10,6 +10,7 @@ mod dispatch;
 mod jobs;
 mod rolling;
 mod snapshot;
+mod starts;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -127,7 +128,7 @@ impl PoolState {
             Event::Recalled { worker, chunk, first_not_begun } => self.recalled(worker, chunk, first_not_begun),
             Event::Progress { worker, running } => self.progress(worker, running),
             Event::MemoryHigh { worker } => self.recycle(worker, TimerKey::Memory(worker), StopReason::Memory),
-            Event::WorkerExited { worker, running } => self.worker_exited(worker, running),
+            Event::WorkerExited { worker, running, by_shortage } => self.worker_exited(worker, running, by_shortage),
             Event::Resized { slots } => self.resize(slots),
             Event::RestartRequested => self.request_restart(),
             Event::DrainRequested => self.set_readiness(Readiness::Draining),
@@ -156,6 +157,10 @@ impl PoolState {
     /// Returns the number of slots that are to have a worker.
     fn num_slots(&self) -> u32 {
         u32::try_from(self.slots.iter().filter(|slot| !slot.removed).count()).unwrap_or(u32::MAX).max(1)
+    }
+
+    fn slot_ids(&self) -> impl Iterator<Item = SlotId> + use<> {
+        (0..).map(SlotId).take(self.slots.len())
     }
 
     pub(crate) fn workers(&self) -> impl Iterator<Item = &Worker> {

@@ -12,18 +12,18 @@ impl PoolState {
             return;
         }
         self.restart_up_to = Some(self.last_generation);
+        self.end_holds();
     }
 
-    /// Goes on with a restart: while every slot has a worker that is up, one of the old ones may go.
+    /// Goes on with a restart: while every slot has a worker that works, one of the old ones may go. A slot that is held
+    /// back has none, and is in nobody's way.
     pub(super) fn continue_restart(&mut self) {
         let Some(up_to) = self.restart_up_to else { return };
         if self.is_draining() {
             self.restart_up_to = None;
             return self.emit(Effect::RestartFinished);
         }
-        let is_whole =
-            |slot: &Slot| slot.worker.as_ref().is_some_and(|worker| worker.is_up() && worker.retire.is_none());
-        if !self.slots.iter().filter(|slot| !slot.removed).all(is_whole) {
+        if !self.slots.iter().filter(|slot| !slot.removed && !slot.is_held()).all(Slot::is_whole) {
             return;
         }
         let old = self.workers().map(|worker| worker.id).find(|id| id.generation <= up_to);

@@ -2,7 +2,7 @@
 
 use super::PoolState;
 use crate::event::Readiness;
-use crate::id::{JobId, WorkerId};
+use crate::id::{JobId, SlotId, WorkerId};
 use crate::worker::{Phase, Worker};
 
 /// The state of the pool at one moment.
@@ -14,6 +14,8 @@ pub struct Snapshot {
     pub num_slots: u32,
     /// The workers, by slot.
     pub workers: Vec<WorkerSnapshot>,
+    /// The slots that get no worker for a while, since their last ones finished nothing while others work.
+    pub held_slots: Vec<SlotId>,
     /// The number of jobs.
     pub num_jobs: usize,
     /// The number of items that no worker has.
@@ -72,6 +74,7 @@ impl PoolState {
             readiness: self.readiness,
             num_slots: self.num_slots(),
             workers: self.workers().map(Worker::snapshot).collect(),
+            held_slots: self.slot_ids().zip(&self.slots).filter(|(_, slot)| slot.is_held()).map(|(id, _)| id).collect(),
             num_jobs: self.jobs.len(),
             num_queued_items: self.jobs.values().map(crate::job::Job::num_not_out).sum(),
             num_running_items: self.jobs.values().map(|job| job.outstanding).sum(),

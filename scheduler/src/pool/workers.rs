@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use super::PoolState;
 use super::jobs::{FailedAt, ItemsOf};
+use super::starts::Loss;
 use crate::event::{Cancel, Effect, FailureCause, JobFailure, Readiness, StopReason};
 use crate::id::{ChunkId, JobId, SlotId, WorkerId};
 use crate::job::History;
+use crate::restart::Restarts;
 use crate::timer::TimerKey;
 use crate::worker::{ActiveChunk, Expired, Phase, Slot, Worker};
 
@@ -20,35 +22,22 @@ pub(super) struct Finished<'a> {
 }
 
 impl PoolState {
-    pub(super) fn spawn_worker(&mut self, slot: SlotId) {
-        let unneeded = self.stopping || self.is_draining() && self.jobs.is_empty();
-        let entry = self.slot_mut(slot);
-        if entry.removed || entry.worker.is_some() || unneeded {
-            return;
-        }
-        self.last_generation += 1;
-        let worker = WorkerId { slot, generation: self.last_generation };
-        self.slot_mut(slot).worker = Some(Worker::new(worker));
-        self.timers.set(TimerKey::Start(worker), self.now.after(self.config.worker_start_timeout));
-        self.emit(Effect::SpawnWorker { worker });
-    }
-
     pub(super) fn worker_ready(&mut self, id: WorkerId) {
         let quota = self.config.max_items_per_worker.map(|most| {
             // Up to a tenth fewer, so that the workers are not all replaced together; 1 stays 1.
             u64::from(most) - self.rng.below(u64::from(most / 10) + 1)
         });
+        let now = self.now;
         let Some(worker) = self.worker_mut(id).filter(|worker| worker.phase == Phase::Starting) else { return };
         worker.phase = Phase::Up;
         worker.quota = quota;
-        self.slot_mut(id.slot).restarts.ready();
-        self.start_failures.forget();
+        worker.ready_at = Some(now);
+        self.slot_is_ready(id);
         self.timers.clear(TimerKey::Start(id));
         if let Some(age) = self.config.max_worker_age {
             let age = self.rng.jitter(age);
             self.timers.set(TimerKey::Age(id), self.now.after(age));
         }
-        self.set_readiness(Readiness::Ready);
         self.hasten_recycling();
     }
 
@@ -68,7 +57,7 @@ impl PoolState {
         let history = active.history;
         let abandoned = active.abandoned;
         worker.finished_items += u64::from(finished.count);
-        self.slot_mut(id.slot).restarts.finished_an_item();
+        self.slot_has_finished_an_item(id.slot);
         self.run_times.record(function, finished.count, finished.busy);
         self.measured.record(self.now, function, finished.count, finished.busy);
 
@@ -83,7 +72,7 @@ impl PoolState {
         }
         for Expired { offset, limit, tried_again } in late {
             if tried_again && !abandoned {
-                let at = FailedAt { job, index: first_index + u64::from(offset), slot: id.slot };
+                let at = FailedAt { job, index: first_index + u64::from(offset), worker: id };
                 self.item_failed(at, history, FailureCause::TimedOut { limit });
             }
         }
@@ -125,6 +114,7 @@ impl PoolState {
     }
 
     fn give_back(&mut self, id: JobId, first: u64, count: u64, history: History) {
+        let history = if history.is_suspect() { History { since: self.now, ..history } } else { history };
         if let Some(job) = self.jobs.get_mut(&id) {
             job.give_back(first, count, history);
             self.refresh(id);
@@ -139,8 +129,11 @@ impl PoolState {
             return;
         }
         let ended = worker.chunks.remove(position).expect("it was just found");
-        self.timers.clear(TimerKey::ItemTimeout(id));
-        self.settle(&ended);
+        if position == 0 {
+            // What is behind it begins now. But what goes on running has begun when it has.
+            self.timers.clear(TimerKey::ItemTimeout(id));
+        }
+        self.settle(&ended, ended.finished > 0);
         self.watch_time_limit(id);
         self.stop_if_unneeded(id);
     }
@@ -185,7 +178,7 @@ impl PoolState {
         self.watch_overdue(id);
     }
 
-    pub(super) fn worker_exited(&mut self, id: WorkerId, running: Option<(ChunkId, u32)>) {
+    pub(super) fn worker_exited(&mut self, id: WorkerId, running: Option<(ChunkId, u32)>, by_shortage: bool) {
         if self.worker_mut(id).is_none() {
             return;
         }
@@ -194,39 +187,20 @@ impl PoolState {
         for (position, chunk) in worker.chunks.iter().enumerate() {
             let begun = running.and_then(|(running_chunk, offset)| (running_chunk == chunk.id).then_some(offset));
             let is_suspect = position == 0 && worker.is_up() && begun.is_none() && chunk.finished == 0;
-            self.bury_chunk(id.slot, chunk, begun, is_suspect);
+            self.bury_chunk(id, chunk, begun, is_suspect);
         }
-        let rng = &mut self.rng;
-        let restarts = &mut self.slots[id.slot.0 as usize].restarts;
-        let delay = match worker.phase {
-            Phase::Starting | Phase::Stopping { reason: StopReason::StartTimeout, .. } => {
-                let delay = restarts.start_failed(rng);
-                // One that hung for the whole start timeout tells as much as several that failed at once.
-                let has_hung = worker.phase != Phase::Starting;
-                if (self.start_failures.record(self.now) || has_hung) && !self.has_worker_up() {
-                    self.set_readiness(Readiness::Degraded);
-                    self.fail_all_jobs(|started| JobFailure::Degraded { started });
-                }
-                delay
-            }
-            Phase::Up => restarts.crashed(worker.finished_items > 0, rng),
-            Phase::Stopping { .. } => Duration::ZERO,
-        };
-        if delay.is_zero() {
-            self.spawn_worker(id.slot);
-        } else if !self.slot_mut(id.slot).removed && !self.stopping {
-            self.timers.set(TimerKey::Restart(id.slot), self.now.after(delay));
-        }
+        let running = running.and_then(|(running, _)| worker.chunks.iter().find(|chunk| chunk.id == running));
+        self.fill_again(&worker, Loss { begun: running.map(|chunk| chunk.function), by_shortage });
     }
 
     /// The worker of a chunk is dead. Only the item that ran is blamed; what had not begun runs elsewhere. `is_suspect`:
     /// the worker died by itself with this chunk at hand, but before it began its first item.
-    fn bury_chunk(&mut self, slot: SlotId, chunk: &ActiveChunk, begun: Option<u32>, is_suspect: bool) {
-        self.settle(chunk);
+    fn bury_chunk(&mut self, worker: WorkerId, chunk: &ActiveChunk, begun: Option<u32>, is_suspect: bool) {
+        let first_safe = begun.map_or(chunk.finished, |offset| offset + 1).clamp(chunk.finished, chunk.count);
+        self.settle(chunk, first_safe > 0);
         if chunk.abandoned {
             return;
         }
-        let first_safe = begun.map_or(chunk.finished, |offset| offset + 1).clamp(chunk.finished, chunk.count);
         for offset in chunk.finished..first_safe {
             // Before the item that ran there can be others only if the worker has no progress page and lost results.
             let cause = match chunk.expired_at(offset) {
@@ -234,13 +208,13 @@ impl PoolState {
                 Some(Expired { limit, .. }) => FailureCause::TimedOut { limit },
                 None => FailureCause::WorkerDied,
             };
-            let at = FailedAt { job: chunk.job, index: chunk.first_index + u64::from(offset), slot };
+            let at = FailedAt { job: chunk.job, index: chunk.first_index + u64::from(offset), worker };
             self.item_failed(at, chunk.history, cause);
         }
         let mut first = chunk.first_index + u64::from(first_safe);
         let mut count = u64::from(chunk.count - first_safe);
         if is_suspect && count > 0 {
-            self.suspect(FailedAt { job: chunk.job, index: first, slot }, chunk.history);
+            self.suspect(FailedAt { job: chunk.job, index: first, worker }, chunk.history);
             (first, count) = (first + 1, count - 1);
         }
         if count > 0 {
@@ -248,18 +222,18 @@ impl PoolState {
         }
     }
 
-    /// A worker died with this item at hand: it runs alone next time, and not for ever.
+    /// A worker died with this item at hand: it runs alone next time, and not for ever. But it is only blamed if that
+    /// happens in one slot and then in another, or there is no other: or else a slot where every worker dies at once
+    /// could fail any item.
     fn suspect(&mut self, at: FailedAt, history: History) {
-        let fruitless = history.fruitless + 1;
+        let slot = at.worker.slot;
+        let is_to_blame = history.fruitless_in != Some(slot) || !self.has_other_slot(slot);
+        let fruitless = history.fruitless + u32::from(is_to_blame);
         if fruitless >= self.config.crash_limit {
             self.item_failed(at, history, FailureCause::CrashLimit { crashes: fruitless });
         } else {
-            self.give_back(at.job, at.index, 1, History { fruitless, last_slot: Some(at.slot), ..history });
+            self.give_back(at.job, at.index, 1, History { fruitless, fruitless_in: Some(slot), ..history });
         }
-    }
-
-    fn has_worker_up(&self) -> bool {
-        self.workers().any(Worker::is_up)
     }
 
     pub(super) fn resize(&mut self, slots: u32) {
@@ -267,29 +241,35 @@ impl PoolState {
         while self.slots.len() < wanted {
             self.slots.push(Slot::default());
         }
-        for slot in 0..self.slots.len() {
-            let id = SlotId(u32::try_from(slot).expect("there are fewer slots than 2^32"));
-            self.slots[slot].removed = slot >= wanted;
-            if slot < wanted {
-                self.keep_slot(id);
-            } else {
+        for id in self.slot_ids() {
+            let slot = self.slot_mut(id);
+            slot.removed = id.0 as usize >= wanted;
+            if slot.removed {
+                slot.restarts = Restarts::default();
                 self.timers.clear(TimerKey::Restart(id));
                 self.remove_worker(id);
+            } else {
+                self.keep_slot(id);
             }
         }
+        if self.slots.iter().all(|slot| slot.removed || slot.is_held()) {
+            self.end_holds();
+        }
+        self.continue_starts();
         let jobs: Vec<JobId> = self.jobs.keys().copied().collect();
         for job in jobs {
             self.refresh(job);
         }
     }
 
-    fn keep_slot(&mut self, slot: SlotId) {
-        let restarts_later = self.timers.is_set(TimerKey::Restart(slot));
-        match &mut self.slot_mut(slot).worker {
+    fn keep_slot(&mut self, id: SlotId) {
+        let restarts_later = self.timers.is_set(TimerKey::Restart(id));
+        let slot = self.slot_mut(id);
+        match &mut slot.worker {
             Some(worker) if worker.retire == Some(StopReason::Resize) => worker.retire = None,
             Some(_) => {}
-            None if restarts_later => {}
-            None => self.spawn_worker(slot),
+            None if restarts_later || slot.restarts.failing.is_some() => {}
+            None => self.spawn_worker(id),
         }
     }
 
@@ -319,8 +299,8 @@ impl PoolState {
         if !self.is_draining() || !self.jobs.is_empty() {
             return;
         }
-        for slot in 0..self.slots.len() {
-            self.timers.clear(TimerKey::Restart(SlotId(u32::try_from(slot).expect("there are fewer than 2^32"))));
+        for slot in self.slot_ids() {
+            self.timers.clear(TimerKey::Restart(slot));
         }
         for id in self.worker_ids(|worker| worker.phase == Phase::Starting) {
             self.terminate(id, StopReason::Drain);

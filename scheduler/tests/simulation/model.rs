@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use procpool_scheduler::{Delivery, JobSpec, SlotId};
+use procpool_scheduler::{Delivery, JobSpec, SlotId, WorkerId};
 
 /// A job as its caller sees it.
 #[derive(Debug)]
@@ -29,7 +29,9 @@ pub(crate) struct ModelItem {
     /// Its user's function fails.
     pub(crate) fails: bool,
     /// Where it was begun last.
-    pub(crate) last_slot: Option<SlotId>,
+    pub(crate) last_worker: Option<WorkerId>,
+    /// Where workers died with it at hand since then, and whether others were up.
+    pub(crate) fruitless: Vec<(SlotId, bool)>,
 }
 
 /// How a job ended.
@@ -55,7 +57,10 @@ impl ModelJob {
         let window = match self.spec.delivery {
             Delivery::Whole => u64::MAX,
             Delivery::Ordered { window } | Delivery::Unordered { window } => {
-                window.map_or_else(|| 1024.max(2 * u64::from(slots)), u64::from)
+                // While the run time of a function is not known to us, a chunk may have any size.
+                let chunk = u64::from(self.spec.chunk_size.unwrap_or(u32::MAX));
+                let slots = 2 * u64::from(slots);
+                window.map_or_else(|| (slots * chunk).clamp(slots, 1024.max(slots)), u64::from)
             }
         };
         assert!(index < self.taken.saturating_add(window), "item {index} is beyond the window");
@@ -68,13 +73,29 @@ impl ModelJob {
     }
 
     /// An item was begun.
-    pub(crate) fn begin(&mut self, index: u64) {
+    pub(crate) fn begin(&mut self, index: u64, worker: WorkerId) {
         let max_attempts = self.spec.max_attempts;
         let item = self.item(index);
+        assert_ne!(item.last_worker, Some(worker), "item {index} is tried again in the process where it failed");
+        item.last_worker = Some(worker);
+        item.fruitless.clear();
         assert!(!item.runs, "item {index} runs twice at a time");
         item.runs = true;
         item.executions += 1;
         assert!(item.executions <= max_attempts, "item {index} was executed {} times", item.executions);
+    }
+
+    /// An item is blamed for workers that died before they began it. It did not happen in one slot alone, unless no other
+    /// worked.
+    pub(crate) fn check_blame(&mut self, index: u64, crashes: u32) {
+        let item = self.item(index);
+        let mut last = None;
+        let counts = item.fruitless.iter().filter(|&&(slot, others_are_up)| {
+            let is_elsewhere = last.replace(slot) != Some(slot);
+            is_elsewhere || !others_are_up
+        });
+        let counted = counts.count();
+        assert!(counted >= crashes as usize, "item {index} is blamed for what happened in one slot: {item:?}");
     }
 
     /// An item has its outcome.

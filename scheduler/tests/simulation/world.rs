@@ -1,11 +1,13 @@
 //! The world around the scheduler: callers, workers, time and bad luck, all from one seed.
 
+mod check;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use procpool_scheduler::{
-    Cancel, ChunkId, Delivery, Dispatch, Effect, Event, FailureCause, FunctionId, JobFailure, JobId, JobSpec,
-    PoolState, Readiness, RunningItem, SchedulerConfig, StopReason, Time, WorkerId, WorkerState,
+    Cancel, ChunkId, Delivery, Event, FunctionId, JobId, JobSpec, PoolState, Readiness, RunningItem, SchedulerConfig,
+    SlotId, Time, WorkerId,
 };
 
 use crate::model::{Ended, ModelJob};
@@ -25,6 +27,7 @@ struct SimWorker {
     stops_for_memory: bool,
     /// Its slot may have been removed, and may have come back.
     saw_resize: bool,
+    has_finished: bool,
 }
 
 /// A chunk as a worker has it.
@@ -65,6 +68,16 @@ pub(crate) struct World {
     old_workers: Vec<WorkerId>,
     /// The items that failed with the event that is being applied, by rising index.
     failed_items: Vec<(JobId, u64)>,
+    /// Workers in it die as soon as they get a chunk.
+    bad_slot: Option<SlotId>,
+    /// How often in a row that happened while others were up, and no worker died elsewhere.
+    bad_row: u32,
+    /// Until when slots get no worker, at the least.
+    held: BTreeMap<SlotId, Time>,
+    /// How many starts failed since an item was finished.
+    failed_starts: u32,
+    /// Some worker did not become ready in time.
+    has_hung: bool,
 }
 
 impl World {
@@ -81,6 +94,7 @@ impl World {
             seed,
             ..SchedulerConfig::default()
         };
+        let bad_slot = (random.below(3) == 0).then(|| SlotId(random.below(slots.into()) as u32));
         Self {
             random,
             state: PoolState::new(config),
@@ -94,6 +108,11 @@ impl World {
             readiness: Readiness::Starting,
             old_workers: Vec::new(),
             failed_items: Vec::new(),
+            bad_slot,
+            bad_row: 0,
+            held: BTreeMap::new(),
+            failed_starts: 0,
+            has_hung: false,
         }
     }
 
@@ -124,8 +143,10 @@ impl World {
                 if self.random.below(40) == 0 {
                     self.apply(Event::DrainRequested);
                 } else if self.random.below(3) == 0 {
-                    self.apply(Event::RestartRequested);
+                    self.held.clear();
+                    // A slot that was held back starts a new one.
                     self.old_workers = self.workers.keys().copied().collect();
+                    self.apply(Event::RestartRequested);
                 }
             }
             _ => self.let_time_pass(),
@@ -144,7 +165,7 @@ impl World {
         let spec = JobSpec {
             id: JobId(self.last_job),
             function: FunctionId(random.below(3) as u32),
-            num_items: random.below(60),
+            num_items: if random.below(4) == 0 { 1 } else { random.below(60) },
             input_closed: delivery == Delivery::Whole || random.below(2) == 0,
             delivery,
             chunk_size: random.maybe(|random| 1 + random.below(12) as u32),
@@ -213,7 +234,9 @@ impl World {
     fn let_a_worker_work(&mut self) {
         let busy: Vec<WorkerId> =
             self.workers.iter().filter(|(_, worker)| !worker.chunks.is_empty()).map(|(&id, _)| id).collect();
-        let Some(id) = self.random.pick(&busy) else { return };
+        let in_bad_slot = busy.iter().find(|worker| Some(worker.slot) == self.bad_slot);
+        // Who fails at once is faster than who works.
+        let Some(id) = in_bad_slot.copied().or_else(|| self.random.pick(&busy)) else { return };
         let finished = self.random.below(8) as u32;
         self.work(id, finished);
     }
@@ -221,6 +244,9 @@ impl World {
     /// The worker finishes up to `most` items of its first chunk, and begins the next if there is one. It may keep the
     /// results to itself for a while.
     fn work(&mut self, id: WorkerId, most: u32) {
+        if self.bad_slot == Some(id.slot) {
+            return self.exit(id);
+        }
         let holds_back = self.random.below(4) == 0;
         let worker = self.workers.get_mut(&id).unwrap();
         let Some(chunk) = worker.chunks.front_mut() else { return };
@@ -231,11 +257,11 @@ impl World {
             let index = chunk.first_index + u64::from(offset);
             let began = chunk.began.take();
             if began.is_none() {
-                job.begin(index);
+                job.begin(index, id);
             }
             chunk.began_before = began.unwrap_or(self.now);
             let item = job.item(index);
-            (item.runs, item.is_out, item.last_slot) = (false, false, Some(id.slot));
+            (item.runs, item.is_out) = (false, false);
             item.fails = self.random.below(20) == 0;
             if item.fails {
                 chunk.failed.push(offset);
@@ -245,7 +271,7 @@ impl World {
         let is_done = chunk.finished == chunk.count;
         if !is_done && chunk.began.is_none() && self.random.below(2) == 0 {
             chunk.began = Some(self.now);
-            job.begin(chunk.first_index + u64::from(chunk.finished));
+            job.begin(chunk.first_index + u64::from(chunk.finished), id);
         }
         if is_done || !holds_back {
             self.say_results(id);
@@ -263,6 +289,8 @@ impl World {
             worker.chunks.pop_front();
         }
         if count > 0 {
+            worker.has_finished = true;
+            self.failed_starts = 0;
             self.failed_items = failed.iter().map(|&offset| (job, job_first + u64::from(offset))).collect();
             let busy = Duration::from_micros(self.random.below(3000));
             self.say(Event::ItemsFinished { worker: id, chunk: id_of_chunk, first, count, failed, busy });
@@ -298,21 +326,37 @@ impl World {
         // What had finished is found in the journal.
         self.say_results(id);
         let worker = self.workers.remove(&id).unwrap();
+        let others = self.workers.iter().filter(|(other, _)| other.slot.0 < self.slots).map(|(_, worker)| worker);
+        let mut others = others.filter(|worker| worker.is_up && !worker.is_stopping);
+        let others_are_up = others.next().is_some();
+        if !self.workers.values().any(|worker| worker.is_up && !worker.is_stopping) {
+            self.held.clear();
+        }
         let mut running = None;
         for chunk in &worker.chunks {
             let job = self.jobs.get_mut(&chunk.job).unwrap();
             for offset in chunk.finished..chunk.count {
                 let item = job.item(chunk.first_index + u64::from(offset));
-                if item.runs {
-                    item.last_slot = Some(id.slot);
-                }
                 (item.runs, item.is_out) = (false, false);
             }
             if running.is_none() && chunk.began.is_some() {
                 running = Some((chunk.id, chunk.finished));
             }
         }
-        self.say(Event::WorkerExited { worker: id, running });
+        let has_died = worker.is_up && !worker.is_stopping;
+        if let Some(first) = worker.chunks.front().filter(|chunk| has_died && chunk.began.is_none()) {
+            let job = self.jobs.get_mut(&first.job).unwrap();
+            job.item(first.first_index + u64::from(first.finished)).fruitless.push((id.slot, others_are_up));
+        }
+        if has_died && self.bad_slot != Some(id.slot) {
+            self.bad_row = 0;
+        } else if has_died && others_are_up && !worker.has_finished {
+            self.bad_row += 1;
+        }
+        self.failed_starts += u32::from(!worker.is_stopping && !worker.has_finished && running.is_none());
+        let by_shortage = !worker.is_up && self.random.below(4) == 0;
+        self.say(Event::WorkerExited { worker: id, running, by_shortage });
+        assert!(self.bad_row < 3, "slot {:?} is still given items", self.bad_slot);
     }
 
     fn answer_a_recall(&mut self) {
@@ -364,6 +408,8 @@ impl World {
     }
 
     fn resize(&mut self) {
+        self.held.clear();
+        self.bad_row = 0;
         self.slots = 1 + self.random.below(5) as u32;
         self.most_slots = self.most_slots.max(self.slots);
         self.workers.values_mut().for_each(|worker| worker.saw_resize = true);
@@ -416,143 +462,9 @@ impl World {
         self.apply(Event::Progress { worker: id, running });
     }
 
-    /// Checks an effect and carries it out. `results`: how many came with the event.
-    fn check(&mut self, results: Option<u32>, effect: Effect, probes: &mut Vec<WorkerId>) {
-        match effect {
-            Effect::SpawnWorker { worker } => {
-                let is_free = self.workers.keys().all(|other| other.slot != worker.slot);
-                assert!(is_free, "two workers in one slot");
-                let sim = SimWorker { chunks: VecDeque::new(), ..SimWorker::default() };
-                self.workers.insert(worker, sim);
-            }
-            Effect::Dispatch(dispatch) => self.take_chunk(&dispatch),
-            Effect::Recall { worker, chunk, cancel } => {
-                let worker = self.workers.get_mut(&worker).expect("a recall to a worker that is there");
-                if let Some(active) = worker.chunks.iter_mut().find(|active| active.id == chunk) {
-                    active.is_recalled = true;
-                    active.cancels.push(cancel);
-                }
-            }
-            Effect::Probe { worker } => probes.push(worker),
-            Effect::Shutdown { worker: id, reason } => {
-                let worker = self.workers.get_mut(&id).expect("a stop to a worker that is there");
-                assert!(worker.chunks.is_empty(), "a busy worker was shut down");
-                worker.is_stopping = true;
-                if reason == StopReason::Memory {
-                    assert!(worker.is_large, "a small worker was stopped for its memory");
-                    worker.stops_for_memory = true;
-                    let leaving = |worker: &&SimWorker| worker.stops_for_memory && !worker.saw_resize;
-                    assert!(self.workers.values().filter(leaving).count() <= 1, "one at a time, if its slot stays");
-                }
-            }
-            Effect::Terminate { worker: id, reason } | Effect::Kill { worker: id, reason } => {
-                let worker = self.workers.get_mut(&id).expect("a stop to a worker that is there");
-                if let StopReason::ItemTimeout | StopReason::Cancelled = reason
-                    && let Some(chunk) = worker.chunks.front().filter(|chunk| chunk.began.is_some())
-                {
-                    let is_meant = |cancel: &Cancel| [Cancel::Item(chunk.finished), Cancel::Chunk].contains(cancel);
-                    assert!(chunk.cancels.iter().any(is_meant), "an item was ended that had not been told to end");
-                }
-                worker.is_stopping = true;
-            }
-            Effect::StoreResults { job, first_index, skip, count } => {
-                let all = results.expect("results come with results");
-                assert!(skip + count <= all && count > 0, "more results than came");
-                let job = self.jobs.get_mut(&job).unwrap();
-                (first_index..first_index + u64::from(count)).for_each(|index| job.settle(index));
-            }
-            Effect::FailItem { job, index, attempt, cause } => {
-                let job = self.jobs.get_mut(&job).unwrap();
-                job.settle(index);
-                let executions = job.item(index).executions;
-                match cause {
-                    FailureCause::WorkerDied | FailureCause::TimedOut { .. } => {
-                        assert_eq!(attempt, job.spec.max_attempts, "an item was given up early");
-                        assert_eq!(executions, attempt, "an attempt is an execution");
-                    }
-                    FailureCause::CrashLimit { crashes } => assert_eq!(crashes, 3),
-                }
-                if job.spec.fail_fast {
-                    self.failed_items.insert(0, (job.spec.id, index));
-                }
-            }
-            Effect::Deliver { job, first_index, count } => {
-                self.jobs.get_mut(&job).unwrap().deliver(first_index, count);
-            }
-            Effect::CompleteJob { job } => self.jobs.get_mut(&job).unwrap().complete(),
-            Effect::FailJob { job: id, failure } => {
-                let job = self.jobs.get_mut(&id).unwrap();
-                job.fail();
-                if let JobFailure::DeadlineUnreachable { expected, remaining, .. } = failure {
-                    assert!(expected > remaining, "a job was refused that could be done");
-                    assert!(job.items.iter().all(|item| !item.is_out && item.executions == 0), "a refused job ran");
-                    assert_eq!(job.spec.deadline.map(|deadline| deadline.since(self.now)), Some(remaining));
-                }
-                if let JobFailure::ItemFailed { index } = failure {
-                    assert!(job.spec.fail_fast, "a job that collects failed with an item");
-                    // A late answer of an item whose time was up has no outcome, and ends nothing.
-                    let counts = |&&(failed_job, failed): &&(JobId, u64)| {
-                        failed_job == id && job.items[usize::try_from(failed).unwrap()].has_outcome
-                    };
-                    let first = self.failed_items.iter().find(counts);
-                    assert_eq!(first, Some(&(id, index)), "the first failure to arrive ends the job");
-                }
-            }
-            Effect::RestartFinished => {
-                let is_gone = |worker: &WorkerId| !self.workers.contains_key(worker);
-                let drains = matches!(self.readiness, Readiness::Draining | Readiness::Stopped);
-                assert!(drains || self.old_workers.iter().all(is_gone), "an old worker is still there");
-            }
-            Effect::ReadinessChanged(readiness) => self.readiness = readiness,
-        }
-    }
-
-    fn take_chunk(&mut self, dispatch: &Dispatch) {
-        assert!(dispatch.count > 0, "an empty chunk");
-        let worker = self.workers.get(&dispatch.worker).expect("a chunk for a worker that is there");
-        assert!(worker.is_up && !worker.is_stopping, "a chunk for a worker that takes none");
-        if dispatch.attempt > 1 {
-            self.check_slot_of_retry(dispatch);
-        }
-        let worker = self.workers.get_mut(&dispatch.worker).unwrap();
-        let job = self.jobs.get_mut(&dispatch.job).unwrap();
-        if let Some(chunk_size) = job.spec.chunk_size {
-            assert!(dispatch.count <= chunk_size, "a chunk is larger than the caller said");
-        }
-        for index in dispatch.first_index..dispatch.first_index + u64::from(dispatch.count) {
-            job.hand_out(index, self.most_slots);
-        }
-        worker.chunks.push_back(SimChunk {
-            id: dispatch.chunk,
-            job: dispatch.job,
-            first_index: dispatch.first_index,
-            count: dispatch.count,
-            finished: 0,
-            said: 0,
-            failed: Vec::new(),
-            began: None,
-            began_before: Time::ZERO,
-            is_recalled: false,
-            cancels: Vec::new(),
-        });
-        assert!(worker.chunks.len() <= 2, "a worker has more than one chunk ahead");
-    }
-
-    /// An item that is tried again runs in another slot than the one where it failed, if another has nothing to do.
-    fn check_slot_of_retry(&mut self, dispatch: &Dispatch) {
-        assert_eq!(dispatch.count, 1, "an item that is tried again runs in a chunk of its own");
-        let failed_at = self.jobs.get_mut(&dispatch.job).unwrap().item(dispatch.first_index).last_slot;
-        if failed_at == Some(dispatch.worker.slot) {
-            let snapshot = self.state.snapshot();
-            let idle = snapshot.workers.iter().find(|worker| {
-                worker.state == WorkerState::Ready && worker.running.is_none() && worker.id.slot != dispatch.worker.slot
-            });
-            assert!(idle.is_none(), "{idle:?} could have tried again what failed in {failed_at:?}");
-        }
-    }
-
     /// No more faults and no more jobs: everything that there is must end by itself, soon.
     fn come_to_rest(&mut self) {
+        self.bad_slot = None;
         for round in 0.. {
             for id in self.open_streams() {
                 self.jobs.get_mut(&id).unwrap().spec.input_closed = true;

@@ -177,6 +177,7 @@ fn pool_snapshot(name: &str, snapshot: PoolSnapshot) -> v1::PoolSnapshot {
         max_worker_memory_bytes: memory.soft_bytes.unwrap_or(0),
         worker_memory_limit_bytes: memory.hard_bytes.unwrap_or(0),
         memory_enforcement: enforcement.into(),
+        held_slots: pool.held_slots.iter().map(|slot| slot.0).collect(),
     }
 }
 

@@ -42,6 +42,7 @@ pub(super) fn exit_reason(exit: &WorkerExit, stop_reason: Option<StopReason>) ->
         (Some(StopReason::Memory), _) => "memory",
         (Some(StopReason::ItemTimeout), _) => "item_timeout",
         (Some(StopReason::Cancelled), _) => "cancelled",
+        (Some(StopReason::Retry), _) => "retry",
         (Some(StopReason::Restart), _) => "restart",
         (Some(StopReason::Resize), _) => "resize",
         (Some(StopReason::Drain), _) => "drain",
@@ -49,7 +50,7 @@ pub(super) fn exit_reason(exit: &WorkerExit, stop_reason: Option<StopReason>) ->
         (None, WorkerExit::Signal(_)) => "signal",
         (None, WorkerExit::MemoryLimit { .. } | WorkerExit::KernelOom) => "oom",
         (None, WorkerExit::Protocol(_)) => "protocol",
-        (None, WorkerExit::SpawnFailed(_)) => "spawn_failed",
+        (None, WorkerExit::SpawnFailed { .. }) => "spawn_failed",
     }
 }
 

@@ -169,7 +169,9 @@ fn with_exit<'a>(problem: Problem<'a>, exit: &WorkerExit, usage: ExitUsage) -> P
             problem.with("signal", KILL).with("rss_bytes", rss_bytes).with("limit_bytes", limit_bytes)
         }
         WorkerExit::KernelOom => problem.with("signal", KILL),
-        WorkerExit::Protocol(_) | WorkerExit::StartTimeout | WorkerExit::SpawnFailed(_) => problem.with("exit", exit),
+        WorkerExit::Protocol(_) | WorkerExit::StartTimeout | WorkerExit::SpawnFailed { .. } => {
+            problem.with("exit", exit)
+        }
     };
     let cpu_seconds = usage.cpu_time.map(|time| format!("{:.3}", time.as_secs_f64()));
     problem

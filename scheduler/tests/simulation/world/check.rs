@@ -1,0 +1,182 @@
+//! What must be true of everything that the scheduler wants done.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use procpool_scheduler::{
+    Cancel, Dispatch, Effect, FailureCause, JobFailure, JobId, Readiness, SlotId, StopReason, Time, WorkerId,
+    WorkerState,
+};
+
+use super::{SimChunk, SimWorker, World};
+
+impl World {
+    /// Checks an effect and carries it out. `results`: how many came with the event.
+    pub(super) fn check(&mut self, results: Option<u32>, effect: Effect, probes: &mut Vec<WorkerId>) {
+        match effect {
+            Effect::SpawnWorker { worker } => {
+                let is_free = self.workers.keys().all(|other| other.slot != worker.slot);
+                assert!(is_free, "two workers in one slot");
+                let until = self.held.remove(&worker.slot);
+                assert!(until.is_none_or(|until| until <= self.now), "slot {} is not held back", worker.slot);
+                let sim = SimWorker { chunks: VecDeque::new(), ..SimWorker::default() };
+                self.workers.insert(worker, sim);
+            }
+            Effect::Dispatch(dispatch) => self.take_chunk(&dispatch),
+            Effect::Recall { worker, chunk, cancel } => {
+                let worker = self.workers.get_mut(&worker).expect("a recall to a worker that is there");
+                if let Some(active) = worker.chunks.iter_mut().find(|active| active.id == chunk) {
+                    active.is_recalled = true;
+                    active.cancels.push(cancel);
+                }
+            }
+            Effect::Probe { worker } => probes.push(worker),
+            Effect::Shutdown { worker: id, reason } => {
+                let worker = self.workers.get_mut(&id).expect("a stop to a worker that is there");
+                assert!(worker.chunks.is_empty(), "a busy worker was shut down");
+                worker.is_stopping = true;
+                if reason == StopReason::Memory {
+                    assert!(worker.is_large, "a small worker was stopped for its memory");
+                    worker.stops_for_memory = true;
+                    let leaving = |worker: &&SimWorker| worker.stops_for_memory && !worker.saw_resize;
+                    assert!(self.workers.values().filter(leaving).count() <= 1, "one at a time, if its slot stays");
+                }
+            }
+            Effect::Terminate { worker: id, reason } | Effect::Kill { worker: id, reason } => {
+                self.has_hung |= reason == StopReason::StartTimeout;
+                let worker = self.workers.get_mut(&id).expect("a stop to a worker that is there");
+                if let StopReason::ItemTimeout | StopReason::Cancelled = reason
+                    && let Some(chunk) = worker.chunks.front().filter(|chunk| chunk.began.is_some())
+                {
+                    let is_meant = |cancel: &Cancel| [Cancel::Item(chunk.finished), Cancel::Chunk].contains(cancel);
+                    // A worker that is about to be killed for another item is not told what nobody waits for any more.
+                    let is_wanted = self.jobs[&chunk.job].ended.is_none();
+                    let was_told = chunk.cancels.iter().any(is_meant);
+                    assert!(was_told || !is_wanted, "an item was ended that had not been told to end");
+                }
+                worker.is_stopping = true;
+            }
+            Effect::StoreResults { job, first_index, skip, count } => {
+                let all = results.expect("results come with results");
+                assert!(skip + count <= all && count > 0, "more results than came");
+                let job = self.jobs.get_mut(&job).unwrap();
+                (first_index..first_index + u64::from(count)).for_each(|index| job.settle(index));
+            }
+            Effect::FailItem { job, index, attempt, cause } => {
+                let job = self.jobs.get_mut(&job).unwrap();
+                job.settle(index);
+                let executions = job.item(index).executions;
+                match cause {
+                    FailureCause::WorkerDied | FailureCause::TimedOut { .. } => {
+                        assert_eq!(attempt, job.spec.max_attempts, "an item was given up early");
+                        assert_eq!(executions, attempt, "an attempt is an execution");
+                    }
+                    FailureCause::CrashLimit { crashes } => {
+                        assert_eq!(crashes, 3);
+                        if executions < 3 {
+                            job.check_blame(index, crashes);
+                        }
+                    }
+                }
+                if job.spec.fail_fast {
+                    self.failed_items.insert(0, (job.spec.id, index));
+                }
+            }
+            Effect::Deliver { job, first_index, count } => {
+                self.jobs.get_mut(&job).unwrap().deliver(first_index, count);
+            }
+            Effect::CompleteJob { job } => self.jobs.get_mut(&job).unwrap().complete(),
+            Effect::FailJob { job: id, failure } => {
+                let job = self.jobs.get_mut(&id).unwrap();
+                job.fail();
+                if let JobFailure::DeadlineUnreachable { expected, remaining, .. } = failure {
+                    assert!(expected > remaining, "a job was refused that could be done");
+                    assert!(job.items.iter().all(|item| !item.is_out && item.executions == 0), "a refused job ran");
+                    assert_eq!(job.spec.deadline.map(|deadline| deadline.since(self.now)), Some(remaining));
+                }
+                if let JobFailure::ItemFailed { index } = failure {
+                    assert!(job.spec.fail_fast, "a job that collects failed with an item");
+                    // A late answer of an item whose time was up has no outcome, and ends nothing.
+                    let counts = |&&(failed_job, failed): &&(JobId, u64)| {
+                        failed_job == id && job.items[usize::try_from(failed).unwrap()].has_outcome
+                    };
+                    let first = self.failed_items.iter().find(counts);
+                    assert_eq!(first, Some(&(id, index)), "the first failure to arrive ends the job");
+                }
+            }
+            Effect::RestartFinished => {
+                let is_gone = |worker: &WorkerId| !self.workers.contains_key(worker);
+                let drains = matches!(self.readiness, Readiness::Draining | Readiness::Stopped);
+                assert!(drains || self.old_workers.iter().all(is_gone), "an old worker is still there");
+            }
+            Effect::SlotHeld { slot, wait } => self.check_hold(slot, wait),
+            Effect::SlotHealed { slot } => assert_ne!(self.bad_slot, Some(slot)),
+            Effect::ReadinessChanged(readiness) => self.check_readiness(readiness),
+        }
+    }
+
+    fn check_hold(&mut self, slot: SlotId, wait: Duration) {
+        assert!(wait >= Duration::from_secs(24) && wait <= Duration::from_secs(360), "{wait:?}");
+        let mut others = self.workers.iter().filter(|(other, _)| other.slot != slot && other.slot.0 < self.slots);
+        assert!(others.any(|(_, worker)| worker.is_up), "nobody does its work");
+        self.held.insert(slot, self.now.after(wait));
+        if self.bad_slot == Some(slot) {
+            self.bad_row = 0;
+        }
+    }
+
+    fn check_readiness(&mut self, readiness: Readiness) {
+        if readiness == Readiness::Degraded {
+            assert!(self.workers.values().all(|worker| !worker.is_up || worker.is_stopping), "some are up");
+            assert!(self.failed_starts >= 5 || self.has_hung, "{} failed starts", self.failed_starts);
+        }
+        self.readiness = readiness;
+    }
+
+    fn take_chunk(&mut self, dispatch: &Dispatch) {
+        assert!(dispatch.count > 0, "an empty chunk");
+        let worker = self.workers.get(&dispatch.worker).expect("a chunk for a worker that is there");
+        assert!(worker.is_up && !worker.is_stopping, "a chunk for a worker that takes none");
+        assert!(dispatch.worker.slot.0 < self.slots, "a chunk for a slot that was given up");
+        if dispatch.attempt > 1 {
+            self.check_slot_of_retry(dispatch);
+        }
+        let worker = self.workers.get_mut(&dispatch.worker).unwrap();
+        let job = self.jobs.get_mut(&dispatch.job).unwrap();
+        if let Some(chunk_size) = job.spec.chunk_size {
+            assert!(dispatch.count <= chunk_size, "a chunk is larger than the caller said");
+        }
+        for index in dispatch.first_index..dispatch.first_index + u64::from(dispatch.count) {
+            job.hand_out(index, self.most_slots);
+        }
+        worker.chunks.push_back(SimChunk {
+            id: dispatch.chunk,
+            job: dispatch.job,
+            first_index: dispatch.first_index,
+            count: dispatch.count,
+            finished: 0,
+            said: 0,
+            failed: Vec::new(),
+            began: None,
+            began_before: Time::ZERO,
+            is_recalled: false,
+            cancels: Vec::new(),
+        });
+        assert!(worker.chunks.len() <= 2, "a worker has more than one chunk ahead");
+    }
+
+    /// An item that is tried again runs in another slot than the one where it failed, if another has nothing to do.
+    fn check_slot_of_retry(&mut self, dispatch: &Dispatch) {
+        assert_eq!(dispatch.count, 1, "an item that is tried again runs in a chunk of its own");
+        let failed_in = self.jobs.get_mut(&dispatch.job).unwrap().item(dispatch.first_index).last_worker;
+        assert_ne!(failed_in, Some(dispatch.worker), "an item is tried again in the process where it failed");
+        let failed_at = failed_in.map(|worker| worker.slot);
+        if failed_at == Some(dispatch.worker.slot) {
+            let snapshot = self.state.snapshot();
+            let idle = snapshot.workers.iter().find(|worker| {
+                worker.state == WorkerState::Ready && worker.running.is_none() && worker.id.slot != dispatch.worker.slot
+            });
+            assert!(idle.is_none(), "{idle:?} could have tried again what failed in {failed_at:?}");
+        }
+    }
+}
