@@ -41,7 +41,9 @@ fn nothing_new_begins_until_the_stream_may_go_on() {
     let mut pool = pool_with(ordered(), Some(1));
     let running = std::mem::take(&mut pool.dispatched);
     hold(&mut pool, Hold::All);
-    running.iter().for_each(|chunk| finish(&mut pool, chunk));
+    for chunk in &running {
+        finish(&mut pool, chunk);
+    }
     pool.apply(Event::ResultsTaken { job: JOB, total: 2 });
     assert_eq!(begun(&mut pool), [0_u64; 0]);
     hold(&mut pool, Hold::Nothing);
