@@ -1,12 +1,13 @@
 //! The world around the scheduler: callers, workers, time and bad luck, all from one seed.
 
 mod check;
+mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use procpool_scheduler::{
-    Cancel, ChunkId, Delivery, Event, FunctionId, FunctionSet, Hold, JobId, JobSpec, PoolState, Readiness, RunningItem,
+    Cancel, ChunkId, Delivery, Event, FunctionId, FunctionSet, Hold, JobId, JobSpec, PoolState, Readiness,
     SchedulerConfig, SlotId, Time, WorkerId,
 };
 
@@ -171,19 +172,6 @@ impl World {
         }
     }
 
-    /// Workers that start from now on know other functions, mostly all of them.
-    fn change_code(&mut self) {
-        let random = &mut self.random;
-        self.code = (0..NUM_FUNCTIONS).map(FunctionId).filter(|_| random.below(4) > 0).collect();
-    }
-
-    fn start(&mut self, id: WorkerId) {
-        let functions: FunctionSet = self.code.iter().copied().collect();
-        let worker = self.workers.get_mut(&id).unwrap();
-        (worker.is_up, worker.functions) = (true, functions.clone());
-        self.apply(Event::WorkerReady { worker: id, functions });
-    }
-
     fn submit(&mut self) {
         self.last_job += 1;
         let random = &mut self.random;
@@ -269,175 +257,6 @@ impl World {
         self.apply(Event::StreamHeld { job: id, hold });
     }
 
-    fn let_a_worker_start(&mut self) {
-        let starting: Vec<WorkerId> =
-            self.workers.iter().filter(|(_, worker)| !worker.is_up && !worker.is_stopping).map(|(&id, _)| id).collect();
-        let Some(id) = self.random.pick(&starting) else { return };
-        if self.random.below(10) == 0 {
-            return self.exit(id);
-        }
-        self.start(id);
-    }
-
-    /// A worker begins an item, or finishes some.
-    fn let_a_worker_work(&mut self) {
-        let busy: Vec<WorkerId> =
-            self.workers.iter().filter(|(_, worker)| !worker.chunks.is_empty()).map(|(&id, _)| id).collect();
-        let in_bad_slot = busy.iter().find(|worker| Some(worker.slot) == self.bad_slot);
-        // Who fails at once is faster than who works.
-        let Some(id) = in_bad_slot.copied().or_else(|| self.random.pick(&busy)) else { return };
-        let finished = self.random.below(8) as u32;
-        self.work(id, finished);
-    }
-
-    /// The worker finishes up to `most` items of its first chunk, and begins the next if there is one. It may keep the
-    /// results to itself for a while.
-    fn work(&mut self, id: WorkerId, most: u32) {
-        if self.bad_slot == Some(id.slot) {
-            return self.exit(id);
-        }
-        let holds_back = self.random.below(4) == 0;
-        let worker = self.workers.get_mut(&id).unwrap();
-        let Some(chunk) = worker.chunks.front_mut() else { return };
-        let job = self.jobs.get_mut(&chunk.job).unwrap();
-        let first = chunk.finished;
-        let count = most.min(chunk.count - chunk.finished);
-        for offset in first..first + count {
-            let index = chunk.first_index + u64::from(offset);
-            let began = chunk.began.take();
-            if began.is_none() {
-                job.begin(index, id);
-            }
-            chunk.began_before = began.unwrap_or(self.now);
-            let item = job.item(index);
-            (item.runs, item.is_out) = (false, false);
-            item.fails = self.random.below(20) == 0;
-            if item.fails {
-                chunk.failed.push(offset);
-            }
-        }
-        chunk.finished += count;
-        let is_done = chunk.finished == chunk.count;
-        if !is_done && chunk.began.is_none() && self.random.below(2) == 0 {
-            chunk.began = Some(self.now);
-            job.begin(chunk.first_index + u64::from(chunk.finished), id);
-        }
-        if is_done || !holds_back {
-            self.say_results(id);
-        }
-    }
-
-    /// The worker says what of its first chunk has finished, and forgets the chunk if that is all of it.
-    fn say_results(&mut self, id: WorkerId) {
-        let worker = self.workers.get_mut(&id).unwrap();
-        let Some(chunk) = worker.chunks.front_mut() else { return };
-        let (first, count, failed) = (chunk.said, chunk.finished - chunk.said, std::mem::take(&mut chunk.failed));
-        chunk.said = chunk.finished;
-        let (id_of_chunk, job, job_first) = (chunk.id, chunk.job, chunk.first_index);
-        if chunk.finished == chunk.count {
-            worker.chunks.pop_front();
-        }
-        if count > 0 {
-            worker.has_finished = true;
-            self.failed_starts = 0;
-            self.failed_items = failed.iter().map(|&offset| (job, job_first + u64::from(offset))).collect();
-            let busy = Duration::from_micros(self.random.below(3000));
-            self.say(Event::ItemsFinished { worker: id, chunk: id_of_chunk, first, count, failed, busy });
-            self.failed_items.clear();
-        }
-    }
-
-    fn crash_a_worker(&mut self) {
-        let all: Vec<WorkerId> = self.workers.keys().copied().collect();
-        if let Some(id) = self.random.pick(&all) {
-            self.exit(id);
-        }
-    }
-
-    /// A worker that is up holds too much memory, for the first time or still.
-    fn find_a_large_worker(&mut self) {
-        let up: Vec<WorkerId> = self.workers.iter().filter(|(_, worker)| worker.is_up).map(|(&id, _)| id).collect();
-        if let Some(id) = self.random.pick(&up) {
-            self.workers.get_mut(&id).unwrap().is_large = true;
-            self.say(Event::MemoryHigh { worker: id });
-        }
-    }
-
-    fn let_a_worker_stop(&mut self) {
-        let stopping: Vec<WorkerId> =
-            self.workers.iter().filter(|(_, worker)| worker.is_stopping).map(|(&id, _)| id).collect();
-        if let Some(id) = self.random.pick(&stopping) {
-            self.exit(id);
-        }
-    }
-
-    fn exit(&mut self, id: WorkerId) {
-        // What had finished is found in the journal.
-        self.say_results(id);
-        let worker = self.workers.remove(&id).unwrap();
-        let others = self.workers.iter().filter(|(other, _)| other.slot.0 < self.slots).map(|(_, worker)| worker);
-        let mut others = others.filter(|worker| worker.is_up && !worker.is_stopping);
-        let others_are_up = others.next().is_some();
-        if !self.workers.values().any(|worker| worker.is_up && !worker.is_stopping) {
-            self.held.clear();
-        }
-        let mut running = None;
-        for chunk in &worker.chunks {
-            let job = self.jobs.get_mut(&chunk.job).unwrap();
-            for offset in chunk.finished..chunk.count {
-                let item = job.item(chunk.first_index + u64::from(offset));
-                (item.runs, item.is_out) = (false, false);
-            }
-            if running.is_none() && chunk.began.is_some() {
-                running = Some((chunk.id, chunk.finished));
-            }
-        }
-        let has_died = worker.is_up && !worker.is_stopping;
-        if let Some(first) = worker.chunks.front().filter(|chunk| has_died && chunk.began.is_none()) {
-            let job = self.jobs.get_mut(&first.job).unwrap();
-            job.item(first.first_index + u64::from(first.finished)).fruitless.push((id.slot, others_are_up));
-        }
-        if has_died && self.bad_slot != Some(id.slot) {
-            self.bad_row = 0;
-        } else if has_died && others_are_up && !worker.has_finished {
-            self.bad_row += 1;
-        }
-        self.failed_starts += u32::from(!worker.is_stopping && !worker.has_finished && running.is_none());
-        let by_shortage = !worker.is_up && self.random.below(4) == 0;
-        self.say(Event::WorkerExited { worker: id, running, by_shortage });
-        assert!(self.bad_row < 3, "slot {:?} is still given items", self.bad_slot);
-    }
-
-    fn answer_a_recall(&mut self) {
-        let asked: Vec<(WorkerId, ChunkId)> = self
-            .workers
-            .iter()
-            .flat_map(|(&id, worker)| worker.chunks.iter().map(move |chunk| (id, chunk)))
-            .filter(|(_, chunk)| chunk.is_recalled)
-            .map(|(id, chunk)| (id, chunk.id))
-            .collect();
-        if let Some((id, chunk)) = self.random.pick(&asked) {
-            self.answer_recall(id, chunk);
-        }
-    }
-
-    fn answer_recall(&mut self, id: WorkerId, chunk: ChunkId) {
-        let worker = self.workers.get_mut(&id).unwrap();
-        let position = worker.chunks.iter().position(|active| active.id == chunk).unwrap();
-        let active = &mut worker.chunks[position];
-        let first_not_begun = active.finished + u32::from(active.began.is_some());
-        let job = self.jobs.get_mut(&active.job).unwrap();
-        for offset in first_not_begun..active.count {
-            job.item(active.first_index + u64::from(offset)).is_out = false;
-        }
-        active.count = first_not_begun;
-        active.is_recalled = false;
-        if active.said == active.count {
-            worker.chunks.remove(position);
-        }
-        self.say(Event::Recalled { worker: id, chunk, first_not_begun });
-    }
-
     fn repeat_something_old(&mut self) {
         let Some(event) = self.random.pick(&self.said) else { return };
         let is_stale = match &event {
@@ -497,20 +316,6 @@ impl World {
         }
     }
 
-    fn answer_probe(&mut self, id: WorkerId) {
-        let Some(worker) = self.workers.get(&id) else { return };
-        let running = worker.chunks.front().and_then(|chunk| {
-            // Without a result, nobody can tell whether the item that was begun last has ended.
-            let held_back = chunk.finished.checked_sub(1).filter(|&offset| offset >= chunk.said);
-            let (offset, began) = match chunk.began {
-                Some(began) => (chunk.finished, began),
-                None => (held_back?, chunk.began_before),
-            };
-            Some(RunningItem { chunk: chunk.id, offset, running_for: self.now.since(began) })
-        });
-        self.apply(Event::Progress { worker: id, running });
-    }
-
     /// No more faults and no more jobs: everything that there is must end by itself, soon.
     fn come_to_rest(&mut self) {
         self.bad_slot = None;
@@ -555,23 +360,5 @@ impl World {
         }
         assert_eq!(self.readiness, Readiness::Stopped, "a drained pool stops");
         assert_eq!(self.state.next_wakeup(), None, "a stopped pool waits for nothing");
-    }
-
-    fn make_worker_behave(&mut self, id: WorkerId) {
-        let recalled: Vec<ChunkId> = self.workers[&id].chunks.iter().filter(|c| c.is_recalled).map(|c| c.id).collect();
-        for chunk in recalled {
-            self.answer_recall(id, chunk);
-        }
-        for _ in 0..3 {
-            if self.workers.contains_key(&id) {
-                self.work(id, u32::MAX);
-            }
-        }
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        if worker.is_stopping {
-            self.exit(id);
-        } else if !worker.is_up {
-            self.start(id);
-        }
     }
 }

@@ -7,3 +7,4 @@ mod current;
 mod dynamic;
 mod in_thread;
 mod protocol;
+mod session;
