@@ -52,6 +52,18 @@ pub(crate) struct Status {
     pub(crate) num_slots: u32,
 }
 
+impl Status {
+    /// Fails if the pool takes no call, and does not just start, either.
+    fn takes_calls(&self) -> Result<(), CallError> {
+        use procpool_scheduler::Readiness as State;
+        match self.readiness {
+            State::Starting | State::Ready => Ok(()),
+            State::Degraded => Err(driver::degraded(&self.start_failure, false)),
+            State::Draining | State::Stopped => Err(CallError::Draining { started: false }),
+        }
+    }
+}
+
 /// The functions that the workers registered, by name.
 pub type FunctionTable = BTreeMap<String, FunctionInfo>;
 
@@ -142,7 +154,7 @@ impl PoolHandle {
         if items.is_empty() {
             return Ok(MapOutput::default());
         }
-        let permit = self.shared.admission.try_admit(&items)?;
+        let permit = self.admit(&items)?;
         let common = self.admit_common(&call)?;
         let function = self.resolve(&call).await?;
         let (outlet, output) = oneshot::channel();
@@ -182,7 +194,7 @@ impl PoolHandle {
         if items.is_empty() {
             return Ok(ResultStream::empty());
         }
-        let permit = self.shared.admission.try_admit(&items)?;
+        let permit = self.admit(&items)?;
         let common = self.admit_common(&call)?;
         let function = self.resolve(&call).await?;
         let (outlet, outbox, allowance) = StreamOutlet::new();
@@ -240,11 +252,7 @@ impl PoolHandle {
             None => started.await,
         };
         let status = started.map_err(|_| CallError::PoolGone)?;
-        match status.readiness {
-            State::Starting | State::Ready => Ok(()),
-            State::Degraded => Err(driver::degraded(&status.start_failure, false)),
-            State::Draining | State::Stopped => Err(CallError::Draining { started: false }),
-        }
+        status.takes_calls()
     }
 
     /// Tells whether it is still to be seen whether any worker becomes ready.
@@ -297,6 +305,13 @@ impl PoolHandle {
             return Err(CallError::CommonNotTaken);
         }
         Ok(function)
+    }
+
+    /// Makes room for the items of a call, unless the pool takes no call anyway: who is told that there is no room would come
+    /// again.
+    fn admit(&self, items: &ItemSlab) -> Result<AdmissionPermit, CallError> {
+        self.shared.status.borrow().takes_calls()?;
+        self.shared.admission.try_admit(items)
     }
 
     /// Makes room for the common argument of a call.

@@ -16,9 +16,6 @@ use crate::list_args::OutputFormat;
 use crate::output::Output;
 use crate::progress::Progress;
 
-/// The largest window that a server takes.
-const MAX_WINDOW: u32 = 1_000_000;
-
 /// Runs a function over a list in one request and prints all results when they are there. They come as a stream all the
 /// same, so that it can be said how far the call is.
 pub(crate) async fn run(args: MapArgs, style: Style) -> Result<Exit, Failure> {
@@ -40,9 +37,9 @@ async fn call<R: Answer>(args: MapArgs, style: Style) -> Result<Exit, Failure> {
     let client = connect_for_call(&args.call).await?;
     let num_items = items.len();
     let progress = Progress::of_stream(Some(num_items as u64), args.items.output.hides_progress());
-    // Nobody reads slowly here.
-    let window = u32::try_from(num_items).unwrap_or(MAX_WINDOW).clamp(1, MAX_WINDOW);
-    let mut call = with_options(client.imap::<R>(&args.items.function, items), &args.call).window(window);
+    // Without a window: that would be kept by sending the items one after the other, and the call should be taken or
+    // refused as a whole.
+    let mut call = with_options(client.imap::<R>(&args.items.function, items), &args.call);
     if style == Style::Star {
         call = call.star();
     }
