@@ -58,7 +58,7 @@ impl Report {
             row(&format!("kill to news, {}", language.name()), spread(detections));
             row(&format!("kill to successor, {}", language.name()), spread(replacements));
         }
-        row("resident memory", format!("{} KiB before, {} KiB after", before.rss_kib, after.rss_kib));
+        row("resident memory", format!("{} KiB before, {} KiB after, both at rest", before.rss_kib, after.rss_kib));
         row("time", format!("{elapsed:.1?}"));
         let grown = |before: u64, after: u64| i128::from(after) - i128::from(before);
         println!(

@@ -1,6 +1,5 @@
 //! A run from the start of the server to the verdict.
 
-use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,14 +24,13 @@ use crate::server::{
 use crate::stopwatch::Stopwatch;
 
 const NUM_CLIENTS: usize = 16;
-/// Items of the same run in small, before the server's memory is measured the first time: calls, kills and restarts of
-/// every kind have the allocator take what it will take. A quarter of those of the run, within these bounds.
-const WARM_UP_ITEMS: RangeInclusive<u64> = 5_000..=250_000;
+/// The most items of the warm-up.
+const MAX_WARM_UP_ITEMS: u64 = 1_000_000;
 /// The most that a list has beside the bytes of one item.
 const ITEM_OVERHEAD: usize = 16;
 /// How long the server may take to give back what it held.
 const QUIET_AFTER: Duration = Duration::from_secs(20);
-/// The memory may grow by a tenth, and after a short run, which has a short warm-up, by this much more, which is about a
+/// The memory at rest may grow by a tenth, and after a short run, which has a short warm-up, by this much more, which is about a
 /// thread's cache of the allocator.
 const SHORT_RUN_ITEMS: u64 = 200_000;
 const SHORT_RUN_TOLERANCE_KIB: u64 = 4 << 10;
@@ -98,9 +96,10 @@ async fn run_in(programs: &Programs, plan: Plan, directory: &Path) -> Result<Rep
     })
 }
 
-/// Has the server go through what it will go through, and forgets what was written down of it.
+/// Has the server go through what it will go through, and forgets what was written down of it. The allocator keeps some
+/// megabytes at rest, the more the longer it was busy without a rest, up to a limit: so it is as long as the run.
 async fn warm_up(server: &Server, client: &Client, plan: Plan) -> Result<()> {
-    let items = (plan.items / 4).clamp(*WARM_UP_ITEMS.start(), *WARM_UP_ITEMS.end());
+    let items = plan.items.min(MAX_WARM_UP_ITEMS);
     let kills = (plan.kills * items / plan.items).max(1);
     let (_, sabotage) = play(server, client, Plan { seed: plan.seed ^ 0xca1a, kills, items, ..plan }).await?;
     wait_until_gone(server.pid, &sabotage.strikes).await?;
