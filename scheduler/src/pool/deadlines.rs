@@ -112,8 +112,13 @@ impl PoolState {
         let tried_again = history.attempt < max_attempts;
         active.expired.push(Expired { offset, limit, tried_again });
         active.recalled_at = Some(now);
+        let is_up = worker.is_up();
         self.emit(Effect::Recall { worker: id, chunk, cancel: Cancel::Item(offset) });
         self.watch_overdue(id);
+        if !is_up {
+            // SIGTERM was for another item, and did not end the worker: this one has its own grace period.
+            self.timers.set(TimerKey::StopGrace(id), now.after(self.config.cancel_grace_period));
+        }
         if !tried_again {
             self.item_failed(FailedAt { job, index, worker: id }, history, FailureCause::TimedOut { limit });
         }

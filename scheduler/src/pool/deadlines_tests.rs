@@ -179,11 +179,12 @@ fn an_item_that_begins_after_sigterm_is_not_killed_for_the_one_before_it() {
     assert_eq!(pool.runs(0, Duration::ZERO), []);
     assert!(pool.pass(LIMIT).contains(&pool.probe()));
     let kill = Effect::Kill { worker: pool.worker, reason: StopReason::ItemTimeout };
-    // Its own time is up, and then it is killed.
+    // Its own time is up: it is told, and has a grace period of its own before the worker is killed.
     let late = Effect::FailItem { job: JobId(3), index: 0, attempt: 1, cause: FailureCause::TimedOut { limit: LIMIT } };
     assert!(pool.runs(0, LIMIT).contains(&late));
-    pool.pass(LIMIT);
-    assert_eq!(pool.runs(0, 2 * LIMIT), [kill]);
+    assert_eq!(pool.pass(GRACE / 2), []);
+    assert!(pool.pass(GRACE / 2).contains(&pool.probe()));
+    assert_eq!(pool.runs(0, LIMIT + GRACE), [kill]);
 }
 
 #[test]
