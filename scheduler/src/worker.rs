@@ -52,6 +52,8 @@ pub(crate) struct Worker {
     pub(crate) retire: Option<StopReason>,
     /// What should have ended by itself has not, as far as is known here. Its page has the last word.
     pub(crate) grace_is_over: bool,
+    /// Whose grace period it is: that of the chunk behind it is another.
+    pub(crate) grace_of: Option<ChunkId>,
 }
 
 /// Where a worker stands. Ready and Busy are one phase: it is busy when it has a chunk.
@@ -154,6 +156,7 @@ impl Worker {
             ready_at: None,
             retire: None,
             grace_is_over: false,
+            grace_of: None,
         }
     }
 

@@ -131,12 +131,15 @@ impl PoolState {
         let deadline = self.now.after(self.config.cancel_grace_period);
         let Some(worker) = self.worker_mut(id).filter(|worker| worker.is_up()) else { return };
         let Some((position, _)) = worker.overdue() else {
-            worker.grace_is_over = false;
+            (worker.grace_is_over, worker.grace_of) = (false, None);
             return self.timers.clear(key);
         };
+        let chunk = worker.chunks[position].id;
+        let is_another = worker.grace_of.replace(chunk) != Some(chunk);
+        worker.grace_is_over &= !is_another;
         let grace_is_over = worker.grace_is_over;
         let behind: Vec<ChunkId> = worker.chunks.iter().skip(position + 1).map(|chunk| chunk.id).collect();
-        if !grace_is_over && !self.timers.is_set(key) {
+        if is_another || !grace_is_over && !self.timers.is_set(key) {
             self.timers.set(key, deadline);
         }
         for chunk in behind {

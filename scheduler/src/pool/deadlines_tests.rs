@@ -205,6 +205,23 @@ fn the_chunk_after_is_not_ended_for_a_call_that_is_gone() {
 }
 
 #[test]
+fn the_chunks_of_two_calls_that_are_gone_have_a_grace_period_each() {
+    let mut pool = Pool::with_chunk(1, 1);
+    // So much is known of the function that a chunk may wait at the worker.
+    pool.finishes(0, 1);
+    pool.chunk = pool.submit(job_of(2, 1)).expect("the worker is idle");
+    let next = pool.submit(job_of(3, 1)).expect("the worker takes one ahead");
+    pool.apply(Event::JobCancelled { job: JobId(2) });
+    pool.pass(GRACE / 2);
+    pool.apply(Event::JobCancelled { job: JobId(3) });
+    // The first ends just in time, and the second begins.
+    (pool.chunk, _) = (next, pool.finishes(0, 1));
+    assert_eq!(pool.pass(GRACE / 2), []);
+    assert_eq!(pool.pass(GRACE / 2), [pool.probe()]);
+    assert_eq!(pool.runs(0, GRACE), [pool.termination(StopReason::Cancelled)]);
+}
+
+#[test]
 fn a_worker_that_begins_nothing_of_a_call_that_is_gone_is_ended() {
     let mut pool = Pool::with_chunk(1, 1);
     pool.apply(Event::JobCancelled { job: JobId(1) });
