@@ -24,6 +24,9 @@ use std::ops::Range;
 /// Which seeds to run instead of the usual ones: `FIRST..END`.
 const SEEDS: &str = "PROCPOOL_SEEDS";
 
+/// Seeds that found something, each one time in a few: what the clock reads has a say in how timers are rounded.
+const FOUND: [u64; 3] = [100_808, 105_740, 127_995];
+
 fn seeds() -> Range<u64> {
     let Ok(text) = std::env::var(SEEDS) else { return 0..10_000 };
     let range = text.split_once("..").and_then(|(first, end)| Some(first.parse().ok()?..end.parse().ok()?));
@@ -35,7 +38,8 @@ fn every_schedule_keeps_every_promise() {
     let seeds = seeds();
     // One alone is replayed, to be looked at.
     let is_traced = seeds.end - seeds.start == 1;
-    for seed in seeds {
+    let found = if is_traced { &[][..] } else { &FOUND };
+    for seed in seeds.chain(found.iter().copied()) {
         let result = std::panic::catch_unwind(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
             runtime.unwrap().block_on(world::run(seed, is_traced));

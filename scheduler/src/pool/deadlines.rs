@@ -65,7 +65,7 @@ impl PoolState {
     /// The answer to a probe.
     pub(super) fn progress(&mut self, id: WorkerId, running: Option<RunningItem>) {
         let Some(worker) = self.worker_mut(id) else { return };
-        let mut is_wanted = false;
+        let mut may_go_on = false;
         if let Some(RunningItem { chunk, offset, .. }) = running
             && let Some(position) = worker.position(chunk)
         {
@@ -73,7 +73,8 @@ impl PoolState {
             worker.chunks.iter_mut().take(position).for_each(|earlier| earlier.passed = earlier.count);
             let active = &mut worker.chunks[position];
             active.passed = active.passed.max(offset);
-            is_wanted = !active.abandoned;
+            // Also if its call has failed with another item: then it is let finish.
+            may_go_on = !active.cancelled;
         }
         self.watch_overdue(id);
         let Some(worker) = self.worker_mut(id) else { return };
@@ -82,7 +83,7 @@ impl PoolState {
                 (Phase::Up, Some((_, reason))) => return self.terminate(id, reason),
                 // SIGTERM did not end it, and it began another item before it read that it should give that back. This
                 // one may take its time, too.
-                (Phase::Stopping { stage: StopStage::Terminated, .. }, None) if is_wanted => {
+                (Phase::Stopping { stage: StopStage::Terminated, .. }, None) if may_go_on => {
                     self.timers.set(TimerKey::StopGrace(id), self.now.after(RECHECK_INTERVAL));
                 }
                 (Phase::Stopping { stage: StopStage::Terminated, reason }, _) => return self.kill(id, reason),

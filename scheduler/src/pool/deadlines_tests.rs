@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::demand::tests::{ready, spec};
 use crate::config::SchedulerConfig;
-use crate::event::{Cancel, Effect, Event, FailureCause, JobSpec, RunningItem, StopReason};
+use crate::event::{Cancel, Effect, Event, FailureCause, JobFailure, JobSpec, RunningItem, StopReason};
 use crate::id::{ChunkId, JobId, WorkerId};
 use crate::pool::PoolState;
 use crate::time::Time;
@@ -185,6 +185,29 @@ fn an_item_that_begins_after_sigterm_is_not_killed_for_the_one_before_it() {
     assert_eq!(pool.pass(GRACE / 2), []);
     assert!(pool.pass(GRACE / 2).contains(&pool.probe()));
     assert_eq!(pool.runs(0, LIMIT + GRACE), [kill]);
+}
+
+#[test]
+fn an_item_that_begins_after_sigterm_is_let_finish_when_its_call_fails_with_another() {
+    let mut pool = Pool::with_chunk(1, 1);
+    // So much is known of the function that a chunk may wait at the worker.
+    pool.finishes(0, 1);
+    pool.chunk = pool.submit(job_of(2, 1)).expect("the worker is idle");
+    let next = pool.submit(JobSpec { fail_fast: true, ..job_of(3, 2) }).expect("the worker takes one ahead");
+    pool.pass(LIMIT);
+    pool.runs(0, LIMIT);
+    pool.pass(GRACE);
+    assert_eq!(pool.runs(0, LIMIT + GRACE), [pool.termination(StopReason::ItemTimeout)]);
+    pool.pass(GRACE);
+    (pool.chunk, _) = (next, pool.finishes(0, 1));
+    assert_eq!(pool.runs(0, Duration::ZERO), []);
+    let (worker, chunk) = (pool.worker, pool.chunk);
+    let busy = Duration::from_millis(1);
+    let effects = pool.apply(Event::ItemsFinished { worker, chunk, first: 0, count: 1, failed: vec![0], busy });
+    let failure = JobFailure::ItemFailed { index: 0 };
+    assert!(effects.contains(&Effect::FailJob { job: JobId(3), failure }), "{effects:?}");
+    assert!(pool.pass(LIMIT).contains(&pool.probe()));
+    assert_eq!(pool.runs(1, Duration::ZERO), []);
 }
 
 #[test]
