@@ -100,11 +100,11 @@ async fn provoke(server: &TestServer, row: &Value) -> Status {
         }
     }
     if row["drain"] == true {
-        server.shutdown.drain();
+        // Its connection is one with a call in progress: others may be closed in this moment.
         let mut health = HealthClient::new(server.channel().await);
-        while health.check(HealthCheckRequest::default()).await.unwrap().into_inner().status() == ServingStatus::Serving
-        {
-        }
+        let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+        server.shutdown.drain();
+        while watch.message().await.unwrap().expect("it is told").status() == ServingStatus::Serving {}
     }
     let error = send(server, row).await.unwrap_err();
     if let Some(beside) = beside {
