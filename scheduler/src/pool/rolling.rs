@@ -59,9 +59,14 @@ impl PoolState {
     fn end_restart(&mut self, effect: Effect) {
         self.restart_up_to = None;
         self.timers.clear(TimerKey::Rollout);
-        for worker in self.slots.iter_mut().filter_map(|slot| slot.worker.as_mut()) {
-            if worker.is_up() && worker.retire == Some(StopReason::Restart) {
-                worker.retire = None;
+        for slot in &mut self.slots {
+            let is_removed = slot.removed;
+            if let Some(worker) = &mut slot.worker
+                && worker.is_up()
+                && worker.retire == Some(StopReason::Restart)
+            {
+                // That its slot was given up is still a reason.
+                worker.retire = is_removed.then_some(StopReason::Resize);
             }
         }
         self.emit(effect);

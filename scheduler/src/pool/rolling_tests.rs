@@ -103,3 +103,21 @@ fn a_pool_that_drains_gives_a_restart_up() {
     pool.apply(Event::RestartRequested);
     assert!(!pool.state.snapshot().restarting, "it takes no new one");
 }
+
+#[test]
+fn a_slot_that_was_given_up_during_a_restart_takes_nothing_when_the_restart_is_given_up() {
+    let mut pool = Pool::new(2);
+    for job in 1..=2 {
+        pool.submit_as(spec(job, 1));
+        pool.pass(Duration::from_millis(1));
+    }
+    let dispatched = std::mem::take(&mut pool.dispatched);
+    pool.submit_as(spec(3, 100));
+    // The last to begin is the first to be replaced.
+    pool.apply(Event::RestartRequested);
+    assert_eq!(dispatched[1].worker.slot.0, 1);
+    pool.apply(Event::Resized { slots: 1 });
+    pool.apply(Event::DrainRequested);
+    pool.finish_one(&dispatched[1]);
+    assert!(pool.dispatched.is_empty(), "{:?}", pool.dispatched);
+}
