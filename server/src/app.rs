@@ -28,9 +28,10 @@ use crate::config::{ConfigError, ListenAddress, ServerConfig};
 use crate::http::{AdminListener, Endpoints};
 use crate::lifecycle::Lifecycle;
 use crate::listener::{BoundListener, Serving, accept_connections};
+use crate::memory;
 use crate::pools::{DuplicateFunction, NamedPool, Pools};
 use crate::rpc::PoolRpc;
-use crate::rpc::body::ByteBudget;
+use crate::rpc::byte_budget::ByteBudget;
 use crate::rpc::health::Health;
 use crate::rpc::router::Router;
 use crate::shutdown::Shutdown;
@@ -165,6 +166,8 @@ impl App {
             tasks.spawn(accept_connections(listener, serving.clone()));
         }
         drop(serving);
+        let trimming = memory::give_back(calls.clone());
+        tasks.spawn(lifecycle.killed.clone().run_until_cancelled_owned(trimming));
         let admin_tasks = TaskTracker::new();
         if let Some((listener, endpoints)) = admin {
             tracing::info!(address = %listener.address(), "listening for admins");

@@ -34,6 +34,8 @@ impl<F: Future> Future for CallTask<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        // Also while the answer waits for its reader: who sends is not to be stopped by that alone.
+        self.watch.receive(context);
         if self.task.as_mut().poll(context).is_ready() {
             return Poll::Ready(());
         }

@@ -1,13 +1,17 @@
 //! Sockets: binding them, accepting connections, and speaking HTTP/2 on each.
 //!
-//! hyper is driven here and not through tonic's server, because that one cannot be made to keep the promises of this
+//! h2 is driven here and not through hyper or tonic's server, because these cannot be made to keep the promises of this
 //! module: no more connections than the limit, none that is silent, none that outlives the server, an accept loop that
-//! does not spin when file descriptors run out, an age limit that is spread, and an owner for every task.
+//! does not spin when file descriptors run out, an age limit that is spread, an owner for every task, and windows that open
+//! when what came through them has been taken, and not before.
 //! Nothing here knows what is served.
 
 mod accept;
 mod call_task;
 mod connection;
+mod http2;
+mod keepalive;
+mod stream;
 mod unix_socket;
 mod watched_stream;
 
@@ -19,6 +23,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::accept::accept_connections;
+pub(crate) use self::stream::RequestStream;
 use self::unix_socket::SocketFile;
 use crate::config::{ListenAddress, ServerConfig};
 use crate::lifecycle::Lifecycle;

@@ -6,6 +6,7 @@
 mod admin;
 mod apply;
 pub(crate) mod body;
+pub(crate) mod byte_budget;
 pub(crate) mod context;
 mod deadline;
 #[cfg(any(test, fuzzing))]
@@ -15,6 +16,7 @@ mod imap;
 mod imap_stream;
 mod list_functions;
 mod map;
+mod message_buffer;
 mod reflection;
 pub(crate) mod response_body;
 mod result_messages;

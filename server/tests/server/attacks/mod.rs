@@ -3,6 +3,7 @@
 
 mod floods;
 mod loris;
+mod memory;
 mod resets;
 mod stalls;
 mod wire;
