@@ -153,7 +153,11 @@ impl Router {
         let watch = CALL.get();
         watch.set_request(request.body().intake());
         // What came with the headers is there at once.
-        poll_fn(|context| Poll::Ready(watch.receive(context))).await;
+        poll_fn(|context| {
+            watch.receive(context);
+            Poll::Ready(())
+        })
+        .await;
         let mut answer = pin!(self.dispatch(request, deadline));
         if let Some(instant) = deadline.router {
             tokio::select! {
