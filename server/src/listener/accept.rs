@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::authority::WithAuthorities;
 use super::{BoundListener, Serving, Socket, connection};
 
 /// How long to wait when the system is out of something, such as file descriptors.
@@ -57,7 +58,7 @@ impl BoundListener {
             }
             Socket::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
-                serving.connections.spawn(connection::serve(stream, serving.clone(), permit));
+                serving.connections.spawn(connection::serve(WithAuthorities::new(stream), serving.clone(), permit));
             }
         }
         Ok(())

@@ -6,6 +6,7 @@
 //! Nothing here knows what is served.
 
 mod accept;
+mod authority;
 mod call_task;
 mod connection;
 mod unix_socket;
