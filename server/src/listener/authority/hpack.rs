@@ -48,7 +48,10 @@ enum Of {
     Whole,
     /// The name of a field, whose value follows.
     NameIndex,
-    Length { part: Part, is_huffman: bool },
+    Length {
+        part: Part,
+        is_huffman: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +65,9 @@ enum Part {
 enum Text {
     /// It is no authority.
     Other,
-    Plain { is_path: bool },
+    Plain {
+        is_path: bool,
+    },
     Huffman(Code),
 }
 

@@ -174,7 +174,10 @@ impl Editor {
             Place::Lead { left, padding } => {
                 let padding = padding.unwrap_or_else(|| bytes[0].into());
                 let left = left - 1;
-                Ok((1, if left == 0 { self.begin_fields(padding)? } else { Place::Lead { left, padding: Some(padding) } }))
+                Ok((
+                    1,
+                    if left == 0 { self.begin_fields(padding)? } else { Place::Lead { left, padding: Some(padding) } },
+                ))
             }
             Place::Fields { left, padding } => {
                 let num_used = at_most(left);

@@ -191,7 +191,11 @@ fn nothing_but_authorities_changes_whatever_the_pieces() {
         let originals: Vec<&str> = SEEN.iter().map(|(sent, ..)| *sent).filter(|sent| !sent.is_empty()).collect();
         for (before, after) in decode(&connection).iter().zip(&edited).filter(|(before, _)| before.0 == b":authority") {
             if originals.iter().any(|sent| sent.as_bytes() == before.1) {
-                assert!(Authority::try_from(&after.1[..]).is_ok(), "seed {seed}: {:?}", after.1.escape_ascii().to_string());
+                assert!(
+                    Authority::try_from(&after.1[..]).is_ok(),
+                    "seed {seed}: {:?}",
+                    after.1.escape_ascii().to_string()
+                );
                 num_authorities += 1;
             }
         }
