@@ -3,16 +3,17 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::task::TaskTracker;
 
+use super::authority::WithAuthorities;
 use super::http2::Http2;
-use super::watched_stream::WatchedStream;
-use super::{Serving, call_task, stream};
+use super::{Accepted, OwnedTasks, Place, Traffic, WatchedStream, stream};
 use crate::config::ServerConfig;
+use crate::lifecycle::Lifecycle;
+use crate::rpc::router::Router;
 
 /// What a client sends first: `PRI * HTTP/2.0 …`. Until it is complete, HTTP/2 cannot be shut down in its own way.
 const PREFACE_BYTES: usize = 24;
@@ -29,30 +30,49 @@ const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
 /// Protection against floods of resets, by the client and by us at its instigation.
 const MAX_PENDING_RESETS: usize = 20;
 const MAX_LOCAL_ERROR_RESETS: usize = 1024;
+/// How long a connection that is to end, and has no call, may take. Its peer has to answer one ping.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often it is given that much again, since it takes what was sent.
+const MAX_CLOSE_EXTENSIONS: u32 = 4;
 /// How far the age limit is spread, either way, so that clients do not all come back at once.
 const JITTER_PERCENT: u32 = 10;
 
-/// Serves a connection until it ends. Holds the permit meanwhile.
-pub(super) async fn serve<S>(stream: S, serving: Serving, permit: OwnedSemaphorePermit)
+/// What every connection needs.
+#[derive(Debug, Clone)]
+pub(crate) struct Serving {
+    pub(crate) config: Arc<ServerConfig>,
+    pub(crate) router: Router,
+    pub(crate) lifecycle: Lifecycle,
+    /// Owns the tasks of connections and calls.
+    pub(crate) tasks: TaskTracker,
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve(accepted: Accepted, serving: Serving, place: Place) {
+    match accepted {
+        Accepted::Tcp(stream) => serve_stream(stream, serving, place).await,
+        Accepted::Unix(stream) => serve_stream(WithAuthorities::new(stream), serving, place).await,
+    }
+}
+
+async fn serve_stream<S>(stream: S, serving: Serving, place: Place)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Serving { config, router, lifecycle, connections, .. } = serving;
+    let Serving { config, router, lifecycle, tasks } = serving;
     // Who comes when others are already being sent away needs an answer, not to be sent away too.
-    let go_away = if lifecycle.draining.is_cancelled() { lifecycle.closing } else { lifecycle.draining };
-    let received = Arc::new(AtomicUsize::new(0));
-    let is_silent = || received.load(Ordering::Relaxed) < PREFACE_BYTES;
+    let go_away = if lifecycle.draining.is_cancelled() { &lifecycle.closing } else { &lifecycle.draining };
+    let traffic = Arc::new(Traffic::default());
+    let is_silent = || traffic.received() < PREFACE_BYTES;
     let write_timeout = config.keepalive_interval + config.keepalive_timeout;
-    let io = WatchedStream::new(stream, Arc::clone(&received), write_timeout);
-    let stall_timeout = config.stream_stall_timeout;
-    let answer = move |request, respond| {
-        let answered = stream::answer(router.clone(), request, respond);
-        connections.spawn(call_task::watched(answered, stall_timeout));
-    };
+    let io = WatchedStream::new(stream, Arc::clone(&traffic), write_timeout);
+    let tasks = OwnedTasks { tasks, calls: place.calls(), stall_timeout: config.stream_stall_timeout };
+    let answer = move |request, respond| tasks.spawn(stream::answer(router.clone(), request, respond));
     let keepalive = (config.keepalive_interval, config.keepalive_timeout);
     let mut connection = pin!(Http2::new(&http2(&config), io, keepalive, answer));
     let mut first_bytes_due = pin!(tokio::time::sleep(config.first_byte_timeout));
     let mut old = pin!(reach_age(config.max_connection_age));
+    let mut overdue = pin!(overdue(&lifecycle, &place, &traffic));
     let (mut is_checked, mut is_leaving) = (false, false);
     loop {
         tokio::select! {
@@ -63,6 +83,10 @@ where
                 break;
             }
             () = lifecycle.killed.cancelled() => break,
+            () = overdue.as_mut() => {
+                tracing::debug!("cut a connection that was to end and did not");
+                break;
+            }
             () = first_bytes_due.as_mut(), if !is_checked => {
                 if is_silent() {
                     tracing::debug!(timeout = ?config.first_byte_timeout, "closed a connection that was silent");
@@ -78,13 +102,40 @@ where
                 is_leaving = true;
                 connection.as_mut().graceful_shutdown();
             }
+            () = place.displaced(), if !is_leaving => {
+                if is_silent() {
+                    break;
+                }
+                is_leaving = true;
+                connection.as_mut().graceful_shutdown();
+            }
             () = old.as_mut(), if !is_leaving => {
                 is_leaving = true;
                 connection.as_mut().graceful_shutdown();
             }
         }
     }
-    drop(permit);
+}
+
+/// Returns when a connection that is to end has had no call for long enough to take what was sent, and to say so. Who
+/// takes something has more time.
+async fn overdue(lifecycle: &Lifecycle, place: &Place, traffic: &Traffic) {
+    tokio::select! {
+        () = lifecycle.closing.cancelled() => {}
+        () = place.displaced() => {}
+    }
+    let mut num_extensions = 0;
+    loop {
+        let sent = traffic.sent();
+        tokio::time::sleep(CLOSE_TIMEOUT).await;
+        if place.has_calls() {
+            continue;
+        }
+        if traffic.sent() == sent || num_extensions == MAX_CLOSE_EXTENSIONS {
+            return;
+        }
+        num_extensions += 1;
+    }
 }
 
 fn http2(config: &ServerConfig) -> h2::server::Builder {

@@ -17,6 +17,7 @@ mod imap_stream;
 mod list_functions;
 mod map;
 mod message_buffer;
+pub(crate) mod not_grpc;
 mod reflection;
 pub(crate) mod response_body;
 mod result_messages;
