@@ -9,9 +9,6 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::support::{LIMIT, Server, is_gone, procpool};
 
-/// How long anything may be left.
-const PROMISE: Duration = Duration::from_secs(1);
-
 /// Starts a server that leads its process group, with a worker whose child is in a session of its own and has nothing of
 /// its environment; returns the child, too.
 fn server_with_daemon() -> (Server, Pid) {
@@ -40,9 +37,10 @@ fn guard_of(server: &Server) -> Pid {
 }
 
 #[track_caller]
-fn expect_gone(processes: &[Pid], since: Instant) {
+fn expect_gone(processes: &[Pid]) {
+    let since = Instant::now();
     while let Some(left) = processes.iter().find(|process| !is_gone(**process)) {
-        assert!(since.elapsed() < PROMISE, "{left:?} of {processes:?} is alive");
+        assert!(since.elapsed() < LIMIT, "{left:?} of {processes:?} is alive");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -60,9 +58,8 @@ fn nothing_outlives_a_server_that_is_killed_with_its_group() {
         std::thread::sleep(Duration::from_millis(1));
     }
     kill_process_group(server.pid(), Signal::KILL).unwrap();
-    let killed = Instant::now();
     server.stop(Signal::KILL);
-    expect_gone(&[&workers[..], &[daemon, guard]].concat(), killed);
+    expect_gone(&[&workers[..], &[daemon, guard]].concat());
 }
 
 #[test]
@@ -71,5 +68,5 @@ fn the_guard_goes_when_the_server_ends_in_order() {
     let guard = guard_of(&server);
     assert!(server.stop(Signal::TERM).success());
     assert!(is_gone(daemon), "it ends before its server does");
-    expect_gone(&[guard], Instant::now());
+    expect_gone(&[guard]);
 }
