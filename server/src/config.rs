@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::operators::Operators;
+
 /// The largest message that gRPC's length prefix can announce, less what an envelope may add.
 const LARGEST_MESSAGE_BYTES: u32 = u32::MAX - (1 << 20);
 /// A message must have room for an error's details.
@@ -43,6 +45,8 @@ pub struct ServerConfig {
     pub listen: Vec<ListenAddress>,
     /// Where to serve metrics and health in plain text, apart from the calls. `None` (the default): nowhere.
     pub admin_listen: Option<SocketAddr>,
+    /// Who may use the operators' service. Default: callers on this machine.
+    pub operators: Operators,
     /// Where telemetry goes. Default: nowhere.
     pub telemetry: TelemetryConfig,
     /// The largest message, in bytes, either way. Default 64 MiB.
@@ -77,6 +81,7 @@ impl Default for ServerConfig {
         Self {
             listen: vec![ListenAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)))],
             admin_listen: None,
+            operators: Operators::default(),
             telemetry: TelemetryConfig::default(),
             max_message_bytes: 64 << 20,
             max_request_bytes_in_flight: 256 << 20,

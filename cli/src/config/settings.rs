@@ -10,7 +10,7 @@ use procpool_server::ServerConfig;
 
 use super::env;
 use super::setting::{Field, Setting, Zero, setting};
-use crate::args::{LogFormat, LogLevel};
+use crate::args::{LogFormat, LogLevel, OperatorsArg};
 
 /// More workers than any machine has use for: a typing mistake should not start a million processes.
 const MAX_PROCESSES: u32 = 4096;
@@ -23,6 +23,7 @@ pub(crate) struct ServerSettings {
     pub(crate) config: ServerConfig,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: LogLevel,
+    pub(crate) operators: OperatorsArg,
 }
 
 /// What concerns one pool.
@@ -74,6 +75,13 @@ pub(crate) static SERVER: &[Setting<ServerSettings>] = &[
              grpc.health.v1. A line on stdout tells the address: `admin on 127.0.0.1:9090`",
         )
     },
+    setting(
+        "operators",
+        Field::Operators(|server| &mut server.operators),
+        Zero::NoNumber,
+        "Who may look at the workers, resize, restart, dump and drain: local (callers on the loopback interface, and on a Unix \
+         socket those of the server's user and root), anyone or nobody. Others get PERMISSION_DENIED",
+    ),
     setting(
         "drain_timeout",
         Field::Duration(|server| &mut server.config.drain_timeout),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{BoundListener, Serving, Socket, connection};
+use crate::operators::Peer;
 
 /// How long to wait when the system is out of something, such as file descriptors.
 const BACK_OFF: Duration = Duration::from_millis(50);
@@ -53,11 +54,12 @@ impl BoundListener {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, %peer, "cannot set TCP_NODELAY");
                 }
-                serving.connections.spawn(connection::serve(stream, serving.clone(), permit));
+                serving.connections.spawn(connection::serve(stream, Peer::Tcp(peer), serving.clone(), permit));
             }
             Socket::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
-                serving.connections.spawn(connection::serve(stream, serving.clone(), permit));
+                let peer = Peer::Unix { uid: stream.peer_cred().ok().map(|user| user.uid()) };
+                serving.connections.spawn(connection::serve(stream, peer, serving.clone(), permit));
             }
         }
         Ok(())

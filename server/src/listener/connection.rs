@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::watched_stream::WatchedStream;
 use super::{Serving, call_task};
 use crate::config::ServerConfig;
+use crate::operators::Peer;
 
 /// What a client sends first: `PRI * HTTP/2.0 …`. Until it is complete, HTTP/2 cannot be shut down in its own way.
 const PREFACE_BYTES: usize = 24;
@@ -30,8 +33,8 @@ const MAX_LOCAL_ERROR_RESETS: usize = 1024;
 /// How far the age limit is spread, either way, so that clients do not all come back at once.
 const JITTER_PERCENT: u32 = 10;
 
-/// Serves a connection until it ends. Holds the permit meanwhile.
-pub(super) async fn serve<S>(stream: S, serving: Serving, permit: OwnedSemaphorePermit)
+/// Serves a connection until it ends. Holds the permit meanwhile. Every request gets the peer as an extension.
+pub(super) async fn serve<S>(stream: S, peer: Peer, serving: Serving, permit: OwnedSemaphorePermit)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -42,7 +45,10 @@ where
     let is_silent = || received.load(Ordering::Relaxed) < PREFACE_BYTES;
     let write_timeout = config.keepalive_interval + config.keepalive_timeout;
     let io = TokioIo::new(WatchedStream::new(stream, Arc::clone(&received), write_timeout));
-    let service = service_fn(move |request| router.clone().handle(request));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.clone().handle(request)
+    });
     let mut connection = pin!(builder(&config, connections).serve_connection(io, service));
     let mut first_bytes_due = pin!(tokio::time::sleep(config.first_byte_timeout));
     let mut old = pin!(reach_age(config.max_connection_age));

@@ -28,6 +28,7 @@ use super::deadline::Deadline;
 use super::{PoolRpc, health, reflection, response_body, status};
 use crate::config::ServerConfig;
 use crate::lifecycle::{CALL, Lifecycle};
+use crate::operators::{Operators, Peer};
 use crate::telemetry::Telemetry;
 
 /// The most calls of operators at a time. They have places of their own: when others have taken theirs, somebody should be
@@ -63,6 +64,7 @@ pub(crate) struct Router {
     requests: Arc<ByteBudget>,
     calls: CallBound,
     admin_calls: CallBound,
+    operators: Operators,
     closing: CancellationToken,
     telemetry: Option<Telemetry>,
 }
@@ -96,6 +98,7 @@ impl Router {
             requests,
             calls: CallBound::new(max_calls),
             admin_calls: CallBound::new(MAX_ADMIN_CALLS),
+            operators: config.operators,
             closing: lifecycle.closing.clone(),
             telemetry: None,
         }
@@ -109,7 +112,7 @@ impl Router {
     /// Answers a request.
     pub(crate) async fn handle(self, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let call = self.telemetry.as_ref().and_then(|telemetry| telemetry.start_call(&mut request));
-        let (response, permit) = match self.admit(request.uri().path()) {
+        let (response, permit) = match self.admit(&request) {
             Ok(permit) => (self.answer(request).await?, permit),
             Err(refused) => (refused.into_http(), None),
         };
@@ -121,10 +124,16 @@ impl Router {
     }
 
     /// Takes a place among the calls in progress, or refuses at once. Whether the server lives can always be asked.
-    fn admit(&self, path: &str) -> Result<Option<OwnedSemaphorePermit>, Status> {
-        match service_of(path) {
+    fn admit<B>(&self, request: &Request<B>) -> Result<Option<OwnedSemaphorePermit>, Status> {
+        match service_of(request.uri().path()) {
             health::Service::NAME => Ok(None),
-            PoolAdminServiceServer::<AdminRpc>::NAME => self.admin_calls.try_enter().map(Some),
+            PoolAdminServiceServer::<AdminRpc>::NAME => {
+                let peer = request.extensions().get::<Peer>().copied();
+                if !peer.is_some_and(|peer| self.operators.include(peer)) {
+                    return Err(status::not_an_operator(peer, self.operators));
+                }
+                self.admin_calls.try_enter().map(Some)
+            }
             _ => self.calls.try_enter().map(Some),
         }
     }

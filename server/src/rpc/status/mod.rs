@@ -28,6 +28,7 @@ use tonic::{Code, Status};
 
 use self::envelope::{Problem, Retry};
 use super::context::CallContext;
+use crate::operators::{Operators, Peer};
 
 /// When a call that was refused for lack of room may be worth trying again.
 const BUDGET_RETRY_DELAY: Duration = Duration::from_millis(500);
@@ -280,6 +281,13 @@ pub(crate) fn too_many_calls(limit: u32) -> Status {
         .with("limit", limit)
         .retry(Retry::After(BUDGET_RETRY_DELAY))
         .into_status("")
+}
+
+/// Returns that the operators' service is not for this caller.
+pub(crate) fn not_an_operator(peer: Option<Peer>, operators: Operators) -> Status {
+    let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
+    let message = format!("only operators may call this, and the caller ({peer}) is none: {}", operators.description());
+    Problem::new(Code::PermissionDenied, "NOT_AN_OPERATOR", message).with("peer", peer).into_status("")
 }
 
 /// Returns that the deadline passed outside of the pool.
