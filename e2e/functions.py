@@ -42,6 +42,12 @@ def pid(_):
     return os.getpid()
 
 
+def call_back(address):
+    """Call the server that this runs for, and return what the command line says to it."""
+    command = ["procpool", "map", "--server", address, "echo", "1"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60).stderr
+
+
 def spin_ms(milliseconds):
     """Compute for so long."""
     end = time.monotonic() + milliseconds / 1000

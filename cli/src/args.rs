@@ -98,6 +98,14 @@ pub(crate) enum LogLevel {
     Trace,
 }
 
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum LogCalls {
+    None,
+    #[default]
+    Failed,
+    All,
+}
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OperatorsArg {
     #[default]

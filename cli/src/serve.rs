@@ -8,12 +8,15 @@ use procpool_pool::supervisor::ProcessSpawner;
 use procpool_server::{App, AppError, ListenAddress, NamedPool, ServerConfig, Shutdown};
 
 use crate::args::ServeArgs;
-use crate::config::{CommandLine, Config, ConfigErrors};
+use crate::config::{CommandLine, Config, ConfigErrors, ServerSettings};
 use crate::exit::{Exit, Failure};
 use crate::guard::Guard;
 use crate::open_files::OpenFiles;
 use crate::output::OutputError;
 use crate::{config, logging, telemetry};
+
+/// What tells a worker's clients which pool they are called from.
+const POOL_VARIABLE: &str = "PROCPOOL_POOL";
 
 impl From<AppError> for Failure {
     fn from(error: AppError) -> Self {
@@ -37,7 +40,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
         io::stdout().write_all(config::as_toml(&config).as_bytes()).map_err(OutputError::from)?;
         return Ok(Exit::Ok);
     }
-    logging::start(config.server.settings.log_format, config.server.settings.log_level);
+    let ServerSettings { log_format, log_level, log_calls, .. } = config.server.settings;
+    logging::start(log_format, log_level, log_calls);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -81,18 +85,22 @@ fn guard(spawner: &ProcessSpawner) -> Option<Guard> {
 /// Returns the pools, and the spawner that stands for those of all.
 fn pools(config: &Config, files: OpenFiles) -> Result<(Vec<NamedPool>, Arc<ProcessSpawner>), Failure> {
     let max_message_bytes = config.server.settings.config.max_message_bytes;
+    // Two servers may have pools of the same name.
+    let server = fastrand::u64(..);
     let mut pools = Vec::new();
     let mut first: Option<Arc<ProcessSpawner>> = None;
     for (name, pool) in &config.pools {
         let settings = &pool.settings;
         let mut spawn_config = settings.spawn_config(config::environment(), max_message_bytes).map_err(cannot_run)?;
         spawn_config.soft_open_files = files.soft_limit;
+        let caller_id = format!("{server:016x}/{name}");
+        spawn_config.variables.push((POOL_VARIABLE.into(), caller_id.clone().into()));
         let spawner = match &first {
             Some(first) => Arc::new(first.another(spawn_config)),
             None => Arc::new(ProcessSpawner::new(spawn_config).map_err(cannot_run)?),
         };
         first.get_or_insert_with(|| Arc::clone(&spawner));
-        pools.push(NamedPool::new(name, settings.config.clone(), spawner));
+        pools.push(NamedPool { caller_id, ..NamedPool::new(name, settings.config.clone(), spawner) });
     }
     let first = first.ok_or_else(|| Failure::new(Exit::Failed, anyhow!("there is no pool")))?;
     Ok((pools, first))

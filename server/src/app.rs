@@ -31,6 +31,7 @@ use crate::listener::{BoundListener, Serving, accept_connections};
 use crate::pools::{DuplicateFunction, NamedPool, Pools};
 use crate::rpc::PoolRpc;
 use crate::rpc::body::ByteBudget;
+use crate::rpc::call_log::CallLog;
 use crate::rpc::health::Health;
 use crate::rpc::router::Router;
 use crate::shutdown::Shutdown;
@@ -54,6 +55,7 @@ pub struct App {
     router: Router,
     lifecycle: Lifecycle,
     calls: TaskTracker,
+    call_log: Arc<CallLog>,
 }
 
 /// Why the server cannot start, or had to end.
@@ -114,14 +116,20 @@ impl App {
         let requests = ByteBudget::new(config.max_request_bytes_in_flight.into());
         let (pools, pool_tasks) = Pools::start(pools, Arc::clone(&requests), telemetry.as_ref());
         let (lifecycle, calls) = (Lifecycle::default(), TaskTracker::new());
-        let rpc = PoolRpc { pools: pools.clone(), max_message_bytes: config.max_message_bytes, calls: calls.clone() };
+        let call_log = Arc::new(CallLog::default());
+        let rpc = PoolRpc {
+            pools: pools.clone(),
+            max_message_bytes: config.max_message_bytes,
+            calls: calls.clone(),
+            call_log: Arc::clone(&call_log),
+        };
         let admin = admin_listener.zip(telemetry.clone()).map(|(listener, telemetry)| {
             let (pools, health, health_service) = (pools.clone(), health.clone(), health_service.clone());
             (listener, Endpoints { pools, telemetry, health, health_service })
         });
         let router = Router::new(rpc, health_service, requests, &config, &lifecycle).observed_by(telemetry.clone());
         let config = Arc::new(config);
-        Ok(Self { config, pools, pool_tasks, listeners, admin, telemetry, health, router, lifecycle, calls })
+        Ok(Self { config, pools, pool_tasks, listeners, admin, telemetry, health, router, lifecycle, calls, call_log })
     }
 
     /// Returns the bound addresses, in the order of the settings, with the ports that were chosen.
@@ -144,7 +152,8 @@ impl App {
     ///
     /// Dropping the future leaves connections and workers behind; end it through `shutdown`.
     pub async fn serve(self, mut shutdown: Shutdown) -> Result<(), AppError> {
-        let Self { config, pools, pool_tasks, listeners, admin, telemetry, health, router, lifecycle, calls } = self;
+        let Self { config, pools, pool_tasks, listeners, admin, telemetry, health, router, lifecycle, calls, call_log } =
+            self;
         let (connections, tasks, follow_health) = (TaskTracker::new(), TaskTracker::new(), CancellationToken::new());
         let following = health.clone().follow(pools.clone());
         let followed = follow_health.clone().run_until_cancelled_owned(following);
@@ -156,6 +165,7 @@ impl App {
             lifecycle: lifecycle.clone(),
             connections: connections.clone(),
         };
+        tasks.spawn(call_log.report_dropped(lifecycle.killed.clone()));
         if let Some(hangups) = shutdown.take_hangups() {
             let restarting = restart_on_hangup(pools.clone(), hangups);
             tasks.spawn(lifecycle.draining.clone().run_until_cancelled_owned(restarting));

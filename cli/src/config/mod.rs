@@ -34,8 +34,8 @@ use self::file::File;
 pub(crate) use self::flags::SettingFlags;
 pub(crate) use self::render::as_toml;
 use self::setting::Setting;
-pub(crate) use self::settings::PoolSettings;
-use self::settings::{POOL, SERVER, ServerSettings};
+use self::settings::{POOL, SERVER};
+pub(crate) use self::settings::{PoolSettings, ServerSettings};
 use self::value::Value;
 
 /// The name of the pool of a server that has only one and no name for it.

@@ -10,7 +10,7 @@ use procpool_server::ServerConfig;
 
 use super::env;
 use super::setting::{Field, Setting, Zero, setting};
-use crate::args::{LogFormat, LogLevel, OperatorsArg};
+use crate::args::{LogCalls, LogFormat, LogLevel, OperatorsArg};
 
 /// More workers than any machine has use for: a typing mistake should not start a million processes.
 const MAX_PROCESSES: u32 = 4096;
@@ -23,6 +23,7 @@ pub(crate) struct ServerSettings {
     pub(crate) config: ServerConfig,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: LogLevel,
+    pub(crate) log_calls: LogCalls,
     pub(crate) operators: OperatorsArg,
 }
 
@@ -162,6 +163,13 @@ pub(crate) static SERVER: &[Setting<ServerSettings>] = &[
         Field::LogLevel(|server| &mut server.log_level),
         Zero::NoNumber,
         "How much is logged: error, warn, info, debug or trace; what the workers print is info",
+    ),
+    setting(
+        "log_calls",
+        Field::LogCalls(|server| &mut server.log_calls),
+        Zero::NoNumber,
+        "Which calls have a line in the log: none, failed (and cancelled) or all; 100 a second at most of those that failed. The \
+         text of an exception is logged at the level debug only",
     ),
 ];
 

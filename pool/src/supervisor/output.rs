@@ -184,6 +184,9 @@ impl LineBudget {
             self.lines = 0;
         }
         if self.lines == MAX_LINES_PER_SECOND {
+            if self.dropped == 0 {
+                Self::report_limit(&context());
+            }
             self.dropped += 1;
             return;
         }
@@ -197,6 +200,18 @@ impl LineBudget {
         }
     }
 
+    /// Says at once that lines are dropped: how many is known only when the second is over, and the worker may be silent then.
+    fn report_limit(context: &OutputContext) {
+        tracing::warn!(
+            target: "procpool::worker_output",
+            worker = context.worker,
+            slot = context.slot,
+            pid = context.pid,
+            max_lines_per_second = MAX_LINES_PER_SECOND,
+            "worker output rate-limited; the other lines of this second are dropped"
+        );
+    }
+
     fn report_dropped(&mut self, context: &impl Fn() -> OutputContext) {
         if self.dropped > 0 {
             let context = context();
@@ -207,7 +222,7 @@ impl LineBudget {
                 pid = context.pid,
                 dropped_lines = self.dropped,
                 max_lines_per_second = MAX_LINES_PER_SECOND,
-                "the worker prints too much; lines were dropped"
+                "worker output rate-limited; lines were dropped"
             );
             self.dropped = 0;
         }

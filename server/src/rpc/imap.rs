@@ -11,7 +11,8 @@ use procpool_proto::v1::i_map_response::Results;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
-use super::context::{CallRecord, Envelope, Method};
+use super::call_log::CallRecord;
+use super::context::{Envelope, Method};
 use super::result_messages::{MessageCutter, ResultMessage, padding as padding_of};
 use super::validate::{SentCall, SentItems, check_call, check_items};
 use super::{Messages, PoolRpc, status};
@@ -40,8 +41,9 @@ pub(super) async fn imap(
         options,
         stream: Some((order, window)),
     };
-    let mut record = CallRecord::new(Method::IMap, rpc.calls.token());
-    let checked = check_call(sent, kind, Envelope::of(&metadata, &extensions), &mut record)?;
+    let envelope = Envelope::of(&metadata, &extensions);
+    let mut record = CallRecord::new(Method::IMap, rpc, &envelope);
+    let checked = check_call(rpc, sent, kind, envelope, &mut record)?;
     let context = checked.context;
     let items = check_items(items, style, 0, &context).map_err(|error| record.fail(error))?;
 

@@ -26,7 +26,8 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::context::{CallContext, CallRecord, Envelope, Method, list_field};
+use super::call_log::CallRecord;
+use super::context::{CallContext, Envelope, Method, list_field};
 use super::result_messages::{MessageCutter, ResultMessage, padding};
 use super::validate::{SentCall, SentItems, check_call, check_items, content_type_problem};
 use super::{Messages, PoolRpc, status};
@@ -36,7 +37,8 @@ pub(super) async fn imap_stream(
     request: Request<Streaming<v1::IMapStreamRequest>>,
 ) -> Result<Response<Messages<v1::IMapStreamResponse>>, Status> {
     let (metadata, extensions, mut requests) = request.into_parts();
-    let mut record = CallRecord::new(Method::IMapStream, rpc.calls.token());
+    let envelope = Envelope::of(&metadata, &extensions);
+    let mut record = CallRecord::new(Method::IMapStream, rpc, &envelope);
     let first = requests.message().await.map_err(|error| record.fail(error))?;
     let (config, first) = first.and_then(|mut message| Some((message.config.take()?, message))).ok_or_else(|| {
         let missing = status::violation("config", "is required in the first message");
@@ -56,7 +58,7 @@ pub(super) async fn imap_stream(
         options,
         stream: Some((order, window)),
     };
-    let checked = check_call(sent, None, Envelope::of(&metadata, &extensions), &mut record)?;
+    let checked = check_call(rpc, sent, None, envelope, &mut record)?;
     let context = checked.context;
 
     let cutter = MessageCutter::new(context.clone(), checked.call.options.on_error, rpc.max_message_bytes);

@@ -9,7 +9,8 @@ use procpool_proto::v1::map_response::Results;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
-use super::context::{CallContext, CallRecord, Envelope, Method};
+use super::call_log::CallRecord;
+use super::context::{CallContext, Envelope, Method};
 use super::response_body::HeldByResponse;
 use super::validate::{SentCall, SentItems, check_call, check_items};
 use super::{PoolRpc, status};
@@ -64,8 +65,8 @@ pub(super) async fn run_map(
 ) -> Result<MapOutcome, Status> {
     let style = sent.style;
     let kind = items.as_ref().map(|(kind, _)| *kind);
-    let mut record = CallRecord::new(sent.method, rpc.calls.token());
-    let checked = check_call(sent, kind, envelope, &mut record)?;
+    let mut record = CallRecord::new(sent.method, rpc, &envelope);
+    let checked = check_call(rpc, sent, kind, envelope, &mut record)?;
     let context = checked.context;
     let items = check_items(items, style, 0, &context).map_err(|error| record.fail(error))?;
     record.set_items(items.len() as u64);

@@ -12,13 +12,13 @@ use procpool_proto::google::rpc::bad_request::FieldViolation;
 use procpool_proto::v1;
 use tonic::Status;
 
-use super::context::{CallContext, CallRecord, Envelope, Method, common_field, list_field};
-use super::status;
+use super::call_log::CallRecord;
+use super::context::{CallContext, Envelope, MAX_REQUEST_ID_BYTES, Method, common_field, list_field};
+use super::{PoolRpc, status};
 
 const MAX_CHUNK_SIZE: u32 = 1_000_000;
 const MAX_ATTEMPTS: u32 = 10;
 const MAX_WINDOW: u32 = 1_000_000;
-const MAX_REQUEST_ID_BYTES: usize = 128;
 const MAX_FUNCTION_BYTES: usize = 256;
 const MAX_CONTENT_TYPE_BYTES: usize = 256;
 const PRIORITIES: std::ops::RangeInclusive<i32> = -8..=8;
@@ -58,6 +58,7 @@ pub(super) struct CheckedCall {
 ///
 /// With every field that is wrong.
 pub(super) fn check_call(
+    rpc: &PoolRpc,
     sent: SentCall,
     kind: Option<ItemKind>,
     envelope: Envelope,
@@ -67,7 +68,10 @@ pub(super) fn check_call(
     let prefix = if sent.method == Method::IMapStream { "config." } else { "" };
     let mut checker = Checker { prefix, violations: Vec::new() };
     let sent_options = sent.options.unwrap_or_default();
-    let options = checker.options(&sent_options);
+    let mut options = checker.options(&sent_options);
+    if options.request_id.is_empty() {
+        options.request_id = envelope.request_id;
+    }
     let stream = sent.stream.map(|(order, window)| checker.stream_options(order, window)).unwrap_or_default();
     checker.function(&sent.function);
     checker.text("content_type", &sent.content_type, MAX_CONTENT_TYPE_BYTES);
@@ -93,6 +97,10 @@ pub(super) fn check_call(
     if !checker.violations.is_empty() {
         let invalid = status::invalid_argument(checker.violations, record.request_id());
         return Err(record.fail(invalid));
+    }
+    // It would hold a slot while it waits for one.
+    if let Some(pool) = rpc.pools.own_pool(&sent.function, &envelope.caller_pool) {
+        return Err(record.fail(status::nested_call(&pool.name, &context)));
     }
     let call = Call {
         function: sent.function,

@@ -13,6 +13,7 @@ use prometheus::Registry;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::exporter_watch::WatchedExporter;
 use crate::config::{ConfigError, TelemetryConfig};
 
 const SERVICE_NAME: Key = Key::from_static_str("service.name");
@@ -42,11 +43,13 @@ impl Exporters {
         }
         if let Some(endpoint) = &config.metrics_endpoint {
             let exporter = MetricExporter::builder().with_tonic().with_endpoint(endpoint).build();
-            meters = meters.with_periodic_exporter(exporter.map_err(|error| wrong("metrics_endpoint", &error))?);
+            let exporter = exporter.map_err(|error| wrong("metrics_endpoint", &error))?;
+            meters = meters.with_periodic_exporter(WatchedExporter::new(exporter, "metrics", endpoint));
         }
         let tracers = config.traces_endpoint.as_ref().map(|endpoint| {
             let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build();
             let exporter = exporter.map_err(|error| wrong("traces_endpoint", &error))?;
+            let exporter = WatchedExporter::new(exporter, "traces", endpoint);
             Ok(SdkTracerProvider::builder().with_resource(resource()).with_batch_exporter(exporter).build())
         });
         Ok(Self { meters: meters.build(), tracers: tracers.transpose()?, registry })

@@ -283,6 +283,18 @@ pub(crate) fn too_many_calls(limit: u32) -> Status {
         .into_status("")
 }
 
+/// Returns that an item calls a function of the very pool that it runs in.
+pub(crate) fn nested_call(pool: &str, context: &CallContext) -> Status {
+    let message = format!(
+        "the caller is itself an item of the pool {pool:?}: it would hold a slot while it waits for one, and when all do so none \
+         becomes free; call the function directly, or put one of the two into another pool"
+    );
+    Problem::new(Code::FailedPrecondition, "NESTED_CALL", message)
+        .with("pool", pool)
+        .with("function", &context.function)
+        .into_status(&context.request_id)
+}
+
 /// Returns that the operators' service is not for this caller.
 pub(crate) fn not_an_operator(peer: Option<Peer>, operators: Operators) -> Status {
     let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
@@ -355,9 +367,19 @@ pub(crate) fn internal(message: &str, context: &CallContext) -> Status {
 pub(crate) fn refusal_reason(status: &Status) -> Option<String> {
     let pushback = status.metadata().get(envelope::PUSHBACK)?.to_str().ok()?;
     pushback.parse::<u64>().ok()?;
+    error_info(status).map(|info| info.reason)
+}
+
+/// Returns the reason of an error, and what belongs to it; `None` for an error that is not ours.
+pub(crate) fn error_info(status: &Status) -> Option<ErrorInfo> {
     let details = procpool_proto::google::rpc::Status::decode(status.details()).ok()?.details;
     let info = details.iter().find(|detail| detail.type_url.ends_with("/google.rpc.ErrorInfo"))?;
-    Some(ErrorInfo::decode(info.value.as_slice()).ok()?.reason)
+    ErrorInfo::decode(info.value.as_slice()).ok()
+}
+
+/// Tells whether the message of an error for this reason may have what users computed in it.
+pub(crate) fn has_text_of_users(reason: &str) -> bool {
+    matches!(reason, "FUNCTION_RAISED" | "INVALID_ITEM" | "RESULT_NOT_ENCODABLE")
 }
 
 /// Returns that there is no such service.
