@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 
 use super::context::{CallRecord, Envelope, Method};
 use super::result_messages::{MessageCutter, ResultMessage, padding as padding_of};
-use super::validate::{SentCall, SentItems, check_call, check_items};
+use super::validate::{SentCall, SentItems, check_call, check_items, separate};
 use super::{Messages, PoolRpc, status};
 
 pub(super) async fn imap(
@@ -22,13 +22,13 @@ pub(super) async fn imap(
 ) -> Result<Response<Messages<v1::IMapResponse>>, Status> {
     let (metadata, extensions, request) = request.into_parts();
     let v1::IMapRequest { function, content_type, options, order, window, star, items, common } = request;
-    let items: SentItems = items.map(|items| match items {
+    let mut items: SentItems = items.map(|items| match items {
         Items::Values(bytes) => (ItemKind::Values, bytes),
         Items::Blobs(bytes) => (ItemKind::Blobs, bytes),
     });
     let kind = items.as_ref().map(|(kind, _)| *kind);
     let style = if star { CallStyle::Star } else { CallStyle::Map };
-    let sent = SentCall {
+    let mut sent = SentCall {
         method: Method::IMap,
         style,
         function,
@@ -40,6 +40,7 @@ pub(super) async fn imap(
         options,
         stream: Some((order, window)),
     };
+    separate(&mut items, &mut sent.common);
     let mut record = CallRecord::new(Method::IMap, rpc.calls.token());
     let checked = check_call(sent, kind, Envelope::of(&metadata, &extensions), &mut record)?;
     let context = checked.context;
