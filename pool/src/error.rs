@@ -85,7 +85,9 @@ impl ItemFailure {
         let (text, evidence) = match self {
             Self::Raised { kind, message, traceback } => (kind.len() + message.len(), traceback),
             Self::ResultNotEncodable { message } | Self::InvalidItem { message, .. } => return message.len(),
-            Self::WorkerCrashed { stderr_tail, .. } | Self::CrashLimit { stderr_tail, .. } => (0, stderr_tail),
+            Self::WorkerCrashed { exit, stderr_tail, .. } | Self::CrashLimit { exit, stderr_tail, .. } => {
+                (exit.num_bytes(), stderr_tail)
+            }
             Self::ItemTimeout { stack, .. } => (0, stack),
             Self::WorkerProtocol { detail } => return detail.len(),
         };
@@ -153,6 +155,14 @@ pub enum WorkerExit {
 }
 
 impl WorkerExit {
+    /// Returns how many bytes its text takes.
+    fn num_bytes(&self) -> usize {
+        match self {
+            Self::Protocol(text) | Self::SpawnFailed { reason: text, .. } => text.len(),
+            Self::Code(_) | Self::Signal(_) | Self::MemoryLimit { .. } | Self::KernelOom | Self::StartTimeout => 0,
+        }
+    }
+
     /// Tells whether it was killed for its memory.
     pub fn is_out_of_memory(&self) -> bool {
         matches!(self, Self::MemoryLimit { .. } | Self::KernelOom)
@@ -335,10 +345,13 @@ pub enum CallError {
     /// A list of items in a stream is of another kind than the first.
     #[error("all messages of a call must send the same kind of items")]
     MixedKinds,
-    /// The job has ended, and its results say why: more items are of no use.
+    /// The call was cancelled: its caller has given it up, or somebody else has ended it.
+    #[error("the job was ended before it was done")]
+    Cancelled,
+    /// The job has ended, and its results say why: more items are of no use. No job ends with this.
     #[error("the job has ended")]
     JobEnded,
-    /// The pool's task is gone; a bug, or the runtime shut down.
+    /// The pool's task is gone: a bug, or the runtime shut down. No job of a pool that lives ends with this.
     #[error("the pool is gone")]
     PoolGone,
 }

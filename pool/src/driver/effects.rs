@@ -192,15 +192,10 @@ impl Driver {
         let error = refusal.unwrap_or_else(|| self.call_error(failure, &payload));
         debug!(job = job.0, %error, "job failed");
         self.tell_watchers(|| PoolEvent::JobEnded { job: job.0, error: error.to_string() });
-        match outlet {
-            Outlet::Whole(caller) => {
-                // The caller may have gone; then nobody wants to know.
-                let _ = caller.send(Err(error));
-            }
-            Outlet::Stream(stream) => stream.end(Err(error)),
-        }
+        outlet.fail(error);
     }
 
+    /// Each way in which a job can fail has an error of its own, and none is one that says that we have a bug.
     fn call_error(&self, failure: JobFailure, payload: &JobPayload) -> CallError {
         match failure {
             JobFailure::ItemFailed { index } => {
@@ -220,7 +215,7 @@ impl Driver {
                     nearest_names(self.publisher.functions.borrow().keys().filter(|known| **known != name), &name);
                 CallError::FunctionNotFound { name, nearest, started }
             }
-            JobFailure::Cancelled => CallError::JobEnded,
+            JobFailure::Cancelled => CallError::Cancelled,
             JobFailure::Draining { started } => CallError::Draining { started },
             JobFailure::Degraded { started } => degraded(&self.publisher.status.borrow().start_failure, started),
         }
@@ -264,7 +259,8 @@ fn cut_results(results: &ChunkResults, kind: procpool_items::ItemKind, cut: Cut)
         results.items.clone()
     } else {
         let slab = ItemSlab::parse(kind, results.items.clone()).expect("the session checked the form of the results");
-        slab.range(cut.skip as usize..(cut.skip + cut.count) as usize)
+        // The others are kept by nobody, and these should not keep them.
+        Bytes::copy_from_slice(&slab.range(cut.skip as usize..(cut.skip + cut.count) as usize))
     };
     let first_offset = results.first + cut.skip;
     let errors = results

@@ -273,6 +273,13 @@ impl Driver {
             self.tell_dropped_commons();
         }
         debug!("every worker is gone");
+        // What still waits is refused like what comes from now on.
+        inputs.commands.close();
+        while let Ok(command) = inputs.commands.try_recv() {
+            if let Command::Submit(submission) = command {
+                submission.outlet.fail(CallError::Draining { started: false });
+            }
+        }
     }
 
     fn handle(&mut self, input: Input) {
@@ -291,8 +298,8 @@ impl Driver {
     fn submit(&mut self, submission: Submission) {
         let Submission { job, call, common, items, outlet, .. } = submission;
         if submission.is_abandoned.load(Ordering::Acquire) {
-            outlet.abandon();
-            return;
+            // One end of a stream may still be there.
+            return outlet.fail(CallError::Cancelled);
         }
         let function: Arc<str> = call.function.into();
         let function_id = self.function_id(&function);
@@ -417,7 +424,14 @@ impl Driver {
         self.apply(event, &Occasion::Nothing);
     }
 
+    /// Applies an event, and does what follows from its results.
     fn apply(&mut self, event: Event, occasion: &Occasion) {
+        self.apply_one(event, occasion);
+        self.look_at_results();
+    }
+
+    /// Applies an event and carries out its effects. None of these may apply another event.
+    fn apply_one(&mut self, event: Event, occasion: &Occasion) {
         let now = Time::from_start(self.epoch.elapsed());
         let mut effects = std::mem::take(&mut self.effects);
         self.state.apply(now, event, &mut effects);
@@ -425,7 +439,6 @@ impl Driver {
             self.execute(effect, occasion);
         }
         self.effects = effects;
-        self.look_at_results();
     }
 }
 

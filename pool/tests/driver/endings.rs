@@ -101,3 +101,24 @@ async fn a_worker_that_does_not_become_ready_in_time_is_killed_and_calls_do_not_
     assert!(reason.starts_with("a worker did not become ready in time"), "{reason}");
     settle().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_still_wait_for_a_pool_that_has_stopped_are_refused() {
+    let mut pool = pool_of(1);
+    pool.next_ready_worker().await.die(None).await;
+    pool.next_worker().await.die(None).await;
+    settle().await;
+    // For now there is no worker: nothing delays the end of the pool.
+    let calls: Vec<_> = (0..10)
+        .map(|_| {
+            let handle = pool.handle.clone();
+            tokio::spawn(async move { handle.map(call("f"), items(0..1)).await })
+        })
+        .collect();
+    pool.handle.stop_now();
+    for call in calls {
+        let error = call.await.unwrap().unwrap_err();
+        assert!(matches!(error, CallError::Draining { started: false }), "{error}");
+    }
+    pool.task.join().await;
+}

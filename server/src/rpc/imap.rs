@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 use super::call_log::CallRecord;
 use super::context::{Envelope, Method};
 use super::result_messages::{MessageCutter, ResultMessage, padding as padding_of};
-use super::validate::{SentCall, SentItems, check_call, check_items};
+use super::validate::{SentCall, SentItems, check_call, check_items, separate};
 use super::{Messages, PoolRpc, status};
 
 pub(super) async fn imap(
@@ -23,13 +23,13 @@ pub(super) async fn imap(
 ) -> Result<Response<Messages<v1::IMapResponse>>, Status> {
     let (metadata, extensions, request) = request.into_parts();
     let v1::IMapRequest { function, content_type, options, order, window, star, items, common } = request;
-    let items: SentItems = items.map(|items| match items {
+    let mut items: SentItems = items.map(|items| match items {
         Items::Values(bytes) => (ItemKind::Values, bytes),
         Items::Blobs(bytes) => (ItemKind::Blobs, bytes),
     });
     let kind = items.as_ref().map(|(kind, _)| *kind);
     let style = if star { CallStyle::Star } else { CallStyle::Map };
-    let sent = SentCall {
+    let mut sent = SentCall {
         method: Method::IMap,
         style,
         function,
@@ -41,6 +41,7 @@ pub(super) async fn imap(
         options,
         stream: Some((order, window)),
     };
+    separate(&mut items, &mut sent.common);
     let envelope = Envelope::of(&metadata, &extensions);
     let mut record = CallRecord::new(Method::IMap, rpc, &envelope);
     let checked = check_call(rpc, sent, kind, envelope, &mut record)?;

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use async_stream::stream;
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use procpool_items::{ItemKind, ItemSlab};
 use procpool_pool::{CallError, CallStyle, ItemSink, ResultStream, StreamOutput};
@@ -29,7 +30,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::call_log::CallRecord;
 use super::context::{CallContext, Envelope, Method, list_field};
 use super::result_messages::{MessageCutter, ResultMessage, padding};
-use super::validate::{SentCall, SentItems, check_call, check_items, content_type_problem};
+use super::validate::{SentCall, SentItems, check_call, check_items, content_type_problem, separate};
 use super::{Messages, PoolRpc, status};
 
 pub(super) async fn imap_stream(
@@ -51,9 +52,10 @@ pub(super) async fn imap_stream(
         style,
         function,
         content_type: content_type.clone(),
+        // Copies: it may be needed for long, and should not keep the items in memory that came with it.
         common: common.map(|common| match common {
-            Common::CommonValue(bytes) => (ItemKind::Values, bytes),
-            Common::CommonBlob(bytes) => (ItemKind::Blobs, bytes),
+            Common::CommonValue(bytes) => (ItemKind::Values, Bytes::copy_from_slice(&bytes)),
+            Common::CommonBlob(bytes) => (ItemKind::Blobs, Bytes::copy_from_slice(&bytes)),
         }),
         options,
         stream: Some((order, window)),
@@ -236,10 +238,11 @@ impl Input {
     }
 
     fn check_items(&mut self, items: Option<Items>, received: u64) -> Result<ItemSlab, Status> {
-        let items: SentItems = items.map(|items| match items {
+        let mut items: SentItems = items.map(|items| match items {
             Items::Values(bytes) => (ItemKind::Values, bytes),
             Items::Blobs(bytes) => (ItemKind::Blobs, bytes),
         });
+        separate(&mut items, &mut None);
         if let Some((kind, _)) = items {
             let invalid = |field: &str, problem: String| {
                 Err(status::invalid_argument(vec![status::violation(field, problem)], &self.context.request_id))

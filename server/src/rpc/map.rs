@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 use super::call_log::CallRecord;
 use super::context::{CallContext, Envelope, Method};
 use super::response_body::HeldByResponse;
-use super::validate::{SentCall, SentItems, check_call, check_items};
+use super::validate::{SentCall, SentItems, check_call, check_items, separate};
 use super::{PoolRpc, status};
 
 pub(super) async fn map(rpc: &PoolRpc, request: Request<v1::MapRequest>) -> Result<Response<v1::MapResponse>, Status> {
@@ -59,10 +59,11 @@ pub(super) struct MapOutcome {
 /// Runs a Map or StarMap, and checks that one message can hold its results.
 pub(super) async fn run_map(
     rpc: &PoolRpc,
-    sent: SentCall,
-    items: SentItems,
+    mut sent: SentCall,
+    mut items: SentItems,
     envelope: Envelope,
 ) -> Result<MapOutcome, Status> {
+    separate(&mut items, &mut sent.common);
     let style = sent.style;
     let kind = items.as_ref().map(|(kind, _)| *kind);
     let mut record = CallRecord::new(sent.method, rpc, &envelope);
@@ -91,8 +92,8 @@ pub(super) fn lay_end_to_end(mut parts: Vec<Bytes>) -> Bytes {
         return parts.swap_remove(0);
     }
     let mut whole = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
-    for part in &parts {
-        whole.extend_from_slice(part);
+    for part in parts {
+        whole.extend_from_slice(&part);
     }
     whole.freeze()
 }

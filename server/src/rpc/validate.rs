@@ -30,6 +30,23 @@ pub(super) type SentItems = Option<(ItemKind, Bytes)>;
 /// A common argument as it was sent: of which kind, and encoded.
 pub(super) type SentCommon = Option<(ItemKind, Bytes)>;
 
+/// What is no longer is copied out of its request: the buffer that this came in has some KiB, however short it is.
+const MAX_COPIED_BYTES: usize = 16 << 10;
+
+/// Sees to it that neither the items of a request nor its common argument keep much more in memory than themselves: each goes
+/// when it is needed no more, and is a part of the buffer that the request came in. The longer of the two may keep it.
+pub(super) fn separate(items: &mut SentItems, common: &mut SentCommon) {
+    let length = |sent: &Option<(ItemKind, Bytes)>| sent.as_ref().map_or(0, |(_, bytes)| bytes.len());
+    let (items_len, common_len) = (length(items), length(common));
+    for (sent, other_len) in [(items, common_len), (common, items_len)] {
+        if let Some((_, bytes)) = sent
+            && (bytes.len() <= MAX_COPIED_BYTES || bytes.len() < other_len)
+        {
+            *bytes = Bytes::copy_from_slice(bytes);
+        }
+    }
+}
+
 /// What to run, as it was sent.
 #[derive(Debug)]
 pub(super) struct SentCall {

@@ -8,7 +8,7 @@ use procpool_ipc::page::monotonic_ns;
 use procpool_ipc::proto;
 use procpool_ipc::proto::server_frame::Frame as ServerFrame;
 use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
-use procpool_items::{ItemKind, SlabBuilder};
+use procpool_items::ItemKind;
 use procpool_scheduler::ChunkId;
 
 use super::{Session, Stage, check};
@@ -186,14 +186,13 @@ pub(super) fn failed_results(
     offsets: Range<u32>,
     failure: &ItemFailure,
 ) -> ChunkResults {
-    let mut items = SlabBuilder::new();
-    offsets.clone().for_each(|_| items.push_placeholder(kind));
+    let items = kind.placeholder().repeat(offsets.len());
     ChunkResults {
         chunk,
         first: offsets.start,
         count: offsets.end - offsets.start,
         failures: offsets.map(|offset| (offset, failure.clone())).collect(),
         busy: Duration::ZERO,
-        items: items.take(),
+        items: items.into(),
     }
 }

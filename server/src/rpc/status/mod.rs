@@ -106,6 +106,7 @@ fn call_problem<'a>(error: &'a CallError, context: &CallContext) -> Problem<'a> 
             invalid("INVALID_ARGUMENT", vec![violation(field, error.to_string())])
         }
         CallError::MixedKinds => invalid("INVALID_ARGUMENT", vec![violation("items", error.to_string())]),
+        CallError::Cancelled => Problem::new(Code::Cancelled, "CANCELLED", error.to_string()),
         CallError::JobEnded | CallError::PoolGone => Problem::new(Code::Internal, "INTERNAL", error.to_string()),
     };
     problem.with("function", &context.function)
