@@ -234,9 +234,12 @@ impl PoolState {
         self.workers().any(Worker::is_up)
     }
 
-    /// Tells whether there is a slot besides this one whose workers start and work, as far as is known.
-    pub(super) fn has_other_slot(&self, slot: SlotId) -> bool {
-        let usable = |slot: &Slot| !slot.removed && !slot.is_held() && slot.restarts.failing.is_none();
+    /// Tells whether there is a slot besides this one that could run the function and show whose fault a death is: its
+    /// workers start and work, as far as is known, or one is up that has yet to prove it.
+    pub(super) fn has_other_slot(&self, slot: SlotId, function: FunctionId) -> bool {
+        let is_up = |slot: &Slot| slot.worker.as_ref().is_some_and(Worker::is_up);
+        let has_hope = |slot: &Slot| is_up(slot) || !slot.is_held() && slot.restarts.failing.is_none();
+        let usable = |slot: &Slot| !slot.removed && slot.functions.has(function) && has_hope(slot);
         self.slot_ids().zip(&self.slots).any(|(other, entry)| other != slot && usable(entry))
     }
 }

@@ -216,7 +216,9 @@ impl PoolState {
     /// could fail any item.
     fn suspect(&mut self, at: FailedAt, history: History) {
         let slot = at.worker.slot;
-        let is_to_blame = history.fruitless_in != Some(slot) || !self.has_other_slot(slot);
+        let function = self.jobs.get(&at.job).map(|job| job.spec.function);
+        let has_other = function.is_some_and(|function| self.has_other_slot(slot, function));
+        let is_to_blame = history.fruitless_in != Some(slot) || !has_other;
         let fruitless = history.fruitless + u32::from(is_to_blame);
         if fruitless >= self.config.crash_limit {
             self.item_failed(at, history, FailureCause::CrashLimit { crashes: fruitless });

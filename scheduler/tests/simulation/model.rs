@@ -33,7 +33,7 @@ pub(crate) struct ModelItem {
     pub(crate) fails: bool,
     /// Where it was begun last.
     pub(crate) last_worker: Option<WorkerId>,
-    /// Where workers died with it at hand since then, and whether others were up.
+    /// Where workers died with it at hand since then, and whether others were up that could run it.
     pub(crate) fruitless: Vec<(SlotId, bool)>,
 }
 

@@ -127,8 +127,10 @@ impl World {
         self.say_results(id);
         let worker = self.workers.remove(&id).unwrap();
         let others = self.workers.iter().filter(|(other, _)| other.slot.0 < self.slots).map(|(_, worker)| worker);
-        let mut others = others.filter(|worker| worker.is_up && !worker.is_stopping);
-        let others_are_up = others.next().is_some();
+        let others: Vec<_> = others.filter(|worker| worker.is_up && !worker.is_stopping).collect();
+        let others_are_up = !others.is_empty();
+        let first = worker.chunks.front().map(|chunk| self.jobs[&chunk.job].spec.function);
+        let others_could = first.is_some_and(|function| others.iter().any(|other| other.functions.has(function)));
         if !self.workers.values().any(|worker| worker.is_up && !worker.is_stopping) {
             self.held.clear();
         }
@@ -146,7 +148,7 @@ impl World {
         let has_died = worker.is_up && !worker.is_stopping;
         if let Some(first) = worker.chunks.front().filter(|chunk| has_died && chunk.began.is_none()) {
             let job = self.jobs.get_mut(&first.job).unwrap();
-            job.item(first.first_index + u64::from(first.finished)).fruitless.push((id.slot, others_are_up));
+            job.item(first.first_index + u64::from(first.finished)).fruitless.push((id.slot, others_could));
         }
         if has_died && self.bad_slot != Some(id.slot) {
             self.bad_row = 0;
