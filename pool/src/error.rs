@@ -315,6 +315,22 @@ pub enum CallError {
     /// An item failed, and the call was to fail with the first failure.
     #[error("item {} failed: {}", .0.index, .0.failure)]
     ItemFailed(Box<ItemError>),
+    /// Workers died with the call's items at hand, and none finished any. What the items have in common is at fault, such
+    /// as their common argument.
+    #[error(
+        "{crashes} workers died with items of this call before any item was finished; the last one {exit}. \
+         What its items have in common, such as the common argument, kills workers: look at the last one's stderr, or send less"
+    )]
+    CrashLimit {
+        /// How many.
+        crashes: u32,
+        /// How the last one ended.
+        exit: WorkerExit,
+        /// What the last one had used.
+        usage: ExitUsage,
+        /// The end of what the last one wrote to stderr.
+        stderr_tail: String,
+    },
     /// The call's deadline passed.
     #[error("the deadline passed")]
     DeadlineExceeded {

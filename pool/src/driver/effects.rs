@@ -55,7 +55,7 @@ impl Driver {
             }
             Effect::Deliver { job, first_index, count } => self.deliver(job, first_index, count),
             Effect::CompleteJob { job } => self.complete(job),
-            Effect::FailJob { job, failure } => self.fail(job, failure),
+            Effect::FailJob { job, failure } => self.fail(job, failure, occasion),
             Effect::SlotHeld { slot, wait } => warn!(
                 slot = slot.0,
                 seconds = wait.as_secs(),
@@ -91,6 +91,7 @@ impl Driver {
             is_ready: false,
             functions: Arc::default(),
             has_results: false,
+            has_had_work: false,
             stop_reason: None,
             commons: BTreeSet::new(),
             dropped_commons: Vec::new(),
@@ -105,7 +106,20 @@ impl Driver {
         let common = payload.common().and_then(|argument| {
             self.workers.get_mut(&dispatch.worker).map(|link| link.common_of(dispatch.job, argument))
         });
-        let pid = self.workers.get(&dispatch.worker).map_or(0, |link| link.pid);
+        let pid = self.workers.get_mut(&dispatch.worker).map_or(0, |link| {
+            link.has_had_work = true;
+            link.pid
+        });
+        if dispatch.left_alone {
+            warn!(
+                worker = dispatch.worker.generation,
+                slot = dispatch.worker.slot.0,
+                pid,
+                job = dispatch.job.0,
+                index = dispatch.first_index,
+                "item came back several times before it began; its worker is not replaced until it has run"
+            );
+        }
         let observation = self.observation.as_mut();
         let trace = observation.and_then(|observation| observation.chunk_started(dispatch, &header, pid));
         let run = ChunkRun {
@@ -180,7 +194,7 @@ impl Driver {
         }
     }
 
-    fn fail(&mut self, job: JobId, failure: JobFailure) {
+    fn fail(&mut self, job: JobId, failure: JobFailure, occasion: &Occasion) {
         let Some(JobEntry { payload, outlet, refusal, .. }) = self.jobs.remove(&job) else { return };
         self.drop_common(job);
         self.results.let_go(job);
@@ -189,14 +203,14 @@ impl Driver {
         if let Some(observation) = &mut self.observation {
             observation.job_ended(job, &payload);
         }
-        let error = refusal.unwrap_or_else(|| self.call_error(failure, &payload));
+        let error = refusal.unwrap_or_else(|| self.call_error(failure, &payload, occasion));
         debug!(job = job.0, %error, "job failed");
         self.tell_watchers(|| PoolEvent::JobEnded { job: job.0, error: error.to_string() });
         outlet.fail(error);
     }
 
     /// Each way in which a job can fail has an error of its own, and none is one that says that we have a bug.
-    fn call_error(&self, failure: JobFailure, payload: &JobPayload) -> CallError {
+    fn call_error(&self, failure: JobFailure, payload: &JobPayload, occasion: &Occasion) -> CallError {
         match failure {
             JobFailure::ItemFailed { index } => {
                 let error = payload.failure_of(index).expect("the failure was stored before the job failed");
@@ -207,6 +221,13 @@ impl Driver {
             },
             JobFailure::DeadlineUnreachable { expected, remaining, retry_after } => {
                 CallError::DeadlineUnreachable { expected, remaining, retry_after }
+            }
+            JobFailure::CrashLimit { crashes } => {
+                let Occasion::Exit(ExitReport { exit, usage, stderr_tail, .. }) = occasion else {
+                    unreachable!("only the exit of a worker makes a job fail of it");
+                };
+                let (exit, usage, stderr_tail) = (exit.clone(), *usage, stderr_tail.clone());
+                CallError::CrashLimit { crashes, exit, usage, stderr_tail }
             }
             JobFailure::ResultsRefused => unreachable!("the driver that refuses results says why"),
             JobFailure::NoFunction { started } => {

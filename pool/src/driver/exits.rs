@@ -23,8 +23,9 @@ impl Driver {
         stderr_tail: String,
     ) -> ExitReport {
         let link = self.workers.remove(&worker);
-        let (pid, is_ready, has_results, stop_reason) =
-            link.map_or((0, false, false, None), |link| (link.pid, link.is_ready, link.has_results, link.stop_reason));
+        let (pid, is_ready, stop_reason) =
+            link.as_ref().map_or((0, false, None), |link| (link.pid, link.is_ready, link.stop_reason));
+        let (has_had_work, has_results) = link.map_or((false, false), |link| (link.has_had_work, link.has_results));
         let exit = if stop_reason == Some(StopReason::StartTimeout) { WorkerExit::StartTimeout } else { exit };
         *self.counts.worker_exits_total.entry(exit_reason(&exit, stop_reason)).or_default() += 1;
         if let Some(observation) = &mut self.observation {
@@ -47,7 +48,8 @@ impl Driver {
         let reason = start_failure.clone().unwrap_or_else(|| exit.to_string());
         let start_failure = start_failure.map(|how| format!("a worker {how}"));
         self.note_progress(worker, start_failure.as_deref());
-        if let Some(failure) = start_failure {
+        // One that had work may have died of that, and others start well.
+        if let Some(failure) = start_failure.filter(|_| !has_had_work) {
             self.publisher.status.send_modify(|status| status.start_failure = failure);
         }
         self.worker_changed(worker, pid, WorkerState::Exited, || reason);

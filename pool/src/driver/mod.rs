@@ -203,6 +203,8 @@ struct WorkerLink {
     /// What it can run; empty until it said Hello.
     functions: Arc<FunctionTable>,
     has_results: bool,
+    /// It was given a chunk.
+    has_had_work: bool,
     /// Why we made it stop, if we did.
     stop_reason: Option<StopReason>,
     /// The jobs whose common argument it has. Bounded by the jobs.
@@ -313,6 +315,7 @@ impl Driver {
             delivery: submission.delivery,
             chunk_size: call.options.chunk_size.map(std::num::NonZeroU32::get),
             item_bytes: items.as_ref().map_or(0, |(slab, _)| mean_bytes(slab)),
+            has_common: common.is_some(),
             fail_fast: submission.fail_fast,
             max_attempts: submission.max_attempts,
             item_timeout: submission.item_timeout,

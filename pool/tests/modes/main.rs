@@ -14,6 +14,7 @@
 mod callers;
 mod crashes;
 mod hangs;
+mod poison;
 mod protocol;
 mod recycling;
 mod slots;

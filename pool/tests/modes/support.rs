@@ -195,7 +195,7 @@ impl TestPool {
     }
 
     /// Checks that nothing is left of what went wrong: since that moment it has not taken longer than the bound until all
-    /// slots work, and as many items as went in have come out. Then ends the pool, of which no process is left.
+    /// slots work, and as many items as went in have come out. Then ends the pool.
     pub(crate) async fn assert_whole_again(self, since: Instant, bound: Duration) {
         let is_at_rest = |pool: &PoolSnapshot| {
             let Accounts { succeeded, failed, dropped, .. } = &*self.accounts;
@@ -214,6 +214,11 @@ impl TestPool {
         let items: Vec<Value> = (0..MAX_QUEUED_ITEMS).map(Value::from).collect();
         let Outcome { results, errors } = self.map("echo", &items).await;
         assert_eq!((results, errors.len()), (items, 0));
+        self.end().await;
+    }
+
+    /// Ends the pool, and checks that no process is left of it.
+    pub(crate) async fn end(self) {
         self.handle.drain();
         tokio::time::timeout(PATIENCE, self.task.join()).await.expect("the pool ends");
         tokio::time::timeout(PATIENCE, self.spawner.closed()).await.expect("and nothing is left of it");

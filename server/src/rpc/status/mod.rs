@@ -88,6 +88,11 @@ fn call_problem<'a>(error: &'a CallError, context: &CallContext) -> Problem<'a> 
             function_not_found(error, name, nearest).with("started", if *started { "true" } else { "" })
         }
         CallError::ItemFailed(item) => item_problem(item, context),
+        CallError::CrashLimit { crashes, exit, usage, stderr_tail } => {
+            with_exit(Problem::new(Code::FailedPrecondition, "CRASH_LIMIT", error.to_string()), exit, *usage)
+                .with("attempts", crashes)
+                .output_tail(stderr_tail)
+        }
         CallError::DeadlineExceeded { phase } => {
             let phase = match phase {
                 DeadlinePhase::Queued => "queued",

@@ -227,6 +227,18 @@ fn deaths() -> Vec<Row> {
             -1,
         ),
         (
+            CallError::CrashLimit {
+                crashes: 3,
+                exit: WorkerExit::MemoryLimit { rss_bytes: 3 << 20, limit_bytes: 2 << 20 },
+                usage,
+                stderr_tail: stderr_tail.clone(),
+            },
+            Code::FailedPrecondition,
+            "CRASH_LIMIT",
+            &[("attempts", "3"), ("signal", "9"), ("limit_bytes", "2097152")],
+            -1,
+        ),
+        (
             item(ItemFailure::CrashLimit { attempts: 3, exit: WorkerExit::Code(0), usage, stderr_tail }),
             Code::FailedPrecondition,
             "CRASH_LIMIT",
