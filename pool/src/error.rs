@@ -143,6 +143,11 @@ pub enum WorkerExit {
     Protocol(String),
     /// It did not become ready in time, and we killed it.
     StartTimeout,
+    /// We killed it for another reason.
+    GivenUp {
+        /// Why, as the end of a sentence about the worker.
+        reason: &'static str,
+    },
     /// It could not be started at all.
     SpawnFailed {
         /// What the system says.
@@ -153,6 +158,14 @@ pub enum WorkerExit {
 }
 
 impl WorkerExit {
+    /// Tells whether we killed it.
+    pub(crate) fn is_ours(&self) -> bool {
+        match self {
+            Self::MemoryLimit { .. } | Self::Protocol(_) | Self::StartTimeout | Self::GivenUp { .. } => true,
+            Self::Code(_) | Self::Signal(_) | Self::KernelOom | Self::SpawnFailed { .. } => false,
+        }
+    }
+
     /// Tells whether it was killed for its memory.
     pub fn is_out_of_memory(&self) -> bool {
         matches!(self, Self::MemoryLimit { .. } | Self::KernelOom)
@@ -177,6 +190,7 @@ pub fn exit_reason(exit: &WorkerExit, stop_reason: Option<StopReason>) -> &'stat
         (None, WorkerExit::Signal(_)) => "signal",
         (None, WorkerExit::MemoryLimit { .. } | WorkerExit::KernelOom) => "oom",
         (None, WorkerExit::Protocol(_)) => "protocol",
+        (None, WorkerExit::GivenUp { .. }) => "given_up",
         (None, WorkerExit::SpawnFailed { .. }) => "spawn_failed",
     }
 }
@@ -203,6 +217,7 @@ impl fmt::Display for WorkerExit {
             Self::KernelOom => write!(formatter, "was killed by the kernel because memory ran out"),
             Self::Protocol(detail) => write!(formatter, "broke the protocol ({detail})"),
             Self::StartTimeout => write!(formatter, "did not become ready in time"),
+            Self::GivenUp { reason } => write!(formatter, "was killed by the server because {reason}"),
             Self::SpawnFailed { reason, .. } => write!(formatter, "could not be started ({reason})"),
         }
     }
