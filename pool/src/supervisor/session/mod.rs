@@ -29,7 +29,7 @@ use tokio::time::{Instant, Sleep};
 use self::channel::Channel;
 use self::dump::Dumper;
 use self::ledger::{Ledger, Position};
-use self::memory::{MemoryJudge, Verdict};
+use self::memory::MemoryJudge;
 use self::ping::Ping;
 use super::monitor::Watch;
 use super::output::{Output, OutputContext};
@@ -55,7 +55,7 @@ mod ping;
 mod ping_tests;
 #[cfg(test)]
 mod puppet;
-mod stopped;
+mod reading;
 
 /// How long a worker may live on after it has closed its channel.
 const CLOSED_CHANNEL_GRACE_PERIOD: Duration = Duration::from_millis(500);
@@ -217,7 +217,6 @@ impl<P: Process> Session<P> {
                 "the session of a worker has panicked, which is a bug; the worker is killed"
             );
             self.give_up(PANIC_REASON);
-            // Nothing else is done any more.
             self.process.dead().await;
         }
         self.bury().await;
@@ -354,36 +353,6 @@ impl<P: Process> Session<P> {
         // Not `is_ending`: this is no end that somebody has asked for.
         self.killed.get_or_insert(KillCause::Ours(WorkerExit::GivenUp { reason }));
         self.process.kill();
-    }
-
-    /// The worker was looked at.
-    fn take_reading(&mut self) {
-        let Some(watch) = &self.watch else { return };
-        let is_busy = self.ledger.front().is_some() || self.stage != Stage::Ready;
-        if self.killed.is_some() || !is_busy {
-            watch.rest();
-        }
-        if self.killed.is_some() {
-            return;
-        }
-        let reading = watch.reading();
-        let has_worked = self.context.chunk.is_some();
-        let (worker, slot, pid) = (self.worker.generation, self.worker.slot.0, self.process.pid());
-        match self.memory.judge(reading.rss_bytes, has_worked) {
-            Verdict::Fine => {}
-            Verdict::High { rss_bytes } => {
-                tracing::info!(worker, slot, pid, rss_bytes, "worker holds much memory and is to be replaced");
-                self.emit(WorkerEventKind::MemoryHigh);
-            }
-            Verdict::OverLimit { rss_bytes, limit_bytes } => {
-                tracing::warn!(worker, slot, pid, rss_bytes, limit_bytes, "worker holds too much memory and is killed");
-                self.killed.get_or_insert(KillCause::Ours(WorkerExit::MemoryLimit { rss_bytes, limit_bytes }));
-                return self.kill();
-            }
-        }
-        if reading.is_stopped && is_busy {
-            self.make_go_on();
-        }
     }
 
     fn emit(&mut self, kind: WorkerEventKind) {
