@@ -120,6 +120,48 @@ def leak(mebibytes):
     return os.getpid()
 
 
+_segments = []
+
+
+def share(hang):
+    """Make a segment of shared memory and keep it; tell its name, or hang."""
+    from multiprocessing import shared_memory
+
+    segment = shared_memory.SharedMemory(create=True, size=4096, name=hang or None)
+    _segments.append(segment)
+    if hang:
+        hang_for_good(hang)
+    return segment.name
+
+
+def stop_once(path):
+    """Stop this process, as SIGSTOP does, the first time; tell who has run it."""
+    with Path(path).open("a") as marker:
+        first = marker.tell() == 0
+        marker.write("x")
+    if first:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return os.getpid()
+
+
+def stop_always(_):
+    """Stop this process, again and again."""
+    while True:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def find_in_environments(text):
+    """Tell the names of the processes in whose environment this text can be read."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if text in (process / "environ").read_text(errors="replace"):
+                found.append((process / "comm").read_text().strip())
+        except OSError:
+            continue
+    return found
+
+
 def leave(_):
     """Raise SystemExit."""
     raise SystemExit(3)

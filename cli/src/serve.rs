@@ -45,6 +45,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    keep_secrets();
     // Before anything is started: a signal from here on is a wish to stop in order.
     let shutdown = Shutdown::on_signals().map_err(cannot_run)?;
     let files = OpenFiles::raise();
@@ -69,6 +70,15 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     spawner.closed().await;
     served?;
     Ok(Exit::Ok)
+}
+
+/// Forbids processes of the same user, which workers are, to read this one's environment and memory, or to trace it. It has
+/// no core dumps any more. What it starts is readable again as soon as it is its own program.
+fn keep_secrets() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "cannot hide this process: workers can read its environment");
+    }
 }
 
 /// Starts what kills that which workers have started, should this server be killed. With process 1 all others end by

@@ -145,6 +145,11 @@ pub enum WorkerExit {
     Protocol(String),
     /// It did not become ready in time, and we killed it.
     StartTimeout,
+    /// We killed it for another reason.
+    GivenUp {
+        /// Why, as the end of a sentence about the worker.
+        reason: &'static str,
+    },
     /// It could not be started at all.
     SpawnFailed {
         /// What the system says.
@@ -159,7 +164,20 @@ impl WorkerExit {
     fn num_bytes(&self) -> usize {
         match self {
             Self::Protocol(text) | Self::SpawnFailed { reason: text, .. } => text.len(),
-            Self::Code(_) | Self::Signal(_) | Self::MemoryLimit { .. } | Self::KernelOom | Self::StartTimeout => 0,
+            Self::Code(_)
+            | Self::Signal(_)
+            | Self::MemoryLimit { .. }
+            | Self::KernelOom
+            | Self::StartTimeout
+            | Self::GivenUp { .. } => 0,
+        }
+    }
+
+    /// Tells whether we killed it.
+    pub(crate) fn is_ours(&self) -> bool {
+        match self {
+            Self::MemoryLimit { .. } | Self::Protocol(_) | Self::StartTimeout | Self::GivenUp { .. } => true,
+            Self::Code(_) | Self::Signal(_) | Self::KernelOom | Self::SpawnFailed { .. } => false,
         }
     }
 
@@ -187,6 +205,7 @@ pub fn exit_reason(exit: &WorkerExit, stop_reason: Option<StopReason>) -> &'stat
         (None, WorkerExit::Signal(_)) => "signal",
         (None, WorkerExit::MemoryLimit { .. } | WorkerExit::KernelOom) => "oom",
         (None, WorkerExit::Protocol(_)) => "protocol",
+        (None, WorkerExit::GivenUp { .. }) => "given_up",
         (None, WorkerExit::SpawnFailed { .. }) => "spawn_failed",
     }
 }
@@ -213,6 +232,7 @@ impl fmt::Display for WorkerExit {
             Self::KernelOom => write!(formatter, "was killed by the kernel because memory ran out"),
             Self::Protocol(detail) => write!(formatter, "broke the protocol ({detail})"),
             Self::StartTimeout => write!(formatter, "did not become ready in time"),
+            Self::GivenUp { reason } => write!(formatter, "was killed by the server because {reason}"),
             Self::SpawnFailed { reason, .. } => write!(formatter, "could not be started ({reason})"),
         }
     }

@@ -21,16 +21,17 @@ fn server_with_daemon() -> (Server, Pid) {
     (server, Pid::from_raw(daemon.trim().parse().unwrap()).unwrap())
 }
 
-/// Returns the guard of a server: the process whose stdin is a pipe that the server has the other end of.
+/// Returns the guard of a server: the process that was told the mark of its workers. The files of the server would tell,
+/// too, but only to root.
 fn guard_of(server: &Server) -> Pid {
-    let files = |process: &PathBuf| std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
-    let target = |file: PathBuf| std::fs::read_link(file).unwrap_or_default();
-    let of_server = PathBuf::from("/proc").join(server.pid().as_raw_nonzero().to_string());
-    let pipes: Vec<PathBuf> = files(&of_server).map(|file| target(file.path())).collect();
-    let is_guard = |process: &PathBuf| {
-        let command_line = std::fs::read_to_string(process.join("cmdline")).unwrap_or_default();
-        command_line.contains("\0serve-guard\0") && pipes.contains(&target(process.join("fd/0")))
-    };
+    let worker = server.workers()[0].as_raw_nonzero();
+    let limits = std::fs::read_to_string(format!("/proc/{worker}/limits")).unwrap();
+    let mark = limits.lines().find_map(|line| line.strip_prefix("Max file locks")).unwrap();
+    // The high bits are the server's.
+    let tag = mark.split_ascii_whitespace().next().unwrap().parse::<u64>().unwrap() >> 24;
+    let arguments = format!("\0serve-guard\0{tag}\0--stay\0");
+    let is_guard =
+        |process: &PathBuf| std::fs::read_to_string(process.join("cmdline")).unwrap_or_default().ends_with(&arguments);
     let process = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path()).find(is_guard);
     let name: OsString = process.expect("every server has a guard").file_name().unwrap().to_owned();
     Pid::from_raw(name.to_str().unwrap().parse().unwrap()).unwrap()

@@ -8,6 +8,7 @@ use procpool_items::ItemSlab;
 use procpool_scheduler::{
     Dispatch, Effect, FailureCause, Hold, JobFailure, JobId, Readiness as State, StopReason, WorkerId, WorkerState,
 };
+use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
 use super::{Driver, ExitReport, JobEntry, Occasion, WorkerLink, degraded};
@@ -140,14 +141,19 @@ impl Driver {
         self.tell(dispatch.worker, WorkerCommand::Run(run));
     }
 
-    pub(super) fn tell(&self, worker: WorkerId, command: WorkerCommand) {
-        use tokio::sync::mpsc::error::TrySendError;
-        let Some(link) = self.workers.get(&worker) else { return };
+    pub(super) fn tell(&mut self, worker: WorkerId, command: WorkerCommand) {
+        use mpsc::error::TrySendError;
+        let Some(link) = self.workers.get_mut(&worker) else { return };
         match link.commands.try_send(command) {
             // It has ended, and the event that says so is on its way.
             Ok(()) | Err(TrySendError::Closed(_)) => {}
-            // The scheduler bounds what is at a worker, and the channel is longer than that.
-            Err(TrySendError::Full(command)) => error!(%worker, ?command, "too many commands for one worker"),
+            // The scheduler bounds what is at a worker, and the channel is longer than that. Should it be full all the
+            // same, nobody may wait for what was not said: a worker without commands ends, and what it never got runs
+            // elsewhere.
+            Err(TrySendError::Full(command)) => {
+                error!(%worker, ?command, "too many commands for one worker, which is a bug; the worker is killed");
+                link.commands = mpsc::channel(1).0;
+            }
         }
     }
 

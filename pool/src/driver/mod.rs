@@ -197,7 +197,7 @@ struct Driver {
 struct WorkerLink {
     commands: mpsc::Sender<WorkerCommand>,
     started_at: Instant,
-    /// 0 until it said Hello.
+    /// 0 until its process was started.
     pid: u32,
     is_ready: bool,
     /// What it can run; empty until it said Hello.
@@ -275,12 +275,10 @@ impl Driver {
             self.tell_dropped_commons();
         }
         debug!("every worker is gone");
-        // What still waits is refused like what comes from now on.
+        // Whoever was not heard hears that nothing of its call has started. Nobody can ask for anything any more.
         inputs.commands.close();
-        while let Ok(command) = inputs.commands.try_recv() {
-            if let Command::Submit(submission) = command {
-                submission.outlet.fail(CallError::Draining { started: false });
-            }
+        while let Some(command) = inputs.commands.recv().await {
+            refuse(command);
         }
     }
 
@@ -384,6 +382,11 @@ impl Driver {
 
     fn handle_worker(&mut self, WorkerEvent { worker, kind }: WorkerEvent) {
         match kind {
+            WorkerEventKind::Started { pid } => {
+                if let Some(link) = self.workers.get_mut(&worker) {
+                    link.pid = pid;
+                }
+            }
             WorkerEventKind::Hello { pid, sdk, functions } => self.greet(worker, pid, &sdk, functions),
             WorkerEventKind::Ready => self.welcome(worker),
             WorkerEventKind::Progress { running, stack } => {
@@ -394,8 +397,10 @@ impl Driver {
                     observation.results_came(&results);
                 }
                 self.expect_results(worker, &results);
-                if let Some(link) = self.workers.get_mut(&worker) {
-                    link.has_results = true;
+                if let Some(link) = self.workers.get_mut(&worker)
+                    && !std::mem::replace(&mut link.has_results, true)
+                {
+                    self.forget_start_failure();
                 }
                 let event = Event::ItemsFinished {
                     worker,
@@ -416,7 +421,7 @@ impl Driver {
             WorkerEventKind::MemoryHigh => self.apply_plain(Event::MemoryHigh { worker }),
             WorkerEventKind::Exited { exit, usage, running, stderr_tail } => {
                 let by_shortage = matches!(exit, WorkerExit::SpawnFailed { by_shortage: true, .. });
-                let report = self.bury(worker, exit, usage, stderr_tail);
+                let report = self.bury(worker, (exit, usage), running.is_some(), stderr_tail);
                 self.apply(Event::WorkerExited { worker, running, by_shortage }, &Occasion::Exit(report));
                 self.publish_functions();
             }
@@ -442,6 +447,18 @@ impl Driver {
             self.execute(effect, occasion);
         }
         self.effects = effects;
+    }
+}
+
+/// Answers what came too late. To drop the sender of an answer is to say that the pool has stopped, for all but these.
+fn refuse(command: Command) {
+    match command {
+        Command::Submit(submission) => submission.outlet.fail(CallError::Draining { started: false }),
+        Command::Dump { answer, .. } => {
+            // Whoever asked may be gone.
+            let _ = answer.send(Err(DumpFailure::PoolStopped));
+        }
+        _ => {}
     }
 }
 

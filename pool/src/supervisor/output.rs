@@ -50,9 +50,9 @@ struct Stream {
 /// How a stream is read.
 #[derive(Debug, Clone, Copy)]
 enum Turn {
-    /// What the runtime has noticed, up to where something else should get its turn.
+    /// Some of what the runtime has noticed: something else should get its turn.
     Noticed,
-    /// What is there, noticed or not, up to the same bound.
+    /// What is there, noticed or not, up to a bound.
     Present,
     /// All that a dead worker has left: more than a pipe holds.
     Last,
@@ -61,7 +61,10 @@ enum Turn {
 impl Turn {
     fn max_bytes(self) -> usize {
         match self {
-            Self::Noticed | Self::Present => 64 << 10,
+            // One read: deadlines are looked at between any two.
+            Self::Noticed => 1,
+            // What a pipe holds.
+            Self::Present => 64 << 10,
             Self::Last => 2 << 20,
         }
     }
@@ -95,7 +98,7 @@ impl Output {
         }
     }
 
-    /// Logs what [`Output::readable`] has noticed, up to a bound. `context` is asked once a line.
+    /// Logs some of what [`Output::readable`] has noticed. `context` is asked once a line.
     pub(super) fn read(&mut self, context: impl Fn() -> OutputContext) {
         self.read_turn(Turn::Noticed, &context);
     }
@@ -107,7 +110,7 @@ impl Output {
 
     /// Logs the rest of what a dead worker has written. Does not wait for the end of the streams: a grandchild may hold
     /// them open. Returns the end of stderr.
-    pub(super) fn finish(mut self, context: impl Fn() -> OutputContext) -> String {
+    pub(super) fn finish(&mut self, context: impl Fn() -> OutputContext) -> String {
         self.read_turn(Turn::Last, &context);
         let budget = &mut self.budget;
         self.stdout.line.finish(|text, is_cut| budget.log("stdout", text, is_cut, &context));

@@ -44,6 +44,9 @@ impl<P: Process> Session<P> {
         }
         let was_idle = self.ledger.front().is_none();
         self.memory.chunk_given(was_idle);
+        if let Some(watch) = &self.watch {
+            watch.want();
+        }
         let first_sequence = self.ledger.add(&run, monotonic_ns());
         self.watch_life(was_idle);
         let frame = proto::Run {
@@ -166,6 +169,10 @@ impl<P: Process> Session<P> {
         self.stage = Stage::Loaded;
         self.memory.worker_loaded();
         let pid = if hello.pid == 0 { self.process.pid() } else { hello.pid };
+        self.process.announce(pid);
+        if let Some(watch) = &self.watch {
+            watch.set_runner(pid);
+        }
         self.dumper.announce(self.process.pid(), pid, hello.dump_signal, hello.dump_end)?;
         tracing::debug!(worker = self.worker.generation, slot = self.worker.slot.0, pid, sdk = ?hello.sdk, "worker said hello");
         Ok(WorkerEventKind::Hello { pid, sdk: hello.sdk, functions })

@@ -190,6 +190,7 @@ fn with_exit<'a>(problem: Problem<'a>, exit: &WorkerExit, usage: ExitUsage) -> P
             problem.with("signal", KILL).with("rss_bytes", rss_bytes).with("limit_bytes", limit_bytes)
         }
         WorkerExit::KernelOom => problem.with("signal", KILL),
+        WorkerExit::GivenUp { .. } => problem.with("signal", KILL).with("exit", exit),
         WorkerExit::Protocol(_) | WorkerExit::StartTimeout | WorkerExit::SpawnFailed { .. } => {
             problem.with("exit", exit)
         }
