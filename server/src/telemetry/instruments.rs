@@ -10,6 +10,7 @@ use opentelemetry::metrics::{AsyncInstrument, Counter, Histogram, Meter};
 use procpool_pool::Demand;
 
 use super::Demands;
+use crate::listener::Connections;
 
 /// In seconds: from what a frame costs to what a person waits for. (The library's own are for milliseconds.)
 const DURATION_BUCKETS: [f64; 14] =
@@ -78,6 +79,13 @@ const OLDEST_QUEUED: Metric = Metric {
 const IDLE: Metric =
     Metric { name: "procpool.idle", unit: "s", help: "How long no call has been in progress; 0 while one is" };
 
+const CONNECTIONS: Metric =
+    Metric { name: "procpool.connections", unit: "{connection}", help: "Connections that are open" };
+const CONNECTIONS_DELAYED: Metric = Metric {
+    name: "procpool.connections_delayed",
+    unit: "{connection}",
+    help: "Connections that had to wait for another to end, since there were max_connections",
+};
 /// A metric of what is there now, and how it is read.
 type Reading<T> = (&'static Metric, fn(&Demand) -> T);
 
@@ -170,6 +178,17 @@ pub(super) fn observe_demand(meter: &Meter, demands: &Arc<Demands>) {
         });
     };
     builder.with_callback(callback).build();
+}
+
+/// Has the connections counted whenever metrics are collected.
+pub(super) fn observe_connections(meter: &Meter, connections: Connections) {
+    let Metric { name, unit, help } = CONNECTIONS;
+    let open = connections.clone();
+    let gauge = meter.u64_observable_gauge(name).with_unit(unit).with_description(help);
+    gauge.with_callback(move |gauge| gauge.observe(open.count() as u64, &[])).build();
+    let Metric { name, unit, help } = CONNECTIONS_DELAYED;
+    let counter = meter.u64_observable_counter(name).with_unit(unit).with_description(help);
+    counter.with_callback(move |counter| counter.observe(connections.num_delayed(), &[])).build();
 }
 
 fn each(demands: &Demands, mut observe: impl FnMut(KeyValue, &Demand)) {

@@ -394,6 +394,14 @@ pub(crate) fn no_such_method() -> Status {
     with_details(&Status::unimplemented(""))
 }
 
+/// Returns that a call came to the admin port, and where calls are taken.
+pub(crate) fn not_for_admin_port(listen: &str) -> Status {
+    let message = format!(
+        "this is the admin port, which has /metrics, /healthz, /readyz and grpc.health.v1.Health; make calls to {listen}"
+    );
+    Problem::new(Code::Unimplemented, "UNIMPLEMENTED", message).into_status("")
+}
+
 /// Gives an error of the gRPC libraries themselves (an unknown method, a request that is not protobuf, the health of
 /// what there is not) the details that every error of ours has.
 pub(crate) fn with_details(status: &Status) -> Status {
