@@ -62,17 +62,6 @@ impl Outlet {
             Self::Stream(stream) => stream.end(Err(error)),
         }
     }
-
-    /// Ends a job without an answer.
-    pub(crate) fn fail(self, error: CallError) {
-        match self {
-            Self::Whole(caller) => {
-                // The caller may have gone; then nobody wants to know.
-                let _ = caller.send(Err(error));
-            }
-            Self::Stream(stream) => stream.end(Err(error)),
-        }
-    }
 }
 
 impl StreamOutlet {

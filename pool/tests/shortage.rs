@@ -12,7 +12,6 @@ use std::time::Duration;
 use procpool_pool::{PoolSnapshot, PoolState};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
-use tokio::time::Instant;
 
 use crate::support::{Accounts, TestPool};
 

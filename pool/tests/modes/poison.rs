@@ -1,13 +1,10 @@
 //! Items and arguments that workers cannot bear: what is too large to be received within the limits of memory, and what
 //! kills whoever decodes it. Workers may decode before an item begins or after; both are tried.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use procpool_items::ItemKind;
 use procpool_pool::{Call, CallError, CommonArgument, PoolState, WorkerExit, WorkerState};
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use crate::support::{Accounts, PATIENCE, TestPool, call};
 

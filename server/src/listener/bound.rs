@@ -1,7 +1,7 @@
 //! Addresses that are bound, and open for connections.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
@@ -33,7 +33,7 @@ impl Accepted {
     /// Returns who is at its other end. One that has gone again is nobody in particular.
     pub(super) fn peer(&self) -> Peer {
         match self {
-            Self::Tcp(stream) => Peer::Tcp(stream.peer_addr().unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into())),
+            Self::Tcp(stream) => Peer::Tcp(stream.peer_addr().unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))),
             Self::Unix(stream) => Peer::Unix { uid: stream.peer_cred().ok().map(|user| user.uid()) },
         }
     }
