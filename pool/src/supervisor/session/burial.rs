@@ -29,13 +29,15 @@ impl<P: Process> Session<P> {
         // Before it is reaped.
         let end = catch_unwind(AssertUnwindSafe(|| self.end_of_process()));
         let tells = async {
-            let has_told = match end {
-                Ok(end) => AssertUnwindSafe(self.tell_of_end(end)).catch_unwind().await.is_ok(),
-                Err(_) => false,
+            let told = match end {
+                Ok(end) => AssertUnwindSafe(self.tell_what_is_left(end)).catch_unwind().await,
+                Err(panic) => Err(panic),
             };
-            if !has_told {
-                self.tell_of_lost_end().await;
-            }
+            let exited = match told {
+                Ok(exited) => exited,
+                Err(_) => self.fail_all().await,
+            };
+            self.tell(exited).await;
         };
         // Should even this panic, the group is killed when the process is dropped.
         let (_, ()) = tokio::join!(AssertUnwindSafe(process.bury()).catch_unwind(), tells);
@@ -51,7 +53,8 @@ impl<P: Process> Session<P> {
         end
     }
 
-    async fn tell_of_end(&mut self, end: End) {
+    /// Tells what the worker had finished; returns the last event.
+    async fn tell_what_is_left(&mut self, end: End) -> WorkerEventKind {
         self.read_output(|output, context| output.read_present(context));
         self.read_last_frames().await;
         let begun = self.begun();
@@ -73,14 +76,12 @@ impl<P: Process> Session<P> {
         self.note_front();
         let context = self.context;
         let stderr_tail = self.output.finish(|| context);
-        self.tell_exit(WorkerEventKind::Exited { exit, usage, running, stderr_tail }).await;
+        WorkerEventKind::Exited { exit, usage, running, stderr_tail }
     }
 
-    /// The burial has panicked. Nobody knows what the worker had begun, and so all that it had fails.
-    async fn tell_of_lost_end(&mut self) {
-        if self.has_told_exit {
-            return;
-        }
+    /// The burial has panicked. Nobody knows what the worker had begun, and so all that it had fails. Returns the last
+    /// event.
+    async fn fail_all(&mut self) -> WorkerEventKind {
         tracing::error!(
             worker = self.worker.generation,
             slot = self.worker.slot.0,
@@ -91,7 +92,7 @@ impl<P: Process> Session<P> {
         self.fail_lost(u64::MAX, format!("its end is not known, since {PANIC_REASON}")).await;
         let exit = WorkerExit::GivenUp { reason: PANIC_REASON };
         let (usage, stderr_tail) = (ExitUsage::default(), String::new());
-        self.tell_exit(WorkerEventKind::Exited { exit, usage, running: None, stderr_tail }).await;
+        WorkerEventKind::Exited { exit, usage, running: None, stderr_tail }
     }
 
     /// Fails the items before this one that have no result.
@@ -101,11 +102,6 @@ impl<P: Process> Session<P> {
             let results = failed_results(chunk, kind, offsets, &lost);
             self.tell(WorkerEventKind::Results(results)).await;
         }
-    }
-
-    async fn tell_exit(&mut self, exited: WorkerEventKind) {
-        self.has_told_exit = true;
-        self.tell(exited).await;
     }
 
     /// Passes on what the worker sent before it died. A frame that was torn by its death is no result.

@@ -147,8 +147,6 @@ pub(super) struct Session<P> {
     /// When a worker that has closed its channel is killed.
     closed_deadline: Option<Instant>,
     ping: Ping,
-    /// The last event was sent.
-    has_told_exit: bool,
     /// The chunk that ran last: lines that were printed near its end still belong to it.
     context: OutputContext,
 }
@@ -201,7 +199,6 @@ impl<P: Process> Session<P> {
             killed: None,
             closed_deadline: None,
             ping: Ping::default(),
-            has_told_exit: false,
             context,
         }
     }
