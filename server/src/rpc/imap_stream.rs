@@ -48,7 +48,7 @@ pub(super) async fn imap_stream(
         method: Method::IMapStream,
         style,
         function,
-        content_type: content_type.clone(),
+        content_type,
         common: common.map(|common| match common {
             Common::CommonValue(bytes) => (ItemKind::Values, bytes),
             Common::CommonBlob(bytes) => (ItemKind::Blobs, bytes),
@@ -59,6 +59,7 @@ pub(super) async fn imap_stream(
     let checked = check_call(sent, None, Envelope::of(&metadata, &extensions), &mut record)?;
     let context = checked.context;
 
+    let content_type = checked.call.content_type.clone();
     let cutter = MessageCutter::new(context.clone(), checked.call.options.on_error, rpc.max_message_bytes);
     let started = rpc.pools.imap_stream(checked.call, checked.stream).await;
     let (sink, results) = started.map_err(|error| record.fail(status::call_failed(&error, cutter.context())))?;

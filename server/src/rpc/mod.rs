@@ -15,6 +15,7 @@ mod imap;
 mod imap_stream;
 mod list_functions;
 mod map;
+mod media_type;
 mod reflection;
 pub(crate) mod response_body;
 mod result_messages;
