@@ -114,7 +114,9 @@ def request(function: str, encoding: str, items: list[bytes], more: bytes = b"")
 COLLECT = field(5, b"\x20\x02")
 
 
-def results_of(address: str, method: str, function: str, encoding: str, items: list[bytes], more: bytes = b"") -> list[Any]:
+def results_of(
+    address: str, method: str, function: str, encoding: str, items: list[bytes], more: bytes = b""
+) -> list[Any]:
     """Makes a Map or StarMap; returns the result or the reason of each item."""
     message = pool_pb2.MapResponse if method == "Map" else pool_pb2.StarMapResponse
     got = answer(address, method, request(function, encoding, items, COLLECT + more), message)
@@ -343,7 +345,8 @@ def test_results_alone(worker, encoding):
 
 @pytest.mark.parametrize("encoding", ["values", "json"])
 def test_results_of_a_python_function_that_sends_null_for_nan(encoding):
-    rows = [(row["python"], row.get("null") or result_outcome(row, encoding)) for row in TABLE["results"] if "python" in row]
+    python = [row for row in TABLE["results"] if "python" in row]
+    rows = [(row["python"], row.get("null") or result_outcome(row, encoding)) for row in python]
     encode = encoder(encoding)
     with Server("--processes", "1", command=python_worker("e2e/value_functions.py")) as server:
         server.wait_ready(1)

@@ -2,8 +2,8 @@
 
 The two differ in what the format itself carries: JSON has integers of any size, and tells 1 from 1.0.
 
-The `json` module writes and reads, at the speed of C, what it does as we would. What it would change without a word goes
-another way: keys that are no str, namedtuples (lists, to it), surrogates, NaN, numbers that are too large.
+The `json` module writes and reads, at the speed of C, what it does as we would. What it would change without a word
+goes another way: keys that are no str, namedtuples (lists, to it), surrogates, NaN, numbers that are too large.
 """
 
 from __future__ import annotations
