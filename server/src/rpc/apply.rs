@@ -29,7 +29,7 @@ pub(super) async fn apply(
         method: Method::Apply,
         style: CallStyle::Apply,
         function,
-        content_type: content_type.clone(),
+        content_type,
         common: None,
         options,
         stream: None,
@@ -41,6 +41,7 @@ pub(super) async fn apply(
     let args = check_items(sent_args, CallStyle::Apply, 0, &context).map_err(|error| record.fail(error))?;
     record.set_items(1);
 
+    let content_type = checked.call.content_type.clone();
     let applied = rpc.pools.apply(rpc.with_answer_limit(checked.call), Apply { args, kwargs }).await;
     let ApplyOutput { result, held } = applied.map_err(|error| record.fail(status::call_failed(&error, &context)))?;
     let result = match context.kind {

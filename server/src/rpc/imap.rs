@@ -33,7 +33,7 @@ pub(super) async fn imap(
         method: Method::IMap,
         style,
         function,
-        content_type: content_type.clone(),
+        content_type,
         common: common.map(|common| match common {
             Common::CommonValue(bytes) => (ItemKind::Values, bytes),
             Common::CommonBlob(bytes) => (ItemKind::Blobs, bytes),
@@ -49,6 +49,7 @@ pub(super) async fn imap(
     let items = check_items(items, style, 0, &context).map_err(|error| record.fail(error))?;
 
     let kind = context.kind;
+    let content_type = checked.call.content_type.clone();
     let cutter = MessageCutter::new(context, checked.call.options.on_error, rpc.max_message_bytes);
     let started = rpc.pools.imap(checked.call, items, checked.stream).await;
     let mut results = started.map_err(|error| record.fail(status::call_failed(&error, cutter.context())))?;

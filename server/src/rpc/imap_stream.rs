@@ -51,7 +51,7 @@ pub(super) async fn imap_stream(
         method: Method::IMapStream,
         style,
         function,
-        content_type: content_type.clone(),
+        content_type,
         // Copies: it may be needed for long, and should not keep the items in memory that came with it.
         common: common.map(|common| match common {
             Common::CommonValue(bytes) => (ItemKind::Values, Bytes::copy_from_slice(&bytes)),
@@ -63,6 +63,7 @@ pub(super) async fn imap_stream(
     let checked = check_call(rpc, sent, None, envelope, &mut record)?;
     let context = checked.context;
 
+    let content_type = checked.call.content_type.clone();
     let cutter = MessageCutter::new(context.clone(), checked.call.options.on_error, rpc.max_message_bytes);
     let started = rpc.pools.imap_stream(checked.call, checked.stream).await;
     let (sink, results) = started.map_err(|error| record.fail(status::call_failed(&error, cutter.context())))?;

@@ -26,7 +26,7 @@ pub(super) async fn map(rpc: &PoolRpc, request: Request<v1::MapRequest>) -> Resu
         method: Method::Map,
         style: CallStyle::Map,
         function,
-        content_type: content_type.clone(),
+        content_type,
         common: common.map(|common| match common {
             Common::CommonValue(bytes) => (ItemKind::Values, bytes),
             Common::CommonBlob(bytes) => (ItemKind::Blobs, bytes),
@@ -40,6 +40,7 @@ pub(super) async fn map(rpc: &PoolRpc, request: Request<v1::MapRequest>) -> Resu
         ItemKind::Blobs => Results::Blobs(outcome.results),
     };
     outcome.record.succeed();
+    let content_type = outcome.content_type;
     let mut response = Response::new(v1::MapResponse { content_type, errors: outcome.errors, results: Some(results) });
     response.extensions_mut().insert(outcome.held);
     Ok(response)
@@ -49,6 +50,8 @@ pub(super) async fn map(rpc: &PoolRpc, request: Request<v1::MapRequest>) -> Resu
 pub(super) struct MapOutcome {
     pub(super) context: CallContext,
     pub(super) record: CallRecord,
+    /// Of the items and the results.
+    pub(super) content_type: String,
     /// The encoded list of results.
     pub(super) results: Bytes,
     pub(super) errors: Vec<v1::ItemError>,
@@ -83,7 +86,7 @@ pub(super) async fn run_map(
     let message_bytes = beside.encoded_len() + 1 + prost::length_delimiter_len(num_bytes) + num_bytes;
     rpc.check_response_size(message_bytes, &context).map_err(|error| record.fail(error))?;
     let (results, held) = (lay_end_to_end(output.parts), HeldByResponse::new(output.held));
-    Ok(MapOutcome { results, errors: beside.errors, held, context, record })
+    Ok(MapOutcome { content_type: beside.content_type, results, errors: beside.errors, held, context, record })
 }
 
 /// Joins encoded lists into one, with one copy at most.

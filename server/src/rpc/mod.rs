@@ -16,6 +16,7 @@ mod imap;
 mod imap_stream;
 mod list_functions;
 mod map;
+mod media_type;
 pub(crate) mod not_grpc;
 mod reflection;
 pub(crate) mod response_body;

@@ -14,7 +14,7 @@ use tonic::Status;
 
 use super::call_log::CallRecord;
 use super::context::{CallContext, Envelope, MAX_REQUEST_ID_BYTES, Method, common_field, list_field};
-use super::{PoolRpc, status};
+use super::{PoolRpc, media_type, status};
 
 const MAX_CHUNK_SIZE: u32 = 1_000_000;
 const MAX_ATTEMPTS: u32 = 10;
@@ -22,7 +22,6 @@ const MAX_WINDOW: u32 = 1_000_000;
 const MAX_FUNCTION_BYTES: usize = 256;
 const MAX_CONTENT_TYPE_BYTES: usize = 256;
 const PRIORITIES: std::ops::RangeInclusive<i32> = -8..=8;
-const JSON: &str = "application/json";
 
 /// Items as they were sent: of which kind, and encoded; `None` if there was no list at all.
 pub(super) type SentItems = Option<(ItemKind, Bytes)>;
@@ -91,11 +90,8 @@ pub(super) fn check_call(
     }
     let stream = sent.stream.map(|(order, window)| checker.stream_options(order, window)).unwrap_or_default();
     checker.function(&sent.function);
-    checker.text("content_type", &sent.content_type, MAX_CONTENT_TYPE_BYTES);
-    if let Some(problem) = kind.and_then(|kind| content_type_problem(kind, sent.style, &sent.content_type)) {
-        checker.reject("content_type", problem);
-    }
-    let common = sent.common.map(|(kind, bytes)| checker.common(kind, bytes, &sent.content_type));
+    let content_type = checker.content_type(&sent.content_type, kind, sent.style);
+    let common = sent.common.map(|(kind, bytes)| checker.common(kind, bytes, &content_type));
     // What is itself wrong is not repeated.
     record.set_names(
         if sent.function.len() <= MAX_FUNCTION_BYTES { &sent.function } else { "" },
@@ -121,7 +117,7 @@ pub(super) fn check_call(
     }
     let call = Call {
         function: sent.function,
-        content_type: sent.content_type,
+        content_type,
         style: sent.style,
         common,
         options,
@@ -131,11 +127,11 @@ pub(super) fn check_call(
     Ok(CheckedCall { call, stream, context })
 }
 
-/// Tells what is wrong with the content type of items of this kind.
+/// Tells what is wrong with the content type, in its canonical form, of items of this kind.
 pub(super) fn content_type_problem(kind: ItemKind, style: CallStyle, content_type: &str) -> Option<&'static str> {
     match (kind, style) {
         (ItemKind::Values, _) if !content_type.is_empty() => Some("is not allowed with values"),
-        (ItemKind::Blobs, CallStyle::Star) if content_type != JSON => {
+        (ItemKind::Blobs, CallStyle::Star) if content_type != media_type::JSON => {
             Some("must be application/json where each blob is a list of arguments")
         }
         _ => None,
@@ -193,12 +189,36 @@ impl Checker {
         NonZeroU32::new(value)
     }
 
-    fn text(&mut self, field: &str, value: &str, max_bytes: usize) {
-        if value.len() > max_bytes {
-            self.reject(field, format!("has {} bytes, over the limit of {max_bytes}", value.len()));
+    /// Tells whether a text is within its bounds.
+    fn text(&mut self, field: &str, value: &str, max_bytes: usize) -> bool {
+        let problem = if value.len() > max_bytes {
+            format!("has {} bytes, over the limit of {max_bytes}", value.len())
         } else if value.chars().any(char::is_control) {
-            self.reject(field, "must not have control characters");
+            "must not have control characters".to_owned()
+        } else {
+            return true;
+        };
+        self.reject(field, problem);
+        false
+    }
+
+    /// Returns the canonical form of the content type; an empty one if it is wrong.
+    fn content_type(&mut self, sent: &str, kind: Option<ItemKind>, style: CallStyle) -> String {
+        const FIELD: &str = "content_type";
+        if !self.text(FIELD, sent, MAX_CONTENT_TYPE_BYTES) {
+            return String::new();
         }
+        let content_type = media_type::canonical(sent).unwrap_or_else(|problem| {
+            self.reject(FIELD, problem);
+            String::new()
+        });
+        // What is wrong in itself is not wrong in two ways.
+        if (sent.is_empty() || !content_type.is_empty())
+            && let Some(problem) = kind.and_then(|kind| content_type_problem(kind, style, &content_type))
+        {
+            self.reject(FIELD, problem);
+        }
+        content_type
     }
 
     fn function(&mut self, function: &str) {
