@@ -123,7 +123,7 @@ impl Driver {
             let Some(job) = self.results.stored.pop() else { return };
             match self.jobs.get(&job) {
                 Some(JobEntry { refusal: Some(_), .. }) => {
-                    self.apply_one(Event::ResultsRefused { job }, &Occasion::Nothing)
+                    self.apply_one(Event::ResultsRefused { job }, &Occasion::Nothing);
                 }
                 Some(JobEntry { outlet: Outlet::Stream(_), .. }) => self.look_at_stream(job, 0),
                 _ => {}
