@@ -53,8 +53,10 @@ async fn read_all(mut results: ResultStream) {
 /// Maps one by one beside a stream of large results.
 async fn map_beside_a_stream(pool: &PoolHandle) -> MapOutput {
     // More than there will be time for.
-    let large = numbers(std::iter::repeat_n(LARGE_BYTES, 1_000_000));
-    let large = pool.imap(call("repeat", CallOptions::default()), large, StreamOptions::default()).await.unwrap();
+    let large = numbers(std::iter::repeat_n(LARGE_BYTES, 50_000));
+    // However late their reader is, few are there at a time.
+    let few = StreamOptions { window: NonZeroU32::new(4), ..StreamOptions::default() };
+    let large = pool.imap(call("repeat", CallOptions::default()), large, few).await.unwrap();
     let large = tokio::spawn(read_all(large));
     let one_by_one = CallOptions { chunk_size: NonZeroU32::new(1), ..CallOptions::default() };
     let small = pool.map(call("echo", one_by_one), numbers(0..NUM_SMALL)).await.unwrap();
