@@ -12,7 +12,10 @@ use crate::support::{Accounts, PATIENCE, TestPool, call};
 /// receives as much. So it is replaced after the item.
 #[tokio::test(flavor = "multi_thread")]
 async fn f25_an_item_that_is_too_large_to_receive_is_run_and_then_the_worker_is_replaced() {
-    let pool = TestPool::start_with(1, "large_to_receive", |_, spawn| spawn.memory.soft_bytes = Some(48 << 20));
+    let pool = TestPool::start_with(1, "large_to_receive", |_, spawn| {
+        std::fs::write(spawn.working_directory.as_ref().unwrap().join("large"), b"").unwrap();
+        spawn.memory.soft_bytes = Some(48 << 20);
+    });
     for item in 1..3 {
         let pid = pool.all_are_ready().await.workers[0].pid;
         let outcome = pool.map("echo", &[json!(item)]).await;
