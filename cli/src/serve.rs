@@ -10,7 +10,7 @@ use procpool_server::{App, AppError, ListenAddress, NamedPool, ServerConfig, Shu
 use crate::args::ServeArgs;
 use crate::config::{CommandLine, Config, ConfigErrors, ServerSettings};
 use crate::exit::{Exit, Failure};
-use crate::guard::Guard;
+use crate::guard::{Guard, NO_GUARD};
 use crate::open_files::OpenFiles;
 use crate::output::OutputError;
 use crate::{config, logging, telemetry};
@@ -50,7 +50,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     let shutdown = Shutdown::on_signals().map_err(cannot_run)?;
     let files = OpenFiles::raise();
     let (pools, spawner) = pools(&config, files)?;
-    let _guard = guard(&spawner);
+    let guard = guard(&spawner);
     if let Err(error) = spawner.adopt_orphans() {
         tracing::warn!(%error, "cannot adopt orphans: what workers leave behind may outlive them");
     }
@@ -66,7 +66,17 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     if let Some(address) = app.admin_address() {
         let _ = io::stdout().write_all(format!("admin on {address}\n").as_bytes());
     }
-    let served = app.serve(shutdown).await;
+    let count_restart = app.guard_counter();
+    let guarded = async {
+        match guard {
+            Some(guard) => guard.keep(spawner.server_tag(), count_restart).await,
+            None => std::future::pending().await,
+        }
+    };
+    let served = tokio::select! {
+        served = app.serve(shutdown) => served,
+        never = guarded => match never {},
+    };
     spawner.closed().await;
     served?;
     Ok(Exit::Ok)
@@ -87,9 +97,7 @@ fn guard(spawner: &ProcessSpawner) -> Option<Guard> {
     if rustix::process::getpid().is_init() {
         return None;
     }
-    Guard::start(spawner.server_tag())
-        .inspect_err(|error| tracing::warn!(%error, "the server has no guard: if it is killed, what its workers started lives on"))
-        .ok()
+    Guard::start(spawner.server_tag()).inspect_err(|error| tracing::warn!(%error, "{NO_GUARD}")).ok()
 }
 
 /// Returns the pools, and the spawner that stands for those of all.

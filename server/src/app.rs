@@ -168,6 +168,12 @@ impl App {
         }
     }
 
+    /// Returns what counts, in the metrics, that the process which outlives a killed server was started again.
+    pub fn guard_counter(&self) -> impl Fn() + Send + 'static {
+        let telemetry = self.telemetry.clone();
+        move || telemetry.iter().for_each(Telemetry::count_guard_restart)
+    }
+
     /// Serves until told to stop, and returns when every worker is gone.
     ///
     /// # Errors

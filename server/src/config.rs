@@ -16,7 +16,8 @@ const SMALLEST_MESSAGE_BYTES: u32 = 64 << 10;
 pub enum ListenAddress {
     /// A TCP address. Port 0: any free port, told by [`crate::App::local_addresses`].
     Tcp(SocketAddr),
-    /// The path of a Unix socket. A stale socket is replaced; missing folders are created for the owner alone.
+    /// The path of a Unix socket. Its folder must be there. A stale socket is replaced, and one whose file is removed is put
+    /// back.
     Unix(PathBuf),
 }
 
@@ -53,7 +54,8 @@ pub struct ServerConfig {
     pub max_message_bytes: u32,
     /// The most bytes of requests that are being received at a time, over all calls. Default 256 MiB.
     pub max_request_bytes_in_flight: u32,
-    /// The most connections at a time; more wait in the kernel. Default 1,000.
+    /// The most connections at a time; more wait. One that has had no call for `keepalive_interval` is asked to leave for
+    /// them. Default 1,000.
     pub max_connections: u32,
     /// The most calls at a time on one connection. Default 256.
     pub max_concurrent_streams: u32,

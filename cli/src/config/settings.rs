@@ -63,7 +63,7 @@ pub(crate) static SERVER: &[Setting<ServerSettings>] = &[
         "listen",
         Field::Addresses(|server| &mut server.config.listen),
         Zero::NoNumber,
-        "Where to listen, IP:PORT, localhost:PORT or unix:PATH; may be several. Port 0: any free port. The first lines on stdout tell \
+        "Where to listen, IP:PORT, localhost:PORT or unix:PATH, whose folder must be there; may be several. Port 0: any free port. The first lines on stdout tell \
          the addresses: `listening on 127.0.0.1:50051`",
     ),
     Setting {
@@ -105,8 +105,8 @@ pub(crate) static SERVER: &[Setting<ServerSettings>] = &[
         "max_connections",
         Field::Count("connections", u32::MAX, |server| &mut server.config.max_connections),
         Zero::Error,
-        "The most connections at a time; more wait in the kernel. Fewer if the limit of open files leaves no more beside what \
-         workers need",
+        "The most connections at a time; more wait, and one that has had no call for keepalive_interval is asked to leave for \
+         them. Fewer if the limit of open files leaves no more beside what workers need",
     ),
     setting(
         "max_concurrent_streams",

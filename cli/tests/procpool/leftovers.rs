@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::support::{LIMIT, Server, is_gone, procpool};
 
@@ -22,8 +22,8 @@ fn server_with_daemon() -> (Server, Pid) {
 }
 
 /// Returns the guard of a server: the process that was told the mark of its workers. The files of the server would tell,
-/// too, but only to root.
-fn guard_of(server: &Server) -> Pid {
+/// too, but only to root. There may be none, or for a moment two, of which one is about to end.
+fn find_guard(server: &Server) -> Option<Pid> {
     let worker = server.workers()[0].as_raw_nonzero();
     let limits = std::fs::read_to_string(format!("/proc/{worker}/limits")).unwrap();
     let mark = limits.lines().find_map(|line| line.strip_prefix("Max file locks")).unwrap();
@@ -32,9 +32,13 @@ fn guard_of(server: &Server) -> Pid {
     let arguments = format!("\0serve-guard\0{tag}\0--stay\0");
     let is_guard =
         |process: &PathBuf| std::fs::read_to_string(process.join("cmdline")).unwrap_or_default().ends_with(&arguments);
-    let process = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path()).find(is_guard);
-    let name: OsString = process.expect("every server has a guard").file_name().unwrap().to_owned();
-    Pid::from_raw(name.to_str().unwrap().parse().unwrap()).unwrap()
+    let process = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path()).find(is_guard)?;
+    let name: OsString = process.file_name().unwrap().to_owned();
+    Pid::from_raw(name.to_str().unwrap().parse().unwrap())
+}
+
+fn guard_of(server: &Server) -> Pid {
+    find_guard(server).expect("every server has a guard")
 }
 
 #[track_caller]
@@ -70,4 +74,28 @@ fn the_guard_goes_when_the_server_ends_in_order() {
     assert!(server.stop(Signal::TERM).success());
     assert!(is_gone(daemon), "it ends before its server does");
     expect_gone(&[guard]);
+}
+
+#[test]
+fn a_guard_that_is_killed_is_replaced_and_the_next_does_its_work() {
+    let (mut server, daemon) = server_with_daemon();
+    let workers = server.workers();
+    let mut guard = guard_of(&server);
+    for _ in 0..2 {
+        kill_process(guard, Signal::KILL).unwrap();
+        let killed = Instant::now();
+        guard = loop {
+            if let Some(next) = find_guard(&server).filter(|next| *next != guard) {
+                break next;
+            }
+            assert!(killed.elapsed() < LIMIT, "there is no other guard:\n{}", server.log());
+            std::thread::sleep(Duration::from_millis(1));
+        };
+    }
+    assert_eq!(server.log().matches("the guard of the server was killed; starting another").count(), 2);
+    // It serves as before.
+    server.run(&["map", "fork", "1"]).expect(0);
+    kill_process_group(server.pid(), Signal::KILL).unwrap();
+    server.stop(Signal::KILL);
+    expect_gone(&[&workers[..], &[daemon, guard]].concat());
 }

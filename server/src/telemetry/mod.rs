@@ -105,6 +105,11 @@ impl Telemetry {
         instruments::observe_connections(&self.shared.exporters.meters.meter(SCOPE), connections);
     }
 
+    /// Counts that the guard of the server was started again.
+    pub(crate) fn count_guard_restart(&self) {
+        self.shared.instruments.guard_restarts.add(1, &[]);
+    }
+
     /// Returns what the pool of this name is to tell what happens in it.
     pub(crate) fn observer(&self, pool: &str) -> Arc<dyn PoolObserver> {
         let pool = KeyValue::new("pool", pool.to_owned());
