@@ -1,4 +1,4 @@
-"""grpcio: streams items one by one into IMapStream, as fast as it may; `undrained`: looks at results when it can send no more.
+"""grpcio: streams items one by one into IMapStream; `undrained`: looks at results when it can send no more.
 
 The messages are made by hand, so that three languages send the same 18 bytes.
 """
@@ -60,7 +60,7 @@ def main(address: str, num_items: int, mode: str) -> None:
 
     stream = channel.stream_stream(PATH + "IMapStream")(messages())
     if mode == "undrained":
-        # How long it takes to be held up is the machine's business; another call on the connection is answered meanwhile.
+        # How long it takes to be held up is the machine's business. Another call on the connection goes on.
         other = channel.unary_unary(PATH + "Map")
         before = -1
         while before != sent:

@@ -31,6 +31,7 @@ use crate::listener::{BoundListener, Connections, Displacement, Serving, accept_
 use crate::pools::{DuplicateFunction, NamedPool, Pools};
 use crate::rpc::PoolRpc;
 use crate::rpc::byte_budget::ByteBudget;
+use crate::rpc::call_log::CallLog;
 use crate::rpc::health::Health;
 use crate::rpc::router::Router;
 use crate::shutdown::Shutdown;
@@ -56,6 +57,7 @@ pub struct App {
     router: Router,
     lifecycle: Lifecycle,
     calls: TaskTracker,
+    call_log: Arc<CallLog>,
 }
 
 /// Why the server cannot start, or had to end.
@@ -122,7 +124,13 @@ impl App {
         let requests = ByteBudget::new(config.max_request_bytes_in_flight.into());
         let (pools, pool_tasks) = Pools::start(pools, Arc::clone(&requests), telemetry.as_ref());
         let (lifecycle, calls) = (Lifecycle::default(), TaskTracker::new());
-        let rpc = PoolRpc { pools: pools.clone(), max_message_bytes: config.max_message_bytes, calls: calls.clone() };
+        let call_log = Arc::new(CallLog::default());
+        let rpc = PoolRpc {
+            pools: pools.clone(),
+            max_message_bytes: config.max_message_bytes,
+            calls: calls.clone(),
+            call_log: Arc::clone(&call_log),
+        };
         let admin = admin_listener.zip(telemetry.clone()).map(|(listener, telemetry)| {
             let (pools, health, health_service) = (pools.clone(), health.clone(), health_service.clone());
             let listen: Vec<String> = listeners.iter().map(|listener| listener.address().to_string()).collect();
@@ -143,6 +151,7 @@ impl App {
             router,
             lifecycle,
             calls,
+            call_log,
         })
     }
 
@@ -157,6 +166,12 @@ impl App {
             ListenAddress::Tcp(address) => Some(*address),
             ListenAddress::Unix(_) => None,
         }
+    }
+
+    /// Returns what counts, in the metrics, that the process which outlives a killed server was started again.
+    pub fn guard_counter(&self) -> impl Fn() + Send + 'static {
+        let telemetry = self.telemetry.clone();
+        move || telemetry.iter().for_each(Telemetry::count_guard_restart)
     }
 
     /// Serves until told to stop, and returns when every worker is gone.
@@ -181,12 +196,14 @@ impl App {
             router,
             lifecycle,
             calls,
+            call_log,
         } = self;
         let (connection_tasks, tasks, follow_health) =
             (TaskTracker::new(), TaskTracker::new(), CancellationToken::new());
         let following = health.clone().follow(pools.clone());
         let followed = follow_health.clone().run_until_cancelled_owned(following);
         let health_task = tasks.spawn(followed);
+        tasks.spawn(call_log.report_dropped(lifecycle.killed.clone()));
         if let Some(hangups) = shutdown.take_hangups() {
             let restarting = restart_on_hangup(pools.clone(), hangups);
             tasks.spawn(lifecycle.draining.clone().run_until_cancelled_owned(restarting));

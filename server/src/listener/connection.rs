@@ -5,14 +5,16 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::TaskTracker;
 
 use super::authority::WithAuthorities;
 use super::http2::Http2;
-use super::{Accepted, OwnedTasks, Place, Traffic, WatchedStream, stream};
+use super::{Accepted, OwnedTasks, Place, RequestStream, Traffic, WatchedStream, stream};
 use crate::config::ServerConfig;
 use crate::lifecycle::Lifecycle;
+use crate::operators::Peer;
 use crate::rpc::router::Router;
 
 /// What a client sends first: `PRI * HTTP/2.0 …`. Until it is complete, HTTP/2 cannot be shut down in its own way.
@@ -47,15 +49,16 @@ pub(crate) struct Serving {
     pub(crate) tasks: TaskTracker,
 }
 
-/// Serves a connection until it ends.
+/// Serves a connection until it ends. Every request gets the peer as an extension.
 pub(crate) async fn serve(accepted: Accepted, serving: Serving, place: Place) {
+    let peer = accepted.peer();
     match accepted {
-        Accepted::Tcp(stream) => serve_stream(stream, serving, place).await,
-        Accepted::Unix(stream) => serve_stream(WithAuthorities::new(stream), serving, place).await,
+        Accepted::Tcp(stream) => serve_stream(stream, peer, serving, place).await,
+        Accepted::Unix(stream) => serve_stream(WithAuthorities::new(stream), peer, serving, place).await,
     }
 }
 
-async fn serve_stream<S>(stream: S, serving: Serving, place: Place)
+async fn serve_stream<S>(stream: S, peer: Peer, serving: Serving, place: Place)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -67,7 +70,10 @@ where
     let write_timeout = config.keepalive_interval + config.keepalive_timeout;
     let io = WatchedStream::new(stream, Arc::clone(&traffic), write_timeout);
     let tasks = OwnedTasks { tasks, calls: place.calls(), stall_timeout: config.stream_stall_timeout };
-    let answer = move |request, respond| tasks.spawn(stream::answer(router.clone(), request, respond));
+    let answer = move |mut request: Request<RequestStream>, respond| {
+        request.extensions_mut().insert(peer);
+        tasks.spawn(stream::answer(router.clone(), request, respond));
+    };
     let keepalive = (config.keepalive_interval, config.keepalive_timeout);
     let mut connection = pin!(Http2::new(&http2(&config), io, keepalive, answer));
     let mut first_bytes_due = pin!(tokio::time::sleep(config.first_byte_timeout));

@@ -57,6 +57,10 @@ impl UnixSocket {
     /// If another server listens there, if something else than a socket is there, if there is no such folder, or if the
     /// system refuses.
     pub(super) fn bind(path: &Path) -> io::Result<Self> {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
+            let problem = format!("there is no folder {}; make it first, open to whoever may call", folder.display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, problem));
+        }
         remove_stale(path)?;
         let (file, listener) = bind(path)?;
         Ok(Self { file, listener, next_look: Instant::now() + LOOK_INTERVAL, is_troubled: false })

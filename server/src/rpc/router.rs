@@ -31,6 +31,7 @@ use super::{PoolRpc, health, not_grpc, reflection, response_body, status};
 use crate::config::ServerConfig;
 use crate::lifecycle::{CALL, Lifecycle};
 use crate::listener::RequestStream;
+use crate::operators::{Operators, Peer};
 use crate::telemetry::Telemetry;
 
 /// The most calls of operators at a time. They have places of their own: when others have taken theirs, somebody should be
@@ -70,6 +71,7 @@ pub(crate) struct Router {
     admin_calls: CallBound,
     health_checks: CallBound,
     health_watches: CallBound,
+    operators: Operators,
     draining: CancellationToken,
     closing: CancellationToken,
     telemetry: Option<Telemetry>,
@@ -107,6 +109,7 @@ impl Router {
             admin_calls: CallBound::new(MAX_ADMIN_CALLS),
             health_checks: CallBound::new(max_calls),
             health_watches: CallBound::new(max_connections),
+            operators: config.operators,
             draining: lifecycle.draining.clone(),
             closing: lifecycle.closing.clone(),
             telemetry: None,
@@ -124,7 +127,7 @@ impl Router {
             return Ok(refused);
         }
         let call = self.telemetry.as_ref().and_then(|telemetry| telemetry.start_call(&mut request));
-        let (response, permit) = match self.admit(request.uri().path()) {
+        let (response, permit) = match self.admit(&request) {
             Ok(permit) => (self.answer(request).await?, Some(permit)),
             Err(refused) => (refused.into_http(), None),
         };
@@ -138,11 +141,18 @@ impl Router {
     /// Takes a place among the calls in progress, or refuses at once. Those that ask for the health have places of their own,
     /// and those who watch it, for as long as they like, others again: whether the server lives can be asked when all else is
     /// taken.
-    fn admit(&self, path: &str) -> Result<OwnedSemaphorePermit, Status> {
+    fn admit<B>(&self, request: &Request<B>) -> Result<OwnedSemaphorePermit, Status> {
+        let path = request.uri().path();
         let calls = match service_of(path) {
             health::Service::NAME if path.ends_with("/Check") => &self.health_checks,
             health::Service::NAME => &self.health_watches,
-            PoolAdminServiceServer::<AdminRpc>::NAME => &self.admin_calls,
+            PoolAdminServiceServer::<AdminRpc>::NAME => {
+                let peer = request.extensions().get::<Peer>().copied();
+                if !peer.is_some_and(|peer| self.operators.include(peer)) {
+                    return Err(status::not_an_operator(peer, self.operators));
+                }
+                &self.admin_calls
+            }
             _ => &self.calls,
         };
         calls.try_enter()

@@ -86,6 +86,11 @@ const CONNECTIONS_DELAYED: Metric = Metric {
     unit: "{connection}",
     help: "Connections that had to wait for another to end, since there were max_connections",
 };
+const GUARD_RESTARTS: Metric = Metric {
+    name: "procpool.guard_restarts",
+    unit: "{process}",
+    help: "How often the server had to start its guard again, since somebody had killed it",
+};
 /// A metric of what is there now, and how it is read.
 type Reading<T> = (&'static Metric, fn(&Demand) -> T);
 
@@ -100,6 +105,7 @@ pub(super) struct Instruments {
     pub(super) chunk_run: Histogram<f64>,
     pub(super) worker_starts: Counter<u64>,
     pub(super) worker_exits: Counter<u64>,
+    pub(super) guard_restarts: Counter<u64>,
 }
 
 impl Instruments {
@@ -113,11 +119,13 @@ impl Instruments {
             chunk_run: histogram(meter, &CHUNK_RUN),
             worker_starts: counter(meter, &WORKER_STARTS),
             worker_exits: counter(meter, &WORKER_EXITS),
+            guard_restarts: counter(meter, &GUARD_RESTARTS),
         };
         // A counter that is not there before the first refusal cannot be seen to rise.
         for reason in CAPACITY_REASONS {
             instruments.refused.add(0, &[KeyValue::new("reason", reason)]);
         }
+        instruments.guard_restarts.add(0, &[]);
         instruments
     }
 }
@@ -198,6 +206,6 @@ fn each(demands: &Demands, mut observe: impl FnMut(KeyValue, &Demand)) {
 }
 
 /// No code that holds the lock can panic half-way through a change.
-pub(super) fn lock(demand: &Mutex<Demand>) -> std::sync::MutexGuard<'_, Demand> {
-    demand.lock().unwrap_or_else(PoisonError::into_inner)
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

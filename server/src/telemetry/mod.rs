@@ -20,6 +20,7 @@
 //! `OTEL_METRIC_EXPORT_INTERVAL`, `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`.
 
 mod call;
+mod exporter_watch;
 mod exporters;
 mod instruments;
 mod labels;
@@ -102,6 +103,11 @@ impl Telemetry {
     /// Has the server's connections counted.
     pub(crate) fn observe_connections(&self, connections: Connections) {
         instruments::observe_connections(&self.shared.exporters.meters.meter(SCOPE), connections);
+    }
+
+    /// Counts that the guard of the server was started again.
+    pub(crate) fn count_guard_restart(&self) {
+        self.shared.instruments.guard_restarts.add(1, &[]);
     }
 
     /// Returns what the pool of this name is to tell what happens in it.
