@@ -57,26 +57,6 @@ def read_length(data: bytes, position: int, end: int) -> tuple[int, int]:
     return start, start + length
 
 
-def skip_field(data: bytes, position: int, end: int, tag: int) -> int:
-    """Return the position after a field that nobody knows."""
-    wire_type = tag & 7
-    if tag >> 3 == 0:
-        raise MalformedError("a field has the number 0")
-    if wire_type == 0:
-        position = read_varint(data, position, end)[1]
-    elif wire_type == 1:
-        position += 8
-    elif wire_type == 2:
-        position = read_length(data, position, end)[1]
-    elif wire_type == 5:
-        position += 4
-    else:
-        raise MalformedError(f"a field has the unknown wire type {wire_type}")
-    if position > end:
-        raise MalformedError("the bytes end too early")
-    return position
-
-
 def record(content: bytes) -> bytes:
     """Encode one record of a list."""
     length = len(content)

@@ -1,4 +1,4 @@
-//! What always holds. Checked after every event in debug builds and tests.
+//! What always holds. Checked after every event in debug builds and tests; with hundreds of jobs, after some.
 
 use crate::event::{Delivery, Hold, Readiness};
 use crate::id::SlotId;
@@ -9,7 +9,19 @@ use crate::timer::TimerKey::{
 };
 use crate::worker::{ActiveChunk, Expired};
 
+/// For each so many jobs there is an event more from one check to the next: a check looks at every job.
+const JOBS_PER_EVENT: usize = 256;
+
 impl PoolState {
+    /// Checks the invariants, unless that would take most of the time.
+    pub(crate) fn check_invariants_if_due(&mut self) {
+        self.unchecked += 1;
+        if self.unchecked * JOBS_PER_EVENT >= self.jobs.len() {
+            self.unchecked = 0;
+            self.check_invariants();
+        }
+    }
+
     /// Checks the invariants.
     ///
     /// # Panics

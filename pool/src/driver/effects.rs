@@ -8,6 +8,7 @@ use procpool_items::ItemSlab;
 use procpool_scheduler::{
     Dispatch, Effect, FailureCause, Hold, JobFailure, JobId, Readiness as State, StopReason, WorkerId, WorkerState,
 };
+use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
 use super::{Driver, ExitReport, JobEntry, Occasion, WorkerLink, degraded};
@@ -140,14 +141,19 @@ impl Driver {
         self.tell(dispatch.worker, WorkerCommand::Run(run));
     }
 
-    pub(super) fn tell(&self, worker: WorkerId, command: WorkerCommand) {
-        use tokio::sync::mpsc::error::TrySendError;
-        let Some(link) = self.workers.get(&worker) else { return };
+    pub(super) fn tell(&mut self, worker: WorkerId, command: WorkerCommand) {
+        use mpsc::error::TrySendError;
+        let Some(link) = self.workers.get_mut(&worker) else { return };
         match link.commands.try_send(command) {
             // It has ended, and the event that says so is on its way.
             Ok(()) | Err(TrySendError::Closed(_)) => {}
-            // The scheduler bounds what is at a worker, and the channel is longer than that.
-            Err(TrySendError::Full(command)) => error!(%worker, ?command, "too many commands for one worker"),
+            // The scheduler bounds what is at a worker, and the channel is longer than that. Should it be full all the
+            // same, nobody may wait for what was not said: a worker without commands ends, and what it never got runs
+            // elsewhere.
+            Err(TrySendError::Full(command)) => {
+                error!(%worker, ?command, "too many commands for one worker, which is a bug; the worker is killed");
+                link.commands = mpsc::channel(1).0;
+            }
         }
     }
 
@@ -206,15 +212,10 @@ impl Driver {
         let error = refusal.unwrap_or_else(|| self.call_error(failure, &payload, occasion));
         debug!(job = job.0, %error, "job failed");
         self.tell_watchers(|| PoolEvent::JobEnded { job: job.0, error: error.to_string() });
-        match outlet {
-            Outlet::Whole(caller) => {
-                // The caller may have gone; then nobody wants to know.
-                let _ = caller.send(Err(error));
-            }
-            Outlet::Stream(stream) => stream.end(Err(error)),
-        }
+        outlet.fail(error);
     }
 
+    /// Each way in which a job can fail has an error of its own, and none is one that says that we have a bug.
     fn call_error(&self, failure: JobFailure, payload: &JobPayload, occasion: &Occasion) -> CallError {
         match failure {
             JobFailure::ItemFailed { index } => {
@@ -241,7 +242,7 @@ impl Driver {
                     nearest_names(self.publisher.functions.borrow().keys().filter(|known| **known != name), &name);
                 CallError::FunctionNotFound { name, nearest, started }
             }
-            JobFailure::Cancelled => CallError::JobEnded,
+            JobFailure::Cancelled => CallError::Cancelled,
             JobFailure::Draining { started } => CallError::Draining { started },
             JobFailure::Degraded { started } => degraded(&self.publisher.status.borrow().start_failure, started),
         }
@@ -285,7 +286,8 @@ fn cut_results(results: &ChunkResults, kind: procpool_items::ItemKind, cut: Cut)
         results.items.clone()
     } else {
         let slab = ItemSlab::parse(kind, results.items.clone()).expect("the session checked the form of the results");
-        slab.range(cut.skip as usize..(cut.skip + cut.count) as usize)
+        // The others are kept by nobody, and these should not keep them.
+        Bytes::copy_from_slice(&slab.range(cut.skip as usize..(cut.skip + cut.count) as usize))
     };
     let first_offset = results.first + cut.skip;
     let errors = results

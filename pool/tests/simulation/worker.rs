@@ -189,7 +189,7 @@ impl SimWorker {
             takes_common: true,
         });
         let functions = functions.collect();
-        self.say(WorkerEventKind::Hello { pid: 1000, sdk: "simulated".to_owned(), functions }).await;
+        self.say(WorkerEventKind::Hello { pid: 0, sdk: "simulated".to_owned(), functions }).await;
         if self.fault(4) {
             self.ledger.start_fails();
             return WorkerExit::Code(1);

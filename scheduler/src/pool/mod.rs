@@ -55,6 +55,9 @@ pub struct PoolState {
     now: Time,
     /// The effects of the event that is being applied.
     effects: Vec<Effect>,
+    /// How many events have been applied since the invariants were checked.
+    #[cfg(any(test, debug_assertions))]
+    pub(crate) unchecked: usize,
 }
 
 impl PoolState {
@@ -79,6 +82,8 @@ impl PoolState {
             idle_since: Time::ZERO,
             now: Time::ZERO,
             effects: Vec::new(),
+            #[cfg(any(test, debug_assertions))]
+            unchecked: 0,
         };
         for slot in 0..state.config.slots.max(1) {
             state.spawn_worker(SlotId(slot));
@@ -98,7 +103,7 @@ impl PoolState {
         self.stop_if_drained();
         effects.append(&mut self.effects);
         #[cfg(any(test, debug_assertions))]
-        self.check_invariants();
+        self.check_invariants_if_due();
     }
 
     /// Returns when [`Event::TimePassed`] is to be applied next.

@@ -41,6 +41,7 @@ impl PoolState {
         }
         self.set_functions(id.slot, functions);
         self.fail_lost_jobs();
+        self.forget_run_times();
         self.hasten_recycling();
     }
 

@@ -125,6 +125,7 @@ fn table() -> Vec<Row> {
             -1,
         ),
         (CallError::MixedKinds, Code::InvalidArgument, "INVALID_ARGUMENT", &[], -1),
+        (CallError::Cancelled, Code::Cancelled, "CANCELLED", &[], -1),
         (CallError::PoolGone, Code::Internal, "INTERNAL", &[], -1),
     ];
     rows.extend(failures());
