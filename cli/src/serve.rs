@@ -38,6 +38,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
         return Ok(Exit::Ok);
     }
     logging::start(config.server.settings.log_format, config.server.settings.log_level);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "procpool starts");
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
