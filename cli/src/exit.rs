@@ -107,7 +107,9 @@ impl Failure {
             return exit;
         }
         if let Some(ConfigErrors(errors)) = error.downcast_ref() {
-            errors.iter().for_each(|error| print_message(error));
+            for error in errors {
+                print_message(error);
+            }
         } else if let Some(CallError::ItemFailed(item)) = error.downcast_ref() {
             print_item_error(item);
         } else {

@@ -55,9 +55,11 @@ pub enum ConnectError {
     },
 }
 
+type Notice = dyn Fn(&CallError, Duration) + Send + Sync;
+
 /// What is called before a refused call is made again.
 #[derive(Clone)]
-pub(crate) struct RetryNotice(Arc<dyn Fn(&CallError, Duration) + Send + Sync>);
+pub(crate) struct RetryNotice(Arc<Notice>);
 
 impl RetryNotice {
     pub(crate) fn give(&self, refusal: &CallError, wait: Duration) {

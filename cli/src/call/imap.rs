@@ -8,13 +8,12 @@ use serde_json::Value;
 
 use super::reader::while_read;
 use super::{
-    JSON_TYPE, Style, ToText, connect_for_call, exit_after, explained, fail, form_of, of_bytes, of_json, of_value,
-    print, text_of, with_options,
+    JSON_TYPE, Style, ToText, connect_for_call, exit_after, explained, fail, form_of, print, text_of, with_options,
 };
 use crate::args::{ImapArgs, OnError};
 use crate::exit::{Exit, Failure};
 use crate::input::{Input, Item, ItemForm, parse_common};
-use crate::output::{Destination, Output, OutputError};
+use crate::output::{Destination, JsonText, Output, OutputError};
 use crate::progress::Progress;
 use crate::selection::Selection;
 
@@ -40,12 +39,12 @@ async fn call(args: &ImapArgs) -> Result<Exit, Failure> {
         match form {
             ItemForm::Values => {
                 let call = client.imap_stream::<Value>(function, items.map(Item::into_value));
-                print_all(with_settings(call, args, common), of_value, &mut output, &selection).await
+                print_all(with_settings(call, args, common), JsonText::of_value, &mut output, &selection).await
             }
             ItemForm::Json | ItemForm::Bytes => {
                 let call = client.imap_stream_bytes(function, items.map(Item::into_bytes));
                 let (content_type, to_text): (_, ToText<_>) =
-                    if form == ItemForm::Json { (JSON_TYPE, of_json) } else { ("", of_bytes) };
+                    if form == ItemForm::Json { (JSON_TYPE, JsonText::of_json) } else { ("", JsonText::of_bytes) };
                 let call = with_settings(call.content_type(content_type), args, common);
                 print_all(call, to_text, &mut output, &selection).await
             }

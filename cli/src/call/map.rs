@@ -8,8 +8,7 @@ use serde_json::Value;
 
 use super::reader::while_read;
 use super::{
-    JSON_TYPE, Style, ToText, connect_for_call, exit_after, explained, fail, form_of, of_bytes, of_json, of_value,
-    print, text_of, with_options,
+    JSON_TYPE, Style, ToText, connect_for_call, exit_after, explained, fail, form_of, print, text_of, with_options,
 };
 use crate::args::{MapArgs, OnError};
 use crate::exit::{Exit, Failure};
@@ -43,12 +42,12 @@ async fn call(args: &MapArgs, style: Style) -> Result<Exit, Failure> {
         match form {
             ItemForm::Values => {
                 let call = client.imap::<Value>(function, items.into_iter().map(Item::into_value));
-                results_of(with_settings(call, args, style, common), of_value, num_items, &progress).await
+                results_of(with_settings(call, args, style, common), JsonText::of_value, num_items, &progress).await
             }
             ItemForm::Json | ItemForm::Bytes => {
                 let call = client.imap_bytes(function, items.into_iter().map(Item::into_bytes));
                 let (content_type, to_text): (_, ToText<_>) =
-                    if form == ItemForm::Json { (JSON_TYPE, of_json) } else { ("", of_bytes) };
+                    if form == ItemForm::Json { (JSON_TYPE, JsonText::of_json) } else { ("", JsonText::of_bytes) };
                 let call = with_settings(call.content_type(content_type), args, style, common);
                 results_of(call, to_text, num_items, &progress).await
             }

@@ -8,9 +8,7 @@ mod reader;
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use procpool_client::{Call, CallError, Client, ClientBuilder, ConnectError, ItemError, RetryPolicy};
-use serde_json::Value;
 
 use self::locate::{locate, locate_item};
 use crate::args::{CallArgs, ItemsArgs, ServerArgs};
@@ -43,21 +41,7 @@ impl From<InputError> for Failure {
 }
 
 /// Returns the JSON text of a result.
-type ToText<R> = fn(R) -> Result<JsonText, serde_json::Error>;
-
-#[expect(clippy::unnecessary_wraps, reason = "it is a ToText")]
-fn of_value(value: Value) -> Result<JsonText, serde_json::Error> {
-    Ok(value.into())
-}
-
-fn of_json(text: Bytes) -> Result<JsonText, serde_json::Error> {
-    JsonText::of_json(&text)
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "it is a ToText")]
-fn of_bytes(bytes: Bytes) -> Result<JsonText, serde_json::Error> {
-    Ok(JsonText::of_bytes(&bytes))
-}
+type ToText<R> = fn(&R) -> Result<JsonText, serde_json::Error>;
 
 /// Returns how the items of a list are sent.
 fn form_of(items: &ItemsArgs, call: &CallArgs) -> ItemForm {
@@ -146,7 +130,7 @@ fn text_of<R>(
     to_text: ToText<R>,
 ) -> Result<Result<JsonText, ItemError>, CallError> {
     match result {
-        Ok(result) => match to_text(result) {
+        Ok(result) => match to_text(&result) {
             Ok(text) => Ok(Ok(text)),
             Err(error) => Err(CallError::Decode { index: position, source: error.into() }),
         },

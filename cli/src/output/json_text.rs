@@ -31,9 +31,22 @@ impl JsonText {
         serde_json::from_slice::<Box<RawValue>>(text).map(Self::from)
     }
 
+    /// Returns the text of a value.
+    ///
+    /// # Errors
+    ///
+    /// Never: every value is JSON.
+    pub(crate) fn of_value(value: &Value) -> Result<Self, serde_json::Error> {
+        to_raw_value(value).map(Self)
+    }
+
     /// Returns bytes in base64, as a JSON string.
-    pub(crate) fn of_bytes(bytes: &Bytes) -> Self {
-        Self::from(Value::from(BASE64_STANDARD.encode(bytes)))
+    ///
+    /// # Errors
+    ///
+    /// Never.
+    pub(crate) fn of_bytes(bytes: &Bytes) -> Result<Self, serde_json::Error> {
+        to_raw_value(&BASE64_STANDARD.encode(bytes)).map(Self)
     }
 }
 
