@@ -22,6 +22,8 @@ const RESULTS_FIELD: u32 = 4;
 /// Room for the next read, made when less than [`MIN_ROOM`] is left. Small frames share it.
 const ROOM: usize = 64 << 10;
 const MIN_ROOM: usize = 8 << 10;
+/// A buffer that has grown beyond this for one frame goes with that frame.
+const MAX_KEPT: usize = 1 << 20;
 /// The most fields in a frame from a worker: more than a chunk has items. A failure or a function takes two bytes or more
 /// in a frame, and 80 or more when it is decoded.
 const MAX_FIELDS: usize = 1 << 20;
@@ -99,7 +101,12 @@ impl FrameDecoder {
             return Ok(None);
         }
         self.buffer.advance(LENGTH_BYTES);
-        Ok(Some(self.buffer.split_to(length as usize).freeze()))
+        let frame = self.buffer.split_to(length as usize).freeze();
+        if total > MAX_KEPT {
+            // What is left of the buffer would keep all of its memory, also when the frame is gone.
+            self.buffer = BytesMut::from(&self.buffer[..]);
+        }
+        Ok(Some(frame))
     }
 
     /// Tells whether the stream would end in the middle of a frame if it ended now. Only after
