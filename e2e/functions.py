@@ -42,6 +42,12 @@ def pid(_):
     return os.getpid()
 
 
+def call_back(address):
+    """Call the server that this runs for, and return what the command line says to it."""
+    command = ["procpool", "map", "--server", address, "echo", "1"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60).stderr
+
+
 def spin_ms(milliseconds):
     """Compute for so long."""
     end = time.monotonic() + milliseconds / 1000
@@ -112,6 +118,36 @@ def leak(mebibytes):
     _leaked.append(bytearray(b"x") * (mebibytes << 20))
     time.sleep(0.01)
     return os.getpid()
+
+
+_segments = []
+
+
+def share(hang):
+    """Make a segment of shared memory and keep it; tell its name, or hang."""
+    from multiprocessing import shared_memory
+
+    segment = shared_memory.SharedMemory(create=True, size=4096, name=hang or None)
+    _segments.append(segment)
+    if hang:
+        hang_for_good(hang)
+    return segment.name
+
+
+def stop_once(path):
+    """Stop this process, as SIGSTOP does, the first time; tell who has run it."""
+    with Path(path).open("a") as marker:
+        first = marker.tell() == 0
+        marker.write("x")
+    if first:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return os.getpid()
+
+
+def stop_always(_):
+    """Stop this process, again and again."""
+    while True:
+        os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def leave(_):

@@ -16,11 +16,14 @@ from procpool.v1 import pool_pb2
 EXAMPLES = ROOT / "examples/clients"
 DOCS = (ROOT / "docs/clients.md").read_text()
 NODE = TARGET / "node-clients"
+GO = TARGET / "go-client"
+# Go with what Debian has for gRPC, unpacked beside the virtual environment that runs this, where there is apt-get.
+GO_TOOLS = Path(sys.prefix).parent / "tools/go/usr"
 # Set up beside the virtual environment that runs this.
 BUF_FOLDER = Path(sys.prefix).parent / "tools/node_modules/.bin"
 MATCHES = python_worker("examples/matches.py")
 PROGRAMS = ["python/sync_client.py", "python/asyncio_client.py", "node/client.mjs"]
-CLIENTS = ["grpcurl.sh", "buf-curl.sh", *PROGRAMS]
+CLIENTS = ["grpcurl.sh", "buf-curl.sh", "go/main.go", *PROGRAMS]
 
 
 @pytest.fixture(scope="session")
@@ -39,11 +42,39 @@ def node_folder():
     return NODE
 
 
-def start(client: str, address: str, node_folder: Path) -> subprocess.Popen:
+@pytest.fixture(scope="session")
+def go_program():
+    """Builds the Go client, with stubs that are generated as the docs say; `None` where there is no Go."""
+    compilers = list(GO_TOOLS.glob("lib/go-*/bin/go"))
+    if not compilers:
+        return None
+    package = GO / "src/client"
+    package.mkdir(parents=True, exist_ok=True)
+    shutil.copy(EXAMPLES / "go/main.go", package)
+    mapped = "Mprocpool/v1/pool.proto=procpool/v1;procpoolv1"
+    outputs = [f"--go_out={GO / 'src'}", f"--go_opt={mapped}", f"--go-grpc_out={GO / 'src'}", f"--go-grpc_opt={mapped}"]
+    generator = [sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT / 'proto'}", *outputs, "procpool/v1/pool.proto"]
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(GO_TOOLS / "bin"), os.environ["PATH"]]),
+        "GO111MODULE": "off",
+        "GOROOT": str(compilers[0].parent.parent),
+        "GOPATH": os.pathsep.join([str(GO), str(GO_TOOLS / "share/gocode")]),
+        "GOCACHE": str(TARGET / "go-cache"),
+        "CGO_ENABLED": "0",
+    }
+    for line in [generator, [compilers[0], "build", "-o", GO / "client", "."]]:
+        done = subprocess.run(line, cwd=package, env=environment, capture_output=True, text=True, timeout=110)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return GO / "client"
+
+
+def start(client: str, address: str, node_folder: Path, go_program: Path | None = None) -> subprocess.Popen:
     """Starts an example as the docs say."""
     lines = {
         ".sh": [EXAMPLES / client, address],
         ".py": [sys.executable, EXAMPLES / client, address],
+        ".go": [go_program, address],
         ".mjs": ["node", node_folder / "client.mjs", address, ROOT / "proto"],
     }
     path = os.pathsep.join([f"{sys.prefix}/bin", str(BUF_FOLDER), os.environ["PATH"]])
@@ -74,11 +105,18 @@ def transcript_of(client: str) -> list[str]:
     return transcript
 
 
+@pytest.mark.parametrize("form", ["{tcp}", "unix:{path}", "{path}"])
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_client_prints_what_the_docs_say_and_leaves_the_slots_free(client, node_folder):
-    with Server("--processes", "2", command=MATCHES) as server:
+def test_a_client_prints_what_the_docs_say_and_leaves_the_slots_free(client, form, node_folder, go_program, tmp_path):
+    if client == "go/main.go" and go_program is None:
+        pytest.skip("there is no Go here")
+    if form == "{path}" and client != "go/main.go":
+        pytest.skip("only a dialer of one's own takes a path alone")
+    path = tmp_path / "procpool.sock"
+    with Server("--processes", "2", "--listen", f"unix:{path}", command=MATCHES) as server:
         workers = server.wait_ready(2)
-        assert end(start(client, server.address, node_folder)) == transcript_of(client)
+        address = form.format(tcp=server.address, path=path)
+        assert end(start(client, address, node_folder, go_program)) == transcript_of(client)
         # It had a deadline, which either side may be the first to notice, and it cancelled a thousand items of half a
         # second each, after the first result.
         ends = [line["outcome"] for line in server.lines("call ") if (line["rpc"], line["function"]) == ("IMap", "rest")]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use procpool_pool::supervisor::ServerTag;
+use procpool_server::Operators;
 
 use crate::config::SettingFlags;
 use crate::list_args::{ListArgs, OutputArgs};
@@ -95,6 +96,32 @@ pub(crate) enum LogLevel {
     Info,
     Debug,
     Trace,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum LogCalls {
+    None,
+    #[default]
+    Failed,
+    All,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OperatorsArg {
+    #[default]
+    Local,
+    Anyone,
+    Nobody,
+}
+
+impl From<OperatorsArg> for Operators {
+    fn from(arg: OperatorsArg) -> Self {
+        match arg {
+            OperatorsArg::Local => Self::Local,
+            OperatorsArg::Anyone => Self::Anyone,
+            OperatorsArg::Nobody => Self::Nobody,
+        }
+    }
 }
 
 /// Without a command: be the built-in worker, which a server starts as its child.

@@ -5,15 +5,18 @@ use std::io::{self, IsTerminal as _};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
-use crate::args::{LogFormat, LogLevel};
+use crate::args::{LogCalls, LogFormat, LogLevel};
 use crate::config;
 
 /// Libraries log their own affairs below this level only. Prefixes: `h2` is also `h2::codec`.
 const QUIET_LIBRARIES: &str =
     "h2=warn,hyper=warn,opentelemetry=warn,hyper_util=warn,tonic=warn,tower=warn,tokio_util=warn";
 
+/// Where the lines of calls come from: at info if they failed, at debug if not.
+const CALL_LINES: &str = "procpool_server::rpc::call_log";
+
 /// Starts to log. Once per process.
-pub(crate) fn start(format: LogFormat, level: LogLevel) {
+pub(crate) fn start(format: LogFormat, level: LogLevel, calls: LogCalls) {
     let level = match level {
         LogLevel::Error => "error",
         LogLevel::Warn => "warn",
@@ -21,7 +24,12 @@ pub(crate) fn start(format: LogFormat, level: LogLevel) {
         LogLevel::Debug => "debug",
         LogLevel::Trace => "trace",
     };
-    let filter = EnvFilter::new(format!("{level},{QUIET_LIBRARIES}"));
+    let calls = match calls {
+        LogCalls::None => format!(",{CALL_LINES}=warn"),
+        LogCalls::Failed => String::new(),
+        LogCalls::All => format!(",{CALL_LINES}=debug"),
+    };
+    let filter = EnvFilter::new(format!("{level},{QUIET_LIBRARIES}{calls}"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

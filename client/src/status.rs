@@ -209,6 +209,7 @@ pub(crate) fn call_error(status: Status) -> CallError {
             return CallError::InvalidArgument { message, violations: details.violations };
         }
         "DEADLINE" => return CallError::DeadlineExceeded { message, phase: details.take("phase") },
+        "CANCELLED" => return CallError::Cancelled { message },
         _ => {
             if let Some(index) = details.number("index") {
                 let error = item_error_from(index, code, message, details);
@@ -368,6 +369,7 @@ mod tests {
             (Code::DeadlineExceeded, vec![info("ITEM_TIMEOUT", &[("index", "1")])], "ItemFailed"),
             (Code::Aborted, vec![info("STREAM_STALLED", &[])], "Other"),
             (Code::Internal, vec![info("INTERNAL", &[])], "Other"),
+            (Code::Cancelled, vec![info("CANCELLED", &[])], "Cancelled"),
             (Code::Cancelled, vec![], "Cancelled"),
         ];
         for (code, details, expected) in cases {

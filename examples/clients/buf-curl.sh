@@ -1,15 +1,16 @@
 #!/bin/sh
-# Every verb of procpool with buf curl: buf-curl.sh HOST:PORT
+# Every verb of procpool with buf curl: buf-curl.sh HOST:PORT, or unix:/PATH
 # There is no .proto file needed to call, as the server describes itself; decoding the details of an error needs one.
 
-server=$1
+server=$1 unix=
+case $1 in unix:*) server=localhost unix="--unix-socket ${1#unix:}" ;; esac
 protos=$(dirname "$0")/../../proto
 
 # call METHOD REQUEST [OPTION...]; errors go to the same place as answers.
 call() {
   method=$1 request=$2
   shift 2
-  buf curl --protocol grpc --http2-prior-knowledge "$@" -d "$request" "http://$server/procpool.v1.PoolService/$method" 2>&1
+  buf curl --protocol grpc --http2-prior-knowledge $unix "$@" -d "$request" "http://$server/procpool.v1.PoolService/$method" 2>&1
 }
 
 # Decodes the details of an error, which buf curl leaves in base64 without padding; what is too much of it does no harm.

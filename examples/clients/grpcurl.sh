@@ -1,14 +1,15 @@
 #!/bin/sh
-# Every verb of procpool with grpcurl: grpcurl.sh HOST:PORT
+# Every verb of procpool with grpcurl: grpcurl.sh HOST:PORT, or unix:/PATH
 # There is no .proto file here: the server describes itself.
 
-server=$1
+server=${1#unix:}
+case $1 in unix:*) unix=-unix ;; *) unix= ;; esac
 
 # call METHOD REQUEST [OPTION...]; errors go to the same place as answers.
 call() {
   method=$1 request=$2
   shift 2
-  grpcurl -plaintext "$@" -d "$request" "$server" "procpool.v1.PoolService/$method" 2>&1
+  grpcurl -plaintext $unix "$@" -d "$request" "$server" "procpool.v1.PoolService/$method" 2>&1
 }
 
 echo '# Map'

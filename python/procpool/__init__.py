@@ -8,8 +8,8 @@ What is here is for functions that want more: options (`function`), the item tha
 still waits for its result (`cancelled`).
 """
 
-from ._context import Cancelled, CurrentItem, cancelled, current
+from ._context import Cancelled, CurrentItem, call_metadata, cancelled, current
 from ._function import function
 from ._version import __version__
 
-__all__ = ["Cancelled", "CurrentItem", "__version__", "cancelled", "current", "function"]
+__all__ = ["Cancelled", "CurrentItem", "__version__", "call_metadata", "cancelled", "current", "function"]

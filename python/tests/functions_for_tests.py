@@ -101,7 +101,7 @@ def produce(name):
         "big": 2**53 + 1,
         "small": -(2**53) - 1,
         "huge": 10**5000,
-        "limit": 2**53,
+        "limit": 2**53 - 1,
         "nan": nan,
         "inf in list": [1, {"a": -inf}],
         "set": {"a": [0, 1, 2, {1, 2}]},

@@ -4,7 +4,8 @@
 //!
 //! 1. Told to drain: health says `NOT_SERVING`, then the pools take nothing new and every client is asked to connect
 //!    anew. The listeners stay open, so that who calls gets an answer: UNAVAILABLE, and when to try again.
-//! 2. When the last call has ended, the listeners close, and connections as soon as everything is sent.
+//! 2. When the last call has ended, the listeners close, and connections as soon as everything is sent. A peer that does not
+//!    answer has a second.
 //! 3. At the drain limit, or told to stop at once: the pools fail what is left, and after a moment for these errors to
 //!    be sent, every connection is cut.
 //! 4. The workers are stopped, and every task is joined.
@@ -19,22 +20,23 @@ use futures_util::FutureExt as _;
 use futures_util::future::select_all;
 use procpool_pool::{PoolTask, Readiness};
 use tokio::signal::unix::Signal;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{ConfigError, ListenAddress, ServerConfig};
-use crate::http::{AdminListener, Endpoints};
+use crate::http::Endpoints;
 use crate::lifecycle::Lifecycle;
-use crate::listener::{BoundListener, Serving, accept_connections};
+use crate::listener::{BoundListener, Connections, Displacement, Serving, accept_connections};
 use crate::pools::{DuplicateFunction, NamedPool, Pools};
 use crate::rpc::PoolRpc;
 use crate::rpc::body::ByteBudget;
+use crate::rpc::call_log::CallLog;
 use crate::rpc::health::Health;
 use crate::rpc::router::Router;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Telemetry;
+use crate::{http, listener};
 
 /// How long the errors of calls that were given up may take to be sent.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
@@ -48,12 +50,14 @@ pub struct App {
     pools: Pools,
     pool_tasks: Vec<PoolTask>,
     listeners: Vec<BoundListener>,
-    admin: Option<(AdminListener, Endpoints)>,
+    admin: Option<(BoundListener, Endpoints)>,
+    connections: Connections,
     telemetry: Option<Telemetry>,
     health: Health,
     router: Router,
     lifecycle: Lifecycle,
     calls: TaskTracker,
+    call_log: Arc<CallLog>,
 }
 
 /// Why the server cannot start, or had to end.
@@ -103,25 +107,52 @@ impl App {
             listeners.push(bound.map_err(|source| AppError::Bind { address: address.clone(), source })?);
         }
         let admin_listener = match config.admin_listen {
-            Some(address) => Some(AdminListener::bind(address).await.map_err(|source| {
+            Some(address) => {
                 let address = ListenAddress::Tcp(address);
-                AppError::Bind { address, source }
-            })?),
+                let bound = BoundListener::bind(&address).await;
+                Some(bound.map_err(|source| AppError::Bind { address, source })?)
+            }
             None => None,
         };
         let names = pools.iter().map(|pool| pool.name.as_str());
         let telemetry = Telemetry::new(&config.telemetry, admin_listener.is_some(), names)?;
+        let connections =
+            Connections::new(config.max_connections as usize, Displacement::Quiet(config.keepalive_interval));
+        if let Some(telemetry) = &telemetry {
+            telemetry.observe_connections(connections.clone());
+        }
         let requests = ByteBudget::new(config.max_request_bytes_in_flight.into());
         let (pools, pool_tasks) = Pools::start(pools, Arc::clone(&requests), telemetry.as_ref());
         let (lifecycle, calls) = (Lifecycle::default(), TaskTracker::new());
-        let rpc = PoolRpc { pools: pools.clone(), max_message_bytes: config.max_message_bytes, calls: calls.clone() };
+        let call_log = Arc::new(CallLog::default());
+        let rpc = PoolRpc {
+            pools: pools.clone(),
+            max_message_bytes: config.max_message_bytes,
+            calls: calls.clone(),
+            call_log: Arc::clone(&call_log),
+        };
         let admin = admin_listener.zip(telemetry.clone()).map(|(listener, telemetry)| {
             let (pools, health, health_service) = (pools.clone(), health.clone(), health_service.clone());
-            (listener, Endpoints { pools, telemetry, health, health_service })
+            let listen: Vec<String> = listeners.iter().map(|listener| listener.address().to_string()).collect();
+            let listen = listen.join(" or ").into();
+            (listener, Endpoints { pools, telemetry, health, health_service, listen })
         });
         let router = Router::new(rpc, health_service, requests, &config, &lifecycle).observed_by(telemetry.clone());
         let config = Arc::new(config);
-        Ok(Self { config, pools, pool_tasks, listeners, admin, telemetry, health, router, lifecycle, calls })
+        Ok(Self {
+            config,
+            pools,
+            pool_tasks,
+            listeners,
+            admin,
+            connections,
+            telemetry,
+            health,
+            router,
+            lifecycle,
+            calls,
+            call_log,
+        })
     }
 
     /// Returns the bound addresses, in the order of the settings, with the ports that were chosen.
@@ -131,7 +162,16 @@ impl App {
 
     /// Returns the bound address of the admin port, if there is one, with the port that was chosen.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().map(|(listener, _)| listener.address())
+        match self.admin.as_ref()?.0.address() {
+            ListenAddress::Tcp(address) => Some(*address),
+            ListenAddress::Unix(_) => None,
+        }
+    }
+
+    /// Returns what counts, in the metrics, that the process which outlives a killed server was started again.
+    pub fn guard_counter(&self) -> impl Fn() + Send + 'static {
+        let telemetry = self.telemetry.clone();
+        move || telemetry.iter().for_each(Telemetry::count_guard_restart)
     }
 
     /// Serves until told to stop, and returns when every worker is gone.
@@ -144,31 +184,44 @@ impl App {
     ///
     /// Dropping the future leaves connections and workers behind; end it through `shutdown`.
     pub async fn serve(self, mut shutdown: Shutdown) -> Result<(), AppError> {
-        let Self { config, pools, pool_tasks, listeners, admin, telemetry, health, router, lifecycle, calls } = self;
-        let (connections, tasks, follow_health) = (TaskTracker::new(), TaskTracker::new(), CancellationToken::new());
+        let Self {
+            config,
+            pools,
+            pool_tasks,
+            listeners,
+            admin,
+            connections,
+            telemetry,
+            health,
+            router,
+            lifecycle,
+            calls,
+            call_log,
+        } = self;
+        let (connection_tasks, tasks, follow_health) =
+            (TaskTracker::new(), TaskTracker::new(), CancellationToken::new());
         let following = health.clone().follow(pools.clone());
         let followed = follow_health.clone().run_until_cancelled_owned(following);
         let health_task = tasks.spawn(followed);
-        let serving = Serving {
-            permits: Arc::new(Semaphore::new(config.max_connections as usize)),
-            config: Arc::clone(&config),
-            router,
-            lifecycle: lifecycle.clone(),
-            connections: connections.clone(),
-        };
+        tasks.spawn(call_log.report_dropped(lifecycle.killed.clone()));
         if let Some(hangups) = shutdown.take_hangups() {
             let restarting = restart_on_hangup(pools.clone(), hangups);
             tasks.spawn(lifecycle.draining.clone().run_until_cancelled_owned(restarting));
         }
         for listener in listeners {
             tracing::info!(address = %listener.address(), "listening");
-            tasks.spawn(accept_connections(listener, serving.clone()));
+            let (config, router, lifecycle) = (Arc::clone(&config), router.clone(), lifecycle.clone());
+            let serving = Serving { config, router, lifecycle, tasks: connection_tasks.clone() };
+            let (connections, closing) = (connections.clone(), serving.lifecycle.closing.clone());
+            tasks.spawn(accept_connections(listener, connections, closing, move |accepted, place| {
+                serving.tasks.spawn(listener::serve(accepted, serving.clone(), place));
+            }));
         }
-        drop(serving);
+        drop(router);
         let admin_tasks = TaskTracker::new();
         if let Some((listener, endpoints)) = admin {
             tracing::info!(address = %listener.address(), "listening for admins");
-            admin_tasks.spawn(listener.serve(endpoints, admin_tasks.clone(), lifecycle.killed.clone()));
+            admin_tasks.spawn(http::serve(listener, endpoints, admin_tasks.clone(), lifecycle.killed.clone()));
         }
         if let Some(telemetry) = telemetry.clone() {
             let following = telemetry.follow_demand(pools.clone());
@@ -195,7 +248,7 @@ impl App {
         let limit = Instant::now() + config.drain_timeout;
         calls.close();
         let is_drained = tokio::select! {
-            is_drained = all_sent(&calls, &connections, &pools, &lifecycle, limit) => is_drained,
+            is_drained = all_sent(&calls, &connection_tasks, &pools, &lifecycle, limit) => is_drained,
             () = shutdown.wait_for_now() => false,
         };
         if is_drained {
@@ -206,14 +259,18 @@ impl App {
                 () = shutdown.wait_for_now() => pools.stop_now(),
             }
         } else {
-            tracing::warn!(num_calls = calls.len(), num_tasks = connections.len(), "giving up what is not finished");
+            tracing::warn!(
+                num_calls = calls.len(),
+                num_tasks = connection_tasks.len(),
+                "giving up what is not finished"
+            );
             pools.stop_now();
             let flush_limit = Instant::now() + FLUSH_TIMEOUT;
-            all_sent(&calls, &connections, &pools, &lifecycle, flush_limit).await;
+            all_sent(&calls, &connection_tasks, &pools, &lifecycle, flush_limit).await;
         }
         lifecycle.closing.cancel();
         lifecycle.killed.cancel();
-        join_all([&calls, &connections, &tasks, &admin_tasks]).await;
+        join_all([&calls, &connection_tasks, &tasks, &admin_tasks]).await;
         for task in pool_tasks {
             task.join().await;
         }

@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::operators::Operators;
+
 /// The largest message that gRPC's length prefix can announce, less what an envelope may add.
 const LARGEST_MESSAGE_BYTES: u32 = u32::MAX - (1 << 20);
 /// A message must have room for an error's details.
@@ -14,7 +16,8 @@ const SMALLEST_MESSAGE_BYTES: u32 = 64 << 10;
 pub enum ListenAddress {
     /// A TCP address. Port 0: any free port, told by [`crate::App::local_addresses`].
     Tcp(SocketAddr),
-    /// The path of a Unix socket. A stale socket is replaced; missing folders are created for the owner alone.
+    /// The path of a Unix socket. Its folder must be there. A stale socket is replaced, and one whose file is removed is put
+    /// back.
     Unix(PathBuf),
 }
 
@@ -43,13 +46,16 @@ pub struct ServerConfig {
     pub listen: Vec<ListenAddress>,
     /// Where to serve metrics and health in plain text, apart from the calls. `None` (the default): nowhere.
     pub admin_listen: Option<SocketAddr>,
+    /// Who may use the operators' service. Default: callers on this machine.
+    pub operators: Operators,
     /// Where telemetry goes. Default: nowhere.
     pub telemetry: TelemetryConfig,
     /// The largest message, in bytes, either way. Default 64 MiB.
     pub max_message_bytes: u32,
     /// The most bytes of requests that are being received at a time, over all calls. Default 256 MiB.
     pub max_request_bytes_in_flight: u32,
-    /// The most connections at a time; more wait in the kernel. Default 1,000.
+    /// The most connections at a time; more wait. One that has had no call for `keepalive_interval` is asked to leave for
+    /// them. Default 1,000.
     pub max_connections: u32,
     /// The most calls at a time on one connection. Default 256.
     pub max_concurrent_streams: u32,
@@ -77,6 +83,7 @@ impl Default for ServerConfig {
         Self {
             listen: vec![ListenAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)))],
             admin_listen: None,
+            operators: Operators::default(),
             telemetry: TelemetryConfig::default(),
             max_message_bytes: 64 << 20,
             max_request_bytes_in_flight: 256 << 20,

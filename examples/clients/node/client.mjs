@@ -1,4 +1,4 @@
-// Every verb of procpool with Node's @grpc/grpc-js: node client.mjs HOST:PORT [FOLDER_OF_THE_PROTO_FILES]
+// Every verb of procpool with Node's @grpc/grpc-js: node client.mjs HOST:PORT|unix:/PATH [FOLDER_OF_THE_PROTO_FILES]
 
 import { fileURLToPath } from 'node:url';
 import grpc from '@grpc/grpc-js';

@@ -1,4 +1,4 @@
-"""Every verb of procpool with Python's grpcio and asyncio: python asyncio_client.py HOST:PORT"""
+"""Every verb of procpool with Python's grpcio and asyncio: python asyncio_client.py HOST:PORT, or unix:/PATH"""
 
 import asyncio
 import itertools

@@ -1,4 +1,4 @@
-"""Every verb of procpool with Python's grpcio: python sync_client.py HOST:PORT"""
+"""Every verb of procpool with Python's grpcio: python sync_client.py HOST:PORT, or unix:/PATH"""
 
 import itertools
 import sys

@@ -210,6 +210,17 @@ fn run_chunk(role: &str, connection: &mut Connection, run: &proto::Run) {
                 crate::support::wait_for_file(&path("go_on"));
             }
         }
+        // Stands still, and answers when it goes on.
+        "stop_once" => {
+            connection.page().begin(run.first_sequence);
+            stop();
+            connection.send_results(run.chunk, 0, run.items.clone());
+        }
+        "stop_again" => connection.begin_and(run, || {
+            loop {
+                stop();
+            }
+        }),
         // One result after the other, as fast as it can, whether anybody reads or not.
         "chatter" => {
             for index in 0..run.count {
@@ -358,6 +369,10 @@ pub(crate) fn results_frame(chunk: u64, first: u32, items: bytes::Bytes) -> byte
     let count = u32::try_from(ItemSlab::count(ItemKind::Blobs, &items).unwrap()).unwrap();
     let results = proto::Results { chunk, first, count, busy_ns: 5, items, ..Default::default() };
     procpool_ipc::encode_worker_frame(WorkerFrame::Results(results))
+}
+
+fn stop() {
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP).unwrap();
 }
 
 fn hang() -> ! {

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from mmap import mmap
 from typing import Any
 
 from google.protobuf.message import DecodeError
 
+from .._json import decode_json, encode_json
 from .._proto import worker_pb2
 from .._values import (
     NULL,
@@ -22,7 +22,6 @@ from .._values import (
     decode_struct,
     decode_value_at,
     encode_record,
-    simplify,
 )
 from .._wire import MalformedError, iterate_records, record
 from .channel import Payload, ProtocolError
@@ -248,21 +247,8 @@ def _apply_call(
 
 def _blob_decoder(content_type: str) -> Callable[[bytes, int, int], Any]:
     if content_type == JSON_TYPE:
-        return _decode_json
+        return decode_json
     return lambda data, start, end: data[start:end]
-
-
-def _decode_json(data: bytes, start: int, end: int) -> Any:
-    try:
-        return json.loads(data[start:end], parse_constant=_refuse_constant)
-    except RecursionError:
-        raise MalformedError("the JSON is nested too deep") from None
-    except ValueError as error:
-        raise MalformedError(f"it is no JSON: {error}") from None
-
-
-def _refuse_constant(constant: str) -> Any:
-    raise ValueError(f"JSON has no {constant}")
 
 
 def result_encoder(kind: int, content_type: str, *, nan_as_null: bool) -> Callable[[Any], bytes]:
@@ -270,7 +256,7 @@ def result_encoder(kind: int, content_type: str, *, nan_as_null: bool) -> Callab
     if kind == worker_pb2.ITEM_KIND_VALUES:
         return partial(encode_record, nan_as_null=nan_as_null)
     if content_type == JSON_TYPE:
-        return lambda result: record(_encode_json(result, nan_as_null))
+        return lambda result: record(encode_json(result, nan_as_null=nan_as_null))
     return _encode_blob
 
 
@@ -281,46 +267,3 @@ def _encode_blob(result: Any) -> bytes:
         f"{type(result).__name__} is not bytes, which a function called with blobs must return; call it with values, "
         f"or with the content type {JSON_TYPE}"
     )
-
-
-def _encode_json(result: Any, nan_as_null: bool) -> bytes:
-    try:
-        return _dump_json(result)
-    except NotEncodableError:
-        raise
-    except ValueError as error:
-        if nan_as_null and "float" in str(error):
-            return _dump_json(_without_nan(result))
-        raise NotEncodableError(_json_problem(error)) from None
-    except RecursionError:
-        raise NotEncodableError("nested too deep for JSON") from None
-    except TypeError as error:
-        raise NotEncodableError(str(error)) from None
-
-
-def _dump_json(result: Any) -> bytes:
-    return json.dumps(
-        result, allow_nan=False, ensure_ascii=False, check_circular=True, separators=(",", ":"), default=simplify
-    ).encode()
-
-
-def _json_problem(error: ValueError) -> str:
-    if isinstance(error, UnicodeEncodeError):
-        return f"a str with a lone surrogate at {error.start} is no Unicode text"
-    if "float" in str(error):
-        return (
-            "JSON has no NaN and no infinity; return None, or decorate the function with @procpool.function(nan='null')"
-        )
-    return str(error)
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
-    if isinstance(value, (str, int, type(None))):
-        return value
-    return _without_nan(simplify(value))

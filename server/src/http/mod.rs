@@ -1,45 +1,44 @@
 //! The admin port: metrics and health in plain text, for those who watch the server from beside it.
 //!
 //! It shares nothing with the public port, neither its limits nor its security, so that it answers when the other is
-//! full or shut; bind it where only they can reach it. HTTP/1.1 and HTTP/2 on one port.
+//! full or shut; bind it where only they can reach it. HTTP/1.1 and HTTP/2 on one port. There is always room for one more
+//! connection, since somebody has to be able to ask whether the server lives.
 //!
 //! | request | |
 //! | --- | --- |
 //! | `GET /metrics` | Prometheus text |
 //! | `GET /healthz` | 200: the process serves |
-//! | `GET /readyz` | 200 if the server takes calls, else 503 |
+//! | `GET /readyz` | 200 if the server takes calls, else 503 and why |
 //! | `grpc.health.v1.Health` | the same as on the public port |
 
 mod connection;
 
 use std::convert::Infallible;
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use procpool_pool::Readiness;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tower::ServiceExt as _;
 
+use crate::listener::{BoundListener, Connections, Displacement, accept_connections};
 use crate::pools::{Pool, Pools};
-use crate::rpc::health;
+use crate::rpc::not_grpc::text;
 use crate::rpc::router::with_details;
+use crate::rpc::{health, not_grpc, status};
 use crate::telemetry::Telemetry;
 
-/// The most connections to the admin port at a time: enough for every prober and scraper of a machine. More wait in the
-/// kernel.
+/// The most connections to the admin port at a time: enough for every prober and scraper of a machine. One more has the
+/// quietest closed.
 pub const MAX_ADMIN_CONNECTIONS: usize = 64;
-/// How long to wait when the system is out of something, such as file descriptors.
-const BACK_OFF: Duration = Duration::from_millis(50);
+/// How long to look for the reason why a pool is not ready. A prober waits for a second by default.
+const WHY_TIMEOUT: Duration = Duration::from_millis(500);
 const HEALTH_PATH: &str = "/grpc.health.v1.Health/";
-const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const PROMETHEUS_TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 /// What the admin port serves. Cheap to clone.
@@ -49,57 +48,23 @@ pub(crate) struct Endpoints {
     pub(crate) telemetry: Telemetry,
     pub(crate) health: health::Health,
     pub(crate) health_service: health::Service,
+    /// The addresses that calls are for, in words.
+    pub(crate) listen: Arc<str>,
 }
 
-/// The bound admin port.
-#[derive(Debug)]
-pub(crate) struct AdminListener {
-    listener: TcpListener,
-    address: SocketAddr,
-}
-
-impl AdminListener {
-    pub(crate) async fn bind(address: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
-        Ok(Self { address: listener.local_addr()?, listener })
-    }
-
-    /// Returns the address, with the port that was chosen if any would do.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Serves until `closed` is cancelled; that cuts every connection. `tasks` owns them.
-    pub(crate) async fn serve(self, endpoints: Endpoints, tasks: TaskTracker, closed: CancellationToken) {
-        let permits = Arc::new(Semaphore::new(MAX_ADMIN_CONNECTIONS));
-        let accept_all = async {
-            let mut is_failing = false;
-            // The semaphore is never closed.
-            while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
-                match self.listener.accept().await {
-                    Ok((stream, _)) => {
-                        is_failing = false;
-                        let served = connection::serve(stream, endpoints.clone(), tasks.clone());
-                        let cut = closed.clone().run_until_cancelled_owned(async move {
-                            served.await;
-                            drop(permit);
-                        });
-                        tasks.spawn(cut);
-                    }
-                    Err(error) => {
-                        if !std::mem::replace(&mut is_failing, true) {
-                            tracing::warn!(%error, address = %self.address, "cannot accept connections, trying again");
-                        }
-                        tokio::time::sleep(BACK_OFF).await;
-                    }
-                }
-            }
-        };
-        tokio::select! {
-            () = closed.cancelled() => {}
-            () = accept_all => {}
-        }
-    }
+/// Serves until `closed` is cancelled; that cuts every connection. `tasks` owns them.
+pub(crate) async fn serve(
+    listener: BoundListener,
+    endpoints: Endpoints,
+    tasks: TaskTracker,
+    closed: CancellationToken,
+) {
+    let connections = Connections::new(MAX_ADMIN_CONNECTIONS, Displacement::Any);
+    let serve = |accepted, place| {
+        let served = connection::serve(accepted, place, endpoints.clone(), tasks.clone());
+        tasks.spawn(closed.clone().run_until_cancelled_owned(served));
+    };
+    accept_connections(listener, connections, closed.clone(), serve).await;
 }
 
 impl Endpoints {
@@ -107,6 +72,9 @@ impl Endpoints {
     async fn handle(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         if request.uri().path().starts_with(HEALTH_PATH) {
             return self.health_service.oneshot(request).await.map(with_details);
+        }
+        if not_grpc::is_grpc(request.headers()) {
+            return Ok(status::not_for_admin_port(&self.listen).into_http());
         }
         let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
         Ok(match request.uri().path() {
@@ -117,7 +85,7 @@ impl Endpoints {
             }
             "/metrics" => self.metrics().await,
             "/healthz" => text(StatusCode::OK, "ok\n"),
-            "/readyz" => self.readiness(),
+            "/readyz" => self.readiness().await,
             _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz, /readyz and grpc.health.v1.Health\n"),
         })
     }
@@ -136,11 +104,13 @@ impl Endpoints {
         }
     }
 
-    fn readiness(&self) -> Response<Body> {
+    async fn readiness(&self) -> Response<Body> {
         if self.health.is_serving() {
             return text(StatusCode::OK, "ready\n");
         }
-        let why: Vec<String> = self.pools.iter().filter_map(|pool| why_not(pool, self.pools.are_several())).collect();
+        let is_named = self.pools.are_several();
+        let why = join_all(self.pools.iter().map(|pool| why_not(pool, is_named))).await;
+        let why: Vec<String> = why.into_iter().flatten().collect();
         // Health is the first to know that the server drains.
         let why = if why.is_empty() { "draining".to_owned() } else { why.join("; ") };
         text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n"))
@@ -148,19 +118,18 @@ impl Endpoints {
 }
 
 /// Returns why a pool takes no calls; `None` if it does.
-fn why_not(pool: &Pool, is_named: bool) -> Option<String> {
-    let why = match *pool.handle.readiness().borrow() {
+async fn why_not(pool: &Pool, is_named: bool) -> Option<String> {
+    let readiness = *pool.handle.readiness().borrow();
+    let why = match readiness {
         Readiness::Ready => return None,
-        Readiness::NotReady => "no worker is ready",
-        Readiness::Draining => "draining",
-        Readiness::Stopped => "stopped",
+        Readiness::NotReady => {
+            let snapshot = tokio::time::timeout(WHY_TIMEOUT, pool.handle.snapshot()).await;
+            let failure = snapshot.ok().and_then(Result::ok).map_or_else(String::new, |pool| pool.last_start_failure);
+            let because = if failure.is_empty() { failure } else { format!(": {failure}") };
+            format!("no worker is ready{because}")
+        }
+        Readiness::Draining => "draining".to_owned(),
+        Readiness::Stopped => "stopped".to_owned(),
     };
-    Some(if is_named { format!("pool {}: {why}", pool.name) } else { why.to_owned() })
-}
-
-fn text(status: StatusCode, text: impl Into<String>) -> Response<Body> {
-    let mut response = Response::new(Body::new(text.into()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, TEXT);
-    response
+    Some(if is_named { format!("pool {}: {why}", pool.name) } else { why })
 }

@@ -3,37 +3,48 @@
 use std::io;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 
-use super::{BoundListener, Serving, Socket, connection};
+use super::BoundListener;
+use super::bound::Accepted;
+use super::connections::{Connections, Place};
 
 /// How long to wait when the system is out of something, such as file descriptors.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
-/// Accepts connections until the server closes.
-pub(crate) async fn accept_connections(listener: BoundListener, serving: Serving) {
-    let closing = serving.lifecycle.closing.clone();
-    tokio::select! {
-        () = closing.cancelled() => {}
-        () = accept_forever(&listener, &serving) => {}
-    }
-}
-
-async fn accept_forever(listener: &BoundListener, serving: &Serving) {
-    let mut is_failing = false;
-    // The semaphore is never closed. Over the limit, clients wait in the kernel's queue.
-    while let Ok(permit) = serving.permits.clone().acquire_owned().await {
-        match listener.accept(serving, permit).await {
-            Ok(()) => is_failing = false,
-            Err(error) if is_about_one_connection(&error) => tracing::debug!(%error, "a connection was lost early"),
-            Err(error) => {
-                if !is_failing {
-                    tracing::warn!(%error, address = %listener.address, "cannot accept connections, trying again");
+/// Accepts connections and has each served, until `closed` is cancelled.
+///
+/// A connection is accepted before it has its place, so that a listener which nobody connects to takes none. While one
+/// waits for its place, others wait in the kernel's queue.
+pub(crate) async fn accept_connections(
+    mut listener: BoundListener,
+    connections: Connections,
+    closed: CancellationToken,
+    serve: impl Fn(Accepted, Place),
+) {
+    let accept_forever = async {
+        let mut is_failing = false;
+        loop {
+            match listener.accept().await {
+                Ok(accepted) => {
+                    is_failing = false;
+                    serve(accepted, connections.enter(listener.address()).await);
                 }
-                is_failing = true;
-                tokio::time::sleep(BACK_OFF).await;
+                Err(error) if is_about_one_connection(&error) => {
+                    tracing::debug!(%error, "a connection was lost early");
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut is_failing, true) {
+                        tracing::warn!(%error, address = %listener.address(), "cannot accept connections, trying again");
+                    }
+                    tokio::time::sleep(BACK_OFF).await;
+                }
             }
         }
+    };
+    tokio::select! {
+        () = closed.cancelled() => {}
+        () = accept_forever => {}
     }
 }
 
@@ -41,27 +52,6 @@ async fn accept_forever(listener: &BoundListener, serving: &Serving) {
 fn is_about_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
-}
-
-impl BoundListener {
-    /// Accepts one connection and starts to serve it.
-    async fn accept(&self, serving: &Serving, permit: OwnedSemaphorePermit) -> io::Result<()> {
-        match &self.socket {
-            Socket::Tcp(listener) => {
-                let (stream, peer) = listener.accept().await?;
-                // A call waits for every round trip; a socket that cannot do without the delay still works.
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, %peer, "cannot set TCP_NODELAY");
-                }
-                serving.connections.spawn(connection::serve(stream, serving.clone(), permit));
-            }
-            Socket::Unix { listener, .. } => {
-                let (stream, _) = listener.accept().await?;
-                serving.connections.spawn(connection::serve(stream, serving.clone(), permit));
-            }
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

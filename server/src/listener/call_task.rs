@@ -7,13 +7,38 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
+use tokio_util::task::TaskTracker;
 
+use super::connections::Calls;
 use crate::lifecycle::CALL;
 use crate::rpc::response_body::CallWatch;
 
+/// Has hyper's tasks, one for each call, owned by a tracker, counted by their connection, and each given up when its reader
+/// takes nothing.
+#[derive(Debug, Clone)]
+pub(crate) struct OwnedTasks {
+    pub(crate) tasks: TaskTracker,
+    pub(crate) calls: Calls,
+    pub(crate) stall_timeout: Duration,
+}
+
+impl<F> hyper::rt::Executor<F> for OwnedTasks
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, task: F) {
+        let (in_progress, watched) = (self.calls.begin(), watched(task, self.stall_timeout));
+        self.tasks.spawn(async move {
+            watched.await;
+            drop(in_progress);
+        });
+    }
+}
+
 /// Returns a task that is given up when what it has for its reader has been waiting for so long. Dropping it drops its end
 /// of the stream, and that resets it.
-pub(super) fn watched<F>(task: F, stall_timeout: Duration) -> impl Future<Output = ()> + Send
+fn watched<F>(task: F, stall_timeout: Duration) -> impl Future<Output = ()> + Send
 where
     F: Future + Send + 'static,
 {

@@ -1,22 +1,24 @@
 //! One connection, from its first byte to its end.
 
-use std::future::Future;
 use std::hash::{BuildHasher as _, RandomState};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::TaskTracker;
 
-use super::watched_stream::WatchedStream;
-use super::{Serving, call_task};
+use super::authority::WithAuthorities;
+use super::{Accepted, OwnedTasks, Place, Traffic, WatchedStream};
 use crate::config::ServerConfig;
+use crate::lifecycle::Lifecycle;
+use crate::operators::Peer;
+use crate::rpc::router::Router;
 
 /// What a client sends first: `PRI * HTTP/2.0 …`. Until it is complete, HTTP/2 cannot be shut down in its own way.
 const PREFACE_BYTES: usize = 24;
@@ -27,25 +29,52 @@ const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
 /// Protection against floods of resets, by the client and by us at its instigation.
 const MAX_PENDING_RESETS: usize = 20;
 const MAX_LOCAL_ERROR_RESETS: usize = 1024;
+/// How long a connection that is to end, and has no call, may take. Its peer has to answer one ping.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often it is given that much again, since it takes what was sent.
+const MAX_CLOSE_EXTENSIONS: u32 = 4;
 /// How far the age limit is spread, either way, so that clients do not all come back at once.
 const JITTER_PERCENT: u32 = 10;
 
-/// Serves a connection until it ends. Holds the permit meanwhile.
-pub(super) async fn serve<S>(stream: S, serving: Serving, permit: OwnedSemaphorePermit)
+/// What every connection needs.
+#[derive(Debug, Clone)]
+pub(crate) struct Serving {
+    pub(crate) config: Arc<ServerConfig>,
+    pub(crate) router: Router,
+    pub(crate) lifecycle: Lifecycle,
+    /// Owns the tasks of connections and calls.
+    pub(crate) tasks: TaskTracker,
+}
+
+/// Serves a connection until it ends. Every request gets the peer as an extension.
+pub(crate) async fn serve(accepted: Accepted, serving: Serving, place: Place) {
+    let peer = accepted.peer();
+    match accepted {
+        Accepted::Tcp(stream) => serve_stream(stream, peer, serving, place).await,
+        Accepted::Unix(stream) => serve_stream(WithAuthorities::new(stream), peer, serving, place).await,
+    }
+}
+
+async fn serve_stream<S>(stream: S, peer: Peer, serving: Serving, place: Place)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Serving { config, router, lifecycle, connections, .. } = serving;
+    let Serving { config, router, lifecycle, tasks } = serving;
     // Who comes when others are already being sent away needs an answer, not to be sent away too.
-    let go_away = if lifecycle.draining.is_cancelled() { lifecycle.closing } else { lifecycle.draining };
-    let received = Arc::new(AtomicUsize::new(0));
-    let is_silent = || received.load(Ordering::Relaxed) < PREFACE_BYTES;
+    let go_away = if lifecycle.draining.is_cancelled() { &lifecycle.closing } else { &lifecycle.draining };
+    let traffic = Arc::new(Traffic::default());
+    let is_silent = || traffic.received() < PREFACE_BYTES;
     let write_timeout = config.keepalive_interval + config.keepalive_timeout;
-    let io = TokioIo::new(WatchedStream::new(stream, Arc::clone(&received), write_timeout));
-    let service = service_fn(move |request| router.clone().handle(request));
-    let mut connection = pin!(builder(&config, connections).serve_connection(io, service));
+    let io = TokioIo::new(WatchedStream::new(stream, Arc::clone(&traffic), write_timeout));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.clone().handle(request)
+    });
+    let tasks = OwnedTasks { tasks, calls: place.calls(), stall_timeout: config.stream_stall_timeout };
+    let mut connection = pin!(builder(&config, tasks).serve_connection(io, service));
     let mut first_bytes_due = pin!(tokio::time::sleep(config.first_byte_timeout));
     let mut old = pin!(reach_age(config.max_connection_age));
+    let mut overdue = pin!(overdue(&lifecycle, &place, &traffic));
     let (mut is_checked, mut is_leaving) = (false, false);
     loop {
         tokio::select! {
@@ -56,6 +85,10 @@ where
                 break;
             }
             () = lifecycle.killed.cancelled() => break,
+            () = overdue.as_mut() => {
+                tracing::debug!("cut a connection that was to end and did not");
+                break;
+            }
             () = first_bytes_due.as_mut(), if !is_checked => {
                 if is_silent() {
                     tracing::debug!(timeout = ?config.first_byte_timeout, "closed a connection that was silent");
@@ -71,17 +104,44 @@ where
                 is_leaving = true;
                 connection.as_mut().graceful_shutdown();
             }
+            () = place.displaced(), if !is_leaving => {
+                if is_silent() {
+                    break;
+                }
+                is_leaving = true;
+                connection.as_mut().graceful_shutdown();
+            }
             () = old.as_mut(), if !is_leaving => {
                 is_leaving = true;
                 connection.as_mut().graceful_shutdown();
             }
         }
     }
-    drop(permit);
 }
 
-fn builder(config: &ServerConfig, tasks: TaskTracker) -> http2::Builder<OwnedTasks> {
-    let mut builder = http2::Builder::new(OwnedTasks { tasks, stall_timeout: config.stream_stall_timeout });
+/// Returns when a connection that is to end has had no call for long enough to take what was sent, and to say so. Who
+/// takes something has more time.
+async fn overdue(lifecycle: &Lifecycle, place: &Place, traffic: &Traffic) {
+    tokio::select! {
+        () = lifecycle.closing.cancelled() => {}
+        () = place.displaced() => {}
+    }
+    let mut num_extensions = 0;
+    loop {
+        let sent = traffic.sent();
+        tokio::time::sleep(CLOSE_TIMEOUT).await;
+        if place.has_calls() {
+            continue;
+        }
+        if traffic.sent() == sent || num_extensions == MAX_CLOSE_EXTENSIONS {
+            return;
+        }
+        num_extensions += 1;
+    }
+}
+
+fn builder(config: &ServerConfig, tasks: OwnedTasks) -> http2::Builder<OwnedTasks> {
+    let mut builder = http2::Builder::new(tasks);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(config.max_concurrent_streams)
@@ -109,23 +169,6 @@ fn with_jitter(time: Duration) -> Duration {
     let random = RandomState::new().hash_one(0) % u64::from(2 * JITTER_PERCENT * 10 + 1);
     let per_mille = 1000 - JITTER_PERCENT * 10 + u32::try_from(random).expect("the remainder of a small number");
     time / 1000 * per_mille
-}
-
-/// Has hyper's tasks, one for each call, owned by a tracker, and each given up when its reader takes nothing.
-#[derive(Debug, Clone)]
-struct OwnedTasks {
-    tasks: TaskTracker,
-    stall_timeout: Duration,
-}
-
-impl<F> hyper::rt::Executor<F> for OwnedTasks
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    fn execute(&self, task: F) {
-        self.tasks.spawn(call_task::watched(task, self.stall_timeout));
-    }
 }
 
 #[cfg(test)]

@@ -1,20 +1,36 @@
-//! Unix sockets: open to their owner alone, and never in the way of the next server.
+//! Unix sockets: open to their owner alone, never in the way of the next server, and put back when their file is removed.
 
-use std::fs::{DirBuilder, Permissions};
+use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net as std_unix;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::Instant;
 
 const BACKLOG: i32 = 1024;
+/// How often a socket's file is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A bound socket, whose file is put back if it is removed: cleaners of temporary folders do that, and nobody could connect
+/// any more.
+#[derive(Debug)]
+pub(super) struct UnixSocket {
+    // Dropped before the socket.
+    file: SocketFile,
+    listener: UnixListener,
+    next_look: Instant,
+    /// Something is wrong with the file, and the log says so.
+    is_troubled: bool,
+}
 
 /// The file of a socket; dropping it removes the file, unless another server has put its own there. To be dropped before
 /// the socket: as long as that lives, the file's number is not given to another.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+struct SocketFile {
     path: PathBuf,
     id: (u64, u64),
 }
@@ -33,16 +49,69 @@ fn file_id(path: &Path) -> io::Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Binds a socket at a path.
-///
-/// # Errors
-///
-/// If another server listens there, if something else than a socket is there, or if the system refuses.
-pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+impl UnixSocket {
+    /// Binds a socket at a path.
+    ///
+    /// # Errors
+    ///
+    /// If another server listens there, if something else than a socket is there, if there is no such folder, or if the
+    /// system refuses.
+    pub(super) fn bind(path: &Path) -> io::Result<Self> {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
+            let problem = format!("there is no folder {}; make it first, open to whoever may call", folder.display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, problem));
+        }
+        remove_stale(path)?;
+        let (file, listener) = bind(path)?;
+        Ok(Self { file, listener, next_look: Instant::now() + LOOK_INTERVAL, is_troubled: false })
     }
-    remove_stale(path)?;
+
+    /// Accepts one connection, and looks after the file meanwhile.
+    pub(super) async fn accept(&mut self) -> io::Result<UnixStream> {
+        loop {
+            tokio::select! {
+                accepted = self.listener.accept() => return accepted.map(|(stream, _)| stream),
+                () = tokio::time::sleep_until(self.next_look) => {
+                    self.next_look = Instant::now() + LOOK_INTERVAL;
+                    self.look_after_file();
+                }
+            }
+        }
+    }
+
+    /// Puts the file back if it was removed. What others have put there is theirs.
+    fn look_after_file(&mut self) {
+        let path = self.file.path.clone();
+        let found = match file_id(&path) {
+            Ok(id) if id == self.file.id => {
+                self.is_troubled = false;
+                return;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => bind(&path),
+            Err(error) => Err(error),
+            Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else is there now")),
+        };
+        match found {
+            Ok((file, listener)) => {
+                (self.file, self.listener) = (file, listener);
+                self.is_troubled = false;
+                tracing::warn!(path = %path.display(), "the socket's file was removed; put it back");
+            }
+            Err(error) if !self.is_troubled => {
+                self.is_troubled = true;
+                tracing::error!(
+                    %error,
+                    path = %path.display(),
+                    "the socket's file is gone and cannot be put back: nobody can connect; trying again"
+                );
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Binds a socket where there is no file.
+fn bind(path: &Path) -> io::Result<(SocketFile, UnixListener)> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
@@ -50,7 +119,7 @@ pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     // Nobody can connect before it listens, so nobody can be faster than this.
     std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
     rustix::net::listen(&socket, BACKLOG)?;
-    Ok((UnixListener::from_std(std_unix::UnixListener::from(socket))?, file))
+    Ok((file, UnixListener::from_std(std_unix::UnixListener::from(socket))?))
 }
 
 /// Removes a socket that nobody listens on any more.
@@ -78,22 +147,27 @@ mod tests {
     #[tokio::test]
     async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("new/procpool.sock");
-        drop(std_unix::UnixListener::bind(folder.path().join("stale.sock")).unwrap());
-        bind(&folder.path().join("stale.sock")).unwrap();
-
-        let (_listener, file) = bind(&path).unwrap();
+        let path = folder.path().join("procpool.sock");
+        drop(std_unix::UnixListener::bind(&path).unwrap());
+        let socket = UnixSocket::bind(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        assert_eq!(std::fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
-        assert_eq!(bind(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        drop(file);
+        assert_eq!(UnixSocket::bind(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(socket);
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_missing_is_not_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("missing/procpool.sock");
+        assert_eq!(UnixSocket::bind(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(!path.parent().unwrap().exists());
     }
 
     #[tokio::test]
     async fn a_file_is_never_replaced() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert_eq!(bind(file.path()).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(UnixSocket::bind(file.path()).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert!(file.path().exists());
     }
 
@@ -101,10 +175,32 @@ mod tests {
     async fn the_socket_of_a_successor_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("procpool.sock");
-        let (_listener, file) = bind(&path).unwrap();
+        let mut socket = UnixSocket::bind(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
-        let _successor = bind(&path).unwrap();
-        drop(file);
+        let _successor = UnixSocket::bind(&path).unwrap();
+        socket.look_after_file();
+        assert!(socket.is_troubled);
+        drop(socket);
         assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_removed_is_put_back_as_soon_as_that_is_possible() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run/procpool.sock");
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
+        let mut socket = UnixSocket::bind(&path).unwrap();
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        socket.look_after_file();
+        assert!(socket.is_troubled && !path.exists());
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
+        socket.look_after_file();
+        assert!(!socket.is_troubled);
+        let (connected, accepted) = tokio::join!(UnixStream::connect(&path), socket.accept());
+        connected.unwrap();
+        accepted.unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        drop(socket);
+        assert!(!path.exists());
     }
 }

@@ -10,29 +10,47 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// A stream that counts the bytes that come in, and fails when its peer takes none of what it is to be sent.
+/// The bytes that have come in and gone out.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    received: AtomicUsize,
+    sent: AtomicUsize,
+}
+
+impl Traffic {
+    pub(super) fn received(&self) -> usize {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn sent(&self) -> usize {
+        self.sent.load(Ordering::Relaxed)
+    }
+}
+
+/// A stream that counts the bytes that come in and go out, and fails when its peer takes none of what it is to be sent.
 ///
 /// The second is what HTTP/2's keepalive cannot do: h2 would send a GOAWAY first, and waits for room to write it, as long
 /// as the peer lives and does not read.
-pub(super) struct WatchedStream<S> {
+pub(crate) struct WatchedStream<S> {
     stream: S,
-    received: Arc<AtomicUsize>,
+    traffic: Arc<Traffic>,
     write_timeout: Duration,
     /// Runs while there is something to write and no room for it.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> WatchedStream<S> {
-    /// Counts into `received`.
-    pub(super) fn new(stream: S, received: Arc<AtomicUsize>, write_timeout: Duration) -> Self {
-        Self { stream, received, write_timeout, stalled: None }
+    /// Counts into `traffic`.
+    pub(crate) fn new(stream: S, traffic: Arc<Traffic>, write_timeout: Duration) -> Self {
+        Self { stream, traffic, write_timeout, stalled: None }
     }
 
     /// Hands on how an attempt to write went, and fails if there has been no room for too long.
-    fn watch<T>(&mut self, context: &mut Context<'_>, attempt: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if attempt.is_ready() {
+    fn watch(&mut self, context: &mut Context<'_>, attempt: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(result) = attempt {
             self.stalled = None;
-            return attempt;
+            self.traffic.sent.fetch_add(*result.as_ref().unwrap_or(&0), Ordering::Relaxed);
+            return Poll::Ready(result);
         }
         let write_timeout = self.write_timeout;
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(write_timeout)));
@@ -49,7 +67,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.received.fetch_add(buffer.filled().len() - before, Ordering::Relaxed);
+        self.traffic.received.fetch_add(buffer.filled().len() - before, Ordering::Relaxed);
         polled
     }
 }

@@ -6,6 +6,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -25,14 +26,17 @@ use tower::{Service, ServiceExt as _};
 use super::admin::AdminRpc;
 use super::body::{BodyLimits, ByteBudget, LimitedBody};
 use super::deadline::Deadline;
-use super::{PoolRpc, health, reflection, response_body, status};
+use super::{PoolRpc, health, not_grpc, reflection, response_body, status};
 use crate::config::ServerConfig;
 use crate::lifecycle::{CALL, Lifecycle};
+use crate::operators::{Operators, Peer};
 use crate::telemetry::Telemetry;
 
 /// The most calls of operators at a time. They have places of their own: when others have taken theirs, somebody should be
 /// able to look, and to do something.
 const MAX_ADMIN_CALLS: u32 = 256;
+/// How long a request may take to come when the server drains. Its call would be refused when it is complete.
+const DRAINING_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// The library's own limits must be out of reach of ours.
 const LIBRARY_LIMIT_BYTES: usize = u32::MAX as usize;
 
@@ -63,6 +67,8 @@ pub(crate) struct Router {
     requests: Arc<ByteBudget>,
     calls: CallBound,
     admin_calls: CallBound,
+    operators: Operators,
+    draining: CancellationToken,
     closing: CancellationToken,
     telemetry: Option<Telemetry>,
 }
@@ -96,6 +102,8 @@ impl Router {
             requests,
             calls: CallBound::new(max_calls),
             admin_calls: CallBound::new(MAX_ADMIN_CALLS),
+            operators: config.operators,
+            draining: lifecycle.draining.clone(),
             closing: lifecycle.closing.clone(),
             telemetry: None,
         }
@@ -108,8 +116,11 @@ impl Router {
 
     /// Answers a request.
     pub(crate) async fn handle(self, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        if let Some(refused) = not_grpc::refuse(&request) {
+            return Ok(refused);
+        }
         let call = self.telemetry.as_ref().and_then(|telemetry| telemetry.start_call(&mut request));
-        let (response, permit) = match self.admit(request.uri().path()) {
+        let (response, permit) = match self.admit(&request) {
             Ok(permit) => (self.answer(request).await?, permit),
             Err(refused) => (refused.into_http(), None),
         };
@@ -121,10 +132,16 @@ impl Router {
     }
 
     /// Takes a place among the calls in progress, or refuses at once. Whether the server lives can always be asked.
-    fn admit(&self, path: &str) -> Result<Option<OwnedSemaphorePermit>, Status> {
-        match service_of(path) {
+    fn admit<B>(&self, request: &Request<B>) -> Result<Option<OwnedSemaphorePermit>, Status> {
+        match service_of(request.uri().path()) {
             health::Service::NAME => Ok(None),
-            PoolAdminServiceServer::<AdminRpc>::NAME => self.admin_calls.try_enter().map(Some),
+            PoolAdminServiceServer::<AdminRpc>::NAME => {
+                let peer = request.extensions().get::<Peer>().copied();
+                if !peer.is_some_and(|peer| self.operators.include(peer)) {
+                    return Err(status::not_an_operator(peer, self.operators));
+                }
+                self.admin_calls.try_enter().map(Some)
+            }
             _ => self.calls.try_enter().map(Some),
         }
     }
@@ -139,18 +156,27 @@ impl Router {
         let budget = Arc::clone(&self.requests);
         let request = request.map(|body| LimitedBody::new(body, self.limits, budget));
         let first_message = request.body().first_message();
+        let is_receiving = || !first_message.load(Ordering::Relaxed);
+        let draining = self.draining.clone();
         let mut answer = pin!(self.dispatch(request, deadline));
-        if let Some(instant) = deadline.router {
-            tokio::select! {
-                biased;
-                response = answer.as_mut() => return response.map(with_details),
-                () = tokio::time::sleep_until(instant) => {}
+        let in_time = async {
+            match deadline.router {
+                Some(instant) => tokio::time::sleep_until(instant).await,
+                None => std::future::pending().await,
             }
-            if !first_message.load(Ordering::Relaxed) {
+        };
+        tokio::select! {
+            biased;
+            response = answer.as_mut() => return response.map(with_details),
+            () = in_time => if is_receiving() {
                 return Ok(status::deadline_exceeded("receiving").into_http());
-            }
-            // The pool has given up by now, and its answer says more. It may be late on a busy machine.
+            },
+            // One whose request may never come does not delay the end.
+            () = after(draining, DRAINING_REQUEST_TIMEOUT) => if is_receiving() {
+                return Ok(status::shutting_down().into_http());
+            },
         }
+        // The pool has given up by now, and its answer says more. It may be late on a busy machine.
         answer.await.map(with_details)
     }
 
@@ -181,6 +207,12 @@ impl Router {
         });
         Ok(response.map(|inner| Body::new(BoundedBody { inner, end, is_ended: false })))
     }
+}
+
+/// Returns so long after a phase has begun.
+async fn after(phase: CancellationToken, time: Duration) {
+    phase.cancelled().await;
+    tokio::time::sleep(time).await;
 }
 
 /// Returns the service of a method, whose path is `/service/method`.

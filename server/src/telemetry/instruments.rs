@@ -10,6 +10,7 @@ use opentelemetry::metrics::{AsyncInstrument, Counter, Histogram, Meter};
 use procpool_pool::Demand;
 
 use super::Demands;
+use crate::listener::Connections;
 
 /// In seconds: from what a frame costs to what a person waits for. (The library's own are for milliseconds.)
 const DURATION_BUCKETS: [f64; 14] =
@@ -78,6 +79,18 @@ const OLDEST_QUEUED: Metric = Metric {
 const IDLE: Metric =
     Metric { name: "procpool.idle", unit: "s", help: "How long no call has been in progress; 0 while one is" };
 
+const CONNECTIONS: Metric =
+    Metric { name: "procpool.connections", unit: "{connection}", help: "Connections that are open" };
+const CONNECTIONS_DELAYED: Metric = Metric {
+    name: "procpool.connections_delayed",
+    unit: "{connection}",
+    help: "Connections that had to wait for another to end, since there were max_connections",
+};
+const GUARD_RESTARTS: Metric = Metric {
+    name: "procpool.guard_restarts",
+    unit: "{process}",
+    help: "How often the server had to start its guard again, since somebody had killed it",
+};
 /// A metric of what is there now, and how it is read.
 type Reading<T> = (&'static Metric, fn(&Demand) -> T);
 
@@ -92,6 +105,7 @@ pub(super) struct Instruments {
     pub(super) chunk_run: Histogram<f64>,
     pub(super) worker_starts: Counter<u64>,
     pub(super) worker_exits: Counter<u64>,
+    pub(super) guard_restarts: Counter<u64>,
 }
 
 impl Instruments {
@@ -105,11 +119,13 @@ impl Instruments {
             chunk_run: histogram(meter, &CHUNK_RUN),
             worker_starts: counter(meter, &WORKER_STARTS),
             worker_exits: counter(meter, &WORKER_EXITS),
+            guard_restarts: counter(meter, &GUARD_RESTARTS),
         };
         // A counter that is not there before the first refusal cannot be seen to rise.
         for reason in CAPACITY_REASONS {
             instruments.refused.add(0, &[KeyValue::new("reason", reason)]);
         }
+        instruments.guard_restarts.add(0, &[]);
         instruments
     }
 }
@@ -172,6 +188,17 @@ pub(super) fn observe_demand(meter: &Meter, demands: &Arc<Demands>) {
     builder.with_callback(callback).build();
 }
 
+/// Has the connections counted whenever metrics are collected.
+pub(super) fn observe_connections(meter: &Meter, connections: Connections) {
+    let Metric { name, unit, help } = CONNECTIONS;
+    let open = connections.clone();
+    let gauge = meter.u64_observable_gauge(name).with_unit(unit).with_description(help);
+    gauge.with_callback(move |gauge| gauge.observe(open.count() as u64, &[])).build();
+    let Metric { name, unit, help } = CONNECTIONS_DELAYED;
+    let counter = meter.u64_observable_counter(name).with_unit(unit).with_description(help);
+    counter.with_callback(move |counter| counter.observe(connections.num_delayed(), &[])).build();
+}
+
 fn each(demands: &Demands, mut observe: impl FnMut(KeyValue, &Demand)) {
     for (pool, demand) in demands {
         observe(KeyValue::new("pool", pool.clone()), &lock(demand));
@@ -179,6 +206,6 @@ fn each(demands: &Demands, mut observe: impl FnMut(KeyValue, &Demand)) {
 }
 
 /// No code that holds the lock can panic half-way through a change.
-pub(super) fn lock(demand: &Mutex<Demand>) -> std::sync::MutexGuard<'_, Demand> {
-    demand.lock().unwrap_or_else(PoisonError::into_inner)
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -20,6 +20,7 @@
 //! `OTEL_METRIC_EXPORT_INTERVAL`, `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`.
 
 mod call;
+mod exporter_watch;
 mod exporters;
 mod instruments;
 mod labels;
@@ -42,8 +43,11 @@ use self::pool::PoolTelemetry;
 pub(crate) use self::spans::CallSpan;
 use self::spans::Spans;
 use crate::config::{ConfigError, TelemetryConfig};
+use crate::listener::Connections;
 use crate::pools::Pools;
 
+/// What has the metrics.
+const SCOPE: &str = "procpool";
 /// How old the demand may be that is sent to a collector.
 const DEMAND_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -83,7 +87,7 @@ impl Telemetry {
             return Ok(None);
         }
         let exporters = Exporters::new(config, is_scraped)?;
-        let meter = exporters.meters.meter("procpool");
+        let meter = exporters.meters.meter(SCOPE);
         let demands: Arc<Demands> = Arc::new(pools.map(|pool| (pool.to_owned(), Mutex::default())).collect());
         instruments::observe_demand(&meter, &demands);
         let shared = Shared {
@@ -94,6 +98,16 @@ impl Telemetry {
             methods: call::served_methods(),
         };
         Ok(Some(Self { shared: Arc::new(shared) }))
+    }
+
+    /// Has the server's connections counted.
+    pub(crate) fn observe_connections(&self, connections: Connections) {
+        instruments::observe_connections(&self.shared.exporters.meters.meter(SCOPE), connections);
+    }
+
+    /// Counts that the guard of the server was started again.
+    pub(crate) fn count_guard_restart(&self) {
+        self.shared.instruments.guard_restarts.add(1, &[]);
     }
 
     /// Returns what the pool of this name is to tell what happens in it.

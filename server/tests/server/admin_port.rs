@@ -7,11 +7,15 @@ use std::sync::Arc;
 use procpool_pool::PoolConfig;
 use procpool_proto::v1::i_map_stream_config::Common;
 use procpool_proto::v1::map_request::Items;
+use procpool_proto::v1::pool_service_client::PoolServiceClient;
 use procpool_proto::v1::{CallOptions, IMapStreamConfig, IMapStreamRequest, MapRequest, OnError, i_map_stream_request};
-use procpool_server::{NamedPool, ServerConfig};
+use procpool_server::{MAX_ADMIN_CONNECTIONS, NamedPool, ServerConfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
+use tonic::Code;
 use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -159,7 +163,7 @@ async fn while_it_drains_it_lives_is_not_ready_and_counts_what_is_refused() {
 #[tokio::test]
 async fn what_is_refused_after_a_stream_has_begun_is_counted_too() {
     let mut pool = PoolConfig::new(NonZeroU32::MIN);
-    pool.max_queued_bytes = 1000;
+    pool.max_queued_bytes = 10_000;
     let spawner = Arc::new(ScriptedSpawner::new(Script::default()));
     let server = TestServer::start_named(with_admin_port(), vec![NamedPool::new("default", pool, spawner)]).await;
     let refused = |reason: &str| format!(r#"procpool_refused_total{{reason="{reason}"}}"#);
@@ -169,14 +173,14 @@ async fn what_is_refused_after_a_stream_has_begun_is_counted_too() {
     }
 
     // Beside the common argument there is no room for the item, and the first answer has come by then.
-    let common = Some(Common::CommonBlob(vec![7; 400].into()));
+    let common = Some(Common::CommonBlob(vec![7; 4000].into()));
     let stream = IMapStreamConfig { function: "echo".to_owned(), common, ..IMapStreamConfig::default() };
     let (requests, input) = mpsc::channel(2);
     requests.send(IMapStreamRequest { config: Some(stream), ..IMapStreamRequest::default() }).await.unwrap();
     let mut client = server.client().await;
     let mut answers = within(client.i_map_stream(ReceiverStream::new(input))).await.unwrap().into_inner();
     within(answers.message()).await.unwrap().unwrap();
-    let items = Some(i_map_stream_request::Items::Blobs(blobs([[7; 700]])));
+    let items = Some(i_map_stream_request::Items::Blobs(blobs([[7; 7000]])));
     requests.send(IMapStreamRequest { items, ..IMapStreamRequest::default() }).await.unwrap();
     within(async { while answers.message().await.is_ok_and(|answer| answer.is_some()) {} }).await;
     assert_eq!(server.metrics().await.count(&refused("QUEUE_FULL")), 1);
@@ -216,6 +220,95 @@ async fn it_answers_when_the_public_port_is_full() {
     assert_eq!(server.admin_health().await, ServingStatus::Serving);
     assert!(server.get("/nothing").await.0.ends_with("404 Not Found"));
     drop(only);
+    server.stop().await;
+}
+
+/// Fills the admin port with connections that each say this and read nothing; it answers all the same.
+async fn fill_with(start: &[u8]) {
+    let server = TestServer::start_with(with_admin_port(), Script::default()).await;
+    let mut silent = Vec::new();
+    for _ in 0..2 * MAX_ADMIN_CONNECTIONS {
+        let mut stream = within(TcpStream::connect(server.admin_address.unwrap())).await.unwrap();
+        // It may have been hung up on by now.
+        let _ = stream.write_all(start).await;
+        silent.push(stream);
+        if silent.len() % 16 == 0 {
+            assert_eq!(server.get("/healthz").await.0, "HTTP/1.1 200 OK");
+        }
+    }
+    drop(silent);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn it_answers_beside_connections_that_say_nothing() {
+    fill_with(b"").await;
+}
+
+#[tokio::test]
+async fn it_answers_beside_connections_with_one_byte() {
+    fill_with(b"G").await;
+    // This may become HTTP/2.
+    fill_with(b"P").await;
+}
+
+#[tokio::test]
+async fn it_answers_beside_connections_without_a_request() {
+    fill_with(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+}
+
+#[tokio::test]
+async fn it_answers_beside_readers_that_take_no_answer() {
+    fill_with(&b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n".repeat(50)).await;
+}
+
+#[tokio::test]
+async fn a_connection_without_a_request_is_closed() {
+    let server = TestServer::start_with(with_admin_port(), Script::default()).await;
+    let starts: [&[u8]; 4] = [b"", b"GET /he", b"PRI * HT", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"];
+    let mut silent = Vec::new();
+    for start in starts {
+        let mut stream = TcpStream::connect(server.admin_address.unwrap()).await.unwrap();
+        stream.write_all(start).await.unwrap();
+        silent.push(stream);
+    }
+    for mut stream in silent {
+        let _ = within(stream.read_to_end(&mut Vec::new())).await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_is_told_where_calls_go() {
+    let server = TestServer::start_with(with_admin_port(), Script::default()).await;
+    let endpoint = Channel::from_shared(format!("http://{}", server.admin_address.unwrap())).unwrap();
+    let mut client = PoolServiceClient::new(endpoint.connect().await.unwrap());
+    let refused = within(client.map(map("echo", 1))).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unimplemented);
+    let place = format!("make calls to http://{}", server.address);
+    assert!(
+        refused.message().starts_with("this is the admin port") && refused.message().ends_with(&place),
+        "{refused}"
+    );
+    drop(client);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn connections_are_counted_and_those_that_had_to_wait() {
+    let server =
+        TestServer::start_with(ServerConfig { max_connections: 1, ..with_admin_port() }, Script::default()).await;
+    let mut first = server.client().await;
+    first.map(map("echo", 1)).await.unwrap();
+    let (open, delayed) = ("procpool_connections", "procpool_connections_delayed_total");
+    let metrics = server.metrics().await;
+    assert_eq!((metrics.count(open), metrics.count(delayed)), (1, 0));
+    let mut second = server.client().await;
+    let waiting = TaskTracker::new().spawn(async move { second.map(map("echo", 1)).await });
+    within(async { while server.metrics().await.count(delayed) == 0 {} }).await;
+    assert_eq!(server.metrics().await.count(open), 1);
+    drop(first);
+    within(waiting).await.unwrap().unwrap();
     server.stop().await;
 }
 

@@ -1,7 +1,14 @@
 //! Connections: no more than the limit, none that is silent, none that outlives the server.
 
+use std::path::Path;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use procpool_proto::v1::ListFunctionsRequest;
 use procpool_proto::v1::pool_service_client::PoolServiceClient;
 use procpool_server::{App, AppError, ListenAddress, NamedPool, ServerConfig};
@@ -52,6 +59,31 @@ async fn what_is_not_http2_is_hung_up_on() {
 }
 
 #[tokio::test]
+async fn what_is_http2_and_no_grpc_is_told_so() {
+    let server = TestServer::start().await;
+    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let uri = format!("http://{}/procpool.v1.PoolService/ListFunctions", server.address);
+    let answer_to = async |method: Method, content_type: Option<&str>| {
+        let mut request = Request::builder().method(method).uri(&uri);
+        if let Some(content_type) = content_type {
+            request = request.header(CONTENT_TYPE, content_type);
+        }
+        let answer = within(client.request(request.body(Full::<Bytes>::from(&[0; 5][..])).unwrap())).await.unwrap();
+        let (status, is_grpc) = (answer.status(), answer.headers()[CONTENT_TYPE] == "application/grpc");
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(!is_grpc, String::from_utf8_lossy(&body).contains("this port speaks gRPC"));
+        status
+    };
+    assert_eq!(answer_to(Method::GET, Some("application/grpc")).await, StatusCode::METHOD_NOT_ALLOWED);
+    for content_type in [None, Some("text/html"), Some("application/grpc-web")] {
+        assert_eq!(answer_to(Method::POST, content_type).await, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    }
+    assert_eq!(answer_to(Method::POST, Some("application/grpc+proto")).await, StatusCode::OK);
+    drop(client);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn over_the_limit_a_connection_waits_until_another_ends() {
     let server = TestServer::start_with(ServerConfig { max_connections: 1, ..config() }, Script::default()).await;
     let mut first = server.client().await;
@@ -64,6 +96,21 @@ async fn over_the_limit_a_connection_waits_until_another_ends() {
     assert!(!waiting.is_finished());
     drop(first);
     within(waiting).await.unwrap().unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_listener_that_nobody_connects_to_takes_no_connection() {
+    let listen = vec![ListenAddress::Tcp(([127, 0, 0, 1], 0).into()); 2];
+    let one = ServerConfig { max_connections: 1, listen, ..config() };
+    let server = TestServer::start_with(one, Script::default()).await;
+    // The last first: what was idle before took the permit.
+    for address in server.addresses.iter().rev() {
+        let ListenAddress::Tcp(address) = address else { unreachable!("both are TCP") };
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+        let mut client = PoolServiceClient::new(within(endpoint.connect()).await.unwrap());
+        within(client.list_functions(ListFunctionsRequest {})).await.unwrap();
+    }
     server.stop().await;
 }
 
@@ -107,18 +154,65 @@ async fn an_old_connection_is_asked_to_go_and_then_closed() {
     server.stop().await;
 }
 
+async fn list_functions_at(path: &Path) -> bool {
+    let endpoint = Endpoint::from_shared(format!("unix:{}", path.display())).unwrap();
+    let Ok(channel) = endpoint.connect().await else { return false };
+    PoolServiceClient::new(channel).list_functions(ListFunctionsRequest {}).await.is_ok()
+}
+
 #[tokio::test]
 async fn a_unix_socket_works_and_is_removed() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("run/procpool.sock");
+    let path = folder.path().join("procpool.sock");
     let listen = vec![ListenAddress::Unix(path.clone())];
     let server = TestServer::start_with(ServerConfig { listen, ..config() }, Script::default()).await;
-    let endpoint = Endpoint::from_shared(format!("unix:{}", path.display())).unwrap();
-    let mut client = PoolServiceClient::new(endpoint.connect().await.unwrap());
-    client.list_functions(ListFunctionsRequest {}).await.unwrap();
-    drop(client);
+    assert!(list_functions_at(&path).await);
     server.stop().await;
     assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn a_socket_whose_file_is_removed_is_there_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("procpool.sock");
+    let listen = vec![ListenAddress::Unix(path.clone())];
+    let server = TestServer::start_with(ServerConfig { listen, ..config() }, Script::default()).await;
+    assert!(list_functions_at(&path).await);
+    std::fs::remove_file(&path).unwrap();
+    let back = async {
+        while !list_functions_at(&path).await {
+            // A connection that is refused does not wait for anything.
+            tokio::task::yield_now().await;
+        }
+    };
+    within(back).await;
+    server.stop().await;
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn a_folder_that_is_missing_is_named_and_not_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("missing/procpool.sock");
+    let pool = procpool_pool::PoolConfig::new(std::num::NonZeroU32::MIN);
+    let spawner = std::sync::Arc::new(ScriptedSpawner::new(Script::default()));
+    let listen = vec![ListenAddress::Unix(path.clone())];
+    let pools = vec![NamedPool::new("default", pool, spawner)];
+    let refused = App::bind(ServerConfig { listen, ..config() }, pools).await.unwrap_err().to_string();
+    assert!(refused.contains(path.to_str().unwrap()) && refused.contains("there is no folder"), "{refused}");
+    assert!(!path.parent().unwrap().exists());
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_answer_does_not_delay_the_end() {
+    let server = TestServer::start().await;
+    let mut mute = TcpStream::connect(server.address).await.unwrap();
+    let start = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(SETTINGS, 0, &[])[..]].concat();
+    mute.write_all(&start).await.unwrap();
+    // Its settings are acknowledged: it is no connection that is silent.
+    within(mute.read_exact(&mut [0; 9])).await.unwrap();
+    // The drain limit is further away than a test's patience.
+    server.stop().await;
 }
 
 #[tokio::test]

@@ -52,6 +52,7 @@ fn main() -> ExitCode {
         })
         .function("print", |text: String| print(&text))
         .function("crash", |_: Value| die_by(Signal::KILL))
+        .function("crash_with", |_: Common<Value>, _: Value| die_by(Signal::KILL))
         .function("crash_if", |is_poison: bool| {
             if is_poison {
                 die_by(Signal::KILL);

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::is_served;
-use super::wire::{DATA, HEADERS, NONE, PREFACE, SETTINGS, Wire, frame, open_call, stream_of};
+use super::wire::{DATA, HEADERS, NONE, PING, PREFACE, SETTINGS, Wire, frame, open_call, stream_of};
 use crate::support::scripted::Script;
 use crate::support::{TestServer, config, within};
 
@@ -58,6 +58,43 @@ async fn connections_that_answer_no_ping_make_room() {
 async fn connections_with_half_a_frame_make_room() {
     let half = &open_call(0, NONE)[..20];
     fill_the_server(&[PREFACE, &frame(SETTINGS, NONE, 0, &[]), half].concat()).await;
+}
+
+/// Answers pings and says nothing else, until the connection is closed.
+async fn answer_pings(mut wire: Wire) {
+    while wire.next_of(PING).await.is_ok() {}
+}
+
+#[tokio::test]
+async fn connections_that_only_answer_pings_make_room() {
+    let keepalive_interval = Duration::from_millis(300);
+    let server = TestServer::start_with(
+        ServerConfig { max_connections: CONNECTIONS, keepalive_interval, ..config() },
+        Script::default(),
+    )
+    .await;
+    let mut quiet = tokio::task::JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        quiet.spawn(answer_pings(Wire::connect(&server).await));
+    }
+    let mut client = within(server.client()).await;
+    is_served(&mut client).await;
+    // One has made room, and no more than one.
+    within(quiet.join_next()).await.unwrap().unwrap();
+    is_served(&mut client).await;
+    assert!(quiet.try_join_next().is_none());
+    server.stop().await;
+    within(quiet.join_all()).await;
+}
+
+#[tokio::test]
+async fn a_request_that_never_comes_does_not_delay_the_end() {
+    let server = TestServer::start().await;
+    let mut wire = Wire::connect(&server).await;
+    wire.send(&[open_call(0, NONE), frame(PING, NONE, 0, b"received")].concat()).await.unwrap();
+    while within(wire.next_frame()).await.unwrap().payload != b"received" {}
+    // The drain limit is further away than a test's patience.
+    server.stop().await;
 }
 
 /// Opens a call, sends this much of its request, and waits for its end.

@@ -1,6 +1,7 @@
 //! Clients that mean harm, frame by frame: each is sent away or costs next to nothing, and who behaves is served beside
 //! them. `docs/reliability.md` has the table.
 
+mod authority;
 mod floods;
 mod loris;
 mod resets;

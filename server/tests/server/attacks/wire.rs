@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::TestServer;
@@ -59,8 +59,8 @@ pub(super) struct Flood {
 }
 
 /// A connection.
-pub(super) struct Wire {
-    stream: TcpStream,
+pub(super) struct Wire<S = TcpStream> {
+    stream: S,
 }
 
 /// Returns a frame.
@@ -78,11 +78,16 @@ pub(super) fn field(name: &str, value: &str) -> Vec<u8> {
 
 /// Returns the fields that every call has.
 pub(super) fn call_fields(path: &str) -> Vec<u8> {
+    call_fields_to("test", path)
+}
+
+/// Returns the fields of a call to a server of this name.
+pub(super) fn call_fields_to(authority: &str, path: &str) -> Vec<u8> {
     let fields = [
         (":method", "POST"),
         (":scheme", "http"),
         (":path", path),
-        (":authority", "test"),
+        (":authority", authority),
         ("content-type", "application/grpc"),
         ("te", "trailers"),
     ];
@@ -107,7 +112,14 @@ impl Wire {
 
     /// Connects with these settings.
     pub(super) async fn connect_with(server: &TestServer, settings: &[(u16, u32)]) -> Self {
-        let mut wire = Self { stream: TcpStream::connect(server.address).await.unwrap() };
+        Self::on(TcpStream::connect(server.address).await.unwrap(), settings).await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// Says on a stream what must be said first.
+    pub(super) async fn on(stream: S, settings: &[(u16, u32)]) -> Self {
+        let mut wire = Self { stream };
         let settings: Vec<u8> = settings
             .iter()
             .flat_map(|(name, value)| [&name.to_be_bytes()[..], &value.to_be_bytes()[..]].concat())
@@ -139,7 +151,7 @@ impl Wire {
 
     /// Sends frames, and reads what comes; at the end, hangs up if the server has not.
     pub(super) async fn flood(self, frames: impl Iterator<Item = Vec<u8>>) -> Flood {
-        let (mut reader, mut writer) = self.stream.into_split();
+        let (mut reader, mut writer) = tokio::io::split(self.stream);
         let mut flood = Flood::default();
         let read = async {
             let mut received = [0; 10];
@@ -181,7 +193,7 @@ impl Wire {
     }
 }
 
-async fn read_frame(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> io::Result<Frame> {
+async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Frame> {
     let mut header = [0; 9];
     stream.read_exact(&mut header).await?;
     let mut payload = vec![0; u32::from_be_bytes([0, header[0], header[1], header[2]]) as usize];

@@ -28,6 +28,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server that runs until it is told to stop.
 pub(crate) struct TestServer {
+    pub(crate) addresses: Vec<ListenAddress>,
     pub(crate) address: SocketAddr,
     pub(crate) admin_address: Option<SocketAddr>,
     pub(crate) shutdown: ShutdownHandle,
@@ -65,14 +66,15 @@ impl TestServer {
     pub(crate) async fn start_named(config: ServerConfig, pools: Vec<NamedPool>) -> Self {
         let app = App::bind(config, pools).await.unwrap();
         let script = Script::default();
-        let address = match &app.local_addresses()[0] {
+        let addresses = app.local_addresses();
+        let address = match &addresses[0] {
             ListenAddress::Tcp(address) => *address,
             ListenAddress::Unix(_) => ([0, 0, 0, 0], 0).into(),
         };
         let admin_address = app.admin_address();
         let (shutdown_handle, shutdown) = Shutdown::with_handle();
         let served = TaskTracker::new().spawn(app.serve(shutdown));
-        Self { address, admin_address, shutdown: shutdown_handle, served, script }
+        Self { addresses, address, admin_address, shutdown: shutdown_handle, served, script }
     }
 
     /// Connects to it.

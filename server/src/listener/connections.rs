@@ -1,0 +1,309 @@
+//! How many connections may be open at a time, which are, and which of them makes room for another.
+//!
+//! A client that connects when all places are taken is not refused: it waits until one is free. The connection that has
+//! been quiet longest is asked to leave for it, if there is one that may be asked, see [`Displacement`]. So clients that
+//! connect and do nothing keep nobody out.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// How often who waits looks for a connection that has been quiet for long enough by then.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// At most one line in this time says that clients wait.
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Which connections are asked to leave when another has no place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Displacement {
+    /// Those that have had no call for this long.
+    Quiet(Duration),
+    /// Any, those without a call before others.
+    Any,
+}
+
+/// The connections of a port or several. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Connections {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    limit: usize,
+    displacement: Displacement,
+    open: Mutex<Open>,
+    left: Notify,
+    num_delayed: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    next_id: u64,
+    entries: BTreeMap<u64, Entry>,
+    last_warning: Option<Instant>,
+}
+
+/// A connection that is open.
+#[derive(Debug)]
+struct Entry {
+    num_calls: usize,
+    /// It has had a call.
+    is_used: bool,
+    /// Since when it has had no call; since when it has had its last, if that is in progress.
+    since: Instant,
+    leave: CancellationToken,
+}
+
+impl Connections {
+    pub(crate) fn new(limit: usize, displacement: Displacement) -> Self {
+        let (open, left, num_delayed) = (Mutex::default(), Notify::new(), AtomicU64::new(0));
+        Self { shared: Arc::new(Shared { limit, displacement, open, left, num_delayed }) }
+    }
+
+    /// Returns how many are open.
+    pub(crate) fn count(&self) -> usize {
+        self.shared.lock().entries.len()
+    }
+
+    /// Returns how many connections have had to wait for a place.
+    pub(crate) fn num_delayed(&self) -> u64 {
+        self.shared.num_delayed.load(Ordering::Relaxed)
+    }
+
+    /// Takes a place for a connection to this address; waits until there is one.
+    pub(super) async fn enter(&self, address: &impl Display) -> Place {
+        let mut asked = None;
+        let mut is_delayed = false;
+        loop {
+            let left = self.shared.left.notified();
+            if let Some(place) = self.try_enter(&mut asked) {
+                return place;
+            }
+            if !std::mem::replace(&mut is_delayed, true) {
+                self.shared.num_delayed.fetch_add(1, Ordering::Relaxed);
+                self.warn(address);
+            }
+            let _ = tokio::time::timeout(LOOK_INTERVAL, left).await;
+        }
+    }
+
+    /// Takes a place if there is one. If not, asks a connection to leave, and remembers which: only when that has left,
+    /// another is asked.
+    fn try_enter(&self, asked: &mut Option<u64>) -> Option<Place> {
+        let mut open = self.shared.lock();
+        if open.entries.len() < self.shared.limit {
+            let (id, leave) = (open.next_id, CancellationToken::new());
+            open.next_id += 1;
+            let entry = Entry { num_calls: 0, is_used: false, since: Instant::now(), leave: leave.clone() };
+            open.entries.insert(id, entry);
+            return Some(Place { leave, calls: Calls { id, shared: Arc::clone(&self.shared) } });
+        }
+        if !asked.is_some_and(|id| open.entries.contains_key(&id)) {
+            let now = Instant::now();
+            let may_be_asked = |entry: &Entry| match self.shared.displacement {
+                Displacement::Any => true,
+                Displacement::Quiet(time) => entry.num_calls == 0 && entry.since + time <= now,
+            };
+            let candidates =
+                open.entries.iter().filter(|(_, entry)| !entry.leave.is_cancelled() && may_be_asked(entry));
+            let quietest = candidates.min_by_key(|(_, entry)| (entry.num_calls > 0, entry.since));
+            *asked = quietest.map(|(id, entry)| {
+                entry.leave.cancel();
+                *id
+            });
+        }
+        None
+    }
+
+    fn warn(&self, address: &impl Display) {
+        let now = Instant::now();
+        let mut open = self.shared.lock();
+        if open.last_warning.is_none_or(|last| last + WARNING_INTERVAL <= now) {
+            open.last_warning = Some(now);
+            drop(open);
+            let delayed = self.num_delayed();
+            tracing::warn!(
+                limit = self.shared.limit,
+                delayed,
+                %address,
+                "the limit of connections is reached: a client waits until another leaves"
+            );
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        // Every change is a single insertion, removal or assignment; a panic leaves nothing half done.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The place of a connection that is open; free again when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    leave: CancellationToken,
+    calls: Calls,
+}
+
+impl Place {
+    /// Returns when the connection is to make room for another.
+    pub(crate) async fn displaced(&self) {
+        self.leave.cancelled().await;
+    }
+
+    /// Returns what counts the connection's calls.
+    pub(crate) fn calls(&self) -> Calls {
+        self.calls.clone()
+    }
+
+    /// Tells whether a call is in progress.
+    pub(crate) fn has_calls(&self) -> bool {
+        self.calls.read(|entry| entry.num_calls > 0)
+    }
+
+    /// Returns when the connection has been without a call for `first`, if it has had none yet, or for `next`.
+    pub(crate) async fn quiet_for(&self, first: Duration, next: Duration) {
+        loop {
+            let now = Instant::now();
+            let due = self.calls.read(|entry| {
+                let limit = if entry.is_used { next } else { first };
+                if entry.num_calls > 0 { now + next } else { entry.since + limit }
+            });
+            if due <= now {
+                return;
+            }
+            tokio::time::sleep_until(due).await;
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.calls.shared.lock().entries.remove(&self.calls.id);
+        self.calls.shared.left.notify_one();
+    }
+}
+
+/// Counts the calls of a connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Calls {
+    id: u64,
+    shared: Arc<Shared>,
+}
+
+impl Calls {
+    /// Counts a call until what this returns is dropped. That may be after the connection has gone.
+    pub(crate) fn begin(&self) -> CallInProgress {
+        self.change(|entry| {
+            entry.num_calls += 1;
+            entry.is_used = true;
+        });
+        CallInProgress(self.clone())
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.shared.lock().entries.get_mut(&self.id) {
+            change(entry);
+            entry.since = Instant::now();
+        }
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Entry) -> T) -> T {
+        read(
+            self.shared.lock().entries.get(&self.id).expect("a connection is among the open ones as long as its place"),
+        )
+    }
+}
+
+/// A call that is in progress as long as this lives.
+#[derive(Debug)]
+pub(crate) struct CallInProgress(Calls);
+
+impl Drop for CallInProgress {
+    fn drop(&mut self) {
+        self.0.change(|entry| entry.num_calls -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    const QUIET: Duration = Duration::from_secs(30);
+
+    #[tokio::test(start_paused = true)]
+    async fn who_finds_no_place_waits_for_one_and_is_counted() {
+        let connections = Connections::new(2, Displacement::Quiet(QUIET));
+        let first = connections.enter(&"here").await;
+        let second = connections.enter(&"here").await;
+        assert_eq!((connections.count(), connections.num_delayed()), (2, 0));
+        let mut third = std::pin::pin!(connections.enter(&"here"));
+        assert!(third.as_mut().now_or_never().is_none());
+        drop(second);
+        let third = third.await;
+        assert_eq!((connections.count(), connections.num_delayed()), (2, 1));
+        drop((first, third));
+        assert_eq!(connections.count(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_one_that_has_been_quiet_longest_makes_room_and_who_has_a_call_does_not() {
+        let connections = Connections::new(3, Displacement::Quiet(QUIET));
+        let (busy, used, quiet) =
+            (connections.enter(&"").await, connections.enter(&"").await, connections.enter(&"").await);
+        let call = busy.calls().begin();
+        drop(used.calls().begin());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        drop(used.calls().begin());
+        let began = Instant::now();
+        let asked = async {
+            quiet.displaced().await;
+            assert!(began.elapsed() >= QUIET - Duration::from_secs(1));
+            drop(quiet);
+        };
+        let (next, ()) = tokio::join!(connections.enter(&""), asked);
+        assert!(used.displaced().now_or_never().is_none() && busy.displaced().now_or_never().is_none());
+        drop((call, next, used));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_there_is_always_room_even_who_has_a_call_makes_it() {
+        let connections = Connections::new(1, Displacement::Any);
+        let busy = connections.enter(&"").await;
+        let call = busy.calls().begin();
+        let asked = async {
+            busy.displaced().await;
+            drop(busy);
+        };
+        let (next, ()) = tokio::join!(connections.enter(&""), asked);
+        // The call's task may notice later.
+        drop(call);
+        assert!(!next.has_calls());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_quiet_when_no_call_was_there_for_long_enough() {
+        let (first, next) = (Duration::from_secs(5), Duration::from_secs(90));
+        let connections = Connections::new(1, Displacement::Any);
+        let place = connections.enter(&"").await;
+        let began = Instant::now();
+        place.quiet_for(first, next).await;
+        assert_eq!(began.elapsed(), first);
+        let call = place.calls().begin();
+        assert!(tokio::time::timeout(10 * next, place.quiet_for(first, next)).await.is_err());
+        drop(call);
+        let ended = Instant::now();
+        place.quiet_for(first, next).await;
+        assert_eq!(ended.elapsed(), next);
+    }
+}

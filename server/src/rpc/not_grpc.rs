@@ -1,0 +1,72 @@
+//! Requests that are no gRPC: they are answered in HTTP's own words, before anything is read or counted.
+
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use tonic::body::Body;
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const GRPC: &str = "application/grpc";
+
+/// Returns the answer to a request that is no gRPC; `None` if it is.
+pub(super) fn refuse<B>(request: &Request<B>) -> Option<Response<Body>> {
+    if *request.method() != Method::POST {
+        let mut refused = text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "this port speaks gRPC, whose calls are POST requests; pages for people and probes are at the address of \
+             admin_listen\n",
+        );
+        refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+        return Some(refused);
+    }
+    if !is_grpc(request.headers()) {
+        let what = "this port speaks gRPC: the content type of a request must be application/grpc\n";
+        return Some(text(StatusCode::UNSUPPORTED_MEDIA_TYPE, what));
+    }
+    None
+}
+
+/// Tells whether the content type is `application/grpc`, perhaps with a codec or parameters. `application/grpc-web` is
+/// another protocol.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    content_type.split_at_checked(GRPC.len()).is_some_and(|(start, rest)| {
+        start.eq_ignore_ascii_case(GRPC.as_bytes()) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+    })
+}
+
+/// Returns an answer in plain text.
+pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> Response<Body> {
+    let mut response = Response::new(Body::new(text.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, TEXT);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status_of(method: Method, content_type: Option<&str>) -> Option<StatusCode> {
+        let mut request = Request::builder().method(method);
+        if let Some(content_type) = content_type {
+            request = request.header(header::CONTENT_TYPE, content_type);
+        }
+        refuse(&request.body(()).unwrap()).map(|refused| refused.status())
+    }
+
+    #[test]
+    fn what_is_no_grpc_is_told_so() {
+        let post = |content_type| status_of(Method::POST, content_type);
+        let grpc =
+            ["application/grpc", "application/grpc+proto", "Application/GRPC", "application/grpc; charset=utf-8"];
+        for content_type in grpc {
+            assert_eq!(post(Some(content_type)), None, "{content_type}");
+        }
+        for content_type in ["text/html", "", "application/json", "application/grpc-web", "application/grp"] {
+            assert_eq!(post(Some(content_type)), Some(StatusCode::UNSUPPORTED_MEDIA_TYPE), "{content_type}");
+        }
+        assert_eq!(post(None), Some(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+        for method in [Method::GET, Method::HEAD, Method::PUT] {
+            assert_eq!(status_of(method, Some("application/grpc")), Some(StatusCode::METHOD_NOT_ALLOWED));
+        }
+    }
+}
