@@ -125,10 +125,14 @@ _segments = []
 
 def share(hang):
     """Make a segment of shared memory and keep it; tell its name, or hang."""
-    from multiprocessing import shared_memory
+    from multiprocessing import resource_tracker, shared_memory
 
     segment = shared_memory.SharedMemory(create=True, size=4096, name=hang or None)
     _segments.append(segment)
+    # The process that will remove it takes a while to start on a busy machine. It is there when it ignores SIGTERM.
+    status = Path(f"/proc/{resource_tracker._resource_tracker._pid}/status")
+    while not int(status.read_text().partition("SigIgn:")[2].split()[0], 16) >> signal.SIGTERM - 1 & 1:
+        time.sleep(0.005)
     if hang:
         hang_for_good(hang)
     return segment.name

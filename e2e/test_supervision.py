@@ -56,7 +56,7 @@ def test_a_worker_that_stops_itself_within_an_item_is_made_to_go_on(tmp_path):
         [answer] = call(server, "Map", {"function": "stop_always", "values": [0], "options": COLLECT})
         [error] = answer["errors"]
         assert "it was stopped (SIGSTOP)" in error["status"]["message"]
-        assert server.lines("worker killed")
+        wait_until(lambda: server.lines("worker killed"), "the log says so")
         wait_until(lambda: not is_alive(worker), "it is gone")
 
 

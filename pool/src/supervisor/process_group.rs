@@ -24,8 +24,10 @@ use super::wait;
 use crate::error::ExitUsage;
 use crate::usage;
 
-/// How long what a dead worker has started may take to end by itself, and then after SIGTERM.
+/// How long what a dead worker has started may take to end by itself, before it gets SIGTERM.
 const HELPER_GRACE_PERIOD: Duration = Duration::from_millis(300);
+/// From that SIGTERM to SIGKILL: for whoever does not heed the one, since it has to tidy up first. Nothing waits for it.
+const HELPER_KILL_GRACE_PERIOD: Duration = Duration::from_secs(2);
 /// From one look at the group to the next: the first, and the longest. Most are done at once.
 const LOOK_INTERVALS: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(80)];
 
@@ -134,8 +136,8 @@ impl WorkerProcess {
     }
 
     /// Waits until only the dead leader is left of the group, for a moment at most. Tells whether that is so.
-    async fn group_ends(&self) -> bool {
-        let (group, deadline) = (self.pid(), Instant::now() + HELPER_GRACE_PERIOD);
+    async fn group_ends_within(&self, grace_period: Duration) -> bool {
+        let (group, deadline) = (self.pid(), Instant::now() + grace_period);
         let [mut interval, longest] = LOOK_INTERVALS;
         while self.look_thread.run(move || has_living_members(group)).await == Some(true) {
             if Instant::now() >= deadline {
@@ -204,9 +206,9 @@ impl Process for WorkerProcess {
     }
 
     async fn bury(&self) {
-        if !self.group_ends().await {
+        if !self.group_ends_within(HELPER_GRACE_PERIOD).await {
             self.signal_group(Signal::TERM);
-            self.group_ends().await;
+            self.group_ends_within(HELPER_KILL_GRACE_PERIOD).await;
         }
         self.signal_group(Signal::KILL);
         self.reaped.store(true, Ordering::Relaxed);

@@ -57,8 +57,8 @@ pub(crate) fn pool_with(config: PoolConfig) -> ScriptedPool {
 /// Starts a pool with these settings, and room for this many commands that a worker has not heard.
 pub(crate) fn pool_with_room(config: PoolConfig, command_capacity: usize) -> ScriptedPool {
     let (sender, spawned) = mpsc::channel(64);
-    let spawner = ScriptedSpawner { spawned: sender, command_capacity };
-    let (handle, task) = PoolHandle::start(config, Arc::new(spawner));
+    let scripted = ScriptedSpawner { spawned: sender, command_capacity };
+    let (handle, task) = PoolHandle::start(config, Arc::new(scripted));
     ScriptedPool { handle, task, spawned }
 }
 

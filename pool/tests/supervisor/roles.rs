@@ -210,17 +210,7 @@ fn run_chunk(role: &str, connection: &mut Connection, run: &proto::Run) {
                 crate::support::wait_for_file(&path("go_on"));
             }
         }
-        // Stands still, and answers when it goes on.
-        "stop_once" => {
-            connection.page().begin(run.first_sequence);
-            stop();
-            connection.send_results(run.chunk, 0, run.items.clone());
-        }
-        "stop_again" => connection.begin_and(run, || {
-            loop {
-                stop();
-            }
-        }),
+        "stop_once" | "stop_again" => stand_still(role, connection, run),
         // One result after the other, as fast as it can, whether anybody reads or not.
         "chatter" => {
             for index in 0..run.count {
@@ -237,6 +227,16 @@ fn run_chunk(role: &str, connection: &mut Connection, run: &proto::Run) {
         "answer_recall" => connection.page().begin(run.first_sequence),
         _ => panic!("no role {role}"),
     }
+}
+
+/// Stands still, and answers when it goes on, or stands still again.
+fn stand_still(role: &str, connection: &mut Connection, run: &proto::Run) {
+    connection.page().begin(run.first_sequence);
+    stop();
+    while role == "stop_again" {
+        stop();
+    }
+    connection.send_results(run.chunk, 0, run.items.clone());
 }
 
 /// Writes down what the process has inherited.
