@@ -42,6 +42,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     }
     let ServerSettings { log_format, log_level, log_calls, .. } = config.server.settings;
     logging::start(log_format, log_level, log_calls);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "procpool starts");
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

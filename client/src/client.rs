@@ -300,7 +300,8 @@ impl Client {
 
     /// Returns the attempts of a call.
     pub(crate) fn attempts(&self, deadline: Option<Instant>) -> Attempts {
-        Attempts::new(self.settings.retry.clone(), Arc::clone(&self.throttle), deadline)
+        let ClientBuilder { retry, retry_notice, .. } = &*self.settings;
+        Attempts::new(retry.clone(), retry_notice.clone(), Arc::clone(&self.throttle), deadline)
     }
 
     pub(crate) fn grpc(&self) -> PoolServiceClient<GuardedChannel> {

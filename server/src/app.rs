@@ -78,6 +78,16 @@ pub enum AppError {
     /// Two pools register the same function.
     #[error(transparent)]
     DuplicateFunction(#[from] DuplicateFunction),
+    /// A pool could not start any worker for [`ServerConfig::degraded_timeout`].
+    #[error("the pool {name:?} could start no worker for {timeout:?}: {reason}")]
+    PoolDegraded {
+        /// The pool.
+        name: String,
+        /// How long.
+        timeout: Duration,
+        /// How the last worker ended.
+        reason: String,
+    },
     /// A pool ended without being told to, which is a bug.
     #[error("the pool {name:?} ended by itself")]
     PoolEnded {
@@ -178,7 +188,8 @@ impl App {
     ///
     /// # Errors
     ///
-    /// If two pools register the same function while the server starts, or a pool ended by itself.
+    /// If two pools register the same function while the server starts, or a pool can start no worker for too long, or
+    /// ended by itself.
     ///
     /// # Cancel safety
     ///
@@ -233,6 +244,7 @@ impl App {
             () = lifecycle.drain_requested.cancelled() => Ok(()),
             duplicate = pools.duplicate_at_start() => Err(AppError::from(duplicate)),
             name = pool_ended(&pools) => Err(AppError::PoolEnded { name }),
+            degraded = pool_degraded(&pools, config.degraded_timeout) => Err(degraded),
         };
         if let Err(error) = &outcome {
             tracing::error!(%error, "cannot go on");
@@ -333,6 +345,31 @@ async fn join_all<const N: usize>(trackers: [&TaskTracker; N]) {
             tracing::error!(num_tasks = tracker.len(), "tasks did not end");
         }
     }
+}
+
+/// Waits until a pool has been degraded for as long as it may be; returns the error that says so.
+async fn pool_degraded(pools: &Pools, timeout: Option<Duration>) -> AppError {
+    let Some(timeout) = timeout else { return std::future::pending().await };
+    let waits = pools.iter().map(|pool| {
+        let mut readiness = pool.handle.readiness();
+        let degraded = async move {
+            // One that starts is not ready, either.
+            let is_degraded = |readiness: &Readiness| *readiness == Readiness::NotReady && !pool.handle.is_starting();
+            while readiness.wait_for(is_degraded).await.is_ok() {
+                let mended = readiness.wait_for(|readiness| !is_degraded(readiness));
+                if tokio::time::timeout(timeout, mended).await.is_err() {
+                    return pool;
+                }
+            }
+            // It is gone, which is for others to tell.
+            std::future::pending().await
+        };
+        degraded.boxed()
+    });
+    let pool = select_all(waits).await.0;
+    let snapshot = pool.handle.snapshot().await;
+    let reason = snapshot.map(|snapshot| snapshot.last_start_failure).unwrap_or_default();
+    AppError::PoolDegraded { name: pool.name.clone(), timeout, reason }
 }
 
 /// Waits until a pool is gone; returns its name.

@@ -74,6 +74,8 @@ pub struct ServerConfig {
     /// Give up a call whose reader has taken nothing for this long while there was something to take, and a call of
     /// whose request nothing has come for this long while it was not complete. Default 60 s.
     pub stream_stall_timeout: Duration,
+    /// End the server when a pool has been unable to start any worker for this long. `None`, the default: never.
+    pub degraded_timeout: Option<Duration>,
     /// How long calls in progress may go on after the server was told to drain. Default 30 s.
     pub drain_timeout: Duration,
 }
@@ -95,6 +97,7 @@ impl Default for ServerConfig {
             keepalive_timeout: Duration::from_secs(20),
             max_connection_age: Some(Duration::from_secs(30 * 60)),
             stream_stall_timeout: Duration::from_secs(60),
+            degraded_timeout: None,
             drain_timeout: Duration::from_secs(30),
         }
     }

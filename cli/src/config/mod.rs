@@ -96,7 +96,7 @@ pub(crate) struct Resolved<T> {
 
 /// Everything that is wrong with the configuration.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.join("\nprocpool: "))]
+#[error("{}", .0.join("\n"))]
 pub(crate) struct ConfigErrors(pub(crate) Vec<String>);
 
 /// What the command line says.

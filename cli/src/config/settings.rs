@@ -153,6 +153,13 @@ pub(crate) static SERVER: &[Setting<ServerSettings>] = &[
          whose request nothing more has come for this long while it is not complete",
     ),
     setting(
+        "degraded_timeout",
+        Field::OptionalDuration(|server| &mut server.config.degraded_timeout),
+        Zero::Means("never"),
+        "End the server with exit code 4 when a pool has been unable to start any worker for this long, instead of trying \
+         for ever",
+    ),
+    setting(
         "log_format",
         Field::LogFormat(|server| &mut server.log_format),
         Zero::NoNumber,

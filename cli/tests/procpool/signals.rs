@@ -47,7 +47,7 @@ fn expect_end_at_second(mut server: Server, signal: Signal, client: Client) {
     assert!(workers.iter().any(|worker| !is_gone(*worker)), "the item runs on");
     assert!(server.stop(signal).success(), "{}", server.log());
     assert!(workers.iter().all(|worker| is_gone(*worker)));
-    assert_eq!(wait(client.child).code(), Some(3));
+    assert_eq!(wait(client.child).code(), Some(4), "an item had begun");
 }
 
 #[test]

@@ -187,7 +187,7 @@ impl PoolState {
             self.bury_chunk(id, chunk, begun, is_suspect);
         }
         let running = running.and_then(|(running, _)| worker.chunks.iter().find(|chunk| chunk.id == running));
-        if let Some(at_hand) = running.or(worker.chunks.front()).filter(|_| worker.is_up()) {
+        if let Some(at_hand) = running.or_else(|| worker.chunks.front()).filter(|_| worker.is_up()) {
             self.suspect_job(id, at_hand, running.is_some());
         }
         self.fill_again(&worker, Loss { begun: running.map(|chunk| chunk.function), by_shortage });

@@ -338,6 +338,13 @@ pub(crate) fn shutting_down() -> Status {
         .into_status("")
 }
 
+/// Returns that the server is shutting down before the workers were replaced. Some may have been.
+pub(crate) fn restart_cut_short() -> Status {
+    Problem::new(Code::Unavailable, "DRAINING", "the server is shutting down, and not all workers were replaced")
+        .with("started", true)
+        .into_status("")
+}
+
 /// Returns that the deadline passed before the workers of these pools were replaced, and what is in the way.
 pub(crate) fn restart_unfinished<'a>(pools: impl Iterator<Item = (&'a str, &'a Restart)>) -> Status {
     let pools: Vec<String> = pools
