@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -189,3 +190,19 @@ def python_server():
     with Server("--processes", "2", command=python_worker("examples/matches.py")) as server:
         server.wait_ready(2)
         yield server
+
+
+@pytest.fixture(scope="session")
+def node() -> list[str]:
+    """How to start a Node worker; what it needs is installed below target/, not in the tree."""
+    source, target = ROOT / "examples/node-worker", TARGET / "node-worker"
+    target.mkdir(parents=True, exist_ok=True)
+    lock = (source / "package-lock.json").read_bytes()
+    stamp = target / "installed.json"
+    if not stamp.exists() or stamp.read_bytes() != lock:
+        for name in ["package.json", "package-lock.json"]:
+            shutil.copy(source / name, target / name)
+        line = ["npm", "ci", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"]
+        subprocess.run(line, cwd=target, check=True)
+        stamp.write_bytes(lock)
+    return ["env", f"NODE_PATH={target / 'node_modules'}", "node"]

@@ -33,6 +33,11 @@ def crash(_):
     time.sleep(60)
 
 
+def crash_with(common, _):
+    """Die by SIGKILL."""
+    crash(common)
+
+
 def exit_zero(_):
     """Exit as if all were well."""
     os._exit(0)

@@ -42,6 +42,12 @@ def pid(_):
     return os.getpid()
 
 
+def call_back(address):
+    """Call the server that this runs for, and return what the command line says to it."""
+    command = ["procpool", "map", "--server", address, "echo", "1"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60).stderr
+
+
 def spin_ms(milliseconds):
     """Compute for so long."""
     end = time.monotonic() + milliseconds / 1000
@@ -112,6 +118,40 @@ def leak(mebibytes):
     _leaked.append(bytearray(b"x") * (mebibytes << 20))
     time.sleep(0.01)
     return os.getpid()
+
+
+_segments = []
+
+
+def share(hang):
+    """Make a segment of shared memory and keep it; tell its name, or hang."""
+    from multiprocessing import resource_tracker, shared_memory
+
+    segment = shared_memory.SharedMemory(create=True, size=4096, name=hang or None)
+    _segments.append(segment)
+    # The process that will remove it takes a while to start on a busy machine. It is there when it ignores SIGTERM.
+    status = Path(f"/proc/{resource_tracker._resource_tracker._pid}/status")
+    while not int(status.read_text().partition("SigIgn:")[2].split()[0], 16) >> signal.SIGTERM - 1 & 1:
+        time.sleep(0.005)
+    if hang:
+        hang_for_good(hang)
+    return segment.name
+
+
+def stop_once(path):
+    """Stop this process, as SIGSTOP does, the first time; tell who has run it."""
+    with Path(path).open("a") as marker:
+        first = marker.tell() == 0
+        marker.write("x")
+    if first:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return os.getpid()
+
+
+def stop_always(_):
+    """Stop this process, again and again."""
+    while True:
+        os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def leave(_):

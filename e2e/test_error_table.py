@@ -29,7 +29,10 @@ def send(stub, row, timeout=PATIENCE):
     """Makes the call that a row, or a part of it, describes."""
     method = row.get("method", "Map")
     request = getattr(pool_pb2, f"{method}Request")(function=row["function"])
-    json_format.ParseDict({"options": row.get("options", {}), "values": row["values"] * row.get("times", 1)}, request)
+    fields = {"options": row.get("options", {}), "values": row["values"] * row.get("times", 1)}
+    if "common" in row:
+        fields["common_value"] = row["common"]
+    json_format.ParseDict(fields, request)
     return getattr(stub, method)(request, timeout=row.get("timeout", timeout))
 
 

@@ -5,9 +5,10 @@ import re
 import shlex
 import subprocess
 import sys
+import zlib
 
 import pytest
-from conftest import GENERATED, PATIENCE, PROCPOOL, ROOT, Server, call, wait_until
+from conftest import PATIENCE, PROCPOOL, ROOT, Server, call, wait_until
 
 README = (ROOT / "README.md").read_text()
 # Where the README's servers listen, which may be taken here.
@@ -25,6 +26,7 @@ PRINTED = {
     "procpool workers dump 3": "Thread",
     "procpool workers  ": "ready",
     "printf 'base,exponent": "1024\n27\n",
+    'grpcurl -plaintext -d \'{"function":"compress"': '"blobs"',
     "procpool imap is_prime --from-json ids.json --only": "2 items: 2 ok, 0 failed",
 }
 FAILURES = {'grpcurl -plaintext -d \'{"function":"square_root"': "ValueError: -1 has no real square root"}
@@ -83,29 +85,30 @@ def server_command(heading: str) -> str:
 def test_the_tour_with_grpcurl_and_the_command_line(tmp_path):
     with start(server_command("Five minutes")) as server:
         server.wait_ready(4)
-        for command in commands("With grpcurl") + commands("With the command line"):
+        sections = ["With grpcurl", "With the command line", "Lists from files and pipes", "For whoever runs the server"]
+        for command in [command for section in sections for command in commands(section)]:
             run(command, server, tmp_path)
         # The last one was to drain it.
         assert server.process.wait(timeout=PATIENCE) == 0
 
 
-def test_the_tour_of_lists(tmp_path):
-    with Server("--processes", "2") as server:
-        server.wait_ready(2)
-        for command in commands("Lists from files and pipes"):
-            run(command, server, tmp_path)
-
-
 def test_the_tour_with_python(tmp_path):
+    """As it stands there: the stubs live beside the worker package, which is installed here."""
     [program] = blocks("With Python", "python")
-    imports = "import grpc\nfrom procpool.v1 import pool_pb2, pool_pb2_grpc\n"
-    with Server("--processes", "1") as server:
-        server.wait_ready(1)
-        line = [sys.executable, "-c", imports + program.replace(DEFAULT_ADDRESS, server.address)]
-        environment = {**os.environ, "PYTHONPATH": str(GENERATED)}
+    (tmp_path / "proto").symlink_to(ROOT / "proto")
+    with start(server_command("Five minutes")) as server:
+        server.wait_ready(4)
+        for command in commands("With Python"):
+            # What it installs is set up for the tests, and part of them.
+            if not command.startswith("pip install"):
+                run(command, server, tmp_path)
+        program = f"import procpool.worker\n{program.replace(DEFAULT_ADDRESS, server.address)}"
+        line = [sys.executable, "-c", program]
+        environment = {**os.environ, "PYTHONPATH": "stubs"}
         done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert "Result for Match #3: Analysis Clear" in done.stdout
+    assert str(zlib.compress(b"hello")) in done.stdout
 
 
 def test_a_worker_of_commands(tmp_path):

@@ -1,13 +1,12 @@
 """Workers that are neither Rust nor Python: commands, and Node. And the kit's word on every kind."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 
 import pytest
-from conftest import PATIENCE, PROCPOOL, ROOT, TARGET, Server, call, grpcurl, is_alive, wait_until
+from conftest import PATIENCE, PROCPOOL, ROOT, Server, call, grpcurl, is_alive, wait_until
 
 EXEC = [
     str(PROCPOOL),
@@ -22,19 +21,8 @@ EXEC = [
 
 
 @pytest.fixture(scope="session")
-def node_worker():
-    """The command of the Node worker; what it needs is installed below target/, not in the tree."""
-    source, target = ROOT / "examples/node-worker", TARGET / "node-worker"
-    target.mkdir(parents=True, exist_ok=True)
-    lock = (source / "package-lock.json").read_bytes()
-    stamp = target / "installed.json"
-    if not stamp.exists() or stamp.read_bytes() != lock:
-        for name in ["package.json", "package-lock.json"]:
-            shutil.copy(source / name, target / name)
-        line = ["npm", "ci", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"]
-        subprocess.run(line, cwd=target, check=True)
-        stamp.write_bytes(lock)
-    return ["env", f"NODE_PATH={target / 'node_modules'}", "node", "examples/node-worker/worker.js"]
+def node_worker(node):
+    return [*node, "examples/node-worker/worker.js"]
 
 
 @pytest.fixture(scope="module")

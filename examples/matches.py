@@ -7,6 +7,7 @@ There is nothing of procpool in here: every public function of a module can be c
 
 import math
 import time
+import zlib
 
 ROUNDS = 4_000_000
 
@@ -44,6 +45,16 @@ def square_root(number: float) -> float:
 def lookup(table: dict, key: str):
     """Return what a table has for a key, or None; for a map whose common argument is the table."""
     return table.get(key)
+
+
+def shout(text: str) -> str:
+    """Return a text in capital letters."""
+    return text.upper()
+
+
+def compress(data: bytes) -> bytes:
+    """Compress bytes with zlib; for blobs, which come in and go out as bytes."""
+    return zlib.compress(data)
 
 
 def rest(seconds: float) -> float:

@@ -27,7 +27,7 @@ const NUM_CLIENTS: usize = 16;
 /// The most items of the warm-up.
 const MAX_WARM_UP_ITEMS: u64 = 1_000_000;
 /// The most that a list has beside the bytes of one item.
-const ITEM_OVERHEAD: usize = 16;
+const ITEM_OVERHEAD: usize = 1 << 10;
 /// How long the server may take to give back what it held.
 const QUIET_AFTER: Duration = Duration::from_secs(20);
 /// The memory at rest may grow by a tenth, and after a short run, which has a short warm-up, by this much more, which is about a

@@ -3,8 +3,6 @@
 mod progress;
 mod snapshot;
 
-use std::io::Write as _;
-
 use serde_json::{Value, json};
 
 use crate::args::{
@@ -12,24 +10,27 @@ use crate::args::{
 };
 use crate::call::connect;
 use crate::exit::{Exit, Failure};
-use crate::output::OutputError;
+use crate::output::print_stdout;
+use crate::text;
 
 /// Shows the pool and its workers.
 pub(crate) async fn workers(args: WorkersArgs) -> Result<Exit, Failure> {
     if let Some(WorkersCommand::Dump(args)) = args.command {
         return dump(args).await;
     }
-    let pool = connect(&args.server).await?.admin().of_pool(args.pool.pool).pool().await?;
+    let admin = connect(&args.server).await?.admin().of_pool(args.pool.pool);
+    let pool = admin.pool().await.map_err(Failure::of_question)?;
     let text = match args.output {
-        WorkersOutput::Table => snapshot::as_table(&pool),
-        WorkersOutput::Json => format!("{}\n", snapshot::as_json(&pool)),
+        WorkersOutput::Table => snapshot::as_table(&pool, text::terminal_width()),
+        WorkersOutput::Json => format!("{}\n", text::json(&snapshot::as_json(&pool).to_string())),
     };
     print(&text)
 }
 
 /// Shows where a worker is.
 async fn dump(args: DumpArgs) -> Result<Exit, Failure> {
-    let stacks = connect(&args.server).await?.admin().of_pool(args.pool.pool).dump_worker(args.worker).await?;
+    let admin = connect(&args.server).await?.admin().of_pool(args.pool.pool);
+    let stacks = admin.dump_worker(args.worker).await.map_err(Failure::of_question)?;
     print(&format!("{stacks}\n"))
 }
 
@@ -65,6 +66,6 @@ fn answer(format: AnswerFormat, text: &str, json: &Value) -> Result<Exit, Failur
 }
 
 fn print(text: &str) -> Result<Exit, Failure> {
-    std::io::stdout().write_all(text.as_bytes()).map_err(OutputError::from)?;
+    print_stdout(text)?;
     Ok(Exit::Ok)
 }

@@ -5,13 +5,15 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use procpool_pool::supervisor::ServerTag;
+use procpool_server::Operators;
 
 use crate::config::SettingFlags;
 use crate::list_args::{ListArgs, OutputArgs};
 use crate::worker::exec_guard;
-use crate::{duration, exit, guard};
+use crate::{duration, exit, guard, input};
 
 /// Run functions over lists on a bounded pool of worker processes: Python's multiprocessing.Pool as a gRPC service.
 #[derive(Debug, Parser)]
@@ -19,6 +21,52 @@ use crate::{duration, exit, guard};
 pub(crate) struct CommandLine {
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl CommandLine {
+    /// Parses the words of the command line. Prints help and wrong usage, and ends the process with 0 and 2.
+    pub(crate) fn of(words: impl IntoIterator<Item = OsString>) -> Self {
+        let words = with_ranges_shielded(words);
+        Self::try_parse_from(&words).unwrap_or_else(|error| without_dashes(&error, &words).unwrap_or(error).exit())
+    }
+}
+
+/// Puts a space before ranges such as `-5..5`: they are items, and clap would take them for flags.
+fn with_ranges_shielded(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut is_behind_dashes = false;
+    let shield = |word: OsString| {
+        is_behind_dashes |= word == "--";
+        match word.to_str() {
+            Some(text) if !is_behind_dashes && text.starts_with('-') && input::is_range(text) => {
+                format!(" {text}").into()
+            }
+            _ => word,
+        }
+    };
+    words.into_iter().map(shield).collect()
+}
+
+/// Returns the error for a worker's command that does not stand behind `--`, if that is what is wrong.
+fn without_dashes(error: &clap::Error, words: &[OsString]) -> Option<clap::Error> {
+    let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg) else { return None };
+    let is_of_serve = words.get(1).is_some_and(|word| word == "serve");
+    if !is_of_serve || error.kind() != ErrorKind::UnknownArgument || unknown.starts_with('-') {
+        return None;
+    }
+    let (settings, command) = words.split_at(words.iter().position(|word| word == unknown.as_str())?);
+    let text = |words: &[OsString]| words.join(" ".as_ref()).to_string_lossy().into_owned();
+    let message = format!(
+        "unexpected argument '{unknown}'; the command of a worker stands behind --:\n\n  procpool {} -- {}",
+        text(&settings[1..]),
+        text(command)
+    );
+    Some(CommandLine::command().error(ErrorKind::UnknownArgument, message))
+}
+
+/// Parses a number that is not 0.
+fn parse_positive(text: &str) -> Result<NonZeroU32, String> {
+    let number: u32 = text.parse().map_err(|_| format!("it is no whole number from 1 to {}", u32::MAX))?;
+    NonZeroU32::new(number).ok_or_else(|| "it must be at least 1".to_owned())
 }
 
 #[derive(Debug, Subcommand)]
@@ -95,6 +143,32 @@ pub(crate) enum LogLevel {
     Info,
     Debug,
     Trace,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum LogCalls {
+    None,
+    #[default]
+    Failed,
+    All,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OperatorsArg {
+    #[default]
+    Local,
+    Anyone,
+    Nobody,
+}
+
+impl From<OperatorsArg> for Operators {
+    fn from(arg: OperatorsArg) -> Self {
+        match arg {
+            OperatorsArg::Local => Self::Local,
+            OperatorsArg::Anyone => Self::Anyone,
+            OperatorsArg::Nobody => Self::Nobody,
+        }
+    }
 }
 
 /// Without a command: be the built-in worker, which a server starts as its child.
@@ -197,12 +271,13 @@ pub(crate) struct CallArgs {
     pub(crate) item_timeout: Option<Duration>,
     /// How often an item may be executed in all when its worker dies or its time runs out. Default: once, or 3 times for an
     /// idempotent function
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_positive)]
     pub(crate) max_attempts: Option<NonZeroU32>,
     /// The share of the pool beside other calls, -8 to 8: each step up doubles it
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-8..=8))]
     pub(crate) priority: Option<i32>,
-    /// Send items as JSON text, which keeps integers beyond 2^53 exact
+    /// Send items as the JSON text that they are, which keeps integers beyond 2^53 exact. How large one may be is for the
+    /// workers to say: in Python as large as you like
     #[arg(long)]
     pub(crate) json: bool,
     /// Give up when the server refuses the call, instead of trying again up to three times when it says
@@ -226,7 +301,7 @@ pub(crate) struct ItemsArgs {
     #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
     pub(crate) common: Option<String>,
     /// Items handed to a worker at a time. Default: chosen from the measured run time
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_positive)]
     pub(crate) chunk_size: Option<NonZeroU32>,
     /// What to do when an item fails: `fail` ends the call, `collect` tells of it and goes on. Default: `fail` for map and
     /// starmap that print values alone, else `collect`
@@ -267,7 +342,7 @@ pub(crate) struct ImapArgs {
     #[arg(long)]
     pub(crate) star: bool,
     /// How many items the pool may run ahead of the reader. Default: enough to keep it busy
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_positive)]
     pub(crate) window: Option<NonZeroU32>,
 }
 
@@ -282,6 +357,10 @@ pub(crate) struct ApplyArgs {
     /// A keyword argument, for functions in a language that has them
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) kwarg: Vec<String>,
+    /// A file whose bytes are an argument, for functions that take bytes; `-` is stdin. May be given more than once. What
+    /// the function returns, bytes too, is written to stdout just as it is
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["arguments", "json"])]
+    pub(crate) blob: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) call: CallArgs,
 }
@@ -365,7 +444,7 @@ pub(crate) enum AnswerFormat {
 #[command(after_help = exit::HELP)]
 pub(crate) struct ResizeArgs {
     /// The number of workers, up to 4096
-    #[arg(value_name = "N")]
+    #[arg(value_name = "N", value_parser = parse_positive)]
     pub(crate) slots: NonZeroU32,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
@@ -417,12 +496,20 @@ fn parse_exec_function(text: &str) -> Result<ExecFunction, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
         CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn a_range_that_begins_below_zero_is_an_item() {
+        let words = ["procpool", "map", "f", "-5..5", "-7", "--chunk-size", "2", "-3..-1"].map(OsString::from);
+        let Command::Map(args) = CommandLine::of(words).command else { panic!("it is map") };
+        assert_eq!(args.items.items, [" -5..5", "-7", " -3..-1"]);
+        let words = ["procpool", "serve", "--", "seq", "-5..5"].map(OsString::from);
+        let Command::Serve(args) = CommandLine::of(words).command else { panic!("it is serve") };
+        assert_eq!(args.command, ["seq", "-5..5"], "what is behind -- is left alone");
     }
 }

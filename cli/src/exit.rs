@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use procpool_client::{CallError, ConnectError};
 
-use crate::output::{print_item_error, print_stderr};
+use crate::config::ConfigErrors;
+use crate::output::{print_item_error, print_message};
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,9 +16,10 @@ pub(crate) enum Exit {
     ItemsFailed = 1,
     /// Wrong usage, or an item that is not one.
     BadInput = 2,
-    /// No server, or one that takes no calls.
+    /// Nothing has started, and the same command may succeed later: no server, or one that takes no calls now.
     Unavailable = 3,
-    /// The call was refused or failed as a whole; or the server could not run.
+    /// The call was refused for good or failed as a whole, and some items may have been executed; or the server could
+    /// not run.
     Failed = 4,
     /// Ctrl-C.
     Interrupted = 130,
@@ -29,8 +31,8 @@ Exit codes:
     0  all is well
     1  some items failed
     2  wrong usage, or an item that is not one
-    3  no server, or one that takes no calls now
-    4  the call was refused or failed as a whole; or the server could not run
+    3  nothing has started, try again: no server, or one that takes no calls now
+    4  the call was refused for good or broke off, items may have run; or the server could not run
   130  interrupted";
 
 impl From<Exit> for ExitCode {
@@ -46,9 +48,7 @@ impl From<&CallError> for Exit {
             CallError::Encode { .. } | CallError::EncodeCommon { .. } | CallError::InvalidArgument { .. } => {
                 Self::BadInput
             }
-            CallError::QueueFull { .. } | CallError::Unavailable { .. } | CallError::ConnectionLost { .. } => {
-                Self::Unavailable
-            }
+            error if error.is_safe_to_retry() => Self::Unavailable,
             _ => Self::Failed,
         }
     }
@@ -58,6 +58,8 @@ impl From<&ConnectError> for Exit {
     fn from(error: &ConnectError) -> Self {
         match error {
             ConnectError::InvalidAddress { .. } => Self::BadInput,
+            // The same would happen again.
+            ConnectError::NotPermitted { .. } => Self::Failed,
             _ => Self::Unavailable,
         }
     }
@@ -89,18 +91,32 @@ impl From<ConnectError> for Failure {
 }
 
 impl Failure {
+    /// Returns why a command that only asks has no answer. Nothing can have started.
+    pub(crate) fn of_question(error: CallError) -> Self {
+        let exit = match &error {
+            CallError::Unavailable { .. } | CallError::ConnectionLost { .. } => Exit::Unavailable,
+            error => Exit::from(error),
+        };
+        Self::new(exit, error)
+    }
+
     /// Tells the user, and returns the code.
     pub(crate) fn report(self) -> Exit {
         let Self { exit, error } = self;
         if exit == Exit::Ok {
             return exit;
         }
-        match error.downcast_ref::<CallError>() {
-            Some(CallError::ItemFailed(item)) => print_item_error(item),
-            _ => print_stderr(&format!("procpool: {}\n", with_causes(&error))),
+        if let Some(ConfigErrors(errors)) = error.downcast_ref() {
+            for error in errors {
+                print_message(error);
+            }
+        } else if let Some(CallError::ItemFailed(item)) = error.downcast_ref() {
+            print_item_error(item);
+        } else {
+            print_message(&in_words_of_commands(&with_causes(&error)));
         }
-        if let Some(hint) = error.downcast_ref::<CallError>().and_then(hint) {
-            print_stderr(&format!("procpool: {hint}\n"));
+        if let Some(hint) = error.downcast_ref::<CallError>().and_then(|error| hint(error, exit)) {
+            print_message(&hint);
         }
         exit
     }
@@ -120,12 +136,23 @@ fn with_causes(error: &anyhow::Error) -> String {
     text
 }
 
+/// The server advises by the methods of its API; says how a person at a terminal does the same.
+fn in_words_of_commands(message: &str) -> String {
+    message
+        .replace("ListFunctions tells which there are", "`procpool functions` lists those that there are")
+        .replace("use IMapStream", "use `procpool imap`")
+        .replace("send the items as a stream", "use `procpool imap`")
+}
+
 /// What to do about an error, where the error does not say.
-fn hint(error: &CallError) -> Option<String> {
+fn hint(error: &CallError, exit: Exit) -> Option<String> {
     match error {
         CallError::QueueFull { retry_after: Some(delay), .. }
         | CallError::Unavailable { retry_after: Some(delay), .. } => {
             Some(format!("nothing has started; it may be worth trying again in {delay:?}"))
+        }
+        CallError::Unavailable { .. } | CallError::ConnectionLost { .. } if exit == Exit::Failed => {
+            Some("some items may have been executed".to_owned())
         }
         CallError::Encode { .. } | CallError::EncodeCommon { .. } => {
             Some("--json keeps integers beyond 2^53 exact".to_owned())
@@ -137,10 +164,12 @@ fn hint(error: &CallError) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::time::Duration;
 
     use anyhow::{Context as _, anyhow};
+    use procpool_client::CallError;
 
-    use super::with_causes;
+    use super::{Exit, in_words_of_commands, with_causes};
 
     #[derive(Debug, thiserror::Error)]
     #[error("cannot listen: {source}")]
@@ -156,5 +185,32 @@ mod tests {
         assert_eq!(with_causes(&between), "cannot connect: no such file");
         let told = Bind { source: io::Error::other("address in use") };
         assert_eq!(with_causes(&told.into()), "cannot listen: address in use");
+    }
+
+    #[test]
+    fn three_means_that_nothing_has_started_and_another_attempt_may_succeed() {
+        let message = String::new;
+        let queue_full = |retry_after| CallError::QueueFull { message: message(), retry_after };
+        let unavailable = |retry_after| CallError::Unavailable { reason: message(), message: message(), retry_after };
+        let lost = CallError::ConnectionLost { message: message(), source: "reset".into() };
+        let later = Some(Duration::from_secs(1));
+        for (error, exit) in [
+            (queue_full(later), Exit::Unavailable),
+            // More than the queue can ever hold, or refused in the middle of a stream.
+            (queue_full(None), Exit::Failed),
+            (unavailable(later), Exit::Unavailable),
+            // The drain time-out ended a call.
+            (unavailable(None), Exit::Failed),
+            (lost, Exit::Failed),
+            (CallError::MessageTooLarge { message: message() }, Exit::Failed),
+        ] {
+            assert_eq!(Exit::from(&error), exit, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn advice_names_commands() {
+        let message = "no worker registered a function \"x\"; ListFunctions tells which there are";
+        assert!(in_words_of_commands(message).ends_with("; `procpool functions` lists those that there are"));
     }
 }

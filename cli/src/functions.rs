@@ -1,7 +1,5 @@
 //! `procpool functions`
 
-use std::io::Write as _;
-
 use anyhow::anyhow;
 use procpool_client::{FunctionInfo, Health};
 use serde_json::json;
@@ -9,18 +7,22 @@ use serde_json::json;
 use crate::args::{AnswerFormat, FunctionsArgs};
 use crate::call::connect;
 use crate::exit::{Exit, Failure};
-use crate::output::OutputError;
+use crate::health::why_not_ready;
+use crate::output::print_stdout;
+use crate::text::{self, shorten, terminal_width};
 
 /// Lists the functions that the workers registered.
 pub(crate) async fn run(args: FunctionsArgs) -> Result<Exit, Failure> {
     let client = connect(&args.server).await?;
-    let functions = client.functions().await?;
-    if functions.is_empty() && client.health().await? != Health::Serving {
-        return Err(Failure::new(Exit::Unavailable, anyhow!("no worker is ready, so the functions are not known yet")));
+    let functions = client.functions().await.map_err(Failure::of_question)?;
+    if functions.is_empty() && client.health().await.map_err(Failure::of_question)? != Health::Serving {
+        let reason = why_not_ready(&client).await.map(|reason| format!(": {reason}")).unwrap_or_default();
+        let message = anyhow!("no worker is ready, so the functions are not known yet{reason}");
+        return Err(Failure::new(Exit::Unavailable, message));
     }
     let is_json = args.json || args.output == AnswerFormat::Json;
-    let text = if is_json { as_json(&functions) } else { as_text(&functions) };
-    std::io::stdout().write_all(text.as_bytes()).map_err(OutputError::from)?;
+    let text = if is_json { as_json(&functions) } else { as_text(&functions, terminal_width()) };
+    print_stdout(&text)?;
     Ok(Exit::Ok)
 }
 
@@ -29,25 +31,26 @@ fn as_json(functions: &[FunctionInfo]) -> String {
         let function = json!({
             "name": name, "signature": signature, "doc": doc, "example": example, "idempotent": idempotent, "pool": pool
         });
-        function.to_string()
+        text::json(&function.to_string()).into_owned()
     });
     lines.flat_map(|line| [line, "\n".to_owned()]).collect()
 }
 
-/// Tells the pool of each only if there are several.
-fn as_text(functions: &[FunctionInfo]) -> String {
+/// Returns a line for each function, at most so wide. Tells the pool of each only if there are several.
+fn as_text(functions: &[FunctionInfo], max_width: Option<usize>) -> String {
     let has_pools = functions.iter().any(|function| function.pool != functions[0].pool);
     let pool_width = functions.iter().map(|function| function.pool.len()).max().unwrap_or(0);
     let titles = functions.iter().map(|function| {
         let parameters = if function.signature.is_empty() { "(…)" } else { &function.signature };
-        format!("{}{parameters}", function.name)
+        text::one_line(&format!("{}{parameters}", function.name)).into_owned()
     });
     let titles: Vec<String> = titles.collect();
     let width = titles.iter().map(|title| title.chars().count()).max().unwrap_or(0);
     let lines = titles.iter().zip(functions).map(|(title, function)| {
-        let summary = function.doc.lines().next().unwrap_or_default();
+        let summary = text::one_line(function.doc.lines().next().unwrap_or_default());
         let pool = if has_pools { format!("{:pool_width$}  ", function.pool) } else { String::new() };
-        format!("{}\n", format!("{pool}{title:width$}  {summary}").trim_end())
+        let line = format!("{pool}{title:width$}  {summary}");
+        format!("{}\n", shorten(line.trim_end(), max_width.unwrap_or(usize::MAX)))
     });
     lines.collect()
 }
@@ -67,9 +70,25 @@ mod tests {
             pool: "math".to_owned(),
         };
         let mut functions = [function("power", "(base, exponent)", "Raises.\nMore."), function("f", "", "")];
-        assert_eq!(as_text(&functions), "power(base, exponent)  Raises.\nf(…)\n");
-        assert_eq!(as_text(&[]), "");
+        assert_eq!(as_text(&functions, None), "power(base, exponent)  Raises.\nf(…)\n");
+        assert_eq!(as_text(&functions, Some(25)), "power(base, exponent)  R…\nf(…)\n");
+        assert_eq!(as_text(&[], None), "");
         functions[1].pool = "f".to_owned();
-        assert_eq!(as_text(&functions), "math  power(base, exponent)  Raises.\nf     f(…)\n");
+        assert_eq!(as_text(&functions, None), "math  power(base, exponent)  Raises.\nf     f(…)\n");
+    }
+
+    #[test]
+    fn what_a_function_says_of_itself_takes_one_line_and_does_nothing() {
+        let function = FunctionInfo {
+            name: "f".to_owned(),
+            signature: "(a='\u{1b}[31m',\n  b=1)".to_owned(),
+            doc: "Red \u{9b}31m.\r\nMore.".to_owned(),
+            example: String::new(),
+            idempotent: false,
+            pool: String::new(),
+        };
+        let functions = [function];
+        assert_eq!(as_text(&functions, None), "f(a='\\u{1b}[31m',\\n  b=1)  Red \\u{9b}31m.\n");
+        assert!(!as_json(&functions).contains(['\u{1b}', '\u{9b}', '\r']));
     }
 }

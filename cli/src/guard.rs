@@ -95,7 +95,9 @@ impl Guard {
 #[expect(clippy::disallowed_methods, reason = "what ends processes that the pool has started is no worker")]
 fn command(server: ServerTag) -> io::Result<Command> {
     let mut command = Command::new(config::executable()?);
+    // Workers can read what environment it has, and it needs none.
     command
+        .env_clear()
         .arg0(OsStr::from_bytes(NAME.to_bytes()))
         .args([COMMAND, &server.to_string()])
         .stdout(Stdio::null())

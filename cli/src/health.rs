@@ -1,22 +1,50 @@
-//! `procpool health`
+//! `procpool health`, and why a server takes no calls.
 
-use std::io::Write as _;
-
-use procpool_client::Health;
+use procpool_client::admin::{PoolSnapshot, PoolState};
+use procpool_client::{CallError, Client, Health};
 
 use crate::args::HealthArgs;
 use crate::call::connect;
 use crate::exit::{Exit, Failure};
-use crate::output::OutputError;
+use crate::output::{print_message, print_stdout};
 
-/// Tells whether the server takes calls.
+/// Tells on stdout whether the server takes calls, and on stderr why not.
 pub(crate) async fn run(args: HealthArgs) -> Result<Exit, Failure> {
-    let health = connect(&args.server).await?.health().await?;
-    let (text, exit) = match health {
-        Health::Serving => ("serving", Exit::Ok),
-        Health::NotServing => ("not serving", Exit::Unavailable),
-        Health::Unknown => ("unknown", Exit::Unavailable),
+    let client = connect(&args.server).await?;
+    let (text, exit) = match client.health().await.map_err(Failure::of_question)? {
+        Health::Serving => ("serving\n", Exit::Ok),
+        Health::NotServing => ("not serving\n", Exit::Unavailable),
+        Health::Unknown => ("unknown\n", Exit::Unavailable),
     };
-    writeln!(std::io::stdout(), "{text}").map_err(OutputError::from)?;
+    print_stdout(text)?;
+    if exit != Exit::Ok
+        && let Some(reason) = why_not_ready(&client).await
+    {
+        print_message(&reason);
+    }
     Ok(exit)
+}
+
+/// Returns why the pool of a server does not run items now; `None` if it does, or nobody says.
+pub(crate) async fn why_not_ready(client: &Client) -> Option<String> {
+    match client.admin().pool().await {
+        Ok(pool) => reason_of(&pool),
+        // Which are there is in the message.
+        Err(CallError::InvalidArgument { message, .. }) => {
+            Some(format!("a pool is not ready; `procpool workers --pool NAME` tells why ({message})"))
+        }
+        Err(_) => None,
+    }
+}
+
+fn reason_of(pool: &PoolSnapshot) -> Option<String> {
+    let PoolSnapshot { name, last_start_failure: failure, .. } = pool;
+    let failed = if failure.is_empty() { String::new() } else { format!("; the last one that was started: {failure}") };
+    match pool.state() {
+        PoolState::Ready => None,
+        PoolState::Starting => Some(format!("pool {name} is starting: no worker has been ready yet{failed}")),
+        PoolState::Degraded => Some(format!("pool {name} is degraded: no worker can be started{failed}")),
+        PoolState::Draining | PoolState::Stopped => Some(format!("pool {name} is shutting down")),
+        PoolState::Unspecified => Some(format!("pool {name} is in a state that this version does not know")),
+    }
 }

@@ -3,9 +3,11 @@
 //! Which of them run is decided here too; what the forms of files look like is the business of the modules below.
 
 mod array;
+mod item;
 mod json;
 mod lines;
 mod place;
+mod quotes;
 mod records;
 
 use std::io::{self, IsTerminal as _};
@@ -17,6 +19,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+pub(crate) use self::item::{Item, ItemForm};
 pub(crate) use self::json::problem_of;
 pub(crate) use self::lines::Lines;
 pub(crate) use self::place::Place;
@@ -66,32 +69,45 @@ pub(crate) enum InputError {
     FieldEncoding { name: String, position: u64, line: u64, field: usize },
     #[error("the header of {name} has {field:?} twice; with --csv-no-header, a record is a list of its fields")]
     Header { name: String, field: String },
+    #[error("{name} is longer than {MAX_ITEM_BYTES} bytes, the most that an item may have")]
+    LongFile { name: String },
+    #[error("cannot read {name} as CSV: the quote in line {line} is never closed, so that the rest would be one field")]
+    OpenQuote { name: String, line: u64 },
     #[error("cannot read {name} as CSV: {problem}")]
     Csv { name: String, problem: String },
     #[error("--csv-no-header and --csv-numbers say what a CSV file is like: give it with --csv FILE")]
     NoCsv,
     #[error("a line is one string, and here an item is a list of arguments: use --csv, or one JSON array a line")]
     TextsAreNoLists,
+    #[error("a file is one argument, and here an item is a list of arguments: use map, or imap without --star")]
+    FilesAreNoLists,
     #[error("line {line} of {name} is no line of --output json: {problem}")]
     Outcome { name: String, line: u64, problem: String },
-    #[error("{name} is what this run writes to, from its start: append with `>> {name}`, or write to another file")]
+    #[error("{name} is what stdout goes to, from its start: append with `>> {name}`, or with `--output-file {name}`")]
     Overwritten { name: String },
+    #[error(
+        "the shell has emptied {name} before this command could read it, since stdout goes there: what was in it is gone. \
+         Append with `>> {name}`, or with `--output-file {name}`"
+    )]
+    Emptied { name: String },
     #[error("{origin} names item {index}, but the list has {count} items, counted from 0; is it the right list?")]
     NoSuchItem { origin: String, index: u64, count: u64 },
 }
 
 /// Takes an item; says whether there should be more.
-type Take<'a> = &'a mut dyn FnMut(Value) -> ControlFlow<()>;
+type Take<'a> = &'a mut dyn FnMut(Item) -> ControlFlow<()>;
 
 /// Where items come from, in the order of the command line.
 #[derive(Debug, Clone, PartialEq)]
 enum Source {
-    Value(Value),
+    Item(Item),
     Range(RangeInclusive<i64>),
     /// One JSON value a line.
     Values(Place),
     /// One string a line.
     Texts(Place),
+    /// The path of one file a line.
+    Files(Place),
     Array(Place),
     Csv(Place, CsvStyle),
 }
@@ -99,20 +115,25 @@ enum Source {
 impl Source {
     fn place(&self) -> Option<&Place> {
         match self {
-            Self::Value(_) | Self::Range(_) => None,
-            Self::Values(place) | Self::Texts(place) | Self::Array(place) | Self::Csv(place, _) => Some(place),
+            Self::Item(_) | Self::Range(_) => None,
+            Self::Values(place)
+            | Self::Texts(place)
+            | Self::Files(place)
+            | Self::Array(place)
+            | Self::Csv(place, _) => Some(place),
         }
     }
 
     /// Reads the items, blocking. Breaks when they are not wanted any more.
-    fn read(self, take: Take<'_>) -> Result<ControlFlow<()>, InputError> {
+    fn read(self, form: ItemForm, take: Take<'_>) -> Result<ControlFlow<()>, InputError> {
         match self {
-            Self::Value(value) => Ok(take(value)),
-            Self::Range(mut range) => Ok(range.try_for_each(|number| take(Value::from(number)))),
-            Self::Values(place) => lines::read_values(&place, take),
-            Self::Texts(place) => lines::read_texts(&place, take),
-            Self::Array(place) => array::read(&place, take),
-            Self::Csv(place, style) => records::read(&place, style, take),
+            Self::Item(item) => Ok(take(item)),
+            Self::Range(mut range) => Ok(range.try_for_each(|number| take(Item::of(Value::from(number), form)))),
+            Self::Values(place) => lines::read_values(&place, form, take),
+            Self::Texts(place) => lines::read_texts(&place, form, take),
+            Self::Files(place) => lines::read_files(&place, take),
+            Self::Array(place) => array::read(&place, form, take),
+            Self::Csv(place, style) => records::read(&place, style, form, take),
         }
     }
 }
@@ -121,6 +142,7 @@ impl Source {
 #[derive(Debug)]
 pub(crate) struct Input {
     sources: Vec<Source>,
+    form: ItemForm,
     /// Which of the items are to run.
     selection: Selection,
     /// Items that must be there, and who says so.
@@ -128,8 +150,8 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    pub(crate) fn parse(args: &ItemsArgs, style: Style) -> Result<Self, InputError> {
-        let mut sources = args.items.iter().map(|text| parse_source(text)).collect::<Result<Vec<_>, _>>()?;
+    pub(crate) fn parse(args: &ItemsArgs, style: Style, form: ItemForm) -> Result<Self, InputError> {
+        let mut sources = args.items.iter().map(|text| parse_source(text, form)).collect::<Result<Vec<_>, _>>()?;
         sources.extend(args.file.iter().cloned().map(|path| Source::Values(Place::File(path))));
         sources.extend(list_of(args, style)?);
         if sources.is_empty() {
@@ -140,7 +162,7 @@ impl Input {
         }
         sources.iter().filter_map(Source::place).try_for_each(Place::check)?;
         let (selection, expected) = selection_of(args)?;
-        Ok(Self { sources, selection, expected })
+        Ok(Self { sources, form, selection, expected })
     }
 
     /// Returns which of the items are to run.
@@ -151,30 +173,30 @@ impl Input {
     /// Returns the number of items to run, if that is known without reading them.
     pub(crate) fn count(&self) -> Option<u64> {
         let num_items = self.sources.iter().try_fold(0_u64, |count, source| match source {
-            Source::Value(_) => count.checked_add(1),
+            Source::Item(_) => count.checked_add(1),
             Source::Range(range) => count.checked_add(range.end().abs_diff(*range.start()).checked_add(1)?),
-            Source::Values(_) | Source::Texts(_) | Source::Array(_) | Source::Csv(..) => None,
+            Source::Values(_) | Source::Texts(_) | Source::Files(_) | Source::Array(_) | Source::Csv(..) => None,
         });
         num_items.map(|count| self.selection.count_below(count))
     }
 
     /// Reads the items that are to run, blocking, until they are not wanted any more.
     fn read(self, take: Take<'_>) -> Result<(), InputError> {
-        let Self { sources, selection, expected } = self;
+        let Self { sources, form, selection, expected } = self;
         let last_expected = expected.iter().map(|(_, index)| *index).max();
         let Some(last) = selection.last().max(last_expected) else { return Ok(()) };
         let mut num_read = 0;
-        let mut take_selected = |value| {
+        let mut take_selected = |item| {
             let index = num_read;
             num_read += 1;
             if selection.contains(index) {
-                take(value)?;
+                take(item)?;
             }
             // What follows is read by nobody, and may be endless.
             if index == last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         for source in sources {
-            if source.read(&mut take_selected)?.is_break() {
+            if source.read(form, &mut take_selected)?.is_break() {
                 return Ok(());
             }
         }
@@ -188,10 +210,10 @@ impl Input {
     ///
     /// They are read by a thread of their own, a few ahead: stdin may block for ever. Nobody joins the thread; it ends
     /// with the items, when the stream is dropped, or with the process.
-    pub(crate) fn into_stream(self) -> (impl Stream<Item = Value> + Send + 'static, InputFailure) {
+    pub(crate) fn into_stream(self) -> (impl Stream<Item = Item> + Send + 'static, InputFailure) {
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
         let reader = std::thread::Builder::new().name("read-items".to_owned()).spawn(move || {
-            let result = self.read(&mut |value| match sender.blocking_send(Ok(value)) {
+            let result = self.read(&mut |item| match sender.blocking_send(Ok(item)) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(_) => ControlFlow::Break(()),
             });
@@ -205,9 +227,9 @@ impl Input {
             failure.set(InputError::Read { name: "the items".to_owned(), source });
         }
         let kept = failure.clone();
-        let values = ReceiverStream::new(receiver)
+        let items = ReceiverStream::new(receiver)
             .filter_map(move |item| std::future::ready(item.map_err(|error| kept.set(error)).ok()));
-        (values, failure)
+        (items, failure)
     }
 }
 
@@ -238,6 +260,12 @@ fn list_of(args: &ItemsArgs, style: Style) -> Result<Option<Source>, InputError>
             Style::Star => Err(InputError::TextsAreNoLists),
         };
     }
+    if let Some(path) = &list.each_file {
+        return match style {
+            Style::Map => Ok(Some(Source::Files(Place::of(path)))),
+            Style::Star => Err(InputError::FilesAreNoLists),
+        };
+    }
     let csv_style =
         CsvStyle { has_header: !list.csv_no_header, as_lists: style == Style::Star, with_numbers: list.csv_numbers };
     let array = list.from_json.as_deref().map(|path| Source::Array(Place::of(path)));
@@ -253,14 +281,16 @@ fn selection_of(args: &ItemsArgs) -> Result<(Selection, Vec<(String, u64)>), Inp
         expected.extend(only.last_named().map(|index| ("--only".to_owned(), index)));
     }
     for path in &args.list.retry_failed {
-        let earlier = EarlierRun::read(path)?;
+        let earlier = EarlierRun::read(path, args.output.output_file.as_deref())?;
         selection = selection.intersection(&earlier.done.complement());
         expected.extend(earlier.last.map(|index| (path.display().to_string(), index)));
     }
     Ok((selection, expected))
 }
 
-fn parse_source(text: &str) -> Result<Source, InputError> {
+fn parse_source(text: &str, form: ItemForm) -> Result<Source, InputError> {
+    // There is a space before a range that looks like a flag.
+    let text = text.trim();
     if text == "-" || text == "@-" {
         return Ok(Source::Values(Place::Stdin));
     }
@@ -275,7 +305,12 @@ fn parse_source(text: &str) -> Result<Source, InputError> {
         let (first, last) = range.ok_or_else(|| InputError::Range { text: text.to_owned() })?;
         return Ok(Source::Range(first..=last));
     }
-    parse_value(text).map(Source::Value)
+    parse_item(text, form).map(Source::Item)
+}
+
+/// Tells whether an argument is a range: two integers with two dots between them.
+pub(crate) fn is_range(text: &str) -> bool {
+    text.split_once("..").is_some_and(|(first, last)| is_integer(first) && is_integer(last))
 }
 
 fn is_integer(text: &str) -> bool {
@@ -284,16 +319,17 @@ fn is_integer(text: &str) -> bool {
 }
 
 /// Parses one argument as JSON.
-pub(crate) fn parse_value(text: &str) -> Result<Value, InputError> {
-    json::parse(text.as_bytes())
+pub(crate) fn parse_item(text: &str, form: ItemForm) -> Result<Item, InputError> {
+    Item::parse(text.as_bytes(), form)
         .map_err(|error| error.at("an argument", |problem| InputError::Argument { text: text.to_owned(), problem }))
 }
 
 /// Parses the argument that all items share: JSON, or `@FILE` for a file that holds one value.
-pub(crate) fn parse_common(text: &str) -> Result<Value, InputError> {
-    let Some(path) = text.strip_prefix('@') else { return parse_value(text) };
+pub(crate) fn parse_common(text: &str, form: ItemForm) -> Result<Item, InputError> {
+    let Some(path) = text.strip_prefix('@') else { return parse_item(text, form) };
     let json = std::fs::read(path).map_err(|source| InputError::Read { name: path.to_owned(), source })?;
-    json::parse(&json).map_err(|error| error.at(path, |problem| InputError::Common { name: path.to_owned(), problem }))
+    Item::parse(&json, form)
+        .map_err(|error| error.at(path, |problem| InputError::Common { name: path.to_owned(), problem }))
 }
 
 #[cfg(test)]
@@ -304,7 +340,7 @@ mod tests {
 
     #[test]
     fn arguments() {
-        let value = |value: Value| Some(Source::Value(value));
+        let value = |value: Value| Some(Source::Item(Item::Value(value)));
         for (text, expected) in [
             ("7", value(json!(7))),
             ("-7", value(json!(-7))),
@@ -315,6 +351,7 @@ mod tests {
             ("\"1..2\"", value(json!("1..2"))),
             ("1..10", Some(Source::Range(1..=10))),
             ("-3..-1", Some(Source::Range(-3..=-1))),
+            (" -3..1", Some(Source::Range(-3..=1))),
             ("5..5", Some(Source::Range(5..=5))),
             ("@items.json", Some(Source::Values(Place::File("items.json".into())))),
             ("-", Some(Source::Values(Place::Stdin))),
@@ -328,19 +365,19 @@ mod tests {
             ("", None),
             ("[1,", None),
         ] {
-            assert_eq!(parse_source(text).ok(), expected, "{text:?}");
+            assert_eq!(parse_source(text, ItemForm::Values).ok(), expected, "{text:?}");
         }
     }
 
     fn input(sources: Vec<Source>, selection: &str) -> Input {
-        Input { sources, selection: selection.parse().unwrap(), expected: Vec::new() }
+        Input { sources, form: ItemForm::Values, selection: selection.parse().unwrap(), expected: Vec::new() }
     }
 
     #[test]
     fn a_range_counts_both_ends() {
         let count = |sources, selection| input(sources, selection).count();
-        assert_eq!(count(vec![Source::Range(1..=10), Source::Value(Value::Null)], "0-"), Some(11));
-        assert_eq!(count(vec![Source::Range(1..=10), Source::Value(Value::Null)], "0,9-20"), Some(3));
+        assert_eq!(count(vec![Source::Range(1..=10), Source::Item(Item::Value(Value::Null))], "0-"), Some(11));
+        assert_eq!(count(vec![Source::Range(1..=10), Source::Item(Item::Value(Value::Null))], "0,9-20"), Some(3));
         assert_eq!(count(vec![Source::Range(i64::MIN..=i64::MAX)], "0-"), None);
         assert_eq!(count(vec![Source::Values(Place::Stdin)], "0-"), None);
         let mut items = Vec::new();
@@ -349,7 +386,7 @@ mod tests {
             ControlFlow::Continue(())
         };
         input(vec![Source::Range(-1..=1)], "0-").read(take).unwrap();
-        assert_eq!(items, [json!(-1), json!(0), json!(1)]);
+        assert_eq!(items, [-1, 0, 1].map(|number| Item::Value(json!(number))));
     }
 
     #[test]
@@ -361,6 +398,6 @@ mod tests {
         };
         let sources = vec![Source::Range(0..=i64::MAX), Source::Values(Place::File("/no/such/file".into()))];
         input(sources, "3,5-6").read(take).unwrap();
-        assert_eq!(items, [json!(3), json!(5), json!(6)]);
+        assert_eq!(items, [3, 5, 6].map(|number| Item::Value(json!(number))));
     }
 }

@@ -13,8 +13,12 @@ const OUTPUT: &str = "Output";
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
     /// A file of items, one a line, each a string just as it stands there, empty lines too; `-` is stdin
-    #[arg(help_heading = LISTS, long, value_name = "FILE", conflicts_with_all = ["items", "file", "from_json", "csv"])]
+    #[arg(help_heading = LISTS, long, value_name = "FILE", conflicts_with_all = ["items", "file", "each_file", "from_json", "csv"])]
     pub(crate) each_line: Option<PathBuf>,
+    /// A file of paths, one a line; an item is the bytes of the file at a path, for functions that take bytes; `-` is
+    /// stdin. Results, bytes too, are printed in base64, as JSON strings
+    #[arg(help_heading = LISTS, long, value_name = "FILE", conflicts_with_all = ["items", "file", "from_json", "csv", "json"])]
+    pub(crate) each_file: Option<PathBuf>,
     /// A JSON document that is one array, of items; `-` is stdin
     #[arg(help_heading = LISTS, long, value_name = "FILE", conflicts_with_all = ["items", "file", "csv"])]
     pub(crate) from_json: Option<PathBuf>,
@@ -32,7 +36,8 @@ pub(crate) struct ListArgs {
     #[arg(help_heading = LISTS, long, value_name = "INDEXES")]
     pub(crate) only: Option<Selection>,
     /// Run only the items that have no `ok` in what an earlier run over the same list printed with `--output json`. To run
-    /// on until all are ok, append: `--output json --retry-failed out.jsonl >> out.jsonl`. May be given more than once
+    /// on until all are ok, append: `--output json --retry-failed out.jsonl --output-file out.jsonl`. May be given more
+    /// than once
     #[arg(help_heading = LISTS, long, value_name = "FILE")]
     pub(crate) retry_failed: Vec<PathBuf>,
 }
@@ -48,6 +53,10 @@ pub(crate) struct OutputArgs {
     /// Print `{"index":0,"result":…}` or `{"index":0,"error":…}` instead of the results alone
     #[arg(help_heading = OUTPUT, long, conflicts_with = "output")]
     pub(crate) index: bool,
+    /// Append to this file what stdout would get; what it has stays. A file that is not there is created, also for
+    /// `--retry-failed`
+    #[arg(help_heading = OUTPUT, long, value_name = "FILE")]
+    pub(crate) output_file: Option<PathBuf>,
     /// Show no progress bar
     #[arg(help_heading = OUTPUT, long, short)]
     pub(crate) quiet: bool,

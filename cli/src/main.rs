@@ -22,11 +22,11 @@ mod selection;
 mod serve;
 mod signal;
 mod telemetry;
+mod text;
 mod worker;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use tokio::runtime::{Builder, Runtime};
 
 use self::args::{Command, CommandLine};
@@ -37,8 +37,7 @@ use self::exit::{Exit, Failure};
 const CLIENT_THREADS: usize = 1;
 
 fn main() -> ExitCode {
-    // Prints help and wrong usage, and exits with 0 and 2.
-    let command = CommandLine::parse().command;
+    let command = CommandLine::of(std::env::args_os()).command;
     let result = match command {
         // The worker's thread belongs to the functions; it has no runtime.
         Command::Worker(args) => return worker::run(args),

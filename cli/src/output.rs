@@ -4,7 +4,9 @@ mod json_line;
 mod json_text;
 mod table;
 
-use std::io::{self, BufWriter, Stdout, Write as _};
+use std::fs::File;
+use std::io::{self, BufWriter, Stdout, Write};
+use std::path::{Path, PathBuf};
 
 use procpool_client::ItemError;
 use serde_json::Value;
@@ -15,6 +17,7 @@ use self::table::Table;
 use crate::exit::{Exit, Failure};
 use crate::list_args::{OutputArgs, OutputFormat};
 use crate::progress::Progress;
+use crate::text;
 
 /// Why results cannot be printed.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +27,8 @@ pub(crate) enum OutputError {
     Closed,
     #[error("cannot write the results: {0}")]
     Write(io::Error),
+    #[error("cannot write to {}: {source}", path.display())]
+    Open { path: PathBuf, source: io::Error },
 }
 
 impl From<io::Error> for OutputError {
@@ -34,7 +39,11 @@ impl From<io::Error> for OutputError {
 
 impl From<OutputError> for Failure {
     fn from(error: OutputError) -> Self {
-        let exit = if matches!(error, OutputError::Closed) { Exit::Ok } else { Exit::Failed };
+        let exit = match &error {
+            OutputError::Closed => Exit::Ok,
+            OutputError::Write(_) => Exit::Failed,
+            OutputError::Open { .. } => Exit::BadInput,
+        };
         Self::new(exit, error)
     }
 }
@@ -52,10 +61,46 @@ enum Form {
     Quiet,
 }
 
+/// Where results go.
+#[derive(Debug)]
+pub(crate) enum Destination {
+    Stdout(Stdout),
+    File(File),
+}
+
+impl Destination {
+    /// Opens the file of the command line, to append to it; stdout if there is none.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be opened or created.
+    pub(crate) fn open(path: Option<&Path>) -> Result<Self, OutputError> {
+        let Some(path) = path else { return Ok(Self::Stdout(io::stdout())) };
+        let file = File::options().append(true).create(true).open(path);
+        Ok(Self::File(file.map_err(|source| OutputError::Open { path: path.to_owned(), source })?))
+    }
+}
+
+impl Write for Destination {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Stdout(stdout) => stdout.write(bytes),
+            Self::File(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Stdout(stdout) => stdout.flush(),
+            Self::File(file) => file.flush(),
+        }
+    }
+}
+
 /// Prints results, and counts them and those that failed.
 #[derive(Debug)]
 pub(crate) struct Output {
-    stdout: BufWriter<Stdout>,
+    writer: BufWriter<Destination>,
     form: Form,
     progress: Option<Progress>,
     num_printed: u64,
@@ -65,23 +110,24 @@ pub(crate) struct Output {
 impl Output {
     /// Returns an output that prints results alone.
     pub(crate) fn of_values() -> Self {
-        Self::of_form(Form::Value)
+        Self::of_form(Form::Value, Destination::Stdout(io::stdout()))
     }
 
     /// Returns an output in the form of the command line; `last_index` is `None` if nobody knows it.
-    pub(crate) fn new(args: &OutputArgs, last_index: Option<u64>) -> Self {
-        Self::of_form(match args.output {
+    pub(crate) fn new(args: &OutputArgs, last_index: Option<u64>, destination: Destination) -> Self {
+        let form = match args.output {
             OutputFormat::Values if args.index => Form::Indexed,
             OutputFormat::Values => Form::Value,
             OutputFormat::Json => Form::Json,
             OutputFormat::Table => Form::Table(Table::new(last_index)),
             OutputFormat::Quiet => Form::Quiet,
-        })
+        };
+        Self::of_form(form, destination)
     }
 
-    fn of_form(form: Form) -> Self {
-        let stdout = BufWriter::with_capacity(64 << 10, io::stdout());
-        Self { stdout, form, progress: None, num_printed: 0, num_failed: 0 }
+    fn of_form(form: Form, destination: Destination) -> Self {
+        let writer = BufWriter::with_capacity(64 << 10, destination);
+        Self { writer, form, progress: None, num_printed: 0, num_failed: 0 }
     }
 
     /// Has the output move a progress bar, and keep out of its way.
@@ -98,7 +144,7 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// If stdout is closed or cannot be written.
+    /// If it cannot be written, or nobody reads it any more.
     pub(crate) fn print(&mut self, index: u64, result: &Result<JsonText, ItemError>) -> Result<(), OutputError> {
         self.num_printed += 1;
         if let Some(progress) = &self.progress {
@@ -116,7 +162,8 @@ impl Output {
             (Form::Quiet, _) => None,
         };
         if let Some(text) = text {
-            self.print_line(&text)?;
+            // JSON in any form but the table, which has escaped its texts.
+            self.print_line(&text::json(&text))?;
         }
         if let Err(error) = result {
             self.num_failed += 1;
@@ -132,14 +179,14 @@ impl Output {
 
     fn print_line(&mut self, line: &str) -> Result<(), OutputError> {
         // The buffer must not flush itself while a bar stands on the same terminal.
-        if self.stdout.buffer().len() + line.len() + 1 > self.stdout.capacity() {
+        if self.writer.buffer().len() + line.len() + 1 > self.writer.capacity() {
             self.flush()?;
         }
-        self.stdout.write_all(line.as_bytes())?;
-        Ok(self.stdout.write_all(b"\n")?)
+        self.writer.write_all(line.as_bytes())?;
+        Ok(self.writer.write_all(b"\n")?)
     }
 
-    /// Prints what comes after the last result, and hands everything to stdout.
+    /// Prints what comes after the last result, and hands everything on.
     ///
     /// # Errors
     ///
@@ -152,18 +199,18 @@ impl Output {
         self.flush()
     }
 
-    /// Hands everything to stdout.
+    /// Hands everything to whom it is for.
     ///
     /// # Errors
     ///
     /// As [`Output::print`].
     pub(crate) fn flush(&mut self) -> Result<(), OutputError> {
-        if self.stdout.buffer().is_empty() {
+        if self.writer.buffer().is_empty() {
             return Ok(());
         }
         let flushed = match &self.progress {
-            Some(progress) if progress.shares_terminal() => progress.suspend(|| self.stdout.flush()),
-            _ => self.stdout.flush(),
+            Some(progress) if progress.shares_terminal() => progress.suspend(|| self.writer.flush()),
+            _ => self.writer.flush(),
         };
         Ok(flushed?)
     }
@@ -175,7 +222,7 @@ impl Output {
 
 /// Prints a failed item with all that is known of it.
 pub(crate) fn print_item_error(error: &ItemError) {
-    let mut text = format!("procpool: {error}\n");
+    let mut text = format!("procpool: {}\n", text::indented(&error.to_string()));
     for details in [error.traceback(), error.stderr_tail()].into_iter().flatten() {
         for line in details.lines() {
             text.push_str("    ");
@@ -186,7 +233,21 @@ pub(crate) fn print_item_error(error: &ItemError) {
     print_stderr(&text);
 }
 
-/// Prints to stderr. That nobody may be there to read it is no reason to stop.
+/// Prints a message to stderr. Its further lines are indented, so that none looks like another message.
+pub(crate) fn print_message(message: &str) {
+    print_stderr(&format!("procpool: {}\n", text::indented(message)));
+}
+
+/// Prints lines to stderr, escaped. That nobody may be there to read it is no reason to stop.
 pub(crate) fn print_stderr(text: &str) {
-    let _ = io::stderr().lock().write_all(text.as_bytes());
+    let _ = io::stderr().lock().write_all(text::lines(text).as_bytes());
+}
+
+/// Prints an answer to stdout, escaped.
+///
+/// # Errors
+///
+/// If stdout is closed or cannot be written.
+pub(crate) fn print_stdout(text: &str) -> Result<(), OutputError> {
+    Ok(io::stdout().write_all(text::lines(text).as_bytes())?)
 }

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::output::print_message;
+use crate::text::one_line;
+
 const BAR: &str = "{wide_bar:.cyan} {human_pos}/{human_len} items  {per_sec}  {eta} left";
 const COUNTER: &str = "{spinner:.cyan} {human_pos} items  {per_sec}  {elapsed}";
 const SPINNER: &str = "{spinner:.cyan} {msg}  {elapsed}";
@@ -35,11 +38,16 @@ impl Progress {
         let target = if is_visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(num_items, target);
         bar.set_style(ProgressStyle::with_template(template).expect("the template is well-formed"));
-        bar.set_message(message.into());
+        bar.set_message(one_line(&message.into()).into_owned());
         if is_visible {
             bar.enable_steady_tick(TICK_INTERVAL);
         }
         Self { bar, is_shared: is_visible && io::stdout().is_terminal() }
+    }
+
+    /// Returns what prints messages beside the bar, at any time.
+    pub(crate) fn notices(&self) -> Notices {
+        Notices(self.bar.clone())
     }
 
     pub(crate) fn set(&self, num_items: u64) {
@@ -54,6 +62,16 @@ impl Progress {
     /// Takes the bar away while something is printed to its terminal.
     pub(crate) fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
         self.bar.suspend(print)
+    }
+}
+
+/// Prints messages to the terminal that a bar may stand on.
+#[derive(Debug, Clone)]
+pub(crate) struct Notices(ProgressBar);
+
+impl Notices {
+    pub(crate) fn print(&self, message: &str) {
+        self.0.suspend(|| print_message(message));
     }
 }
 

@@ -1,5 +1,6 @@
 //! What an earlier run has done, as it printed it with `--output json`.
 
+use std::fs::{File, Metadata};
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -29,12 +30,19 @@ struct Outcome {
 }
 
 impl EarlierRun {
-    /// Reads all lines of a file. If this run is to go on behind them, the last gets the end that it may lack.
-    pub(crate) fn read(path: &Path) -> Result<Self, InputError> {
+    /// Reads all lines of a file. If this run is to go on behind them, in its output file or by stdout, the last gets the
+    /// end that it may lack.
+    pub(crate) fn read(path: &Path, output_file: Option<&Path>) -> Result<Self, InputError> {
         let place = Place::File(PathBuf::from(path));
-        let stdout = stdout_to(path).map_err(|source| place.cannot_read(source))?;
-        if stdout == Stdout::Overwrites {
-            return Err(InputError::Overwritten { name: place.name() });
+        let effect = match output_file {
+            Some(output_file) => effect_of_file(path, output_file),
+            None => effect_of_stdout(path),
+        };
+        let effect = effect.map_err(|source| place.cannot_read(source))?;
+        match effect {
+            Effect::Empties => return Err(InputError::Emptied { name: place.name() }),
+            Effect::Overwrites => return Err(InputError::Overwritten { name: place.name() }),
+            Effect::None | Effect::Appends => {}
         }
         let mut lines = Lines::new(place.name(), place.open()?);
         let mut done: Vec<(u64, u64)> = Vec::new();
@@ -62,29 +70,42 @@ impl EarlierRun {
                 }
             }
         }
-        if stdout == Stdout::Appends && !has_end {
-            io::stdout().write_all(b"\n").map_err(|source| place.cannot_read(source))?;
+        if effect == Effect::Appends && !has_end {
+            let ended = File::options().append(true).open(path).and_then(|mut file| file.write_all(b"\n"));
+            ended.map_err(|source| place.cannot_read(source))?;
         }
         Ok(Self { done: Selection::from_ranges(done), last })
     }
 }
 
-/// What our stdout does to a file.
+/// What the output of this run does to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stdout {
-    Nothing,
+enum Effect {
+    None,
     Appends,
-    /// The shell has emptied it already.
+    /// The shell has done so already.
+    Empties,
     Overwrites,
 }
 
-fn stdout_to(path: &Path) -> io::Result<Stdout> {
+fn effect_of_stdout(path: &Path) -> io::Result<Effect> {
     let (earlier, stdout) = (std::fs::metadata(path)?, fstat(io::stdout())?);
-    Ok(if !earlier.is_file() || (earlier.dev(), earlier.ino()) != (stdout.st_dev, stdout.st_ino) {
-        Stdout::Nothing
+    Ok(if !is_file(&earlier, (stdout.st_dev, stdout.st_ino)) {
+        Effect::None
     } else if fcntl_getfl(io::stdout())?.contains(OFlags::APPEND) {
-        Stdout::Appends
+        Effect::Appends
+    } else if earlier.len() == 0 {
+        Effect::Empties
     } else {
-        Stdout::Overwrites
+        Effect::Overwrites
     })
+}
+
+fn effect_of_file(path: &Path, output_file: &Path) -> io::Result<Effect> {
+    let (earlier, output) = (std::fs::metadata(path)?, std::fs::metadata(output_file)?);
+    Ok(if is_file(&earlier, (output.dev(), output.ino())) { Effect::Appends } else { Effect::None })
+}
+
+fn is_file(metadata: &Metadata, device_and_inode: (u64, u64)) -> bool {
+    metadata.is_file() && (metadata.dev(), metadata.ino()) == device_and_inode
 }

@@ -8,12 +8,15 @@ use procpool_pool::supervisor::ProcessSpawner;
 use procpool_server::{App, AppError, ListenAddress, NamedPool, ServerConfig, Shutdown};
 
 use crate::args::ServeArgs;
-use crate::config::{CommandLine, Config, ConfigErrors};
+use crate::config::{CommandLine, Config, ConfigErrors, ServerSettings};
 use crate::exit::{Exit, Failure};
 use crate::guard::{Guard, NO_GUARD};
 use crate::open_files::OpenFiles;
 use crate::output::OutputError;
 use crate::{config, logging, telemetry};
+
+/// What tells a worker's clients which pool they are called from.
+const POOL_VARIABLE: &str = "PROCPOOL_POOL";
 
 impl From<AppError> for Failure {
     fn from(error: AppError) -> Self {
@@ -37,10 +40,13 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
         io::stdout().write_all(config::as_toml(&config).as_bytes()).map_err(OutputError::from)?;
         return Ok(Exit::Ok);
     }
-    logging::start(config.server.settings.log_format, config.server.settings.log_level);
+    let ServerSettings { log_format, log_level, log_calls, .. } = config.server.settings;
+    logging::start(log_format, log_level, log_calls);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "procpool starts");
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    keep_secrets();
     // Before anything is started: a signal from here on is a wish to stop in order.
     let shutdown = Shutdown::on_signals().map_err(cannot_run)?;
     let files = OpenFiles::raise();
@@ -49,8 +55,11 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     if let Err(error) = spawner.adopt_orphans() {
         tracing::warn!(%error, "cannot adopt orphans: what workers leave behind may outlive them");
     }
-    let mut server_config =
-        ServerConfig { telemetry: telemetry::config(config::variable), ..config.server.settings.config };
+    let mut server_config = ServerConfig {
+        telemetry: telemetry::config(config::variable),
+        operators: config.server.settings.operators.into(),
+        ..config.server.settings.config
+    };
     let num_workers = config.pools.iter().map(|(_, pool)| u64::from(pool.settings.config.processes.get())).sum();
     files.limit_connections(&mut server_config, num_workers);
     let app = App::bind(server_config, pools).await?;
@@ -74,6 +83,15 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
+/// Forbids processes of the same user, which workers are, to read this one's environment and memory, or to trace it. It has
+/// no core dumps any more. What it starts is readable again as soon as it is its own program.
+fn keep_secrets() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "cannot hide this process: workers can read its environment");
+    }
+}
+
 /// Starts what kills that which workers have started, should this server be killed. With process 1 all others end by
 /// themselves.
 fn guard(spawner: &ProcessSpawner) -> Option<Guard> {
@@ -86,18 +104,22 @@ fn guard(spawner: &ProcessSpawner) -> Option<Guard> {
 /// Returns the pools, and the spawner that stands for those of all.
 fn pools(config: &Config, files: OpenFiles) -> Result<(Vec<NamedPool>, Arc<ProcessSpawner>), Failure> {
     let max_message_bytes = config.server.settings.config.max_message_bytes;
+    // Two servers may have pools of the same name.
+    let server = fastrand::u64(..);
     let mut pools = Vec::new();
     let mut first: Option<Arc<ProcessSpawner>> = None;
     for (name, pool) in &config.pools {
         let settings = &pool.settings;
         let mut spawn_config = settings.spawn_config(config::environment(), max_message_bytes).map_err(cannot_run)?;
         spawn_config.soft_open_files = files.soft_limit;
+        let caller_id = format!("{server:016x}/{name}");
+        spawn_config.variables.push((POOL_VARIABLE.into(), caller_id.clone().into()));
         let spawner = match &first {
             Some(first) => Arc::new(first.another(spawn_config)),
             None => Arc::new(ProcessSpawner::new(spawn_config).map_err(cannot_run)?),
         };
         first.get_or_insert_with(|| Arc::clone(&spawner));
-        pools.push(NamedPool::new(name, settings.config.clone(), spawner));
+        pools.push(NamedPool { caller_id, ..NamedPool::new(name, settings.config.clone(), spawner) });
     }
     let first = first.ok_or_else(|| Failure::new(Exit::Failed, anyhow!("there is no pool")))?;
     Ok((pools, first))

@@ -172,7 +172,8 @@ impl<V> Call<V> {
         self
     }
 
-    /// Sets the media type of bytes: with `application/json`, the worker decodes each blob. Only for the `_bytes` verbs.
+    /// Sets the media type of bytes: with `application/json`, in any spelling, the worker decodes each blob. Only for the
+    /// `_bytes` verbs.
     pub fn content_type(mut self, content_type: impl Into<String>) -> Self {
         self.outline.content_type = Some(content_type.into());
         self

@@ -1,6 +1,6 @@
 //! The client and its verbs.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -300,7 +300,8 @@ impl Client {
 
     /// Returns the attempts of a call.
     pub(crate) fn attempts(&self, deadline: Option<Instant>) -> Attempts {
-        Attempts::new(self.settings.retry.clone(), Arc::clone(&self.throttle), deadline)
+        let ClientBuilder { retry, retry_notice, .. } = &*self.settings;
+        Attempts::new(retry.clone(), retry_notice.clone(), Arc::clone(&self.throttle), deadline)
     }
 
     pub(crate) fn grpc(&self) -> PoolServiceClient<GuardedChannel> {
@@ -320,8 +321,22 @@ impl Client {
                 request.metadata_mut().insert(name, value.clone());
             }
         }
+        if let Some(pool) = caller_pool() {
+            request.metadata_mut().insert(CALLER_POOL, pool.clone());
+        }
         request
     }
+}
+
+/// The header by which a server knows a call that an item of its own makes.
+const CALLER_POOL: &str = "procpool-caller-pool";
+
+/// Returns the pool that this process is a worker of; `None` if it is none.
+#[expect(clippy::disallowed_methods, reason = "what tells a worker's clients who they are; read once")]
+fn caller_pool() -> Option<&'static MetadataValue<Ascii>> {
+    static POOL: LazyLock<Option<MetadataValue<Ascii>>> =
+        LazyLock::new(|| std::env::var("PROCPOOL_POOL").ok().and_then(|pool| pool.parse().ok()));
+    POOL.as_ref()
 }
 
 /// A function that the workers registered.

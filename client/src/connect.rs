@@ -1,6 +1,8 @@
 //! Connecting: addresses, and the settings of a connection.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
@@ -9,6 +11,7 @@ use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
 use crate::client::Client;
+use crate::error::CallError;
 use crate::guard::GuardedChannel;
 use crate::retry::RetryPolicy;
 
@@ -38,6 +41,36 @@ pub enum ConnectError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// There is a socket, and this process may not open it.
+    #[error(
+        "this user may not open the socket of the server at {address}: connecting needs permission to write to the \
+         socket, and to search every folder above it"
+    )]
+    NotPermitted {
+        /// Where.
+        address: String,
+        /// The whole chain.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+type Notice = dyn Fn(&CallError, Duration) + Send + Sync;
+
+/// What is called before a refused call is made again.
+#[derive(Clone)]
+pub(crate) struct RetryNotice(Arc<Notice>);
+
+impl RetryNotice {
+    pub(crate) fn give(&self, refusal: &CallError, wait: Duration) {
+        (self.0)(refusal, wait);
+    }
+}
+
+impl fmt::Debug for RetryNotice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("RetryNotice")
+    }
 }
 
 /// Where a server listens.
@@ -89,6 +122,7 @@ pub struct ClientBuilder {
     pub(crate) max_message_bytes: usize,
     pub(crate) default_timeout: Option<Duration>,
     pub(crate) retry: RetryPolicy,
+    pub(crate) retry_notice: Option<RetryNotice>,
 }
 
 impl Default for ClientBuilder {
@@ -100,6 +134,7 @@ impl Default for ClientBuilder {
             max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
             default_timeout: None,
             retry: RetryPolicy::default(),
+            retry_notice: None,
         }
     }
 }
@@ -143,6 +178,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets what is called before a refused call is made again: with why it was refused, and how long the wait is. So
+    /// whoever waits can be told. It must not block.
+    #[must_use]
+    pub fn on_retry(mut self, notice: impl Fn(&CallError, Duration) + Send + Sync + 'static) -> Self {
+        self.retry_notice = Some(RetryNotice(Arc::new(notice)));
+        self
+    }
+
     /// Connects. The connection is made again by itself when it breaks.
     ///
     /// # Errors
@@ -155,10 +198,12 @@ impl ClientBuilder {
             Address::Tcp(_) => endpoint.connect().await,
             Address::Unix(path) => endpoint.connect_with_connector(unix_connector(path)).await,
         };
-        let channel = connected.map_err(|error| ConnectError::Unreachable {
-            address: address.to_owned(),
-            problem: innermost(&error),
-            source: error.into(),
+        let channel = connected.map_err(|error| {
+            let address = address.to_owned();
+            if is_not_permitted(&error) {
+                return ConnectError::NotPermitted { address, source: error.into() };
+            }
+            ConnectError::Unreachable { address, problem: innermost(&error), source: error.into() }
         })?;
         Ok(Client::new(GuardedChannel(channel), self))
     }
@@ -217,6 +262,13 @@ fn unix_connector(
     })
 }
 
+/// Tells whether the system says that this process may not connect.
+fn is_not_permitted(error: &(dyn std::error::Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |cause| cause.source());
+    let mut kinds = causes.filter_map(|cause| Some(cause.downcast_ref::<std::io::Error>()?.kind()));
+    kinds.any(|kind| kind == std::io::ErrorKind::PermissionDenied)
+}
+
 /// Returns what the innermost cause of an error says; tonic's outermost one says `transport error`.
 pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
@@ -250,6 +302,21 @@ mod tests {
             ("a b:1", None),
         ] {
             assert_eq!(Address::parse(address).ok(), expected, "{address:?}");
+        }
+    }
+
+    /// As the transport does it: the system's error is inside.
+    #[derive(Debug, thiserror::Error)]
+    #[error("transport error")]
+    struct Transport(#[source] std::io::Error);
+
+    #[test]
+    fn a_socket_that_one_may_not_open_is_told_from_one_that_is_not_there() {
+        use std::io::ErrorKind;
+        for (kind, expected) in
+            [(ErrorKind::PermissionDenied, true), (ErrorKind::ConnectionRefused, false), (ErrorKind::NotFound, false)]
+        {
+            assert_eq!(is_not_permitted(&Transport(kind.into())), expected, "{kind:?}");
         }
     }
 }

@@ -6,6 +6,7 @@ use procpool_items::value::{self, NonFinite};
 use procpool_items::{ItemKind, ItemSlab, SlabBuilder, json};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use crate::error::CallError;
 use crate::feeder::ItemRecords;
@@ -20,8 +21,8 @@ const NULL: [u8; 2] = [0x08, 0x00];
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Encoding {
-    /// As protobuf values: the fastest, and every worker understands them. Numbers are doubles: an integer beyond 2^53
-    /// cannot be sent.
+    /// As protobuf values: the fastest, and every worker understands them. Numbers are doubles: an integer beyond
+    /// ±(2^53 - 1) cannot be sent, and a result beyond is a float.
     #[default]
     Values,
     /// As JSON text in blobs: integers of 64 bits stay exact, and so do larger ones of a type that holds them, such as
@@ -147,12 +148,13 @@ impl Payload {
                 Ok(Self { format, list, count })
             }
             Format::Json | Format::Bytes => {
-                value::check_finite(arguments).map_err(|error| encode_error(0, error))?;
-                match serde_json::to_value(arguments).map_err(|error| encode_error(0, error))? {
-                    serde_json::Value::Array(arguments) => Self::encode(format, arguments),
-                    serde_json::Value::Null => Self::encode(format, std::iter::empty::<()>()),
-                    _ => Err(encode_error(0, NO_LIST)),
-                }
+                let text = json_of(arguments).map_err(|error| encode_error(0, error))?;
+                // None for null; the texts as they are, so that no number in them changes.
+                let arguments: Option<Vec<&RawValue>> =
+                    serde_json::from_slice(&text).map_err(|_| encode_error(0, NO_LIST))?;
+                let mut builder = SlabBuilder::new();
+                arguments.unwrap_or_default().iter().for_each(|argument| builder.push(argument.get().as_bytes()));
+                Ok(Self { format, count: builder.len(), list: builder.take() })
             }
         }
     }
@@ -210,11 +212,13 @@ mod tests {
             assert!(Payload::encode_arguments(format, &7).is_err());
             assert!(Payload::encode_arguments(format, &"text").is_err());
         }
+        let exact = Payload::encode_arguments(Format::Json, &(u128::MAX, i128::MIN)).unwrap();
+        assert!(exact.list.ends_with(i128::MIN.to_string().as_bytes()), "{exact:?}");
     }
 
     #[test]
     fn an_item_that_cannot_be_encoded_is_named() {
-        let too_large = Payload::encode(Format::Values, [1_u64, 2, (1 << 53) + 1]);
+        let too_large = Payload::encode(Format::Values, [1_u64, 2, 1 << 53]);
         assert!(matches!(too_large, Err(CallError::Encode { index: 2, .. })), "{too_large:?}");
         let exact = Payload::encode(Format::Json, [(1_u64 << 53) + 1]).unwrap();
         assert!(exact.list.ends_with(b"9007199254740993"));

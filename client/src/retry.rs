@@ -13,7 +13,8 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use crate::client::Client;
-use crate::status::{Refusal, refusal};
+use crate::connect::RetryNotice;
+use crate::status::{Refusal, call_error, refusal};
 
 /// gRFC A6: how many attempts came before this one.
 const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
@@ -104,6 +105,7 @@ impl Throttle {
 pub(crate) struct Attempts {
     policy: RetryPolicy,
     throttle: Arc<Throttle>,
+    notice: Option<RetryNotice>,
     deadline: Option<Instant>,
     num_made: u32,
     /// How often it was we who chose how long to wait.
@@ -129,8 +131,13 @@ impl Attempt {
 }
 
 impl Attempts {
-    pub(crate) fn new(policy: RetryPolicy, throttle: Arc<Throttle>, deadline: Option<Instant>) -> Self {
-        Self { policy, throttle, deadline, num_made: 0, num_own_waits: 0 }
+    pub(crate) fn new(
+        policy: RetryPolicy,
+        notice: Option<RetryNotice>,
+        throttle: Arc<Throttle>,
+        deadline: Option<Instant>,
+    ) -> Self {
+        Self { policy, throttle, notice, deadline, num_made: 0, num_own_waits: 0 }
     }
 
     /// Makes the call until it is answered or has failed for good. Each attempt is told what remains of the time.
@@ -151,7 +158,12 @@ impl Attempts {
                     return Ok(answer);
                 }
                 Err(status) => match self.wait_after(&status) {
-                    Some(wait) => tokio::time::sleep(wait).await,
+                    Some(wait) => {
+                        if let Some(notice) = &self.notice {
+                            notice.give(&call_error(status), wait);
+                        }
+                        tokio::time::sleep(wait).await;
+                    }
                     None => return Err(status),
                 },
             }

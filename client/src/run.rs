@@ -125,7 +125,9 @@ impl Results {
             let index = position as u64;
             outcomes.push(match errors.next_if(|error| error.index == index) {
                 Some(error) => Err(error),
-                None => Ok(decoder(results.item(position)).map_err(|source| CallError::Decode { index, source })?),
+                None => {
+                    Ok(decoder(results.item_to_keep(position)).map_err(|source| CallError::Decode { index, source })?)
+                }
             });
         }
         match errors.next() {

@@ -14,6 +14,8 @@ use crate::error::{CallError, FieldViolation, ItemError, ItemErrorKind, WorkerUs
 const DOMAIN: &str = "procpool";
 /// gRFC A6: after how many milliseconds to try again; a negative number: never.
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
+/// When it may be worth calling a server again that could not be reached.
+const UNREACHABLE_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// The details of a status that this crate understands. What is malformed counts as absent.
 #[derive(Debug, Default)]
@@ -188,7 +190,7 @@ pub(crate) fn call_error(status: Status) -> CallError {
     let mut details = Details::decode(&decoded.details);
     match details.reason.as_str() {
         "" => {}
-        "QUEUE_FULL" | "DEADLINE_UNREACHABLE" => {
+        "QUEUE_FULL" | "DEADLINE_UNREACHABLE" | "DUMP_BUSY" => {
             return CallError::QueueFull { message, retry_after: details.retry_after };
         }
         // With an index, it is the result of that item.
@@ -209,6 +211,7 @@ pub(crate) fn call_error(status: Status) -> CallError {
             return CallError::InvalidArgument { message, violations: details.violations };
         }
         "DEADLINE" => return CallError::DeadlineExceeded { message, phase: details.take("phase") },
+        "CANCELLED" => return CallError::Cancelled { message },
         _ => {
             if let Some(index) = details.number("index") {
                 let error = item_error_from(index, code, message, details);
@@ -225,7 +228,8 @@ fn call_error_without_reason(status: Status, message: String, details: Details) 
     match status.code() {
         Code::Unavailable => {
             let message = source.map_or(message, |cause| format!("cannot reach the server: {}", innermost(cause)));
-            CallError::Unavailable { reason: details.reason, message, retry_after: details.retry_after }
+            let retry_after = if was_never_sent(&status) { Some(UNREACHABLE_RETRY_DELAY) } else { details.retry_after };
+            CallError::Unavailable { reason: details.reason, message, retry_after }
         }
         Code::InvalidArgument => CallError::InvalidArgument { message, violations: details.violations },
         Code::DeadlineExceeded => CallError::DeadlineExceeded { message, phase: String::new() },
@@ -368,6 +372,7 @@ mod tests {
             (Code::DeadlineExceeded, vec![info("ITEM_TIMEOUT", &[("index", "1")])], "ItemFailed"),
             (Code::Aborted, vec![info("STREAM_STALLED", &[])], "Other"),
             (Code::Internal, vec![info("INTERNAL", &[])], "Other"),
+            (Code::Cancelled, vec![info("CANCELLED", &[])], "Cancelled"),
             (Code::Cancelled, vec![], "Cancelled"),
         ];
         for (code, details, expected) in cases {

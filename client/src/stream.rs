@@ -244,7 +244,7 @@ impl Run {
         let index = self.indexes.get(self.position).copied().unwrap_or(self.first_index + self.position as u64);
         // Errors are sorted by index; the results of an unordered run are not.
         let error = self.errors.iter().position(|error| error.index == index).and_then(|at| self.errors.remove(at));
-        let result = error.map_or_else(|| Ok(results.item(self.position)), Err);
+        let result = error.map_or_else(|| Ok(results.item_to_keep(self.position)), Err);
         self.position += 1;
         Some((index, result))
     }

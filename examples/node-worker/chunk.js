@@ -3,6 +3,7 @@
 // A chunk of items as a Run frame carries it: from items to arguments, from what a function returns to results.
 
 const { ApplyArguments, CallPart, CallStyle, FailureKind, ItemKind, List } = require("./proto.js");
+const { decodeJson, encodeJson } = require("./json.js");
 const { decodeValue, encodeValue, NotEncodable } = require("./values.js");
 
 const MAX_TEXT = 16 << 10;
@@ -49,19 +50,7 @@ function encodingOf(kind, contentType) {
 
 function decode(encoding, content) {
   if (encoding === "bytes") return content;
-  return encoding === "json" ? parseJson(content.toString()) : decodeValue(content);
-}
-
-/** Parses JSON. Throws if it has an integer that JavaScript would round. */
-function parseJson(text) {
-  const value = JSON.parse(text);
-  // Strings are matched first, so that no digit in one is taken for a number.
-  for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g)) {
-    if (/^-?\d+$/.test(token) && BigInt(Number(token)) !== BigInt(token)) {
-      throw new Error(`${token} would be rounded; send it as a string`);
-    }
-  }
-  return value;
+  return encoding === "json" ? decodeJson(content) : decodeValue(content);
 }
 
 class Chunk {
@@ -125,10 +114,7 @@ class Chunk {
       if (result instanceof Uint8Array) return result;
       throw new NotEncodable("the item was bytes, and so must the result be: return a Buffer");
     }
-    if (this.encoding === "values") return encodeValue(result);
-    // JSON.stringify makes null of NaN without a word, and of undefined nothing at all.
-    encodeValue(result);
-    return Buffer.from(JSON.stringify(result ?? null));
+    return this.encoding === "values" ? encodeValue(result) : encodeJson(result);
   }
 
   /** Runs one item. Returns a Results message. */

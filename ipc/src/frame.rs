@@ -19,9 +19,11 @@ const RUN_FIELD: u32 = 2;
 const SET_COMMON_FIELD: u32 = 6;
 /// The field number of `results` in `WorkerFrame`.
 const RESULTS_FIELD: u32 = 4;
-/// Room for the next read, made when less than [`MIN_ROOM`] is left. Small frames share it.
+/// Room for the next read, made when less than [`MIN_ROOM`] is left. A frame that is longer gets memory of its own.
 const ROOM: usize = 64 << 10;
 const MIN_ROOM: usize = 8 << 10;
+/// Results may keep so large a part of their length alive beside themselves: what else is in their frame.
+const MAX_WASTE_DIVISOR: usize = 16;
 /// The most fields in a frame from a worker: more than a chunk has items. A failure or a function takes two bytes or more
 /// in a frame, and 80 or more when it is decoded.
 const MAX_FIELDS: usize = 1 << 20;
@@ -82,7 +84,8 @@ impl FrameDecoder {
 
     /// Returns the next whole frame, without its length; `None` if more bytes are needed.
     ///
-    /// The frame is a part of the buffer, not a copy.
+    /// The frame keeps its own length in memory and no more, however long it is kept: a short one is copied out of the
+    /// buffer, and a long one was read into memory of its own.
     ///
     /// # Errors
     ///
@@ -94,12 +97,22 @@ impl FrameDecoder {
         }
         let total = LENGTH_BYTES + length as usize;
         if self.buffer.len() < total {
-            // Room for the whole frame at once, so that it is not copied while it grows.
-            self.buffer.reserve(total - self.buffer.len());
+            if total > ROOM && self.buffer.capacity() != total {
+                // No more than it takes: what comes behind it must not share it.
+                let mut own = BytesMut::with_capacity(total);
+                own.extend_from_slice(&self.buffer);
+                self.buffer = own;
+            }
             return Ok(None);
         }
-        self.buffer.advance(LENGTH_BYTES);
-        Ok(Some(self.buffer.split_to(length as usize).freeze()))
+        if total > ROOM && self.buffer.len() == total && self.buffer.capacity() == total {
+            let mut frame = std::mem::take(&mut self.buffer);
+            frame.advance(LENGTH_BYTES);
+            return Ok(Some(frame.freeze()));
+        }
+        let frame = Bytes::copy_from_slice(&self.buffer[LENGTH_BYTES..total]);
+        self.buffer.advance(total);
+        Ok(Some(frame))
     }
 
     /// Tells whether the stream would end in the middle of a frame if it ended now. Only after
@@ -130,7 +143,8 @@ pub fn decode_server_frame(frame: Bytes) -> Result<server_frame::Frame, FrameErr
     ServerFrame::decode(frame)?.frame.ok_or(FrameError::Unknown)
 }
 
-/// Decodes a frame from a worker. User data stays a part of `frame`, not a copy; what becomes of the rest is limited, too.
+/// Decodes a frame from a worker. Results stay a part of `frame`, not a copy, unless they would keep much more alive than
+/// themselves; what becomes of the rest is limited, too.
 ///
 /// # Errors
 ///
@@ -139,7 +153,14 @@ pub fn decode_worker_frame(frame: Bytes) -> Result<worker_frame::Frame, FrameErr
     if count_fields(&frame) > MAX_FIELDS {
         return Err(FrameError::TooManyFields { limit: MAX_FIELDS });
     }
-    WorkerFrame::decode(frame)?.frame.ok_or(FrameError::Unknown)
+    let length = frame.len();
+    let mut decoded = WorkerFrame::decode(frame)?.frame.ok_or(FrameError::Unknown)?;
+    if let worker_frame::Frame::Results(results) = &mut decoded
+        && length - results.items.len() > results.items.len() / MAX_WASTE_DIVISOR
+    {
+        results.items = Bytes::copy_from_slice(&results.items);
+    }
+    Ok(decoded)
 }
 
 /// Encodes a frame for a worker, its length included. The caller keeps it within `max_frame_bytes`.

@@ -102,12 +102,15 @@ proptest! {
 }
 
 #[test]
-fn frames_and_their_items_are_not_copied() {
+fn long_frames_and_their_items_are_not_copied() {
     let items = Bytes::from(vec![7; 100_000]);
-    let run = Run { items, ..Run::default() };
+    let run = encode_server_frame(ServerFrame::Run(Run { items, ..Run::default() }));
     let mut decoder = FrameDecoder::new(MAX_FRAME_BYTES);
-    decoder.buffer().extend_from_slice(&encode_server_frame(ServerFrame::Run(run)));
-    let buffered = decoder.buffer().as_ptr_range();
+    decoder.buffer().extend_from_slice(&run[..50]);
+    assert_eq!(decoder.next_frame(), Ok(None));
+    let buffer = decoder.buffer();
+    buffer.extend_from_slice(&run[50..]);
+    let buffered = buffer.as_ptr_range();
 
     let frame = decoder.next_frame().unwrap().unwrap();
     assert!(buffered.contains(&frame.as_ptr()));
@@ -160,21 +163,58 @@ fn a_frame_of_the_limit_is_fine_and_moves_at_most_once() {
     assert_eq!(frame.as_ptr(), room_at.wrapping_add(4));
 }
 
+/// Returns how many bytes of memory these keep, if nothing else keeps them too.
+fn kept_by(bytes: Bytes) -> usize {
+    bytes.try_into_mut().expect("nothing else keeps it").capacity()
+}
+
+proptest! {
+    #[test]
+    fn a_frame_that_is_kept_keeps_no_more_than_itself(
+        payload_lens in vec(prop_oneof![1..40_usize, 1..2000_usize, 60_000..140_000_usize], 1..12),
+        piece_lens in vec(prop_oneof![1..9_usize, 1..100_000_usize], 1..200),
+    ) {
+        let stream: Vec<u8> = payload_lens.iter().flat_map(|&len| with_length(&vec![7; len])).collect();
+        let mut decoder = FrameDecoder::new(MAX_FRAME_BYTES);
+        for (frame, len) in feed(&mut decoder, &stream, piece_lens.into_iter()).into_iter().zip(payload_lens) {
+            prop_assert_eq!(frame.len(), len);
+            // A long one has its prefix before it.
+            prop_assert!(kept_by(frame) <= len + 4);
+        }
+        prop_assert!(decoder.buffer().capacity() <= 128 << 10, "nor does the decoder keep what a long frame took");
+    }
+}
+
 #[test]
-fn small_frames_share_their_memory() {
-    let mut decoder = FrameDecoder::new(MAX_FRAME_BYTES);
-    let frame = with_length(&[1; 28]);
-    let mut kept = Vec::new();
-    let mut num_blocks = 0;
-    let mut block = 0..0;
-    for _ in 0..10_000 {
-        kept.extend(feed(&mut decoder, &frame, std::iter::empty()));
-        let address = kept.last().map(|frame| frame.as_ptr() as usize).unwrap();
-        if !block.contains(&address) {
-            num_blocks += 1;
-            block = address..address + 60_000;
+fn results_that_are_kept_do_not_keep_the_errors_beside_them() {
+    for (items_len, message_len) in [(10, 0), (10, 100_000), (100_000, 100), (100_000, 100_000)] {
+        let failures = vec![ItemFailure { message: "x".repeat(message_len), ..ItemFailure::default() }];
+        let results = Results { failures, items: vec![7; items_len].into(), ..Results::default() };
+        let mut decoder = FrameDecoder::new(MAX_FRAME_BYTES);
+        let stream = encode_worker_frame(WorkerFrame::Results(results));
+        let frame = feed(&mut decoder, &stream, std::iter::empty()).pop().unwrap();
+        let WorkerFrame::Results(results) = decode_worker_frame(frame).unwrap() else { panic!("they are results") };
+        assert_eq!(results.items.len(), items_len);
+        let kept = kept_by(results.items);
+        assert!(kept <= items_len + items_len / 15, "{items_len} bytes keep {kept}");
+    }
+}
+
+#[test]
+fn a_large_frame_takes_its_memory_along() {
+    let large = with_length(&vec![1; 16 << 20]);
+    // What came behind it in the same read stays: a whole frame and a half.
+    let behind = [with_length(b"small"), with_length(b"half")[..6].to_vec()].concat();
+    for stream in [large.clone(), [large, behind].concat()] {
+        let mut decoder = FrameDecoder::new(u32::MAX);
+        let frames = feed(&mut decoder, &stream, std::iter::repeat(50_000));
+        assert_eq!(frames[0].len(), 16 << 20);
+        let is_last = frames.len() == 1;
+        drop(frames);
+        assert!(decoder.buffer().capacity() < 1 << 20, "{}", decoder.buffer().capacity());
+        if !is_last {
+            decoder.buffer().extend_from_slice(b"lf");
+            assert_eq!(decoder.next_frame().unwrap().unwrap(), b"half"[..]);
         }
     }
-    assert_eq!(kept.len(), 10_000);
-    assert!(num_blocks <= 8, "320 KB of frames are held by {num_blocks} blocks of 64 KiB");
 }

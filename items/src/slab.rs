@@ -73,8 +73,8 @@ impl ItemSlab {
     ///
     /// If the bytes are not such a list, or one of the values is empty.
     pub fn parse(kind: ItemKind, bytes: Bytes) -> Result<Self, SlabError> {
-        let mut starts = Vec::with_capacity(bytes.len() / 11 + 1);
         let total = u32::try_from(bytes.len()).map_err(|_| SlabError { index: 0, problem: SlabProblem::TooLong })?;
+        let mut starts = Vec::new();
         let mut records = Records::new(&bytes);
         loop {
             // No record starts beyond the end, and the end fits.
@@ -84,6 +84,8 @@ impl ItemSlab {
             starts.push(start);
         }
         starts.push(total);
+        // It may be kept for long.
+        starts.shrink_to_fit();
         Ok(Self { kind, bytes, starts })
     }
 
@@ -122,6 +124,11 @@ impl ItemSlab {
         &self.bytes
     }
 
+    /// Returns how much memory it takes: the list, and where each item is.
+    pub fn held_bytes(&self) -> usize {
+        self.bytes.len() + self.starts.len() * size_of::<u32>()
+    }
+
     /// Returns the encoded list of some of the items, without copying.
     ///
     /// # Panics
@@ -140,6 +147,17 @@ impl ItemSlab {
         let record = self.range(index..index + 1);
         let header = record.len() - content_of(&record).len();
         record.slice(header..)
+    }
+
+    /// Returns the content of one item as [`ItemSlab::item`] does, to be kept when the list is not: a copy, unless it is the
+    /// better part of the list.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such item.
+    pub fn item_to_keep(&self, index: usize) -> Bytes {
+        let item = self.item(index);
+        if item.len() < self.bytes.len() / 2 { Bytes::copy_from_slice(&item) } else { item }
     }
 
     /// Finds the first item that is not a list, by its first byte; `None` if all are.
@@ -226,6 +244,11 @@ impl<'a> Records<'a> {
     /// Returns the records of an encoded `ListValue` or `BlobList`.
     pub fn new(list: &'a [u8]) -> Self {
         Self { rest: list }
+    }
+
+    /// Returns how many bytes of the list come after the records so far.
+    pub fn num_bytes_left(&self) -> usize {
+        self.rest.len()
     }
 
     fn parse_record(&mut self) -> Option<&'a [u8]> {

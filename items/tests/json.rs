@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use procpool_items::json::{append_with, from_slice, sequence_from_slices, too_large_integer};
 use procpool_items::value::NonFinite;
+use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -92,6 +93,8 @@ fn several_texts_are_a_sequence() {
     let (base, exponent): (u128, Value) = sequence_from_slices(&[LARGE.as_bytes(), b" [2] "]).unwrap();
     assert_eq!((base, exponent), ((1 << 70) + 1, json!([2])));
     assert!(sequence_from_slices::<(Value,)>(&[LARGE.as_bytes()]).is_err());
+    // A float of that size is no integer.
+    assert_eq!(sequence_from_slices::<(Value,)>(&[b"1e300"]).unwrap(), (json!(1e300),));
     assert!(sequence_from_slices::<(u8, u8)>(&[b"1"]).is_err());
     assert!(sequence_from_slices::<(u8,)>(&[b"1 2"]).is_err());
 }
@@ -110,4 +113,26 @@ fn what_json_has_no_number_for_is_null_only_if_asked_for() {
     }
     // What was null before, and what only a value could not hold.
     assert_eq!(encode(&(None::<u8>, u64::MAX), NonFinite::Error).unwrap(), "[null,18446744073709551615]");
+}
+
+#[test]
+fn what_a_value_refuses_or_widens_json_does_too() {
+    struct Blob;
+    impl Serialize for Blob {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_bytes(b"x")
+        }
+    }
+    assert_eq!(encode(&[Blob], NonFinite::Error).unwrap_err(), "bytes cannot be in a value: send blobs");
+    assert_eq!(encode(&0.1_f32, NonFinite::Error).unwrap(), f64::from(0.1_f32).to_string());
+    assert_eq!(encode(&(-0.0_f64, 1.0), NonFinite::Error).unwrap(), "[-0.0,1.0]");
+}
+
+proptest! {
+    #[test]
+    fn any_double_is_read_to_the_bit(number in any::<f64>().prop_filter("JSON has it", |number| number.is_finite())) {
+        let text = encode(&number, NonFinite::Error).unwrap();
+        prop_assert_eq!(from_slice::<f64>(text.as_bytes()).unwrap().to_bits(), number.to_bits());
+        prop_assert_eq!(from_slice::<Value>(text.as_bytes()).unwrap().as_f64().unwrap().to_bits(), number.to_bits());
+    }
 }

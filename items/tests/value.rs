@@ -1,7 +1,8 @@
 //! serde types as values: what becomes of each, what is refused, and that other libraries agree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
+use std::hash::{Hash, Hasher};
 
 use procpool_items::value::{
     self, DecodeError, EncodeError, NonFinite, append_with, check_finite, from_bytes, list_from_bytes, list_to_bytes,
@@ -16,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-const MAX_INTEGER: u64 = 1 << 53;
+const MAX_INTEGER: u64 = (1 << 53) - 1;
 
 /// Encodes something, checks what prost reads, and decodes it again.
 fn round_trip<T: Serialize + DeserializeOwned + PartialEq + Debug>(original: &T, as_json: &Value) {
@@ -108,11 +109,40 @@ fn scalars() {
     round_trip(&(), &json!(null));
 }
 
+/// A key that no standard map takes by itself.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(transparent)]
+struct FloatKey(f64);
+
+impl PartialEq for FloatKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.to_bits() == other.0.to_bits()
+    }
+}
+
+impl Eq for FloatKey {}
+
+impl Hash for FloatKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.to_bits().hash(state);
+    }
+}
+
+fn json_of(value: &impl Serialize) -> Value {
+    let mut text = Vec::new();
+    procpool_items::json::append_with(value, NonFinite::Error, &mut text).expect("it is JSON");
+    serde_json::from_slice(&text).expect("it is JSON")
+}
+
 #[test]
 fn maps_with_other_keys_are_as_in_json() {
     round_trip(&BTreeMap::from([(-1_i64, "a".to_owned()), (20, "b".to_owned())]), &json!({"-1": "a", "20": "b"}));
     round_trip(&BTreeMap::from([(false, 1)]), &json!({"false": 1}));
     round_trip(&BTreeMap::from([('x', 1)]), &json!({"x": 1}));
+    let floats = HashMap::from([(FloatKey(1.0), 1), (FloatKey(-1.5e300), 2)]);
+    round_trip(&floats, &json!({"1.0": 1, "-1.5e+300": 2}));
+    assert_eq!(json_of(&floats), json!({"1.0": 1, "-1.5e+300": 2}), "by both encoders");
+    assert!(matches!(to_bytes(&HashMap::from([(FloatKey(f64::NAN), 1)])), Err(EncodeError::NonFinite(_))));
     let error = to_bytes(&BTreeMap::from([((1, 2), 3)])).unwrap_err();
     assert_eq!(error, EncodeError::Key);
     let bytes = to_bytes(&json!({"x": 1})).unwrap();
@@ -130,7 +160,8 @@ fn integers_are_exact_or_an_error() {
     }
     assert_eq!(
         to_bytes(&json!([1, u64::MAX])).unwrap_err().to_string(),
-        "the integer 18446744073709551615 is beyond ±2^53, which a value cannot carry: send it as a string or in a blob"
+        "the integer 18446744073709551615 is beyond ±(2^53 - 1), and no value carries it for sure: send it as a string or \
+         in a blob"
     );
 }
 
@@ -145,6 +176,13 @@ fn a_number_is_what_the_target_asks_for() {
     assert!(from_bytes::<Value>(&number(-0.0)).unwrap().as_f64().unwrap().is_sign_negative());
     assert_eq!(from_bytes::<f64>(&number(1e300)), Ok(1e300));
     assert_eq!(from_bytes::<Value>(&number(1e300)).unwrap(), json!(1e300));
+
+    // 2^53 + 1, rounded by somebody else, is 2^53: so that is no integer either.
+    let rounded = 9_007_199_254_740_992.0;
+    assert_eq!(from_bytes::<Value>(&number(rounded)).unwrap(), json!(rounded));
+    assert_eq!(from_bytes::<f64>(&number(rounded)), Ok(rounded));
+    assert_eq!(decode_error::<u64>(&number(rounded)), DecodeError::IntegerTooLarge(rounded));
+    assert_eq!(decode_error::<i64>(&number(-rounded)), DecodeError::IntegerTooLarge(-rounded));
 
     assert_eq!(decode_error::<u8>(&number(1.5)), DecodeError::NotAnInteger(1.5));
     assert_eq!(decode_error::<i64>(&number(1e300)), DecodeError::IntegerTooLarge(1e300));

@@ -199,7 +199,7 @@ impl PoolHandle {
     /// If the pool has stopped.
     pub async fn snapshot(&self) -> Result<PoolSnapshot, CallError> {
         let snapshot = self.ask(Command::Snapshot).await?;
-        Ok(with_usage(snapshot))
+        Ok(with_usage(snapshot).await)
     }
 
     /// Returns how much there is to do, and with what.
@@ -218,7 +218,7 @@ impl PoolHandle {
     /// If the pool has stopped.
     pub async fn watch(&self) -> Result<PoolWatch, CallError> {
         let watch = self.ask(Command::Watch).await?;
-        Ok(PoolWatch { snapshot: with_usage(watch.snapshot), ..watch })
+        Ok(PoolWatch { snapshot: with_usage(watch.snapshot).await, ..watch })
     }
 
     /// Sets the number of slots, at least 1; returns what it was.
@@ -275,9 +275,16 @@ impl PoolHandle {
     }
 }
 
-fn with_usage(mut snapshot: PoolSnapshot) -> PoolSnapshot {
-    for worker in &mut snapshot.workers {
-        worker.usage = Usage::of(worker.pid);
+/// Fills in what the workers use of the machine. To read that of many of them takes a while, which must not be the
+/// runtime's.
+async fn with_usage(mut snapshot: PoolSnapshot) -> PoolSnapshot {
+    let pids: Vec<u32> = snapshot.workers.iter().map(|worker| worker.pid).collect();
+    if pids.iter().any(|&pid| pid != 0) {
+        let usages = tokio::task::spawn_blocking(move || pids.into_iter().map(Usage::of).collect::<Vec<_>>());
+        // Only if the runtime ends is there no answer.
+        for (worker, usage) in snapshot.workers.iter_mut().zip(usages.await.unwrap_or_default()) {
+            worker.usage = usage;
+        }
     }
     snapshot
 }

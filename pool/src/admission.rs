@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::admin::Held;
 use crate::config::PoolConfig;
 use crate::error::CallError;
+use crate::payload::LIST_BYTES;
 
 /// When a refused call may be worth trying again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -93,7 +94,8 @@ impl Admission {
     }
 
     fn needs(&self, slab: &ItemSlab) -> Result<(u32, u32), CallError> {
-        Ok((fits(slab.len(), "items", self.max_items)?, fits(slab.bytes().len(), "bytes", self.max_bytes)?))
+        let num_bytes = slab.held_bytes() + LIST_BYTES;
+        Ok((fits(slab.len(), "items", self.max_items)?, fits(num_bytes, "bytes", self.max_bytes)?))
     }
 
     fn items_full(&self) -> CallError {
@@ -126,18 +128,34 @@ mod tests {
     use crate::config::PoolConfig;
     use crate::error::CallError;
 
+    /// What an item of [`slab_of`] takes: its ten bytes, and where it is.
+    const ITEM_BYTES: usize = 14;
+    /// What a list takes beside its items.
+    const LIST_BYTES: usize = super::LIST_BYTES + 4;
+
     fn slab_of(items: usize) -> ItemSlab {
         let mut builder = SlabBuilder::new();
         (0..items).for_each(|_| builder.push(b"12345678"));
         ItemSlab::parse(ItemKind::Blobs, builder.take()).unwrap()
     }
 
+    fn bytes_of(items: usize) -> u32 {
+        u32::try_from(LIST_BYTES + items * ITEM_BYTES).unwrap()
+    }
+
+    /// A list that takes about as much as this, and no more.
+    fn slab_of_bytes(bytes: usize) -> ItemSlab {
+        slab_of((bytes - LIST_BYTES) / ITEM_BYTES)
+    }
+
     #[test]
     fn a_full_budget_refuses_and_names_what_is_full_and_a_dropped_permit_makes_room() {
-        let config = PoolConfig { max_queued_items: 3, max_queued_bytes: 100, ..PoolConfig::new(NonZeroU32::MIN) };
+        let (items, bytes) = (3, bytes_of(10));
+        let config =
+            PoolConfig { max_queued_items: items, max_queued_bytes: bytes, ..PoolConfig::new(NonZeroU32::MIN) };
         let admission = Admission::new(&config);
         let permit = admission.try_admit(&slab_of(2)).unwrap();
-        assert_eq!(admission.held(), Held { items: 2, bytes: slab_of(2).bytes().len() as u64 });
+        assert_eq!(admission.held(), Held { items: 2, bytes: bytes_of(2).into() });
         let refused = admission.try_admit(&slab_of(2)).unwrap_err();
         assert!(matches!(refused, CallError::QueueFull { what: "items", limit: 3, .. }));
         drop(permit);
@@ -147,30 +165,31 @@ mod tests {
 
         let admission = Admission::new(&PoolConfig { max_queued_items: 1000, ..config });
         let refused = admission.try_admit(&slab_of(11)).unwrap_err();
-        assert!(matches!(refused, CallError::LargerThanQueue { what: "bytes", num: 110, limit: 100 }), "{refused}");
+        let CallError::LargerThanQueue { what: "bytes", num, limit } = refused else { panic!("{refused}") };
+        assert_eq!((num, limit), (bytes_of(11).into(), bytes.into()));
         let permit = admission.try_admit(&slab_of(2)).unwrap();
         let refused = admission.try_admit(&slab_of(9)).unwrap_err();
-        assert!(matches!(refused, CallError::QueueFull { what: "bytes", limit: 100, .. }));
+        assert!(matches!(refused, CallError::QueueFull { what: "bytes", .. }));
         drop(permit);
         assert!(admission.try_admit(&slab_of(10)).is_ok(), "nothing was held by the refused call");
     }
 
     #[tokio::test]
     async fn common_arguments_take_at_most_half_of_the_bytes_and_nobody_waits_for_them() {
-        let config = PoolConfig { max_queued_bytes: 100, ..PoolConfig::new(NonZeroU32::MIN) };
+        let config = PoolConfig { max_queued_bytes: 10_000, ..PoolConfig::new(NonZeroU32::MIN) };
         let admission = Admission::new(&config);
-        let permit = admission.try_admit_common(30).unwrap();
-        let refused = admission.try_admit_common(30).unwrap_err();
-        assert!(matches!(refused, CallError::QueueFull { what: "bytes of common arguments", limit: 50, .. }));
-        let refused = admission.try_admit_common(51).unwrap_err();
-        assert!(matches!(refused, CallError::LargerThanQueue { num: 51, limit: 50, .. }), "{refused}");
-        assert!(admission.try_admit(&slab_of(8)).is_err(), "80 bytes, and 70 are left");
+        let permit = admission.try_admit_common(3_000).unwrap();
+        let refused = admission.try_admit_common(3_000).unwrap_err();
+        assert!(matches!(refused, CallError::QueueFull { what: "bytes of common arguments", limit: 5_000, .. }));
+        let refused = admission.try_admit_common(5_001).unwrap_err();
+        assert!(matches!(refused, CallError::LargerThanQueue { num: 5_001, limit: 5_000, .. }), "{refused}");
+        assert!(admission.try_admit(&slab_of_bytes(8_000)).is_err(), "7,000 are left");
         // Items that would fit if the common argument were gone do not wait for that.
-        let refused = admission.admit(&slab_of(8)).await.unwrap_err();
-        assert!(matches!(refused, CallError::QueueFull { what: "bytes", limit: 100, .. }));
-        drop(admission.admit(&slab_of(7)).await.unwrap());
+        let refused = admission.admit(&slab_of_bytes(8_000)).await.unwrap_err();
+        assert!(matches!(refused, CallError::QueueFull { what: "bytes", limit: 10_000, .. }));
+        drop(admission.admit(&slab_of_bytes(7_000)).await.unwrap());
         drop(permit);
-        drop(admission.admit(&slab_of(10)).await.unwrap());
-        assert!(admission.try_admit_common(50).is_ok());
+        drop(admission.admit(&slab_of_bytes(10_000)).await.unwrap());
+        assert!(admission.try_admit_common(5_000).is_ok());
     }
 }

@@ -85,7 +85,9 @@ impl ItemFailure {
         let (text, evidence) = match self {
             Self::Raised { kind, message, traceback } => (kind.len() + message.len(), traceback),
             Self::ResultNotEncodable { message } | Self::InvalidItem { message, .. } => return message.len(),
-            Self::WorkerCrashed { stderr_tail, .. } | Self::CrashLimit { stderr_tail, .. } => (0, stderr_tail),
+            Self::WorkerCrashed { exit, stderr_tail, .. } | Self::CrashLimit { exit, stderr_tail, .. } => {
+                (exit.num_bytes(), stderr_tail)
+            }
             Self::ItemTimeout { stack, .. } => (0, stack),
             Self::WorkerProtocol { detail } => return detail.len(),
         };
@@ -143,6 +145,11 @@ pub enum WorkerExit {
     Protocol(String),
     /// It did not become ready in time, and we killed it.
     StartTimeout,
+    /// We killed it for another reason.
+    GivenUp {
+        /// Why, as the end of a sentence about the worker.
+        reason: &'static str,
+    },
     /// It could not be started at all.
     SpawnFailed {
         /// What the system says.
@@ -153,6 +160,27 @@ pub enum WorkerExit {
 }
 
 impl WorkerExit {
+    /// Returns how many bytes its text takes.
+    fn num_bytes(&self) -> usize {
+        match self {
+            Self::Protocol(text) | Self::SpawnFailed { reason: text, .. } => text.len(),
+            Self::Code(_)
+            | Self::Signal(_)
+            | Self::MemoryLimit { .. }
+            | Self::KernelOom
+            | Self::StartTimeout
+            | Self::GivenUp { .. } => 0,
+        }
+    }
+
+    /// Tells whether we killed it.
+    pub(crate) fn is_ours(&self) -> bool {
+        match self {
+            Self::MemoryLimit { .. } | Self::Protocol(_) | Self::StartTimeout | Self::GivenUp { .. } => true,
+            Self::Code(_) | Self::Signal(_) | Self::KernelOom | Self::SpawnFailed { .. } => false,
+        }
+    }
+
     /// Tells whether it was killed for its memory.
     pub fn is_out_of_memory(&self) -> bool {
         matches!(self, Self::MemoryLimit { .. } | Self::KernelOom)
@@ -177,6 +205,7 @@ pub fn exit_reason(exit: &WorkerExit, stop_reason: Option<StopReason>) -> &'stat
         (None, WorkerExit::Signal(_)) => "signal",
         (None, WorkerExit::MemoryLimit { .. } | WorkerExit::KernelOom) => "oom",
         (None, WorkerExit::Protocol(_)) => "protocol",
+        (None, WorkerExit::GivenUp { .. }) => "given_up",
         (None, WorkerExit::SpawnFailed { .. }) => "spawn_failed",
     }
 }
@@ -203,6 +232,7 @@ impl fmt::Display for WorkerExit {
             Self::KernelOom => write!(formatter, "was killed by the kernel because memory ran out"),
             Self::Protocol(detail) => write!(formatter, "broke the protocol ({detail})"),
             Self::StartTimeout => write!(formatter, "did not become ready in time"),
+            Self::GivenUp { reason } => write!(formatter, "was killed by the server because {reason}"),
             Self::SpawnFailed { reason, .. } => write!(formatter, "could not be started ({reason})"),
         }
     }
@@ -305,6 +335,22 @@ pub enum CallError {
     /// An item failed, and the call was to fail with the first failure.
     #[error("item {} failed: {}", .0.index, .0.failure)]
     ItemFailed(Box<ItemError>),
+    /// Workers died with the call's items at hand, and none finished any. What the items have in common is at fault, such
+    /// as their common argument.
+    #[error(
+        "{crashes} workers died with items of this call before any item was finished; the last one {exit}. \
+         What its items have in common, such as the common argument, kills workers: look at the last one's stderr, or send less"
+    )]
+    CrashLimit {
+        /// How many.
+        crashes: u32,
+        /// How the last one ended.
+        exit: WorkerExit,
+        /// What the last one had used.
+        usage: ExitUsage,
+        /// The end of what the last one wrote to stderr.
+        stderr_tail: String,
+    },
     /// The call's deadline passed.
     #[error("the deadline passed")]
     DeadlineExceeded {
@@ -335,10 +381,13 @@ pub enum CallError {
     /// A list of items in a stream is of another kind than the first.
     #[error("all messages of a call must send the same kind of items")]
     MixedKinds,
-    /// The job has ended, and its results say why: more items are of no use.
+    /// The call was cancelled: its caller has given it up, or somebody else has ended it.
+    #[error("the job was ended before it was done")]
+    Cancelled,
+    /// The job has ended, and its results say why: more items are of no use. No job ends with this.
     #[error("the job has ended")]
     JobEnded,
-    /// The pool's task is gone; a bug, or the runtime shut down.
+    /// The pool's task is gone: a bug, or the runtime shut down. No job of a pool that lives ends with this.
     #[error("the pool is gone")]
     PoolGone,
 }

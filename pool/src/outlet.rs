@@ -52,12 +52,14 @@ pub(crate) enum Taken {
 }
 
 impl Outlet {
-    /// Ends a job that never began, since its caller has gone.
-    pub(crate) fn abandon(self) {
+    /// Ends a job that failed.
+    pub(crate) fn fail(self, error: CallError) {
         match self {
-            Self::Whole(_) => {}
-            // One end may still be there.
-            Self::Stream(stream) => stream.end(Err(CallError::JobEnded)),
+            Self::Whole(caller) => {
+                // The caller may have gone; then nobody wants to know.
+                let _ = caller.send(Err(error));
+            }
+            Self::Stream(stream) => stream.end(Err(error)),
         }
     }
 }

@@ -11,8 +11,19 @@ use crate::call::{CallStyle, CommonArgument, ItemError, MapOutput, TraceContext}
 use crate::error::ItemFailure;
 use crate::results::{ResultAccount, ResultBytes};
 
-/// What the error of an item takes beside its texts, here and in an answer.
-const ERROR_BYTES: usize = 100;
+/// What an allocation takes beside what was asked for, about.
+const ALLOCATION_BYTES: usize = 16;
+/// What outcomes of consecutive items take here beside their bytes: a node of the map is half full at worst.
+pub(crate) const RUN_BYTES: u64 = (2 * size_of::<(u64, OutcomeRun)>() + ALLOCATION_BYTES) as u64;
+/// What items that came together take here beside themselves.
+pub(crate) const LIST_BYTES: usize = size_of::<Segment>() + 4 * ALLOCATION_BYTES;
+/// What the error of an item takes here beside its texts: a vector that grows is half full at worst.
+const ERROR_BYTES: usize = 2 * size_of::<ItemError>() + 2 * ALLOCATION_BYTES;
+/// What the error of an item takes in an answer beside its texts.
+const ERROR_BYTES_IN_ANSWER: usize = 100;
+/// Outcomes that follow each other are put together until they have so many bytes: or else a small result would take more
+/// to keep account of than it has itself.
+const MAX_JOINED_BYTES: usize = 4 << 10;
 /// How many bytes of tracebacks and the like an answer to a whole job has room for.
 const MAX_EVIDENCE_BYTES: usize = 1 << 20;
 
@@ -42,9 +53,27 @@ impl OutcomeRun {
         Self { first_index: index, count: 1, items, errors: vec![ItemError { index, failure }] }
     }
 
-    fn num_bytes(&self) -> u64 {
+    /// Returns how much memory they take, all in all.
+    fn held_bytes(&self) -> u64 {
         let errors = self.errors.iter().map(|error| ERROR_BYTES + error.failure.num_bytes());
+        (self.items.len() + errors.sum::<usize>()) as u64 + RUN_BYTES
+    }
+
+    /// Returns how many bytes they take in an answer.
+    fn answer_bytes(&self) -> u64 {
+        let errors = self.errors.iter().map(|error| ERROR_BYTES_IN_ANSWER + error.failure.num_bytes());
         (self.items.len() + errors.sum::<usize>()) as u64
+    }
+
+    /// Tells whether these outcomes follow, and both together are few.
+    fn may_be_joined_with(&self, next: &Self) -> bool {
+        self.first_index + self.count == next.first_index && self.items.len() + next.items.len() <= MAX_JOINED_BYTES
+    }
+
+    fn join(&mut self, next: Self) {
+        self.count += next.count;
+        self.items = [&self.items[..], &next.items].concat().into();
+        self.errors.extend(next.errors);
     }
 }
 
@@ -67,6 +96,8 @@ pub(crate) struct JobPayload {
     segments: VecDeque<Segment>,
     num_items: u64,
     outcomes: BTreeMap<u64, OutcomeRun>,
+    /// What the outcomes that are here would take in an answer.
+    answer_bytes: u64,
     account: Arc<ResultAccount>,
     /// How many bytes of tracebacks and the like are still kept.
     evidence_left: usize,
@@ -90,6 +121,7 @@ impl JobPayload {
             segments: VecDeque::new(),
             num_items: 0,
             outcomes: BTreeMap::new(),
+            answer_bytes: 0,
             account,
             evidence_left,
             is_refused: false,
@@ -99,6 +131,11 @@ impl JobPayload {
     /// Returns what the outcomes take.
     pub(crate) fn account(&self) -> &ResultAccount {
         &self.account
+    }
+
+    /// Returns how many bytes the outcomes that are kept here take in an answer.
+    pub(crate) fn answer_bytes(&self) -> u64 {
+        self.answer_bytes
     }
 
     /// Returns the argument that goes before each item.
@@ -149,7 +186,28 @@ impl JobPayload {
                 None => *evidence = String::new(),
             }
         }
-        self.account.store(run.num_bytes());
+        self.account.store(run.held_bytes());
+        self.answer_bytes += run.answer_bytes();
+        self.insert(run);
+    }
+
+    /// Keeps a run, with those before and after it if they are small.
+    fn insert(&mut self, mut run: OutcomeRun) {
+        let before = self.outcomes.range(..run.first_index).next_back();
+        if let Some((&first, _)) = before.filter(|(_, before)| before.may_be_joined_with(&run))
+            && let Some(mut before) = self.outcomes.remove(&first)
+        {
+            before.join(run);
+            run = before;
+            self.account.drop_some(RUN_BYTES);
+        }
+        let after = self.outcomes.range(run.first_index..).next();
+        if let Some((&first, _)) = after.filter(|(_, after)| run.may_be_joined_with(after))
+            && let Some(after) = self.outcomes.remove(&first)
+        {
+            run.join(after);
+            self.account.drop_some(RUN_BYTES);
+        }
         self.outcomes.insert(run.first_index, run);
     }
 
@@ -157,6 +215,7 @@ impl JobPayload {
     pub(crate) fn refuse_outcomes(&mut self) {
         self.is_refused = true;
         self.outcomes.clear();
+        self.answer_bytes = 0;
         self.account.drop_stored();
     }
 
@@ -168,7 +227,8 @@ impl JobPayload {
             taken.extend(self.outcomes.remove(&first));
         }
         debug_assert_eq!(taken.iter().map(|run| run.count).sum::<u64>(), count, "every outcome is there");
-        let held = self.account.hand_out(taken.iter().map(OutcomeRun::num_bytes).sum());
+        self.answer_bytes -= taken.iter().map(OutcomeRun::answer_bytes).sum::<u64>();
+        let held = self.account.hand_out(taken.iter().map(OutcomeRun::held_bytes).sum());
         (taken, held)
     }
 
@@ -223,77 +283,5 @@ fn to_usize(index: u64) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::num::NonZeroU32;
-    use std::sync::Arc;
-
-    use bytes::Bytes;
-    use procpool_items::{ItemKind, ItemSlab, SlabBuilder};
-
-    use super::{JobHeader, JobPayload, OutcomeRun};
-    use crate::admission::Admission;
-    use crate::call::{CallStyle, TraceContext};
-    use crate::config::PoolConfig;
-    use crate::results::{ResultAccount, ResultBudget};
-
-    fn slab(items: &[&str]) -> ItemSlab {
-        let mut builder = SlabBuilder::new();
-        for item in items {
-            builder.push(item.as_bytes());
-        }
-        ItemSlab::parse(ItemKind::Blobs, builder.take()).unwrap()
-    }
-
-    fn text(parts: &[Bytes]) -> Vec<String> {
-        let whole = ItemSlab::parse(ItemKind::Blobs, parts.concat().into()).unwrap();
-        (0..whole.len()).map(|item| String::from_utf8(whole.item(item).to_vec()).unwrap()).collect()
-    }
-
-    #[test]
-    fn chunks_cross_segments_and_segments_go_when_all_of_them_is_finished() {
-        let config = PoolConfig { max_queued_items: 5, ..PoolConfig::new(NonZeroU32::MIN) };
-        let admission = Admission::new(&config);
-        let header = JobHeader {
-            function: "f".into(),
-            content_type: "".into(),
-            style: CallStyle::Map,
-            trace: Arc::new(TraceContext::default()),
-        };
-        let budget = ResultBudget::new(&config, Arc::default());
-        let mut payload = JobPayload::new(header, None, ResultAccount::new(&budget, true));
-        for part in [slab(&["a", "b"]), slab(&["c", "d", "e"])] {
-            let permit = admission.try_admit(&part).unwrap();
-            payload.add(part, permit);
-        }
-        assert_eq!(text(&payload.items(1, 3)), ["b", "c", "d"]);
-        assert_eq!(text(&payload.items(3, 2)), ["d", "e"]);
-
-        let run = |first_index, items: &[&str]| OutcomeRun {
-            first_index,
-            count: items.len() as u64,
-            items: slab(items).bytes().clone(),
-            errors: Vec::new(),
-        };
-        payload.store(run(1, &["B", "C"]));
-        assert!(admission.try_admit(&slab(&["x"])).is_err(), "both segments are still needed");
-        payload.store(run(0, &["A"]));
-        let room = admission.try_admit(&slab(&["x", "y"])).expect("the first segment is gone");
-        assert_eq!(text(&payload.items(3, 2)), ["d", "e"], "the second is where it was");
-        payload.store(run(3, &["D", "E"]));
-        drop(room);
-        assert!(admission.try_admit(&slab(&["1", "2", "3", "4", "5"])).is_ok());
-        let results = |texts: &[&str]| slab(texts).bytes().len() as u64;
-        assert_eq!(budget.streams.used(), results(&["A", "B", "C", "D", "E"]));
-        let (runs, mut held) = payload.take(0, 3);
-        held.give_back(results(&["A", "B"]));
-        assert_eq!(budget.streams.used(), results(&["C", "D", "E"]));
-        drop(held);
-        assert_eq!(budget.streams.used(), results(&["D", "E"]));
-        assert_eq!(runs.iter().map(|run| run.first_index).collect::<Vec<_>>(), [0, 1]);
-        let output = payload.into_output();
-        assert_eq!(text(&output.parts), ["D", "E"]);
-        assert_eq!(budget.streams.used(), results(&["D", "E"]));
-        drop(output);
-        assert_eq!(budget.streams.used(), 0);
-    }
-}
+#[path = "payload_tests.rs"]
+mod tests;

@@ -154,6 +154,12 @@ impl ResultAccount {
         ResultBytes { bytes, account: Some(Arc::clone(self)) }
     }
 
+    /// Counts a part of what is stored as gone.
+    pub(crate) fn drop_some(&self, bytes: u64) {
+        self.stored.fetch_sub(bytes, Ordering::SeqCst);
+        self.free(bytes);
+    }
+
     /// Counts results as gone that the driver held and nobody gets.
     pub(crate) fn drop_stored(&self) {
         self.free(self.stored.swap(0, Ordering::SeqCst));

@@ -75,6 +75,18 @@ fn children(pid: u32) -> Vec<u32> {
     children
 }
 
+/// Tells whether a process stands still, by SIGSTOP or one of its kind. One that a debugger has stopped does not count.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    state(&stat) == Some("T")
+}
+
+/// Tells whether a process is there and does not only wait to be reaped.
+pub(crate) fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    state(&stat).is_some_and(|state| !matches!(state, "Z" | "X"))
+}
+
 fn has_own_program(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     flags(&stat).is_some_and(|flags| flags & FORKED_WITHOUT_EXEC == 0)
@@ -84,6 +96,11 @@ fn has_own_program(pid: u32) -> bool {
 fn fields(stat: &str) -> Option<impl Iterator<Item = &str>> {
     let (_, fields) = stat.rsplit_once(')')?;
     Some(fields.split_ascii_whitespace())
+}
+
+/// The state is the third field of all.
+fn state(stat: &str) -> Option<&str> {
+    fields(stat)?.next()
 }
 
 /// The flags are the ninth field of all.
@@ -113,6 +130,7 @@ mod tests {
         let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194368 109 0 0 0 150 50 0 0 20 0 1 0 100 0 0";
         let ticks = rustix::param::clock_ticks_per_second();
         assert_eq!(cpu_time(stat), Some(Duration::from_millis(200 * 1000 / ticks)));
+        assert_eq!(state(stat), Some("S"));
         assert_eq!(flags(stat).unwrap() & FORKED_WITHOUT_EXEC, FORKED_WITHOUT_EXEC);
     }
 

@@ -8,8 +8,13 @@ What is here is for functions that want more: options (`function`), the item tha
 still waits for its result (`cancelled`).
 """
 
-from ._context import Cancelled, CurrentItem, cancelled, current
+from pkgutil import extend_path
+
+from ._context import Cancelled, CurrentItem, call_metadata, cancelled, current
 from ._function import function
 from ._version import __version__
 
-__all__ = ["Cancelled", "CurrentItem", "__version__", "cancelled", "current", "function"]
+# The stubs of the API are `procpool.v1`, in a folder of their own: they can be imported beside this package.
+__path__ = extend_path(__path__, __name__)
+
+__all__ = ["Cancelled", "CurrentItem", "__version__", "call_metadata", "cancelled", "current", "function"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +17,16 @@ class Cancelled(BaseException):
 
     # As users import it, and so what callers read in error messages.
     __module__ = "procpool"
+
+
+def call_metadata() -> list[tuple[str, str]]:
+    """Returns what a function passes as ``metadata=`` to the calls that it makes itself, to any procpool server.
+
+    A server knows by it that a function calls its own pool, and refuses that: the function would hold a slot while it waits
+    for one. Empty outside of a worker.
+    """
+    pool = os.environ.get("PROCPOOL_POOL")
+    return [("procpool-caller-pool", pool)] if pool else []
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,9 @@
 """Python values as `google.protobuf.Value`, and back, such that they keep their meaning.
 
 Written by hand: going through `struct_pb2` costs ten times as much, rounds integers beyond 2^53 without a word, and
-turns every integer into a float.
+turns every integer into a float. `_json` does the same for JSON in blobs, by the same ladder (`simplify`).
 
-The table, which docs/python.md has for users:
-
-==============================  ==================================================================================
-None, bool, str                 as they are
-int                             a number up to 2^53 either way; beyond that an error (a double cannot carry it)
-float                           a number; NaN and infinities are an error, or null where the function asks for that
-list, tuple, range              a list
-dict, Mapping                   a struct; keys must be str
-Enum                            its value
-dataclass, namedtuple           a struct of its fields
-date, time, datetime            `isoformat()`
-numpy and alike                 `tolist()` or `item()`
-anything else                   an error that names the type and the path to it
-==============================  ==================================================================================
-
-Numbers come back as int where they are whole and within 2^53, as float otherwise.
+What becomes of which value is in docs/python.md for users, and in items/tests/values.json for tests.
 """
 
 from __future__ import annotations
@@ -28,23 +13,25 @@ import math
 import struct
 from array import array
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from enum import Enum
 from typing import Any
 
-from ._wire import MalformedError, read_length, read_varint, record, skip_field, split_records, varint
+from ._wire import RECORD_TAG, MalformedError, read_length, read_varint, record, split_records, varint
 
-MAX_SAFE_INTEGER = 2**53
-"""The largest integer up to which a double carries all."""
+MAX_SAFE_INTEGER = 2**53 - 1
+"""The largest integer that is surely the one that was meant: 2^53 + 1, rounded to a double, is 2^53."""
 
 MAX_LEVELS = 100
 """How deep messages may be nested: protobuf's readers refuse more. A list is two levels, a dict three."""
 
-# A value stands in a list in a response.
-_LEVELS_ABOVE = 2
+# A value stands in a list in a response, which may stand in other messages.
+_LEVELS_ABOVE = 4
 
 NUMBER_RECORD_PREFIX = b"\n\t\x11"
 """A record of a list that is a number: this and the double, little-endian."""
 NUMBER_RECORD_BYTES = 11
+_NEGATIVE_ZERO = NUMBER_RECORD_PREFIX + struct.pack("<d", -0.0)
 
 NULL = b"\x08\x00"
 _TRUE = b"\x20\x01"
@@ -102,7 +89,7 @@ def _encode_int(value: int, _level: int, _nan_as_null: bool) -> bytes:
     if -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
         return _NUMBER.pack(0x11, value)
     shown = str(value) if value.bit_length() < 256 else f"an integer of {value.bit_length()} bits"
-    raise NotEncodableError(f"{shown} is beyond 2^53, which a number cannot carry exactly; return it as a str")
+    raise NotEncodableError(f"{shown} is beyond ±(2^53 - 1), and no number carries it for sure; return it as a str")
 
 
 def _encode_float(value: float, _level: int, nan_as_null: bool) -> bytes:
@@ -110,20 +97,24 @@ def _encode_float(value: float, _level: int, nan_as_null: bool) -> bytes:
         return _NUMBER.pack(0x11, value)
     if nan_as_null:
         return NULL
-    raise NotEncodableError(
-        f"JSON has no {value}; return None instead, or decorate the function with @procpool.function(nan='null')"
-    )
+    raise NotEncodableError(not_finite(value))
+
+
+def not_finite(value: float) -> str:
+    """Say why NaN or an infinity cannot be sent."""
+    return f"JSON has no {value}; return None instead, or decorate the function with @procpool.function(nan='null')"
 
 
 def _encode_str(value: str, _level: int, _nan_as_null: bool) -> bytes:
     try:
         data = value.encode()
     except UnicodeEncodeError as error:
-        raise NotEncodableError(_lone_surrogate(error)) from None
+        raise NotEncodableError(lone_surrogate(error)) from None
     return b"\x1a" + varint(len(data)) + data
 
 
-def _lone_surrogate(error: UnicodeEncodeError) -> str:
+def lone_surrogate(error: UnicodeEncodeError) -> str:
+    """Say why a str cannot be sent."""
     return f"a str with a lone surrogate at {error.start} is no Unicode text"
 
 
@@ -148,22 +139,27 @@ def _encode_mapping(value: Mapping[str, Any], level: int, nan_as_null: bool) -> 
     entries = []
     for key, item in value.items():
         if not isinstance(key, str):
-            raise NotEncodableError(f"a dict with the key {_short_repr(key)}: keys must be str")
+            raise NotEncodableError(bad_key(key))
         try:
             name = key.encode()
             content = _ENCODERS.get(type(item), _encode_other)(item, level + 3, nan_as_null)
         except NotEncodableError as error:
-            error.path.append(f"[{_short_repr(key)}]")
+            error.path.append(f"[{short_repr(key)}]")
             raise
         except UnicodeEncodeError as error:
-            raise NotEncodableError(f"the key {_short_repr(key)}: {_lone_surrogate(error)}") from None
+            raise NotEncodableError(f"the key {short_repr(key)}: {lone_surrogate(error)}") from None
         entry = b"\n" + varint(len(name)) + name + b"\x12" + varint(len(content)) + content
         entries.append(b"\n" + varint(len(entry)) + entry)
     body = b"".join(entries)
     return b"\x2a" + varint(len(body)) + body
 
 
-_TOO_DEEP = f"nested more than {MAX_LEVELS} protobuf levels deep, which most readers refuse; is it a cycle?"
+def bad_key(key: object) -> str:
+    """Say why a dict with this key cannot be sent."""
+    return f"a dict with the key {short_repr(key)}: keys must be str"
+
+
+_TOO_DEEP = "nested more than 48 lists or 32 dicts deep, which most readers refuse; is it a cycle?"
 
 _ENCODERS: dict[type, Callable[[Any, int, bool], bytes]] = {
     type(None): _encode_none,
@@ -212,11 +208,34 @@ def simplify(value: Any) -> Any:
         return dict(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
         raise NotEncodableError(f"{kind.__name__} is not JSON; call with blobs to get bytes, or return text")
-    if not isinstance(value, type):
-        for method in ("tolist", "item", "isoformat"):
-            convert = getattr(value, method, None)
-            if callable(convert):
-                return _converted(value, method, convert)
+    if isinstance(value, (type, timedelta)):
+        raise NotEncodableError(_cannot_be_sent(value))
+    dtype = getattr(value, "dtype", None)
+    if getattr(dtype, "kind", "") in ("M", "m", "V"):
+        return _simplify_odd_numpy(value, dtype)
+    for method in ("tolist", "item", "isoformat"):
+        convert = getattr(value, method, None)
+        if callable(convert):
+            simpler = _converted(value, method, convert)
+            if type(simpler) is kind:
+                break
+            # What pandas says of no time.
+            return math.nan if simpler == "NaT" else simpler
+    raise NotEncodableError(_cannot_be_sent(value))
+
+
+def _simplify_odd_numpy(value: Any, dtype: Any) -> Any:
+    """Simplify what numpy's own `tolist()` strips of its meaning: dates, durations and records."""
+    if value.shape:
+        return list(value)
+    if dtype.kind == "M":
+        # Of nanoseconds, tolist() makes an int.
+        text = str(value)
+        return math.nan if text == "NaT" else text
+    if dtype.kind == "V" and dtype.names:
+        return {name: value[name] for name in dtype.names}
+    if dtype.kind == "V":
+        return value.tolist()
     raise NotEncodableError(_cannot_be_sent(value))
 
 
@@ -230,11 +249,12 @@ def _converted(value: Any, method: str, convert: Callable[[], Any]) -> Any:
 def _cannot_be_sent(value: Any) -> str:
     kind = type(value)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    advice = {
-        set: "return a list, such as sorted(…)",
-        frozenset: "return a list, such as sorted(…)",
-    }.get(kind, "return numbers, text, lists or dicts of these")
-    if hasattr(kind, "__anext__"):
+    advice = "return numbers, text, lists or dicts of these"
+    if isinstance(value, (set, frozenset)):
+        advice = "return a list, such as sorted(…)"
+    elif isinstance(value, timedelta) or kind.__name__ == "timedelta64":
+        advice = "return a number, such as its seconds"
+    elif hasattr(kind, "__anext__"):
         advice = "return a list, not an async generator"
     elif hasattr(kind, "__await__"):
         advice = "it was never awaited; make the function itself async"
@@ -243,7 +263,8 @@ def _cannot_be_sent(value: Any) -> str:
     return f"{name} cannot be sent; {advice}"
 
 
-def _short_repr(value: Any) -> str:
+def short_repr(value: Any) -> str:
+    """Show a key of a dict, in a few words."""
     if isinstance(value, str):
         return repr(value if len(value) <= 60 else value[:60] + "…")
     if isinstance(value, (int, float, bytes, tuple, type(None))):
@@ -277,7 +298,8 @@ def decode_list(data: bytes) -> list[Any]:
         MalformedError: If it is none.
 
     """
-    return _decode_list(data, 0, len(data), _LEVELS_ABOVE)
+    # Its elements are values by themselves.
+    return _decode_list(data, 0, len(data), _LEVELS_ABOVE - 1)
 
 
 def decode_struct(data: bytes) -> dict[str, Any]:
@@ -287,7 +309,8 @@ def decode_struct(data: bytes) -> dict[str, Any]:
         MalformedError: If it is none.
 
     """
-    return _decode_struct(data, 0, len(data), _LEVELS_ABOVE)
+    # The values in its entries are values by themselves.
+    return _decode_struct(data, 0, len(data), _LEVELS_ABOVE - 2)
 
 
 def decode_number_list(data: bytes, count: int) -> list[int | float] | None:
@@ -309,106 +332,98 @@ def decode_number_list(data: bytes, count: int) -> list[int | float] | None:
         integers = list(map(int, floats))
     except (ValueError, OverflowError):  # NaN or an infinity is among them.
         return list(map(_number, floats))
-    if integers == floats and min(integers) >= -MAX_SAFE_INTEGER and max(integers) <= MAX_SAFE_INTEGER:
+    is_safe = integers == floats and min(integers) >= -MAX_SAFE_INTEGER and max(integers) <= MAX_SAFE_INTEGER
+    if is_safe and _NEGATIVE_ZERO not in data:
         return integers
     return list(map(_number, floats))
 
 
 def _number(value: float) -> int | float:
+    """Return an int for a whole number that is surely the one that was meant. -0.0 would lose its sign."""
     if value.is_integer() and -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
-        return int(value)
+        return int(value) if value or math.copysign(1, value) > 0 else value
     return value
 
 
 def _decode(data: bytes, position: int, end: int, level: int) -> Any:
+    """Decode a value, which must have exactly one field, as every writer makes it."""
     if level > MAX_LEVELS:
-        raise MalformedError(f"nested more than {MAX_LEVELS} protobuf levels deep")
+        raise MalformedError(_TOO_DEEP)
     # Numbers and short texts as every writer writes them; what follows is for all other values.
     size = end - position
     if size == 9 and data[position] == 0x11:
         return _number(_DOUBLE.unpack_from(data, position + 1)[0])
     if 2 <= size < 0x80 and data[position] == 0x1A and data[position + 1] == size - 2:
         return _text(data, position + 2, end)
-    value: Any = None
-    while position < end:
-        tag = data[position]
-        position += 1
-        if tag >= 0x80:
-            tag, position = read_varint(data, position - 1, end)
-        if tag == 0x11:
-            if end - position < 8:
-                raise MalformedError("the bytes end too early")
-            value = _number(_DOUBLE.unpack_from(data, position)[0])
-            position += 8
-        elif tag == 0x1A:
-            start, position = read_length(data, position, end)
-            value = _text(data, start, position)
-        elif tag == 0x32:
-            start, position = read_length(data, position, end)
-            value = _decode_list(data, start, position, level + 1)
-        elif tag == 0x2A:
-            start, position = read_length(data, position, end)
-            value = _decode_struct(data, start, position, level + 1)
-        elif tag == 0x20:
-            number, position = read_varint(data, position, end)
-            value = number != 0
-        elif tag == 0x08:
-            _, position = read_varint(data, position, end)
-            value = None
-        else:
-            position = skip_field(data, position, end, tag)
+    if size == 0:
+        raise MalformedError("an empty Value; send null_value for null")
+    tag = data[position]
+    value: Any
+    if tag == 0x2A:
+        start, position = read_length(data, position + 1, end)
+        value = _decode_struct(data, start, position, level + 1)
+    elif tag == 0x32:
+        start, position = read_length(data, position + 1, end)
+        value = _decode_list(data, start, position, level + 1)
+    elif tag in (0x20, 0x08):
+        number, position = read_varint(data, position + 1, end)
+        value = number != 0 if tag == 0x20 else None
+    elif tag == 0x1A:
+        start, position = read_length(data, position + 1, end)
+        value = _text(data, start, position)
+    elif tag == 0x11:
+        raise MalformedError("a number does not have 8 bytes")
+    else:
+        raise MalformedError(f"a Value of an unknown kind (tag {tag:#04x})")
+    if position != end:
+        raise MalformedError("a Value has more than one field")
     return value
 
 
 def _decode_list(data: bytes, position: int, end: int, level: int) -> list[Any]:
     if level > MAX_LEVELS:
-        raise MalformedError(f"nested more than {MAX_LEVELS} protobuf levels deep")
+        raise MalformedError(_TOO_DEEP)
     values = []
     while position < end:
-        tag = data[position]
-        position += 1
-        if tag >= 0x80:
-            tag, position = read_varint(data, position - 1, end)
-        if tag == 0x0A:
-            start, position = read_length(data, position, end)
-            values.append(_decode(data, start, position, level + 1))
-        else:
-            position = skip_field(data, position, end, tag)
+        if data[position] != RECORD_TAG:
+            raise MalformedError("a list has what is no element")
+        start, position = read_length(data, position + 1, end)
+        values.append(_decode(data, start, position, level + 1))
     return values
 
 
 def _decode_struct(data: bytes, position: int, end: int, level: int) -> dict[str, Any]:
+    """Decode a struct. Of two entries with the same key, the last is it, as in every protobuf map."""
+    if level > MAX_LEVELS:
+        raise MalformedError(_TOO_DEEP)
     fields = {}
     while position < end:
-        tag = data[position]
-        position += 1
-        if tag >= 0x80:
-            tag, position = read_varint(data, position - 1, end)
-        if tag == 0x0A:
-            start, position = read_length(data, position, end)
-            key, value = _decode_entry(data, start, position, level + 1)
-            fields[key] = value
-        else:
-            position = skip_field(data, position, end, tag)
+        if data[position] != RECORD_TAG:
+            raise MalformedError("a struct has what is no entry")
+        start, position = read_length(data, position + 1, end)
+        key, value = _decode_entry(data, start, position, level + 1)
+        fields[key] = value
     return fields
 
 
 def _decode_entry(data: bytes, position: int, end: int, level: int) -> tuple[str, Any]:
-    key, value = "", None
+    """Decode an entry, which may leave out an empty key."""
+    # A key and a value as every writer writes them; what follows is for all other entries.
+    if end - position > 3 and data[position] == 0x0A and data[position + 1] < 0x80:
+        key_end = position + 2 + data[position + 1]
+        if key_end + 1 < end and data[key_end] == 0x12:
+            start, value_end = read_length(data, key_end + 1, end)
+            if value_end == end:
+                return _text(data, position + 2, key_end), _decode(data, start, end, level + 1)
+    parts: dict[int, tuple[int, int]] = {}
     while position < end:
         tag = data[position]
-        position += 1
-        if tag >= 0x80:
-            tag, position = read_varint(data, position - 1, end)
-        if tag == 0x0A:
-            start, position = read_length(data, position, end)
-            key = _text(data, start, position)
-        elif tag == 0x12:
-            start, position = read_length(data, position, end)
-            value = _decode(data, start, position, level + 1)
-        else:
-            position = skip_field(data, position, end, tag)
-    return key, value
+        start, position = read_length(data, position + 1, end)
+        if tag not in (0x0A, 0x12) or tag in parts:
+            raise MalformedError("an entry of a struct has more than a key and a value")
+        parts[tag] = start, position
+    key = _text(data, *parts[0x0A]) if 0x0A in parts else ""
+    return key, _decode(data, *parts.get(0x12, (end, end)), level + 1)
 
 
 def _text(data: bytes, start: int, end: int) -> str:

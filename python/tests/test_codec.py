@@ -6,15 +6,9 @@ import random
 import pytest
 from fake_server import add_value, encode_list, plain
 from google.protobuf import struct_pb2
-from google.protobuf.message import DecodeError
 
 from procpool import _values
 from procpool._values import MalformedError, NotEncodableError, decode_value, encode_value
-
-try:
-    import numpy
-except ImportError:
-    numpy = None
 
 
 def random_value(rng, depth=4):
@@ -26,7 +20,7 @@ def random_value(rng, depth=4):
     return [
         None,
         rng.random() < 0.5,
-        rng.randint(-(2**53), 2**53),
+        rng.randint(1 - 2**53, 2**53 - 1),
         rng.uniform(-1e9, 1e9),
         "x" * rng.randrange(300),
         "".join(chr(rng.choice([65, 0xE4, 0x20AC, 0x1F600])) for _ in range(rng.randrange(70))),
@@ -86,21 +80,33 @@ def test_garbage_is_malformed_or_something_and_never_anything_else():
                 data = bytearray(b"\x08\x00")
         data = bytes(data)
         try:
-            theirs = struct_pb2.Value.FromString(data)
-        except DecodeError:
-            theirs = None
-        try:
-            decode_value(data)
+            ours = decode_value(data)
         except MalformedError:
-            assert theirs is None or b"\x0b" in data or b"\x0c" in data or has_group(data), data
-        else:
-            accepted += 1
+            # Protobuf reads more: fields that nobody knows, a value with two fields or none. No writer writes these, and
+            # readers do not agree on what they are.
+            continue
+        accepted += 1
+        theirs = plain(struct_pb2.Value.FromString(data))
+        assert theirs == ours or "nan" in repr(ours)
     assert accepted > 1000
 
 
-def has_group(data):
-    """Groups are the one thing that protobuf skips and we refuse; and no writer writes them."""
-    return any(byte & 7 in (3, 4) for byte in data)
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x32\x02\x0a\x00",
+        b"\x2a\x05\x0a\x03\x0a\x01k",
+        b"\x2a\x07\x0a\x05\x0a\x01k\x12\x00",
+        b"\x3a\x00",
+        b"\x20\x01\x20\x01",
+        b"\x32\x02\x12\x00",
+        b"\x2a\x0d\x0a\x0b\x0a\x01k\x12\x02\x20\x01\x12\x02\x20\x01",
+    ],
+)
+def test_what_is_no_value_is_never_taken_for_null_or_for_a_part_of_itself(data):
+    with pytest.raises(MalformedError):
+        decode_value(data)
 
 
 @pytest.mark.parametrize("wrap", [lambda value: [value], lambda value: {"k": value}])
@@ -111,7 +117,7 @@ def test_what_we_nest_can_be_read_by_protobuf(wrap):
         try:
             encode_value(value)
         except NotEncodableError as error:
-            assert "nested more than 100 protobuf levels deep" in str(error)
+            assert "nested more than 48 lists or 32 dicts deep" in str(error)
             break
         deepest = value
     assert deepest is not None
@@ -137,7 +143,7 @@ def test_numbers_in_bulk():
     rng = random.Random(6)
     for count in [1, 2, 7, 100, 1000]:
         for numbers in [
-            [rng.randint(-(2**53), 2**53) for _ in range(count)],
+            [rng.randint(1 - 2**53, 2**53 - 1) for _ in range(count)],
             [rng.random() for _ in range(count)],
             [rng.choice([1.5, 2, math.nan, math.inf, 1e300, -0.0]) for _ in range(count)],
         ]:
@@ -152,32 +158,3 @@ def test_numbers_in_bulk():
                 broken[position] ^= 1
                 assert _values.decode_number_list(bytes(broken), count) is None
     assert _values.decode_number_list(b"", 0) is None
-
-
-@pytest.mark.skipif(numpy is None, reason="numpy is not installed")
-def test_numpy_values_become_plain():
-    assert decode_value(
-        encode_value(
-            {
-                "int": numpy.int64(3),
-                "float": numpy.float32(0.5),
-                "bool": numpy.bool_(True),
-                "str": numpy.str_("x"),
-                "array": numpy.arange(6).reshape(2, 3),
-                "double": numpy.float64(1.5),
-                "date": numpy.datetime64("2026-01-02"),
-            }
-        )
-    ) == {
-        "int": 3,
-        "float": 0.5,
-        "bool": True,
-        "str": "x",
-        "array": [[0, 1, 2], [3, 4, 5]],
-        "double": 1.5,
-        "date": "2026-01-02",
-    }
-    with pytest.raises(NotEncodableError, match=r"result\[1\]: JSON has no nan"):
-        encode_value([1, numpy.float64("nan")])
-    with pytest.raises(NotEncodableError, match=r"beyond 2\^53"):
-        encode_value(numpy.int64(2**62))

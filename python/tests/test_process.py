@@ -263,9 +263,7 @@ def test_a_worker_ends_when_the_server_hangs_up(state, tmp_path):
         if state != "idle":
             server.wait_for_mark("wait1.began")
         server.socket.shutdown(socket.SHUT_RDWR)
-        started = time.monotonic()
         assert server.wait_for_exit() == 0
-        assert time.monotonic() - started < 1
 
 
 def test_a_program_that_the_function_started_does_not_keep_the_channel_open():
@@ -274,9 +272,7 @@ def test_a_program_that_the_function_started_does_not_keep_the_channel_open():
         (pid,) = server.values("start_program", [60])
         try:
             server.process.kill()
-            started = time.monotonic()
             assert server.receive() is None
-            assert time.monotonic() - started < 1
         finally:
             os.kill(int(pid), signal.SIGKILL)
 

@@ -40,6 +40,11 @@ impl RunTimes {
             .or_insert(sample);
     }
 
+    /// Forgets the functions that are not needed any more.
+    pub(crate) fn retain(&mut self, is_needed: impl Fn(FunctionId) -> bool) {
+        self.nanos.retain(|&function, _| is_needed(function));
+    }
+
     /// Returns the average run time of one item, or `None` while nothing is known.
     pub(crate) fn of(&self, function: FunctionId) -> Option<Duration> {
         self.nanos.get(&function).copied().map(Duration::from_nanos)

@@ -87,7 +87,8 @@ pub enum Event {
         /// What it runs. `None`: nothing of what it has.
         running: Option<RunningItem>,
     },
-    /// A worker holds more memory than one should that goes on working.
+    /// A worker holds more memory than one should that goes on working. It is replaced when it has run an item: before
+    /// that, another would hold as much.
     MemoryHigh {
         /// Which.
         worker: WorkerId,
@@ -138,6 +139,8 @@ pub struct JobSpec {
     pub num_items: u64,
     /// No more items will come.
     pub input_closed: bool,
+    /// All items share an argument.
+    pub has_common: bool,
     /// How results are delivered.
     pub delivery: Delivery,
     /// What is not to begin until [`Event::StreamHeld`] says otherwise. Nothing, unless it is a stream.
@@ -326,6 +329,9 @@ pub struct Dispatch {
     pub attempt: u32,
     /// The longest that one of these items may run.
     pub time_limit: Option<Duration>,
+    /// It has come back so often before it began that the worker is left alone with it: it is neither asked back nor is
+    /// the worker replaced before it has run.
+    pub left_alone: bool,
 }
 
 /// Why a worker is made to stop.
@@ -396,6 +402,12 @@ pub enum JobFailure {
     },
     /// There is no room for its results.
     ResultsRefused,
+    /// So many workers died with its items at hand, the one of the current [`Event::WorkerExited`] last, and none has
+    /// finished any: what the items have in common kills.
+    CrashLimit {
+        /// How many.
+        crashes: u32,
+    },
     /// No worker has the function, and none that is being started is expected to.
     NoFunction {
         /// Some item may have been executed: there were workers that had it.

@@ -1,14 +1,27 @@
-//! What always holds. Checked after every event in debug builds and tests.
+//! What always holds. Checked after every event in debug builds and tests; with hundreds of jobs, after some.
 
 use crate::event::{Delivery, Hold, Readiness};
 use crate::id::SlotId;
 use crate::pool::PoolState;
 use crate::timer::TimerKey::{
-    Age, CancelGrace, Deadline, Idle, ItemTimeout, Memory, Proof, Rebalance, Restart, Retry, Rollout, Start, StopGrace,
+    Age, CancelGrace, Deadline, Idle, ItemTimeout, Memory, Proof, Rebalance, Reconsider, Restart, Retry, Rollout,
+    Start, StopGrace,
 };
 use crate::worker::{ActiveChunk, Expired};
 
+/// For each so many jobs there is an event more from one check to the next: a check looks at every job.
+const JOBS_PER_EVENT: usize = 256;
+
 impl PoolState {
+    /// Checks the invariants, unless that would take most of the time.
+    pub(crate) fn check_invariants_if_due(&mut self) {
+        self.unchecked += 1;
+        if self.unchecked * JOBS_PER_EVENT >= self.jobs.len() {
+            self.unchecked = 0;
+            self.check_invariants();
+        }
+    }
+
     /// Checks the invariants.
     ///
     /// # Panics
@@ -64,7 +77,10 @@ impl PoolState {
             }
             let functions = &self.slots[id.slot.0 as usize].functions;
             let is_idle = worker.is_idle() && worker.takes_chunks();
-            let may_run = self.queue.iter_of(functions).next().is_some();
+            let may_run = self.queue.iter_of(functions).any(|job| {
+                let job = &self.jobs[&job];
+                job.available(|history| !self.is_left_to_others(id.slot, job, history)).is_some()
+            });
             assert!(!is_idle || !may_run, "worker {id}: no ready slot idles while an item may run");
             let has = |chunk: &ActiveChunk| functions.has(chunk.function);
             assert!(worker.chunks.iter().all(has), "worker {id}: it has the functions of its chunks");
@@ -86,6 +102,7 @@ impl PoolState {
                 | Memory(id) => self.workers().any(|worker| worker.id == id),
                 Restart(slot) => self.slots[slot.0 as usize].worker.is_none(),
                 Rebalance => true,
+                Reconsider => !self.jobs.is_empty(),
                 Rollout => self.is_restarting(),
             };
             assert!(has_owner, "timer {key:?} has nobody to wait for it");

@@ -1,13 +1,17 @@
 //! One job: which of its items have not been handed out, which were given back, which have their outcome.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::blame::Deaths;
 use crate::chunk::{MAX_CHUNK_BYTES, MAX_DEFAULT_WINDOW, MAX_FIXED_CHUNK_BYTES, RunTimes, guided_share};
 use crate::event::{Delivery, Hold, JobSpec};
 use crate::id::{SlotId, WorkerId};
 use crate::queue::VirtualTime;
 use crate::run_set::RunSet;
 use crate::time::Time;
+
+/// After an item at the head of its chunk was given back so often before it began, its worker is left alone with it.
+const MAX_RETURNS: u32 = 3;
 
 /// What has happened to an item before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,26 +22,41 @@ pub(crate) struct History {
     pub(crate) crashes: u32,
     /// The worker where it failed. It never runs there again.
     pub(crate) failed_in: Option<WorkerId>,
-    /// How many workers died with it at the head of their chunk, but not begun: in one slot, then in another, and so on.
-    pub(crate) fruitless: u32,
-    /// Where that was last.
-    pub(crate) fruitless_in: Option<SlotId>,
+    /// The workers that died with it at the head of their chunk, but not begun.
+    pub(crate) deaths: Deaths,
+    /// How often a chunk with it, or one that it stood in, was given back before any of it began.
+    pub(crate) returns: u32,
     /// Since when it has waited for another worker.
     pub(crate) since: Time,
 }
 
 impl History {
     pub(crate) const NEW: Self =
-        Self { attempt: 1, crashes: 0, failed_in: None, fruitless: 0, fruitless_in: None, since: Time::ZERO };
+        Self { attempt: 1, crashes: 0, failed_in: None, deaths: Deaths::NONE, returns: 0, since: Time::ZERO };
 
     /// Tells whether it failed in this slot, or was there when a worker died: it should rather run in another.
     pub(crate) fn is_of(self, slot: SlotId) -> bool {
-        self.fruitless_in == Some(slot) || self.failed_in.is_some_and(|worker| worker.slot == slot)
+        self.deaths.slot() == Some(slot) || self.failed_in.is_some_and(|worker| worker.slot == slot)
     }
 
     /// A suspect runs in a chunk of its own.
     pub(crate) fn is_suspect(self) -> bool {
-        self != Self::NEW
+        Self { returns: 0, ..self } != Self::NEW || self.is_left_alone()
+    }
+
+    /// Tells whether its worker is left alone with it.
+    pub(crate) fn is_left_alone(self) -> bool {
+        self.returns >= MAX_RETURNS
+    }
+
+    /// Returns the history of items that have come back once more before any of them began.
+    pub(crate) fn returned(self) -> Self {
+        Self { returns: self.returns.saturating_add(1).min(MAX_RETURNS), ..self }
+    }
+
+    /// Returns the history of the items behind one that a worker is to be left alone with: they were not at hand.
+    fn behind(self) -> Self {
+        Self { returns: self.returns.min(MAX_RETURNS - 1), ..Self::NEW }
     }
 }
 
@@ -78,6 +97,12 @@ pub(crate) struct Job {
     pub(crate) queued_since: Option<Time>,
     /// Some item was handed to a worker.
     pub(crate) started: bool,
+    /// A worker has finished an item: what the items have in common kills nobody.
+    pub(crate) is_proven: bool,
+    /// The workers that died with an item at hand, as long as that is not proven.
+    pub(crate) deaths: Deaths,
+    /// The items that they had. As many as are needed to blame the job.
+    pub(crate) suspects: BTreeSet<u64>,
 }
 
 impl Job {
@@ -97,6 +122,9 @@ impl Job {
             queued: false,
             queued_since: None,
             started: false,
+            is_proven: false,
+            deaths: Deaths::NONE,
+            suspects: BTreeSet::new(),
         }
     }
 
@@ -122,7 +150,7 @@ impl Job {
             return Some(Available { first, count, history });
         }
         let count = self.num_fresh();
-        (count > 0).then_some(Available { first: self.next_fresh, count, history: History::NEW })
+        (count > 0 && may(&History::NEW)).then_some(Available { first: self.next_fresh, count, history: History::NEW })
     }
 
     /// Returns how many items that were never handed out could be now.
@@ -175,17 +203,29 @@ impl Job {
     pub(crate) fn give_back(&mut self, first: u64, count: u64, history: History) {
         debug_assert!(count > 0 && self.outstanding >= count, "items given back that were not out");
         self.outstanding -= count;
-        let mut run = (first, count);
         if !history.is_suspect() {
-            if let Some((&before, &(before_count, History::NEW))) = self.returned.range(..first).next_back()
-                && before + before_count == first
-            {
-                run = (before, before_count + count);
-            }
-            if let Some(&(after_count, History::NEW)) = self.returned.get(&(first + count)) {
-                self.returned.remove(&(first + count));
-                run.1 += after_count;
-            }
+            return self.put_back(first, count, history);
+        }
+        self.returned.insert(first, (1, history));
+        if count > 1 {
+            self.put_back(first + 1, count - 1, history.behind());
+        }
+    }
+
+    /// Adds a run to those of its kind beside it.
+    fn put_back(&mut self, first: u64, count: u64, history: History) {
+        let mut run = (first, count);
+        if let Some((&before, &(before_count, of_before))) = self.returned.range(..first).next_back()
+            && before + before_count == first
+            && of_before == history
+        {
+            run = (before, before_count + count);
+        }
+        if let Some(&(after_count, of_after)) = self.returned.get(&(first + count))
+            && of_after == history
+        {
+            self.returned.remove(&(first + count));
+            run.1 += after_count;
         }
         self.returned.insert(run.0, (run.1, history));
     }

@@ -16,6 +16,7 @@
 //!
 //! Read `event`, then `job`, `worker`, `pool/mod`, `pool/dispatch`, and the rest as needed.
 
+mod blame;
 mod chunk;
 mod config;
 mod event;

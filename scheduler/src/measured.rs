@@ -44,6 +44,11 @@ impl Measurements {
         samples.median = *sorted.select_nth_unstable(NUM_SAMPLES / 2).1;
     }
 
+    /// Forgets the functions that are not needed any more.
+    pub(crate) fn retain(&mut self, is_needed: impl Fn(FunctionId) -> bool) {
+        self.functions.retain(|&function, _| is_needed(function));
+    }
+
     /// Returns what an item usually takes; `None` if that is not known well enough.
     pub(crate) fn of(&self, now: Time, function: FunctionId) -> Option<Duration> {
         let samples = self.functions.get(&function)?;

@@ -32,6 +32,8 @@ pub(crate) enum TimerKey {
     Restart(SlotId),
     /// A slot is idle, and a chunk elsewhere may be late.
     Rebalance,
+    /// What workers of one slot died with is not left to the others any more.
+    Reconsider,
     /// A restart waits for a worker that is busy, and may choose another.
     Rollout,
 }

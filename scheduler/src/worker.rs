@@ -16,6 +16,8 @@ pub(crate) struct Slot {
     pub(crate) restarts: Restarts,
     /// The pool was made smaller: no worker starts here any more.
     pub(crate) removed: bool,
+    /// How many items its workers have finished.
+    pub(crate) finished_items: u64,
     /// What its worker can run. While the slot is being refilled: what the last worker could, as the next may.
     pub(crate) functions: FunctionSet,
 }
@@ -48,6 +50,8 @@ pub(crate) struct Worker {
     pub(crate) quota: Option<u64>,
     pub(crate) finished_items: u64,
     pub(crate) ready_at: Option<Time>,
+    /// It holds too much memory, and is to be replaced once it has run an item.
+    pub(crate) is_large: bool,
     /// It gets no more chunks, and stops when it has none, if it is its turn.
     pub(crate) retire: Option<StopReason>,
     /// What should have ended by itself has not, as far as is known here. Its page has the last word.
@@ -154,6 +158,7 @@ impl Worker {
             quota: None,
             finished_items: 0,
             ready_at: None,
+            is_large: false,
             retire: None,
             grace_is_over: false,
             grace_of: None,

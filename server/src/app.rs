@@ -31,6 +31,7 @@ use crate::listener::{BoundListener, Connections, Displacement, Serving, accept_
 use crate::pools::{DuplicateFunction, NamedPool, Pools};
 use crate::rpc::PoolRpc;
 use crate::rpc::body::ByteBudget;
+use crate::rpc::call_log::CallLog;
 use crate::rpc::health::Health;
 use crate::rpc::router::Router;
 use crate::shutdown::Shutdown;
@@ -56,6 +57,7 @@ pub struct App {
     router: Router,
     lifecycle: Lifecycle,
     calls: TaskTracker,
+    call_log: Arc<CallLog>,
 }
 
 /// Why the server cannot start, or had to end.
@@ -76,6 +78,16 @@ pub enum AppError {
     /// Two pools register the same function.
     #[error(transparent)]
     DuplicateFunction(#[from] DuplicateFunction),
+    /// A pool could not start any worker for [`ServerConfig::degraded_timeout`].
+    #[error("the pool {name:?} could start no worker for {timeout:?}: {reason}")]
+    PoolDegraded {
+        /// The pool.
+        name: String,
+        /// How long.
+        timeout: Duration,
+        /// How the last worker ended.
+        reason: String,
+    },
     /// A pool ended without being told to, which is a bug.
     #[error("the pool {name:?} ended by itself")]
     PoolEnded {
@@ -122,7 +134,13 @@ impl App {
         let requests = ByteBudget::new(config.max_request_bytes_in_flight.into());
         let (pools, pool_tasks) = Pools::start(pools, Arc::clone(&requests), telemetry.as_ref());
         let (lifecycle, calls) = (Lifecycle::default(), TaskTracker::new());
-        let rpc = PoolRpc { pools: pools.clone(), max_message_bytes: config.max_message_bytes, calls: calls.clone() };
+        let call_log = Arc::new(CallLog::default());
+        let rpc = PoolRpc {
+            pools: pools.clone(),
+            max_message_bytes: config.max_message_bytes,
+            calls: calls.clone(),
+            call_log: Arc::clone(&call_log),
+        };
         let admin = admin_listener.zip(telemetry.clone()).map(|(listener, telemetry)| {
             let (pools, health, health_service) = (pools.clone(), health.clone(), health_service.clone());
             let listen: Vec<String> = listeners.iter().map(|listener| listener.address().to_string()).collect();
@@ -143,6 +161,7 @@ impl App {
             router,
             lifecycle,
             calls,
+            call_log,
         })
     }
 
@@ -169,7 +188,8 @@ impl App {
     ///
     /// # Errors
     ///
-    /// If two pools register the same function while the server starts, or a pool ended by itself.
+    /// If two pools register the same function while the server starts, or a pool can start no worker for too long, or
+    /// ended by itself.
     ///
     /// # Cancel safety
     ///
@@ -187,12 +207,14 @@ impl App {
             router,
             lifecycle,
             calls,
+            call_log,
         } = self;
         let (connection_tasks, tasks, follow_health) =
             (TaskTracker::new(), TaskTracker::new(), CancellationToken::new());
         let following = health.clone().follow(pools.clone());
         let followed = follow_health.clone().run_until_cancelled_owned(following);
         let health_task = tasks.spawn(followed);
+        tasks.spawn(call_log.report_dropped(lifecycle.killed.clone()));
         if let Some(hangups) = shutdown.take_hangups() {
             let restarting = restart_on_hangup(pools.clone(), hangups);
             tasks.spawn(lifecycle.draining.clone().run_until_cancelled_owned(restarting));
@@ -222,6 +244,7 @@ impl App {
             () = lifecycle.drain_requested.cancelled() => Ok(()),
             duplicate = pools.duplicate_at_start() => Err(AppError::from(duplicate)),
             name = pool_ended(&pools) => Err(AppError::PoolEnded { name }),
+            degraded = pool_degraded(&pools, config.degraded_timeout) => Err(degraded),
         };
         if let Err(error) = &outcome {
             tracing::error!(%error, "cannot go on");
@@ -322,6 +345,31 @@ async fn join_all<const N: usize>(trackers: [&TaskTracker; N]) {
             tracing::error!(num_tasks = tracker.len(), "tasks did not end");
         }
     }
+}
+
+/// Waits until a pool has been degraded for as long as it may be; returns the error that says so.
+async fn pool_degraded(pools: &Pools, timeout: Option<Duration>) -> AppError {
+    let Some(timeout) = timeout else { return std::future::pending().await };
+    let waits = pools.iter().map(|pool| {
+        let mut readiness = pool.handle.readiness();
+        let degraded = async move {
+            // One that starts is not ready, either.
+            let is_degraded = |readiness: &Readiness| *readiness == Readiness::NotReady && !pool.handle.is_starting();
+            while readiness.wait_for(is_degraded).await.is_ok() {
+                let mended = readiness.wait_for(|readiness| !is_degraded(readiness));
+                if tokio::time::timeout(timeout, mended).await.is_err() {
+                    return pool;
+                }
+            }
+            // It is gone, which is for others to tell.
+            std::future::pending().await
+        };
+        degraded.boxed()
+    });
+    let pool = select_all(waits).await.0;
+    let snapshot = pool.handle.snapshot().await;
+    let reason = snapshot.map(|snapshot| snapshot.last_start_failure).unwrap_or_default();
+    AppError::PoolDegraded { name: pool.name.clone(), timeout, reason }
 }
 
 /// Waits until a pool is gone; returns its name.

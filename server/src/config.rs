@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::operators::Operators;
+
 /// The largest message that gRPC's length prefix can announce, less what an envelope may add.
 const LARGEST_MESSAGE_BYTES: u32 = u32::MAX - (1 << 20);
 /// A message must have room for an error's details.
@@ -44,6 +46,8 @@ pub struct ServerConfig {
     pub listen: Vec<ListenAddress>,
     /// Where to serve metrics and health in plain text, apart from the calls. `None` (the default): nowhere.
     pub admin_listen: Option<SocketAddr>,
+    /// Who may use the operators' service. Default: callers on this machine.
+    pub operators: Operators,
     /// Where telemetry goes. Default: nowhere.
     pub telemetry: TelemetryConfig,
     /// The largest message, in bytes, either way. Default 64 MiB.
@@ -70,6 +74,8 @@ pub struct ServerConfig {
     /// Give up a call whose reader has taken nothing for this long while there was something to take, and a call of
     /// whose request nothing has come for this long while it was not complete. Default 60 s.
     pub stream_stall_timeout: Duration,
+    /// End the server when a pool has been unable to start any worker for this long. `None`, the default: never.
+    pub degraded_timeout: Option<Duration>,
     /// How long calls in progress may go on after the server was told to drain. Default 30 s.
     pub drain_timeout: Duration,
 }
@@ -79,6 +85,7 @@ impl Default for ServerConfig {
         Self {
             listen: vec![ListenAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)))],
             admin_listen: None,
+            operators: Operators::default(),
             telemetry: TelemetryConfig::default(),
             max_message_bytes: 64 << 20,
             max_request_bytes_in_flight: 256 << 20,
@@ -90,6 +97,7 @@ impl Default for ServerConfig {
             keepalive_timeout: Duration::from_secs(20),
             max_connection_age: Some(Duration::from_secs(30 * 60)),
             stream_stall_timeout: Duration::from_secs(60),
+            degraded_timeout: None,
             drain_timeout: Duration::from_secs(30),
         }
     }

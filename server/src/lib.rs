@@ -8,6 +8,7 @@
 //! | `lifecycle` | the phases of the end, for all that have to know |
 //! | `pools` | the pools by name, and which of them runs a function |
 //! | `listener` | sockets, connections, HTTP/2 |
+//! | `operators` | who may use the operators' service |
 //! | `http` | the admin port: metrics and health |
 //! | `telemetry` | traces and metrics |
 //! | `rpc` | the methods of `PoolService`, errors, deadlines, limits, health, reflection |
@@ -30,6 +31,7 @@ mod config;
 mod http;
 mod lifecycle;
 mod listener;
+mod operators;
 mod pools;
 mod rpc;
 mod shutdown;
@@ -38,6 +40,7 @@ mod telemetry;
 pub use app::{App, AppError};
 pub use config::{ConfigError, ListenAddress, ServerConfig, TelemetryConfig};
 pub use http::MAX_ADMIN_CONNECTIONS;
+pub use operators::Operators;
 pub use pools::{DuplicateFunction, NamedPool};
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]

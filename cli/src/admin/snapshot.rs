@@ -7,21 +7,34 @@ use procpool_client::admin::{
 };
 use serde_json::{Value, json};
 
-pub(super) fn as_table(pool: &PoolSnapshot) -> String {
+use crate::text::{one_line, shorten};
+
+/// Returns the table and what is to be said below it, no line wider than `max_width`.
+pub(super) fn as_table(pool: &PoolSnapshot, max_width: Option<usize>) -> String {
     let mut rows = vec![["WORKER", "SLOT", "PID", "STATE", "AGE", "ITEMS", "RSS", "CPU", "RUNS"].map(str::to_owned)];
     rows.extend(pool.workers.iter().map(row));
     let widths: Vec<usize> = (0..rows[0].len())
         .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
         .collect();
-    let mut text = String::new();
+    let mut lines: Vec<String> = Vec::new();
     for row in &rows {
         let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}"));
-        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-        text.push('\n');
+        lines.push(cells.collect::<Vec<_>>().join("  ").trim_end().to_owned());
     }
+    lines.push(String::new());
+    let version = match pool.server_version.as_str() {
+        "" => String::new(),
+        version => format!("procpool {version}: "),
+    };
     let restarting = if pool.restarting { ", restarting" } else { "" };
-    let summary = format!(
-        "\npool {} is {}{restarting}: {} slots, {} jobs, {} items queued, {} running; {} workers started so far\n",
+    // The pool counts those of jobs that go on; a worker finishes what it has begun of a job that has ended.
+    let is_of_ended_job = |worker: &&Worker| worker.running.as_ref().is_some_and(|running| running.function.is_empty());
+    let ended = match pool.workers.iter().filter(is_of_ended_job).count() {
+        0 => String::new(),
+        count => format!(" and {count} of jobs that have ended"),
+    };
+    lines.push(format!(
+        "{version}pool {} is {}{restarting}: {} slots, {} jobs, {} items queued, {} running{ended}; {} workers started so far",
         pool.name,
         pool_state(pool),
         pool.num_slots,
@@ -29,42 +42,44 @@ pub(super) fn as_table(pool: &PoolSnapshot) -> String {
         pool.num_queued_items,
         pool.num_running_items,
         pool.workers_started_total,
-    );
-    text.push_str(&summary);
+    ));
     if let Some(counts) = &pool.counts {
-        let all = format!(
-            "so far: {} jobs ({} without an answer); {} items succeeded, {} failed, {} dropped\n",
+        lines.push(format!(
+            "so far: {} jobs ({} failed or cancelled); {} items succeeded, {} failed, {} dropped",
             counts.jobs_total,
             counts.jobs_failed_total,
             counts.items_succeeded_total,
             counts.items_failed_total,
             counts.items_dropped_total,
-        );
-        text.push_str(&all);
+        ));
     }
     if let Some(limits) = &pool.limits {
-        let held = format!(
-            "held: {} of {} items, {:.1} of {:.0} MiB\n",
+        lines.push(format!(
+            "held: {} of {} items, {:.1} of {:.0} MiB",
             pool.num_held_items,
             limits.max_queued_items,
             mebibytes(pool.held_bytes),
             mebibytes(limits.max_queued_bytes),
-        );
-        text.push_str(&held);
+        ));
     }
     if !pool.last_start_failure.is_empty() {
-        text.extend(["last failed start: ", &pool.last_start_failure, "\n"]);
+        lines.push(format!("last failed start: {}", pool.last_start_failure));
     }
     if !pool.held_slots.is_empty() {
         let slots: Vec<String> = pool.held_slots.iter().map(u32::to_string).collect();
-        text.extend(["slots held back, since their workers die: ", &slots.join(", "), "\n"]);
+        lines.push(format!("slots held back, since their workers die: {}", slots.join(", ")));
     }
-    text
+    // The rows are cut; what is said below them is read to the end.
+    let (table, below) = lines.split_at(rows.len());
+    let table = table.iter().map(|line| shorten(line, max_width.unwrap_or(usize::MAX)));
+    let below = below.iter().map(|line| one_line(line).into_owned());
+    table.chain(below).flat_map(|line| [line, "\n".to_owned()]).collect()
 }
 
 fn row(worker: &Worker) -> [String; 9] {
-    let runs = worker.running.as_ref().map_or_else(String::new, |running| {
-        format!("{}[{}] of job {}", running.function, running.first_index, running.job)
+    let runs = worker.running.as_ref().map_or_else(String::new, |running| match running.function.as_str() {
+        "" => format!("item {} of job {}, which has ended", running.first_index, running.job),
+        function => format!("{}[{}] of job {}", one_line(function), running.first_index, running.job),
     });
     [
         worker.worker_id.to_string(),
@@ -102,6 +117,7 @@ pub(super) fn as_json(pool: &PoolSnapshot) -> Value {
         })
     });
     json!({
+        "server_version": pool.server_version,
         "name": pool.name,
         "state": pool_state(pool),
         "num_slots": pool.num_slots,
@@ -197,6 +213,59 @@ fn as_seconds(duration: &procpool_client::admin::Duration) -> f64 {
     duration.seconds as f64 + f64::from(duration.nanos) / 1e9
 }
 
+/// Returns a length of time as two units at most: `4.2 s`, `17m 13s`, `3d 4h`.
 fn seconds(duration: &procpool_client::admin::Duration) -> String {
-    format!("{:.1} s", as_seconds(duration))
+    let whole = duration.seconds;
+    match whole {
+        ..60 => format!("{:.1} s", as_seconds(duration)),
+        60..3_600 => format!("{}m {}s", whole / 60, whole % 60),
+        3_600..86_400 => format!("{}h {}m", whole / 3_600, whole % 3_600 / 60),
+        _ => format!("{}d {}h", whole / 86_400, whole % 86_400 / 3_600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use procpool_client::admin::{Duration, RunningItems};
+
+    use super::*;
+
+    fn worker(function: &str) -> Worker {
+        let running = RunningItems { job: 4, function: function.to_owned(), first_index: 0, count: 1 };
+        Worker { worker_id: 1, pid: 77, running: Some(running), ..Worker::default() }
+    }
+
+    #[test]
+    fn an_item_of_a_job_that_has_ended_is_told_as_one() {
+        let pool = PoolSnapshot { name: "p".to_owned(), workers: vec![worker("")], ..PoolSnapshot::default() };
+        let text = as_table(&pool, None);
+        assert!(text.contains("item 0 of job 4, which has ended"), "{text}");
+        assert!(text.contains("0 running and 1 of jobs that have ended"), "{text}");
+    }
+
+    #[test]
+    fn calls_that_failed_are_not_told_as_unanswered() {
+        let counts = PoolCounts { jobs_total: 30, jobs_failed_total: 22, ..PoolCounts::default() };
+        let text = as_table(&PoolSnapshot { counts: Some(counts), ..PoolSnapshot::default() }, None);
+        assert!(text.contains("so far: 30 jobs (22 failed or cancelled)"), "{text}");
+    }
+
+    #[test]
+    fn rows_are_cut_and_texts_escaped() {
+        let failure = "worker\u{1b}[31m said\nno, and a long explanation that nobody should miss".to_owned();
+        let workers = vec![worker("a\u{1b}[m_function_of_a_long_name")];
+        let pool = PoolSnapshot { workers, last_start_failure: failure, ..PoolSnapshot::default() };
+        let text = as_table(&pool, Some(60));
+        assert!(!text.contains('\u{1b}'), "{text}");
+        let rows: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).collect();
+        assert!(rows.len() == 2 && rows.iter().all(|row| row.chars().count() <= 60), "{text}");
+        assert!(text.ends_with("said\\nno, and a long explanation that nobody should miss\n"), "{text}");
+    }
+
+    #[test]
+    fn times_are_for_people() {
+        let times =
+            [4, 59, 1_033, 3_725, 90_061].map(|whole| seconds(&Duration { seconds: whole, nanos: 250_000_000 }));
+        assert_eq!(times, ["4.2 s", "59.2 s", "17m 13s", "1h 2m", "1d 1h"]);
+    }
 }

@@ -1,39 +1,73 @@
 //! `procpool apply`
 
-use serde_json::value::RawValue;
+use std::io::{self, Write as _};
+
+use procpool_client::{Apply, Call, CallError, Client};
 use serde_json::{Map, Value};
 
-use super::{Answer, connect_for_call, with_options};
+use super::{JSON_TYPE, connect_for_call, explained, with_options};
 use crate::args::ApplyArgs;
 use crate::exit::{Exit, Failure};
-use crate::input::{InputError, parse_value};
-use crate::output::Output;
+use crate::input::{InputError, Item, ItemForm, Place, parse_item};
+use crate::output::{JsonText, Output, OutputError};
 use crate::progress::Progress;
 
 /// Runs a function once and prints its result.
 pub(crate) async fn run(args: ApplyArgs) -> Result<Exit, Failure> {
-    if args.call.json { call::<Box<RawValue>>(args).await } else { call::<Value>(args).await }
-}
-
-async fn call<R: Answer>(args: ApplyArgs) -> Result<Exit, Failure> {
-    let arguments = args.arguments.iter().map(|text| parse_value(text)).collect::<Result<Vec<Value>, _>>()?;
+    let form = match (args.call.json, args.blob.is_empty()) {
+        (true, _) => ItemForm::Json,
+        (false, false) => ItemForm::Bytes,
+        (false, true) => ItemForm::Values,
+    };
+    let arguments = args.arguments.iter().map(|text| parse_item(text, form)).collect::<Result<Vec<Item>, _>>()?;
     let kwargs = args.kwarg.iter().map(|text| parse_kwarg(text)).collect::<Result<Map<String, Value>, _>>()?;
-    let client = connect_for_call(&args.call).await?;
-    let mut call = with_options(client.apply::<R>(&args.function, arguments), &args.call);
-    if !kwargs.is_empty() {
-        call = call.kwargs(kwargs);
-    }
+    let blobs = args.blob.iter().map(|path| Place::of(path).read_all()).collect::<Result<Vec<_>, _>>()?;
     let progress = Progress::of_call(format!("{} runs", args.function), false);
-    let result = call.await;
-    drop(progress);
+    let client = connect_for_call(&args.call, progress.notices()).await?;
+    let caller = Caller { client: &client, args: &args, kwargs, progress };
+    let text = match form {
+        ItemForm::Bytes => {
+            let result = caller.result_of(client.apply_bytes(&args.function, blobs)).await?;
+            io::stdout().write_all(&result).map_err(OutputError::from)?;
+            return Ok(Exit::Ok);
+        }
+        ItemForm::Json => {
+            let arguments = arguments.into_iter().map(Item::into_bytes);
+            let call = client.apply_bytes(&args.function, arguments).content_type(JSON_TYPE);
+            let result = caller.result_of(call).await?;
+            JsonText::of_json(&result).map_err(|error| CallError::Decode { index: 0, source: error.into() })?
+        }
+        ItemForm::Values => {
+            let arguments: Vec<Value> = arguments.into_iter().map(Item::into_value).collect();
+            caller.result_of(client.apply::<Value>(&args.function, arguments)).await?.into()
+        }
+    };
     let mut output = Output::of_values();
-    output.print(0, &Ok(result?.into()))?;
+    output.print(0, &Ok(text))?;
     output.flush()?;
     Ok(Exit::Ok)
+}
+
+/// What a call of any form needs.
+struct Caller<'a> {
+    client: &'a Client,
+    args: &'a ApplyArgs,
+    kwargs: Map<String, Value>,
+    progress: Progress,
+}
+
+impl Caller<'_> {
+    async fn result_of<R: 'static>(self, call: Call<Apply<R>>) -> Result<R, CallError> {
+        let mut call = with_options(call, &self.args.call);
+        if !self.kwargs.is_empty() {
+            call = call.kwargs(self.kwargs);
+        }
+        explained(self.client.clone(), self.progress.notices(), call.into_future()).await
+    }
 }
 
 fn parse_kwarg(text: &str) -> Result<(String, Value), InputError> {
     let named = text.split_once('=').filter(|(name, _)| !name.is_empty());
     let (name, value) = named.ok_or_else(|| InputError::KeywordArgument { text: text.to_owned() })?;
-    Ok((name.to_owned(), parse_value(value)?))
+    Ok((name.to_owned(), parse_item(value, ItemForm::Values)?.into_value()))
 }

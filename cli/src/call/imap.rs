@@ -2,59 +2,55 @@
 
 use std::pin::pin;
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use procpool_client::{Call, CallError, IMapStream, ItemResult, ResultStream};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::reader::while_read;
-use super::{Answer, Style, connect_for_call, exit_after, fail, print, with_options};
+use super::{
+    JSON_TYPE, Style, ToText, connect_for_call, exit_after, explained, fail, form_of, print, text_of, with_options,
+};
 use crate::args::{ImapArgs, OnError};
 use crate::exit::{Exit, Failure};
-use crate::input::{Input, parse_common};
-use crate::output::{Output, OutputError};
+use crate::input::{Input, Item, ItemForm, parse_common};
+use crate::output::{Destination, JsonText, Output, OutputError};
 use crate::progress::Progress;
 use crate::selection::Selection;
 
 /// Runs a function over a stream of items and prints each result as it comes.
 pub(crate) async fn run(args: ImapArgs) -> Result<Exit, Failure> {
-    let format = args.items.output.output;
-    if args.call.json {
-        while_read(call::<Box<RawValue>>(args), format).await
-    } else {
-        while_read(call::<Value>(args), format).await
-    }
+    while_read(call(&args), &args.items.output).await
 }
 
-async fn call<R: Answer>(args: ImapArgs) -> Result<Exit, Failure> {
-    let common = args.items.common.as_deref().map(parse_common).transpose()?;
-    let input = Input::parse(&args.items, if args.star { Style::Star } else { Style::Map })?;
+async fn call(args: &ImapArgs) -> Result<Exit, Failure> {
+    let form = form_of(&args.items, &args.call);
+    let common = args.items.common.as_deref().map(|text| parse_common(text, form)).transpose()?;
+    let destination = Destination::open(args.items.output.output_file.as_deref())?;
+    let input = Input::parse(&args.items, if args.star { Style::Star } else { Style::Map }, form)?;
     let (num_items, selection) = (input.count(), input.selection().clone());
-    let client = connect_for_call(&args.call).await?;
-    let (items, input_failure) = input.into_stream();
-    let mut call = with_options(client.imap_stream::<R>(&args.items.function, items), &args.call);
-    if let Some(chunk_size) = args.items.chunk_size {
-        call = call.chunk_size(chunk_size.get());
-    }
-    if let Some(common) = common {
-        call = call.common(common);
-    }
-    if let Some(window) = args.window {
-        call = call.window(window.get());
-    }
-    if args.star {
-        call = call.star();
-    }
-    if args.unordered {
-        call = call.unordered();
-    }
-    if args.items.on_error == Some(OnError::Fail) {
-        call = call.fail_fast();
-    }
     let progress = Progress::of_stream(num_items, args.items.output.hides_progress());
+    let notices = progress.notices();
+    let client = connect_for_call(&args.call, notices.clone()).await?;
+    let (items, input_failure) = input.into_stream();
     let last_index = num_items.map(|count| selection.nth(count.saturating_sub(1)).unwrap_or(0));
-    let mut output = Output::new(&args.items.output, last_index).beside(progress);
-    let printed = print_all(call, &mut output, &selection).await;
+    let mut output = Output::new(&args.items.output, last_index, destination).beside(progress);
+    let function = &args.items.function;
+    let printing = async {
+        match form {
+            ItemForm::Values => {
+                let call = client.imap_stream::<Value>(function, items.map(Item::into_value));
+                print_all(with_settings(call, args, common), JsonText::of_value, &mut output, &selection).await
+            }
+            ItemForm::Json | ItemForm::Bytes => {
+                let call = client.imap_stream_bytes(function, items.map(Item::into_bytes));
+                let (content_type, to_text): (_, ToText<_>) =
+                    if form == ItemForm::Json { (JSON_TYPE, JsonText::of_json) } else { ("", JsonText::of_bytes) };
+                let call = with_settings(call.content_type(content_type), args, common);
+                print_all(call, to_text, &mut output, &selection).await
+            }
+        }
+    };
+    let printed = explained(client.clone(), notices, printing).await;
     match &printed {
         Ok(()) => output.finish()?,
         // What came before an error is worth as much as without it.
@@ -70,8 +66,31 @@ async fn call<R: Answer>(args: ImapArgs) -> Result<Exit, Failure> {
     }
 }
 
-async fn print_all<R: Answer>(
+fn with_settings<R>(call: Call<IMapStream<R>>, args: &ImapArgs, common: Option<Item>) -> Call<IMapStream<R>> {
+    let mut call = with_options(call, &args.call);
+    if let Some(chunk_size) = args.items.chunk_size {
+        call = call.chunk_size(chunk_size.get());
+    }
+    call = match common {
+        None => call,
+        Some(Item::Value(value)) => call.common(value),
+        Some(Item::Blob(text)) => call.common_bytes(text),
+    };
+    if let Some(window) = args.window {
+        call = call.window(window.get());
+    }
+    if args.star {
+        call = call.star();
+    }
+    if args.unordered {
+        call = call.unordered();
+    }
+    if args.items.on_error == Some(OnError::Fail) { call.fail_fast() } else { call }
+}
+
+async fn print_all<R: 'static>(
     call: Call<IMapStream<R>>,
+    to_text: ToText<R>,
     output: &mut Output,
     selection: &Selection,
 ) -> Result<(), Failure> {
@@ -81,7 +100,10 @@ async fn print_all<R: Answer>(
     };
     loop {
         match next(&mut results, output).await? {
-            Ok(Some(ItemResult { index: position, result })) => print(output, selection, position, result)?,
+            Ok(Some(ItemResult { index: position, result })) => match text_of(position, result, to_text) {
+                Ok(result) => print(output, selection, position, result)?,
+                Err(error) => return fail(output, selection, error),
+            },
             Ok(None) => return Ok(()),
             Err(error) => return fail(output, selection, error),
         }
@@ -89,7 +111,7 @@ async fn print_all<R: Answer>(
 }
 
 /// Returns the next result; hands what was printed to stdout before it waits.
-async fn next<R: Answer>(
+async fn next<R>(
     results: &mut ResultStream<R>,
     output: &mut Output,
 ) -> Result<Result<Option<ItemResult<R>>, CallError>, OutputError> {

@@ -6,16 +6,24 @@ mod locate;
 pub(crate) mod map;
 mod reader;
 
-use procpool_client::{Call, CallError, Client, ConnectError, Encoding, ItemError, RetryPolicy};
-use serde::de::DeserializeOwned;
+use std::time::Duration;
+
+use procpool_client::{Call, CallError, Client, ClientBuilder, ConnectError, ItemError, RetryPolicy};
 
 use self::locate::{locate, locate_item};
-use crate::args::{CallArgs, ServerArgs};
+use crate::args::{CallArgs, ItemsArgs, ServerArgs};
 use crate::config;
 use crate::exit::{Exit, Failure};
-use crate::input::InputError;
+use crate::health::why_not_ready;
+use crate::input::{InputError, ItemForm};
 use crate::output::{JsonText, Output};
+use crate::progress::Notices;
 use crate::selection::Selection;
+
+/// What the worker's SDK decodes by itself.
+const JSON_TYPE: &str = "application/json";
+/// How long a call may go without a word before it is asked why.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// What an item is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,32 +40,57 @@ impl From<InputError> for Failure {
     }
 }
 
-/// What a result is decoded as. Values are trees; of JSON the text is taken, so that no number in it changes.
-trait Answer: DeserializeOwned + Into<JsonText> + Send + 'static {}
+/// Returns the JSON text of a result.
+type ToText<R> = fn(&R) -> Result<JsonText, serde_json::Error>;
 
-impl<R: DeserializeOwned + Into<JsonText> + Send + 'static> Answer for R {}
+/// Returns how the items of a list are sent.
+fn form_of(items: &ItemsArgs, call: &CallArgs) -> ItemForm {
+    match (call.json, items.list.each_file.is_some()) {
+        (true, _) => ItemForm::Json,
+        (false, true) => ItemForm::Bytes,
+        (false, false) => ItemForm::Values,
+    }
+}
 
 /// Connects to the server of the command line.
 pub(crate) async fn connect(args: &ServerArgs) -> Result<Client, ConnectError> {
-    connect_with(args, RetryPolicy::default()).await
+    connect_with(args, Client::builder()).await
 }
 
-async fn connect_with(args: &ServerArgs, retry: RetryPolicy) -> Result<Client, ConnectError> {
+async fn connect_with(args: &ServerArgs, builder: ClientBuilder) -> Result<Client, ConnectError> {
     let builder = match args.timeout {
-        None => Client::builder(),
-        Some(timeout) => Client::builder().default_timeout(timeout),
+        None => builder,
+        Some(timeout) => builder.default_timeout(timeout),
     };
-    let client = builder.retry(retry).connect(&args.server).await?;
+    let client = builder.connect(&args.server).await?;
     // The convention of OpenTelemetry for the trace that a process is to continue.
     let variable = |name| config::variable(name).unwrap_or_default();
     Ok(client.with_trace_context(&variable("TRACEPARENT"), &variable("TRACESTATE")))
 }
 
-/// Connects for a call.
-async fn connect_for_call(args: &CallArgs) -> Result<Client, ConnectError> {
+/// Connects for a call. Whoever waits for it is told when it is refused and made again.
+async fn connect_for_call(args: &CallArgs, notices: Notices) -> Result<Client, ConnectError> {
     let retry = if args.no_retry { RetryPolicy::none() } else { RetryPolicy::default() };
-    let client = connect_with(&args.server, retry).await?;
-    Ok(if args.json { client.with_encoding(Encoding::Json) } else { client })
+    let builder = Client::builder().retry(retry).on_retry(move |refusal, wait| {
+        notices.print(&format!("the server refused the call, which is made again in {wait:.1?}: {refusal}"));
+    });
+    connect_with(&args.server, builder).await
+}
+
+/// Waits for a call. If it takes a while because no worker runs anything, says so.
+async fn explained<T>(client: Client, notices: Notices, call: impl Future<Output = T>) -> T {
+    let explain = async {
+        tokio::time::sleep(SILENCE).await;
+        if let Some(reason) = why_not_ready(&client).await {
+            notices.print(&format!("the call waits: {reason}"));
+        }
+        std::future::pending::<std::convert::Infallible>().await
+    };
+    tokio::select! {
+        biased;
+        answer = call => answer,
+        never = explain => match never {},
+    }
 }
 
 /// Sets the options of the command line that all calls have.
@@ -75,15 +108,34 @@ fn with_options<V>(mut call: Call<V>, args: &CallArgs) -> Call<V> {
 }
 
 /// Prints the result of the item that was sent at a position.
-fn print<R: Into<JsonText>>(
+fn print(
     output: &mut Output,
     selection: &Selection,
     position: u64,
-    result: Result<R, ItemError>,
+    result: Result<JsonText, ItemError>,
 ) -> Result<(), Failure> {
     let index = selection.nth(position).unwrap_or(position);
-    let result = result.map(R::into).map_err(|error| locate_item(error, selection));
+    let result = result.map_err(|error| locate_item(error, selection));
     Ok(output.print(index, &result)?)
+}
+
+/// Returns the text of the result of the item that was sent at a position.
+///
+/// # Errors
+///
+/// If the worker wrote what is none.
+fn text_of<R>(
+    position: u64,
+    result: Result<R, ItemError>,
+    to_text: ToText<R>,
+) -> Result<Result<JsonText, ItemError>, CallError> {
+    match result {
+        Ok(result) => match to_text(&result) {
+            Ok(text) => Ok(Ok(text)),
+            Err(error) => Err(CallError::Decode { index: position, source: error.into() }),
+        },
+        Err(error) => Ok(Err(error)),
+    }
 }
 
 /// Ends a call that failed as a whole. If one item did it, that item has its line where items have a status.
@@ -91,7 +143,7 @@ fn fail(output: &mut Output, selection: &Selection, error: CallError) -> Result<
     match error {
         CallError::ItemFailed(error) if output.has_status() => {
             let position = error.index;
-            print::<JsonText>(output, selection, position, Err(*error))
+            print(output, selection, position, Err(*error))
         }
         error => Err(locate(error, selection).into()),
     }

@@ -8,15 +8,15 @@ use tokio::io::Interest;
 use tokio::net::unix::pipe::Sender;
 
 use crate::exit::{Exit, Failure};
-use crate::list_args::OutputFormat;
+use crate::list_args::{OutputArgs, OutputFormat};
 use crate::output::OutputError;
 
 /// Runs a call until it ends or nobody reads what it prints. The next result would tell that too, but may be far away.
 pub(super) async fn while_read(
     call: impl Future<Output = Result<Exit, Failure>>,
-    format: OutputFormat,
+    output: &OutputArgs,
 ) -> Result<Exit, Failure> {
-    if format == OutputFormat::Quiet {
+    if output.output == OutputFormat::Quiet || output.output_file.is_some() {
         return call.await;
     }
     tokio::select! {

@@ -16,10 +16,11 @@ use super::{Layer, Layers, Origin};
 const PREFIX: &str = "PROCPOOL_";
 const CONFIG_FILE: &str = "PROCPOOL_CONFIG";
 /// Variables that are no settings of the server: for clients, and for workers.
-const OTHERS: [&str; 7] = [
+const OTHERS: [&str; 8] = [
     CONFIG_FILE,
     "PROCPOOL_SERVER",
     "PROCPOOL_FD",
+    "PROCPOOL_POOL",
     "PROCPOOL_SLOT",
     "PROCPOOL_SOCKET",
     "PROCPOOL_WORKER_ID",

@@ -27,14 +27,15 @@ use std::io::Read as _;
 use std::path::Path;
 
 use procpool_pool::supervisor::{MemoryLimits, SpawnConfig};
+use procpool_server::ListenAddress;
 
 pub(crate) use self::env::{available_cpus, environment, executable, has_program, load_average, no_color, variable};
 use self::file::File;
 pub(crate) use self::flags::SettingFlags;
 pub(crate) use self::render::as_toml;
 use self::setting::Setting;
-pub(crate) use self::settings::PoolSettings;
-use self::settings::{POOL, SERVER, ServerSettings};
+use self::settings::{POOL, SERVER};
+pub(crate) use self::settings::{PoolSettings, ServerSettings};
 use self::value::Value;
 
 /// The name of the pool of a server that has only one and no name for it.
@@ -95,7 +96,7 @@ pub(crate) struct Resolved<T> {
 
 /// Everything that is wrong with the configuration.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.join("\nprocpool: "))]
+#[error("{}", .0.join("\n"))]
 pub(crate) struct ConfigErrors(pub(crate) Vec<String>);
 
 /// What the command line says.
@@ -122,6 +123,7 @@ pub(crate) fn load(
     let (variables, warnings) = env::layers(environment).map_err(ConfigErrors)?;
     let mut config = merge(&file, &variables, &command_line.settings.0, command_line.command)?;
     config.warnings = warnings;
+    config.warnings.extend(config.server.access_warning());
     Ok(config)
 }
 
@@ -202,6 +204,26 @@ fn misplaced(pools: &[(String, Layer)], layers: [&Layer; 2], command: &[OsString
         format!("{origin} concerns one pool, but the configuration file has several: put {key:?} into {tables}")
     };
     settings.chain(command).map(complain).collect()
+}
+
+impl Resolved<ServerSettings> {
+    /// Until there are identities, everybody who can connect may call; who listens to a network should know.
+    fn access_warning(&self) -> Option<String> {
+        if self.origins.contains_key("operators") {
+            return None;
+        }
+        let is_open = |address: &&ListenAddress| match address {
+            ListenAddress::Tcp(address) => !address.ip().to_canonical().is_loopback(),
+            ListenAddress::Unix(_) => false,
+        };
+        let address = self.settings.config.listen.iter().find(is_open)?;
+        Some(format!(
+            "everybody who can reach {} can call every function, and nothing is encrypted; looking at the workers, \
+             resizing, restarting and draining is left to callers on this machine: set operators to local, anyone or \
+             nobody to say that this is meant",
+            value::show_address(address)
+        ))
+    }
 }
 
 impl Resolved<PoolSettings> {

@@ -13,7 +13,7 @@ use procpool_server::ListenAddress;
 use super::value::{
     Value, parse_listen_address, parse_tcp_address, show_address, show_bytes, show_duration, show_rlimits,
 };
-use crate::args::{LogFormat, LogLevel};
+use crate::args::{LogCalls, LogFormat, LogLevel, OperatorsArg};
 
 /// One setting of `T`.
 pub(crate) struct Setting<T: 'static> {
@@ -49,6 +49,8 @@ pub(crate) enum Field<T: 'static> {
     Directory(fn(&mut T) -> &mut Option<PathBuf>),
     LogFormat(fn(&mut T) -> &mut LogFormat),
     LogLevel(fn(&mut T) -> &mut LogLevel),
+    LogCalls(fn(&mut T) -> &mut LogCalls),
+    Operators(fn(&mut T) -> &mut OperatorsArg),
 }
 
 /// What 0 means.
@@ -98,6 +100,8 @@ impl<T: Clone + Default> Setting<T> {
             Field::Directory(_) => "DIRECTORY",
             Field::LogFormat(_) => "FORMAT",
             Field::LogLevel(_) => "LEVEL",
+            Field::LogCalls(_) => "WHICH",
+            Field::Operators(_) => "WHO",
         }
     }
 
@@ -112,7 +116,7 @@ impl<T: Clone + Default> Setting<T> {
             Field::Command(_) => "list of texts",
             Field::Variables(_) | Field::Rlimits(_) => "table of texts",
             Field::Directory(_) => "path",
-            Field::LogFormat(_) | Field::LogLevel(_) => "word",
+            Field::LogFormat(_) | Field::LogLevel(_) | Field::LogCalls(_) | Field::Operators(_) => "word",
         }
     }
 
@@ -185,6 +189,8 @@ impl<T: Clone + Default> Setting<T> {
             },
             Field::LogFormat(field) => *field(target) = choice(value)?,
             Field::LogLevel(field) => *field(target) = choice(value)?,
+            Field::LogCalls(field) => *field(target) = choice(value)?,
+            Field::Operators(field) => *field(target) = choice(value)?,
         }
         Ok(())
     }
@@ -220,6 +226,8 @@ impl<T: Clone + Default> Setting<T> {
             Field::Directory(field) => Shown::Text(field(target).as_ref()?.display().to_string()),
             Field::LogFormat(field) => Shown::Text(word(field(target))),
             Field::LogLevel(field) => Shown::Text(word(field(target))),
+            Field::LogCalls(field) => Shown::Text(word(field(target))),
+            Field::Operators(field) => Shown::Text(word(field(target))),
         })
     }
 }

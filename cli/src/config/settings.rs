@@ -10,7 +10,7 @@ use procpool_server::ServerConfig;
 
 use super::env;
 use super::setting::{Field, Setting, Zero, setting};
-use crate::args::{LogFormat, LogLevel};
+use crate::args::{LogCalls, LogFormat, LogLevel, OperatorsArg};
 
 /// More workers than any machine has use for: a typing mistake should not start a million processes.
 const MAX_PROCESSES: u32 = 4096;
@@ -23,6 +23,8 @@ pub(crate) struct ServerSettings {
     pub(crate) config: ServerConfig,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: LogLevel,
+    pub(crate) log_calls: LogCalls,
+    pub(crate) operators: OperatorsArg,
 }
 
 /// What concerns one pool.
@@ -74,6 +76,13 @@ pub(crate) static SERVER: &[Setting<ServerSettings>] = &[
              grpc.health.v1. A line on stdout tells the address: `admin on 127.0.0.1:9090`",
         )
     },
+    setting(
+        "operators",
+        Field::Operators(|server| &mut server.operators),
+        Zero::NoNumber,
+        "Who may look at the workers, resize, restart, dump and drain: local (callers on the loopback interface, and on a Unix \
+         socket those of the server's user and root), anyone or nobody. Others get PERMISSION_DENIED",
+    ),
     setting(
         "drain_timeout",
         Field::Duration(|server| &mut server.config.drain_timeout),
@@ -144,6 +153,13 @@ pub(crate) static SERVER: &[Setting<ServerSettings>] = &[
          whose request nothing more has come for this long while it is not complete",
     ),
     setting(
+        "degraded_timeout",
+        Field::OptionalDuration(|server| &mut server.config.degraded_timeout),
+        Zero::Means("never"),
+        "End the server with exit code 4 when a pool has been unable to start any worker for this long, instead of trying \
+         for ever",
+    ),
+    setting(
         "log_format",
         Field::LogFormat(|server| &mut server.log_format),
         Zero::NoNumber,
@@ -154,6 +170,13 @@ pub(crate) static SERVER: &[Setting<ServerSettings>] = &[
         Field::LogLevel(|server| &mut server.log_level),
         Zero::NoNumber,
         "How much is logged: error, warn, info, debug or trace; what the workers print is info",
+    ),
+    setting(
+        "log_calls",
+        Field::LogCalls(|server| &mut server.log_calls),
+        Zero::NoNumber,
+        "Which calls have a line in the log: none, failed (and cancelled) or all; 100 a second at most of those that failed. The \
+         text of an exception is logged at the level debug only",
     ),
 ];
 

@@ -12,6 +12,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config;
+use crate::text::one_line;
 
 /// What the pool calls its log lines of what workers print.
 const WORKER_OUTPUT: &str = "procpool::worker_output";
@@ -112,6 +113,7 @@ impl<S: Subscriber> Layer<S> for Narrator {
         let mut line = Line::default();
         event.record(&mut line);
         let Line { text, pid, slot } = line;
+        let text = one_line(&text);
         if is_output {
             let who = self.screen.paint("36", &format!("worker {} · pid {pid}", slot + 1));
             self.screen.line(&format!("  {who} │ {text}"));

@@ -7,15 +7,17 @@ use serde::Deserializer as _;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::json::{self, JsonError};
+use super::item::{Item, ItemForm};
+use super::json::JsonError;
 use super::place::{Allowance, Metered, Place};
 use super::{InputError, Take};
 
-pub(super) fn read(place: &Place, take: Take<'_>) -> Result<ControlFlow<()>, InputError> {
+pub(super) fn read(place: &Place, form: ItemForm, take: Take<'_>) -> Result<ControlFlow<()>, InputError> {
     let (reader, allowance) = Metered::new(place.open()?);
     let mut deserializer = serde_json::Deserializer::from_reader(reader);
     let (mut num_taken, mut has_enough, mut wrong_element) = (0, false, None);
     let elements = Elements {
+        form,
         take,
         allowance,
         num_taken: &mut num_taken,
@@ -40,6 +42,7 @@ pub(super) fn read(place: &Place, take: Take<'_>) -> Result<ControlFlow<()>, Inp
 
 /// Takes the elements as they are parsed.
 struct Elements<'a, 'b> {
+    form: ItemForm,
     take: Take<'a>,
     allowance: Allowance,
     num_taken: &'b mut u64,
@@ -57,8 +60,8 @@ impl<'de> Visitor<'de> for Elements<'_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
         while let Some(value) = elements.next_element::<Box<RawValue>>()? {
-            let value = match json::parse(value.get().as_bytes()) {
-                Ok(value) => value,
+            let item = match Item::parse(value.get().as_bytes(), self.form) {
+                Ok(item) => item,
                 Err(error) => {
                     *self.wrong_element = Some(error);
                     return Err(A::Error::custom("no item"));
@@ -66,7 +69,7 @@ impl<'de> Visitor<'de> for Elements<'_, '_> {
             };
             self.allowance.renew();
             *self.num_taken += 1;
-            if (self.take)(value).is_break() {
+            if (self.take)(item).is_break() {
                 *self.has_enough = true;
                 return Err(A::Error::custom("enough"));
             }

@@ -1,6 +1,7 @@
 //! JSON that loses nothing: an integer that no value can hold is an error, not the nearest double.
 
 use procpool_items::json::too_large_integer;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::InputError;
@@ -34,6 +35,16 @@ pub(super) fn parse(text: &[u8]) -> Result<Value, JsonError> {
         Some(integer) => Err(JsonError::Integer(integer.to_owned())),
         None => Ok(value),
     }
+}
+
+/// Looks whether a text is JSON.
+///
+/// # Errors
+///
+/// If it is none.
+pub(super) fn check(text: &[u8]) -> Result<(), JsonError> {
+    let checked: Result<IgnoredAny, _> = serde_json::from_slice(text);
+    checked.map(drop).map_err(|error| JsonError::Syntax(problem_of(&error)))
 }
 
 /// Returns what is wrong with a line of JSON, and where; serde's own words say `line 1` of any line.

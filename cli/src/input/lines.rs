@@ -1,12 +1,15 @@
-//! Files of lines: one JSON value each, or one text each.
+//! Files of lines: one JSON value each, one text each, or the path of one file each.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, Read as _};
 use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt as _;
 
 use serde_json::Value;
 
+use super::item::{Item, ItemForm};
 use super::place::Place;
-use super::{InputError, MAX_ITEM_BYTES, Take, json};
+use super::{InputError, MAX_ITEM_BYTES, Take};
 
 /// The lines of a file, none longer than an item may be.
 pub(crate) struct Lines<R> {
@@ -40,18 +43,18 @@ impl<R: BufRead> Lines<R> {
 }
 
 /// Reads one JSON value a line. Empty lines are none.
-pub(super) fn read_values(place: &Place, take: Take<'_>) -> Result<ControlFlow<()>, InputError> {
+pub(super) fn read_values(place: &Place, form: ItemForm, take: Take<'_>) -> Result<ControlFlow<()>, InputError> {
     let mut lines = Lines::new(place.name(), place.open()?);
     while let Some((line, text)) = lines.next_line()? {
         let text = text.trim_ascii();
         if text.is_empty() {
             continue;
         }
-        let value = json::parse(text).map_err(|error| {
+        let item = Item::parse(text, form).map_err(|error| {
             let name = place.name();
             error.at(format!("line {line} of {name}"), |problem| InputError::Line { name, line, problem })
         })?;
-        if take(value).is_break() {
+        if take(item).is_break() {
             return Ok(ControlFlow::Break(()));
         }
     }
@@ -59,18 +62,39 @@ pub(super) fn read_values(place: &Place, take: Take<'_>) -> Result<ControlFlow<(
 }
 
 /// Reads one text a line, empty ones too, without the end of the line.
-pub(super) fn read_texts(place: &Place, take: Take<'_>) -> Result<ControlFlow<()>, InputError> {
+pub(super) fn read_texts(place: &Place, form: ItemForm, take: Take<'_>) -> Result<ControlFlow<()>, InputError> {
     let mut lines = Lines::new(place.name(), place.open()?);
     while let Some((line, text)) = lines.next_line()? {
-        let text = text.strip_suffix(b"\n").map_or(text, |text| text.strip_suffix(b"\r").unwrap_or(text));
+        let text = without_end(text);
         let text = std::str::from_utf8(text).map_err(|error| InputError::Encoding {
             name: place.name(),
             line,
             byte: error.valid_up_to() + 1,
         })?;
-        if take(Value::from(text)).is_break() {
+        if take(Item::of(Value::from(text), form)).is_break() {
             return Ok(ControlFlow::Break(()));
         }
     }
     Ok(ControlFlow::Continue(()))
+}
+
+/// Reads the file that each line names; empty lines name none.
+pub(super) fn read_files(place: &Place, take: Take<'_>) -> Result<ControlFlow<()>, InputError> {
+    let mut lines = Lines::new(place.name(), place.open()?);
+    while let Some((_, path)) = lines.next_line()? {
+        let path = without_end(path);
+        if path.is_empty() {
+            continue;
+        }
+        let item = Place::File(OsStr::from_bytes(path).into()).read_all()?;
+        if take(Item::Blob(item)).is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+/// Returns a line without its end, of either kind.
+fn without_end(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\n").map_or(line, |line| line.strip_suffix(b"\r").unwrap_or(line))
 }

@@ -19,7 +19,7 @@ pub(crate) enum Place {
 
 impl Place {
     /// Returns the place of a path; `-` is stdin.
-    pub(super) fn of(path: &Path) -> Self {
+    pub(crate) fn of(path: &Path) -> Self {
         if path == Path::new("-") { Self::Stdin } else { Self::File(path.to_owned()) }
     }
 
@@ -54,6 +54,20 @@ impl Place {
             reader.consume(BYTE_ORDER_MARK.len());
         }
         Ok(reader)
+    }
+
+    /// Reads all of it, which is one item.
+    pub(crate) fn read_all(&self) -> Result<Vec<u8>, InputError> {
+        let reader: Box<dyn Read> = match self {
+            Self::Stdin => Box::new(io::stdin().lock()),
+            Self::File(path) => Box::new(File::open(path).map_err(|source| self.cannot_read(source))?),
+        };
+        let mut bytes = Vec::new();
+        reader.take(MAX_ITEM_BYTES + 1).read_to_end(&mut bytes).map_err(|source| self.cannot_read(source))?;
+        if bytes.len() as u64 > MAX_ITEM_BYTES {
+            return Err(InputError::LongFile { name: self.name() });
+        }
+        Ok(bytes)
     }
 }
 

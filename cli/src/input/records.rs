@@ -6,7 +6,9 @@ use std::ops::ControlFlow;
 use csv::{ErrorKind, ReaderBuilder, StringRecord};
 use serde_json::{Map, Number, Value};
 
+use super::item::{Item, ItemForm};
 use super::place::{Metered, Place};
+use super::quotes::{OpenQuote, Quoted};
 use super::{InputError, Take};
 
 /// What a record becomes.
@@ -19,19 +21,32 @@ pub(crate) struct CsvStyle {
     pub(crate) with_numbers: bool,
 }
 
-pub(super) fn read(place: &Place, style: CsvStyle, take: Take<'_>) -> Result<ControlFlow<()>, InputError> {
+pub(super) fn read(
+    place: &Place,
+    style: CsvStyle,
+    form: ItemForm,
+    take: Take<'_>,
+) -> Result<ControlFlow<()>, InputError> {
     let (reader, allowance) = Metered::new(place.open()?);
+    let (reader, open_quote) = Quoted::new(reader);
     let mut reader = ReaderBuilder::new().has_headers(style.has_header).from_reader(reader);
     let mut num_taken = 0;
     let problem = |error: csv::Error, num_taken| problem_of(place, error, num_taken);
     let header =
         if style.has_header { Some(reader.headers().map_err(|error| problem(error, 0))?.clone()) } else { None };
+    check_closed(place, &open_quote)?;
     let names = header.filter(|_| !style.as_lists);
     if let Some(name) = names.as_ref().and_then(first_repeated) {
         return Err(InputError::Header { name: place.name(), field: name.to_owned() });
     }
     let mut record = StringRecord::new();
-    while reader.read_record(&mut record).map_err(|error| problem(error, num_taken))? {
+    loop {
+        let has_record = reader.read_record(&mut record);
+        // What is wrong then is the quote, whatever that makes of the fields.
+        check_closed(place, &open_quote)?;
+        if !has_record.map_err(|error| problem(error, num_taken))? {
+            return Ok(ControlFlow::Continue(()));
+        }
         allowance.renew();
         num_taken += 1;
         let values = record.iter().map(|field| value_of(field, style.with_numbers));
@@ -39,11 +54,18 @@ pub(super) fn read(place: &Place, style: CsvStyle, take: Take<'_>) -> Result<Con
             Some(names) => Value::Object(names.iter().map(str::to_owned).zip(values).collect::<Map<_, _>>()),
             None => values.collect(),
         };
-        if take(item).is_break() {
+        if take(Item::of(item, form)).is_break() {
             return Ok(ControlFlow::Break(()));
         }
     }
-    Ok(ControlFlow::Continue(()))
+}
+
+/// Looks whether the file has ended within quotes: the rest of it is one field then.
+fn check_closed(place: &Place, quote: &OpenQuote) -> Result<(), InputError> {
+    match quote.line_at_end() {
+        None => Ok(()),
+        Some(line) => Err(InputError::OpenQuote { name: place.name(), line }),
+    }
 }
 
 fn first_repeated(names: &StringRecord) -> Option<&str> {

@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
@@ -15,6 +18,35 @@ pub(crate) struct JsonText(Box<RawValue>);
 impl From<Value> for JsonText {
     fn from(value: Value) -> Self {
         Self(to_raw_value(&value).expect("a value is JSON"))
+    }
+}
+
+impl JsonText {
+    /// Returns what a worker wrote as JSON.
+    ///
+    /// # Errors
+    ///
+    /// If it is none.
+    pub(crate) fn of_json(text: &Bytes) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice::<Box<RawValue>>(text).map(Self::from)
+    }
+
+    /// Returns the text of a value.
+    ///
+    /// # Errors
+    ///
+    /// Never: every value is JSON.
+    pub(crate) fn of_value(value: &Value) -> Result<Self, serde_json::Error> {
+        to_raw_value(value).map(Self)
+    }
+
+    /// Returns bytes in base64, as a JSON string.
+    ///
+    /// # Errors
+    ///
+    /// Never.
+    pub(crate) fn of_bytes(bytes: &Bytes) -> Result<Self, serde_json::Error> {
+        to_raw_value(&BASE64_STANDARD.encode(bytes)).map(Self)
     }
 }
 

@@ -1,12 +1,10 @@
 //! `--output table`: one row an item, for people. Rows are printed as they come, so no column waits for a later one.
 
-use std::io::{self, IsTerminal as _};
-
 use procpool_client::ItemError;
-use unicode_width::UnicodeWidthChar as _;
 
 use super::JsonText;
 use super::json_line::{FAILED, OK};
+use crate::text::{shorten, terminal_width};
 
 const INDEX: &str = "INDEX";
 const STATUS: &str = "STATUS";
@@ -51,41 +49,6 @@ impl Table {
     }
 }
 
-fn terminal_width() -> Option<usize> {
-    if !io::stdout().is_terminal() {
-        return None;
-    }
-    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
-    // Some terminals do not know.
-    (size.ws_col > 0).then(|| size.ws_col.into())
-}
-
-/// Returns the first line of a text, at most so wide and without what would move the cursor.
-fn shorten(text: &str, max_width: usize) -> String {
-    let mut lines = text.lines();
-    let line = lines.next().unwrap_or_default();
-    let is_whole = lines.all(str::is_empty);
-    let mut shown = String::new();
-    let (mut width, mut width_before_ellipsis) = (0, 0);
-    for character in line.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }) {
-        let next = width + character.width().unwrap_or(0);
-        if next > max_width {
-            shown.truncate(width_before_ellipsis);
-            return shown + "…";
-        }
-        shown.push(character);
-        width = next;
-        if width < max_width {
-            width_before_ellipsis = shown.len();
-        }
-    }
-    if !is_whole {
-        shown.truncate(width_before_ellipsis);
-        shown.push('…');
-    }
-    shown
-}
-
 #[cfg(test)]
 mod tests {
     use procpool_client::ItemErrorKind;
@@ -115,24 +78,5 @@ mod tests {
         ];
         assert_eq!(rows, expected);
         assert_eq!(Table::new(Some(9)).end(0, 0), "INDEX  STATUS  RESULT\n\n0 items: 0 ok, 0 failed");
-    }
-
-    #[test]
-    fn a_text_is_cut_by_its_width() {
-        for (text, width, expected) in [
-            ("abcd", 4, "abcd"),
-            ("abcde", 4, "abc…"),
-            ("ab\ncd", 4, "ab…"),
-            ("abcd\ne", 4, "abc…"),
-            ("ab\n", 4, "ab"),
-            ("日本語", 6, "日本語"),
-            ("日本語", 5, "日本…"),
-            ("日本語", 4, "日…"),
-            ("a\u{9b}2J\u{7f}", 9, "a\u{fffd}2J\u{fffd}"),
-            ("abc", 0, "…"),
-            ("", 4, ""),
-        ] {
-            assert_eq!(shorten(text, width), expected, "{text:?} in {width}");
-        }
     }
 }

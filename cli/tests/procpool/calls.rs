@@ -92,6 +92,70 @@ fn large_integers_are_refused_or_exact() {
 }
 
 #[test]
+fn json_takes_integers_of_any_size_where_the_workers_do() {
+    let same = ["--processes", "1", "--", env!("CARGO_BIN_EXE_procpool"), "worker", "exec", "--function", "same=cat"];
+    let server = Server::start(&same);
+    let (large, text) = ("1180591620717411303424", "[1180591620717411303424,-1180591620717411303424]");
+    for args in
+        [&["map", "--json", "same", large][..], &["imap", "--json", "same", large], &["apply", "--json", "same", large]]
+    {
+        assert_eq!(server.run(args).expect(0).stdout, format!("{large}\n"), "{args:?}");
+    }
+    let document = format!("[ {large}, {text} ]");
+    let outcome = server.run_with_stdin(&["imap", "--json", "same", "--from-json", "-"], &document).expect(0);
+    assert_eq!(outcome.stdout, format!("{large}\n{text}\n"));
+    let wrong = server.run(&["map", "--json", "same", "[1,"]).expect(2);
+    assert!(wrong.stderr.contains("is not JSON"), "{wrong:?}");
+}
+
+#[test]
+fn bytes_go_in_from_files_and_come_out() {
+    let server = Server::start(&["--processes", "1"]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(file("a"), b"\0\xff\x1b").unwrap();
+    std::fs::write(file("b"), b"").unwrap();
+    let list = format!("{}\n\n{}\r\n", file("a"), file("b"));
+    for command in ["map", "imap"] {
+        let outcome = server.run_with_stdin(&[command, "echo_bytes", "--each-file", "-"], &list).expect(0);
+        assert_eq!(outcome.stdout, "\"AP8b\"\n\"\"\n", "{command}");
+        let missing = server.run_with_stdin(&[command, "echo_bytes", "--each-file", "-"], "/no/such\n").expect(2);
+        assert_eq!(missing.stderr, "procpool: cannot read /no/such: No such file or directory (os error 2)\n");
+    }
+    let mut apply = server.command(&["apply", "echo_bytes", "--blob", &file("a")]);
+    assert_eq!(apply.output().unwrap().stdout, b"\0\xff\x1b", "as they are");
+    let lists = server.run(&["starmap", "echo_bytes", "--each-file", "-"]).expect(2);
+    assert!(lists.stderr.contains("a file is one argument"), "{lists:?}");
+}
+
+#[test]
+fn a_range_may_begin_below_zero() {
+    let server = Server::start(&["--processes", "1"]);
+    assert_eq!(server.run(&["map", "echo", "-1..1", "--chunk-size", "1"]).expect(0).stdout, "-1\n0\n1\n");
+}
+
+#[test]
+fn nothing_that_a_function_says_acts_on_the_terminal() {
+    let server = Server::start(&["--processes", "1"]);
+    let text = r#""\u001b[31mred\u0000\r\u009b2J\nprocpool: item 7: a lie""#;
+    let shown = r"\u{1b}[31mred\u{0}\r\u{9b}2J";
+    let raised = server.run(&["map", "fail", text]).expect(1);
+    assert_eq!(raised.stderr, format!("procpool: item 0: {shown}\n    procpool: item 7: a lie\n"));
+    let table = server.run(&["map", "fail", text, "--output", "table"]).expect(1);
+    assert!(table.stdout.contains(&format!("failed  {shown}")), "{table:?}");
+    // JSON stays JSON that means the same.
+    for args in
+        [&["map", "echo", text][..], &["imap", "--json", "echo", text], &["map", "echo", "--output", "json", text]]
+    {
+        let outcome = server.run(args).expect(0);
+        assert!(!outcome.stdout.contains(['\u{1b}', '\u{9b}', '\r', '\0']), "{outcome:?}");
+        let [value] = &outcome.values()[..] else { panic!("{outcome:?}") };
+        let value = value.get("result").unwrap_or(value);
+        assert_eq!(value, "\u{1b}[31mred\0\r\u{9b}2J\nprocpool: item 7: a lie");
+    }
+}
+
+#[test]
 fn a_bad_line_ends_the_items_and_what_came_before_counts() {
     let server = Server::start(&["--processes", "1"]);
     let outcome = server.run_with_stdin(&["imap", "echo"], "1\n2\nthree\n4\n").expect(2);

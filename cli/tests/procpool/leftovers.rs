@@ -9,9 +9,6 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::support::{LIMIT, Server, is_gone, procpool};
 
-/// How long anything may be left.
-const PROMISE: Duration = Duration::from_secs(1);
-
 /// Starts a server that leads its process group, with a worker whose child is in a session of its own and has nothing of
 /// its environment; returns the child, too.
 fn server_with_daemon() -> (Server, Pid) {
@@ -24,18 +21,17 @@ fn server_with_daemon() -> (Server, Pid) {
     (server, Pid::from_raw(daemon.trim().parse().unwrap()).unwrap())
 }
 
-/// Returns the guard of a server: the process whose stdin is a pipe that the server has the other end of. There may be none,
-/// or for a moment two, of which one is about to end.
+/// Returns the guard of a server: the process that was told the mark of its workers. The files of the server would tell,
+/// too, but only to root. There may be none, or for a moment two, of which one is about to end.
 fn find_guard(server: &Server) -> Option<Pid> {
-    let files = |process: &PathBuf| std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
-    let target = |file: PathBuf| std::fs::read_link(file).unwrap_or_default();
-    let of_server = PathBuf::from("/proc").join(server.pid().as_raw_nonzero().to_string());
-    let pipes: Vec<PathBuf> = files(&of_server).map(|file| target(file.path())).collect();
-    let is_guard = |process: &PathBuf| {
-        let command_line = std::fs::read_to_string(process.join("cmdline")).unwrap_or_default();
-        let is_one = command_line.contains("\0serve-guard\0") && command_line.contains("\0--stay\0");
-        is_one && pipes.contains(&target(process.join("fd/0")))
-    };
+    let worker = server.workers()[0].as_raw_nonzero();
+    let limits = std::fs::read_to_string(format!("/proc/{worker}/limits")).unwrap();
+    let mark = limits.lines().find_map(|line| line.strip_prefix("Max file locks")).unwrap();
+    // The high bits are the server's.
+    let tag = mark.split_ascii_whitespace().next().unwrap().parse::<u64>().unwrap() >> 24;
+    let arguments = format!("\0serve-guard\0{tag}\0--stay\0");
+    let is_guard =
+        |process: &PathBuf| std::fs::read_to_string(process.join("cmdline")).unwrap_or_default().ends_with(&arguments);
     let process = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path()).find(is_guard)?;
     let name: OsString = process.file_name().unwrap().to_owned();
     Pid::from_raw(name.to_str().unwrap().parse().unwrap())
@@ -46,9 +42,10 @@ fn guard_of(server: &Server) -> Pid {
 }
 
 #[track_caller]
-fn expect_gone(processes: &[Pid], since: Instant) {
+fn expect_gone(processes: &[Pid]) {
+    let since = Instant::now();
     while let Some(left) = processes.iter().find(|process| !is_gone(**process)) {
-        assert!(since.elapsed() < PROMISE, "{left:?} of {processes:?} is alive");
+        assert!(since.elapsed() < LIMIT, "{left:?} of {processes:?} is alive");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -66,9 +63,8 @@ fn nothing_outlives_a_server_that_is_killed_with_its_group() {
         std::thread::sleep(Duration::from_millis(1));
     }
     kill_process_group(server.pid(), Signal::KILL).unwrap();
-    let killed = Instant::now();
     server.stop(Signal::KILL);
-    expect_gone(&[&workers[..], &[daemon, guard]].concat(), killed);
+    expect_gone(&[&workers[..], &[daemon, guard]].concat());
 }
 
 #[test]
@@ -77,7 +73,7 @@ fn the_guard_goes_when_the_server_ends_in_order() {
     let guard = guard_of(&server);
     assert!(server.stop(Signal::TERM).success());
     assert!(is_gone(daemon), "it ends before its server does");
-    expect_gone(&[guard], Instant::now());
+    expect_gone(&[guard]);
 }
 
 #[test]
@@ -100,7 +96,6 @@ fn a_guard_that_is_killed_is_replaced_and_the_next_does_its_work() {
     // It serves as before.
     server.run(&["map", "fork", "1"]).expect(0);
     kill_process_group(server.pid(), Signal::KILL).unwrap();
-    let killed = Instant::now();
     server.stop(Signal::KILL);
-    expect_gone(&[&workers[..], &[daemon, guard]].concat(), killed);
+    expect_gone(&[&workers[..], &[daemon, guard]].concat());
 }

@@ -1,11 +1,12 @@
 //! Calls that a real server refuses, and takes when they come again.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 
 use rustix::process::{Signal, kill_process};
 
-use crate::support::{Server, procpool, wait};
+use crate::support::{Server, pid_of, procpool, wait};
 
 fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = std::time::Instant::now();
@@ -51,9 +52,58 @@ fn a_pool_without_workers_is_waited_for() {
     wait_for("the pool is degraded", || server.log().contains("no worker can be started"));
     let refused = server.run(&["map", "--no-retry", "echo", "1"]).expect(3);
     assert!(refused.stderr.contains("no worker could be started"), "{refused:?}");
-    let patient = procpool(&["map", "--server", &server.address, "echo", "1"]).stdout(Stdio::null()).spawn().unwrap();
+    let mut patient = procpool(&["map", "--server", &server.address, "echo", "1"]);
+    let mut patient = patient.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    // Whoever waits is told at once, and why.
+    let mut notice = String::new();
+    BufReader::new(patient.stderr.as_mut().unwrap()).read_line(&mut notice).unwrap();
+    assert!(notice.starts_with("procpool: the server refused the call, which is made again in "), "{notice}");
+    assert!(notice.contains("no worker could be started"), "{notice}");
     std::fs::write(mended, "").unwrap();
     assert!(wait(patient).success());
+}
+
+#[test]
+fn a_call_that_waits_for_the_first_worker_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let ready = folder.path().join("ready");
+    let worker = format!(
+        "until test -e {}; do sleep 0.01; done; exec {} worker",
+        ready.display(),
+        env!("CARGO_BIN_EXE_procpool")
+    );
+    let server = Server::start(&["--processes", "1", "--", "sh", "-c", &worker]);
+    for command in ["map", "imap", "apply"] {
+        let mut waiting = procpool(&[command, "--server", &server.address, "echo", "1"]);
+        let mut waiting = waiting.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut notice = String::new();
+        BufReader::new(waiting.stderr.as_mut().unwrap()).read_line(&mut notice).unwrap();
+        assert_eq!(notice, "procpool: the call waits: pool default is starting: no worker has been ready yet\n");
+        kill_process(pid_of(&waiting), Signal::KILL).unwrap();
+        wait(waiting);
+    }
+}
+
+#[test]
+fn a_call_that_a_drain_ends_is_not_one_that_never_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let hold = format!("hold=sh -c 'touch {}; exec sleep 600'", folder.path().join("began").display());
+    let worker = ["--", env!("CARGO_BIN_EXE_procpool"), "worker", "exec", "--function", &hold];
+    let mut server = Server::start(&[&["--processes", "1", "--drain-timeout", "10ms"][..], &worker].concat());
+    let mut holder = procpool(&["imap", "--server", &server.address, "hold", "1"]);
+    let mut holder = holder.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for("the item runs", || folder.path().join("began").exists());
+    assert!(server.stop(Signal::TERM).success());
+    let said = std::io::read_to_string(holder.stderr.take().unwrap()).unwrap();
+    assert_eq!(said, "procpool: the pool is shutting down\nprocpool: some items may have been executed\n");
+    assert_eq!(wait(holder).code(), Some(4));
+}
+
+#[test]
+fn a_call_that_is_too_large_for_ever_is_not_to_be_tried_again() {
+    let server = Server::start(&["--processes", "1", "--max-queued-items", "2"]);
+    let refused = server.run(&["map", "echo", "1..3"]).expect(4);
+    assert_eq!(refused.stderr, "procpool: the call has 3 items, and the queue holds 2: send it in parts\n");
 }
 
 #[test]

@@ -161,5 +161,45 @@ fn an_output_that_empties_what_it_is_to_read_is_refused() {
     let output = command.stdout(stdout).stderr(Stdio::piped()).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr.contains("is what this run writes to") && stderr.contains(">>"), "{stderr}");
+    let name = out.display();
+    let expected = format!(
+        "procpool: the shell has emptied {name} before this command could read it, since stdout goes there: what was in it is \
+         gone. Append with `>> {name}`, or with `--output-file {name}`\n"
+    );
+    assert_eq!(stderr, expected);
+    // Not emptied, but written over.
+    std::fs::write(&out, "{\"index\":0,\"status\":\"ok\"}\n").unwrap();
+    let stdout = File::options().write(true).open(&out).unwrap();
+    let mut command = procpool(&["map", "echo", "1", "--retry-failed", out.to_str().unwrap()]);
+    let output = command.stdout(stdout).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("is what stdout goes to, from its start"));
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "{\"index\":0,\"status\":\"ok\"}\n");
+}
+
+#[test]
+fn an_output_file_is_appended_to_and_never_emptied() {
+    let server = Server::start(&["--processes", "1"]);
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.jsonl");
+    let out = out.to_str().unwrap();
+    // The same command the first time, when there is no file, and again.
+    let output = ["--output", "json", "--output-file", out, "--retry-failed", out];
+    for command in ["map", "imap"] {
+        let outcome = server.run(&[&[command, "echo", "10..12", "--only", "0,2"][..], &output].concat()).expect(0);
+        assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("", ""));
+        let lines = std::fs::read_to_string(out).unwrap();
+        assert_eq!(lines.lines().count(), 2, "{lines}");
+        std::fs::write(out, lines.trim_end()).unwrap();
+        server.run(&[&[command, "echo", "10..12"][..], &output].concat()).expect(0);
+        let lines = std::fs::read_to_string(out).unwrap();
+        let last = r#"{"index":1,"status":"ok","result":11}"#;
+        assert!(lines.lines().count() == 3 && lines.ends_with(&format!("\n{last}\n")), "{lines}");
+        std::fs::remove_file(out).unwrap();
+    }
+    let nowhere = server.run(&["map", "echo", "1", "--output-file", "/no/such/folder/out"]).expect(2);
+    assert_eq!(
+        nowhere.stderr,
+        "procpool: cannot write to /no/such/folder/out: No such file or directory (os error 2)\n"
+    );
 }

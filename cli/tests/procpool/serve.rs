@@ -8,7 +8,7 @@ use rustix::process::{Signal, kill_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::Value;
 
-use crate::support::{LIMIT, Server, is_gone, procpool, wait};
+use crate::support::{LIMIT, Server, is_gone, procpool, run, wait};
 
 #[test]
 fn it_listens_on_a_unix_socket_too() {
@@ -84,7 +84,7 @@ fn no_worker_outlives_a_killed_server() {
     server.stop(Signal::KILL);
     let killed = Instant::now();
     while !workers.iter().all(|worker| is_gone(*worker)) {
-        assert!(killed.elapsed() < Duration::from_secs(1), "{workers:?} are alive");
+        assert!(killed.elapsed() < LIMIT, "{workers:?} are alive");
         std::thread::yield_now();
     }
 }
@@ -99,7 +99,8 @@ fn a_call_to_a_server_that_is_killed_says_so() {
     server.stop(Signal::KILL);
     let stderr = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
     assert!(stderr.starts_with("procpool: the connection to the server broke: "), "{stderr}");
-    assert_eq!(wait(child).code(), Some(3));
+    assert!(stderr.ends_with("procpool: some items may have been executed\n"), "{stderr}");
+    assert_eq!(wait(child).code(), Some(4));
 }
 
 #[test]
@@ -122,11 +123,29 @@ fn without_processes_there_is_a_slot_for_each_usable_cpu() {
 #[test]
 fn a_command_that_is_no_worker_leaves_the_server_up_and_not_serving() {
     let server = Server::start(&["--processes", "1", "--", "/bin/false"]);
-    assert_eq!(server.run(&["health"]).expect(3).stdout, "not serving\n");
+    let health = server.run(&["health"]).expect(3);
+    assert_eq!(health.stdout, "not serving\n");
+    assert!(health.stderr.starts_with("procpool: pool default is "), "{health:?}");
     let refused = server.run(&["map", "echo", "1", "--timeout", "20s"]).expect(3);
     assert!(refused.stderr.contains("no worker could be started"), "{refused:?}");
     let unknown = server.run(&["functions"]).expect(3);
-    assert_eq!(unknown.stderr, "procpool: no worker is ready, so the functions are not known yet\n");
+    let expected = "procpool: no worker is ready, so the functions are not known yet: pool default is ";
+    assert!(unknown.stderr.starts_with(expected), "{unknown:?}");
+    // Now it is known why.
+    let health = server.run(&["health"]).expect(3);
+    let expected = "procpool: pool default is degraded: no worker can be started; the last one that was started: ";
+    assert!(health.stderr.starts_with(expected) && health.stderr.contains("exited with code 1"), "{health:?}");
+    assert!(server.log().contains(env!("CARGO_PKG_VERSION")), "the log says who writes it");
+}
+
+#[test]
+fn a_server_whose_workers_never_start_can_be_told_to_give_up() {
+    let args =
+        ["serve", "--listen", "127.0.0.1:0", "--processes", "1", "--degraded-timeout", "1ms", "--", "/bin/false"];
+    let outcome = run(&args, "").expect(4);
+    let last = outcome.stderr.lines().last().unwrap();
+    let expected = "procpool: the pool \"default\" could start no worker for 1ms: ";
+    assert!(last.starts_with(expected) && last.contains("exited with code 1"), "{outcome:?}");
 }
 
 pub(crate) fn wait_for_file(path: &str) {

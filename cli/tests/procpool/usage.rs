@@ -20,10 +20,14 @@ fn wrong_usage_says_what_is_wrong() {
     insta::assert_snapshot!(complaint(&["map", "f", "--from-json", "-"], "[1,36893488147419103232]"), @"procpool: 36893488147419103232 in item 1 of stdin is beyond 64 bits, which no number keeps: make it a string");
     insta::assert_snapshot!(complaint(&["map", "f", "-"], "1\n[2\n"), @"procpool: line 2 of stdin is not JSON: EOF while parsing a list at column 2");
     insta::assert_snapshot!(complaint(&["map", "f", "1", "--timeout", "5"], ""), @"error: invalid value '5' for '--timeout <DURATION>': a duration is a number and a unit (us, ms, s, min, h or d), such as 30s or 500ms");
-    insta::assert_snapshot!(complaint(&["map", "f", "1", "--chunk-size", "0"], ""), @"error: invalid value '0' for '--chunk-size <N>': number would be zero for non-zero type");
+    insta::assert_snapshot!(complaint(&["map", "f", "1", "--chunk-size", "0"], ""), @"error: invalid value '0' for '--chunk-size <N>': it must be at least 1");
     insta::assert_snapshot!(complaint(&["map", "f", "1", "--server", "nowhere"], ""), @r#"procpool: "nowhere" is no address of a server: the port is missing; use http://HOST:PORT, HOST:PORT or unix:PATH"#);
     insta::assert_snapshot!(complaint(&["apply", "f", "--kwarg", "novalue"], ""), @r#"procpool: "novalue" is no keyword argument: it is NAME=VALUE"#);
     insta::assert_snapshot!(complaint(&["serve", "--listen", "nowhere"], ""), @"error: invalid value 'nowhere' for '--listen <ADDRESS>': not an address: use IP:PORT, localhost:PORT or unix:PATH");
+    insta::assert_snapshot!(complaint(&["imap", "f", "1", "--window", "some"], ""), @"error: invalid value 'some' for '--window <N>': it is no whole number from 1 to 4294967295");
+    insta::assert_snapshot!(complaint(&["resize", "0"], ""), @"error: invalid value '0' for '<N>': it must be at least 1");
+    insta::assert_snapshot!(complaint(&["serve", "--processes", "1", "python", "-m", "procpool.worker", "f.py"], ""), @"error: unexpected argument 'python'; the command of a worker stands behind --:");
+    insta::assert_snapshot!(complaint(&["serve", "--procesess", "1"], ""), @"error: unexpected argument '--procesess' found");
     insta::assert_snapshot!(complaint(&["serve", "--processes", "0"], ""), @"error: invalid value '0' for '--processes <N>': must be more than 0");
 }
 
@@ -42,6 +46,16 @@ fn a_list_that_is_none_says_where() {
             b"{}",
             "stdin is not a JSON array: invalid type: map, expected an array (for one JSON value a line there is --file) \
              at line 1 column 1",
+        ),
+        (
+            "--csv -",
+            b"\"a,b\n1,2\n",
+            "cannot read stdin as CSV: the quote in line 1 is never closed, so that the rest would be one field",
+        ),
+        (
+            "--csv -",
+            b"a,b\n1,\"2\n3,4\n",
+            "cannot read stdin as CSV: the quote in line 2 is never closed, so that the rest would be one field",
         ),
         ("--csv -", b"a,b\n1,2\n\n3\n", "item 1 of stdin (line 3 or below) has 1 field(s) instead of 2"),
         (

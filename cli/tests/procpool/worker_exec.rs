@@ -101,7 +101,7 @@ fn failures_tell_the_code_or_the_signal_and_the_end_of_stderr() {
     assert!(stderr.starts_with("procpool: item 0: ExitCode(1): 100000\n"), "{stderr}");
     assert!(stderr.len() < 10_000 && stderr.ends_with("99999\n    100000\n"), "{}", stderr.len());
     let stderr = failed(&server, &["map", "sh", "\"echo 1764000000000000000\""]);
-    assert!(stderr.contains("an integer beyond ±2^53"), "{stderr}");
+    assert!(stderr.contains("beyond ±(2^53 - 1)"), "{stderr}");
     let stderr = failed(&server, &["map", "sh", r#""printf '\\377'""#]);
     assert!(stderr.contains("no UTF-8"), "{stderr}");
     let stderr = server.run(&["map", "add", "1"]).expect(2).stderr;

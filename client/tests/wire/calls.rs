@@ -170,6 +170,7 @@ async fn a_server_that_is_not_there_is_named() {
     let client = Client::builder().connect_lazy(&address).unwrap();
     let error = client.map_bytes("upper", ["a"]).await.unwrap_err();
     assert!(matches!(error, CallError::Unavailable { .. }), "{error:?}");
+    assert!(error.is_safe_to_retry(), "it was never sent: {error:?}");
     assert!(error.to_string().contains("No such file"), "{error}");
 }
 

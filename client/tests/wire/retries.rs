@@ -84,6 +84,22 @@ async fn a_refused_call_is_made_again_when_the_server_says() {
 }
 
 #[tokio::test]
+async fn whoever_waits_can_be_told_why_and_for_how_long() {
+    let (sender, mut notices) = tokio::sync::mpsc::channel(8);
+    let notice = move |refusal: &CallError, wait| sender.try_send((refusal.to_string(), wait)).unwrap();
+    let mut server = Fixture::start_for(Client::builder().on_retry(notice)).await;
+    let call = server.client.map_bytes("upper", ["a"]);
+    let (answer, ()) = tokio::join!(call, async {
+        server.refuse_next(queue_full(30)).await;
+        // The notice comes before the wait, not after it.
+        assert_eq!(notices.recv().await, Some(("refused".to_owned(), Duration::from_millis(30))));
+        server.refuse_next(queue_full(-1)).await;
+    });
+    assert!(answer.is_err());
+    assert!(notices.try_recv().is_err(), "what is not made again is told by the error");
+}
+
+#[tokio::test]
 async fn it_is_given_up_after_the_last_attempt() {
     for (policy, attempts) in
         [(RetryPolicy::default(), 4), (RetryPolicy::default().max_attempts(2), 2), (RetryPolicy::none(), 1)]

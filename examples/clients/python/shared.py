@@ -39,19 +39,20 @@ def to_values(items) -> struct_pb2.ListValue:
 
 
 def refuse_to_round(item) -> None:
-    """Raise an error for an integer that a double can't hold; protobuf would round it and say nothing."""
-    if isinstance(item, int) and abs(item) > 2**53:
-        raise ValueError(f"{item} is beyond 2**53: send it as a string, or as JSON in a blob")
+    """Raise an error for an integer that a double need not hold; protobuf would round it and say nothing."""
+    if isinstance(item, int) and abs(item) >= 2**53:
+        raise ValueError(f"{item} is beyond 2**53 - 1: send it as a string, or as JSON in a blob")
     if isinstance(item, (list, tuple, dict)):
         for part in item.values() if isinstance(item, dict) else item:
             refuse_to_round(part)
 
 
 def from_value(value: struct_pb2.Value):
-    """Turn a result into what it was: numbers are doubles on the wire, and whole ones become ints again."""
+    """Turn a result into what it was: numbers are doubles on the wire, and whole ones below 2**53 become ints again."""
     match value.WhichOneof("kind"):
         case "number_value":
-            return int(value.number_value) if value.number_value.is_integer() else value.number_value
+            number = value.number_value
+            return int(number) if number.is_integer() and abs(number) < 2**53 else number
         case "list_value":
             return from_values(value.list_value)
         case "struct_value":

@@ -4,12 +4,20 @@
 //!   `serde_json::Value`. Here that is an error. A target that asks for an `i128` or `u128`, or for a
 //!   `Box<RawValue>`, gets it exactly; one that asks for a float gets a float.
 //! - NaN and the infinities become null. Here that is an error, unless [`NonFinite::Null`] is asked for.
+//! - Bytes become a list of numbers. Here they are an error, as in a value.
+//! - An `f32` becomes the shortest decimal that is nearest to it, which is another double. Here it is the same double as
+//!   in a value.
+//!
+//! Doubles are read to the bit, which takes the feature `float_roundtrip`.
 
 mod exact;
+
+use std::io;
 
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{DeserializeSeed, Error as _, SeqAccess};
 use serde::{Deserialize, Serialize};
+use serde_json::ser::Formatter;
 
 use self::exact::Exact;
 use crate::value::{self, EncodeError, NonFinite};
@@ -37,11 +45,24 @@ pub fn append_with<T: Serialize + ?Sized>(
     bytes: &mut Vec<u8>,
 ) -> Result<(), JsonEncodeError> {
     let start = bytes.len();
-    serde_json::to_writer(&mut *bytes, value)?;
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut *bytes, Strict))?;
     if non_finite == NonFinite::Error && bytes[start..].windows(4).any(|text| text == b"null") {
         value::check_finite(value).map_err(JsonEncodeError::NonFinite)?;
     }
     Ok(())
+}
+
+/// Writes compact JSON, and what has a meaning of its own in a value with that meaning or not at all.
+struct Strict;
+
+impl Formatter for Strict {
+    fn write_f32<W: io::Write + ?Sized>(&mut self, writer: &mut W, value: f32) -> io::Result<()> {
+        self.write_f64(writer, f64::from(value))
+    }
+
+    fn write_byte_array<W: io::Write + ?Sized>(&mut self, _: &mut W, _: &[u8]) -> io::Result<()> {
+        Err(io::Error::other(EncodeError::Bytes))
+    }
 }
 
 /// Decodes a JSON text.
@@ -76,7 +97,10 @@ impl<'de> SeqAccess<'de> for Texts<'_, 'de> {
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, serde_json::Error> {
         let Some(text) = self.0.next() else { return Ok(None) };
         let mut deserializer = serde_json::Deserializer::from_slice(text);
-        let element = seed.deserialize(Exact::new(&mut deserializer))?;
+        let element = match too_large_integer(text) {
+            None => seed.deserialize(&mut deserializer)?,
+            Some(_) => seed.deserialize(Exact::new(&mut deserializer))?,
+        };
         deserializer.end()?;
         Ok(Some(element))
     }

@@ -74,7 +74,7 @@ fn split_content(bytes: &[u8]) -> Result<(&[u8], &[u8]), DecodeError> {
 /// Reads one `Value`.
 pub(super) struct Decoder<'de> {
     source: Source<'de>,
-    depth: u32,
+    depth: i32,
 }
 
 enum Source<'de> {
@@ -87,12 +87,14 @@ impl<'de> Decoder<'de> {
         Self { source: Source::Value(bytes), depth: 0 }
     }
 
+    /// Reads a list that is no value itself: its elements may be nested as deep as any.
     pub(super) fn of_list(list: &'de [u8]) -> Self {
-        Self { source: Source::Parsed(Kind::List(list)), depth: 0 }
+        Self { source: Source::Parsed(Kind::List(list)), depth: -LIST_DEPTH }
     }
 
+    /// Reads an object that is no value itself: its fields may be nested as deep as any.
     pub(super) fn of_struct(fields: &'de [u8]) -> Self {
-        Self { source: Source::Parsed(Kind::Struct(fields)), depth: 0 }
+        Self { source: Source::Parsed(Kind::Struct(fields)), depth: -STRUCT_DEPTH }
     }
 
     fn kind(&self) -> Result<Kind<'de>, DecodeError> {
@@ -102,7 +104,7 @@ impl<'de> Decoder<'de> {
         }
     }
 
-    fn descend(&self, messages: u32) -> Result<u32, DecodeError> {
+    fn descend(&self, messages: i32) -> Result<i32, DecodeError> {
         let depth = self.depth + messages;
         if depth > MAX_MESSAGE_DEPTH { Err(DecodeError::TooDeep) } else { Ok(depth) }
     }
@@ -142,7 +144,7 @@ impl<'de> Decoder<'de> {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "±2^53 fits both types exactly")]
+#[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "±(2^53 - 1) fits both types exactly")]
 fn to_integer(number: f64) -> Result<i64, DecodeError> {
     if number.abs() <= MAX_INTEGER as f64 {
         let integer = number as i64;
@@ -250,7 +252,7 @@ impl<'de> de::Deserializer<'de> for Decoder<'de> {
 /// The elements of a list.
 struct Elements<'de> {
     records: Records<'de>,
-    depth: u32,
+    depth: i32,
     num_taken: usize,
 }
 
@@ -297,7 +299,7 @@ fn split_entry(mut entry: &[u8]) -> Result<(&str, &[u8]), DecodeError> {
 /// The entries of an object.
 struct Entries<'de> {
     records: Records<'de>,
-    depth: u32,
+    depth: i32,
     next_value: Option<&'de [u8]>,
 }
 
@@ -318,7 +320,7 @@ impl<'de> de::MapAccess<'de> for Entries<'de> {
     }
 }
 
-/// A key of an object: a string, or the integer or bool that was written as one.
+/// A key of an object: a string, or the number or bool that was written as one.
 struct Key<'de> {
     key: &'de str,
 }
@@ -341,10 +343,11 @@ impl<'de> de::Deserializer<'de> for Key<'de> {
         deserialize_bool => visit_bool, deserialize_i8 => visit_i8, deserialize_i16 => visit_i16,
         deserialize_i32 => visit_i32, deserialize_i64 => visit_i64, deserialize_i128 => visit_i128,
         deserialize_u8 => visit_u8, deserialize_u16 => visit_u16, deserialize_u32 => visit_u32,
-        deserialize_u64 => visit_u64, deserialize_u128 => visit_u128
+        deserialize_u64 => visit_u64, deserialize_u128 => visit_u128, deserialize_f32 => visit_f32,
+        deserialize_f64 => visit_f64
     );
     forward_to_deserialize_any! {
-        f32 f64 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier
+        char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier
         ignored_any
     }
 
@@ -378,7 +381,7 @@ impl<'de> de::Deserializer<'de> for Key<'de> {
 struct Variant<'de> {
     name: &'de str,
     value: &'de [u8],
-    depth: u32,
+    depth: i32,
 }
 
 impl<'de> de::EnumAccess<'de> for Variant<'de> {

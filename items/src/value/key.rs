@@ -41,8 +41,6 @@ impl ser::Serializer for KeyEncoder {
     );
 
     refused_as_key! {
-        serialize_f32(f32) -> String;
-        serialize_f64(f64) -> String;
         serialize_bytes(&[u8]) -> String;
         serialize_none() -> String;
         serialize_unit() -> String;
@@ -54,6 +52,18 @@ impl ser::Serializer for KeyEncoder {
         serialize_map(Option<usize>) -> Self::SerializeMap;
         serialize_struct(&'static str, usize) -> Self::SerializeStruct;
         serialize_struct_variant(&'static str, u32, &'static str, usize) -> Self::SerializeStructVariant;
+    }
+
+    fn serialize_f32(self, key: f32) -> Result<String, EncodeError> {
+        self.serialize_f64(f64::from(key))
+    }
+
+    fn serialize_f64(self, key: f64) -> Result<String, EncodeError> {
+        if !key.is_finite() {
+            return Err(EncodeError::NonFinite(key.to_string()));
+        }
+        // As it is in JSON.
+        serde_json::to_string(&key).map_err(ser::Error::custom)
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, key: &T) -> Result<String, EncodeError> {

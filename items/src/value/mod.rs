@@ -2,8 +2,10 @@
 //!
 //! The rules are those of JSON, with these differences, all for the sake of values that keep their meaning:
 //!
-//! - A number is a double. An integer beyond ±2^53 is an error, never rounded. An integral double is an integer to a
-//!   target that asks for one or takes what comes, and a float to a target that asks for a float.
+//! - A number is a double. An integer beyond ±(2^53 - 1) is an error, never rounded. An integral double within these
+//!   bounds is an integer to a target that asks for one or takes what comes, and a float to a target that asks for a
+//!   float. Beyond them it need not be the integer that was meant, since other libraries round without a word: to a
+//!   target that takes what comes it is a float, and one that asks for an integer gets an error.
 //! - NaN and the infinities are an error, or null if asked for ([`NonFinite`]): printing tools refuse a whole message
 //!   that has one.
 //! - None and `()` are `null_value`. A `Value` of zero bytes is an error on both sides.
@@ -32,14 +34,14 @@ pub(crate) const LIST_TAG: u8 = 0x32;
 const KEY_TAG: u8 = 0x0a;
 const ENTRY_VALUE_TAG: u8 = 0x12;
 
-/// The largest integer up to which every integer is a double of its own: 2^53.
-const MAX_INTEGER: u64 = 1 << 53;
+/// The largest integer that is surely the one that was meant: 2^53 + 1, rounded to a double, is 2^53.
+const MAX_INTEGER: u64 = (1 << 53) - 1;
 /// How deep messages may be nested below a `Value`. Other libraries allow 100 in all, and a reply has a few around it.
-const MAX_MESSAGE_DEPTH: u32 = 96;
+const MAX_MESSAGE_DEPTH: i32 = 96;
 /// The messages that a list adds to the depth: `ListValue` and `Value`.
-const LIST_DEPTH: u32 = 2;
+const LIST_DEPTH: i32 = 2;
 /// The messages that an object adds to the depth: `Struct`, its entry and `Value`.
-const STRUCT_DEPTH: u32 = 3;
+const STRUCT_DEPTH: i32 = 3;
 
 /// What becomes of NaN and the infinities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,8 +57,10 @@ pub enum NonFinite {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// An integer that a double cannot hold.
-    #[error("the integer {0} is beyond ±2^53, which a value cannot carry: send it as a string or in a blob")]
+    /// An integer that a double need not hold.
+    #[error(
+        "the integer {0} is beyond ±(2^53 - 1), and no value carries it for sure: send it as a string or in a blob"
+    )]
     IntegerTooLarge(String),
     /// NaN or an infinity.
     #[error("the number {0} cannot be in a value: send null or a string")]
@@ -64,7 +68,7 @@ pub enum EncodeError {
     /// Bytes.
     #[error("bytes cannot be in a value: send blobs")]
     Bytes,
-    /// A map key that is no string, integer or bool.
+    /// A map key that is no string, number or bool.
     #[error("the keys of a map must be strings")]
     Key,
     /// Lists or objects nested too deep.
@@ -100,8 +104,8 @@ pub enum DecodeError {
     /// A number with a fraction, where an integer is needed.
     #[error("{0} is not an integer")]
     NotAnInteger(f64),
-    /// A number beyond ±2^53, where an integer is needed.
-    #[error("{0} is beyond ±2^53 and need not be the integer that was meant: send it as a string or in a blob")]
+    /// A number beyond ±(2^53 - 1), where an integer is needed.
+    #[error("{0} is beyond ±(2^53 - 1) and need not be the integer that was meant: send it as a string or in a blob")]
     IntegerTooLarge(f64),
     /// NaN or an infinity, where anything but a float is meant.
     #[error("{0} is no JSON number: only what takes a float can have it")]

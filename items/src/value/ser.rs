@@ -20,7 +20,7 @@ pub(super) struct Encoder<'b> {
     non_finite: NonFinite,
     /// What only a `Value` cannot hold is let through, since the output is thrown away.
     is_lenient: bool,
-    depth: u32,
+    depth: i32,
 }
 
 impl<'b> Encoder<'b> {
@@ -43,7 +43,7 @@ impl<'b> Encoder<'b> {
         self.bytes.extend_from_slice(&record);
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "up to 2^53 there is none")]
+    #[expect(clippy::cast_precision_loss, reason = "up to 2^53 - 1 there is none")]
     fn put_integer(&mut self, magnitude: u64, negative: bool, shown: impl Display) -> Result<(), EncodeError> {
         if magnitude > MAX_INTEGER && !self.is_lenient {
             return Err(EncodeError::IntegerTooLarge(shown.to_string()));
@@ -80,7 +80,7 @@ impl<'b> Encoder<'b> {
         self.bytes[content_at..].rotate_right(others.len());
     }
 
-    fn descend(&mut self, messages: u32) -> Result<(), EncodeError> {
+    fn descend(&mut self, messages: i32) -> Result<(), EncodeError> {
         self.depth += messages;
         if self.depth > MAX_MESSAGE_DEPTH && !self.is_lenient { Err(EncodeError::TooDeep) } else { Ok(()) }
     }

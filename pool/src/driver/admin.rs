@@ -46,7 +46,7 @@ impl Driver {
     }
 
     /// Has a worker asked for its stacks; its session answers.
-    fn dump(&self, worker_id: u64, answer: oneshot::Sender<Result<String, DumpFailure>>) {
+    fn dump(&mut self, worker_id: u64, answer: oneshot::Sender<Result<String, DumpFailure>>) {
         let failure = match self.workers.iter().find(|(worker, _)| worker.generation == worker_id) {
             None => DumpFailure::NoSuchWorker,
             Some((_, link)) if link.commands.capacity() <= COMMAND_CAPACITY / 2 => DumpFailure::Busy,

@@ -8,6 +8,7 @@ use procpool_items::ItemSlab;
 use procpool_scheduler::{
     Dispatch, Effect, FailureCause, Hold, JobFailure, JobId, Readiness as State, StopReason, WorkerId, WorkerState,
 };
+use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
 use super::{Driver, ExitReport, JobEntry, Occasion, WorkerLink, degraded};
@@ -55,7 +56,7 @@ impl Driver {
             }
             Effect::Deliver { job, first_index, count } => self.deliver(job, first_index, count),
             Effect::CompleteJob { job } => self.complete(job),
-            Effect::FailJob { job, failure } => self.fail(job, failure),
+            Effect::FailJob { job, failure } => self.fail(job, failure, occasion),
             Effect::SlotHeld { slot, wait } => warn!(
                 slot = slot.0,
                 seconds = wait.as_secs(),
@@ -91,6 +92,7 @@ impl Driver {
             is_ready: false,
             functions: Arc::default(),
             has_results: false,
+            has_had_work: false,
             stop_reason: None,
             commons: BTreeSet::new(),
             dropped_commons: Vec::new(),
@@ -105,7 +107,20 @@ impl Driver {
         let common = payload.common().and_then(|argument| {
             self.workers.get_mut(&dispatch.worker).map(|link| link.common_of(dispatch.job, argument))
         });
-        let pid = self.workers.get(&dispatch.worker).map_or(0, |link| link.pid);
+        let pid = self.workers.get_mut(&dispatch.worker).map_or(0, |link| {
+            link.has_had_work = true;
+            link.pid
+        });
+        if dispatch.left_alone {
+            warn!(
+                worker = dispatch.worker.generation,
+                slot = dispatch.worker.slot.0,
+                pid,
+                job = dispatch.job.0,
+                index = dispatch.first_index,
+                "item came back several times before it began; its worker is not replaced until it has run"
+            );
+        }
         let observation = self.observation.as_mut();
         let trace = observation.and_then(|observation| observation.chunk_started(dispatch, &header, pid));
         let run = ChunkRun {
@@ -126,14 +141,19 @@ impl Driver {
         self.tell(dispatch.worker, WorkerCommand::Run(run));
     }
 
-    pub(super) fn tell(&self, worker: WorkerId, command: WorkerCommand) {
-        use tokio::sync::mpsc::error::TrySendError;
-        let Some(link) = self.workers.get(&worker) else { return };
+    pub(super) fn tell(&mut self, worker: WorkerId, command: WorkerCommand) {
+        use mpsc::error::TrySendError;
+        let Some(link) = self.workers.get_mut(&worker) else { return };
         match link.commands.try_send(command) {
             // It has ended, and the event that says so is on its way.
             Ok(()) | Err(TrySendError::Closed(_)) => {}
-            // The scheduler bounds what is at a worker, and the channel is longer than that.
-            Err(TrySendError::Full(command)) => error!(%worker, ?command, "too many commands for one worker"),
+            // The scheduler bounds what is at a worker, and the channel is longer than that. Should it be full all the
+            // same, nobody may wait for what was not said: a worker without commands ends, and what it never got runs
+            // elsewhere.
+            Err(TrySendError::Full(command)) => {
+                error!(%worker, ?command, "too many commands for one worker, which is a bug; the worker is killed");
+                link.commands = mpsc::channel(1).0;
+            }
         }
     }
 
@@ -180,7 +200,7 @@ impl Driver {
         }
     }
 
-    fn fail(&mut self, job: JobId, failure: JobFailure) {
+    fn fail(&mut self, job: JobId, failure: JobFailure, occasion: &Occasion) {
         let Some(JobEntry { payload, outlet, refusal, .. }) = self.jobs.remove(&job) else { return };
         self.drop_common(job);
         self.results.let_go(job);
@@ -189,19 +209,14 @@ impl Driver {
         if let Some(observation) = &mut self.observation {
             observation.job_ended(job, &payload);
         }
-        let error = refusal.unwrap_or_else(|| self.call_error(failure, &payload));
+        let error = refusal.unwrap_or_else(|| self.call_error(failure, &payload, occasion));
         debug!(job = job.0, %error, "job failed");
         self.tell_watchers(|| PoolEvent::JobEnded { job: job.0, error: error.to_string() });
-        match outlet {
-            Outlet::Whole(caller) => {
-                // The caller may have gone; then nobody wants to know.
-                let _ = caller.send(Err(error));
-            }
-            Outlet::Stream(stream) => stream.end(Err(error)),
-        }
+        outlet.fail(error);
     }
 
-    fn call_error(&self, failure: JobFailure, payload: &JobPayload) -> CallError {
+    /// Each way in which a job can fail has an error of its own, and none is one that says that we have a bug.
+    fn call_error(&self, failure: JobFailure, payload: &JobPayload, occasion: &Occasion) -> CallError {
         match failure {
             JobFailure::ItemFailed { index } => {
                 let error = payload.failure_of(index).expect("the failure was stored before the job failed");
@@ -213,6 +228,13 @@ impl Driver {
             JobFailure::DeadlineUnreachable { expected, remaining, retry_after } => {
                 CallError::DeadlineUnreachable { expected, remaining, retry_after }
             }
+            JobFailure::CrashLimit { crashes } => {
+                let Occasion::Exit(ExitReport { exit, usage, stderr_tail, .. }) = occasion else {
+                    unreachable!("only the exit of a worker makes a job fail of it");
+                };
+                let (exit, usage, stderr_tail) = (exit.clone(), *usage, stderr_tail.clone());
+                CallError::CrashLimit { crashes, exit, usage, stderr_tail }
+            }
             JobFailure::ResultsRefused => unreachable!("the driver that refuses results says why"),
             JobFailure::NoFunction { started } => {
                 let name = payload.header.function.to_string();
@@ -220,7 +242,7 @@ impl Driver {
                     nearest_names(self.publisher.functions.borrow().keys().filter(|known| **known != name), &name);
                 CallError::FunctionNotFound { name, nearest, started }
             }
-            JobFailure::Cancelled => CallError::JobEnded,
+            JobFailure::Cancelled => CallError::Cancelled,
             JobFailure::Draining { started } => CallError::Draining { started },
             JobFailure::Degraded { started } => degraded(&self.publisher.status.borrow().start_failure, started),
         }
@@ -264,7 +286,8 @@ fn cut_results(results: &ChunkResults, kind: procpool_items::ItemKind, cut: Cut)
         results.items.clone()
     } else {
         let slab = ItemSlab::parse(kind, results.items.clone()).expect("the session checked the form of the results");
-        slab.range(cut.skip as usize..(cut.skip + cut.count) as usize)
+        // The others are kept by nobody, and these should not keep them.
+        Bytes::copy_from_slice(&slab.range(cut.skip as usize..(cut.skip + cut.count) as usize))
     };
     let first_offset = results.first + cut.skip;
     let errors = results

@@ -18,13 +18,14 @@ impl Driver {
     pub(super) fn bury(
         &mut self,
         worker: WorkerId,
-        exit: WorkerExit,
-        usage: ExitUsage,
+        (exit, usage): (WorkerExit, ExitUsage),
+        was_running: bool,
         stderr_tail: String,
     ) -> ExitReport {
         let link = self.workers.remove(&worker);
-        let (pid, is_ready, has_results, stop_reason) =
-            link.map_or((0, false, false, None), |link| (link.pid, link.is_ready, link.has_results, link.stop_reason));
+        let (pid, is_ready, stop_reason) =
+            link.as_ref().map_or((0, false, None), |link| (link.pid, link.is_ready, link.stop_reason));
+        let (has_had_work, has_results) = link.map_or((false, false), |link| (link.has_had_work, link.has_results));
         let exit = if stop_reason == Some(StopReason::StartTimeout) { WorkerExit::StartTimeout } else { exit };
         *self.counts.worker_exits_total.entry(exit_reason(&exit, stop_reason)).or_default() += 1;
         if let Some(observation) = &mut self.observation {
@@ -38,27 +39,42 @@ impl Driver {
         } else {
             self.warn_of_loss(worker, pid, &exit, is_ready, usage);
         }
-        let start_failure = (was_told_to.is_none() && !has_results).then(|| {
+        let fruitless_end = (was_told_to.is_none() && !has_results).then(|| {
             let when = if is_ready { " before it had finished anything" } else { "" };
             let last_words = stderr_tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
             let separator = if last_words.is_empty() { "" } else { ": " };
             format!("{exit}{when}{separator}{last_words}")
         });
-        let reason = start_failure.clone().unwrap_or_else(|| exit.to_string());
-        let start_failure = start_failure.map(|how| format!("a worker {how}"));
+        let reason = fruitless_end.clone().unwrap_or_else(|| exit.to_string());
+        // One that dies of an item has started, though it be its first item.
+        let start_failure = fruitless_end.filter(|_| !was_running).map(|how| format!("a worker {how}"));
         self.note_progress(worker, start_failure.as_deref());
-        if let Some(failure) = start_failure {
+        // One that had work may have died of that, and others start well.
+        if let Some(failure) = start_failure.filter(|_| !has_had_work) {
             self.publisher.status.send_modify(|status| status.start_failure = failure);
         }
         self.worker_changed(worker, pid, WorkerState::Exited, || reason);
         ExitReport { exit, usage, pid, stderr_tail }
     }
 
+    /// A worker has finished an item: what starts failed of is over.
+    pub(super) fn forget_start_failure(&self) {
+        self.publisher.status.send_if_modified(|status| {
+            let is_known = !status.start_failure.is_empty();
+            status.start_failure.clear();
+            is_known
+        });
+    }
+
     fn warn_of_loss(&mut self, worker: WorkerId, pid: u32, exit: &WorkerExit, was_ready: bool, usage: ExitUsage) {
         let (worker, slot) = (worker.generation, worker.slot.0);
         let WorkerExit::SpawnFailed { reason, by_shortage } = exit else {
             let (peak_rss_bytes, cpu_seconds) = (usage.peak_rss_bytes, usage.cpu_time.map(|time| time.as_secs_f64()));
-            warn!(worker, slot, pid, %exit, was_ready, peak_rss_bytes, cpu_seconds, "worker exited unexpectedly");
+            if exit.is_ours() {
+                warn!(worker, slot, pid, %exit, was_ready, peak_rss_bytes, cpu_seconds, "worker killed");
+            } else {
+                warn!(worker, slot, pid, %exit, was_ready, peak_rss_bytes, cpu_seconds, "worker exited unexpectedly");
+            }
             return;
         };
         // Every slot looks twice a second whether a shortage is over. It is said once.

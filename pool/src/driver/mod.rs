@@ -197,12 +197,14 @@ struct Driver {
 struct WorkerLink {
     commands: mpsc::Sender<WorkerCommand>,
     started_at: Instant,
-    /// 0 until it said Hello.
+    /// 0 until its process was started.
     pid: u32,
     is_ready: bool,
     /// What it can run; empty until it said Hello.
     functions: Arc<FunctionTable>,
     has_results: bool,
+    /// It was given a chunk.
+    has_had_work: bool,
     /// Why we made it stop, if we did.
     stop_reason: Option<StopReason>,
     /// The jobs whose common argument it has. Bounded by the jobs.
@@ -273,6 +275,11 @@ impl Driver {
             self.tell_dropped_commons();
         }
         debug!("every worker is gone");
+        // Whoever was not heard hears that nothing of its call has started. Nobody can ask for anything any more.
+        inputs.commands.close();
+        while let Some(command) = inputs.commands.recv().await {
+            refuse(command);
+        }
     }
 
     fn handle(&mut self, input: Input) {
@@ -291,8 +298,8 @@ impl Driver {
     fn submit(&mut self, submission: Submission) {
         let Submission { job, call, common, items, outlet, .. } = submission;
         if submission.is_abandoned.load(Ordering::Acquire) {
-            outlet.abandon();
-            return;
+            // One end of a stream may still be there.
+            return outlet.fail(CallError::Cancelled);
         }
         let function: Arc<str> = call.function.into();
         let function_id = self.function_id(&function);
@@ -306,6 +313,7 @@ impl Driver {
             delivery: submission.delivery,
             chunk_size: call.options.chunk_size.map(std::num::NonZeroU32::get),
             item_bytes: items.as_ref().map_or(0, |(slab, _)| mean_bytes(slab)),
+            has_common: common.is_some(),
             fail_fast: submission.fail_fast,
             max_attempts: submission.max_attempts,
             item_timeout: submission.item_timeout,
@@ -374,6 +382,11 @@ impl Driver {
 
     fn handle_worker(&mut self, WorkerEvent { worker, kind }: WorkerEvent) {
         match kind {
+            WorkerEventKind::Started { pid } => {
+                if let Some(link) = self.workers.get_mut(&worker) {
+                    link.pid = pid;
+                }
+            }
             WorkerEventKind::Hello { pid, sdk, functions } => self.greet(worker, pid, &sdk, functions),
             WorkerEventKind::Ready => self.welcome(worker),
             WorkerEventKind::Progress { running, stack } => {
@@ -384,8 +397,10 @@ impl Driver {
                     observation.results_came(&results);
                 }
                 self.expect_results(worker, &results);
-                if let Some(link) = self.workers.get_mut(&worker) {
-                    link.has_results = true;
+                if let Some(link) = self.workers.get_mut(&worker)
+                    && !std::mem::replace(&mut link.has_results, true)
+                {
+                    self.forget_start_failure();
                 }
                 let event = Event::ItemsFinished {
                     worker,
@@ -406,7 +421,7 @@ impl Driver {
             WorkerEventKind::MemoryHigh => self.apply_plain(Event::MemoryHigh { worker }),
             WorkerEventKind::Exited { exit, usage, running, stderr_tail } => {
                 let by_shortage = matches!(exit, WorkerExit::SpawnFailed { by_shortage: true, .. });
-                let report = self.bury(worker, exit, usage, stderr_tail);
+                let report = self.bury(worker, (exit, usage), running.is_some(), stderr_tail);
                 self.apply(Event::WorkerExited { worker, running, by_shortage }, &Occasion::Exit(report));
                 self.publish_functions();
             }
@@ -417,7 +432,14 @@ impl Driver {
         self.apply(event, &Occasion::Nothing);
     }
 
+    /// Applies an event, and does what follows from its results.
     fn apply(&mut self, event: Event, occasion: &Occasion) {
+        self.apply_one(event, occasion);
+        self.look_at_results();
+    }
+
+    /// Applies an event and carries out its effects. None of these may apply another event.
+    fn apply_one(&mut self, event: Event, occasion: &Occasion) {
         let now = Time::from_start(self.epoch.elapsed());
         let mut effects = std::mem::take(&mut self.effects);
         self.state.apply(now, event, &mut effects);
@@ -425,7 +447,18 @@ impl Driver {
             self.execute(effect, occasion);
         }
         self.effects = effects;
-        self.look_at_results();
+    }
+}
+
+/// Answers what came too late. To drop the sender of an answer is to say that the pool has stopped, for all but these.
+fn refuse(command: Command) {
+    match command {
+        Command::Submit(submission) => submission.outlet.fail(CallError::Draining { started: false }),
+        Command::Dump { answer, .. } => {
+            // Whoever asked may be gone.
+            let _ = answer.send(Err(DumpFailure::PoolStopped));
+        }
+        _ => {}
     }
 }
 

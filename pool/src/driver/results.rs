@@ -23,7 +23,7 @@ use std::sync::Arc;
 use procpool_scheduler::{Event, Hold, JobId, WorkerId};
 use tracing::debug;
 
-use super::{Driver, JobEntry};
+use super::{Driver, JobEntry, Occasion};
 use crate::error::CallError;
 use crate::outlet::Outlet;
 use crate::payload::OutcomeRun;
@@ -94,7 +94,7 @@ impl Driver {
         let Some(entry) = self.jobs.get_mut(&job) else { return };
         entry.payload.store(run);
         if matches!(entry.outlet, Outlet::Whole(_)) && entry.refusal.is_none() {
-            let bytes = entry.payload.account().stored();
+            let bytes = entry.payload.answer_bytes();
             let room = &self.results.budget.whole;
             entry.refusal = match entry.max_answer_bytes {
                 Some(limit) if bytes > limit => Some(CallError::ResultsTooLarge { bytes, limit }),
@@ -110,20 +110,21 @@ impl Driver {
         self.results.stored.push(job);
     }
 
-    /// Does what follows from the results that were stored and delivered.
+    /// Does what follows from the results that were stored and delivered, and what follows from that: one after the other.
+    /// If each began within the one before, the stack would have to be as deep as there are jobs.
     pub(super) fn look_at_results(&mut self) {
-        if self.results.stored.is_empty() {
-            return;
-        }
-        let level = self.results.budget.streams.level_with(0);
-        if level > self.results.level {
-            // Now it concerns those, too, that hold nothing.
-            self.results.stored.extend(self.jobs.keys());
-        }
-        self.results.level = level;
-        while let Some(job) = self.results.stored.pop() {
+        while !self.results.stored.is_empty() {
+            let level = self.results.budget.streams.level_with(0);
+            if level > self.results.level {
+                // Now it concerns those, too, that hold nothing.
+                self.results.stored.extend(self.jobs.keys());
+            }
+            self.results.level = level;
+            let Some(job) = self.results.stored.pop() else { return };
             match self.jobs.get(&job) {
-                Some(JobEntry { refusal: Some(_), .. }) => self.apply_plain(Event::ResultsRefused { job }),
+                Some(JobEntry { refusal: Some(_), .. }) => {
+                    self.apply_one(Event::ResultsRefused { job }, &Occasion::Nothing);
+                }
                 Some(JobEntry { outlet: Outlet::Stream(_), .. }) => self.look_at_stream(job, 0),
                 _ => {}
             }
@@ -136,9 +137,11 @@ impl Driver {
         for job in self.results.held.clone() {
             self.look_at_stream(job, 0);
         }
+        self.look_at_results();
     }
 
-    /// Holds a stream back or lets it go on, if that is to change, when so many bytes of its results come in.
+    /// Holds a stream back or lets it go on, if that is to change, when so many bytes of its results come in. What follows
+    /// is left to [`Driver::look_at_results`].
     fn look_at_stream(&mut self, job: JobId, coming: u64) {
         let Some(entry) = self.jobs.get_mut(&job) else { return };
         let mut hold = self.results.hold_of(entry.payload.account(), coming);
@@ -154,7 +157,7 @@ impl Driver {
         if std::mem::replace(&mut entry.hold, hold) != hold {
             let (stored, handed_out) = (entry.payload.account().stored(), entry.payload.account().handed_out());
             debug!(job = job.0, ?hold, stored, handed_out, "a stream is held back, or goes on");
-            self.apply_plain(Event::StreamHeld { job, hold });
+            self.apply_one(Event::StreamHeld { job, hold }, &Occasion::Nothing);
         }
     }
 }

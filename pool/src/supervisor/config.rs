@@ -38,6 +38,13 @@ pub struct MemoryLimits {
     pub hard_bytes: Option<u64>,
 }
 
+impl MemoryLimits {
+    /// Tells whether there is any.
+    pub(super) fn exist(self) -> bool {
+        self.soft_bytes.is_some() || self.hard_bytes.is_some()
+    }
+}
+
 /// What the kernel limits for each process by itself: `setrlimit(2)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitedResource {

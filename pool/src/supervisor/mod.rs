@@ -9,11 +9,15 @@
 //! channel and its output (`output`), and ends when the worker is dead and buried. The process itself is started by one
 //! immortal thread (`spawn`), and prepares itself between fork and exec (`pre_exec`). What leaves a worker's process
 //! group and outlives the worker is known by its `tag` and falls to the `reaper`, where the application wants one; what
-//! outlives even this process, to whoever calls [`kill_remains`].
+//! outlives even this process, to whoever calls [`kill_remains`]. What /proc tells of all workers, one `monitor` reads,
+//! on a thread of its own.
 //!
 //! - A worker is dead when the kernel says that its process is, and never for any other reason: a closed channel or
 //!   pipe means nothing, since a grandchild may hold the other copy.
-//! - The process group is killed while its leader waits to be reaped, so that its number cannot be anybody else's.
+//! - The process group is killed while its leader waits to be reaped, so that its number cannot be anybody else's. The
+//!   slot does not wait for that: the worker's end is told before, and what it has started gets a moment to tidy up.
+//! - Supervision fails safe. Should a session panic, its worker is killed and its end is told all the same; should even
+//!   that panic, everything the worker had fails, since nobody knows what of it had begun.
 //! - An item has a result (a frame, or the journal), or it was running (the begun word), or it began and its result is
 //!   lost (it fails), or it never began. These are all; and only the last may run elsewhere without asking.
 
@@ -29,6 +33,7 @@ use crate::call::{CallStyle, CommonArgument, FunctionInfo, TraceContext};
 use crate::error::{DumpFailure, ExitUsage, ItemFailure, WorkerExit};
 
 mod config;
+mod monitor;
 mod output;
 mod pre_exec;
 mod process_group;
@@ -38,6 +43,7 @@ mod session;
 mod spawn;
 mod spawner;
 mod tag;
+mod thread;
 mod wait;
 
 pub use config::{DEFAULT_PASSED_VARIABLES, LimitedResource, MemoryLimits, SpawnConfig};
@@ -57,8 +63,7 @@ pub const COMMAND_CAPACITY: usize = 32;
 pub trait WorkerSpawner: Send + Sync + 'static {
     /// Starts a worker and returns at once; how that goes comes as events.
     ///
-    /// The last event of every worker is [`WorkerEventKind::Exited`], exactly once, when the process is gone and
-    /// reaped. Sending to `events` may wait: the driver never waits for a worker. Dropping the command sender ends the
+    /// The last event of every worker is [`WorkerEventKind::Exited`], exactly once, when the process is dead. Sending to `events` may wait: the driver never waits for a worker. Dropping the command sender ends the
     /// worker as [`WorkerCommand::Kill`] does.
     fn spawn(&self, worker: WorkerId, events: mpsc::Sender<WorkerEvent>) -> mpsc::Sender<WorkerCommand>;
 
@@ -153,6 +158,11 @@ pub struct WorkerEvent {
 /// What a worker tells the driver.
 #[derive(Debug)]
 pub enum WorkerEventKind {
+    /// The process was started. Missing if that failed.
+    Started {
+        /// Its process id; the worker may tell another one, where a wrapper starts it.
+        pid: u32,
+    },
     /// It runs and speaks our protocol.
     Hello {
         /// Its process id.
@@ -183,7 +193,7 @@ pub enum WorkerEventKind {
     },
     /// It holds more memory than [`MemoryLimits::soft_bytes`]. Said once.
     MemoryHigh,
-    /// The process is gone and reaped. Results that it had finished but not sent came before, as `Results`.
+    /// The process is dead. Results that it had finished but not sent came before, as `Results`.
     Exited {
         /// How it ended.
         exit: WorkerExit,

@@ -50,9 +50,9 @@ struct Stream {
 /// How a stream is read.
 #[derive(Debug, Clone, Copy)]
 enum Turn {
-    /// What the runtime has noticed, up to where something else should get its turn.
+    /// Some of what the runtime has noticed: something else should get its turn.
     Noticed,
-    /// What is there, noticed or not, up to the same bound.
+    /// What is there, noticed or not, up to a bound.
     Present,
     /// All that a dead worker has left: more than a pipe holds.
     Last,
@@ -61,7 +61,10 @@ enum Turn {
 impl Turn {
     fn max_bytes(self) -> usize {
         match self {
-            Self::Noticed | Self::Present => 64 << 10,
+            // One read: deadlines are looked at between any two.
+            Self::Noticed => 1,
+            // What a pipe holds.
+            Self::Present => 64 << 10,
             Self::Last => 2 << 20,
         }
     }
@@ -95,7 +98,7 @@ impl Output {
         }
     }
 
-    /// Logs what [`Output::readable`] has noticed, up to a bound. `context` is asked once a line.
+    /// Logs some of what [`Output::readable`] has noticed. `context` is asked once a line.
     pub(super) fn read(&mut self, context: impl Fn() -> OutputContext) {
         self.read_turn(Turn::Noticed, &context);
     }
@@ -107,7 +110,7 @@ impl Output {
 
     /// Logs the rest of what a dead worker has written. Does not wait for the end of the streams: a grandchild may hold
     /// them open. Returns the end of stderr.
-    pub(super) fn finish(mut self, context: impl Fn() -> OutputContext) -> String {
+    pub(super) fn finish(&mut self, context: impl Fn() -> OutputContext) -> String {
         self.read_turn(Turn::Last, &context);
         let budget = &mut self.budget;
         self.stdout.line.finish(|text, is_cut| budget.log("stdout", text, is_cut, &context));
@@ -184,6 +187,9 @@ impl LineBudget {
             self.lines = 0;
         }
         if self.lines == MAX_LINES_PER_SECOND {
+            if self.dropped == 0 {
+                Self::report_limit(&context());
+            }
             self.dropped += 1;
             return;
         }
@@ -197,6 +203,18 @@ impl LineBudget {
         }
     }
 
+    /// Says at once that lines are dropped: how many is known only when the second is over, and the worker may be silent then.
+    fn report_limit(context: &OutputContext) {
+        tracing::warn!(
+            target: "procpool::worker_output",
+            worker = context.worker,
+            slot = context.slot,
+            pid = context.pid,
+            max_lines_per_second = MAX_LINES_PER_SECOND,
+            "worker output rate-limited; the other lines of this second are dropped"
+        );
+    }
+
     fn report_dropped(&mut self, context: &impl Fn() -> OutputContext) {
         if self.dropped > 0 {
             let context = context();
@@ -207,7 +225,7 @@ impl LineBudget {
                 pid = context.pid,
                 dropped_lines = self.dropped,
                 max_lines_per_second = MAX_LINES_PER_SECOND,
-                "the worker prints too much; lines were dropped"
+                "worker output rate-limited; lines were dropped"
             );
             self.dropped = 0;
         }

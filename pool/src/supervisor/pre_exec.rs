@@ -14,7 +14,6 @@ use std::os::fd::RawFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
 /// The file descriptor at which a worker finds its channel.
@@ -34,8 +33,6 @@ pub(super) struct ChildSetup {
     pub(super) channel: RawFd,
     /// What the descendants are known by.
     pub(super) tag: (Resource, Rlimit),
-    /// What is written to `oom_score_adj`.
-    pub(super) oom_score_adj: String,
     /// What the kernel limits.
     pub(super) rlimits: Vec<(Resource, Rlimit)>,
 }
@@ -62,7 +59,6 @@ fn run_in_child(setup: &ChildSetup) -> io::Result<()> {
     for (resource, limit) in &setup.rlimits {
         rustix::process::setrlimit(*resource, *limit)?;
     }
-    raise_oom_score(setup.oom_score_adj.as_bytes());
     place_channel(setup.channel)
 }
 
@@ -74,14 +70,6 @@ fn reset_signals() {
         unsafe {
             libc::signal(signal, libc::SIG_DFL);
         }
-    }
-}
-
-/// A worker can live without it: in some sandboxes the file is not there.
-fn raise_oom_score(value: &[u8]) {
-    if let Ok(file) = rustix::fs::open(c"/proc/self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
-        // Raising is always allowed; where the server's own value is at its most, nothing changes.
-        let _ = rustix::io::write(&file, value);
     }
 }
 

@@ -15,8 +15,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::spawn::SpawnThread;
 use super::tag::{ServerTag, WorkerTag};
+use super::thread::WorkThread;
 
 /// How often one sweep starts over because it has killed something.
 const MAX_PASSES: usize = 8;
@@ -30,6 +30,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(20);
 pub(super) struct LiveWorkers {
     server: ServerTag,
     workers: Arc<Mutex<Workers>>,
+    /// Notified when a worker has gone.
+    worker_gone: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -41,7 +43,7 @@ struct Workers {
 
 impl LiveWorkers {
     pub(super) fn new(server: ServerTag) -> Self {
-        Self { server, workers: Arc::default() }
+        Self { server, workers: Arc::default(), worker_gone: Arc::default() }
     }
 
     /// Adds a worker before it is started; it counts as alive until the guard is dropped.
@@ -91,16 +93,15 @@ impl LiveWorker {
 impl Drop for LiveWorker {
     fn drop(&mut self) {
         self.live.lock().pids.remove(&self.tag);
+        self.live.worker_gone.notify_one();
     }
 }
 
 /// Sweeps whenever a worker has gone or a child has died.
 #[derive(Debug)]
 pub(super) struct Reaper {
-    pub(super) thread: SpawnThread,
+    pub(super) thread: WorkThread,
     pub(super) live: LiveWorkers,
-    /// Notified when a worker has gone.
-    pub(super) worker_gone: Arc<Notify>,
 }
 
 /// Which of our children are to die, beside those that a dead worker has left behind.
@@ -141,7 +142,7 @@ impl Reaper {
             };
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = self.worker_gone.notified() => {}
+                () = self.live.worker_gone.notified() => {}
                 _ = next_child_death => {}
             }
             dying = self.sweep(Others::Live, dying).await.dying;

@@ -4,10 +4,12 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::panic::AssertUnwindSafe;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use futures_util::FutureExt as _;
 use procpool_ipc::page::PageReader;
 use procpool_ipc::proto;
 use procpool_ipc::proto::server_frame::Frame as ServerFrame;
@@ -17,20 +19,21 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Resource, Rlimit};
 use tokio::net::unix::pipe;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use super::config::{self, LimitedResource, MemoryLimits, SpawnConfig};
+use super::monitor::{self, Monitor};
 use super::output::Output;
 use super::pre_exec::CHANNEL_FD;
 use super::process_group::{Process as _, WorkerProcess};
 use super::reaper::{LiveWorker, LiveWorkers, Reaper};
 use super::session::{Session, Started};
-use super::spawn::{self, SpawnThread};
 use super::tag::{ServerTag, WorkerTag};
-use super::{COMMAND_CAPACITY, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner};
+use super::thread::WorkThread;
+use super::{COMMAND_CAPACITY, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner, spawn};
 use crate::error::{ExitUsage, WorkerExit};
 
 /// The most that `oom_score_adj` can be.
@@ -52,19 +55,20 @@ struct Host {
     common: Common,
     runtime: Handle,
     sessions: TaskTracker,
-    reaper: TaskTracker,
-    stop_reaper: CancellationToken,
-    /// `None` once it has been joined.
-    thread: Mutex<Option<JoinHandle<()>>>,
+    /// The reaper, if there is one, and the monitor: they work for as long as there are sessions.
+    attendants: TaskTracker,
+    stop_attendants: CancellationToken,
+    /// Empty once they have been joined.
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// The part of that which is at work for as long as a worker lives.
 #[derive(Debug, Clone)]
 struct Common {
     server: ServerTag,
-    spawn_thread: SpawnThread,
+    spawn_thread: WorkThread,
     live: LiveWorkers,
-    worker_gone: Arc<Notify>,
+    monitor: Monitor,
 }
 
 /// What every worker of a pool is started with.
@@ -78,24 +82,27 @@ struct Shared {
 }
 
 impl ProcessSpawner {
-    /// Starts the thread that will start workers; no worker yet. Must be called within a tokio runtime.
+    /// Starts the threads that will start workers and look at them; no worker yet. Must be called within a tokio
+    /// runtime.
     ///
     /// # Errors
     ///
     /// If the system has no thread for it.
     pub fn new(config: SpawnConfig) -> io::Result<Self> {
-        let (spawn_thread, thread) = SpawnThread::start()?;
-        let server = ServerTag::new();
-        let live = LiveWorkers::new(server);
-        let common = Common { server, spawn_thread, live, worker_gone: Arc::new(Notify::new()) };
+        let (spawn_thread, spawning) = WorkThread::start(spawn::THREAD_NAME)?;
+        let (look_thread, looking) = WorkThread::start(monitor::THREAD_NAME)?;
+        let (server, monitor) = (ServerTag::new(), Monitor::new(look_thread));
+        let common = Common { server, spawn_thread, live: LiveWorkers::new(server), monitor };
         let host = Host {
             common,
             runtime: Handle::current(),
             sessions: TaskTracker::new(),
-            reaper: TaskTracker::new(),
-            stop_reaper: CancellationToken::new(),
-            thread: Mutex::new(Some(thread)),
+            attendants: TaskTracker::new(),
+            stop_attendants: CancellationToken::new(),
+            threads: Mutex::new(vec![spawning, looking]),
         };
+        let watches = host.common.monitor.clone().run(host.stop_attendants.clone());
+        host.attendants.spawn_on(watches, &host.runtime);
         Ok(Self::on(Arc::new(host), config))
     }
 
@@ -133,9 +140,9 @@ impl ProcessSpawner {
     /// If the kernel refuses.
     pub fn adopt_orphans(&self) -> io::Result<()> {
         Reaper::become_subreaper()?;
-        let Common { spawn_thread: thread, live, worker_gone, .. } = self.host.common.clone();
-        let reaper = Reaper { thread, live, worker_gone };
-        self.host.reaper.spawn_on(reaper.run(self.host.stop_reaper.clone()), &self.host.runtime);
+        let Common { spawn_thread: thread, live, .. } = self.host.common.clone();
+        let reaper = Reaper { thread, live };
+        self.host.attendants.spawn_on(reaper.run(self.host.stop_attendants.clone()), &self.host.runtime);
         Ok(())
     }
 
@@ -149,23 +156,24 @@ impl ProcessSpawner {
         let host = &self.host;
         host.sessions.close();
         host.sessions.wait().await;
-        host.stop_reaper.cancel();
-        host.reaper.close();
-        host.reaper.wait().await;
+        host.stop_attendants.cancel();
+        host.attendants.close();
+        host.attendants.wait().await;
         host.common.spawn_thread.stop().await;
-        let thread = host.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread
-            && host.runtime.spawn_blocking(move || thread.join().is_err()).await.unwrap_or(true)
-        {
-            tracing::error!("the thread that starts workers has panicked");
+        host.common.monitor.thread().stop().await;
+        let threads = std::mem::take(&mut *host.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if host.runtime.spawn_blocking(move || thread.join().is_err()).await.unwrap_or(true) {
+                tracing::error!("a thread that starts workers, or looks at them, has panicked");
+            }
         }
     }
 }
 
 impl Drop for Host {
     fn drop(&mut self) {
-        // The thread ends when the last session has, or the reaper. It cannot be joined here: sessions may be alive.
-        self.stop_reaper.cancel();
+        // The threads end when the last session has, and these. They cannot be joined here: sessions may be alive.
+        self.stop_attendants.cancel();
     }
 }
 
@@ -194,7 +202,9 @@ async fn look_after(
     events: mpsc::Sender<WorkerEvent>,
 ) {
     let live = shared.common.live.add();
-    match shared.start(worker, &live).await {
+    // A panic must cost one worker, and not the slot: that hears of an end in any case.
+    let started = AssertUnwindSafe(shared.start(worker, &live)).catch_unwind().await;
+    match started.unwrap_or_else(|_| Err(io::Error::other("the server panicked, which is a bug in it"))) {
         Ok(started) => Session::new(started, events).run(commands).await,
         Err(error) => {
             let (reason, by_shortage) = (shared.describe(&error), is_shortage(&error));
@@ -209,7 +219,6 @@ async fn look_after(
         }
     }
     drop(live);
-    shared.common.worker_gone.notify_one();
 }
 
 impl Shared {
@@ -227,18 +236,21 @@ impl Shared {
         let tag = live.tag();
         let command = self.command(worker, tag, stdout_writer.into(), stderr_writer.into());
         let (oom_score_adj, rlimits) = (self.oom_score_adj.clone(), self.rlimits.clone());
+        let look_thread = self.common.monitor.thread().clone();
+        let start = spawn::Start { command, channel, tag, oom_score_adj, rlimits, look_thread };
         let live = self.common.live.clone();
         let runtime = Handle::current();
         let process = self.common.spawn_thread.run(move || {
             let _entered = runtime.enter();
-            let process = spawn::start_process(command, channel, tag, oom_score_adj, rlimits)?;
+            let process = spawn::start_process(start)?;
             live.set_pid(tag, process.id());
             io::Result::Ok(process)
         });
-        let process = process.await.ok_or_else(|| io::Error::other("the pool is closed"))??;
+        let process = process.await.ok_or_else(|| io::Error::other("the pool is closed, or has a bug"))??;
         tracing::debug!(worker = worker.generation, slot = worker.slot.0, pid = process.pid(), "worker started");
         let (max_frame_bytes, memory) = (self.config.max_frame_bytes, self.config.memory);
-        Ok(Started { worker, process, stream, page, dumps, output, max_frame_bytes, memory })
+        let watch = Some(self.common.monitor.watch(process.pid(), memory.exist()));
+        Ok(Started { worker, process, stream, page, dumps, output, max_frame_bytes, memory, watch })
     }
 
     /// Sends the first frame, before there is anybody to read it: the socket's buffer holds it.

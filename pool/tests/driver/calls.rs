@@ -209,7 +209,7 @@ async fn a_call_that_is_dropped_before_the_driver_has_seen_it_never_runs() {
     let snapshot = pool.handle.snapshot().await.unwrap().pool;
     assert_eq!((snapshot.num_jobs, snapshot.num_queued_items), (0, 0));
     let mut results = results;
-    assert!(matches!(results.next().await, Some(Err(CallError::JobEnded))), "whose sink is gone");
+    assert!(matches!(results.next().await, Some(Err(CallError::Cancelled))), "whose sink is gone");
 }
 
 /// Has one of two items fail a call fast, with these options; returns the worker of the other, which goes on.

@@ -214,14 +214,14 @@ async fn what_the_workers_cannot_take_is_refused_at_the_door() {
 
 #[tokio::test(start_paused = true)]
 async fn it_counts_in_the_byte_budget_until_the_job_ends() {
-    let mut pool = pool_with(PoolConfig { max_queued_bytes: 100, ..PoolConfig::new(NonZeroU32::new(1).unwrap()) });
+    let mut pool = pool_with(PoolConfig { max_queued_bytes: 1_000, ..PoolConfig::new(NonZeroU32::new(1).unwrap()) });
     let mut worker = pool.next_ready_worker().await;
-    let common: &[u8] = &[7; 40];
+    let common: &[u8] = &[7; 400];
     let handle = pool.handle.clone();
     let map = tokio::spawn(async move { handle.map(call_with(common), items(0..2)).await });
     let chunk = worker.next_chunk().await;
     let refused = pool.handle.imap(call_with(common), items(0..1), StreamOptions::default()).await.unwrap_err();
-    assert!(matches!(refused, CallError::QueueFull { what: "bytes of common arguments", limit: 50, .. }), "{refused}");
+    assert!(matches!(refused, CallError::QueueFull { what: "bytes of common arguments", limit: 500, .. }), "{refused}");
     worker.finish(&chunk).await;
     let chunk = worker.next_chunk().await;
     worker.finish(&chunk).await;

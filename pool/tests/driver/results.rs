@@ -14,9 +14,10 @@ use crate::scripted::{ScriptedPool, ScriptedWorker, blobs, call, items, pool_wit
 
 /// Three quarters are for calls that answer at once, of which the last eighth is shared, and a quarter for streams: of that,
 /// a quarter is free for all, and the next is shared.
-const ROOM: u32 = 16_000;
-/// What a result takes beside its content.
-const RECORD_BYTES: u64 = 3;
+const ROOM: u32 = 1_600_000;
+/// What a result of some length takes in an answer beside its content. That it takes a little more to keep makes no
+/// difference here.
+const RECORD_BYTES: u64 = 4;
 
 fn pool_of(slots: u32) -> ScriptedPool {
     pool_with(PoolConfig { max_result_bytes: ROOM, ..PoolConfig::new(NonZeroU32::new(slots).unwrap()) })
@@ -39,7 +40,9 @@ async fn start_stream(pool: &ScriptedPool, options: CallOptions, order: ResultOr
 
 /// Finishes a chunk of one item with a result of this length.
 async fn finish(worker: &ScriptedWorker, chunk: &ChunkRun, length: usize) {
-    let items = blobs(&[format!("{:0>length$}", chunk.first_index)]);
+    let mut result = chunk.first_index.to_string();
+    result.insert_str(0, &"0".repeat(length - result.len()));
+    let items = blobs(&[result]);
     let (chunk, failures) = (chunk.chunk, Vec::new());
     // So long that nothing is given to a worker ahead.
     let busy = Duration::from_secs(1);
@@ -72,17 +75,21 @@ async fn next_run(results: &mut ResultStream) -> ResultRun {
 async fn a_map_fails_as_soon_as_its_answer_is_too_large() {
     let mut pool = pool_of(1);
     let mut worker = pool.next_ready_worker().await;
-    let options = CallOptions { max_answer_bytes: Some(2000), ..CallOptions::default() };
+    let options = CallOptions { max_answer_bytes: Some(200_000), ..CallOptions::default() };
     let map = start_map(&pool, options, 100);
-    assert_eq!(finish_all(&mut worker, 500).await, [0, 1, 2, 3, 4], "the fourth is one too many, the fifth had begun");
+    assert_eq!(
+        finish_all(&mut worker, 50_000).await,
+        [0, 1, 2, 3, 4],
+        "the fourth is one too many, the fifth had begun"
+    );
     let error = map.await.unwrap().unwrap_err();
-    let expected = 4 * (500 + RECORD_BYTES);
-    assert!(matches!(error, CallError::ResultsTooLarge { bytes, limit: 2000 } if bytes == expected), "{error}");
+    let expected = 4 * (50_000 + RECORD_BYTES);
+    assert!(matches!(error, CallError::ResultsTooLarge { bytes, limit: 200_000 } if bytes == expected), "{error}");
 
     // The last result can be the one, too.
-    let options = CallOptions { max_answer_bytes: Some(1000), ..CallOptions::default() };
+    let options = CallOptions { max_answer_bytes: Some(100_000), ..CallOptions::default() };
     let map = start_map(&pool, options, 2);
-    assert_eq!(finish_all(&mut worker, 500).await, [0, 1]);
+    assert_eq!(finish_all(&mut worker, 50_000).await, [0, 1]);
     assert!(matches!(map.await.unwrap(), Err(CallError::ResultsTooLarge { .. })));
 }
 
@@ -91,20 +98,20 @@ async fn a_map_that_finds_no_room_for_its_results_fails_and_a_small_one_does_not
     let mut pool = pool_of(1);
     let mut worker = pool.next_ready_worker().await;
     let large = start_map(&pool, CallOptions::default(), 10);
-    assert_eq!(finish_all(&mut worker, 1000).await.len(), 10);
+    assert_eq!(finish_all(&mut worker, 100_000).await.len(), 10);
     let large = large.await.unwrap().unwrap();
 
     // The answer is on its way, and takes its room until it has arrived.
     let next = start_map(&pool, CallOptions::default(), 100);
-    assert_eq!(finish_all(&mut worker, 1000).await, [0, 1], "the second had begun");
-    assert!(matches!(next.await.unwrap(), Err(CallError::ResultsFull { limit: 12_000 })));
+    assert_eq!(finish_all(&mut worker, 100_000).await, [0, 1], "the second had begun");
+    assert!(matches!(next.await.unwrap(), Err(CallError::ResultsFull { limit: 1_200_000 })));
     let small = start_map(&pool, CallOptions::default(), 3);
-    assert_eq!(finish_all(&mut worker, 50).await.len(), 3);
+    assert_eq!(finish_all(&mut worker, 5000).await.len(), 3);
     small.await.unwrap().unwrap();
 
     drop(large);
     let next = start_map(&pool, CallOptions::default(), 10);
-    assert_eq!(finish_all(&mut worker, 1000).await.len(), 10);
+    assert_eq!(finish_all(&mut worker, 100_000).await.len(), 10);
     assert_eq!(texts(&next.await.unwrap().unwrap().parts).len(), 10);
 }
 
@@ -148,16 +155,16 @@ async fn a_reader_that_stops_before_large_results_stops_the_pool_and_goes_on_whe
         let mut pool = pool_of(1);
         let mut worker = pool.next_ready_worker().await;
         let mut results = start_stream(&pool, CallOptions::default(), order).await;
-        assert_eq!(finish_all(&mut worker, 300).await, [0, 1, 2, 3], "1,000 bytes are free for all");
+        assert_eq!(finish_all(&mut worker, 30_000).await, [0, 1, 2, 3], "100,000 bytes are free for all");
         let mut run = next_run(&mut results).await;
         assert_eq!(run.count, 4);
-        assert!(finish_all(&mut worker, 300).await.is_empty(), "they are in its hands");
-        run.held.give_back(600);
-        assert_eq!(finish_all(&mut worker, 300).await, [4, 5]);
+        assert!(finish_all(&mut worker, 30_000).await.is_empty(), "they are in its hands");
+        run.held.give_back(60_000);
+        assert_eq!(finish_all(&mut worker, 30_000).await, [4, 5]);
         drop(run);
         let (mut num_results, mut num_finished) = (4, 6);
         while num_finished < 100 {
-            num_finished += finish_all(&mut worker, 300).await.len();
+            num_finished += finish_all(&mut worker, 30_000).await.len();
             num_results += next_run(&mut results).await.count;
         }
         while let Some(output) = results.next().await {
@@ -174,14 +181,14 @@ async fn what_an_ordered_reader_waits_for_is_not_held() {
     let options = CallOptions { max_attempts: NonZeroU32::new(2), ..CallOptions::default() };
     let mut results = start_stream(&pool, options, ResultOrder::Ordered).await;
     let head = first.next_chunk().await;
-    assert_eq!(finish_all(&mut second, 300).await, [1, 2, 3, 4], "nothing can be delivered");
+    assert_eq!(finish_all(&mut second, 30_000).await, [1, 2, 3, 4], "nothing can be delivered");
     first.die(Some((head.chunk, 0))).await;
     // It is tried again after a while, elsewhere, and nothing else begins.
     let mut first = pool.next_ready_worker().await;
     let chunk = second.next_chunk().await;
     assert!(first.has_no_command().await);
     assert_eq!((chunk.first_index, chunk.attempt), (0, 2));
-    finish(&second, &chunk, 300).await;
+    finish(&second, &chunk, 30_000).await;
     let run = next_run(&mut results).await;
     assert_eq!((run.first_index, run.count), (0, 5));
 }
@@ -191,18 +198,18 @@ async fn a_stream_that_is_not_read_leaves_room_for_others_and_its_end_gives_it_b
     let mut pool = pool_of(1);
     let mut worker = pool.next_ready_worker().await;
     let stalled = start_stream(&pool, CallOptions::default(), ResultOrder::Ordered).await;
-    assert_eq!(finish_all(&mut worker, 100).await.len(), 10);
+    assert_eq!(finish_all(&mut worker, 10_000).await.len(), 10);
     let mut other = start_stream(&pool, CallOptions::default(), ResultOrder::Ordered).await;
-    // Each may hold 500 bytes.
+    // Each may hold 50,000 bytes.
     let mut next = 0;
     for _ in 0..5 {
-        let finished = finish_all(&mut worker, 60).await;
+        let finished = finish_all(&mut worker, 6000).await;
         assert_eq!(finished, (next..next + 9).collect::<Vec<_>>());
         next += 9;
         assert_eq!(next_run(&mut other).await.count, 9);
     }
     drop(stalled);
-    let finished = finish_all(&mut worker, 60).await;
+    let finished = finish_all(&mut worker, 6000).await;
     assert_eq!(finished, (next..next + 17).collect::<Vec<_>>(), "there is more room now");
 }
 
@@ -211,19 +218,19 @@ async fn beside_readers_that_stop_a_stream_gets_what_its_reader_waits_for_until_
     let mut pool = pool_of(1);
     let mut worker = pool.next_ready_worker().await;
     let mut stalled = start_stream(&pool, CallOptions::default(), ResultOrder::Ordered).await;
-    assert_eq!(finish_all(&mut worker, 2200).await, [0], "the room is full");
+    assert_eq!(finish_all(&mut worker, 220_000).await, [0], "the room is full");
     let mut new = start_stream(&pool, CallOptions::default(), ResultOrder::Ordered).await;
-    assert_eq!(finish_all(&mut worker, 1000).await, [0], "and its limit is not passed");
+    assert_eq!(finish_all(&mut worker, 100_000).await, [0], "and its limit is not passed");
     drop(next_run(&mut new).await);
-    assert_eq!(finish_all(&mut worker, 2000).await, [1]);
+    assert_eq!(finish_all(&mut worker, 200_000).await, [1]);
     let run = next_run(&mut new).await;
     assert_eq!(run.first_index, 1);
     let mut last = start_stream(&pool, CallOptions::default(), ResultOrder::Ordered).await;
-    assert!(finish_all(&mut worker, 10).await.is_empty(), "now it is");
+    assert!(finish_all(&mut worker, 1000).await.is_empty(), "now it is");
     let map = start_map(&pool, CallOptions::default(), 3);
-    assert_eq!(finish_all(&mut worker, 1000).await, [0, 1, 2], "there is another room for it");
+    assert_eq!(finish_all(&mut worker, 100_000).await, [0, 1, 2], "there is another room for it");
     map.await.unwrap().unwrap();
     drop((run, next_run(&mut stalled).await));
-    assert!(!finish_all(&mut worker, 10).await.is_empty());
+    assert!(!finish_all(&mut worker, 1000).await.is_empty());
     assert_eq!(next_run(&mut last).await.first_index, 0);
 }

@@ -32,11 +32,12 @@ pub(crate) struct ScriptedWorker {
 
 struct ScriptedSpawner {
     spawned: mpsc::Sender<ScriptedWorker>,
+    command_capacity: usize,
 }
 
 impl WorkerSpawner for ScriptedSpawner {
     fn spawn(&self, worker: WorkerId, events: mpsc::Sender<WorkerEvent>) -> mpsc::Sender<WorkerCommand> {
-        let (sender, commands) = mpsc::channel(COMMAND_CAPACITY);
+        let (sender, commands) = mpsc::channel(self.command_capacity);
         let scripted = ScriptedWorker { id: worker, events, commands };
         self.spawned.try_send(scripted).expect("a test takes its workers");
         sender
@@ -50,15 +51,21 @@ pub(crate) fn pool_of(processes: u32) -> ScriptedPool {
 
 /// Starts a pool with these settings.
 pub(crate) fn pool_with(config: PoolConfig) -> ScriptedPool {
+    pool_with_room(config, COMMAND_CAPACITY)
+}
+
+/// Starts a pool with these settings, and room for this many commands that a worker has not heard.
+pub(crate) fn pool_with_room(config: PoolConfig, command_capacity: usize) -> ScriptedPool {
     let (sender, spawned) = mpsc::channel(64);
-    let (handle, task) = PoolHandle::start(config, Arc::new(ScriptedSpawner { spawned: sender }));
+    let scripted = ScriptedSpawner { spawned: sender, command_capacity };
+    let (handle, task) = PoolHandle::start(config, Arc::new(scripted));
     ScriptedPool { handle, task, spawned }
 }
 
 /// Starts a pool that somebody watches.
 pub(crate) fn pool_observed(config: PoolConfig, observer: Arc<dyn PoolObserver>) -> ScriptedPool {
     let (sender, spawned) = mpsc::channel(64);
-    let scripted = Arc::new(ScriptedSpawner { spawned: sender });
+    let scripted = Arc::new(ScriptedSpawner { spawned: sender, command_capacity: COMMAND_CAPACITY });
     let (handle, task) = PoolHandle::start_observed(config, scripted, Some(observer));
     ScriptedPool { handle, task, spawned }
 }
@@ -67,6 +74,12 @@ impl ScriptedPool {
     /// Returns the next worker that the pool starts.
     pub(crate) async fn next_worker(&mut self) -> ScriptedWorker {
         self.spawned.recv().await.expect("the pool runs")
+    }
+
+    /// Tells whether the pool has started no worker that the test does not know, after everybody had their turn.
+    pub(crate) async fn has_no_new_worker(&mut self) -> bool {
+        settle().await;
+        self.spawned.is_empty()
     }
 
     /// Returns the next worker that the pool starts, ready.
@@ -110,6 +123,11 @@ impl ScriptedWorker {
     /// Returns the next command.
     pub(crate) async fn next_command(&mut self) -> WorkerCommand {
         self.commands.recv().await.expect("the driver holds on to its workers")
+    }
+
+    /// Tells whether it will be told nothing more.
+    pub(crate) async fn is_given_up(&mut self) -> bool {
+        self.commands.recv().await.is_none()
     }
 
     /// Returns the next command if there is one.

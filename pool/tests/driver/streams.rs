@@ -105,7 +105,8 @@ async fn dropping_either_end_cancels_the_job() {
         if drop_the_sink {
             drop(sink);
             results.next().await.unwrap().unwrap();
-            assert!(results.next().await.unwrap().is_err(), "the reader learns that the job has ended");
+            let error = results.next().await.unwrap().unwrap_err();
+            assert!(matches!(error, CallError::Cancelled), "the reader learns that the job was ended: {error}");
         } else {
             drop(results);
             settle().await;

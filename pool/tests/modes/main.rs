@@ -5,8 +5,8 @@
 //! back. `docs/reliability.md` has the list of the modes, the bounds, and where the others are tested: those of a server
 //! as a whole (drain, its own death, the process tree) need one.
 //!
-//! Bounds are asserted with room for a machine that has other things to do; how long things take is measured in `chaos/`
-//! and `bench/`.
+//! No upper bound on a time is asserted, since the machine may have other things to do: how long things take is measured in
+//! `chaos/` and `bench/`. The tests may share a process, as with `cargo test`.
 
 #![expect(clippy::unwrap_used, reason = "what should not happen fails the test")]
 #![expect(clippy::disallowed_methods, reason = "the tasks of a test end with its runtime")]
@@ -14,6 +14,7 @@
 mod callers;
 mod crashes;
 mod hangs;
+mod poison;
 mod protocol;
 mod recycling;
 mod slots;

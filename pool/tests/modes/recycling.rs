@@ -29,7 +29,7 @@ async fn keep_at_work(function: &str, item: Value, limit: impl FnOnce(&mut PoolC
         assert!(began.elapsed() < PATIENCE, "only so many workers were replaced: {pool:?}");
     }
     assert_eq!(Accounts::of(&pool.accounts.workers_lost), 0);
-    pool.assert_whole_again(Instant::now(), Duration::from_secs(1)).await;
+    pool.assert_whole_again().await;
     fewest_up
 }
 
@@ -65,5 +65,5 @@ async fn f19_when_they_have_been_idle_for_so_long() {
     let workers = pool.all_are_ready().await.workers;
     assert!(workers.iter().all(|worker| json!([worker.pid]) != Value::Array(first.clone())));
     assert_eq!(Accounts::of(&pool.accounts.workers_lost), 0);
-    pool.assert_whole_again(Instant::now(), Duration::from_secs(1)).await;
+    pool.assert_whole_again().await;
 }

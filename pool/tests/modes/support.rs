@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use procpool_items::value::{NonFinite, list_from_bytes, list_to_bytes};
 use procpool_items::{ItemKind, ItemSlab};
-use procpool_pool::supervisor::{ProcessSpawner, SpawnConfig};
+use procpool_pool::supervisor::{ProcessSpawner, ServerTag, SpawnConfig};
 use procpool_pool::{
     Call, CallError, CallOptions, CallStyle, ChunkStart, ItemError, ItemFailure, ObserverEvent, OnError, PoolConfig,
     PoolHandle, PoolObserver, PoolSnapshot, PoolState, PoolTask, TraceContext, WorkerState,
@@ -19,9 +19,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 /// No wait is longer. Nothing depends on its length but how fast a failure shows.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-/// What the bounds of the promises leave to a machine that is busy with other things.
-pub(crate) const SLACK: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// How long what hangs may go on at each of the two steps of its end.
 pub(crate) const GRACE: Duration = Duration::from_millis(200);
 /// As much is accepted at a time; [`TestPool::assert_whole_again`] asks for all of it.
@@ -194,9 +192,10 @@ impl TestPool {
         ItemSlab::parse(ItemKind::Values, list_to_bytes(items, NonFinite::Error).unwrap()).unwrap()
     }
 
-    /// Checks that nothing is left of what went wrong: since that moment it has not taken longer than the bound until all
-    /// slots work, and as many items as went in have come out. Then ends the pool, of which no process is left.
-    pub(crate) async fn assert_whole_again(self, since: Instant, bound: Duration) {
+    /// Checks that nothing is left of what went wrong: all slots work, and as many items as went in have come out. Then ends
+    /// the pool, of which no process is left. How long that takes says more of the machine than of the pool: `chaos`
+    /// measures it.
+    pub(crate) async fn assert_whole_again(self) {
         let is_at_rest = |pool: &PoolSnapshot| {
             let Accounts { succeeded, failed, dropped, .. } = &*self.accounts;
             let num_ended: u64 = [succeeded, failed, dropped].map(Accounts::of).iter().sum();
@@ -207,17 +206,20 @@ impl TestPool {
         };
         self.until("every item has its outcome", is_at_rest).await;
         let pool = self.all_are_ready().await;
-        let elapsed = since.elapsed();
-        assert!(elapsed < bound + SLACK, "the pool was whole after {elapsed:?}; the bound is {bound:?}");
         assert_eq!(pool.workers.len(), self.slots as usize);
         // Its permits are back: it takes as much as a new one, and all slots work.
         let items: Vec<Value> = (0..MAX_QUEUED_ITEMS).map(Value::from).collect();
         let Outcome { results, errors } = self.map("echo", &items).await;
         assert_eq!((results, errors.len()), (items, 0));
+        self.end().await;
+    }
+
+    /// Ends the pool, and checks that no process is left of it.
+    pub(crate) async fn end(self) {
         self.handle.drain();
         tokio::time::timeout(PATIENCE, self.task.join()).await.expect("the pool ends");
         tokio::time::timeout(PATIENCE, self.spawner.closed()).await.expect("and nothing is left of it");
-        let left = children();
+        let left = children_of(self.spawner.server_tag());
         assert!(left.is_empty(), "processes are left: {left:?}");
     }
 }
@@ -246,11 +248,19 @@ pub(crate) fn star_call(function: &str, chunk_size: u32) -> Call {
     call
 }
 
-/// Returns the children of this process, dead ones included.
-pub(crate) fn children() -> Vec<String> {
+/// Returns the children of this process that this server has started, dead ones included. Other tests have theirs.
+fn children_of(server: ServerTag) -> Vec<String> {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     let lists = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok());
-    lists.flat_map(|list| list.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
+    let children = lists.flat_map(|list| list.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>());
+    // The high bits of this limit are the server's tag.
+    let tag = |pid: &str| -> Option<u64> {
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max file locks"))?;
+        Some(line.split_ascii_whitespace().next()?.parse::<u64>().ok()? >> 24)
+    };
+    let own: u64 = server.to_string().parse().unwrap();
+    children.filter(|pid| tag(pid) == Some(own)).collect()
 }
 
 /// Returns a program that a shell runs, for [`TestPool::start_with`].

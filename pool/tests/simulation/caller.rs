@@ -14,7 +14,7 @@ use procpool_pool::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::ledger::{Finish, JobRules, Ledger, result_of};
+use crate::ledger::{Finish, JobRules, Kills, Ledger, result_of};
 use crate::random::Random;
 use crate::worker::CANCELLED;
 
@@ -93,11 +93,13 @@ impl Caller {
         };
         let default_attempts = if function == "again" { self.handle.config().crash_limit.get() } else { 1 };
         let on_error = options.on_error.unwrap_or(if is_map { OnError::FailFast } else { OnError::Collect });
+        let kills = (random.below(12) == 0).then(|| random.pick(&[Kills::Before, Kills::After]).unwrap());
         let rules = JobRules {
             max_attempts: options.max_attempts.map_or(default_attempts, NonZeroU32::get),
             // A call that fails fast lets what runs finish, but not for ever.
             may_hang: options.item_timeout.is_some() || deadline.is_some() || gives_up,
-            has_common: random.below(4) == 0,
+            has_common: kills.is_some() || random.below(4) == 0,
+            kills,
             has_time_limit: options.item_timeout.is_some() || self.handle.config().item_timeout.is_some(),
             ends_at: [deadline, gives_up.then(|| Instant::now() + patience)].into_iter().flatten().min(),
         };
@@ -281,6 +283,7 @@ impl Caller {
                 assert!(bytes > limit && plan.call.options.max_answer_bytes == Some(limit));
             }
             CallError::ResultsFull { .. } => assert!(!self.ledger.is_calm()),
+            CallError::CrashLimit { crashes, .. } => self.ledger.check_blame_of_job(plan.job, crashes),
             CallError::FunctionNotFound { name, started, .. } => {
                 assert_eq!((name.as_str(), plan.call.function.as_str()), ("sometimes", "sometimes"));
                 self.check_refusal(plan, started);
@@ -301,7 +304,14 @@ impl Caller {
 /// Calls once with as many items as the pool takes at all; everything must succeed.
 pub(crate) async fn fill_the_pool(handle: &PoolHandle, ledger: &Ledger, config: &PoolConfig) {
     let job = 0;
-    let rules = JobRules { max_attempts: 1, may_hang: false, has_common: false, has_time_limit: false, ends_at: None };
+    let rules = JobRules {
+        max_attempts: 1,
+        may_hang: false,
+        has_common: false,
+        kills: None,
+        has_time_limit: false,
+        ends_at: None,
+    };
     ledger.job_begins(job, rules);
     let num_items = u64::from(config.max_queued_items);
     let call = Call {

@@ -25,8 +25,20 @@ pub(crate) struct ItemHistory {
     pub(crate) finished: Option<Finish>,
     /// The worker where it began last.
     last_worker: u64,
-    /// The slots of the workers that died with it at hand since then, before they had begun it.
-    pub(crate) fruitless_in: Vec<u32>,
+    /// The slots of the workers that died with it at hand since then, before they had begun it, and how many items they
+    /// had finished by then.
+    pub(crate) fruitless_in: Vec<(u32, u64)>,
+    /// How often it was at the head of a chunk that was given back since then, before any of it had begun.
+    returns: u32,
+}
+
+/// When a job kills workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kills {
+    /// Before they begin an item of it.
+    Before,
+    /// When they have begun one.
+    After,
 }
 
 /// How the function ended.
@@ -45,6 +57,8 @@ pub(crate) struct JobRules {
     /// It ends by itself when an item does not: it has a limit of time.
     pub(crate) may_hang: bool,
     pub(crate) has_common: bool,
+    /// Its common argument kills.
+    pub(crate) kills: Option<Kills>,
     /// Of each item.
     pub(crate) has_time_limit: bool,
     /// When nobody waits for it any more, if that is known before: the caller gives up, or its deadline passes.
@@ -59,6 +73,10 @@ const CODE: [&[&str]; 2] = [&["f", "again", "sometimes"], &["f", "again"]];
 struct State {
     jobs: BTreeMap<u64, JobRules>,
     items: BTreeMap<ItemKey, ItemHistory>,
+    /// The workers that died with items of a job at hand: which item it was.
+    deaths: BTreeMap<u64, Vec<u64>>,
+    /// How many items each slot has finished.
+    finished_in: BTreeMap<u32, u64>,
     /// Callers have had the last word on these.
     ended: BTreeMap<u64, bool>,
     /// Callers were told that nothing of these has started, and so may send them again.
@@ -137,11 +155,13 @@ impl Ledger {
         assert_ne!(item.last_worker, worker, "item {key:?} is tried again in the process where it failed");
         item.last_worker = worker;
         item.fruitless_in.clear();
+        item.returns = 0;
         item.is_running = true;
     }
 
-    pub(crate) fn finish(&self, key: ItemKey, finish: Finish) {
+    pub(crate) fn finish(&self, key: ItemKey, slot: u32, finish: Finish) {
         let mut state = self.state();
+        *state.finished_in.entry(slot).or_default() += 1;
         let item = state.items.get_mut(&key).unwrap();
         assert!(std::mem::take(&mut item.is_running), "item {key:?} was running");
         item.finished = Some(finish);
@@ -154,7 +174,39 @@ impl Ledger {
 
     /// A worker died with this item at hand, which it had not begun.
     pub(crate) fn lose_before(&self, key: ItemKey, slot: u32) {
-        self.state().items.entry(key).or_default().fruitless_in.push(slot);
+        let mut state = self.state();
+        let finished_there = state.finished_in.get(&slot).copied().unwrap_or(0);
+        let item = state.items.entry(key).or_default();
+        item.fruitless_in.push((slot, finished_there));
+        assert!(item.fruitless_in.len() <= 9, "item {key:?} kills for ever: {:?}", item.fruitless_in);
+    }
+
+    /// A worker died with this item at hand, begun or not.
+    pub(crate) fn lose_with(&self, key: ItemKey) {
+        let mut state = self.state();
+        let is_killer = state.jobs[&key.0].kills.is_some();
+        let deaths = state.deaths.entry(key.0).or_default();
+        deaths.push(key.1);
+        assert!(!is_killer || deaths.len() < 60, "call {} kills for ever", key.0);
+    }
+
+    /// A chunk with this item at its head was given back before any of it had begun.
+    pub(crate) fn give_back(&self, key: ItemKey) {
+        self.state().items.entry(key).or_default().returns += 1;
+    }
+
+    /// A worker is given this item.
+    pub(crate) fn hand_out(&self, key: ItemKey) {
+        let returns = self.state().items.get(&key).map_or(0, |item| item.returns);
+        assert!(returns <= 3, "item {key:?} was given back {returns} times before it began");
+    }
+
+    /// The caller was told that so many workers died with items of its call at hand.
+    pub(crate) fn check_blame_of_job(&self, job: u64, crashes: u32) {
+        let state = self.state();
+        let deaths = state.deaths.get(&job).map_or(&[][..], Vec::as_slice);
+        let is_one_item = deaths.iter().all(|item| *item == deaths[0]);
+        assert!(deaths.len() >= crashes as usize && !is_one_item, "call {job} has not killed {crashes}: {deaths:?}");
     }
 
     /// The caller was told that an item has killed too many workers, none of which had begun it.
@@ -165,7 +217,10 @@ impl Ledger {
         // Where no other slot works, one is enough.
         let has_others = state.fewest_slots > 1 && !state.has_failed_starts;
         let is_one_slot = slots.iter().all(|slot| *slot == slots[0]);
-        assert!(!has_others || !is_one_slot, "item {key:?} is blamed for what happened in one slot: {slots:?}");
+        assert!(
+            !has_others || !is_one_slot || slots.len() >= 9,
+            "item {key:?} is blamed for what happened in one slot: {slots:?}"
+        );
     }
 
     pub(crate) fn start_fails(&self) {

@@ -15,7 +15,7 @@ use procpool_scheduler::{Cancel, ChunkId, RunningItem, WorkerId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::ledger::{Finish, ItemKey, Ledger, result_of};
+use crate::ledger::{Finish, ItemKey, Kills, Ledger, result_of};
 use crate::random::Random;
 
 /// The type of the error in an item that was told to end.
@@ -43,6 +43,9 @@ impl WorkerSpawner for SimSpawner {
             ledger: self.ledger.clone(),
             chunks: VecDeque::new(),
             recalled: BTreeSet::new(),
+            grows_at: None,
+            dies_at: None,
+            is_large: false,
             commons: BTreeSet::new(),
             functions: &[],
             inbox: VecDeque::new(),
@@ -64,6 +67,10 @@ struct SimWorker {
     chunks: VecDeque<SimChunk>,
     /// Those that were answered for.
     recalled: BTreeSet<ChunkId>,
+    /// When it will be found to hold too much memory, or die, if it has not begun its chunk by then.
+    grows_at: Option<Instant>,
+    dies_at: Option<Instant>,
+    is_large: bool,
     commons: BTreeSet<u64>,
     /// What it has registered.
     functions: &'static [&'static str],
@@ -88,6 +95,8 @@ struct SimChunk {
     running: Option<Execution>,
     /// When the last item began.
     began: Instant,
+    /// It receives and decodes the chunk until then.
+    received_at: Instant,
 }
 
 /// An item that runs.
@@ -138,9 +147,12 @@ impl SimWorker {
         if let Some((_, _, key)) = running {
             self.ledger.abort(key);
         }
-        if let Some(first) = self.chunks.front().filter(|first| first.running.is_none() && first.finished < first.count)
-        {
-            self.ledger.lose_before(first.key(first.finished), self.id.slot.0);
+        if let Some(first) = self.chunks.front().filter(|first| first.finished < first.count) {
+            let key = first.key(first.finished);
+            self.ledger.lose_with(key);
+            if first.running.is_none() {
+                self.ledger.lose_before(key, self.id.slot.0);
+            }
         }
         let running = running.map(|(chunk, offset, _)| (chunk, offset));
         self.ledger.worker_is_gone();
@@ -177,7 +189,7 @@ impl SimWorker {
             takes_common: true,
         });
         let functions = functions.collect();
-        self.say(WorkerEventKind::Hello { pid: 1000, sdk: "simulated".to_owned(), functions }).await;
+        self.say(WorkerEventKind::Hello { pid: 0, sdk: "simulated".to_owned(), functions }).await;
         if self.fault(4) {
             self.ledger.start_fails();
             return WorkerExit::Code(1);
@@ -193,6 +205,10 @@ impl SimWorker {
             if running.is_none() && self.is_stopping {
                 return WorkerExit::Code(0);
             }
+            let unbegun =
+                self.chunks.front().filter(|chunk| chunk.running.is_none() && Instant::now() < chunk.received_at);
+            let received_at = unbegun.map(|chunk| chunk.received_at);
+            let until = |at: Option<Instant>| sleep_until(at.unwrap_or_else(|| Instant::now() + FOR_EVER));
             let may_read = !self.inbox.is_empty() && running.is_none_or(|execution| !execution.is_deaf);
             tokio::select! {
                 biased;
@@ -208,6 +224,14 @@ impl SimWorker {
                         return exit;
                     }
                 }
+                () = until(self.dies_at), if received_at.is_some() => return WorkerExit::Signal(9),
+                () = until(self.grows_at), if received_at.is_some() => {
+                    self.grows_at = None;
+                    if !std::mem::replace(&mut self.is_large, true) {
+                        self.say(WorkerEventKind::MemoryHigh).await;
+                    }
+                }
+                () = until(received_at) => {}
                 command = self.commands.recv() => {
                     if let Some(exit) = self.hear(command).await {
                         return exit;
@@ -286,6 +310,10 @@ impl SimWorker {
         if self.is_stopping || self.chunks.front()?.running.is_some() {
             return None;
         }
+        if Instant::now() < self.chunks.front()?.received_at {
+            return None;
+        }
+        (self.grows_at, self.dies_at) = (None, None);
         if self.fault(1) {
             // Between two items.
             return Some(WorkerExit::Signal(11));
@@ -293,6 +321,9 @@ impl SimWorker {
         let chunk = self.chunks.front()?;
         let key = chunk.key(chunk.finished);
         let rules = self.ledger.rules(key.0);
+        if rules.kills == Some(Kills::Before) {
+            return Some(WorkerExit::Signal(11));
+        }
         assert_eq!(chunk.run.common.is_some(), rules.has_common, "an item of job {} has its common argument", key.0);
         self.ledger.begin(key, chunk.run.attempt, self.id.generation);
         let can_hang = rules.may_hang;
@@ -307,6 +338,9 @@ impl SimWorker {
             fate = Fate::Dies;
         } else if can_hang && self.fault(3) {
             time = FOR_EVER;
+        }
+        if rules.kills == Some(Kills::After) {
+            (time, fate) = (Duration::ZERO, Fate::Dies);
         }
         let is_deaf = self.chance(10);
         let began = Instant::now();
@@ -327,7 +361,7 @@ impl SimWorker {
             Fate::Dies => return Some(WorkerExit::Signal(11)),
         };
         chunk.running = None;
-        self.ledger.finish(chunk.key(chunk.finished), finish);
+        self.ledger.finish(chunk.key(chunk.finished), self.id.slot.0, finish);
         chunk.finished += 1;
         chunk.pending.push(finish);
         let is_last = chunk.finished == chunk.count;
@@ -402,7 +436,18 @@ impl SimWorker {
         assert_eq!(items.len(), run.count as usize);
         let count = run.count;
         let (pending, began) = (Vec::new(), Instant::now());
-        self.chunks.push_back(SimChunk { run, items, count, finished: 0, sent: 0, pending, running: None, began });
+        let mut received_at = began;
+        if self.fault(15) {
+            // It has much to receive.
+            let most = self.random.pick(&[3_000, 300_000]).unwrap();
+            let mut within = || began + Duration::from_micros(self.random.below(most));
+            (received_at, self.grows_at, self.dies_at) = (within(), Some(within()), Some(within()));
+            self.dies_at = self.dies_at.filter(|_| self.chance(20));
+            self.grows_at = self.grows_at.filter(|_| self.chance(50));
+        }
+        let chunk = SimChunk { run, items, count, finished: 0, sent: 0, pending, running: None, began, received_at };
+        self.ledger.hand_out(chunk.key(0));
+        self.chunks.push_back(chunk);
         assert!(self.chunks.len() <= 2, "a worker has at most two chunks");
     }
 
@@ -427,6 +472,9 @@ impl SimWorker {
         let begun = chunk.finished + u32::from(chunk.running.is_some());
         chunk.count = begun;
         let is_over = chunk.finished == begun;
+        if begun == 0 {
+            self.ledger.give_back(chunk.key(0));
+        }
         if place == 0 && !chunk.pending.is_empty() {
             self.flush().await;
         }

@@ -25,7 +25,7 @@ pub(crate) async fn run(seed: u64, is_traced: bool) {
     let slots = 1 + random.below(4) as u32;
     let config = PoolConfig {
         max_queued_items: 300 + random.below(300) as u32,
-        max_result_bytes: 16_000 + random.below(50_000) as u32,
+        max_result_bytes: 100_000 + random.below(300_000) as u32,
         item_timeout: random.maybe(|random| Duration::from_millis(100 + random.below(1000))),
         worker_start_timeout: Duration::from_millis(200),
         cancel_grace_period: Duration::from_millis(random.below(300)),

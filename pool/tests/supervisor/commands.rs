@@ -6,7 +6,7 @@ use procpool_pool::supervisor::{ChunkCommon, WorkerCommand, WorkerEventKind};
 use procpool_pool::{CallPart, CommonArgument, ItemFailure, WorkerExit};
 use procpool_scheduler::{Cancel, ChunkId, RunningItem};
 
-use crate::support::{Worker, blobs, chunk_run, is_gone, stop, wait_until};
+use crate::support::{Worker, blobs, chunk_run, is_gone, stop, wait_until, wait_until_stopped};
 
 #[tokio::test]
 async fn chunks_come_back_and_shutdown_ends_it() {
@@ -92,14 +92,48 @@ async fn a_probe_tells_which_item_runs_and_how_long() {
 
 #[tokio::test]
 async fn a_worker_that_neither_begins_nor_answers_is_killed() {
-    let mut worker = Worker::in_role("echo");
-    let number = worker.ready().await;
-    stop(number);
+    let mut worker = Worker::in_role("ignore_frames");
+    worker.ready().await;
     // Nobody asks after it, and its items have no time limit.
     worker.run(1, &[b"a"]).await;
     let exited = worker.exited().await;
-    assert_eq!(exited.exit, WorkerExit::Signal(9));
+    assert!(matches!(exited.exit, WorkerExit::GivenUp { reason } if reason.contains("neither")), "{:?}", exited.exit);
     assert_eq!(exited.running, None, "what has not begun may run elsewhere");
+}
+
+#[tokio::test]
+async fn a_worker_that_stops_itself_within_an_item_is_made_to_go_on() {
+    let mut worker = Worker::in_role("stop_once");
+    worker.ready().await;
+    for chunk in 1..=2 {
+        // Its items have no time limit.
+        worker.run(chunk, &[b"a"]).await;
+        assert_eq!(worker.results().await.items, blobs(&[b"a"]));
+    }
+    // The thread that sends the signal may go on for a moment: then it stands still now, with nothing to do.
+    worker.command(WorkerCommand::Kill).await;
+    assert_eq!(worker.exited().await.exit, WorkerExit::Signal(9));
+}
+
+#[tokio::test]
+async fn a_worker_that_stops_itself_again_is_killed_and_its_item_named() {
+    let mut worker = Worker::in_role("stop_again");
+    worker.ready().await;
+    worker.run(1, &[b"a"]).await;
+    let exited = worker.exited().await;
+    assert!(matches!(exited.exit, WorkerExit::GivenUp { reason } if reason.contains("SIGSTOP")), "{:?}", exited.exit);
+    assert_eq!(exited.running, Some((ChunkId(1), 0)));
+}
+
+#[tokio::test]
+async fn a_stopped_worker_takes_sigterm() {
+    let worker = Worker::shell(
+        "cd $PROCPOOL_TEST_DIRECTORY; trap 'exit 5' TERM; echo $$ >new; mv new pid; kill -STOP $$; sleep 1000",
+    );
+    let number = worker.mark("pid").await.trim().parse().unwrap();
+    wait_until_stopped(number);
+    worker.command(WorkerCommand::Terminate).await;
+    assert_eq!(worker.exited().await.exit, WorkerExit::Code(5));
 }
 
 #[tokio::test]

@@ -3,7 +3,6 @@
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use procpool_items::value::{NonFinite, list_from_bytes, list_to_bytes};
 use procpool_items::{ItemKind, ItemSlab};
@@ -12,14 +11,13 @@ use procpool_pool::{
     Call, CallError, CallOptions, CallStyle, ItemFailure, PoolConfig, PoolHandle, TraceContext, WorkerExit,
 };
 use procpool_scheduler::{SlotId, WorkerId};
+use rustix::process::Signal;
 use tokio::sync::mpsc;
 
 use crate::roles::{mark, path};
-use crate::server::{Server, children, shell_config, shell_mark};
-use crate::support::{is_gone, wait_for_file, wait_until};
+use crate::server::{Server, children, is_zombie, shell_config, shell_mark};
+use crate::support::{Worker, is_gone, pid, wait_for_file, wait_until};
 
-/// How long after the death of a worker its descendants may live on, and its slot be without a worker.
-const PROMISE: Duration = Duration::from_secs(1);
 const NUM_ORPHANS: usize = 10_000;
 
 /// A line of a script that starts a daemon, with this before its command.
@@ -43,9 +41,7 @@ fn daemons_of_a_dead_worker_are_killed_and_reaped() {
     assert!(!is_gone(daemon) && !is_gone(clean), "as long as their worker lives, so do they");
     server.tell("end_worker");
     server.mark("worker_exited");
-    let died = Instant::now();
     wait_until("the daemons are reaped", || is_gone(daemon) && is_gone(clean));
-    assert!(died.elapsed() < PROMISE, "{:?}", died.elapsed());
     assert!(!is_gone(foreign));
     server.tell("end_server");
     assert_eq!(server.mark("children"), "", "nothing is left, dead or alive, whosever it is");
@@ -73,7 +69,7 @@ fn what_a_killed_server_leaves_is_killed_and_nothing_else() {
     }
     assert_eq!(kill_remains(server).unwrap(), ours.len());
     for child in &mut ours {
-        assert_eq!(child.wait().unwrap().signal(), Some(9));
+        assert_eq!(child.wait().unwrap().signal(), Some(15), "it was asked to end, and did");
     }
     for child in &mut others {
         assert_eq!(child.try_wait().unwrap(), None, "another server's are not touched");
@@ -160,16 +156,13 @@ pub(crate) fn free_slots() {
             let grandchild = if has_fork { call(&pool, "fork").await.unwrap() } else { newest_grandchild() };
             assert!(!is_gone(grandchild));
             let failed = call(&pool, "crash").await;
-            let died = Instant::now();
             let Err(CallError::ItemFailed(error)) = failed else { panic!("{failed:?}") };
             let died_of_it = matches!(error.failure, ItemFailure::WorkerCrashed { exit: WorkerExit::Signal(9), .. });
             assert!(died_of_it, "{error:?}");
             assert_eq!(call(&pool, "echo").await.unwrap(), 7);
-            assert!(died.elapsed() < PROMISE, "the slot was free after {:?}", died.elapsed());
             tokio::task::spawn_blocking(move || wait_until("the grandchild is gone", || is_gone(grandchild)))
                 .await
                 .unwrap();
-            assert!(died.elapsed() < PROMISE, "the grandchild was gone after {:?}", died.elapsed());
             pool.stop_now();
             task.join().await;
         }
@@ -211,4 +204,42 @@ fn a_slot_is_free_at_once_whatever_its_worker_leaves_behind() {
     let mut server = Server::start("free_slots", "");
     assert!(server.process.wait().unwrap().success());
     server.mark("done");
+}
+
+/// A line of a script that starts a helper as Python has one for its shared memory: it does not heed SIGTERM, waits until
+/// all are dead that hold the other end of its pipe, and tidies up after them.
+const HELPER: &str = "cd $PROCPOOL_TEST_DIRECTORY; mkfifo pipe; echo >segment; \
+    (trap '' TERM INT; read x <pipe; rm segment) </dev/null >/dev/null 2>&1 & exec 7>pipe";
+
+#[tokio::test]
+async fn a_helper_that_ends_by_itself_may_tidy_up_however_its_worker_ends() {
+    let ends = ["in order", "killed by us", "terminated by us", "killed by another"];
+    for end in ends {
+        let rest = if end == "in order" { "exit 0" } else { "exec sleep 1000" };
+        let mut worker = Worker::shell(&format!("{HELPER}; echo $$ >new; mv new pid; {rest}"));
+        let number = worker.started().await;
+        worker.mark("pid").await;
+        match end {
+            "killed by us" => worker.command(WorkerCommand::Kill).await,
+            "terminated by us" => worker.command(WorkerCommand::Terminate).await,
+            "killed by another" => rustix::process::kill_process(pid(number), Signal::KILL).unwrap(),
+            _ => {}
+        }
+        let segment = worker.file("segment");
+        let directory = worker.exited_and_gone().await;
+        assert!(!segment.exists(), "{end}");
+        drop(directory);
+    }
+}
+
+#[tokio::test]
+async fn a_helper_that_does_not_end_is_killed() {
+    let script = "cd $PROCPOOL_TEST_DIRECTORY; (trap '' TERM; exec sleep 1000) & echo $! >new; mv new helper; \
+        echo $$ >new; mv new pid; wait";
+    let worker = Worker::shell(script);
+    let helper = worker.mark("helper").await.trim().parse().unwrap();
+    worker.mark("pid").await;
+    worker.command(WorkerCommand::Kill).await;
+    worker.exited_and_gone().await;
+    wait_until("the helper is gone", || is_gone(helper) || is_zombie(helper));
 }

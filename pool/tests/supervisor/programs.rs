@@ -103,6 +103,7 @@ async fn a_worker_that_fails_at_its_start_says_why() {
     for name in ["never_hello", "never_ready"] {
         let mut worker = program(name);
         if name == "never_ready" {
+            worker.started().await;
             worker.next().await;
         }
         worker.command(WorkerCommand::Kill).await;

@@ -11,11 +11,6 @@ use procpool_scheduler::ChunkId;
 use crate::roles::{hello, results_frame};
 use crate::support::{Worker, blobs};
 
-/// How long a worker lives on that has closed its channel: half a second, and what a busy machine takes.
-const CLOSED_LIMIT: Duration = Duration::from_millis(1900);
-/// The same, while three programs that print take all processors: if that kept it alive, it would live for ever.
-const FLOODED_LIMIT: Duration = Duration::from_secs(15);
-
 fn frame(frame: WorkerFrame) -> Bytes {
     procpool_ipc::encode_worker_frame(frame)
 }
@@ -51,6 +46,7 @@ async fn a_bad_greeting_is_refused() {
             std::fs::write(std::path::Path::new(directory).join("frames"), &bytes).unwrap();
         });
         if greets {
+            worker.started().await;
             worker.next().await;
         }
         assert_breaks(worker, name, expected, None).await;
@@ -119,20 +115,17 @@ async fn a_worker_that_closes_its_channel_and_lives_is_killed() {
     let began = Instant::now();
     let worker = Worker::in_role("close_channel");
     worker.mark("closed").await;
-    let closed = Instant::now();
     assert_breaks(worker, "closed", "closed its channel", None).await;
     assert!(began.elapsed() >= Duration::from_millis(400), "it had a moment to exit by itself");
-    assert!(closed.elapsed() < CLOSED_LIMIT, "and no more than that: {:?}", closed.elapsed());
 }
 
-/// What it prints keeps us busy, and must not keep it alive.
+/// What it prints keeps us busy, and must not keep it alive. That it does not even delay its end can be seen without a
+/// clock where the process is played: `a_flood_of_output_delays_no_timer`, beside the session.
 #[tokio::test]
 async fn a_worker_that_closes_its_channel_and_floods_its_output_is_killed_in_time() {
     let worker = Worker::shell("cd $PROCPOOL_TEST_DIRECTORY; exec 3>&-; echo >closed; yes & yes >&2 & exec yes");
     worker.mark("closed").await;
-    let closed = Instant::now();
     assert_breaks(worker, "closed", "closed its channel", None).await;
-    assert!(closed.elapsed() < FLOODED_LIMIT, "{:?}", closed.elapsed());
 }
 
 #[tokio::test]

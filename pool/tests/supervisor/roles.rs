@@ -210,6 +210,7 @@ fn run_chunk(role: &str, connection: &mut Connection, run: &proto::Run) {
                 crate::support::wait_for_file(&path("go_on"));
             }
         }
+        "stop_once" | "stop_again" => stand_still(role, connection, run),
         // One result after the other, as fast as it can, whether anybody reads or not.
         "chatter" => {
             for index in 0..run.count {
@@ -226,6 +227,16 @@ fn run_chunk(role: &str, connection: &mut Connection, run: &proto::Run) {
         "answer_recall" => connection.page().begin(run.first_sequence),
         _ => panic!("no role {role}"),
     }
+}
+
+/// Stands still, and answers when it goes on, or stands still again.
+fn stand_still(role: &str, connection: &mut Connection, run: &proto::Run) {
+    connection.page().begin(run.first_sequence);
+    stop();
+    while role == "stop_again" {
+        stop();
+    }
+    connection.send_results(run.chunk, 0, run.items.clone());
 }
 
 /// Writes down what the process has inherited.
@@ -358,6 +369,10 @@ pub(crate) fn results_frame(chunk: u64, first: u32, items: bytes::Bytes) -> byte
     let count = u32::try_from(ItemSlab::count(ItemKind::Blobs, &items).unwrap()).unwrap();
     let results = proto::Results { chunk, first, count, busy_ns: 5, items, ..Default::default() };
     procpool_ipc::encode_worker_frame(WorkerFrame::Results(results))
+}
+
+fn stop() {
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP).unwrap();
 }
 
 fn hang() -> ! {

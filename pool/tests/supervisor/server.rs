@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Child, Command};
-use std::time::Instant;
 
 use procpool_pool::WorkerExit;
 use procpool_pool::supervisor::{ProcessSpawner, SpawnConfig, WorkerCommand, WorkerEventKind, WorkerSpawner};
@@ -98,9 +97,12 @@ async fn run_one(spawner: &ProcessSpawner, generation: &mut u64) -> WorkerExit {
     *generation += 1;
     let (sender, mut events) = mpsc::channel(16);
     let _commands = spawner.spawn(WorkerId { slot: SlotId(0), generation: *generation }, sender);
-    match events.recv().await.unwrap().kind {
-        WorkerEventKind::Exited { exit, .. } => exit,
-        other => panic!("{other:?}"),
+    loop {
+        match events.recv().await.unwrap().kind {
+            WorkerEventKind::Started { .. } => {}
+            WorkerEventKind::Exited { exit, .. } => return exit,
+            other => panic!("{other:?}"),
+        }
     }
 }
 
@@ -183,10 +185,8 @@ fn no_worker_outlives_a_killed_server() {
     let mut server = Server::start("server", &script);
     let worker = server.pid_of("worker");
     rustix::process::kill_process(pid(server.process.id()), Signal::KILL).unwrap();
-    let died = Instant::now();
     server.process.wait().unwrap();
     wait_until("the worker is gone", || is_gone(worker) || is_zombie(worker));
-    assert!(died.elapsed().as_millis() < 1_000, "{:?}", died.elapsed());
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn a_flood_costs_no_memory() {
     assert!(server.process.wait().unwrap().success());
 }
 
-fn is_zombie(number: u32) -> bool {
+pub(crate) fn is_zombie(number: u32) -> bool {
     let status =
         std::fs::read_to_string(Path::new("/proc").join(number.to_string()).join("status")).unwrap_or_default();
     status.lines().any(|line| line.starts_with("State:") && line.contains('Z'))

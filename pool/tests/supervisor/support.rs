@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use crate::roles;
 
 /// No wait in these tests is longer. Nothing depends on its length but how fast a failure shows.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Generations are unique in this process, so that log lines can be told apart.
 static NEXT_GENERATION: AtomicU64 = AtomicU64::new(1);
@@ -85,8 +85,17 @@ impl Worker {
         event.kind
     }
 
-    /// Waits for Hello and Ready; returns the process id.
+    /// Waits until its process was started; returns the process id.
+    pub(crate) async fn started(&mut self) -> u32 {
+        match self.next().await {
+            WorkerEventKind::Started { pid } => pid,
+            other => panic!("{other:?} instead of the start"),
+        }
+    }
+
+    /// Waits for its start, Hello and Ready; returns the process id.
     pub(crate) async fn ready(&mut self) -> u32 {
+        self.started().await;
         let WorkerEventKind::Hello { pid, .. } = self.next().await else { panic!("no hello") };
         let event = self.next().await;
         assert!(matches!(event, WorkerEventKind::Ready), "{event:?}");
@@ -103,7 +112,11 @@ impl Worker {
     /// Waits for the last event, and for everything that looked after the worker; checks that no process of its group
     /// is left.
     pub(crate) async fn exited(mut self) -> Exited {
-        let exited = match self.next().await {
+        let mut event = self.next().await;
+        if matches!(event, WorkerEventKind::Started { .. }) {
+            event = self.next().await;
+        }
+        let exited = match event {
             WorkerEventKind::Exited { exit, usage, running, stderr_tail } => {
                 Exited { exit, usage, running, stderr_tail }
             }
@@ -116,6 +129,13 @@ impl Worker {
             wait_until("the process group is gone", || is_group_gone(pid.trim().parse().unwrap()));
         }
         exited
+    }
+
+    /// As [`Worker::exited`], for a worker that may have printed and said anything. Returns its directory.
+    pub(crate) async fn exited_and_gone(mut self) -> TempDir {
+        while !matches!(self.next().await, WorkerEventKind::Exited { .. }) {}
+        tokio::time::timeout(PATIENCE, self.spawner.closed()).await.expect("the spawner closes");
+        self.directory
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
@@ -186,6 +206,11 @@ pub(crate) fn wait_for_file(path: &Path) -> String {
 #[track_caller]
 pub(crate) fn stop(number: u32) {
     rustix::process::kill_process(pid(number), rustix::process::Signal::STOP).unwrap();
+    wait_until_stopped(number);
+}
+
+#[track_caller]
+pub(crate) fn wait_until_stopped(number: u32) {
     let stands = |thread: std::fs::DirEntry| {
         let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap();
         stat.rsplit_once(") ").unwrap().1.starts_with('T')

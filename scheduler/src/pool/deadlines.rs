@@ -25,10 +25,10 @@ impl PoolState {
                 TimerKey::ItemTimeout(worker) => self.probe(worker),
                 TimerKey::Age(worker) => self.recycle(worker, key, StopReason::MaxAge),
                 TimerKey::Idle(worker) => self.recycle(worker, key, StopReason::Idle),
-                TimerKey::Memory(worker) => self.recycle(worker, key, StopReason::Memory),
+                TimerKey::Memory(worker) => self.recycle_if_large(worker, false),
                 TimerKey::Restart(slot) => self.spawn_worker(slot),
                 // `dispatch` and `continue_restart` follow and look again.
-                TimerKey::Rebalance | TimerKey::Rollout => {}
+                TimerKey::Rebalance | TimerKey::Reconsider | TimerKey::Rollout => {}
             }
         }
     }

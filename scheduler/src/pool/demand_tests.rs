@@ -91,6 +91,7 @@ pub(in crate::pool) fn ready_with(worker: WorkerId, functions: impl IntoIterator
 
 pub(in crate::pool) fn spec(id: u64, items: u64) -> JobSpec {
     JobSpec {
+        has_common: false,
         id: JobId(id),
         function: FunctionId(1),
         num_items: items,

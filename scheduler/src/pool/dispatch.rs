@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::PoolState;
 use crate::chunk::AHEAD;
 use crate::event::{Cancel, Dispatch, Effect, StopReason};
-use crate::id::{ChunkId, JobId, WorkerId};
-use crate::job::{Available, History};
+use crate::id::{ChunkId, JobId, SlotId, WorkerId};
+use crate::job::{Available, History, Job};
 use crate::time::Time;
 use crate::timer::TimerKey;
 use crate::worker::{ActiveChunk, Slot, Worker};
@@ -23,6 +23,8 @@ const RETRY_PATIENCE: Duration = Duration::from_secs(1);
 /// Which items a slot takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Choice {
+    /// Those that did not just fail there, and that may wait at a worker that is busy.
+    Ahead,
     /// Those that did not just fail there.
     Untried,
     /// All but those that failed in this very worker.
@@ -79,6 +81,7 @@ impl PoolState {
         worker.takes_chunks()
             && running.overdue().is_none()
             && !running.abandoned
+            && !running.history.is_left_alone()
             && running.recalled_at.is_none()
             && !self.slots[worker.id.slot.0 as usize].restarts.is_on_probation()
             && self.run_times.of(running.function).is_some()
@@ -86,7 +89,7 @@ impl PoolState {
     }
 
     fn dispatch_ahead(&mut self, slot: usize) {
-        let Some((job, next)) = self.next_for(slot, Choice::Untried) else { return };
+        let Some((job, next)) = self.next_for(slot, Choice::Ahead) else { return };
         if self.run_times.of(self.jobs[&job].spec.function).is_some() {
             self.hand_out(slot, job, next);
         }
@@ -109,11 +112,18 @@ impl PoolState {
             let worker = self.slots[slot].worker.as_ref()?.id;
             let is_on_probation = self.slots[slot].restarts.is_on_probation();
             let is_patient = |history: &History| is_on_probation || self.now < history.since.after(RETRY_PATIENCE);
-            let may = |history: &History| {
+            let may = |job: &Job, history: &History| {
                 let is_as_good_as_any = choice == Choice::Any || !history.is_of(worker.slot) || !is_patient(history);
-                is_as_good_as_any && history.failed_in != Some(worker)
+                let may_wait = choice != Choice::Ahead || !history.is_left_alone();
+                is_as_good_as_any
+                    && may_wait
+                    && history.failed_in != Some(worker)
+                    && !self.is_left_to_others(worker.slot, job, history)
             };
-            let find = |job| Some((job, self.jobs[&job].available(may)?));
+            let find = |id| {
+                let job = &self.jobs[&id];
+                Some((id, job.available(|history| may(job, history))?))
+            };
             let (job, available) = self.queue.iter_of(&self.slots[slot].functions).find_map(find)?;
             let Some(failure) = self.refusal_after_waiting(job) else { return Some((job, available)) };
             self.fail_job(job, failure);
@@ -200,6 +210,7 @@ impl PoolState {
             count,
             attempt: chunk.history.attempt,
             time_limit: chunk.time_limit,
+            left_alone: chunk.history.is_left_alone(),
         };
         worker.chunks.push_back(chunk);
         let worker = worker.id;
@@ -247,8 +258,25 @@ impl PoolState {
         }
     }
 
+    /// Tells whether an idle slot would take a chunk. If it did not, the chunk would come back to where it was, and be
+    /// asked for again, and so on.
     fn could_begin(&self, chunk: &ActiveChunk) -> bool {
-        self.idle_slots().any(|slot| slot.functions.has(chunk.function))
+        let Some(job) = self.jobs.get(&chunk.job) else { return false };
+        let history = &chunk.history;
+        self.idle_slots().filter(|slot| slot.functions.has(chunk.function)).any(|slot| {
+            let worker = slot.worker.as_ref().map(|worker| worker.id);
+            let is_barred = |worker: WorkerId| self.is_left_to_others(worker.slot, job, history);
+            history.failed_in != worker && !worker.is_some_and(is_barred)
+        })
+    }
+
+    /// Tells whether items with this history are not for a slot at this time: workers died there with them, or with others
+    /// of their job, at hand, and another slot has yet to show whose fault that is.
+    pub(crate) fn is_left_to_others(&self, slot: SlotId, job: &Job, history: &History) -> bool {
+        let finished_there = self.slots[slot.0 as usize].finished_items;
+        let of_job = (!job.is_proven).then(|| job.deaths.left_to_others_until(slot, finished_there)).flatten();
+        let until = history.deaths.left_to_others_until(slot, finished_there).max(of_job);
+        until.is_some_and(|until| self.now < until) && self.has_other_slot(slot, job.spec.function)
     }
 
     /// Returns when a chunk is worth taking apart: at once if a good piece of work has not begun, else when it takes
@@ -263,7 +291,7 @@ impl PoolState {
         chunk.dispatched_at.after(ahead_of_it.saturating_mul(2)).after(AHEAD.saturating_mul(2))
     }
 
-    /// Asks a worker for what has not begun of a chunk, once.
+    /// Asks a worker for what has not begun of a chunk, once; never for what it is left alone with.
     pub(super) fn recall(&mut self, worker: WorkerId, chunk: ChunkId) {
         let now = self.now;
         let Some(active) = self.worker_mut(worker).and_then(|worker| {
@@ -272,7 +300,7 @@ impl PoolState {
         }) else {
             return;
         };
-        if active.recalled_at.is_none() {
+        if active.recalled_at.is_none() && !active.history.is_left_alone() {
             active.recalled_at = Some(now);
             self.emit(Effect::Recall { worker, chunk, cancel: Cancel::Nothing });
         }

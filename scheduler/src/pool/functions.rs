@@ -31,6 +31,18 @@ impl PoolState {
         self.level_queue();
     }
 
+    /// Forgets what the functions took that no worker and no job has any more: there may be new ones with every version of
+    /// the code. To be asked for when a worker is ready.
+    pub(super) fn forget_run_times(&mut self) {
+        let (slots, jobs) = (&self.slots, &self.jobs);
+        let is_needed = |function: FunctionId| {
+            slots.iter().any(|slot| slot.functions.has(function))
+                || jobs.values().any(|job| job.spec.function == function)
+        };
+        self.run_times.retain(is_needed);
+        self.measured.retain(is_needed);
+    }
+
     /// Jobs have waited for different workers, and now may share them. Nobody catches up on the others.
     fn level_queue(&mut self) {
         for (&id, job) in self.jobs.iter_mut().filter(|(_, job)| job.queued) {

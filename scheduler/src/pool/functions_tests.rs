@@ -154,3 +154,19 @@ fn who_waited_for_a_worker_with_its_function_does_not_catch_up_later() {
     }
     assert!(shares[0].abs_diff(shares[1]) <= 4, "{shares:?}");
 }
+
+#[test]
+fn what_a_function_took_is_forgotten_with_the_function() {
+    let mut pool = Pool::starting(1);
+    // Each version of the code has a new function.
+    for version in 0..50 {
+        let worker = *pool.workers.last().unwrap();
+        pool.apply(ready_with(worker, [version]));
+        pool.submit_as(job(u64::from(version) + 1, version, 1));
+        pool.finish(Duration::from_millis(1));
+        assert!(pool.state.run_times.of(FunctionId(version)).is_some());
+        pool.apply(exit(worker));
+    }
+    let known = (0..50).filter(|&version| pool.state.run_times.of(FunctionId(version)).is_some());
+    assert_eq!(known.collect::<Vec<_>>(), [49], "the next worker may have it still");
+}

@@ -203,6 +203,7 @@ impl PoolState {
         }
         if self.jobs.is_empty() {
             self.idle_since = self.now;
+            self.timers.clear(TimerKey::Reconsider);
         }
         self.timers.clear(TimerKey::Deadline(id));
         self.timers.clear(TimerKey::Retry(id));

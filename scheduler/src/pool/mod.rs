@@ -21,14 +21,14 @@ pub use self::demand::{Demand, SlotCounts};
 pub use self::snapshot::{RunningItems, Snapshot, WorkerSnapshot, WorkerState};
 use crate::chunk::RunTimes;
 use crate::config::SchedulerConfig;
-use crate::event::{Effect, Event, JobFailure, Readiness, StopReason};
+use crate::event::{Effect, Event, JobFailure, Readiness};
 use crate::id::{ChunkId, JobId, SlotId, WorkerId};
 use crate::job::Job;
 use crate::measured::Measurements;
 use crate::queue::FairQueue;
 use crate::restart::{Rng, StartFailures};
 use crate::time::Time;
-use crate::timer::{TimerKey, Timers};
+use crate::timer::Timers;
 use crate::worker::{Slot, Worker};
 
 /// The pool: jobs, slots and whose turn it is.
@@ -55,6 +55,9 @@ pub struct PoolState {
     now: Time,
     /// The effects of the event that is being applied.
     effects: Vec<Effect>,
+    /// How many events have been applied since the invariants were checked.
+    #[cfg(any(test, debug_assertions))]
+    pub(crate) unchecked: usize,
 }
 
 impl PoolState {
@@ -79,6 +82,8 @@ impl PoolState {
             idle_since: Time::ZERO,
             now: Time::ZERO,
             effects: Vec::new(),
+            #[cfg(any(test, debug_assertions))]
+            unchecked: 0,
         };
         for slot in 0..state.config.slots.max(1) {
             state.spawn_worker(SlotId(slot));
@@ -98,7 +103,7 @@ impl PoolState {
         self.stop_if_drained();
         effects.append(&mut self.effects);
         #[cfg(any(test, debug_assertions))]
-        self.check_invariants();
+        self.check_invariants_if_due();
     }
 
     /// Returns when [`Event::TimePassed`] is to be applied next.
@@ -138,7 +143,7 @@ impl PoolState {
             }
             Event::Recalled { worker, chunk, first_not_begun } => self.recalled(worker, chunk, first_not_begun),
             Event::Progress { worker, running } => self.progress(worker, running),
-            Event::MemoryHigh { worker } => self.recycle(worker, TimerKey::Memory(worker), StopReason::Memory),
+            Event::MemoryHigh { worker } => self.memory_is_high(worker),
             Event::WorkerExited { worker, running, by_shortage } => self.worker_exited(worker, running, by_shortage),
             Event::Resized { slots } => self.resize(slots),
             Event::RestartRequested => self.request_restart(),

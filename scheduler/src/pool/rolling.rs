@@ -83,6 +83,26 @@ impl PoolState {
         self.stop_if_unneeded(id);
     }
 
+    /// A worker holds too much memory.
+    pub(super) fn memory_is_high(&mut self, id: WorkerId) {
+        let Some(worker) = self.worker_mut(id).filter(|worker| worker.is_up()) else { return };
+        worker.is_large = true;
+        self.recycle_if_large(id, false);
+    }
+
+    /// Replaces a worker that holds too much memory, but only after an item that has run. What it is about to begin may be
+    /// what makes it large, and would make the next one as large, and so on for ever. `after_item`: it has just run one.
+    pub(super) fn recycle_if_large(&mut self, id: WorkerId, after_item: bool) {
+        if self.timers.is_set(TimerKey::Memory(id)) {
+            return;
+        }
+        let Some(worker) = self.worker_mut(id) else { return };
+        let has_begun = worker.chunks.front().is_none_or(|chunk| chunk.finished > 0);
+        if worker.is_large && worker.finished_items > 0 && (after_item || has_begun) {
+            self.recycle(id, TimerKey::Memory(id), StopReason::Memory);
+        }
+    }
+
     /// A worker has been used up: replaces it.
     pub(super) fn recycle(&mut self, id: WorkerId, key: TimerKey, reason: StopReason) {
         let has_turn = self.others_are_up(id) && !self.workers().any(|other| other.id != id && self.leaves_soon(other));

@@ -3,7 +3,8 @@
 //! Three things make workers die, and each is answered in its own way:
 //!
 //! - *An item.* Its caller waits, so the slot is filled again at once, and after at most a second if that goes on.
-//! - *What all workers have in common*: a program that does not start, or that ends soon after it was ready. One slot
+//! - *What all workers have in common*: a program that does not start, or that ends soon after it was ready with nothing
+//!   to do. One slot
 //!   tries, ever more slowly, and the others wait for it. Without any success the pool is degraded.
 //! - *One slot*: a broken device, a full directory of its own. While the others work it is held back, for it would
 //!   drain the queue: who fails at once is always free.
@@ -140,11 +141,13 @@ impl PoolState {
         if worker.finished_items > 0 {
             return Some(Duration::ZERO);
         }
-        // It has not proved itself, and there is no item to blame. So it might as well not have been ready.
+        // It has not proved itself, and there is no item to blame. So it might as well not have been ready. But with
+        // something at hand it may have died of that, and others need the slot.
         let died_young = loss.begun.is_none() && worker.ready_at.is_some_and(|at| self.now.since(at) < PROOF_TIME);
+        let is_failed_start = died_young && worker.chunks.is_empty();
         let is_slots_fault = loss.begun.is_none_or(|function| self.works_elsewhere(function));
         self.slot_mut(slot).restarts.lost_a_worker(died_young, is_slots_fault);
-        if died_young {
+        if is_failed_start {
             self.count_failed_start(false);
         }
         let mut others = self.slots.iter().filter(|slot| !slot.removed).filter_map(|slot| slot.worker.as_ref());
@@ -157,7 +160,7 @@ impl PoolState {
             return Some(wait);
         }
         let delay = restarts.crash_backoff(&mut self.rng);
-        if died_young && !delay.is_zero() {
+        if is_failed_start && !delay.is_zero() {
             self.await_turn(slot);
             return None;
         }
@@ -234,9 +237,12 @@ impl PoolState {
         self.workers().any(Worker::is_up)
     }
 
-    /// Tells whether there is a slot besides this one whose workers start and work, as far as is known.
-    pub(super) fn has_other_slot(&self, slot: SlotId) -> bool {
-        let usable = |slot: &Slot| !slot.removed && !slot.is_held() && slot.restarts.failing.is_none();
+    /// Tells whether there is a slot besides this one that could run the function and show whose fault a death is: its
+    /// workers start and work, as far as is known, or one is up that has yet to prove it.
+    pub(super) fn has_other_slot(&self, slot: SlotId, function: FunctionId) -> bool {
+        let is_up = |slot: &Slot| slot.worker.as_ref().is_some_and(Worker::is_up);
+        let has_hope = |slot: &Slot| is_up(slot) || !slot.is_held() && slot.restarts.failing.is_none();
+        let usable = |slot: &Slot| !slot.removed && slot.functions.has(function) && has_hope(slot);
         self.slot_ids().zip(&self.slots).any(|(other, entry)| other != slot && usable(entry))
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::PoolState;
 use super::jobs::{FailedAt, ItemsOf};
 use super::starts::Loss;
+use crate::blame::{Death, Deaths};
 use crate::event::{Cancel, Effect, FailureCause, JobFailure, Readiness, StopReason};
 use crate::id::{ChunkId, FunctionSet, JobId, SlotId, WorkerId};
 use crate::job::History;
@@ -40,6 +41,7 @@ impl PoolState {
         }
         self.set_functions(id.slot, functions);
         self.fail_lost_jobs();
+        self.forget_run_times();
         self.hasten_recycling();
     }
 
@@ -59,6 +61,10 @@ impl PoolState {
         let history = active.history;
         let abandoned = active.abandoned;
         worker.finished_items += u64::from(finished.count);
+        self.slot_mut(id.slot).finished_items += u64::from(finished.count);
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.is_proven = true;
+        }
         self.slot_has_finished_an_item(id.slot);
         self.run_times.record(function, finished.count, finished.busy);
         self.measured.record(self.now, function, finished.count, finished.busy);
@@ -80,6 +86,7 @@ impl PoolState {
         }
         self.refresh(job);
         self.end_chunk_if_done(id, chunk);
+        self.recycle_if_large(id, true);
         self.watch_overdue(id);
     }
 
@@ -109,6 +116,7 @@ impl PoolState {
             *quota += u64::from(given_back);
         }
         if given_back > 0 && !abandoned {
+            let history = if end == 0 { history.returned() } else { history };
             self.give_back(job, first, u64::from(given_back), history);
         }
         self.end_chunk_if_done(id, chunk);
@@ -138,6 +146,7 @@ impl PoolState {
         self.settle(&ended, ended.finished > 0);
         self.watch_time_limit(id);
         self.stop_if_unneeded(id);
+        self.recycle_if_large(id, false);
     }
 
     /// Nobody waits for a job any more: asks the worker to give back what has not begun of it and, if `cancel`, to end
@@ -174,10 +183,13 @@ impl PoolState {
         self.timers.clear_worker(id);
         for (position, chunk) in worker.chunks.iter().enumerate() {
             let begun = running.and_then(|(running_chunk, offset)| (running_chunk == chunk.id).then_some(offset));
-            let is_suspect = position == 0 && worker.is_up() && begun.is_none() && chunk.finished == 0;
+            let is_suspect = position == 0 && worker.is_up() && running.is_none() && chunk.finished == 0;
             self.bury_chunk(id, chunk, begun, is_suspect);
         }
         let running = running.and_then(|(running, _)| worker.chunks.iter().find(|chunk| chunk.id == running));
+        if let Some(at_hand) = running.or_else(|| worker.chunks.front()).filter(|_| worker.is_up()) {
+            self.suspect_job(id, at_hand, running.is_some());
+        }
         self.fill_again(&worker, Loss { begun: running.map(|chunk| chunk.function), by_shortage });
         self.fail_lost_jobs();
     }
@@ -202,26 +214,71 @@ impl PoolState {
         }
         let mut first = chunk.first_index + u64::from(first_safe);
         let mut count = u64::from(chunk.count - first_safe);
+        let mut history = chunk.history;
         if is_suspect && count > 0 {
             self.suspect(FailedAt { job: chunk.job, index: first, worker }, chunk.history);
             (first, count) = (first + 1, count - 1);
+        } else if first_safe == 0 {
+            history = history.returned();
         }
         if count > 0 {
-            self.give_back(chunk.job, first, count, chunk.history);
+            self.give_back(chunk.job, first, count, history);
         }
     }
 
-    /// A worker died with this item at hand: it runs alone next time, and not for ever. But it is only blamed if that
-    /// happens in one slot and then in another, or there is no other: or else a slot where every worker dies at once
-    /// could fail any item.
-    fn suspect(&mut self, at: FailedAt, history: History) {
-        let slot = at.worker.slot;
-        let is_to_blame = history.fruitless_in != Some(slot) || !self.has_other_slot(slot);
-        let fruitless = history.fruitless + u32::from(is_to_blame);
-        if fruitless >= self.config.crash_limit {
-            self.item_failed(at, history, FailureCause::CrashLimit { crashes: fruitless });
-        } else {
-            self.give_back(at.job, at.index, 1, History { fruitless, fruitless_in: Some(slot), ..history });
+    /// A worker died with this item at hand: it runs alone next time, and not for ever. But whether that is held against
+    /// it depends on where else it happens: or else a slot where every worker dies at once could fail any item.
+    fn suspect(&mut self, at: FailedAt, mut history: History) {
+        let Some(death) = self.death_with(at.job, at.worker.slot) else { return };
+        history.deaths.record(death);
+        match history.deaths.too_many(self.config.crash_limit) {
+            Some(crashes) => self.item_failed(at, history, FailureCause::CrashLimit { crashes }),
+            None => self.give_back(at.job, at.index, 1, history),
+        }
+        self.reconsider_later(history.deaths, at.worker.slot);
+    }
+
+    /// A worker died with items of this chunk at hand. That is held against the job as long as none of its items has been
+    /// finished: what they have in common may be what kills. Before it begins, that may be anything; of an item that has
+    /// begun, only the common argument is suspect, and only if it kills again where it was sent after that.
+    fn suspect_job(&mut self, worker: WorkerId, chunk: &ActiveChunk, has_begun: bool) {
+        let limit = self.config.crash_limit;
+        let index = chunk.first_index + u64::from(chunk.finished);
+        let Some(death) = self.death_with(chunk.job, worker.slot) else { return };
+        let Some(job) = self.jobs.get_mut(&chunk.job).filter(|job| !job.is_proven) else { return };
+        let has_common = job.spec.has_common;
+        if has_begun && (!has_common || chunk.dispatched_at < job.deaths.last_at()) {
+            return;
+        }
+        let has_outcome = job.finished.end_of_run_at(index) > index;
+        let counts = job.deaths.record(death);
+        if has_outcome && !has_common {
+            // It was blamed alone.
+            job.suspects.remove(&index);
+        } else if counts && job.suspects.len() < limit.max(2) as usize {
+            job.suspects.insert(index);
+        }
+        let deaths = job.deaths;
+        let num_suspects = u32::try_from(job.suspects.len()).unwrap_or(u32::MAX);
+        let crashes = if has_common { deaths.too_many(limit).filter(|_| num_suspects > 1) } else { Some(num_suspects) };
+        match crashes.filter(|&crashes| crashes >= limit && num_suspects > 1) {
+            Some(crashes) => self.fail_job(chunk.job, JobFailure::CrashLimit { crashes }),
+            None => self.reconsider_later(deaths, worker.slot),
+        }
+    }
+
+    /// Returns what is known of the death of a worker in a slot that had items of a job.
+    fn death_with(&self, job: JobId, slot: SlotId) -> Option<Death> {
+        let has_other_slot = self.has_other_slot(slot, self.jobs.get(&job)?.spec.function);
+        let finished_there = self.slots[slot.0 as usize].finished_items;
+        Some(Death { slot, finished_there, has_other_slot, at: self.now })
+    }
+
+    /// What is left to the other slots is not for ever.
+    fn reconsider_later(&mut self, deaths: Deaths, slot: SlotId) {
+        let finished_there = self.slots[slot.0 as usize].finished_items;
+        if let Some(until) = deaths.left_to_others_until(slot, finished_there).filter(|_| !self.jobs.is_empty()) {
+            self.timers.set(TimerKey::Reconsider, until);
         }
     }
 

@@ -3,7 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a broken world fails the test")]
 
+mod jobs;
 mod retries;
+mod returns;
 mod slots;
 mod starts;
 mod world;

@@ -12,7 +12,8 @@ fn a_slot_that_dies_on_receipt_fails_no_item_and_is_held_back() {
         world.item_time = 3 * SECOND;
         world.pass(SECOND);
         world.submit(1, 10, |_| {});
-        world.pass(2 * SECOND);
+        // After two it is left to the others, until one of them has shown that the job can be done.
+        world.pass(4 * SECOND);
         assert!(world.touched_by(0).len() <= 3, "{:?}", world.touched_by(0));
         let [(_, SlotId(0), wait)] = world.held[..] else { panic!("{:?}", world.held) };
         assert!(wait >= 24 * SECOND && wait <= 36 * SECOND, "{wait:?}");
@@ -45,6 +46,33 @@ fn an_item_is_not_blamed_for_what_happens_in_one_slot_however_often() {
     world.apply(Event::JobCancelled { job: JobId(1) });
     world.pass_until(|world| world.completed == [JobId(2)]);
     assert_eq!(world.failed_items, []);
+}
+
+#[test]
+fn an_item_is_not_blamed_in_one_slot_while_another_has_a_worker_that_has_yet_to_prove_itself() {
+    let mut world = World::new(2).break_slots([0], Vice::DiesAfter(50 * MS));
+    let starts = |world: &World| world.spawned.iter().filter(|(_, worker)| worker.slot.0 == 0).count();
+    world.pass_until(|world| starts(world) == 2 && world.up.len() == 2);
+    world.pass_until(|world| world.up.len() == 1);
+    world.slots.clear();
+    world.pass_until(|world| world.up.len() == 2);
+    // The slot that works gets the first of these, the other one the second.
+    world.items.insert((JobId(2), 0), Vice::Hangs);
+    world.items.insert((JobId(3), 0), Vice::DiesOnReceipt);
+    world.submit(1, 1, |_| {});
+    world.submit(2, 1, |spec| spec.function = FunctionId(2));
+    world.submit(3, 1, |_| {});
+    let slots = |world: &World, job| -> Vec<u32> {
+        let there = world.dispatched.iter().filter(|(_, run)| run.job == JobId(job));
+        there.map(|(_, run)| run.worker.slot.0).collect()
+    };
+    assert_eq!((slots(&world, 1), slots(&world, 2)), (vec![1], vec![0]));
+    world.pass(20 * SECOND);
+    assert!(slots(&world, 3).iter().all(|&slot| slot == 1) && slots(&world, 3).len() >= 2, "{:?}", slots(&world, 3));
+    assert_eq!(world.failed_items, [], "the other slot could show whose fault it is");
+    world.apply(Event::JobCancelled { job: JobId(2) });
+    world.pass_until(|world| !world.failed_items.is_empty());
+    assert!(slots(&world, 3).contains(&0), "{:?}", slots(&world, 3));
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use procpool_scheduler::{
-    Cancel, Delivery, Dispatch, Effect, Event, FailureCause, FunctionId, Hold, JobFailure, JobId, JobSpec, PoolState,
-    Readiness, RunningItem, SchedulerConfig, SlotId, StopReason, Time, WorkerId,
+    Cancel, ChunkId, Delivery, Dispatch, Effect, Event, FailureCause, FunctionId, Hold, JobFailure, JobId, JobSpec,
+    PoolState, Readiness, RunningItem, SchedulerConfig, SlotId, StopReason, Time, WorkerId,
 };
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
@@ -27,6 +27,8 @@ pub(crate) enum Vice {
     DiesOnReceipt,
     /// Its workers end in the first item of a chunk.
     DiesInItem,
+    /// Its workers take a second before they begin a chunk, and give it back until then if they are asked.
+    SlowToBegin,
     /// Its workers begin items and never end them, unless they are told to.
     Hangs,
 }
@@ -45,6 +47,8 @@ pub(crate) struct World {
     pub(crate) item_time: Duration,
     /// Until when each worker has something to do.
     busy: BTreeMap<WorkerId, Time>,
+    /// What it has and has not begun, if that takes long.
+    unbegun: BTreeMap<WorkerId, ChunkId>,
     /// What it runs, if that hangs.
     hanging: BTreeMap<WorkerId, (Dispatch, Time)>,
     pub(crate) up: BTreeSet<WorkerId>,
@@ -74,6 +78,7 @@ impl World {
             items: BTreeMap::new(),
             item_time: 10 * MS,
             busy: BTreeMap::new(),
+            unbegun: BTreeMap::new(),
             hanging: BTreeMap::new(),
             up: BTreeSet::new(),
             spawned: Vec::new(),
@@ -127,6 +132,7 @@ impl World {
     pub(crate) fn submit(&mut self, id: u64, num_items: u64, change: impl FnOnce(&mut JobSpec)) {
         let mut spec = JobSpec {
             hold: Hold::Nothing,
+            has_common: false,
             id: JobId(id),
             function: FunctionId(1),
             num_items,
@@ -218,6 +224,10 @@ impl World {
                 }
             }
             Effect::Recall { worker, chunk, cancel } => {
+                if self.unbegun.get(&worker) == Some(&chunk) {
+                    self.unbegun.remove(&worker);
+                    return self.plan(Duration::ZERO, Event::Recalled { worker, chunk, first_not_begun: 0 });
+                }
                 let Some((run, _)) = self.hanging.get(&worker) else { return };
                 if run.chunk != chunk {
                     self.plan(Duration::ZERO, Event::Recalled { worker, chunk, first_not_begun: 0 });
@@ -264,6 +274,11 @@ impl World {
             Vice::DiesInItem => {
                 let running = Some((run.chunk, 0));
                 self.plan(delay + MS, Event::WorkerExited { worker, running, by_shortage: false });
+            }
+            Vice::SlowToBegin => {
+                // If it is given back before that, nobody hears of it.
+                self.unbegun.insert(worker, run.chunk);
+                self.plan(delay + SECOND, finished(&run, self.item_time));
             }
             Vice::Hangs => _ = self.hanging.insert(worker, (run, begins)),
             _ => {

@@ -34,6 +34,14 @@ fn short_runs_keep_every_promise() {
     run_all(seeds(), 150);
 }
 
+/// Seeds that found something.
+#[test]
+fn what_was_found_stays_mended() {
+    for seed in [7_070_578, 9_064_124] {
+        run_all(seed..seed + 1, 150);
+    }
+}
+
 #[test]
 fn long_runs_keep_every_promise() {
     run_all(10_000..10_200, 1500);

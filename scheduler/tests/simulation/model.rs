@@ -16,7 +16,46 @@ pub(crate) struct ModelJob {
     /// It was held at some time.
     pub(crate) was_held: bool,
     pub(crate) ended: Option<Ended>,
+    pub(crate) vice: Vice,
+    /// Some worker has said that it finished an item.
+    pub(crate) is_proven: bool,
+    /// The workers that died with its items at hand until then, and which item it was.
+    pub(crate) deaths: Vec<(Death, u64)>,
 }
+
+/// What the items of a job do to workers.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Vice {
+    #[default]
+    None,
+    /// They kill them before they have begun.
+    KillBefore,
+    /// They kill them when they have.
+    KillAfter,
+}
+
+/// A worker died with an item at hand.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Death {
+    pub(crate) slot: SlotId,
+    /// Others were up that could run it.
+    pub(crate) others_could: bool,
+    /// How many items the slot had finished.
+    pub(crate) finished_there: u32,
+}
+
+/// Returns how many deaths happened in one slot and then in another, or where the slot worked in between or no other did.
+fn count(deaths: impl Iterator<Item = Death>) -> usize {
+    let mut last = None;
+    let is_new = |death: &Death| {
+        let before = last.replace((death.slot, death.finished_there));
+        before != Some((death.slot, death.finished_there)) || !death.others_could
+    };
+    deaths.filter(is_new).count()
+}
+
+/// What happens in one slot only is enough after so many.
+const ENOUGH: usize = 9;
 
 /// One item, as its caller and the workers see it.
 #[derive(Debug, Default, Clone)]
@@ -33,8 +72,12 @@ pub(crate) struct ModelItem {
     pub(crate) fails: bool,
     /// Where it was begun last.
     pub(crate) last_worker: Option<WorkerId>,
-    /// Where workers died with it at hand since then, and whether others were up.
-    pub(crate) fruitless: Vec<(SlotId, bool)>,
+    /// The workers that died with it at hand since then.
+    pub(crate) fruitless: Vec<Death>,
+    /// How often it was at the head of a chunk that was given back before it began.
+    pub(crate) returns: u32,
+    /// It kills before it begins, or when it has.
+    pub(crate) vice: Vice,
 }
 
 /// How a job ended.
@@ -55,6 +98,9 @@ impl ModelJob {
             delivered: Vec::new(),
             taken: 0,
             ended: None,
+            vice: Vice::None,
+            is_proven: false,
+            deaths: Vec::new(),
         }
     }
 
@@ -97,6 +143,8 @@ impl ModelJob {
         assert!(!item.is_out, "item {index} is at two workers");
         assert!(!item.has_outcome, "item {index} was handed out after its outcome");
         assert!(item.executions < max_attempts, "item {index} was executed {} times", item.executions);
+        assert!(item.returns <= 3, "item {index} was asked back again");
+        assert!(item.fruitless.len() < ENOUGH, "item {index} kills for ever");
         item.is_out = true;
     }
 
@@ -107,6 +155,7 @@ impl ModelJob {
         assert_ne!(item.last_worker, Some(worker), "item {index} is tried again in the process where it failed");
         item.last_worker = Some(worker);
         item.fruitless.clear();
+        item.returns = 0;
         assert!(!item.runs, "item {index} runs twice at a time");
         item.runs = true;
         item.executions += 1;
@@ -117,13 +166,20 @@ impl ModelJob {
     /// worked.
     pub(crate) fn check_blame(&mut self, index: u64, crashes: u32) {
         let item = self.item(index);
-        let mut last = None;
-        let counts = item.fruitless.iter().filter(|&&(slot, others_are_up)| {
-            let is_elsewhere = last.replace(slot) != Some(slot);
-            is_elsewhere || !others_are_up
-        });
-        let counted = counts.count();
-        assert!(counted >= crashes as usize, "item {index} is blamed for what happened in one slot: {item:?}");
+        let counted = count(item.fruitless.iter().copied());
+        let is_enough = counted >= crashes as usize || item.fruitless.len() >= ENOUGH;
+        assert!(is_enough, "item {index} is blamed for what happened in one slot: {item:?}");
+    }
+
+    /// The job is blamed for workers that died with its items at hand.
+    pub(crate) fn check_blame_of_job(&self, crashes: u32) {
+        assert!(!self.is_proven, "what the items have in common does not kill");
+        let counted = count(self.deaths.iter().map(|&(death, _)| death));
+        let is_enough = counted >= crashes as usize || self.deaths.len() >= ENOUGH;
+        assert!(is_enough, "a job is blamed for what happened in one slot: {:?}", self.deaths);
+        let items: BTreeSet<u64> = self.deaths.iter().map(|&(_, index)| index).collect();
+        let least = if self.spec.has_common { 2 } else { 3 };
+        assert!(items.len() >= least, "a job is blamed for one of its items: {:?}", self.deaths);
     }
 
     /// An item has its outcome.

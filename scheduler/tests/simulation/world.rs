@@ -11,7 +11,7 @@ use procpool_scheduler::{
     SchedulerConfig, SlotId, Time, WorkerId,
 };
 
-use crate::model::{Ended, ModelJob};
+use crate::model::{Ended, ModelJob, Vice};
 use crate::random::Random;
 
 /// Those that jobs call. Not all workers have all of them.
@@ -86,6 +86,8 @@ pub(crate) struct World {
     held: BTreeMap<SlotId, Time>,
     /// Those that were held back at some time, and have not finished an item since.
     suspects: BTreeSet<SlotId>,
+    /// How many items the workers of each slot have finished.
+    finished_in: BTreeMap<SlotId, u32>,
     /// How many starts failed since an item was finished.
     failed_starts: u32,
     /// Some worker did not become ready in time.
@@ -126,6 +128,7 @@ impl World {
             bad_row: 0,
             held: BTreeMap::new(),
             suspects: BTreeSet::new(),
+            finished_in: BTreeMap::new(),
             failed_starts: 0,
             has_hung: false,
         }
@@ -186,6 +189,7 @@ impl World {
             function: FunctionId(random.below(NUM_FUNCTIONS.into()) as u32),
             num_items: if random.below(4) == 0 { 1 } else { random.below(60) },
             input_closed: delivery == Delivery::Whole || random.below(2) == 0,
+            has_common: random.below(3) == 0,
             delivery,
             hold: if delivery == Delivery::Whole || random.below(10) > 0 { Hold::Nothing } else { Hold::All },
             chunk_size: random.maybe(|random| 1 + random.below(12) as u32),
@@ -199,8 +203,22 @@ impl World {
             }),
             priority: random.below(17) as i32 - 8,
         };
-        self.jobs.insert(spec.id, ModelJob::new(spec.clone()));
+        let mut job = ModelJob::new(spec.clone());
+        // Few of them kill, and few of their items.
+        job.vice = self.vice();
+        for item in &mut job.items {
+            item.vice = if self.random.below(10) == 0 { self.vice() } else { Vice::None };
+        }
+        self.jobs.insert(spec.id, job);
         self.apply(Event::JobSubmitted(spec));
+    }
+
+    fn vice(&mut self) -> Vice {
+        match self.random.below(30) {
+            0 => Vice::KillBefore,
+            1 => Vice::KillAfter,
+            _ => Vice::None,
+        }
     }
 
     fn open_streams(&self) -> Vec<JobId> {
@@ -338,7 +356,8 @@ impl World {
                     self.hold(id, Hold::AllButNext);
                 }
             }
-            let has_large = self.workers.values().any(|worker| worker.is_large) && !self.is_draining();
+            let is_due = |worker: &SimWorker| worker.is_large && worker.has_finished;
+            let has_large = self.workers.values().any(is_due) && !self.is_draining();
             let is_busy = self.workers.values().any(|worker| !worker.chunks.is_empty());
             let is_at_rest = ids.is_empty() && !has_large && !is_busy && !self.restarts;
             if is_at_rest {

@@ -8,14 +8,16 @@
 //! | --- | --- |
 //! | `GET /metrics` | Prometheus text |
 //! | `GET /healthz` | 200: the process serves |
-//! | `GET /readyz` | 200 if the server takes calls, else 503 |
+//! | `GET /readyz` | 200 if the server takes calls, else 503 and why |
 //! | `grpc.health.v1.Health` | the same as on the public port |
 
 mod connection;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use procpool_pool::Readiness;
@@ -34,6 +36,8 @@ use crate::telemetry::Telemetry;
 /// The most connections to the admin port at a time: enough for every prober and scraper of a machine. One more has the
 /// quietest closed.
 pub const MAX_ADMIN_CONNECTIONS: usize = 64;
+/// How long to look for the reason why a pool is not ready. A prober waits for a second by default.
+const WHY_TIMEOUT: Duration = Duration::from_millis(500);
 const HEALTH_PATH: &str = "/grpc.health.v1.Health/";
 const PROMETHEUS_TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
@@ -81,7 +85,7 @@ impl Endpoints {
             }
             "/metrics" => self.metrics().await,
             "/healthz" => text(StatusCode::OK, "ok\n"),
-            "/readyz" => self.readiness(),
+            "/readyz" => self.readiness().await,
             _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz, /readyz and grpc.health.v1.Health\n"),
         })
     }
@@ -100,11 +104,13 @@ impl Endpoints {
         }
     }
 
-    fn readiness(&self) -> Response<Body> {
+    async fn readiness(&self) -> Response<Body> {
         if self.health.is_serving() {
             return text(StatusCode::OK, "ready\n");
         }
-        let why: Vec<String> = self.pools.iter().filter_map(|pool| why_not(pool, self.pools.are_several())).collect();
+        let is_named = self.pools.are_several();
+        let why = join_all(self.pools.iter().map(|pool| why_not(pool, is_named))).await;
+        let why: Vec<String> = why.into_iter().flatten().collect();
         // Health is the first to know that the server drains.
         let why = if why.is_empty() { "draining".to_owned() } else { why.join("; ") };
         text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n"))
@@ -112,12 +118,18 @@ impl Endpoints {
 }
 
 /// Returns why a pool takes no calls; `None` if it does.
-fn why_not(pool: &Pool, is_named: bool) -> Option<String> {
-    let why = match *pool.handle.readiness().borrow() {
+async fn why_not(pool: &Pool, is_named: bool) -> Option<String> {
+    let readiness = *pool.handle.readiness().borrow();
+    let why = match readiness {
         Readiness::Ready => return None,
-        Readiness::NotReady => "no worker is ready",
-        Readiness::Draining => "draining",
-        Readiness::Stopped => "stopped",
+        Readiness::NotReady => {
+            let snapshot = tokio::time::timeout(WHY_TIMEOUT, pool.handle.snapshot()).await;
+            let failure = snapshot.ok().and_then(Result::ok).map_or_else(String::new, |pool| pool.last_start_failure);
+            let because = if failure.is_empty() { failure } else { format!(": {failure}") };
+            format!("no worker is ready{because}")
+        }
+        Readiness::Draining => "draining".to_owned(),
+        Readiness::Stopped => "stopped".to_owned(),
     };
-    Some(if is_named { format!("pool {}: {why}", pool.name) } else { why.to_owned() })
+    Some(if is_named { format!("pool {}: {why}", pool.name) } else { why })
 }

@@ -1,11 +1,13 @@
 //! Addresses that are bound, and open for connections.
 
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use super::unix_socket::UnixSocket;
 use crate::config::ListenAddress;
+use crate::operators::Peer;
 
 /// A bound address, open for connections.
 #[derive(Debug)]
@@ -20,12 +22,21 @@ enum Socket {
     Unix(UnixSocket),
 }
 
-/// A connection that was accepted. Who is at its other end (`UnixStream::peer_cred`, the address of a TCP peer) can be asked
-/// here.
+/// A connection that was accepted.
 #[derive(Debug)]
 pub(crate) enum Accepted {
     Tcp(TcpStream),
     Unix(UnixStream),
+}
+
+impl Accepted {
+    /// Returns who is at its other end. One that has gone again is nobody in particular.
+    pub(super) fn peer(&self) -> Peer {
+        match self {
+            Self::Tcp(stream) => Peer::Tcp(stream.peer_addr().unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))),
+            Self::Unix(stream) => Peer::Unix { uid: stream.peer_cred().ok().map(|user| user.uid()) },
+        }
+    }
 }
 
 impl BoundListener {

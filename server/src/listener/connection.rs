@@ -5,6 +5,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -15,6 +17,7 @@ use super::authority::WithAuthorities;
 use super::{Accepted, OwnedTasks, Place, Traffic, WatchedStream};
 use crate::config::ServerConfig;
 use crate::lifecycle::Lifecycle;
+use crate::operators::Peer;
 use crate::rpc::router::Router;
 
 /// What a client sends first: `PRI * HTTP/2.0 …`. Until it is complete, HTTP/2 cannot be shut down in its own way.
@@ -43,15 +46,16 @@ pub(crate) struct Serving {
     pub(crate) tasks: TaskTracker,
 }
 
-/// Serves a connection until it ends.
+/// Serves a connection until it ends. Every request gets the peer as an extension.
 pub(crate) async fn serve(accepted: Accepted, serving: Serving, place: Place) {
+    let peer = accepted.peer();
     match accepted {
-        Accepted::Tcp(stream) => serve_stream(stream, serving, place).await,
-        Accepted::Unix(stream) => serve_stream(WithAuthorities::new(stream), serving, place).await,
+        Accepted::Tcp(stream) => serve_stream(stream, peer, serving, place).await,
+        Accepted::Unix(stream) => serve_stream(WithAuthorities::new(stream), peer, serving, place).await,
     }
 }
 
-async fn serve_stream<S>(stream: S, serving: Serving, place: Place)
+async fn serve_stream<S>(stream: S, peer: Peer, serving: Serving, place: Place)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -62,7 +66,10 @@ where
     let is_silent = || traffic.received() < PREFACE_BYTES;
     let write_timeout = config.keepalive_interval + config.keepalive_timeout;
     let io = TokioIo::new(WatchedStream::new(stream, Arc::clone(&traffic), write_timeout));
-    let service = service_fn(move |request| router.clone().handle(request));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.clone().handle(request)
+    });
     let tasks = OwnedTasks { tasks, calls: place.calls(), stall_timeout: config.stream_stall_timeout };
     let mut connection = pin!(builder(&config, tasks).serve_connection(io, service));
     let mut first_bytes_due = pin!(tokio::time::sleep(config.first_byte_timeout));

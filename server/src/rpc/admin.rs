@@ -98,7 +98,10 @@ impl PoolAdminService for AdminRpc {
             let left = pools.iter().zip(&restarts).map(|(pool, restart)| (pool.name.as_str(), restart));
             return Err(status::restart_unfinished(left));
         };
-        let num_restarted = num_restarted.map_err(|error| refused(&error))?;
+        let num_restarted = num_restarted.map_err(|error| {
+            tracing::debug!(%error, "a restart was cut short");
+            status::restart_cut_short()
+        })?;
         Ok(Response::new(v1::RestartWorkersResponse { num_restarted: num_restarted.iter().sum() }))
     }
 
@@ -185,6 +188,7 @@ fn pool_snapshot(of: &Pool, snapshot: PoolSnapshot) -> v1::PoolSnapshot {
         num_running_items: pool.num_running_items,
         workers_started_total: pool.workers_started_total,
         last_start_failure,
+        server_version: env!("CARGO_PKG_VERSION").to_owned(),
         restarting: pool.restarting,
         name: of.name.clone(),
         max_worker_memory_bytes: memory.soft_bytes.unwrap_or(0),

@@ -8,7 +8,8 @@ use procpool_proto::v1::apply_response::Result as ApplyResult;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
-use super::context::{CallRecord, Envelope, Method};
+use super::call_log::CallRecord;
+use super::context::{Envelope, Method};
 use super::response_body::HeldByResponse;
 use super::validate::{SentCall, SentItems, check_call, check_items};
 use super::{PoolRpc, status};
@@ -28,17 +29,19 @@ pub(super) async fn apply(
         method: Method::Apply,
         style: CallStyle::Apply,
         function,
-        content_type: content_type.clone(),
+        content_type,
         common: None,
         options,
         stream: None,
     };
-    let mut record = CallRecord::new(Method::Apply, rpc.calls.token());
-    let checked = check_call(sent, kind, Envelope::of(&metadata, &extensions), &mut record)?;
+    let envelope = Envelope::of(&metadata, &extensions);
+    let mut record = CallRecord::new(Method::Apply, rpc, &envelope);
+    let checked = check_call(rpc, sent, kind, envelope, &mut record)?;
     let context = checked.context;
     let args = check_items(sent_args, CallStyle::Apply, 0, &context).map_err(|error| record.fail(error))?;
     record.set_items(1);
 
+    let content_type = checked.call.content_type.clone();
     let applied = rpc.pools.apply(rpc.with_answer_limit(checked.call), Apply { args, kwargs }).await;
     let ApplyOutput { result, held } = applied.map_err(|error| record.fail(status::call_failed(&error, &context)))?;
     let result = match context.kind {

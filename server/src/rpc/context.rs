@@ -1,19 +1,23 @@
-//! What is known of a call besides its items: who asks for what, until when, and how it ended.
+//! What is known of a call besides its items: who asks for what, and until when.
 
 use http::HeaderMap;
 use procpool_items::ItemKind;
 use procpool_pool::TraceContext;
 use tokio::time::Instant;
-use tokio_util::task::task_tracker::TaskTrackerToken;
+use tonic::Extensions;
 use tonic::metadata::MetadataMap;
-use tonic::{Extensions, Status};
 
 use super::deadline::Deadline;
+use crate::operators::Peer;
 use crate::telemetry::CallSpan;
 
 /// Longer trace headers are ignored: W3C asks for 55 and 512 bytes.
 const MAX_TRACEPARENT_BYTES: usize = 128;
 const MAX_TRACESTATE_BYTES: usize = 512;
+/// Longer than any that a server gives out.
+const MAX_CALLER_POOL_BYTES: usize = 512;
+/// The longest name that a caller may give to a call.
+pub(crate) const MAX_REQUEST_ID_BYTES: usize = 128;
 
 /// A method of the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +30,8 @@ pub(crate) enum Method {
 }
 
 impl Method {
-    fn name(self) -> &'static str {
+    /// Returns its name in the API.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Apply => "Apply",
             Self::Map => "Map",
@@ -86,6 +91,12 @@ pub(crate) struct Envelope {
     pub(crate) trace: TraceContext,
     /// The span of the call, if it is traced.
     pub(crate) span: Option<CallSpan>,
+    /// Who calls.
+    pub(crate) peer: Option<Peer>,
+    /// The header `x-request-id`, for calls that have no name in their options; may be empty.
+    pub(crate) request_id: String,
+    /// The pool that the caller is an item of, as [`crate::NamedPool::caller_id`]; empty if it is none.
+    pub(crate) caller_pool: String,
 }
 
 impl Envelope {
@@ -96,104 +107,28 @@ impl Envelope {
             deadline: extensions.get::<Deadline>().and_then(|deadline| deadline.pool),
             trace: span.map_or_else(|| trace_context(metadata.as_ref()), CallSpan::trace_context),
             span: span.cloned(),
+            peer: extensions.get::<Peer>().copied(),
+            request_id: header_text(metadata.as_ref(), "x-request-id", MAX_REQUEST_ID_BYTES),
+            caller_pool: header_text(metadata.as_ref(), "procpool-caller-pool", MAX_CALLER_POOL_BYTES),
         }
     }
 }
 
 /// Reads the caller's trace.
 pub(crate) fn trace_context(headers: &HeaderMap) -> TraceContext {
-    let text = |name, max_bytes| {
-        let value = headers.get(name).and_then(|value| value.to_str().ok());
-        value.filter(|value| value.len() <= max_bytes).unwrap_or_default().to_owned()
-    };
     TraceContext {
-        traceparent: text("traceparent", MAX_TRACEPARENT_BYTES),
-        tracestate: text("tracestate", MAX_TRACESTATE_BYTES),
+        traceparent: header_text(headers, "traceparent", MAX_TRACEPARENT_BYTES),
+        tracestate: header_text(headers, "tracestate", MAX_TRACESTATE_BYTES),
     }
 }
 
-/// One call in progress. The server does not end while one lives; dropping it writes the call's line to the log.
-#[derive(Debug)]
-pub(crate) struct CallRecord {
-    method: Method,
-    function: String,
-    request_id: String,
-    items: u64,
-    started_at: Instant,
-    outcome: Outcome,
-    _token: TaskTrackerToken,
+/// Returns the number of a W3C trace in hex digits; empty if there is none.
+pub(crate) fn trace_id(trace: &TraceContext) -> &str {
+    trace.traceparent.split('-').nth(1).unwrap_or_default()
 }
 
-#[derive(Debug)]
-enum Outcome {
-    /// Nobody said how the call ended, so its client went away, or it was given up with its stream.
-    Dropped,
-    Succeeded,
-    Failed(Status),
-}
-
-impl CallRecord {
-    /// Starts the record of a call that has come in.
-    pub(crate) fn new(method: Method, token: TaskTrackerToken) -> Self {
-        Self {
-            method,
-            function: String::new(),
-            request_id: String::new(),
-            items: 0,
-            started_at: Instant::now(),
-            outcome: Outcome::Dropped,
-            _token: token,
-        }
-    }
-
-    /// Says what was asked for, and what the caller calls it.
-    pub(crate) fn set_names(&mut self, function: &str, request_id: &str) {
-        function.clone_into(&mut self.function);
-        request_id.clone_into(&mut self.request_id);
-    }
-
-    /// Returns the function that was asked for.
-    pub(crate) fn function(&self) -> &str {
-        &self.function
-    }
-
-    /// Returns what the caller calls it.
-    pub(crate) fn request_id(&self) -> &str {
-        &self.request_id
-    }
-
-    /// Says how many items were taken, or how many results a stream delivered.
-    pub(crate) fn set_items(&mut self, items: u64) {
-        self.items = items;
-    }
-
-    /// Says that the call succeeded.
-    pub(crate) fn succeed(&mut self) {
-        self.outcome = Outcome::Succeeded;
-    }
-
-    /// Says that the call failed, and hands the error on.
-    pub(crate) fn fail(&mut self, status: Status) -> Status {
-        self.outcome = Outcome::Failed(status.clone());
-        status
-    }
-}
-
-impl Drop for CallRecord {
-    fn drop(&mut self) {
-        let Self { method, function, request_id, items, started_at, outcome, .. } = self;
-        let (rpc, elapsed) = (method.name(), started_at.elapsed());
-        match outcome {
-            Outcome::Succeeded => {
-                tracing::debug!(rpc, function, items, ?elapsed, outcome = "ok", request_id, "call finished");
-            }
-            Outcome::Failed(status) => {
-                let (outcome, error) = (status.code(), status.message());
-                tracing::info!(rpc, function, items, ?elapsed, ?outcome, error, request_id, "call failed");
-            }
-            Outcome::Dropped => {
-                tracing::info!(rpc, function, items, ?elapsed, outcome = "cancelled", request_id, "call cancelled");
-            }
-        }
-    }
+/// Returns a header; empty if there is none, or one that is too long or no text.
+fn header_text(headers: &HeaderMap, name: &str, max_bytes: usize) -> String {
+    let value = headers.get(name).and_then(|value| value.to_str().ok());
+    value.filter(|value| value.len() <= max_bytes).unwrap_or_default().to_owned()
 }

@@ -129,6 +129,7 @@ impl Input {
         let (pools, pool_tasks) = Pools::start(vec![NamedPool::new("default", config, spawner)], requests, None);
         let calls = TaskTracker::new();
         let service = PoolServiceServer::new(PoolRpc {
+            call_log: Arc::default(),
             pools: pools.clone(),
             max_message_bytes: MAX_MESSAGE_BYTES,
             calls: calls.clone(),

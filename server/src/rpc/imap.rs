@@ -11,9 +11,10 @@ use procpool_proto::v1::i_map_response::Results;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
-use super::context::{CallRecord, Envelope, Method};
+use super::call_log::CallRecord;
+use super::context::{Envelope, Method};
 use super::result_messages::{MessageCutter, ResultMessage, padding as padding_of};
-use super::validate::{SentCall, SentItems, check_call, check_items};
+use super::validate::{SentCall, SentItems, check_call, check_items, separate};
 use super::{Messages, PoolRpc, status};
 
 pub(super) async fn imap(
@@ -22,17 +23,17 @@ pub(super) async fn imap(
 ) -> Result<Response<Messages<v1::IMapResponse>>, Status> {
     let (metadata, extensions, request) = request.into_parts();
     let v1::IMapRequest { function, content_type, options, order, window, star, items, common } = request;
-    let items: SentItems = items.map(|items| match items {
+    let mut items: SentItems = items.map(|items| match items {
         Items::Values(bytes) => (ItemKind::Values, bytes),
         Items::Blobs(bytes) => (ItemKind::Blobs, bytes),
     });
     let kind = items.as_ref().map(|(kind, _)| *kind);
     let style = if star { CallStyle::Star } else { CallStyle::Map };
-    let sent = SentCall {
+    let mut sent = SentCall {
         method: Method::IMap,
         style,
         function,
-        content_type: content_type.clone(),
+        content_type,
         common: common.map(|common| match common {
             Common::CommonValue(bytes) => (ItemKind::Values, bytes),
             Common::CommonBlob(bytes) => (ItemKind::Blobs, bytes),
@@ -40,12 +41,15 @@ pub(super) async fn imap(
         options,
         stream: Some((order, window)),
     };
-    let mut record = CallRecord::new(Method::IMap, rpc.calls.token());
-    let checked = check_call(sent, kind, Envelope::of(&metadata, &extensions), &mut record)?;
+    separate(&mut items, &mut sent.common);
+    let envelope = Envelope::of(&metadata, &extensions);
+    let mut record = CallRecord::new(Method::IMap, rpc, &envelope);
+    let checked = check_call(rpc, sent, kind, envelope, &mut record)?;
     let context = checked.context;
     let items = check_items(items, style, 0, &context).map_err(|error| record.fail(error))?;
 
     let kind = context.kind;
+    let content_type = checked.call.content_type.clone();
     let cutter = MessageCutter::new(context, checked.call.options.on_error, rpc.max_message_bytes);
     let started = rpc.pools.imap(checked.call, items, checked.stream).await;
     let mut results = started.map_err(|error| record.fail(status::call_failed(&error, cutter.context())))?;

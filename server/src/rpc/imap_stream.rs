@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use async_stream::stream;
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use procpool_items::{ItemKind, ItemSlab};
 use procpool_pool::{CallError, CallStyle, ItemSink, ResultStream, StreamOutput};
@@ -26,9 +27,10 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::context::{CallContext, CallRecord, Envelope, Method, list_field};
+use super::call_log::CallRecord;
+use super::context::{CallContext, Envelope, Method, list_field};
 use super::result_messages::{MessageCutter, ResultMessage, padding};
-use super::validate::{SentCall, SentItems, check_call, check_items, content_type_problem};
+use super::validate::{SentCall, SentItems, check_call, check_items, content_type_problem, separate};
 use super::{Messages, PoolRpc, status};
 
 pub(super) async fn imap_stream(
@@ -36,7 +38,8 @@ pub(super) async fn imap_stream(
     request: Request<Streaming<v1::IMapStreamRequest>>,
 ) -> Result<Response<Messages<v1::IMapStreamResponse>>, Status> {
     let (metadata, extensions, mut requests) = request.into_parts();
-    let mut record = CallRecord::new(Method::IMapStream, rpc.calls.token());
+    let envelope = Envelope::of(&metadata, &extensions);
+    let mut record = CallRecord::new(Method::IMapStream, rpc, &envelope);
     let first = requests.message().await.map_err(|error| record.fail(error))?;
     let (config, first) = first.and_then(|mut message| Some((message.config.take()?, message))).ok_or_else(|| {
         let missing = status::violation("config", "is required in the first message");
@@ -48,17 +51,19 @@ pub(super) async fn imap_stream(
         method: Method::IMapStream,
         style,
         function,
-        content_type: content_type.clone(),
+        content_type,
+        // Copies: it may be needed for long, and should not keep the items in memory that came with it.
         common: common.map(|common| match common {
-            Common::CommonValue(bytes) => (ItemKind::Values, bytes),
-            Common::CommonBlob(bytes) => (ItemKind::Blobs, bytes),
+            Common::CommonValue(bytes) => (ItemKind::Values, Bytes::copy_from_slice(&bytes)),
+            Common::CommonBlob(bytes) => (ItemKind::Blobs, Bytes::copy_from_slice(&bytes)),
         }),
         options,
         stream: Some((order, window)),
     };
-    let checked = check_call(sent, None, Envelope::of(&metadata, &extensions), &mut record)?;
+    let checked = check_call(rpc, sent, None, envelope, &mut record)?;
     let context = checked.context;
 
+    let content_type = checked.call.content_type.clone();
     let cutter = MessageCutter::new(context.clone(), checked.call.options.on_error, rpc.max_message_bytes);
     let started = rpc.pools.imap_stream(checked.call, checked.stream).await;
     let (sink, results) = started.map_err(|error| record.fail(status::call_failed(&error, cutter.context())))?;
@@ -234,10 +239,11 @@ impl Input {
     }
 
     fn check_items(&mut self, items: Option<Items>, received: u64) -> Result<ItemSlab, Status> {
-        let items: SentItems = items.map(|items| match items {
+        let mut items: SentItems = items.map(|items| match items {
             Items::Values(bytes) => (ItemKind::Values, bytes),
             Items::Blobs(bytes) => (ItemKind::Blobs, bytes),
         });
+        separate(&mut items, &mut None);
         if let Some((kind, _)) = items {
             let invalid = |field: &str, problem: String| {
                 Err(status::invalid_argument(vec![status::violation(field, problem)], &self.context.request_id))

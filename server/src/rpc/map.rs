@@ -9,9 +9,10 @@ use procpool_proto::v1::map_response::Results;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
-use super::context::{CallContext, CallRecord, Envelope, Method};
+use super::call_log::CallRecord;
+use super::context::{CallContext, Envelope, Method};
 use super::response_body::HeldByResponse;
-use super::validate::{SentCall, SentItems, check_call, check_items};
+use super::validate::{SentCall, SentItems, check_call, check_items, separate};
 use super::{PoolRpc, status};
 
 pub(super) async fn map(rpc: &PoolRpc, request: Request<v1::MapRequest>) -> Result<Response<v1::MapResponse>, Status> {
@@ -25,7 +26,7 @@ pub(super) async fn map(rpc: &PoolRpc, request: Request<v1::MapRequest>) -> Resu
         method: Method::Map,
         style: CallStyle::Map,
         function,
-        content_type: content_type.clone(),
+        content_type,
         common: common.map(|common| match common {
             Common::CommonValue(bytes) => (ItemKind::Values, bytes),
             Common::CommonBlob(bytes) => (ItemKind::Blobs, bytes),
@@ -39,6 +40,7 @@ pub(super) async fn map(rpc: &PoolRpc, request: Request<v1::MapRequest>) -> Resu
         ItemKind::Blobs => Results::Blobs(outcome.results),
     };
     outcome.record.succeed();
+    let content_type = outcome.content_type;
     let mut response = Response::new(v1::MapResponse { content_type, errors: outcome.errors, results: Some(results) });
     response.extensions_mut().insert(outcome.held);
     Ok(response)
@@ -48,6 +50,8 @@ pub(super) async fn map(rpc: &PoolRpc, request: Request<v1::MapRequest>) -> Resu
 pub(super) struct MapOutcome {
     pub(super) context: CallContext,
     pub(super) record: CallRecord,
+    /// Of the items and the results.
+    pub(super) content_type: String,
     /// The encoded list of results.
     pub(super) results: Bytes,
     pub(super) errors: Vec<v1::ItemError>,
@@ -58,14 +62,15 @@ pub(super) struct MapOutcome {
 /// Runs a Map or StarMap, and checks that one message can hold its results.
 pub(super) async fn run_map(
     rpc: &PoolRpc,
-    sent: SentCall,
-    items: SentItems,
+    mut sent: SentCall,
+    mut items: SentItems,
     envelope: Envelope,
 ) -> Result<MapOutcome, Status> {
+    separate(&mut items, &mut sent.common);
     let style = sent.style;
     let kind = items.as_ref().map(|(kind, _)| *kind);
-    let mut record = CallRecord::new(sent.method, rpc.calls.token());
-    let checked = check_call(sent, kind, envelope, &mut record)?;
+    let mut record = CallRecord::new(sent.method, rpc, &envelope);
+    let checked = check_call(rpc, sent, kind, envelope, &mut record)?;
     let context = checked.context;
     let items = check_items(items, style, 0, &context).map_err(|error| record.fail(error))?;
     record.set_items(items.len() as u64);
@@ -81,7 +86,7 @@ pub(super) async fn run_map(
     let message_bytes = beside.encoded_len() + 1 + prost::length_delimiter_len(num_bytes) + num_bytes;
     rpc.check_response_size(message_bytes, &context).map_err(|error| record.fail(error))?;
     let (results, held) = (lay_end_to_end(output.parts), HeldByResponse::new(output.held));
-    Ok(MapOutcome { results, errors: beside.errors, held, context, record })
+    Ok(MapOutcome { content_type: beside.content_type, results, errors: beside.errors, held, context, record })
 }
 
 /// Joins encoded lists into one, with one copy at most.
@@ -90,8 +95,8 @@ pub(super) fn lay_end_to_end(mut parts: Vec<Bytes>) -> Bytes {
         return parts.swap_remove(0);
     }
     let mut whole = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
-    for part in &parts {
-        whole.extend_from_slice(part);
+    for part in parts {
+        whole.extend_from_slice(&part);
     }
     whole.freeze()
 }

@@ -6,6 +6,7 @@
 mod admin;
 mod apply;
 pub(crate) mod body;
+pub(crate) mod call_log;
 pub(crate) mod context;
 mod deadline;
 #[cfg(any(test, fuzzing))]
@@ -15,6 +16,7 @@ mod imap;
 mod imap_stream;
 mod list_functions;
 mod map;
+mod media_type;
 pub(crate) mod not_grpc;
 mod reflection;
 pub(crate) mod response_body;
@@ -24,12 +26,15 @@ mod star_map;
 pub(crate) mod status;
 mod validate;
 
+use std::sync::Arc;
+
 use futures_util::stream::BoxStream;
 use procpool_proto::v1;
 use procpool_proto::v1::pool_service_server::PoolService;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
+use self::call_log::CallLog;
 use crate::pools::Pools;
 
 /// The service, over the pools.
@@ -41,6 +46,8 @@ pub(crate) struct PoolRpc {
     pub(crate) max_message_bytes: u32,
     /// Has a token for each call in progress, and the tasks of those that have any.
     pub(crate) calls: TaskTracker,
+    /// The lines of calls in the log.
+    pub(crate) call_log: Arc<CallLog>,
 }
 
 /// The messages of a response.

@@ -4,7 +4,7 @@
 //! message is cut at about 1 MiB; one result is never split.
 
 use bytes::Bytes;
-use procpool_items::{ItemKind, ItemSlab, SlabError};
+use procpool_items::{ItemKind, Records, SlabProblem};
 use procpool_pool::{ItemError, OnError, ResultRun};
 use procpool_proto::v1;
 use tonic::Status;
@@ -46,7 +46,8 @@ pub(super) struct ResultMessage {
     pub(super) count: u64,
     pub(super) results: Bytes,
     pub(super) errors: Vec<v1::ItemError>,
-    /// What these results took in the run.
+    /// How much of the run is not needed any more when this message has been taken: what is cut is parts of it, and a part
+    /// is whole in memory as long as any of it is.
     pub(super) num_bytes: u64,
 }
 
@@ -91,8 +92,8 @@ pub(super) struct CutRun<'a> {
     count: u64,
     errors: Vec<ItemError>,
     parts: std::vec::IntoIter<Bytes>,
-    /// The part that is being cut, and how many of its results are in messages.
-    part: Option<(ItemSlab, usize)>,
+    /// The part that is being cut, and how many of its bytes are in messages.
+    part: Option<(Bytes, usize)>,
     /// How many results are in messages.
     num_cut: usize,
     /// All of it fits into one message.
@@ -128,14 +129,17 @@ impl CutRun<'_> {
         let start = self.num_cut;
         let mut debug_budget = status::debug_budget(self.cutter.max_message_bytes);
         let (mut records, mut errors) = (Vec::new(), Vec::new());
-        let (mut size, mut num_bytes) = (0, 0);
-        while let Some((slab, first)) = self.open_part()? {
+        let (mut size, mut num_bytes) = (0, 0_u64);
+        while let Some((part, first)) = self.part.take().or_else(|| Some((self.parts.next()?, 0))) {
             let mut position = first;
             // What follows each other is taken together, without a copy.
             let mut uncut = first;
             let mut is_full = false;
-            while position < slab.len() {
-                let record_bytes = slab.range(position..position + 1).len();
+            let mut rest = Records::new(&part[first..]);
+            while let Some(record) = rest.next() {
+                record.map_err(|problem| self.malformed(problem))?;
+                let end = part.len() - rest.num_bytes_left();
+                let record_bytes = end - position;
                 let index = self.index_of(self.num_cut);
                 // The errors are few beside the results, and sorted.
                 let error = self.errors.binary_search_by_key(&index, |error| error.index).ok();
@@ -149,18 +153,19 @@ impl CutRun<'_> {
                     errors.push(status::item_failed(error, &self.cutter.context, &mut debug_budget));
                 }
                 if record_bytes > self.cutter.max_message_bytes as usize - MESSAGE_OVERHEAD_BYTES {
-                    records.push(slab.range(uncut..position));
+                    records.push(part.slice(uncut..position));
                     records.push(self.refuse(index, record_bytes, &mut errors)?);
-                    uncut = position + 1;
+                    uncut = end;
                 }
-                (size, num_bytes) = (size + added, num_bytes + record_bytes as u64);
-                (position, self.num_cut) = (position + 1, self.num_cut + 1);
+                size += added;
+                (position, self.num_cut) = (end, self.num_cut + 1);
             }
-            records.push(slab.range(uncut..position));
-            self.part = (position < slab.len()).then_some((slab, position));
+            records.push(part.slice(uncut..position));
             if is_full {
+                self.part = Some((part, position));
                 break;
             }
+            num_bytes += part.len() as u64;
         }
         if self.num_cut == start {
             return Ok(None);
@@ -177,15 +182,8 @@ impl CutRun<'_> {
         }))
     }
 
-    /// Returns the part that is being cut, or the next one, and how many of its results are in messages.
-    fn open_part(&mut self) -> Result<Option<(ItemSlab, usize)>, Status> {
-        if self.part.is_some() {
-            return Ok(self.part.take());
-        }
-        let malformed =
-            |error: SlabError| status::internal(&format!("results of a worker: {error}"), &self.cutter.context);
-        let next = self.parts.next().map(|part| ItemSlab::parse(self.kind, part).map_err(malformed));
-        Ok(next.transpose()?.map(|slab| (slab, 0)))
+    fn malformed(&self, problem: SlabProblem) -> Status {
+        status::internal(&format!("results of a worker: {problem}"), &self.cutter.context)
     }
 
     /// Returns the index of the result at this offset in the run.
@@ -212,7 +210,7 @@ fn error_size(error: &ItemError) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use procpool_items::SlabBuilder;
+    use procpool_items::{ItemSlab, SlabBuilder};
     use procpool_pool::ItemFailure;
     use tonic::Code;
 
@@ -269,6 +267,17 @@ mod tests {
         assert_eq!(lay_end_to_end(messages.iter().map(|message| message.results.clone()).collect()), whole);
         assert_eq!(messages[0].errors[0].index, 12);
         assert!(messages.iter().skip(1).all(|message| message.errors.is_empty()));
+    }
+
+    #[test]
+    fn a_part_counts_until_the_last_of_it_is_in_a_message() {
+        let mut run = run_of(&vec![vec![7; 300 << 10]; 7], Vec::new());
+        run.parts.push(run_of(&[vec![1]], Vec::new()).parts[0].clone());
+        run.count += 1;
+        let lengths: Vec<u64> = run.parts.iter().map(|part| part.len() as u64).collect();
+        let messages = messages_of(OnError::Collect, run).unwrap();
+        let given_back: Vec<u64> = messages.iter().map(|message| message.num_bytes).collect();
+        assert_eq!(given_back, [0, 0, lengths.iter().sum()], "it is in memory as a whole until then");
     }
 
     #[test]

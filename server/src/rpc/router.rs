@@ -29,6 +29,7 @@ use super::deadline::Deadline;
 use super::{PoolRpc, health, not_grpc, reflection, response_body, status};
 use crate::config::ServerConfig;
 use crate::lifecycle::{CALL, Lifecycle};
+use crate::operators::{Operators, Peer};
 use crate::telemetry::Telemetry;
 
 /// The most calls of operators at a time. They have places of their own: when others have taken theirs, somebody should be
@@ -66,6 +67,7 @@ pub(crate) struct Router {
     requests: Arc<ByteBudget>,
     calls: CallBound,
     admin_calls: CallBound,
+    operators: Operators,
     draining: CancellationToken,
     closing: CancellationToken,
     telemetry: Option<Telemetry>,
@@ -100,6 +102,7 @@ impl Router {
             requests,
             calls: CallBound::new(max_calls),
             admin_calls: CallBound::new(MAX_ADMIN_CALLS),
+            operators: config.operators,
             draining: lifecycle.draining.clone(),
             closing: lifecycle.closing.clone(),
             telemetry: None,
@@ -118,7 +121,7 @@ impl Router {
             return Ok(refused);
         }
         let call = self.telemetry.as_ref().and_then(|telemetry| telemetry.start_call(&mut request));
-        let (response, permit) = match self.admit(request.uri().path()) {
+        let (response, permit) = match self.admit(&request) {
             Ok(permit) => (self.answer(request).await?, permit),
             Err(refused) => (refused.into_http(), None),
         };
@@ -130,10 +133,16 @@ impl Router {
     }
 
     /// Takes a place among the calls in progress, or refuses at once. Whether the server lives can always be asked.
-    fn admit(&self, path: &str) -> Result<Option<OwnedSemaphorePermit>, Status> {
-        match service_of(path) {
+    fn admit<B>(&self, request: &Request<B>) -> Result<Option<OwnedSemaphorePermit>, Status> {
+        match service_of(request.uri().path()) {
             health::Service::NAME => Ok(None),
-            PoolAdminServiceServer::<AdminRpc>::NAME => self.admin_calls.try_enter().map(Some),
+            PoolAdminServiceServer::<AdminRpc>::NAME => {
+                let peer = request.extensions().get::<Peer>().copied();
+                if !peer.is_some_and(|peer| self.operators.include(peer)) {
+                    return Err(status::not_an_operator(peer, self.operators));
+                }
+                self.admin_calls.try_enter().map(Some)
+            }
             _ => self.calls.try_enter().map(Some),
         }
     }

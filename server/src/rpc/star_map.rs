@@ -26,7 +26,7 @@ pub(super) async fn star_map(
         method: Method::StarMap,
         style: CallStyle::Star,
         function,
-        content_type: content_type.clone(),
+        content_type,
         common: common.map(|common| match common {
             Common::CommonValue(bytes) => (ItemKind::Values, bytes),
             Common::CommonBlob(bytes) => (ItemKind::Blobs, bytes),
@@ -40,6 +40,7 @@ pub(super) async fn star_map(
         ItemKind::Blobs => Results::Blobs(outcome.results),
     };
     outcome.record.succeed();
+    let content_type = outcome.content_type;
     let mut response =
         Response::new(v1::StarMapResponse { content_type, errors: outcome.errors, results: Some(results) });
     response.extensions_mut().insert(outcome.held);

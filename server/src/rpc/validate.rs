@@ -12,23 +12,39 @@ use procpool_proto::google::rpc::bad_request::FieldViolation;
 use procpool_proto::v1;
 use tonic::Status;
 
-use super::context::{CallContext, CallRecord, Envelope, Method, common_field, list_field};
-use super::status;
+use super::call_log::CallRecord;
+use super::context::{CallContext, Envelope, MAX_REQUEST_ID_BYTES, Method, common_field, list_field};
+use super::{PoolRpc, media_type, status};
 
 const MAX_CHUNK_SIZE: u32 = 1_000_000;
 const MAX_ATTEMPTS: u32 = 10;
 const MAX_WINDOW: u32 = 1_000_000;
-const MAX_REQUEST_ID_BYTES: usize = 128;
 const MAX_FUNCTION_BYTES: usize = 256;
 const MAX_CONTENT_TYPE_BYTES: usize = 256;
 const PRIORITIES: std::ops::RangeInclusive<i32> = -8..=8;
-const JSON: &str = "application/json";
 
 /// Items as they were sent: of which kind, and encoded; `None` if there was no list at all.
 pub(super) type SentItems = Option<(ItemKind, Bytes)>;
 
 /// A common argument as it was sent: of which kind, and encoded.
 pub(super) type SentCommon = Option<(ItemKind, Bytes)>;
+
+/// What is no longer is copied out of its request: the buffer that this came in has some KiB, however short it is.
+const MAX_COPIED_BYTES: usize = 16 << 10;
+
+/// Sees to it that neither the items of a request nor its common argument keep much more in memory than themselves: each goes
+/// when it is needed no more, and is a part of the buffer that the request came in. The longer of the two may keep it.
+pub(super) fn separate(items: &mut SentItems, common: &mut SentCommon) {
+    let length = |sent: &Option<(ItemKind, Bytes)>| sent.as_ref().map_or(0, |(_, bytes)| bytes.len());
+    let (items_len, common_len) = (length(items), length(common));
+    for (sent, other_len) in [(items, common_len), (common, items_len)] {
+        if let Some((_, bytes)) = sent
+            && (bytes.len() <= MAX_COPIED_BYTES || bytes.len() < other_len)
+        {
+            *bytes = Bytes::copy_from_slice(bytes);
+        }
+    }
+}
 
 /// What to run, as it was sent.
 #[derive(Debug)]
@@ -58,6 +74,7 @@ pub(super) struct CheckedCall {
 ///
 /// With every field that is wrong.
 pub(super) fn check_call(
+    rpc: &PoolRpc,
     sent: SentCall,
     kind: Option<ItemKind>,
     envelope: Envelope,
@@ -67,14 +84,14 @@ pub(super) fn check_call(
     let prefix = if sent.method == Method::IMapStream { "config." } else { "" };
     let mut checker = Checker { prefix, violations: Vec::new() };
     let sent_options = sent.options.unwrap_or_default();
-    let options = checker.options(&sent_options);
+    let mut options = checker.options(&sent_options);
+    if options.request_id.is_empty() {
+        options.request_id = envelope.request_id;
+    }
     let stream = sent.stream.map(|(order, window)| checker.stream_options(order, window)).unwrap_or_default();
     checker.function(&sent.function);
-    checker.text("content_type", &sent.content_type, MAX_CONTENT_TYPE_BYTES);
-    if let Some(problem) = kind.and_then(|kind| content_type_problem(kind, sent.style, &sent.content_type)) {
-        checker.reject("content_type", problem);
-    }
-    let common = sent.common.map(|(kind, bytes)| checker.common(kind, bytes, &sent.content_type));
+    let content_type = checker.content_type(&sent.content_type, kind, sent.style);
+    let common = sent.common.map(|(kind, bytes)| checker.common(kind, bytes, &content_type));
     // What is itself wrong is not repeated.
     record.set_names(
         if sent.function.len() <= MAX_FUNCTION_BYTES { &sent.function } else { "" },
@@ -94,9 +111,13 @@ pub(super) fn check_call(
         let invalid = status::invalid_argument(checker.violations, record.request_id());
         return Err(record.fail(invalid));
     }
+    // It would hold a slot while it waits for one.
+    if let Some(pool) = rpc.pools.own_pool(&sent.function, &envelope.caller_pool) {
+        return Err(record.fail(status::nested_call(&pool.name, &context)));
+    }
     let call = Call {
         function: sent.function,
-        content_type: sent.content_type,
+        content_type,
         style: sent.style,
         common,
         options,
@@ -106,11 +127,11 @@ pub(super) fn check_call(
     Ok(CheckedCall { call, stream, context })
 }
 
-/// Tells what is wrong with the content type of items of this kind.
+/// Tells what is wrong with the content type, in its canonical form, of items of this kind.
 pub(super) fn content_type_problem(kind: ItemKind, style: CallStyle, content_type: &str) -> Option<&'static str> {
     match (kind, style) {
         (ItemKind::Values, _) if !content_type.is_empty() => Some("is not allowed with values"),
-        (ItemKind::Blobs, CallStyle::Star) if content_type != JSON => {
+        (ItemKind::Blobs, CallStyle::Star) if content_type != media_type::JSON => {
             Some("must be application/json where each blob is a list of arguments")
         }
         _ => None,
@@ -168,12 +189,36 @@ impl Checker {
         NonZeroU32::new(value)
     }
 
-    fn text(&mut self, field: &str, value: &str, max_bytes: usize) {
-        if value.len() > max_bytes {
-            self.reject(field, format!("has {} bytes, over the limit of {max_bytes}", value.len()));
+    /// Tells whether a text is within its bounds.
+    fn text(&mut self, field: &str, value: &str, max_bytes: usize) -> bool {
+        let problem = if value.len() > max_bytes {
+            format!("has {} bytes, over the limit of {max_bytes}", value.len())
         } else if value.chars().any(char::is_control) {
-            self.reject(field, "must not have control characters");
+            "must not have control characters".to_owned()
+        } else {
+            return true;
+        };
+        self.reject(field, problem);
+        false
+    }
+
+    /// Returns the canonical form of the content type; an empty one if it is wrong.
+    fn content_type(&mut self, sent: &str, kind: Option<ItemKind>, style: CallStyle) -> String {
+        const FIELD: &str = "content_type";
+        if !self.text(FIELD, sent, MAX_CONTENT_TYPE_BYTES) {
+            return String::new();
         }
+        let content_type = media_type::canonical(sent).unwrap_or_else(|problem| {
+            self.reject(FIELD, problem);
+            String::new()
+        });
+        // What is wrong in itself is not wrong in two ways.
+        if (sent.is_empty() || !content_type.is_empty())
+            && let Some(problem) = kind.and_then(|kind| content_type_problem(kind, style, &content_type))
+        {
+            self.reject(FIELD, problem);
+        }
+        content_type
     }
 
     fn function(&mut self, function: &str) {

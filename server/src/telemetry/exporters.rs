@@ -6,12 +6,14 @@ use std::time::Duration;
 use opentelemetry::{Key, KeyValue};
 use opentelemetry_otlp::{MetricExporter, SpanExporter, WithExportConfig as _};
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use prometheus::Registry;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::exporter_watch::WatchedExporter;
 use crate::config::{ConfigError, TelemetryConfig};
 
 const SERVICE_NAME: Key = Key::from_static_str("service.name");
@@ -41,11 +43,13 @@ impl Exporters {
         }
         if let Some(endpoint) = &config.metrics_endpoint {
             let exporter = MetricExporter::builder().with_tonic().with_endpoint(endpoint).build();
-            meters = meters.with_periodic_exporter(exporter.map_err(|error| wrong("metrics_endpoint", &error))?);
+            let exporter = exporter.map_err(|error| wrong("metrics_endpoint", &error))?;
+            meters = meters.with_periodic_exporter(WatchedExporter::new(exporter, "metrics", endpoint));
         }
         let tracers = config.traces_endpoint.as_ref().map(|endpoint| {
             let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build();
             let exporter = exporter.map_err(|error| wrong("traces_endpoint", &error))?;
+            let exporter = WatchedExporter::new(exporter, "traces", endpoint);
             Ok(SdkTracerProvider::builder().with_resource(resource()).with_batch_exporter(exporter).build())
         });
         Ok(Self { meters: meters.build(), tracers: tracers.transpose()?, registry })
@@ -53,22 +57,27 @@ impl Exporters {
 
     /// Sends what is left, all signals side by side, but for no longer than [`LAST_EXPORT_TIMEOUT`].
     pub(super) async fn shut_down(&self) {
-        let limit = Instant::now() + LAST_EXPORT_TIMEOUT;
         let meters = self.meters.clone();
         let mut signals = vec![("metrics", on_own_thread(move || meters.shutdown()))];
         if let Some(tracers) = self.tracers.clone() {
             signals.push(("traces", on_own_thread(move || tracers.shutdown_with_timeout(LAST_EXPORT_TIMEOUT))));
         }
-        for (signal, ended) in signals {
-            let problem = match tokio::time::timeout_at(limit, ended).await {
-                Ok(Ok(Ok(()))) => continue,
-                Ok(Ok(Err(error))) => error.to_string(),
-                Ok(Err(_)) => "its thread could not be started, or panicked".to_owned(),
-                Err(_) => "the collector did not answer in time".to_owned(),
-            };
-            // A collector that is not there is no reason to end badly.
-            tracing::warn!(problem, signal, "the last telemetry could not be sent");
-        }
+        wait_for_last_exports(signals).await;
+    }
+}
+
+/// Waits until every signal is sent, for [`LAST_EXPORT_TIMEOUT`] in all, and logs which were not.
+async fn wait_for_last_exports(signals: Vec<(&'static str, oneshot::Receiver<OTelSdkResult>)>) {
+    let limit = Instant::now() + LAST_EXPORT_TIMEOUT;
+    for (signal, ended) in signals {
+        let problem = match tokio::time::timeout_at(limit, ended).await {
+            Ok(Ok(Ok(()))) => continue,
+            Ok(Ok(Err(error))) => error.to_string(),
+            Ok(Err(_)) => "its thread could not be started, or panicked".to_owned(),
+            Err(_) => "the collector did not answer in time".to_owned(),
+        };
+        // A collector that is not there is no reason to end badly.
+        tracing::warn!(problem, signal, "the last telemetry could not be sent");
     }
 }
 
@@ -98,4 +107,19 @@ fn resource() -> Resource {
 
 fn wrong(setting: &'static str, error: &dyn std::error::Error) -> ConfigError {
     ConfigError { setting, problem: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_collector_that_never_answers_holds_up_the_end_for_two_seconds() {
+        let (metrics, metrics_ended) = oneshot::channel();
+        let (traces, traces_ended) = oneshot::channel();
+        let began = Instant::now();
+        wait_for_last_exports(vec![("metrics", metrics_ended), ("traces", traces_ended)]).await;
+        assert_eq!(began.elapsed(), LAST_EXPORT_TIMEOUT);
+        drop((metrics, traces));
+    }
 }

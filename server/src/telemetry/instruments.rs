@@ -206,6 +206,6 @@ fn each(demands: &Demands, mut observe: impl FnMut(KeyValue, &Demand)) {
 }
 
 /// No code that holds the lock can panic half-way through a change.
-pub(super) fn lock(demand: &Mutex<Demand>) -> std::sync::MutexGuard<'_, Demand> {
-    demand.lock().unwrap_or_else(PoisonError::into_inner)
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

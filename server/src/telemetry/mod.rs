@@ -20,6 +20,7 @@
 //! `OTEL_METRIC_EXPORT_INTERVAL`, `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`.
 
 mod call;
+mod exporter_watch;
 mod exporters;
 mod instruments;
 mod labels;

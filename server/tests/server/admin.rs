@@ -51,7 +51,8 @@ async fn a_pool_tells_its_limits_and_what_it_has_done() {
     assert_eq!((limits.max_queued_items, limits.max_queued_bytes), (10_000_000, 256 << 20));
     assert_eq!((limits.crash_limit, limits.max_items_per_worker, limits.item_timeout), (3, 0, None));
     assert_eq!(limits.worker_start_timeout.unwrap().seconds, 60);
-    assert_eq!((pool.num_held_items, pool.held_bytes), (1, 3), "the one that runs, with its tag and length");
+    assert_eq!(pool.num_held_items, 1, "the one that runs");
+    assert!((3..1_000).contains(&pool.held_bytes), "with its tag and length, and what it takes to keep it");
     assert_eq!(pool.slots.unwrap(), SlotCounts { ready: 1, busy: 1, ..SlotCounts::default() });
     let counts = pool.counts.unwrap();
     assert_eq!((counts.jobs_total, counts.jobs_failed_total), (3, 1));
@@ -116,6 +117,8 @@ async fn a_restart_that_a_drain_cuts_short_is_an_error() {
     server.shutdown.drain();
     let failed = within(restart).await.unwrap().unwrap_err();
     assert_eq!((failed.code(), reason(&failed).as_str()), (Code::Unavailable, "DRAINING"));
+    // Workers may have been replaced: it is no call that has not started.
+    assert_eq!(failed.metadata().get("grpc-retry-pushback-ms").unwrap(), "-1");
     server.script.release(2);
     within(running).await.unwrap().unwrap();
     drop(admin);

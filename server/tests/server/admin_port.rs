@@ -163,7 +163,7 @@ async fn while_it_drains_it_lives_is_not_ready_and_counts_what_is_refused() {
 #[tokio::test]
 async fn what_is_refused_after_a_stream_has_begun_is_counted_too() {
     let mut pool = PoolConfig::new(NonZeroU32::MIN);
-    pool.max_queued_bytes = 1000;
+    pool.max_queued_bytes = 10_000;
     let spawner = Arc::new(ScriptedSpawner::new(Script::default()));
     let server = TestServer::start_named(with_admin_port(), vec![NamedPool::new("default", pool, spawner)]).await;
     let refused = |reason: &str| format!(r#"procpool_refused_total{{reason="{reason}"}}"#);
@@ -173,14 +173,14 @@ async fn what_is_refused_after_a_stream_has_begun_is_counted_too() {
     }
 
     // Beside the common argument there is no room for the item, and the first answer has come by then.
-    let common = Some(Common::CommonBlob(vec![7; 400].into()));
+    let common = Some(Common::CommonBlob(vec![7; 4000].into()));
     let stream = IMapStreamConfig { function: "echo".to_owned(), common, ..IMapStreamConfig::default() };
     let (requests, input) = mpsc::channel(2);
     requests.send(IMapStreamRequest { config: Some(stream), ..IMapStreamRequest::default() }).await.unwrap();
     let mut client = server.client().await;
     let mut answers = within(client.i_map_stream(ReceiverStream::new(input))).await.unwrap().into_inner();
     within(answers.message()).await.unwrap().unwrap();
-    let items = Some(i_map_stream_request::Items::Blobs(blobs([[7; 700]])));
+    let items = Some(i_map_stream_request::Items::Blobs(blobs([[7; 7000]])));
     requests.send(IMapStreamRequest { items, ..IMapStreamRequest::default() }).await.unwrap();
     within(async { while answers.message().await.is_ok_and(|answer| answer.is_some()) {} }).await;
     assert_eq!(server.metrics().await.count(&refused("QUEUE_FULL")), 1);

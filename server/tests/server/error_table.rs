@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use procpool_items::value::{NonFinite, list_to_bytes};
+use procpool_items::value::{NonFinite, list_to_bytes, to_bytes};
 use procpool_pool::PoolConfig;
 use procpool_pool::supervisor::{ProcessSpawner, SpawnConfig};
 use procpool_proto::google::rpc::{self, ErrorInfo, RetryInfo};
@@ -167,7 +167,8 @@ fn map(row: &Value) -> MapRequest {
     }
     let function = row["function"].as_str().unwrap().to_owned();
     let items = Some(map_request::Items::Values(values(row)));
-    MapRequest { function, options: Some(options), items, ..MapRequest::default() }
+    let common = row["common"].as_str().map(|text| map_request::Common::CommonValue(to_bytes(text).unwrap().into()));
+    MapRequest { function, options: Some(options), items, common, ..MapRequest::default() }
 }
 
 fn assert_row(row: &Value, error: &Status, situation: &str) {

@@ -255,10 +255,10 @@ async fn a_wrong_message_ends_the_call_and_says_why() {
     server.stop().await;
 }
 
-/// Starts a server whose pool holds ten items, in 1000 bytes.
+/// Starts a server whose pool holds ten items, in 10,000 bytes.
 async fn start_narrow() -> TestServer {
     let mut pool = PoolConfig::new(NonZeroU32::MIN);
-    (pool.max_queued_items, pool.max_queued_bytes) = (10, 1000);
+    (pool.max_queued_items, pool.max_queued_bytes) = (10, 10_000);
     let spawner = Arc::new(ScriptedSpawner::new(Script::default()));
     TestServer::start_named(config(), vec![NamedPool::new("default", pool, spawner)]).await
 }
@@ -266,7 +266,7 @@ async fn start_narrow() -> TestServer {
 #[tokio::test]
 async fn a_message_that_the_pool_has_no_room_for_is_refused_and_says_what_is_full() {
     let server = start_narrow().await;
-    let bytes = IMapStreamRequest { items: Some(Items::Blobs(blobs([[7; 1001]]))), ..IMapStreamRequest::default() };
+    let bytes = IMapStreamRequest { items: Some(Items::Blobs(blobs([[7; 10_001]]))), ..IMapStreamRequest::default() };
     for (too_much, resource) in [(items(0..11), "items"), (bytes, "bytes")] {
         let mut call = Call::start(&server, "echo", 0).await;
         call.send(items(0..1)).await;
@@ -285,9 +285,10 @@ async fn a_refused_first_message_may_be_sent_again() {
     let server = start_narrow().await;
     // What common arguments hold is no room for items, and nobody waits for it.
     let mut first = first_message("echo", 0);
-    first.config.as_mut().unwrap().common = Some(Common::CommonBlob(vec![7; 400].into()));
+    first.config.as_mut().unwrap().common = Some(Common::CommonBlob(vec![7; 4000].into()));
     let mut call = Call::start_with(&server, first).await;
-    call.send(IMapStreamRequest { items: Some(Items::Blobs(blobs([[7; 700]]))), ..IMapStreamRequest::default() }).await;
+    call.send(IMapStreamRequest { items: Some(Items::Blobs(blobs([[7; 7000]]))), ..IMapStreamRequest::default() })
+        .await;
     let refused = call.failure().await;
     assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "QUEUE_FULL"));
     assert!(detail::<RetryInfo>(&refused, "RetryInfo").is_some());

@@ -37,6 +37,12 @@ mod listener;
 #[cfg(test)]
 mod map;
 #[cfg(test)]
+mod media_types;
+#[cfg(test)]
+mod nested;
+#[cfg(test)]
+mod operators;
+#[cfg(test)]
 mod pools;
 #[cfg(test)]
 mod reflection;

@@ -73,7 +73,7 @@ pub(super) fn has_function(hello: &Hello, name: &str) -> bool {
 /// Every kind of value, and numbers at the borders.
 pub(super) fn echo_items() -> Vec<Value> {
     let items = json!([
-        null, true, false, 0, -1, 1.5, 9_007_199_254_740_992_u64, -9_007_199_254_740_992_i64, 1e300, "", "text",
+        null, true, false, 0, -1, 1.5, 9_007_199_254_740_991_u64, -9_007_199_254_740_991_i64, 1e300, "", "text",
         "two\nlines", "äöü € 😀", [], [[]], [1, [2, null], "x"], {}, {"a": {"b": [null]}, "": 0}
     ]);
     items.as_array().cloned().unwrap_or_default()

@@ -3,13 +3,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use procpool_items::{Records, value};
+use procpool_items::{Records, json, value};
 use procpool_worker::{Encoding, Failure, Input, RawCommon, Style};
 use serde_json::Value;
 use serde_json::value::RawValue;
-
-/// An integer of so many digits is beyond 2^53.
-const TOO_MANY_DIGITS: usize = 17;
 
 /// What a command is given.
 #[derive(Debug, PartialEq, Eq)]
@@ -93,6 +90,7 @@ fn arguments<'a>(input: &Input<'a>) -> Result<Vec<Argument<'a>>, Failure> {
         (Encoding::Json, Style::Map) => Ok(vec![json_argument(input.content)?]),
         (Encoding::Json, Style::Star) => {
             let list: Vec<&RawValue> = serde_json::from_slice(input.content).map_err(unusable)?;
+            list.iter().try_for_each(|element| check(element)).map_err(unusable)?;
             Ok(list.into_iter().map(|element| Argument::Json(element.get().into())).collect())
         }
         (Encoding::Json, Style::Apply) => records(input.content).map(|record| record.and_then(json_argument)).collect(),
@@ -114,8 +112,9 @@ fn value_argument(content: &[u8]) -> Result<Argument<'_>, Failure> {
 }
 
 fn json_argument(content: &[u8]) -> Result<Argument<'_>, Failure> {
-    // The text as it came: numbers beyond a double stay exact.
+    // The text as it came: integers of any size stay exact.
     let text: &RawValue = serde_json::from_slice(content).map_err(unusable)?;
+    check(text).map_err(unusable)?;
     Ok(Argument::Json(text.get().into()))
 }
 
@@ -155,55 +154,32 @@ pub(super) fn encode(encoding: Encoding, stdout: &[u8], buffer: &mut Vec<u8>) ->
         Failure::not_encodable("the command printed what is no UTF-8 text: call it with blobs to get bytes")
     })?;
     let json: Option<&RawValue> = serde_json::from_str(text).ok();
-    match (encoding, json) {
-        (Encoding::Json, Some(json)) => buffer.extend_from_slice(json.get().as_bytes()),
-        (_, Some(json)) => {
-            if has_long_integer(json.get()) {
-                return Err(Failure::not_encodable(
-                    "the command printed an integer beyond ±2^53, which a value cannot carry: print it in quotes, or \
-                     call it with JSON in blobs",
-                ));
-            }
-            let value: Value = serde_json::from_str(json.get()).map_err(not_encodable)?;
-            value::append_with(&value, value::NonFinite::Error, buffer).map_err(not_encodable)?;
+    let Some(json) = json else {
+        let line = text.strip_suffix('\n').unwrap_or(text);
+        if encoding == Encoding::Json {
+            serde_json::to_writer(buffer, line).map_err(not_encodable)?;
+        } else {
+            value::append_with(line, value::NonFinite::Error, buffer).map_err(not_encodable)?;
         }
-        (_, None) => {
-            let line = text.strip_suffix('\n').unwrap_or(text);
-            if encoding == Encoding::Json {
-                serde_json::to_writer(buffer, line).map_err(not_encodable)?;
-            } else {
-                value::append_with(line, value::NonFinite::Error, buffer).map_err(not_encodable)?;
-            }
-        }
+        return Ok(());
+    };
+    if encoding == Encoding::Json {
+        check(json).map_err(not_encodable)?;
+        buffer.extend_from_slice(json.get().as_bytes());
+        return Ok(());
     }
-    Ok(())
+    let unsendable = |error: &dyn fmt::Display| {
+        let advice = "print it in quotes, or call the function with JSON in blobs";
+        Failure::not_encodable(format!("the command printed what a value cannot carry: {error}; {advice}"))
+    };
+    let value: Value = json::from_slice(json.get().as_bytes()).map_err(|error| unsendable(&error))?;
+    value::append_with(&value, value::NonFinite::Error, buffer).map_err(|error| unsendable(&error))
 }
 
-/// Tells whether there is an integer in a JSON text that the parser would round.
-fn has_long_integer(json: &str) -> bool {
-    let mut is_in_string = false;
-    let mut is_escaped = false;
-    let mut num_digits = 0;
-    // The blank ends a number at the end of the text.
-    for byte in json.bytes().chain([b' ']) {
-        if is_in_string {
-            is_in_string = is_escaped || byte != b'"';
-            is_escaped = byte == b'\\' && !is_escaped;
-            continue;
-        }
-        match byte {
-            b'0'..=b'9' => num_digits += 1,
-            // It has a fraction or an exponent: a double is what is meant. So are the digits that follow.
-            b'.' | b'e' | b'E' | b'+' | b'-' if num_digits > 0 => num_digits = isize::MIN,
-            b'+' | b'-' => {}
-            _ if num_digits >= TOO_MANY_DIGITS.cast_signed() => return true,
-            _ => {
-                num_digits = 0;
-                is_in_string = byte == b'"';
-            }
-        }
-    }
-    false
+/// Checks that a JSON text has nothing that every other reader refuses, or takes for something else: numbers that no
+/// double holds, lone surrogates, endless nesting. Integers may be of any size.
+fn check(json: &RawValue) -> Result<(), serde_json::Error> {
+    serde_json::from_str::<Value>(json.get()).map(drop)
 }
 
 fn unusable(error: impl fmt::Display) -> Failure {

@@ -73,7 +73,7 @@ impl Tail {
     }
 
     /// Returns them as text of at most [`MAX_TAIL_BYTES`], line ends kept.
-    pub(super) fn text(mut self) -> String {
+    pub(super) fn text(&mut self) -> String {
         let lossy = String::from_utf8_lossy(self.bytes.make_contiguous());
         let lines: Vec<String> = lossy.trim_end().lines().map(escape).collect();
         let text = lines.join("\n");

@@ -1,10 +1,14 @@
 //! After the death of a worker: what had it finished, what was it doing, how did it end?
 
 use std::os::unix::process::ExitStatusExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitStatus;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
 
 use super::frames::failed_results;
-use super::{KillCause, Session};
+use super::{KillCause, PANIC_REASON, Session};
 use crate::error::{ExitUsage, ItemFailure, WorkerExit};
 use crate::supervisor::process_group::Process;
 use crate::supervisor::{ChunkResults, WorkerEvent, WorkerEventKind};
@@ -15,11 +19,42 @@ const KILL: i32 = 9;
 /// group of its own may go on writing.
 const MAX_LAST_BYTES: usize = 8 << 20;
 
+/// How a process ended and what it had used, if that is not lost.
+type End = std::io::Result<(ExitStatus, ExitUsage)>;
+
 impl<P: Process> Session<P> {
-    /// Buries the worker: kills what is left of its group, reaps it, and tells the driver what it left. The process must
-    /// be dead.
+    /// Buries the worker, and tells the driver what it left; neither waits for the other. The process must be dead.
     pub(super) async fn bury(mut self) {
-        let end = self.process.bury();
+        let process = Arc::clone(&self.process);
+        // Before it is reaped.
+        let end = catch_unwind(AssertUnwindSafe(|| self.end_of_process()));
+        let tells = async {
+            let told = match end {
+                Ok(end) => AssertUnwindSafe(self.tell_what_is_left(end)).catch_unwind().await,
+                Err(panic) => Err(panic),
+            };
+            let exited = match told {
+                Ok(exited) => exited,
+                Err(_) => self.fail_all().await,
+            };
+            self.tell(exited).await;
+        };
+        // Should even this panic, the group is killed when the process is dropped.
+        let (_, ()) = tokio::join!(AssertUnwindSafe(process.bury()).catch_unwind(), tells);
+    }
+
+    fn end_of_process(&self) -> End {
+        let end = self.process.end();
+        let is_orderly = self.progress().is_none() && end.as_ref().is_ok_and(|(status, _)| status.code().is_some());
+        if !is_orderly {
+            // What it has started must not work on for an item that may soon be run elsewhere.
+            self.process.kill();
+        }
+        end
+    }
+
+    /// Tells what the worker had finished; returns the last event.
+    async fn tell_what_is_left(&mut self, end: End) -> WorkerEventKind {
         self.read_output(|output, context| output.read_present(context));
         self.read_last_frames().await;
         let begun = self.begun();
@@ -28,11 +63,7 @@ impl<P: Process> Session<P> {
         }
         // These are neither in a frame nor in the journal.
         let detail = self.violation.as_deref().unwrap_or("began the next item without sending a result");
-        let lost = ItemFailure::WorkerProtocol { detail: detail.to_owned() };
-        for (chunk, kind, offsets) in self.ledger.take_lost(begun) {
-            let results = failed_results(chunk, kind, offsets, &lost);
-            self.tell(WorkerEventKind::Results(results)).await;
-        }
+        self.fail_lost(begun, detail.to_owned()).await;
         let running = self.ledger.locate(begun).map(|(_, position)| (position.chunk, position.offset));
         let (exit, usage) = self.exit(end);
         tracing::debug!(
@@ -43,12 +74,34 @@ impl<P: Process> Session<P> {
             "worker {exit}"
         );
         self.note_front();
-        let Self { worker, events, output, context, .. } = self;
-        let stderr_tail = output.finish(|| context);
-        // If nobody listens, the driver is gone.
-        let _ = events
-            .send(WorkerEvent { worker, kind: WorkerEventKind::Exited { exit, usage, running, stderr_tail } })
-            .await;
+        let context = self.context;
+        let stderr_tail = self.output.finish(|| context);
+        WorkerEventKind::Exited { exit, usage, running, stderr_tail }
+    }
+
+    /// The burial has panicked. Nobody knows what the worker had begun, and so all that it had fails. Returns the last
+    /// event.
+    async fn fail_all(&mut self) -> WorkerEventKind {
+        tracing::error!(
+            worker = self.worker.generation,
+            slot = self.worker.slot.0,
+            pid = self.context.pid,
+            "the burial of a worker has panicked, which is a bug; everything that the worker had fails"
+        );
+        self.process.kill();
+        self.fail_lost(u64::MAX, format!("its end is not known, since {PANIC_REASON}")).await;
+        let exit = WorkerExit::GivenUp { reason: PANIC_REASON };
+        let (usage, stderr_tail) = (ExitUsage::default(), String::new());
+        WorkerEventKind::Exited { exit, usage, running: None, stderr_tail }
+    }
+
+    /// Fails the items before this one that have no result.
+    async fn fail_lost(&mut self, begun: u64, detail: String) {
+        let lost = ItemFailure::WorkerProtocol { detail };
+        for (chunk, kind, offsets) in self.ledger.take_lost(begun) {
+            let results = failed_results(chunk, kind, offsets, &lost);
+            self.tell(WorkerEventKind::Results(results)).await;
+        }
     }
 
     /// Passes on what the worker sent before it died. A frame that was torn by its death is no result.
@@ -84,7 +137,7 @@ impl<P: Process> Session<P> {
         }
     }
 
-    fn exit(&mut self, end: std::io::Result<(ExitStatus, ExitUsage)>) -> (WorkerExit, ExitUsage) {
+    fn exit(&mut self, end: End) -> (WorkerExit, ExitUsage) {
         let (exit, usage) = match end {
             Ok((status, usage)) => (self.exit_of(status), usage),
             Err(error) => {
@@ -101,9 +154,9 @@ impl<P: Process> Session<P> {
             (Some(code), _) => WorkerExit::Code(code),
             // It may have died of something else before the signal came.
             (None, Some(KILL)) => match self.killed.take() {
-                Some(KillCause::Memory(exit)) => exit,
+                Some(KillCause::Ours(exit)) => exit,
                 None if self.memory.kernel_has_killed() => WorkerExit::KernelOom,
-                Some(KillCause::Other) | None => WorkerExit::Signal(KILL),
+                Some(KillCause::Told) | None => WorkerExit::Signal(KILL),
             },
             (None, Some(signal)) => WorkerExit::Signal(signal),
             (None, None) => WorkerExit::Code(status.into_raw()),

@@ -7,9 +7,11 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::Signal;
 use tokio::net::unix::pipe;
 use tokio::time::Instant;
+
+use crate::supervisor::process_group::open_member;
 
 /// How long a dump may take in all: nobody is killed later than that for it.
 const TIMEOUT: Duration = Duration::from_millis(100);
@@ -142,15 +144,6 @@ impl Dump {
     }
 }
 
-/// Returns a process, if it is one of this process group. The number is looked at when it can't be anybody else's any
-/// more, unless its process has ended, and then no signal reaches anybody.
-fn open_member(group: u32, pid: u32) -> Option<OwnedFd> {
-    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
-    let process = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
-    let its_group = rustix::process::getpgid(Some(pid)).ok()?.as_raw_nonzero().get();
-    (u32::try_from(its_group) == Ok(group)).then_some(process)
-}
-
 /// Turns a dump around by threads, which empty lines part: the one that runs the items comes last, and is what most
 /// people look for.
 fn most_important_first(dump: &str) -> String {
@@ -167,13 +160,5 @@ mod tests {
         assert_eq!(most_important_first("a\n  b\n\nc\n  d\n"), "c\n  d\n\na\n  b");
         assert_eq!(most_important_first("only\n"), "only");
         assert_eq!(most_important_first(""), "");
-    }
-
-    #[test]
-    fn only_members_of_the_group_are_signalled() {
-        let own_group = rustix::process::getpgrp().as_raw_nonzero().get().unsigned_abs();
-        assert!(open_member(own_group, std::process::id()).is_some());
-        assert!(open_member(own_group + 1, std::process::id()).is_none());
-        assert!(open_member(1, 0).is_none());
     }
 }

@@ -8,7 +8,7 @@ use procpool_ipc::page::monotonic_ns;
 use procpool_ipc::proto;
 use procpool_ipc::proto::server_frame::Frame as ServerFrame;
 use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
-use procpool_items::{ItemKind, SlabBuilder};
+use procpool_items::ItemKind;
 use procpool_scheduler::ChunkId;
 
 use super::{Session, Stage, check};
@@ -44,6 +44,9 @@ impl<P: Process> Session<P> {
         }
         let was_idle = self.ledger.front().is_none();
         self.memory.chunk_given(was_idle);
+        if let Some(watch) = &self.watch {
+            watch.want();
+        }
         let first_sequence = self.ledger.add(&run, monotonic_ns());
         self.watch_life(was_idle);
         let frame = proto::Run {
@@ -166,6 +169,10 @@ impl<P: Process> Session<P> {
         self.stage = Stage::Loaded;
         self.memory.worker_loaded();
         let pid = if hello.pid == 0 { self.process.pid() } else { hello.pid };
+        self.process.announce(pid);
+        if let Some(watch) = &self.watch {
+            watch.set_runner(pid);
+        }
         self.dumper.announce(self.process.pid(), pid, hello.dump_signal, hello.dump_end)?;
         tracing::debug!(worker = self.worker.generation, slot = self.worker.slot.0, pid, sdk = ?hello.sdk, "worker said hello");
         Ok(WorkerEventKind::Hello { pid, sdk: hello.sdk, functions })
@@ -186,14 +193,13 @@ pub(super) fn failed_results(
     offsets: Range<u32>,
     failure: &ItemFailure,
 ) -> ChunkResults {
-    let mut items = SlabBuilder::new();
-    offsets.clone().for_each(|_| items.push_placeholder(kind));
+    let items = kind.placeholder().repeat(offsets.len());
     ChunkResults {
         chunk,
         first: offsets.start,
         count: offsets.end - offsets.start,
         failures: offsets.map(|offset| (offset, failure.clone())).collect(),
         busy: Duration::ZERO,
-        items: items.take(),
+        items: items.into(),
     }
 }

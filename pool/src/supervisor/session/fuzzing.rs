@@ -105,6 +105,10 @@ impl Process for Puppet {
         PID
     }
 
+    fn announce(&self, _: u32) {}
+
+    fn resume(&self) {}
+
     fn terminate(&self) {
         // A hostile worker ignores it.
     }
@@ -118,10 +122,12 @@ impl Process for Puppet {
         status.wait_for(Option::is_some).await.expect("the sender is ours");
     }
 
-    fn bury(&mut self) -> io::Result<(ExitStatus, ExitUsage)> {
+    fn end(&self) -> io::Result<(ExitStatus, ExitUsage)> {
         let status = self.0.borrow().expect("only the dead are buried");
         Ok((ExitStatus::from_raw(status), ExitUsage::default()))
     }
+
+    async fn bury(&self) {}
 }
 
 /// One worker with its session and its driver.
@@ -158,6 +164,7 @@ impl Play {
             output: Output::new(pipe(), pipe()).expect(system),
             max_frame_bytes: MAX_FRAME_BYTES,
             memory: MemoryLimits::default(),
+            watch: None,
         };
         let (event_sender, events) = mpsc::channel(1 + usize::from(settings & 0x03));
         let (commands, command_receiver) = mpsc::channel(COMMAND_CAPACITY);
@@ -412,6 +419,7 @@ impl Driver {
         assert!(self.exit.is_none(), "{event:?} comes after the exit");
         assert_eq!(event.worker, WORKER);
         match event.kind {
+            WorkerEventKind::Started { pid } => assert!(pid == PID && !self.said_hello),
             WorkerEventKind::Hello { pid, functions, .. } => {
                 assert!(!self.said_hello && pid > 0);
                 self.said_hello = true;

@@ -253,7 +253,8 @@ impl Ledger {
             count: end - entry.received,
             failures: Vec::new(),
             busy: Duration::ZERO,
-            items: slab.range(known..slab.len()),
+            // Without those that are known.
+            items: bytes::Bytes::copy_from_slice(&slab.range(known..slab.len())),
         };
         entry.received = end;
         self.forget_finished();

@@ -1,7 +1,7 @@
 //! How much memory a worker holds, against its limits; and whether the kernel took it for want of memory.
 //!
-//! The kernel does not say when a process passes a limit, so its memory is read ten times a second: while the worker
-//! starts, while it has a chunk, and once after that. What a worker allocates between two readings is not seen in time.
+//! The [monitor](crate::supervisor::monitor) looks, while the worker starts, while it has a chunk, and once after that.
+//! What a worker allocates between two looks is not seen in time.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,10 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::supervisor::MemoryLimits;
-use crate::usage;
 
-/// From one reading to the next.
-const READ_INTERVAL: Duration = Duration::from_millis(100);
 /// How long the kernel's count of kills is kept for comparison: longer than a process with much memory takes to die.
 const COUNT_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -27,27 +24,18 @@ pub(super) enum Verdict {
     OverLimit { rss_bytes: u64, limit_bytes: u64 },
 }
 
-/// Watches the memory of one worker.
+/// Judges the memory of one worker.
 #[derive(Debug)]
-pub(super) struct MemoryWatch {
+pub(super) struct MemoryJudge {
     pid: u32,
     limits: MemoryLimits,
-    /// `None`: nothing to watch, or nothing that could have changed since the last reading.
-    next_reading: Option<Instant>,
     is_known_as_high: bool,
     kills: OomKills,
 }
 
-impl MemoryWatch {
+impl MemoryJudge {
     pub(super) fn new(pid: u32, limits: MemoryLimits) -> Self {
-        let has_limits = limits.soft_bytes.is_some() || limits.hard_bytes.is_some();
-        Self {
-            pid,
-            limits,
-            next_reading: has_limits.then(|| Instant::now() + READ_INTERVAL),
-            is_known_as_high: false,
-            kills: OomKills::of(pid),
-        }
+        Self { pid, limits, is_known_as_high: false, kills: OomKills::of(pid) }
     }
 
     /// The worker is loaded: whatever started it is done moving it to a cgroup.
@@ -62,33 +50,15 @@ impl MemoryWatch {
         } else {
             self.kills.refresh();
         }
-        let has_limits = self.limits.soft_bytes.is_some() || self.limits.hard_bytes.is_some();
-        if has_limits && self.next_reading.is_none() {
-            self.next_reading = Some(Instant::now() + READ_INTERVAL);
-        }
     }
 
-    /// Waits until it is time for a reading; forever if there is none to come.
-    ///
-    /// # Cancel safety
-    ///
-    /// May be dropped and called again.
-    pub(super) async fn due(&self) {
-        match self.next_reading {
-            Some(at) => tokio::time::sleep_until(at).await,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Reads how much the worker holds. `goes_on`: it starts, or has a chunk, so that this is not the last reading.
-    /// `has_worked`: it was given a chunk. One that is large before that would not be smaller if it were replaced.
-    pub(super) fn read(&mut self, goes_on: bool, has_worked: bool) -> Verdict {
-        self.next_reading = goes_on.then(|| Instant::now() + READ_INTERVAL);
+    /// Judges how much the worker holds. `has_worked`: it was given a chunk. One that is large before that would not be
+    /// smaller if it were replaced.
+    pub(super) fn judge(&mut self, rss_bytes: Option<u64>, has_worked: bool) -> Verdict {
         self.kills.refresh();
-        let Some(rss_bytes) = usage::held_memory(self.pid) else { return Verdict::Fine };
+        let Some(rss_bytes) = rss_bytes else { return Verdict::Fine };
         match self.limits {
             MemoryLimits { hard_bytes: Some(limit_bytes), .. } if rss_bytes > limit_bytes => {
-                self.next_reading = None;
                 Verdict::OverLimit { rss_bytes, limit_bytes }
             }
             MemoryLimits { soft_bytes: Some(soft_bytes), .. }
@@ -99,11 +69,6 @@ impl MemoryWatch {
             }
             _ => Verdict::Fine,
         }
-    }
-
-    /// Nothing is to be read any more.
-    pub(super) fn stop(&mut self) {
-        self.next_reading = None;
     }
 
     /// Tells whether the kernel has killed for want of memory lately, where the worker was.
@@ -193,25 +158,16 @@ mod tests {
         assert!(count_in(&PathBuf::from("/proc/vmstat")).is_some(), "Linux has it since 4.13");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_worker_is_read_while_something_can_change_and_is_high_only_once_it_has_worked() {
-        let mut watch = MemoryWatch::new(std::process::id(), MemoryLimits { soft_bytes: Some(1), hard_bytes: None });
-        let began = Instant::now();
-        watch.due().await;
-        assert_eq!(began.elapsed(), READ_INTERVAL);
-        assert_eq!(watch.read(true, false), Verdict::Fine, "the next one would be no smaller");
-        watch.due().await;
-        assert!(matches!(watch.read(false, true), Verdict::High { rss_bytes: 1.. }));
-        assert_eq!(watch.next_reading, None, "an idle worker is left alone");
-        watch.chunk_given(true);
-        watch.due().await;
-        assert_eq!(watch.read(true, true), Verdict::Fine, "it was said already");
-        assert_eq!(began.elapsed(), 3 * READ_INTERVAL);
-
-        watch.limits.hard_bytes = Some(1);
-        assert!(matches!(watch.read(true, true), Verdict::OverLimit { limit_bytes: 1, .. }));
-        let unlimited = MemoryWatch::new(std::process::id(), MemoryLimits::default());
-        assert_eq!(unlimited.next_reading, None);
+    #[test]
+    fn a_worker_is_high_only_once_it_has_worked() {
+        let mut judge = MemoryJudge::new(std::process::id(), MemoryLimits { soft_bytes: Some(1), hard_bytes: None });
+        assert_eq!(judge.judge(Some(2), false), Verdict::Fine, "the next one would be no smaller");
+        assert_eq!(judge.judge(Some(1), true), Verdict::Fine);
+        assert_eq!(judge.judge(None, true), Verdict::Fine, "nothing is known");
+        assert_eq!(judge.judge(Some(2), true), Verdict::High { rss_bytes: 2 });
+        assert_eq!(judge.judge(Some(2), true), Verdict::Fine, "it was said already");
+        judge.limits.hard_bytes = Some(1);
+        assert_eq!(judge.judge(Some(2), true), Verdict::OverLimit { rss_bytes: 2, limit_bytes: 1 });
     }
 
     #[tokio::test(start_paused = true)]

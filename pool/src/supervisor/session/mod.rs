@@ -7,12 +7,16 @@
 //! driver that takes its time with the events.
 //!
 //! A worker that breaks the protocol is killed, and nothing that it sends is read any more. Whatever happens, the loop
-//! ends with the death of the process and with nothing else; then [`burial`] finds out what the worker left.
+//! ends with the death of the process and with nothing else; then [`burial`] finds out what the worker left. A panic
+//! kills the worker, and goes on with its burial.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use procpool_ipc::page::{PageReader, monotonic_ns};
 use procpool_ipc::proto;
 use procpool_ipc::proto::server_frame::Frame as ServerFrame;
@@ -25,8 +29,9 @@ use tokio::time::{Instant, Sleep};
 use self::channel::Channel;
 use self::dump::Dumper;
 use self::ledger::{Ledger, Position};
-use self::memory::{MemoryWatch, Verdict};
+use self::memory::MemoryJudge;
 use self::ping::Ping;
+use super::monitor::Watch;
 use super::output::{Output, OutputContext};
 use super::process_group::Process;
 use super::{MemoryLimits, WorkerCommand, WorkerEvent, WorkerEventKind};
@@ -36,6 +41,8 @@ mod burial;
 mod channel;
 mod check;
 mod dump;
+#[cfg(test)]
+mod fail_safe_tests;
 mod frames;
 #[cfg(any(test, fuzzing))]
 pub(super) mod fuzzing;
@@ -46,9 +53,17 @@ mod memory;
 mod ping;
 #[cfg(test)]
 mod ping_tests;
+#[cfg(test)]
+mod puppet;
+mod reading;
 
 /// How long a worker may live on after it has closed its channel.
 const CLOSED_CHANNEL_GRACE_PERIOD: Duration = Duration::from_millis(500);
+
+/// After so many reads in a row, and after each of output, the runtime gets to ask the kernel. It does so when no task
+/// is left that can go on, or now and then; and until then neither a timer that is over nor a process that is dead would
+/// be noticed while there is more to read.
+const READS_PER_LOOK: u32 = 16;
 
 /// How many may wait for one dump of the stacks.
 const MAX_DUMP_WAITERS: usize = 16;
@@ -66,6 +81,8 @@ pub(super) struct Started<P> {
     pub(super) output: Output,
     pub(super) max_frame_bytes: u32,
     pub(super) memory: MemoryLimits,
+    /// `None`: nobody looks at it.
+    pub(super) watch: Option<Watch>,
 }
 
 /// What a worker has said about itself so far.
@@ -82,16 +99,20 @@ enum Stage {
 /// Why a worker was killed by us.
 #[derive(Debug)]
 enum KillCause {
-    /// It held too much memory; that is how it ends.
-    Memory(WorkerExit),
-    Other,
+    /// That is how it ends.
+    Ours(WorkerExit),
+    /// Somebody told us to.
+    Told,
 }
+
+/// Why a worker is killed whose session has panicked.
+const PANIC_REASON: &str = "its supervision panicked, which is a bug in the server";
 
 /// A worker that lives.
 #[derive(Debug)]
 pub(super) struct Session<P> {
     worker: WorkerId,
-    process: P,
+    process: Arc<P>,
     channel: Channel,
     page: Option<PageReader>,
     max_frame_bytes: u32,
@@ -115,7 +136,10 @@ pub(super) struct Session<P> {
     pending: VecDeque<WorkerEventKind>,
     /// How the worker broke the protocol. Nothing that it sends is read then.
     violation: Option<String>,
-    memory: MemoryWatch,
+    memory: MemoryJudge,
+    watch: Option<Watch>,
+    /// What the worker had begun when it was found to stand still, and was made to go on.
+    resumed_at: Option<u64>,
     /// We have told it to end, in one way or the other.
     is_ending: bool,
     /// Why we have sent SIGKILL, if we have.
@@ -132,7 +156,7 @@ enum Turn {
     Command(Option<WorkerCommand>),
     EventRoom(Option<mpsc::OwnedPermit<WorkerEvent>>),
     Dead,
-    MemoryDue,
+    LookedAt,
     Writable,
     Readable,
     Output,
@@ -143,7 +167,7 @@ enum Turn {
 
 impl<P: Process> Session<P> {
     pub(super) fn new(started: Started<P>, events: mpsc::Sender<WorkerEvent>) -> Self {
-        let Started { worker, process, stream, page, dumps, output, max_frame_bytes, memory } = started;
+        let Started { worker, process, stream, page, dumps, output, max_frame_bytes, memory, watch } = started;
         let context = OutputContext {
             worker: worker.generation,
             slot: worker.slot.0,
@@ -152,8 +176,10 @@ impl<P: Process> Session<P> {
         };
         Self {
             worker,
-            memory: MemoryWatch::new(process.pid(), memory),
-            process,
+            memory: MemoryJudge::new(process.pid(), memory),
+            watch,
+            resumed_at: None,
+            process: Arc::new(process),
             channel: Channel::new(stream, max_frame_bytes),
             page,
             max_frame_bytes,
@@ -179,14 +205,31 @@ impl<P: Process> Session<P> {
 
     /// Runs until the worker is dead and buried.
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<WorkerCommand>) {
-        let mut commands_open = true;
+        let served = AssertUnwindSafe(self.serve(&mut commands)).catch_unwind().await;
+        if served.is_err() {
+            tracing::error!(
+                worker = self.worker.generation,
+                slot = self.worker.slot.0,
+                pid = self.context.pid,
+                "the session of a worker has panicked, which is a bug; the worker is killed"
+            );
+            self.give_up(PANIC_REASON);
+            self.process.dead().await;
+        }
+        self.bury().await;
+    }
+
+    /// Runs until the worker is dead.
+    async fn serve(&mut self, commands: &mut mpsc::Receiver<WorkerCommand>) {
+        self.emit(WorkerEventKind::Started { pid: self.process.pid() });
+        let (mut commands_open, mut num_reads) = (true, 0);
         // One timer for all looks: to set one anew in each turn would cost more than the turn.
         let mut alarm = pin!(tokio::time::sleep_until(Instant::now()));
         loop {
             if let Some(at) = self.ping.look_at.filter(|&at| at != alarm.deadline()) {
                 alarm.as_mut().reset(at);
             }
-            let turn = self.select(&mut commands, commands_open, alarm.as_mut()).await;
+            let turn = self.select(commands, commands_open, alarm.as_mut()).await;
             match turn {
                 Turn::Dead => break,
                 Turn::Command(Some(command)) => self.obey(command),
@@ -201,11 +244,17 @@ impl<P: Process> Session<P> {
                 }
                 // Nobody listens; the driver is gone, and its end of the commands with it.
                 Turn::EventRoom(None) => self.pending.clear(),
-                Turn::MemoryDue => self.read_memory(),
+                Turn::LookedAt => self.take_reading(),
                 // There was no room before, and the worker has made some.
                 Turn::Writable => self.ping.has_stirred |= self.channel.write(),
-                Turn::Readable => self.read_channel(),
-                Turn::Output => self.read_output(|output, context| output.read(context)),
+                Turn::Readable => {
+                    self.read_channel();
+                    num_reads += 1;
+                }
+                Turn::Output => {
+                    self.read_output(|output, context| output.read(context));
+                    num_reads += READS_PER_LOOK;
+                }
                 Turn::Dump => self.continue_dump(),
                 Turn::ChannelClosedTooLong => {
                     self.closed_deadline = None;
@@ -216,8 +265,11 @@ impl<P: Process> Session<P> {
             self.handle_frames();
             self.note_front();
             self.watch_channel();
+            if num_reads >= READS_PER_LOOK {
+                num_reads = 0;
+                tokio::task::yield_now().await;
+            }
         }
-        self.bury().await;
     }
 
     async fn select(
@@ -231,6 +283,12 @@ impl<P: Process> Session<P> {
             Some(deadline) => tokio::time::sleep_until(deadline).await,
             None => std::future::pending().await,
         };
+        let looked_at = async {
+            match &self.watch {
+                Some(watch) => watch.news().await,
+                None => std::future::pending().await,
+            }
+        };
         // In this order: what ends the worker first, then what makes room, then what fills it. The worker may be able to
         // keep the last of these ready for ever.
         tokio::select! {
@@ -239,7 +297,7 @@ impl<P: Process> Session<P> {
             () = self.process.dead() => Turn::Dead,
             () = until(self.closed_deadline) => Turn::ChannelClosedTooLong,
             () = alarm, if self.ping.look_at.is_some() => Turn::LookForLife,
-            () = self.memory.due() => Turn::MemoryDue,
+            () = looked_at => Turn::LookedAt,
             permit = async { self.events.clone().reserve_owned().await }, if has_pending => Turn::EventRoom(permit.ok()),
             () = self.channel.writable() => Turn::Writable,
             () = self.channel.readable(), if self.may_read() => Turn::Readable,
@@ -283,29 +341,15 @@ impl<P: Process> Session<P> {
 
     fn kill(&mut self) {
         self.is_ending = true;
-        self.killed.get_or_insert(KillCause::Other);
+        self.killed.get_or_insert(KillCause::Told);
         self.process.kill();
     }
 
-    fn read_memory(&mut self) {
-        if self.killed.is_some() {
-            return self.memory.stop();
-        }
-        let is_busy = self.ledger.front().is_some();
-        let has_worked = self.context.chunk.is_some();
-        let (worker, slot, pid) = (self.worker.generation, self.worker.slot.0, self.process.pid());
-        match self.memory.read(is_busy || self.stage != Stage::Ready, has_worked) {
-            Verdict::Fine => {}
-            Verdict::High { rss_bytes } => {
-                tracing::info!(worker, slot, pid, rss_bytes, "worker holds much memory and is to be replaced");
-                self.emit(WorkerEventKind::MemoryHigh);
-            }
-            Verdict::OverLimit { rss_bytes, limit_bytes } => {
-                tracing::warn!(worker, slot, pid, rss_bytes, limit_bytes, "worker holds too much memory and is killed");
-                self.killed.get_or_insert(KillCause::Memory(WorkerExit::MemoryLimit { rss_bytes, limit_bytes }));
-                self.kill();
-            }
-        }
+    /// Kills a worker that nobody has told us to kill.
+    fn give_up(&mut self, reason: &'static str) {
+        // Not `is_ending`: this is no end that somebody has asked for.
+        self.killed.get_or_insert(KillCause::Ours(WorkerExit::GivenUp { reason }));
+        self.process.kill();
     }
 
     fn emit(&mut self, kind: WorkerEventKind) {

@@ -29,6 +29,9 @@ const DECODED_BYTES_PER_SECOND: f64 = (8 << 20) as f64;
 /// If this process wakes up so much too late, the whole machine may have stood still, and the worker with it.
 const MAX_LATENESS: Duration = Duration::from_millis(500);
 
+/// Why a worker is killed that does not live.
+const SILENCE_REASON: &str = "it neither began its items nor answered";
+
 /// What is known of the life of a worker that has something to run.
 #[derive(Debug, Default)]
 pub(super) struct Ping {
@@ -85,7 +88,7 @@ impl<P: Process> Session<P> {
         } else if may_begin_until.is_some() {
             may_begin_until
         } else if was_asked && due.elapsed() < MAX_LATENESS {
-            self.give_up();
+            self.give_up_silent();
             None
         } else {
             self.ping.was_asked = true;
@@ -107,7 +110,7 @@ impl<P: Process> Session<P> {
         PONG_TIMEOUT + Duration::from_secs_f64(num_bytes as f64 / DECODED_BYTES_PER_SECOND)
     }
 
-    fn give_up(&mut self) {
+    fn give_up_silent(&mut self) {
         tracing::warn!(
             worker = self.worker.generation,
             slot = self.worker.slot.0,
@@ -115,7 +118,6 @@ impl<P: Process> Session<P> {
             timeout = ?self.pong_timeout(),
             "worker neither begins its items nor answers, and is killed"
         );
-        // Not `kill` of the session: this is no end that somebody has asked for.
-        self.process.kill();
+        self.give_up(SILENCE_REASON);
     }
 }

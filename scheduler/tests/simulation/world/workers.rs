@@ -5,6 +5,7 @@ use std::time::Duration;
 use procpool_scheduler::{ChunkId, Event, FunctionId, FunctionSet, RunningItem, WorkerId};
 
 use super::{NUM_FUNCTIONS, World};
+use crate::model::{Death, Vice};
 
 impl World {
     /// Workers that start from now on know other functions, mostly all of them.
@@ -51,8 +52,29 @@ impl World {
         let worker = self.workers.get_mut(&id).unwrap();
         let Some(chunk) = worker.chunks.front_mut() else { return };
         let job = self.jobs.get_mut(&chunk.job).unwrap();
+        let next = chunk.first_index + u64::from(chunk.finished);
+        let is_over = chunk.finished == chunk.count;
+        let vice = if is_over { Vice::None } else { job.item(next).vice };
+        match (job.vice, vice) {
+            // What is left of it are results that were held back.
+            _ if is_over => {}
+            (Vice::None, Vice::None) => {}
+            (Vice::KillAfter, _) | (Vice::None, Vice::KillAfter) => {
+                if chunk.began.is_none() {
+                    chunk.began = Some(self.now);
+                    job.begin(next, id);
+                }
+                return self.exit(id);
+            }
+            // It may have been begun when it had no vice.
+            _ if chunk.began.is_none() => return self.exit(id),
+            _ => {}
+        }
         let first = chunk.finished;
-        let count = most.min(chunk.count - chunk.finished);
+        // Nothing comes of an item that kills, but what was begun before it got its vice.
+        let kills = |offset: &u32| job.items[(chunk.first_index + u64::from(*offset)) as usize].vice != Vice::None;
+        let end = (first + u32::from(chunk.began.is_some())..chunk.count).find(kills).unwrap_or(chunk.count);
+        let count = most.min(end - first);
         for offset in first..first + count {
             let index = chunk.first_index + u64::from(offset);
             let began = chunk.began.take();
@@ -69,7 +91,7 @@ impl World {
         }
         chunk.finished += count;
         let is_done = chunk.finished == chunk.count;
-        if !is_done && chunk.began.is_none() && self.random.below(2) == 0 {
+        if !is_done && first + count < end && chunk.began.is_none() && self.random.below(2) == 0 {
             chunk.began = Some(self.now);
             job.begin(chunk.first_index + u64::from(chunk.finished), id);
         }
@@ -90,6 +112,8 @@ impl World {
         }
         if count > 0 {
             worker.has_finished = true;
+            self.jobs.get_mut(&job).unwrap().is_proven = true;
+            *self.finished_in.entry(id.slot).or_default() += count;
             self.failed_starts = 0;
             self.failed_items = failed.iter().map(|&offset| (job, job_first + u64::from(offset))).collect();
             let busy = Duration::from_micros(self.random.below(3000));
@@ -127,8 +151,10 @@ impl World {
         self.say_results(id);
         let worker = self.workers.remove(&id).unwrap();
         let others = self.workers.iter().filter(|(other, _)| other.slot.0 < self.slots).map(|(_, worker)| worker);
-        let mut others = others.filter(|worker| worker.is_up && !worker.is_stopping);
-        let others_are_up = others.next().is_some();
+        let others: Vec<_> = others.filter(|worker| worker.is_up && !worker.is_stopping).collect();
+        let others_are_up = !others.is_empty();
+        let first = worker.chunks.front().map(|chunk| self.jobs[&chunk.job].spec.function);
+        let others_could = first.is_some_and(|function| others.iter().any(|other| other.functions.has(function)));
         if !self.workers.values().any(|worker| worker.is_up && !worker.is_stopping) {
             self.held.clear();
         }
@@ -144,16 +170,26 @@ impl World {
             }
         }
         let has_died = worker.is_up && !worker.is_stopping;
-        if let Some(first) = worker.chunks.front().filter(|chunk| has_died && chunk.began.is_none()) {
-            let job = self.jobs.get_mut(&first.job).unwrap();
-            job.item(first.first_index + u64::from(first.finished)).fruitless.push((id.slot, others_are_up));
+        let finished_there = self.finished_in.get(&id.slot).copied().unwrap_or(0);
+        let death = Death { slot: id.slot, others_could, finished_there };
+        for (position, chunk) in worker.chunks.iter().enumerate() {
+            let job = self.jobs.get_mut(&chunk.job).unwrap();
+            let index = chunk.first_index + u64::from(chunk.finished);
+            if position == 0 && has_died {
+                job.deaths.push((death, index));
+                if chunk.began.is_none() {
+                    job.item(index).fruitless.push(death);
+                }
+            } else if chunk.finished == 0 && chunk.began.is_none() && job.ended.is_none() {
+                job.item(index).returns += 1;
+            }
         }
         if has_died && self.bad_slot != Some(id.slot) {
             self.bad_row = 0;
         } else if has_died && others_are_up && !worker.has_finished {
             self.bad_row += 1;
         }
-        self.failed_starts += u32::from(!worker.is_stopping && !worker.has_finished && running.is_none());
+        self.failed_starts += u32::from(!worker.is_stopping && !worker.has_finished && worker.chunks.is_empty());
         let by_shortage = !worker.is_up && self.random.below(4) == 0;
         self.say(Event::WorkerExited { worker: id, running, by_shortage });
         assert!(self.bad_row < 3, "slot {:?} is still given items", self.bad_slot);
@@ -178,6 +214,9 @@ impl World {
         let active = &mut worker.chunks[position];
         let first_not_begun = active.finished + u32::from(active.began.is_some());
         let job = self.jobs.get_mut(&active.job).unwrap();
+        if first_not_begun == 0 && job.ended.is_none() {
+            job.item(active.first_index).returns += 1;
+        }
         for offset in first_not_begun..active.count {
             job.item(active.first_index + u64::from(offset)).is_out = false;
         }

@@ -28,6 +28,7 @@ use tonic::{Code, Status};
 
 use self::envelope::{Problem, Retry};
 use super::context::CallContext;
+use crate::operators::{Operators, Peer};
 
 /// When a call that was refused for lack of room may be worth trying again.
 const BUDGET_RETRY_DELAY: Duration = Duration::from_millis(500);
@@ -87,6 +88,11 @@ fn call_problem<'a>(error: &'a CallError, context: &CallContext) -> Problem<'a> 
             function_not_found(error, name, nearest).with("started", if *started { "true" } else { "" })
         }
         CallError::ItemFailed(item) => item_problem(item, context),
+        CallError::CrashLimit { crashes, exit, usage, stderr_tail } => {
+            with_exit(Problem::new(Code::FailedPrecondition, "CRASH_LIMIT", error.to_string()), exit, *usage)
+                .with("attempts", crashes)
+                .output_tail(stderr_tail)
+        }
         CallError::DeadlineExceeded { phase } => {
             let phase = match phase {
                 DeadlinePhase::Queued => "queued",
@@ -105,6 +111,7 @@ fn call_problem<'a>(error: &'a CallError, context: &CallContext) -> Problem<'a> 
             invalid("INVALID_ARGUMENT", vec![violation(field, error.to_string())])
         }
         CallError::MixedKinds => invalid("INVALID_ARGUMENT", vec![violation("items", error.to_string())]),
+        CallError::Cancelled => Problem::new(Code::Cancelled, "CANCELLED", error.to_string()),
         CallError::JobEnded | CallError::PoolGone => Problem::new(Code::Internal, "INTERNAL", error.to_string()),
     };
     problem.with("function", &context.function)
@@ -183,6 +190,7 @@ fn with_exit<'a>(problem: Problem<'a>, exit: &WorkerExit, usage: ExitUsage) -> P
             problem.with("signal", KILL).with("rss_bytes", rss_bytes).with("limit_bytes", limit_bytes)
         }
         WorkerExit::KernelOom => problem.with("signal", KILL),
+        WorkerExit::GivenUp { .. } => problem.with("signal", KILL).with("exit", exit),
         WorkerExit::Protocol(_) | WorkerExit::StartTimeout | WorkerExit::SpawnFailed { .. } => {
             problem.with("exit", exit)
         }
@@ -282,6 +290,25 @@ pub(crate) fn too_many_calls(limit: u32) -> Status {
         .into_status("")
 }
 
+/// Returns that an item calls a function of the very pool that it runs in.
+pub(crate) fn nested_call(pool: &str, context: &CallContext) -> Status {
+    let message = format!(
+        "the caller is itself an item of the pool {pool:?}: it would hold a slot while it waits for one, and when all do so none \
+         becomes free; call the function directly, or put one of the two into another pool"
+    );
+    Problem::new(Code::FailedPrecondition, "NESTED_CALL", message)
+        .with("pool", pool)
+        .with("function", &context.function)
+        .into_status(&context.request_id)
+}
+
+/// Returns that the operators' service is not for this caller.
+pub(crate) fn not_an_operator(peer: Option<Peer>, operators: Operators) -> Status {
+    let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
+    let message = format!("only operators may call this, and the caller ({peer}) is none: {}", operators.description());
+    Problem::new(Code::PermissionDenied, "NOT_AN_OPERATOR", message).with("peer", peer).into_status("")
+}
+
 /// Returns that the deadline passed outside of the pool.
 pub(crate) fn deadline_exceeded(phase: &'static str) -> Status {
     deadline_problem(phase).into_status("")
@@ -308,6 +335,13 @@ pub(crate) fn request_stalled(timeout: Duration) -> Status {
 pub(crate) fn shutting_down() -> Status {
     Problem::new(Code::Unavailable, "DRAINING", "the server is shutting down")
         .retry(Retry::After(DRAINING_RETRY_DELAY))
+        .into_status("")
+}
+
+/// Returns that the server is shutting down before the workers were replaced. Some may have been.
+pub(crate) fn restart_cut_short() -> Status {
+    Problem::new(Code::Unavailable, "DRAINING", "the server is shutting down, and not all workers were replaced")
+        .with("started", true)
         .into_status("")
 }
 
@@ -347,9 +381,19 @@ pub(crate) fn internal(message: &str, context: &CallContext) -> Status {
 pub(crate) fn refusal_reason(status: &Status) -> Option<String> {
     let pushback = status.metadata().get(envelope::PUSHBACK)?.to_str().ok()?;
     pushback.parse::<u64>().ok()?;
+    error_info(status).map(|info| info.reason)
+}
+
+/// Returns the reason of an error, and what belongs to it; `None` for an error that is not ours.
+pub(crate) fn error_info(status: &Status) -> Option<ErrorInfo> {
     let details = procpool_proto::google::rpc::Status::decode(status.details()).ok()?.details;
     let info = details.iter().find(|detail| detail.type_url.ends_with("/google.rpc.ErrorInfo"))?;
-    Some(ErrorInfo::decode(info.value.as_slice()).ok()?.reason)
+    ErrorInfo::decode(info.value.as_slice()).ok()
+}
+
+/// Tells whether the message of an error for this reason may have what users computed in it.
+pub(crate) fn has_text_of_users(reason: &str) -> bool {
+    matches!(reason, "FUNCTION_RAISED" | "INVALID_ITEM" | "RESULT_NOT_ENCODABLE")
 }
 
 /// Returns that there is no such service.

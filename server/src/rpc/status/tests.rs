@@ -125,6 +125,7 @@ fn table() -> Vec<Row> {
             -1,
         ),
         (CallError::MixedKinds, Code::InvalidArgument, "INVALID_ARGUMENT", &[], -1),
+        (CallError::Cancelled, Code::Cancelled, "CANCELLED", &[], -1),
         (CallError::PoolGone, Code::Internal, "INTERNAL", &[], -1),
     ];
     rows.extend(failures());
@@ -223,6 +224,18 @@ fn deaths() -> Vec<Row> {
             Code::Aborted,
             "WORKER_OOM_KILLED",
             &[("signal", "9"), ("pid", "42")],
+            -1,
+        ),
+        (
+            CallError::CrashLimit {
+                crashes: 3,
+                exit: WorkerExit::MemoryLimit { rss_bytes: 3 << 20, limit_bytes: 2 << 20 },
+                usage,
+                stderr_tail: stderr_tail.clone(),
+            },
+            Code::FailedPrecondition,
+            "CRASH_LIMIT",
+            &[("attempts", "3"), ("signal", "9"), ("limit_bytes", "2097152")],
             -1,
         ),
         (

@@ -40,6 +40,8 @@ pub(crate) struct Script {
     pub(crate) takes_common: Arc<AtomicBool>,
     /// The common arguments that workers were sent.
     pub(crate) commons: Arc<Mutex<Vec<CommonArgument>>>,
+    /// The content types of the chunks that workers were sent.
+    pub(crate) content_types: Arc<Mutex<Vec<String>>>,
     /// How many workers were told to end something that runs.
     pub(crate) cancelled: Arc<watch::Sender<u64>>,
 }
@@ -57,6 +59,7 @@ impl Default for Script {
             traceparents: Arc::default(),
             takes_common: Arc::new(AtomicBool::new(true)),
             commons: Arc::default(),
+            content_types: Arc::default(),
             cancelled: Arc::new(watch::Sender::new(0)),
         }
     }
@@ -190,6 +193,7 @@ impl ScriptedWorker {
             match command {
                 Some(WorkerCommand::Run(chunk)) => {
                     self.script.traceparents.lock().unwrap().push(chunk.trace.traceparent.clone());
+                    self.script.content_types.lock().unwrap().push(chunk.content_type.to_string());
                     let news = chunk.common.clone().and_then(|common| common.argument);
                     self.script.commons.lock().unwrap().extend(news);
                     self.chunks.push_back(chunk);

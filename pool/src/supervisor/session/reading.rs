@@ -1,0 +1,65 @@
+//! What is done about what the [monitor](crate::supervisor::monitor) has seen of a worker: that it holds too much memory,
+//! or stands still while it has something to run.
+//!
+//! A worker that stands still, by SIGSTOP or one of its kind, differs from one that is slow: it will never go on by itself,
+//! whatever its time limit. So it is made to go on, once for each item; one that stands still again with the same item is
+//! given up.
+
+use super::memory::Verdict;
+use super::{KillCause, Session, Stage};
+use crate::error::WorkerExit;
+use crate::supervisor::WorkerEventKind;
+use crate::supervisor::process_group::Process;
+
+/// Why a worker is killed that stands still.
+const STOPPED_REASON: &str = "it was stopped (SIGSTOP) and, when it was made to go on, stopped again";
+
+impl<P: Process> Session<P> {
+    /// The worker was looked at.
+    pub(super) fn take_reading(&mut self) {
+        let Some(watch) = &self.watch else { return };
+        let is_busy = self.ledger.front().is_some() || self.stage != Stage::Ready;
+        if self.killed.is_some() || !is_busy {
+            watch.rest();
+        }
+        if self.killed.is_some() {
+            return;
+        }
+        let reading = watch.reading();
+        let has_worked = self.context.chunk.is_some();
+        let (worker, slot, pid) = (self.worker.generation, self.worker.slot.0, self.process.pid());
+        match self.memory.judge(reading.rss_bytes, has_worked) {
+            Verdict::Fine => {}
+            Verdict::High { rss_bytes } => {
+                tracing::info!(worker, slot, pid, rss_bytes, "worker holds much memory and is to be replaced");
+                self.emit(WorkerEventKind::MemoryHigh);
+            }
+            Verdict::OverLimit { rss_bytes, limit_bytes } => {
+                tracing::warn!(worker, slot, pid, rss_bytes, limit_bytes, "worker holds too much memory and is killed");
+                self.killed.get_or_insert(KillCause::Ours(WorkerExit::MemoryLimit { rss_bytes, limit_bytes }));
+                return self.kill();
+            }
+        }
+        if reading.is_stopped && is_busy {
+            self.make_go_on();
+        }
+    }
+
+    /// The worker stands still: has it go on or, if that was of no use, kills it.
+    fn make_go_on(&mut self) {
+        let (worker, slot, pid) = (self.worker.generation, self.worker.slot.0, self.process.pid());
+        let begun = self.begun();
+        if self.resumed_at.replace(begun) == Some(begun) {
+            tracing::warn!(
+                worker,
+                slot,
+                pid,
+                "worker was stopped again after SIGCONT, with the same item, and is killed"
+            );
+            self.give_up(STOPPED_REASON);
+        } else {
+            tracing::warn!(worker, slot, pid, "worker was stopped (SIGSTOP) while it has work; SIGCONT is sent");
+            self.process.resume();
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Who may use the operators' service. Knows the other end of a connection, and no request.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use rustix::process::geteuid;
+
+/// What the kernel shows for users that it cannot name in this user namespace: it may be anybody.
+const OVERFLOW_UID: u32 = 65534;
+
+/// Who may look at the pools and change them. It says nothing of who may call functions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Operators {
+    /// Callers on the loopback interface, and those on a Unix socket that run as the server's user or as root.
+    #[default]
+    Local,
+    /// Everybody who can connect.
+    Anyone,
+    /// No one.
+    Nobody,
+}
+
+/// The other end of a connection, as the kernel tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// A TCP connection from this address.
+    Tcp(SocketAddr),
+    /// A process of this user on a Unix socket; `None` if the kernel did not tell.
+    Unix { uid: Option<u32> },
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(formatter, "{address}"),
+            Self::Unix { uid: Some(uid) } => write!(formatter, "unix:uid={uid}"),
+            Self::Unix { uid: None } => formatter.write_str("unix:uid=unknown"),
+        }
+    }
+}
+
+impl Operators {
+    /// Returns whether a caller may use the operators' service.
+    pub(crate) fn include(self, peer: Peer) -> bool {
+        match (self, peer) {
+            (Self::Anyone, _) => true,
+            (Self::Nobody, _) => false,
+            // An IPv4 client of a socket for both shows up as ::ffff:127.0.0.1.
+            (Self::Local, Peer::Tcp(address)) => address.ip().to_canonical().is_loopback(),
+            (Self::Local, Peer::Unix { uid }) => uid.is_some_and(|uid| is_own_user_or_root(uid, geteuid().as_raw())),
+        }
+    }
+
+    /// Returns who is included, for people.
+    pub(crate) fn description(self) -> &'static str {
+        match self {
+            Self::Local => {
+                "operators = \"local\" takes callers on the loopback interface, and on a Unix socket those of the \
+                 server's user and root; call from there, or set operators = \"anyone\""
+            }
+            Self::Anyone => "operators = \"anyone\" takes everybody",
+            Self::Nobody => {
+                "operators = \"nobody\" takes no one; set operators = \"local\" to take callers on this machine"
+            }
+        }
+    }
+}
+
+fn is_own_user_or_root(uid: u32, own: u32) -> bool {
+    uid == 0 || (uid == own && uid != OVERFLOW_UID)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tcp(address: &str) -> Peer {
+        Peer::Tcp(address.parse().unwrap())
+    }
+
+    #[test]
+    fn local_is_loopback_and_the_users_of_the_server() {
+        for address in ["127.0.0.1:1", "127.8.9.10:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            assert!(Operators::Local.include(tcp(address)), "{address}");
+        }
+        for address in ["10.0.0.1:1", "0.0.0.0:1", "[::]:1", "[::ffff:10.0.0.1]:1", "[fe80::1]:1"] {
+            assert!(!Operators::Local.include(tcp(address)), "{address}");
+        }
+        let own = geteuid().as_raw();
+        assert!(Operators::Local.include(Peer::Unix { uid: Some(own) }));
+        assert!(Operators::Local.include(Peer::Unix { uid: Some(0) }));
+        assert!(!Operators::Local.include(Peer::Unix { uid: Some(own + 1) }));
+        assert!(!Operators::Local.include(Peer::Unix { uid: None }));
+    }
+
+    #[test]
+    fn a_user_that_the_kernel_cannot_name_is_nobody() {
+        assert!(is_own_user_or_root(1000, 1000));
+        assert!(!is_own_user_or_root(OVERFLOW_UID, OVERFLOW_UID));
+    }
+
+    #[test]
+    fn anyone_and_nobody_mean_it() {
+        for peer in [tcp("127.0.0.1:1"), tcp("10.0.0.1:1"), Peer::Unix { uid: Some(0) }, Peer::Unix { uid: None }] {
+            assert!(Operators::Anyone.include(peer));
+            assert!(!Operators::Nobody.include(peer));
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The log lines of calls: one for each call that ended, but no more than a bound in a second.
+//!
+//! Errors that the server makes are written out. The text of an exception, or of an item that is wrong, is the users'
+//! data: its line has the reason, the type and the index, and the text stands in a line of level debug.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tonic::Status;
+
+use super::context::{Envelope, Method, trace_id};
+use super::{PoolRpc, status};
+use crate::operators::Peer;
+
+/// The most lines of calls that failed or were cancelled, in a second.
+const MAX_LINES_PER_SECOND: u32 = 100;
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How many lines there were in this second. Shared by all calls.
+#[derive(Debug, Default)]
+pub(crate) struct CallLog {
+    second: Mutex<Second>,
+    /// Told with the first line of a second that is left out.
+    has_dropped: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Second {
+    began: Option<Instant>,
+    num_lines: u32,
+    num_dropped: u64,
+}
+
+impl CallLog {
+    /// Counts a line, and returns whether it is to be written.
+    fn admit(&self, now: Instant) -> bool {
+        let mut second = self.second();
+        if second.began.is_none_or(|began| now >= began + SECOND) {
+            (second.began, second.num_lines) = (Some(now), 0);
+        }
+        if second.num_lines < MAX_LINES_PER_SECOND {
+            second.num_lines += 1;
+            return true;
+        }
+        second.num_dropped += 1;
+        if second.num_dropped == 1 {
+            self.has_dropped.notify_one();
+        }
+        false
+    }
+
+    /// Says how many lines were left out, a second after the first of them, until it is cancelled.
+    pub(crate) async fn report_dropped(self: Arc<Self>, ended: CancellationToken) {
+        while ended.run_until_cancelled(self.has_dropped.notified()).await.is_some() {
+            let is_ended = ended.run_until_cancelled(tokio::time::sleep(SECOND)).await.is_none();
+            let num_dropped = std::mem::take(&mut self.second().num_dropped);
+            tracing::warn!(
+                num_dropped,
+                max_lines_per_second = MAX_LINES_PER_SECOND,
+                "calls that failed or were cancelled have no line in the log"
+            );
+            if is_ended {
+                return;
+            }
+        }
+    }
+
+    fn second(&self) -> std::sync::MutexGuard<'_, Second> {
+        // A count stays a count, whatever panicked beside it.
+        self.second.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One call in progress. The server does not end while one lives; dropping it writes the call's line to the log.
+#[derive(Debug)]
+pub(crate) struct CallRecord {
+    log: Arc<CallLog>,
+    method: Method,
+    function: String,
+    request_id: String,
+    peer: Option<Peer>,
+    /// In hex digits; empty: the call has no trace.
+    trace_id: String,
+    items: u64,
+    started_at: Instant,
+    outcome: Outcome,
+    _token: TaskTrackerToken,
+}
+
+#[derive(Debug)]
+enum Outcome {
+    /// Nobody said how the call ended, so its client went away, or it was given up with its stream.
+    Dropped,
+    Succeeded,
+    Failed(Status),
+}
+
+impl CallRecord {
+    /// Starts the record of a call that has come in.
+    pub(crate) fn new(method: Method, rpc: &PoolRpc, envelope: &Envelope) -> Self {
+        Self {
+            log: Arc::clone(&rpc.call_log),
+            method,
+            function: String::new(),
+            request_id: envelope.request_id.clone(),
+            peer: envelope.peer,
+            trace_id: trace_id(&envelope.trace).to_owned(),
+            items: 0,
+            started_at: Instant::now(),
+            outcome: Outcome::Dropped,
+            _token: rpc.calls.token(),
+        }
+    }
+
+    /// Says what was asked for, and what the caller calls it.
+    pub(crate) fn set_names(&mut self, function: &str, request_id: &str) {
+        function.clone_into(&mut self.function);
+        request_id.clone_into(&mut self.request_id);
+    }
+
+    /// Returns the function that was asked for.
+    pub(crate) fn function(&self) -> &str {
+        &self.function
+    }
+
+    /// Returns what the caller calls it.
+    pub(crate) fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
+    /// Says how many items were taken, or how many results a stream delivered.
+    pub(crate) fn set_items(&mut self, items: u64) {
+        self.items = items;
+    }
+
+    /// Says that the call succeeded.
+    pub(crate) fn succeed(&mut self) {
+        self.outcome = Outcome::Succeeded;
+    }
+
+    /// Says that the call failed, and hands the error on.
+    pub(crate) fn fail(&mut self, status: Status) -> Status {
+        self.outcome = Outcome::Failed(status.clone());
+        status
+    }
+}
+
+impl Drop for CallRecord {
+    fn drop(&mut self) {
+        let Self { log, method, function, request_id, peer, trace_id, items, started_at, outcome, .. } = self;
+        let (rpc, elapsed) = (method.name(), started_at.elapsed());
+        let peer = peer.map(tracing::field::display);
+        if let Outcome::Succeeded = outcome {
+            tracing::debug!(
+                rpc,
+                function,
+                items,
+                ?elapsed,
+                outcome = "ok",
+                peer,
+                trace_id,
+                request_id,
+                "call finished"
+            );
+            return;
+        }
+        if !log.admit(Instant::now()) {
+            return;
+        }
+        let Outcome::Failed(status) = outcome else {
+            let outcome = "cancelled";
+            tracing::info!(rpc, function, items, ?elapsed, outcome, peer, trace_id, request_id, "call cancelled");
+            return;
+        };
+        let (outcome, info) = (status.code(), status::error_info(status).unwrap_or_default());
+        let reason = info.reason.as_str();
+        let error = if status::has_text_of_users(reason) {
+            tracing::debug!(target: "procpool::user_text", function, request_id, error = status.message(), "call failed");
+            let metadata = |key| info.metadata.get(key).map_or("", String::as_str);
+            format!("{} (item {})", metadata("type"), metadata("index")).trim_start().to_owned()
+        } else {
+            status.message().to_owned()
+        };
+        tracing::info!(
+            rpc,
+            function,
+            items,
+            ?elapsed,
+            ?outcome,
+            reason,
+            error,
+            peer,
+            trace_id,
+            request_id,
+            "call failed"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_are_bounded_in_a_second_and_counted() {
+        let log = Arc::new(CallLog::default());
+        let admitted = |calls: u32| (0..calls).filter(|_| log.admit(Instant::now())).count();
+        assert_eq!(admitted(1000), MAX_LINES_PER_SECOND as usize);
+        assert_eq!(log.second().num_dropped, 900);
+        tokio::time::advance(SECOND).await;
+        assert_eq!(admitted(10), 10, "the next second has lines of its own");
+        assert_eq!(log.second().num_dropped, 900, "until it is reported");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_left_out_is_reported_a_second_later_though_nothing_more_comes() {
+        let (log, ended) = (Arc::new(CallLog::default()), CancellationToken::new());
+        let report = Arc::clone(&log).report_dropped(ended.clone());
+        let calls = async {
+            for _ in 0..=MAX_LINES_PER_SECOND {
+                log.admit(Instant::now());
+            }
+            tokio::time::sleep(2 * SECOND).await;
+            assert_eq!(log.second().num_dropped, 0);
+            ended.cancel();
+        };
+        tokio::join!(report, calls);
+    }
+}
