@@ -124,6 +124,7 @@ impl Router {
     /// Answers a request.
     pub(crate) async fn handle(self, mut request: Request<RequestStream>) -> Result<Response<Body>, Infallible> {
         if let Some(refused) = not_grpc::refuse(&request) {
+            not_grpc::read_if_small(request.into_body()).await;
             return Ok(refused);
         }
         let call = self.telemetry.as_ref().and_then(|telemetry| telemetry.start_call(&mut request));
