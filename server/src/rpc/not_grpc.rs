@@ -1,14 +1,12 @@
 //! Requests that are no gRPC: they are answered in HTTP's own words, and not counted as calls.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::time::Duration;
 
-use bytes::Buf;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body::Body as _;
-use hyper::body::Incoming;
 use tonic::body::Body;
+
+use super::body::Source;
 
 /// The most of a request that is refused which is read, and for how long.
 const SMALL_BYTES: usize = 64 << 10;
@@ -36,12 +34,12 @@ pub(super) fn refuse<B>(request: &Request<B>) -> Option<Response<Body>> {
 
 /// Reads a request that is refused, if it is small: some clients (curl) take an answer that comes before they have sent all
 /// for an error of the connection.
-pub(super) async fn read_if_small(mut body: Incoming) {
+pub(super) async fn read_if_small(mut body: impl Source) {
     let mut left = SMALL_BYTES;
     let read = async {
         while left > 0 {
-            let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await else { return };
-            left = left.saturating_sub(frame.data_ref().map_or(0, Buf::remaining));
+            let Some(Ok(data)) = poll_fn(|context| body.poll_data(context)).await else { return };
+            left = left.saturating_sub(data.len());
         }
     };
     // What is not read is not needed either.
