@@ -54,8 +54,8 @@ fn silent_connections_leave_files_for_workers() {
     let sockets = num_sockets(server.pid());
     let address = server.address.clone();
     let silent: Vec<TcpStream> = (0..80).map(|_| TcpStream::connect(&address).unwrap()).collect();
-    // The client has one.
-    let full = sockets + usize::try_from(connections).unwrap() - 1;
+    // The client has one, and one more is accepted and waits for its place.
+    let full = sockets + usize::try_from(connections).unwrap();
     wait_until("there are as many connections as there may be", || num_sockets(server.pid()) == full);
 
     let workers = server.workers();
