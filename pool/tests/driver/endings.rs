@@ -5,7 +5,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use procpool_pool::supervisor::{WorkerCommand, WorkerEventKind};
-use procpool_pool::{CallError, ItemFailure, PoolConfig, Readiness};
+use procpool_pool::{CallError, ItemFailure, PoolConfig, Readiness, StreamOptions};
 use tokio::time::Instant;
 
 use crate::scripted::{call, items, pool_of, pool_with_room, settle};
@@ -125,7 +125,7 @@ async fn what_still_waits_when_the_pool_stops_is_told_that_it_drains() {
     for waits in &mut calls {
         assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     }
-    let mut stream = Box::pin(handle.imap(call("f"), items(0..1), Default::default()));
+    let mut stream = Box::pin(handle.imap(call("f"), items(0..1), StreamOptions::default()));
     let streams = match stream.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         std::task::Poll::Ready(stream) => stream,
         std::task::Poll::Pending => panic!("a stream begins at once"),
