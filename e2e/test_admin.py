@@ -39,7 +39,7 @@ def test_workers_are_shown_with_what_they_use():
         table = procpool(server, "workers")
         assert table.splitlines()[0].split() == ["WORKER", "SLOT", "PID", "STATE", "AGE", "ITEMS", "RSS", "CPU", "RUNS"]
         assert "pool default is ready: 2 slots" in table
-        assert "so far: 1 jobs (0 without an answer); 100 items succeeded, 0 failed, 0 dropped\n" in table
+        assert "so far: 1 jobs (0 failed or cancelled); 100 items succeeded, 0 failed, 0 dropped\n" in table
         assert "held: 0 of 10000000 items, 0.0 of 256 MiB\n" in table
         code, out, err = grpcurl(server, server.address, "procpool.v1.PoolAdminService/GetPool")
         assert code == 0, err

@@ -6,6 +6,8 @@
 // frames in, and while an async function waits, too. It keeps no progress page: it says Started before each item.
 
 const net = require("node:net");
+const v8 = require("node:v8");
+const vm = require("node:vm");
 const { setImmediate: letFramesIn } = require("node:timers/promises");
 const { ServerFrame, WorkerFrame } = require("./proto.js");
 const { Chunk, Common } = require("./chunk.js");
@@ -14,6 +16,13 @@ const PROTOCOL_VERSION = 1;
 const LENGTH_BYTES = 4;
 // Until Welcome tells the real limit.
 const MAX_WELCOME_BYTES = 64 << 10;
+const KEPT_BYTES = 64 << 10;
+
+// What is worth collecting as garbage before the worker waits for more. V8 does so when it needs room, and an idle worker
+// needs none.
+const LARGE_BYTES = 1 << 20;
+v8.setFlagsFromString("--expose-gc");
+const collectGarbage = vm.runInNewContext("gc");
 
 let running = null;
 
@@ -39,12 +48,15 @@ class Channel {
   constructor(socket, functions) {
     this.socket = socket;
     this.functions = new Map(Object.entries(functions));
-    this.received = Buffer.alloc(0);
+    /** What has come of the frame that is awaited, and of those behind it, in pieces, and how long these are together. */
+    this.pieces = [];
+    this.numReceived = 0;
     this.maxFrameBytes = 0;
     this.queue = [];
     /** The arguments that the items of a job share, by name. */
     this.commons = new Map();
     this.isStopping = false;
+    this.hasHadLarge = false;
     socket.on("data", (data) => this.receive(data));
     // The server is gone, and nobody will take another result.
     socket.on("end", () => process.exit(0));
@@ -52,21 +64,31 @@ class Channel {
   }
 
   receive(data) {
-    this.received = this.received.length === 0 ? data : Buffer.concat([this.received, data]);
+    this.pieces.push(data);
+    this.numReceived += data.length;
     try {
-      while (this.received.length >= LENGTH_BYTES) {
-        const length = this.received.readUInt32BE(0);
-        const limit = this.maxFrameBytes || MAX_WELCOME_BYTES;
-        if (length > limit) throw new Error(`a frame of ${length} bytes is over the limit of ${limit}`);
-        if (this.received.length < LENGTH_BYTES + length) return;
-        const frame = ServerFrame.decode(this.received.subarray(LENGTH_BYTES, LENGTH_BYTES + length));
-        this.received = this.received.subarray(LENGTH_BYTES + length);
-        this.handle(frame);
-      }
+      for (let frame = this.nextFrame(); frame !== null; frame = this.nextFrame()) this.handle(ServerFrame.decode(frame));
     } catch (error) {
       console.error(`the server broke the protocol: ${error.message}`);
       process.exit(1);
     }
+  }
+
+  /** Returns the next frame if it is whole; null if more must come. */
+  nextFrame() {
+    if (this.numReceived < LENGTH_BYTES) return null;
+    if (this.pieces[0].length < LENGTH_BYTES) this.pieces = [Buffer.concat(this.pieces)];
+    const length = this.pieces[0].readUInt32BE(0);
+    const limit = this.maxFrameBytes || MAX_WELCOME_BYTES;
+    if (length > limit) throw new Error(`a frame of ${length} bytes is over the limit of ${limit}`);
+    const end = LENGTH_BYTES + length;
+    if (this.numReceived < end) return null;
+    const received = this.pieces.length === 1 ? this.pieces[0] : Buffer.concat(this.pieces);
+    // A copy of the rest, which is short: a part of the whole would keep all of it.
+    const rest = received.subarray(end);
+    this.pieces = rest.length === 0 ? [] : [length > KEPT_BYTES ? Buffer.from(rest) : rest];
+    this.numReceived = rest.length;
+    return received.subarray(LENGTH_BYTES, end);
   }
 
   handle(message) {
@@ -134,7 +156,9 @@ class Channel {
       await this.runChunk(running);
       running = null;
     }
-    if (this.isStopping) this.stop();
+    if (this.isStopping) return this.stop();
+    if (this.hasHadLarge) setImmediate(collectGarbage);
+    this.hasHadLarge = false;
   }
 
   async runChunk(chunk) {
@@ -145,7 +169,9 @@ class Channel {
       this.send({ started: { chunk: chunk.run.chunk, offset } });
       // It must have left before the item begins; and a server that is slow to read holds us up, not our memory.
       if (this.socket.writableLength > 0) await new Promise((resolve) => this.socket.write("", resolve));
-      this.send({ results: await chunk.runItem(offset, definition, this.maxFrameBytes) });
+      const results = await chunk.runItem(offset, definition, this.maxFrameBytes);
+      this.hasHadLarge ||= Math.max(chunk.run.items.length, results.items.length) > LARGE_BYTES;
+      this.send({ results });
       await letFramesIn();
     }
   }

@@ -199,3 +199,22 @@ fn results_that_are_kept_do_not_keep_the_errors_beside_them() {
         assert!(kept <= items_len + items_len / 15, "{items_len} bytes keep {kept}");
     }
 }
+
+#[test]
+fn a_large_frame_takes_its_memory_along() {
+    let large = with_length(&vec![1; 16 << 20]);
+    // What came behind it in the same read stays: a whole frame and a half.
+    let behind = [with_length(b"small"), with_length(b"half")[..6].to_vec()].concat();
+    for stream in [large.clone(), [large, behind].concat()] {
+        let mut decoder = FrameDecoder::new(u32::MAX);
+        let frames = feed(&mut decoder, &stream, std::iter::repeat(50_000));
+        assert_eq!(frames[0].len(), 16 << 20);
+        let is_last = frames.len() == 1;
+        drop(frames);
+        assert!(decoder.buffer().capacity() < 1 << 20, "{}", decoder.buffer().capacity());
+        if !is_last {
+            decoder.buffer().extend_from_slice(b"lf");
+            assert_eq!(decoder.next_frame().unwrap().unwrap(), b"half"[..]);
+        }
+    }
+}

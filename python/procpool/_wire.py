@@ -6,6 +6,9 @@ Records of a list, `google.protobuf.ListValue` and `procpool.v1.BlobList` alike,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from mmap import mmap
+
 RECORD_TAG = 0x0A
 """Field 1, length-delimited."""
 
@@ -32,7 +35,7 @@ def varint(number: int) -> bytes:
     return _SHORT_VARINTS[number] if number < 1024 else _long_varint(number)
 
 
-def read_varint(data: bytes, position: int, end: int) -> tuple[int, int]:
+def read_varint(data: bytes | mmap, position: int, end: int) -> tuple[int, int]:
     """Return the number at this position and the position after it."""
     number = 0
     for shift in range(0, 70, 7):
@@ -46,7 +49,7 @@ def read_varint(data: bytes, position: int, end: int) -> tuple[int, int]:
     raise MalformedError("a number is longer than 64 bits")
 
 
-def read_length(data: bytes, position: int, end: int) -> tuple[int, int]:
+def read_length(data: bytes | mmap, position: int, end: int) -> tuple[int, int]:
     """Return where a length-delimited field at this position starts and ends."""
     if position < end and data[position] < 0x80:
         start, length = position + 1, data[position]
@@ -57,16 +60,36 @@ def read_length(data: bytes, position: int, end: int) -> tuple[int, int]:
     return start, start + length
 
 
+def skip_field(data: bytes | mmap, position: int, end: int, tag: int) -> int:
+    """Return the position after a field that nobody knows."""
+    wire_type = tag & 7
+    if tag >> 3 == 0:
+        raise MalformedError("a field has the number 0")
+    if wire_type == 0:
+        position = read_varint(data, position, end)[1]
+    elif wire_type == 1:
+        position += 8
+    elif wire_type == 2:
+        position = read_length(data, position, end)[1]
+    elif wire_type == 5:
+        position += 4
+    else:
+        raise MalformedError(f"a field has the unknown wire type {wire_type}")
+    if position > end:
+        raise MalformedError("the bytes end too early")
+    return position
+
+
 def record(content: bytes) -> bytes:
     """Encode one record of a list."""
     length = len(content)
     return b"\n" + (_SHORT_VARINTS[length] if length < 1024 else _long_varint(length)) + content
 
 
-def split_records(data: bytes) -> list[tuple[int, int]]:
-    """Return where each record of an encoded list starts and ends, without tag and length."""
-    spans = []
-    position, end = 0, len(data)
+def iterate_records(data: bytes | mmap, position: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:
+    """Yield where each record of an encoded list starts and ends, without tag and length."""
+    if end is None:
+        end = len(data)
     while position < end:
         if data[position] != RECORD_TAG:
             raise MalformedError("no list starts like this")
@@ -78,5 +101,9 @@ def split_records(data: bytes) -> list[tuple[int, int]]:
                 raise MalformedError("the bytes end too early")
         else:
             start, position = read_length(data, position + 1, end)
-        spans.append((start, position))
-    return spans
+        yield start, position
+
+
+def split_records(data: bytes) -> list[tuple[int, int]]:
+    """Return where each record of an encoded list starts and ends, without tag and length."""
+    return list(iterate_records(data))

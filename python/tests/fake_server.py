@@ -160,7 +160,7 @@ class FakeServer:
             self.process = self._start(target, options, {**environment, "PROCPOOL_FD": str(fd)}, (fd,))
             theirs.close()
         self.socket.settimeout(PATIENCE_SECONDS)
-        self.received = b""
+        self.received = bytearray()
         self.chunk_ids = itertools.count(1)
         self.sequences = itertools.count(1000, 1_000_000)
         self.hello: worker_pb2.Hello | None = None
@@ -217,8 +217,8 @@ class FakeServer:
             if len(self.received) >= 4:
                 end = 4 + struct.unpack_from(">I", self.received)[0]
                 if len(self.received) >= end:
-                    frame = worker_pb2.WorkerFrame.FromString(self.received[4:end])
-                    self.received = self.received[end:]
+                    frame = worker_pb2.WorkerFrame.FromString(bytes(self.received[4:end]))
+                    del self.received[:end]
                     return frame
             try:
                 data = self.socket.recv(1 << 20)

@@ -9,6 +9,8 @@ import decimal
 import enum
 import itertools
 import os
+import resource
+import signal
 import subprocess
 import sys
 import threading
@@ -406,3 +408,41 @@ def join_with(separator, left, right):
 def pair_bytes(common, item):
     """Join two blobs."""
     return common + b"|" + item
+
+
+def resident_kib(_item=None):
+    """Return how much memory this process holds."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+def return_or_measure(what):
+    """Return a large text, or raise with one at hand, or tell how much memory is held."""
+    if what == "measure":
+        return resident_kib()
+    # More than the C library ever keeps of one block that was freed.
+    text = what[0] * 40_000_000
+    if what == "raise":
+        raise ValueError(text[:10])
+    return text
+
+
+def leave_memory(num_bytes):
+    """Let this process take so much more address space than it has, and no more."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * os.sysconf("SC_PAGE_SIZE") + num_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+
+
+def end_after_computing(seconds):
+    """Let this process end when it has computed for so long from now on, whatever the machine does besides."""
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+
+
+def num_common(common, _item):
+    """Tell how long `common` is."""
+    return len(common)
+
+
+def take_two(first, second):
+    return None

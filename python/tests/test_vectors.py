@@ -42,7 +42,8 @@ def read(data: bytes, max_frame_bytes: int = INDEX["max_frame_bytes"]) -> list:
             channel.receive_welcome()
             frames = []
             with pytest.raises(ChannelClosedError):
-                for frame in channel.frames():
+                for frame, large in channel.frames():
+                    assert large is None
                     frames.append(frame)
             return frames
         finally:
@@ -123,7 +124,9 @@ def test_large_frames_arrive_whole():
         channel.receive_welcome()
         frames = channel.frames()
         for _ in range(3):
-            assert len(next(frames).run.items) == 3_000_000
+            frame, large = next(frames)
+            assert (frame.run.chunk, frame.run.items) == (1, b"")
+            assert large.data[large.start : large.end] == b"x" * 3_000_000
         with pytest.raises(ChannelClosedError):
             next(frames)
         sender.join()

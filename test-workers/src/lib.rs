@@ -12,4 +12,4 @@ mod support;
 pub use fake_server::{ChunkOutcome, FakeServer, JOURNAL_BYTES, blob_list, welcome_frame};
 pub use grandchild::{Session, be_grandchild_if_asked, spawn_grandchild};
 pub use hand_worker::{HandWorker, ONCE};
-pub use support::{GroupGuard, Marker, path, start_watchdog, wait_until};
+pub use support::{GroupGuard, Marker, path, resident_bytes, start_watchdog, wait_until};

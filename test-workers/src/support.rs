@@ -143,3 +143,14 @@ impl Drop for GroupGuard {
         let _ = rustix::process::kill_process_group(self.group, Signal::KILL);
     }
 }
+
+/// Returns how much memory a process holds.
+///
+/// # Panics
+///
+/// If there is no such process.
+pub fn resident_bytes(pid: u32) -> usize {
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).expect("the process is there");
+    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).expect("statm has it");
+    pages * rustix::param::page_size()
+}

@@ -9,7 +9,7 @@ use procpool_ipc::proto::CallStyle::{Map, Star};
 use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
 use procpool_ipc::proto::{Recalled, Results};
 use procpool_items::{Records, value};
-use procpool_test_workers::{FakeServer, GroupGuard, JOURNAL_BYTES, Marker, path, wait_until};
+use procpool_test_workers::{FakeServer, GroupGuard, JOURNAL_BYTES, Marker, path, resident_bytes, wait_until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -79,6 +79,42 @@ fn the_functions_and_the_files_of_a_worker_are_as_expected() {
     assert_eq!((num_of("socket:"), num_of("/memfd:"), num_of("anon_inode:")), (1, 0, 1), "{files:?}");
     process.server.shut_down();
     assert_eq!(process.wait().code(), Some(0));
+}
+
+/// What a worker may hold more after a large item.
+const SPARE_BYTES: usize = 16 << 20;
+/// More than the C library ever keeps of one block that was freed.
+const LARGE_BYTES: usize = 40 << 20;
+
+#[test]
+fn an_idle_worker_keeps_nothing_of_its_last_item() {
+    let mut process = start("well_behaved");
+    process.server.call_one("echo", Map, json!(1));
+    let before = resident_bytes(process.child.id());
+    let blob = vec![b'x'; LARGE_BYTES];
+    for is_input in [true, false, true] {
+        let chunk = if is_input {
+            process.server.run_blobs("echo_bytes", Map, "", &[&blob])
+        } else {
+            process.server.run("repeat", Map, &[json!(LARGE_BYTES)]).0
+        };
+        let mut count = 0;
+        while count == 0 {
+            let results = process.server.expect_results();
+            assert_eq!((results.chunk, results.failures.len()), (chunk, 0));
+            count += results.count;
+        }
+        wait_until("the worker gives the memory back", || resident_bytes(process.child.id()) < before + SPARE_BYTES);
+    }
+}
+
+#[test]
+fn nothing_of_an_item_lives_on_beside_the_next() {
+    let mut process = start("well_behaved");
+    let items = [0, LARGE_BYTES, 0].map(|count| json!(count));
+    let outcome = process.server.call("repeat_or_measure", Map, &items);
+    let [before, after] = [0, 2].map(|index| outcome.results[index].as_u64().expect("it was measured"));
+    assert!(after < before + SPARE_BYTES as u64, "{before} before, {after} after");
 }
 
 /// After a SIGKILL at any moment, each item is known to have finished, to have been running, or never to have begun.

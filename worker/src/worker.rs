@@ -220,8 +220,7 @@ impl Worker {
                 Some(queued) => self.run_chunk(channel, &queued, &mut buffer, max_result_bytes)?,
                 None => return Ok(()),
             }
-            buffer.clear();
-            buffer.shrink_to(MAX_KEPT_BUFFER_BYTES);
+            give_back(&mut buffer);
         }
     }
 
@@ -243,7 +242,8 @@ impl Worker {
             offset += 1;
             let content = contents.next().ok_or_else(|| protocol_error(run, "has fewer items than it says"))?;
             let content = content.map_err(|problem| protocol_error(run, &problem.to_string()))?;
-            buffer.clear();
+            // The result of the item before has been sent: nothing of it lives on beside this one.
+            give_back(buffer);
             let output = match &mut function {
                 None => Err(Failure::unknown_function(&run.function)),
                 Some(_) if chunk.has_kwargs => Err(Failure::invalid_kwargs(
@@ -262,6 +262,12 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// Empties a buffer, and keeps it if it is of a common size.
+fn give_back(buffer: &mut Vec<u8>) {
+    buffer.clear();
+    buffer.shrink_to(MAX_KEPT_BUFFER_BYTES);
 }
 
 impl fmt::Debug for Worker {

@@ -74,7 +74,8 @@ pub(crate) fn set_up() -> Result<Tools> {
         let go = target.join("tools/go");
         once(&target.join("go.stamp"), &GO_PACKAGES.join("\n"), || {
             let packages = with_go_dependencies(&GO_PACKAGES)?;
-            unpack_debian(&packages.iter().map(String::as_str).collect::<Vec<_>>(), &go)
+            unpack_debian(&packages.iter().map(String::as_str).collect::<Vec<_>>(), &go)?;
+            build_go_libraries(&go.join("usr"), &target.join("go-cache"))
         })?;
     }
     if !command(env!("CARGO")).args(["nextest", "--version"]).output()?.status.success() {
@@ -108,6 +109,23 @@ fn with_go_dependencies(packages: &[&str]) -> Result<Vec<String>> {
     let listed = String::from_utf8(listed.stdout)?;
     let names = listed.lines().filter(is_go).filter(|name| *name != OLD_GO_PROTOBUF).map(str::to_owned);
     Ok(names.collect())
+}
+
+/// Builds what takes long of the Go client, so that the tests find it in the compiler's cache.
+fn build_go_libraries(tools: &Path, cache: &Path) -> Result<()> {
+    let is_go = |folder: &PathBuf| folder.join("bin/go").exists();
+    let go_root = fs::read_dir(tools.join("lib"))?.flatten().map(|entry| entry.path()).find(is_go);
+    let go_root = go_root.context("Debian's golang-go has no lib/go-*/bin/go")?;
+    let environment = [
+        ("GOROOT", go_root.as_path()),
+        ("GOPATH", &tools.join("share/gocode")),
+        ("GOCACHE", cache),
+        ("GO111MODULE", Path::new("off")),
+        ("CGO_ENABLED", Path::new("0")),
+    ];
+    let packages = ["grpc", "genproto/googleapis/rpc/errdetails", "protobuf/types/known/structpb"];
+    let packages = packages.map(|package| format!("google.golang.org/{package}"));
+    run(command(go_root.join("bin/go")).arg("build").args(packages).envs(environment).current_dir(tools))
 }
 
 /// Unpacks packages of Debian below `folder`: that takes no root, and starts nothing.

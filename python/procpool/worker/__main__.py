@@ -18,6 +18,7 @@ from .._version import __version__
 from .channel import PROTOCOL_VERSION, Channel, ChannelClosedError, NotStartedByServerError
 from .errors import one_line
 from .loader import LoadError, WorkerFunction, find_functions, find_initializer, load_module
+from .memory import give_memory_back
 from .page import NoPage, ProgressPage
 from .runner import Runner
 from .session import Session, exit_after, exit_at_once
@@ -101,6 +102,11 @@ def _serve(channel: Channel, target: str, initializer_name: str | None) -> None:
     runner = Runner(session, functions)
     while (chunk := session.queue.get()) is not None:
         runner.run_chunk(chunk)
+        # An idle worker keeps nothing of its last chunk.
+        del chunk
+        if runner.has_had_large and session.queue.empty():
+            runner.has_had_large = False
+            give_memory_back()
 
 
 def _prepare_process() -> None:

@@ -7,11 +7,13 @@ import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from mmap import mmap
+from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
 from .._proto import worker_pb2
-from .._wire import varint
+from .._wire import MalformedError, read_length, read_varint, skip_field, varint
 
 FD_VARIABLE = "PROCPOOL_FD"
 SOCKET_VARIABLE = "PROCPOOL_SOCKET"
@@ -25,6 +27,10 @@ _MAX_WELCOME_BYTES = 64 << 10
 # WorkerFrame.results, and Results.items: both length-delimited.
 _RESULTS_TAG = b"\x22"
 _ITEMS_TAG = b"\x7a"
+# ServerFrame.run and ServerFrame.set_common; Run.items and SetCommon.value.
+_RUN_TAG = 0x12
+_SET_COMMON_TAG = 0x32
+_PAYLOAD_TAG = 0x7A
 
 
 class ChannelClosedError(Exception):
@@ -47,6 +53,28 @@ class Descriptors:
     """The memory of the progress page."""
     dump_pipe: int | None
     """The writing end of the pipe for stack dumps."""
+
+
+@dataclass(frozen=True)
+class Payload:
+    """The user data of a Run or SetCommon: `data` from `start` to `end`, of which nothing is copied."""
+
+    data: bytes | mmap
+    start: int
+    end: int
+
+
+def whole(data: bytes) -> Payload:
+    """Return a payload that is all of these bytes."""
+    return Payload(data, 0, len(data))
+
+
+class Frame(NamedTuple):
+    """A frame from the server."""
+
+    message: worker_pb2.ServerFrame
+    large: Payload | None = None
+    """What is not in the message, though it belongs there, since it is large."""
 
 
 class Channel:
@@ -126,7 +154,7 @@ class Channel:
         """The longest frame that either side may send."""
         return self._max_frame_bytes
 
-    def frames(self) -> Iterator[worker_pb2.ServerFrame]:
+    def frames(self) -> Iterator[Frame]:
         """Yield the frames that follow Welcome.
 
         Raises:
@@ -138,15 +166,18 @@ class Channel:
         position = 0
         while True:
             start = position + _LENGTH.size
-            end = start + self._frame_length(received, position)
+            length = self._frame_length(received, position)
+            end = start + length
             if len(received) >= end:
                 position = end
-                yield _parse(received[start:end])
-                continue
-            received = received[position:]
-            missing = end - position - len(received)
-            position = 0
-            received += self._receive_exactly(missing) if missing > _READ_BYTES else self._receive()
+                yield Frame(_parse(received[start:end]))
+            elif end - len(received) > _READ_BYTES:
+                head, received, position = received[start:], b"", 0
+                yield _split(self._receive_large(head, length))
+            else:
+                # While more is awaited, nothing is kept of what was handled.
+                received, position = received[position:], 0
+                received += self._receive()
 
     def _receive(self) -> bytes:
         try:
@@ -157,18 +188,23 @@ class Channel:
             raise ChannelClosedError
         return data
 
-    def _receive_exactly(self, num_bytes: int) -> bytes:
-        buffer = memoryview(bytearray(num_bytes))
-        filled = 0
-        while filled < num_bytes:
-            try:
-                count = self._socket.recv_into(buffer[filled:])
-            except ConnectionError as error:
-                raise ChannelClosedError from error
-            if not count:
-                raise ChannelClosedError
-            filled += count
-        return bytes(buffer)
+    def _receive_large(self, head: bytes, length: int) -> mmap:
+        """Receive a frame that begins like this, and nothing else, into memory of its own."""
+        try:
+            frame = mmap(-1, length)
+        except OSError as error:
+            raise MemoryError(f"the server sent a frame of {length} bytes: {error}") from error
+        filled = frame.write(head)
+        with memoryview(frame) as rest:
+            while filled < length:
+                try:
+                    count = self._socket.recv_into(rest[filled:])
+                except ConnectionError as error:
+                    raise ChannelClosedError from error
+                if not count:
+                    raise ChannelClosedError
+                filled += count
+        return frame
 
     def _frame_length(self, received: bytes, position: int) -> int:
         """Return the length of the frame at this position; 0 while that is not known."""
@@ -231,3 +267,27 @@ def _parse(frame: bytes) -> worker_pb2.ServerFrame:
         return worker_pb2.ServerFrame.FromString(frame)
     except DecodeError as error:
         raise ProtocolError("a frame is no ServerFrame") from error
+
+
+def _split(frame: mmap) -> Frame:
+    """Parse a large frame, but for its payload: a message would keep it as long as anything else that it tells."""
+    if frame[0] not in (_RUN_TAG, _SET_COMMON_TAG):
+        return Frame(_parse(frame[:]))
+    try:
+        start, end = read_length(frame, 1, len(frame))
+        payload, position = None, start
+        rest = b""
+        while position < end:
+            field_start = position
+            tag, position = read_varint(frame, position, end)
+            if tag == _PAYLOAD_TAG:
+                payload = read_length(frame, position, end)
+                position = payload[1]
+            else:
+                position = skip_field(frame, position, end, tag)
+                rest += frame[field_start:position]
+    except MalformedError as error:
+        raise ProtocolError(f"a frame is no ServerFrame: {error}") from error
+    if payload is None or end != len(frame):
+        return Frame(_parse(frame[:]))
+    return Frame(_parse(frame[:1] + varint(len(rest)) + rest), Payload(frame, *payload))

@@ -8,6 +8,7 @@ so the handler asks whether the item that was meant is the one that runs. It is 
 itself, so nothing changes meanwhile. What is left is that the main thread is in the worker's own frames, just after the
 call, or (before Python 3.11) just before it: the handler sees in which frame it came, and raises in none of the runner's.
 Just before the call the interruption is lost then, and the item ends as one that catches `Cancelled` does, by SIGTERM.
+The frames that decode the item are none of the runner's: they may be interrupted like the function.
 """
 
 from __future__ import annotations
@@ -15,10 +16,8 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from types import FrameType, FunctionType, MethodType
-from typing import Any
+from types import FrameType
 
 from .._context import Cancelled
 
@@ -56,11 +55,3 @@ class Interrupter:
             return
         self._target = 0
         raise Cancelled
-
-
-def interruptible(call: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return what has a frame of its own while it runs, so that it can be told from the runner; C functions have none."""
-    innermost = call.func if isinstance(call, partial) else call
-    if isinstance(innermost, (FunctionType, MethodType)):
-        return call
-    return lambda item: call(item)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from mmap import mmap
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -14,6 +14,8 @@ from .._json import decode_json, encode_json
 from .._proto import worker_pb2
 from .._values import (
     NULL,
+    NUMBER_RECORD_BYTES,
+    NUMBER_RECORD_PREFIX,
     NotEncodableError,
     decode_list,
     decode_number_list,
@@ -21,50 +23,61 @@ from .._values import (
     decode_value_at,
     encode_record,
 )
-from .._wire import MalformedError, record, split_records
-from .channel import ProtocolError
+from .._wire import MalformedError, iterate_records, record
+from .channel import Payload, ProtocolError
 
 JSON_TYPE = "application/json"
 
 _NULL_RECORD = record(NULL)
 _EMPTY_BLOB_RECORD = record(b"")
+_NUMBERS_AT_A_TIME = 1024
+
+
+class InvalidItemError(Exception):
+    """The function cannot be called with the item."""
+
+    def __init__(self, problem: str, part: int = worker_pb2.CALL_PART_UNSPECIFIED) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.part = part
+        """What of the call is wrong, if it is not the item."""
 
 
 class Common:
-    """An argument that all items of a job share: decoded when the first of them is to run, and then kept."""
+    """An argument that all items of a job share: decoded by the first of them that runs, and then kept."""
 
-    __slots__ = ("_frame", "_problem", "_value")
+    __slots__ = ("_content", "_content_type", "_kind", "_problem", "_value")
 
-    def __init__(self, frame: worker_pb2.SetCommon) -> None:
+    def __init__(self, frame: worker_pb2.SetCommon, content: Payload) -> None:
         if frame.kind not in (worker_pb2.ITEM_KIND_VALUES, worker_pb2.ITEM_KIND_BLOBS):
             raise ProtocolError(f"the common argument {frame.common} is of the unknown kind {frame.kind}")
-        self._frame: worker_pb2.SetCommon | None = frame
+        self._kind = frame.kind
+        self._content_type = frame.content_type
+        self._content: Payload | None = content
+        """What is still to be decoded: an item that is ended meanwhile leaves it to the next."""
         self._value: Any = None
         self._problem = ""
 
-    def get(self) -> tuple[Any, str]:
-        """Return the argument, the same object each time, and what is wrong with it; "" if nothing is."""
-        frame, self._frame = self._frame, None
-        if frame is not None:
-            is_values = frame.kind == worker_pb2.ITEM_KIND_VALUES
-            decode = decode_value_at if is_values else _blob_decoder(frame.content_type)
+    def get(self) -> Any:
+        """Return the argument, the same object each time. For the item that runs.
+
+        Raises:
+            InvalidItemError: If it cannot be decoded.
+
+        """
+        content = self._content
+        if content is not None:
+            decode = decode_value_at if self._kind == worker_pb2.ITEM_KIND_VALUES else _blob_decoder(self._content_type)
             try:
-                self._value = decode(frame.value, 0, len(frame.value))
+                self._value = decode_at(decode, content.data, content.start, content.end)
             except MalformedError as error:
-                self._problem = f"`common` can't be decoded: {error}"
-        return self._value, self._problem
-
-
-@dataclass
-class DecodedItems:
-    """What a chunk asks for."""
-
-    items: list[Any]
-    """One for each item: what the call is made with."""
-    invalid: dict[int, str] = field(default_factory=dict)
-    """By offset: what is wrong with the items that the function cannot be called with."""
-    invalid_part: int = worker_pb2.CALL_PART_UNSPECIFIED
-    """What of the calls is wrong, if it is not the items."""
+                self._problem = str(error)
+            except _TOO_MUCH as error:
+                raise _cannot_be_decoded("`common`", type(error).__name__, worker_pb2.CALL_PART_COMMON) from None
+            self._content = None
+        if self._problem:
+            raise _cannot_be_decoded("`common`", self._problem, worker_pb2.CALL_PART_COMMON)
+        return self._value
 
 
 def placeholder(kind: int) -> bytes:
@@ -72,95 +85,170 @@ def placeholder(kind: int) -> bytes:
     return _NULL_RECORD if kind == worker_pb2.ITEM_KIND_VALUES else _EMPTY_BLOB_RECORD
 
 
-def decode_items(run: worker_pb2.Run) -> DecodedItems:
-    """Decode the items of a chunk for the call that `bind` makes.
+class ChunkItems:
+    """Where the items of a chunk are, and the call that one of them asks for. Nothing is decoded before that call."""
 
-    Raises:
-        ProtocolError: If the chunk as a whole makes no sense; a single item that doesn't is in `invalid`.
+    __slots__ = ("call", "places")
 
+    places: Iterable[Any]
+    """One for each item, in order; found as they are asked for, which costs next to nothing.
+
+    It raises ProtocolError when the chunk does not have the items that it says.
     """
-    if run.kind not in (worker_pb2.ITEM_KIND_VALUES, worker_pb2.ITEM_KIND_BLOBS):
-        raise ProtocolError(f"chunk {run.chunk} has items of the unknown kind {run.kind}")
-    if run.style == worker_pb2.CALL_STYLE_APPLY:
-        decoded = _decode_apply(run)
-    elif run.style in (worker_pb2.CALL_STYLE_MAP, worker_pb2.CALL_STYLE_STAR):
-        decoded = _decode_list_of_items(run)
-    else:
-        raise ProtocolError(f"chunk {run.chunk} is to be called in the unknown style {run.style}")
-    if len(decoded.items) != run.count:
-        raise ProtocolError(f"chunk {run.chunk} has {len(decoded.items)} items instead of {run.count}")
-    return decoded
+    call: Callable[[Any], Any]
+    """Decodes the item at a place, and the common argument if that was not done, and calls the function.
+
+    It raises InvalidItemError if the function cannot be called with that, and whatever the function raises. It has a
+    frame of its own, so that an interruption in it can be told from one in the runner.
+    """
+
+    def __init__(
+        self, run: worker_pb2.Run, items: Payload, function: Callable[..., Any], common: Common | None
+    ) -> None:
+        if run.kind not in (worker_pb2.ITEM_KIND_VALUES, worker_pb2.ITEM_KIND_BLOBS):
+            raise ProtocolError(f"chunk {run.chunk} has items of the unknown kind {run.kind}")
+        if run.style not in (worker_pb2.CALL_STYLE_MAP, worker_pb2.CALL_STYLE_STAR, worker_pb2.CALL_STYLE_APPLY):
+            raise ProtocolError(f"chunk {run.chunk} is to be called in the unknown style {run.style}")
+        is_values = run.kind == worker_pb2.ITEM_KIND_VALUES
+        decode = decode_value_at if is_values else _blob_decoder(run.content_type)
+        self.places = _places(run, items)
+        if run.style == worker_pb2.CALL_STYLE_APPLY:
+            self.call = _apply_call(items.data, decode, is_values, function)
+        elif run.style == worker_pb2.CALL_STYLE_STAR:
+            self.call = _star_call(_item_decoder(items.data, decode), function, common)
+        elif is_values and (numbers := _number_records(items, run.count)):
+            self.places = range(run.count)
+            self.call = _map_call(_number_decoder(numbers, run.count), function, common)
+        else:
+            self.call = _map_call(_item_decoder(items.data, decode), function, common)
 
 
-def _decode_list_of_items(run: worker_pb2.Run) -> DecodedItems:
-    data = run.items
-    is_star = run.style == worker_pb2.CALL_STYLE_STAR
-    is_values = run.kind == worker_pb2.ITEM_KIND_VALUES
-    if is_values and not is_star:
-        numbers = decode_number_list(data, run.count)
-        if numbers is not None:
-            return DecodedItems(numbers)
+def _places(run: worker_pb2.Run, items: Payload) -> Iterator[tuple[int, int]]:
+    """Yield where each item starts and ends."""
+    count = 0
     try:
-        spans = split_records(data)
+        for place in iterate_records(items.data, items.start, items.end):
+            count += 1
+            if count > run.count:
+                break
+            yield place
     except MalformedError as error:
         raise ProtocolError(f"the items of chunk {run.chunk} are no list: {error}") from error
-    decode = decode_value_at if is_values else _blob_decoder(run.content_type)
-    decoded = DecodedItems([])
-    for offset, (start, end) in enumerate(spans):
-        item = None
+    if count != run.count:
+        found = "more than" if count > run.count else f"{count} items instead of"
+        raise ProtocolError(f"chunk {run.chunk} has {found} {run.count}")
+
+
+# What a decoder runs into with an item that is too much for this process.
+_TOO_MUCH = (MemoryError, RecursionError)
+
+
+def _cannot_be_decoded(what: str, why: str, part: int = worker_pb2.CALL_PART_UNSPECIFIED) -> InvalidItemError:
+    return InvalidItemError(f"{what} can't be decoded: {why}", part)
+
+
+_Decode = Callable[[bytes, int, int], Any]
+
+
+def decode_at(decode: _Decode, data: bytes | mmap, start: int, end: int) -> Any:
+    """Decode what stands in the midst of data that may be large: then of a copy, since decoders are made for bytes."""
+    return decode(data, start, end) if type(data) is bytes else decode(data[start:end], 0, end - start)
+
+
+def _item_decoder(data: bytes | mmap, decode: _Decode) -> Callable[[tuple[int, int]], Any]:
+    def decode_item(place: tuple[int, int]) -> Any:
         try:
-            item = decode(data, start, end)
+            return decode_at(decode, data, *place)
         except MalformedError as error:
-            decoded.invalid[offset] = f"the item can't be decoded: {error}"
-        else:
-            if is_star and type(item) is not list:
-                shown = "bytes" if isinstance(item, bytes) else json.dumps(item)[:100]
-                decoded.invalid[offset] = f"the item must be a list, the arguments of one call, and is {shown}"
-        decoded.items.append(item)
-    return decoded
+            raise _cannot_be_decoded("the item", str(error)) from None
+        except _TOO_MUCH as error:
+            raise _cannot_be_decoded("the item", type(error).__name__) from None
+
+    return decode_item
 
 
-def _decode_apply(run: worker_pb2.Run) -> DecodedItems:
-    arguments = _apply_arguments(run)
-    try:
-        kwargs = decode_struct(arguments.kwargs)
-    except MalformedError as error:
-        problem = f"the keyword arguments can't be decoded: {error}"
-        return DecodedItems([None], {0: problem}, worker_pb2.CALL_PART_KWARGS)
-    try:
-        if run.kind == worker_pb2.ITEM_KIND_VALUES:
-            positional = decode_list(arguments.args)
-        else:
-            decode = _blob_decoder(run.content_type)
-            positional = [decode(arguments.args, start, end) for start, end in split_records(arguments.args)]
-        return DecodedItems([(positional, kwargs)])
-    except MalformedError as error:
-        return DecodedItems([None], {0: f"the arguments can't be decoded: {error}"})
+def _number_records(items: Payload, count: int) -> bytes | None:
+    """Return the items if all are numbers as every writer writes them, which are of one length."""
+    data, start, end = items.data, items.start, items.end
+    prefix = NUMBER_RECORD_PREFIX
+    if count == 0 or end - start != NUMBER_RECORD_BYTES * count or data[start : start + len(prefix)] != prefix:
+        return None
+    records = data[start:end]
+    is_so = all(records[at::NUMBER_RECORD_BYTES].count(byte) == count for at, byte in enumerate(prefix))
+    return records if is_so else None
 
 
-def _apply_arguments(run: worker_pb2.Run) -> worker_pb2.ApplyArguments:
-    try:
-        ((start, end),) = split_records(run.items)
-        return worker_pb2.ApplyArguments.FromString(run.items[start:end])
-    except (ValueError, DecodeError) as error:
-        raise ProtocolError(f"chunk {run.chunk} is to apply a function once, but is not one item") from error
+def _number_decoder(items: bytes, count: int) -> Callable[[int], Any]:
+    """Decode numbers in bulk, some at a time."""
+    first, numbers = -_NUMBERS_AT_A_TIME, []
+
+    def decode_number(offset: int) -> int | float:
+        nonlocal first, numbers
+        if offset - first >= _NUMBERS_AT_A_TIME:
+            end = min(offset + _NUMBERS_AT_A_TIME, count)
+            numbers = decode_number_list(
+                items[offset * NUMBER_RECORD_BYTES : end * NUMBER_RECORD_BYTES], end - offset
+            )
+            # Behind it: after an interruption in between, the next item finds numbers that are too old for it.
+            first = offset
+        return numbers[offset - first]
+
+    return decode_number
+
+
+def _map_call(
+    decode_item: Callable[[Any], Any], function: Callable[..., Any], common: Common | None
+) -> Callable[[Any], Any]:
+    if common is None:
+        return lambda place: function(decode_item(place))
+    return lambda place: function(common.get(), decode_item(place))
+
+
+def _star_call(
+    decode_item: Callable[[Any], Any], function: Callable[..., Any], common: Common | None
+) -> Callable[[Any], Any]:
+    def decode_arguments(place: tuple[int, int]) -> list[Any]:
+        item = decode_item(place)
+        if type(item) is not list:
+            shown = "bytes" if isinstance(item, bytes) else json.dumps(item)[:100]
+            raise InvalidItemError(f"the item must be a list, the arguments of one call, and is {shown}")
+        return item
+
+    if common is None:
+        return lambda place: function(*decode_arguments(place))
+    return lambda place: function(common.get(), *decode_arguments(place))
+
+
+def _apply_call(
+    data: bytes | mmap, decode: _Decode, is_values: bool, function: Callable[..., Any]
+) -> Callable[[Any], Any]:
+    def decode_arguments(place: tuple[int, int]) -> tuple[list[Any], dict[str, Any]]:
+        start, end = place
+        what, part = "the keyword arguments", worker_pb2.CALL_PART_KWARGS
+        try:
+            arguments = worker_pb2.ApplyArguments.FromString(data[start:end])
+            kwargs = decode_struct(arguments.kwargs)
+            what, part = "the arguments", worker_pb2.CALL_PART_UNSPECIFIED
+            args = arguments.args
+            if is_values:
+                return decode_list(args), kwargs
+            return [decode(args, start, end) for start, end in iterate_records(args)], kwargs
+        except (MalformedError, DecodeError) as error:
+            raise _cannot_be_decoded(what, str(error), part) from None
+        except _TOO_MUCH as error:
+            raise _cannot_be_decoded(what, type(error).__name__, part) from None
+
+    def call(place: tuple[int, int]) -> Any:
+        args, kwargs = decode_arguments(place)
+        return function(*args, **kwargs)
+
+    return call
 
 
 def _blob_decoder(content_type: str) -> Callable[[bytes, int, int], Any]:
     if content_type == JSON_TYPE:
         return decode_json
     return lambda data, start, end: data[start:end]
-
-
-def bind(function: Callable[..., Any], style: int, common: tuple[Any, ...] = ()) -> Callable[[Any], Any]:
-    """Return what to call with each decoded item; `common` is what goes before it."""
-    if common:
-        function = partial(function, *common)
-    if style == worker_pb2.CALL_STYLE_STAR:
-        return lambda arguments: function(*arguments)
-    if style == worker_pb2.CALL_STYLE_APPLY:
-        return lambda arguments: function(*arguments[0], **arguments[1])
-    return function
 
 
 def result_encoder(kind: int, content_type: str, *, nan_as_null: bool) -> Callable[[Any], bytes]:

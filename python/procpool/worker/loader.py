@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import importlib
 import importlib.util
 import inspect
@@ -12,12 +11,16 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from .._function import FunctionOptions, options_of
 from .errors import shorten
+from .source import SourceLoader, load_by_content
+
+_T = TypeVar("_T")
 
 _MAX_NAME_BYTES = 256
 _MAX_SIGNATURE_BYTES = 4 << 10
@@ -50,6 +53,7 @@ def load_module(target: str) -> ModuleType:
 
     """
     sys.argv = [target]
+    load_by_content()
     if not target.endswith(".py") and os.sep not in target:
         # As for `python -m`, modules of the current directory can be named.
         if "" not in sys.path and str(Path.cwd()) not in sys.path:
@@ -58,17 +62,19 @@ def load_module(target: str) -> ModuleType:
     path = Path(target).absolute()
     if not path.is_file():
         raise LoadError(f"there is no file {path}")
+    if path.suffix != ".py":
+        raise LoadError(f"{path} is no Python file: its name must end in .py")
     name = path.stem
     if name in sys.stdlib_module_names or name in sys.modules:
         raise LoadError(f"{path.name} has the name of a module that Python itself imports; rename the file")
     # The module's neighbours can be imported, and processes that it starts can import it by its name.
     sys.path.insert(0, str(path.parent))
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise LoadError(f"{path} is no Python file: its name must end in .py")
+    loader = SourceLoader(name, str(path))
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    assert spec is not None, "it has a loader"
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    loader.exec_module(module)
     return module
 
 
@@ -114,56 +120,69 @@ def find_functions(module: ModuleType, initializer: str | None = None) -> dict[s
 def _public_names(module: ModuleType) -> list[str]:
     listed = getattr(module, "__all__", None)
     if listed is not None:
-        missing = [name for name in listed if not hasattr(module, name)]
+        missing = [name for name in listed if not _attempt(partial(hasattr, module, name), False)]
         if missing:
             raise LoadError(f"__all__ of the module {module.__name__} lists {missing[0]!r}, which it does not have")
         return [name for name in dict.fromkeys(listed) if callable(getattr(module, name))]
-    return [name for name, value in vars(module).items() if _is_exposed(module, name, value)]
+    # A copy: looking at an object may run code that adds a name.
+    return [name for name, value in list(vars(module).items()) if _is_exposed(module, name, value)]
 
 
 def _is_exposed(module: ModuleType, name: str, value: object) -> bool:
-    if not callable(value) or inspect.isclass(value) or getattr(value, "__module__", None) != module.__name__:
-        return False
-    if options_of(value) is not None:
-        return True
-    # An object of a class with __call__ is a function only if somebody says so.
-    is_function = inspect.isroutine(value) or hasattr(value, "__wrapped__")
-    return is_function and not name.startswith("_")
+    def look() -> bool:
+        if not callable(value) or inspect.isclass(value) or getattr(value, "__module__", None) != module.__name__:
+            return False
+        if options_of(value) is not None:
+            return True
+        # An object of a class with __call__ is a function only if somebody says so.
+        is_function = inspect.isroutine(value) or hasattr(value, "__wrapped__")
+        return is_function and not name.startswith("_")
+
+    # What cannot be asked this is no function, such as a proxy of something that is not there yet.
+    return _attempt(look, False)
+
+
+def _attempt(look: Callable[[], _T], otherwise: _T) -> _T:
+    """Look at an object of the user's, whose own code may raise anything: one function must not take all others away."""
+    try:
+        return look()
+    except BaseException:
+        return otherwise
 
 
 def _describe(attribute: str, value: Callable[..., Any]) -> WorkerFunction:
-    options = options_of(value) or FunctionOptions()
+    options = _attempt(lambda: options_of(value), None) or FunctionOptions()
     name = options.name or attribute
     if len(name.encode(errors="replace")) > _MAX_NAME_BYTES or not name.isprintable():
         raise LoadError(f"a function can't be called {name[:100]!r}: at most 256 bytes, all of them printable")
-    try:
-        signature: inspect.Signature | None = inspect.signature(value)
-    except (TypeError, ValueError):  # Some functions written in C have none.
-        signature = None
-    example = _example(name, signature, options.example)
+    # Some functions written in C have none.
+    signature = _attempt(lambda: inspect.signature(value), None)
+    # protobuf takes no lone surrogates.
+    example = _example(name, signature, options.example).encode(errors="backslashreplace").decode()
     return WorkerFunction(
         name=name,
         call=_runnable(value),
-        signature=shorten("" if signature is None else str(signature), _MAX_SIGNATURE_BYTES),
-        doc=shorten(inspect.getdoc(value) or "", _MAX_DOC_BYTES),
+        signature=_text(lambda: "" if signature is None else str(signature), _MAX_SIGNATURE_BYTES),
+        doc=_text(lambda: inspect.getdoc(value) or "", _MAX_DOC_BYTES),
         # Half an example is none.
-        example=example if len(example.encode(errors="replace")) <= _MAX_EXAMPLE_BYTES else "",
+        example=example if len(example.encode()) <= _MAX_EXAMPLE_BYTES else "",
         idempotent=options.idempotent,
         nan_as_null=options.nan == "null",
     )
 
 
+def _text(look: Callable[[], str], max_bytes: int) -> str:
+    """Return a text for people; none if it cannot be had."""
+    return _attempt(lambda: shorten(look(), max_bytes), "")
+
+
 def _runnable(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return what runs the function to its end: a coroutine function gets an event loop for each item."""
     # An object may have a coroutine function as its __call__.
-    if not (inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)):
-        return function
-
-    @functools.wraps(function)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        return asyncio.run(function(*args, **kwargs))
-
-    return run
+    is_coroutine_function = _attempt(lambda: inspect.iscoroutinefunction(function), False) or _attempt(
+        lambda: inspect.iscoroutinefunction(type(function).__call__), False
+    )
+    return (lambda *args, **kwargs: asyncio.run(function(*args, **kwargs))) if is_coroutine_function else function
 
 
 # By the type that a parameter is annotated with: what to show for the first and for the second item.
@@ -186,8 +205,10 @@ def _example(name: str, signature: inspect.Signature | None, wanted: str | list[
             return json.dumps({"function": name, "values": wanted}, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise LoadError(f"the example of {name} is no JSON: {error}") from error
-    if signature is None:
-        return ""
+    return "" if signature is None else _attempt(lambda: _example_for(name, signature), "")
+
+
+def _example_for(name: str, signature: inspect.Signature) -> str:
     positional = [
         parameter
         for parameter in signature.parameters.values()

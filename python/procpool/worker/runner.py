@@ -17,9 +17,9 @@ from typing import Any
 from .._proto import worker_pb2
 from .._values import MAX_SAFE_INTEGER, NUMBER_RECORD_BYTES, NUMBER_RECORD_PREFIX, NotEncodableError
 from .errors import ErrorText, describe, shorten
-from .interrupt import interruptible
-from .items import DecodedItems, bind, decode_items, placeholder, result_encoder
+from .items import ChunkItems, InvalidItemError, placeholder, result_encoder
 from .loader import WorkerFunction
+from .memory import LARGE_BYTES
 from .page import BEGUN, BEGUN_AT, JOURNAL_FIRST, JOURNAL_LENGTH
 from .session import COALESCE_NS, Chunk, Session
 
@@ -33,27 +33,27 @@ _INFINITY = float("inf")
 _pack_number_record = struct.Struct(f"<{len(NUMBER_RECORD_PREFIX)}sd").pack_into
 
 
+def _failure_of(error: BaseException) -> tuple[int, ErrorText, int]:
+    """Return the kind of a failure, its text, and the part of the call that is to blame."""
+    if isinstance(error, InvalidItemError):
+        text = ErrorText("", shorten(error.problem, _MAX_PROBLEM_BYTES), "")
+        return worker_pb2.FAILURE_KIND_INVALID_ITEM, text, error.part
+    return worker_pb2.FAILURE_KIND_RAISED, describe(error), worker_pb2.CALL_PART_UNSPECIFIED
+
+
 class Runner:
     """Runs chunks. All its methods are for the main thread."""
 
     def __init__(self, session: Session, functions: Mapping[str, WorkerFunction]) -> None:
         self._session = session
         self._functions = functions
+        self.has_had_large = False
+        """An item or a result was so large that the memory that it took is worth giving back."""
 
     def run_chunk(self, chunk: Chunk) -> None:
         """Run what was not recalled of a chunk and send its results."""
         session = self._session
         function = self._functions.get(chunk.run.function)
-        # What was recalled before it began needs no decoding.
-        needs_decoding = function is not None and chunk.limit > 0
-        decoded = decode_items(chunk.run) if needs_decoding else DecodedItems([])
-        common: tuple[Any, ...] = ()
-        if chunk.common is not None and needs_decoding:
-            value, problem = chunk.common.get()
-            common = (value,)
-            if problem:
-                decoded.invalid = dict.fromkeys(range(len(decoded.items)), problem)
-                decoded.invalid_part = worker_pb2.CALL_PART_COMMON
         session.floor.take()
         session.running = chunk
         session.num_finished = 0
@@ -61,33 +61,35 @@ class Runner:
         if function is None:
             self._fail_all(chunk)
         else:
-            self._run_items(chunk, function, decoded, common)
+            self._run_items(chunk, function)
         session.flush()
         # From here on a Recall of this chunk is ignored; before, it is answered ahead of the last results.
         session.running = None
         del session.chunks[chunk.run.chunk]
         session.floor.leave()
 
-    def _run_items(
-        self, chunk: Chunk, function: WorkerFunction, decoded: DecodedItems, common: tuple[Any, ...]
-    ) -> None:
-        """Run the items. Has the floor, and leaves it only while the user's function runs."""
+    def _run_items(self, chunk: Chunk, function: WorkerFunction) -> None:
+        """Run the items. Has the floor, and leaves it only while an item is decoded and the user's function runs."""
         session, floor, page = self._session, self._session.floor, self._session.page
         run = chunk.run
-        call = interruptible(bind(function.call, run.style, common))
+        items = ChunkItems(run, chunk.items, function.call, chunk.common)
+        self.has_had_large |= chunk.items.end - chunk.items.start >= LARGE_BYTES
+        call = items.call
         encode = result_encoder(run.kind, run.content_type, nan_as_null=function.nan_as_null)
         is_values = run.kind == worker_pb2.ITEM_KIND_VALUES
         first_sequence = run.first_sequence
-        is_plain = page.is_shared and not run.stamp_start and not decoded.invalid
+        is_plain = page.is_shared and not run.stamp_start
         words, journal = page.words, page.journal
         interrupter = session.interrupter
         last_number_start = page.capacity - NUMBER_RECORD_BYTES
 
-        for offset, item in enumerate(decoded.items):
+        for offset, place in enumerate(items.places):
             if offset >= chunk.limit:
                 break
-            if not is_plain and not self._prepare(run, offset, decoded):
-                continue
+            # Nothing of the item before lives on beside this one.
+            result = record = None
+            if not is_plain:
+                self._announce(run, offset)
             # The order of these two stores is what makes the page exact.
             words[JOURNAL_LENGTH] = session.pending_bytes
             words[BEGUN] = first_sequence + offset
@@ -97,14 +99,14 @@ class Runner:
 
             floor.is_free = True
             try:
-                result = call(item)
+                result = call(place)
             except BaseException as error:
                 interrupter.is_off = True
-                text = describe(error)
+                kind, text, part = _failure_of(error)
                 self._take_floor()
                 interrupter.is_off = False
                 session.busy_until = monotonic_ns()
-                self._send_failure(run, offset, worker_pb2.FAILURE_KIND_RAISED, text)
+                self._send_failure(run, offset, kind, text, part)
                 continue
             # This is _take_floor.
             floor.is_free = False
@@ -138,23 +140,13 @@ class Runner:
                 session.flush()
                 session.start_busy_time()
 
-    def _prepare(self, run: worker_pb2.Run, offset: int, decoded: DecodedItems) -> bool:
-        """Do what most chunks do not need before an item begins; tell whether the item can begin."""
+    def _announce(self, run: worker_pb2.Run, offset: int) -> None:
+        """Do what most chunks do not need before an item begins."""
         session = self._session
-        if offset in decoded.invalid:
-            session.busy_until = monotonic_ns()
-            # So that a Recall does not give it back; in this order, as for every item.
-            session.page.words[JOURNAL_LENGTH] = session.pending_bytes
-            session.page.words[BEGUN] = run.first_sequence + offset
-            problem = ErrorText("", decoded.invalid[offset], "")
-            part = decoded.invalid_part
-            self._send_failure(run, offset, worker_pb2.FAILURE_KIND_INVALID_ITEM, problem, part)
-            return False
         if not session.page.is_shared:
             session.send(started=worker_pb2.Started(chunk=run.chunk, offset=offset))
         if run.stamp_start:
             session.page.words[BEGUN_AT] = monotonic_ns()
-        return True
 
     def _take_floor(self) -> None:
         self._session.floor.is_free = False
@@ -197,6 +189,7 @@ class Runner:
 
     def _make_room_or_send(self, run: worker_pb2.Run, offset: int, record: bytes) -> bytes | None:
         session = self._session
+        self.has_had_large |= len(record) >= LARGE_BYTES
         capacity = session.page.capacity
         if session.pending_bytes + len(record) <= capacity:
             return record

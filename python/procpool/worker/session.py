@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from .._context import CurrentItem
 from .._proto import worker_pb2
-from .channel import Channel, ChannelClosedError, ProtocolError
+from .channel import Channel, ChannelClosedError, Frame, Payload, ProtocolError, whole
 from .floor import Floor
 from .interrupt import Interrupter
 from .items import Common
@@ -39,10 +39,12 @@ EXIT_PROTOCOL = 70
 class Chunk:
     """A Run frame and what became of it."""
 
-    __slots__ = ("common", "limit", "recalled", "run")
+    __slots__ = ("common", "items", "limit", "recalled", "run")
 
-    def __init__(self, run: worker_pb2.Run, common: Common | None) -> None:
+    def __init__(self, run: worker_pb2.Run, items: Payload, common: Common | None) -> None:
         self.run = run
+        self.items = items
+        """The encoded list of items, which `run` need not have."""
         self.common = common
         """The argument before each item; it may be dropped while this chunk still needs it."""
         self.limit = run.count
@@ -137,24 +139,29 @@ class Session:
 
     def _read_frames(self) -> None:
         try:
-            for frame in self.channel.frames():
-                self._handle(frame)
+            frames = self.channel.frames()
+            while True:
+                # Without a name: while the next one is awaited, nothing keeps this one.
+                self._handle(next(frames))
         except ChannelClosedError:
             exit_at_once(0)
         except BaseException as error:
             exit_after(error)
 
-    def _handle(self, frame: worker_pb2.ServerFrame) -> None:
+    def _handle(self, received: Frame) -> None:
+        frame, large = received
         kind = frame.WhichOneof("frame")
         if kind == "run":
-            chunk = Chunk(frame.run, self._common_of(frame.run))
+            chunk = Chunk(frame.run, large or whole(frame.run.items), self._common_of(frame.run))
             # Without the lock: no other thread adds chunks, and the main thread shall not be disturbed for this.
             self.chunks[frame.run.chunk] = chunk
             self.queue.put(chunk)
         elif kind == "recall":
             self._recall(frame.recall)
         elif kind == "set_common":
-            self._commons[frame.set_common.common] = Common(frame.set_common)
+            self._commons[frame.set_common.common] = Common(
+                frame.set_common, large or whole(frame.set_common.value)
+            )
         elif kind == "drop_common":
             self._commons.pop(frame.drop_common.common, None)
         elif kind == "ping":
@@ -263,6 +270,8 @@ def exit_after(error: BaseException) -> NoReturn:
     try:
         if isinstance(error, ProtocolError):
             print(f"procpool.worker: the server broke the protocol: {error}", file=sys.stderr)
+        elif isinstance(error, MemoryError):
+            print(f"procpool.worker: out of memory, and not in a function: {error}", file=sys.stderr)
         else:
             print("procpool.worker: this is a bug in the worker:", file=sys.stderr)
             traceback.print_exception(type(error), error, error.__traceback__)

@@ -1,8 +1,18 @@
-//! Requests that are no gRPC: they are answered in HTTP's own words, before anything is read or counted.
+//! Requests that are no gRPC: they are answered in HTTP's own words, and not counted as calls.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Buf;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body as _;
+use hyper::body::Incoming;
 use tonic::body::Body;
 
+/// The most of a request that is refused which is read, and for how long.
+const SMALL_BYTES: usize = 64 << 10;
+const READ_TIMEOUT: Duration = Duration::from_secs(1);
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const GRPC: &str = "application/grpc";
 
@@ -22,6 +32,20 @@ pub(super) fn refuse<B>(request: &Request<B>) -> Option<Response<Body>> {
         return Some(text(StatusCode::UNSUPPORTED_MEDIA_TYPE, what));
     }
     None
+}
+
+/// Reads a request that is refused, if it is small: some clients (curl) take an answer that comes before they have sent all
+/// for an error of the connection.
+pub(super) async fn read_if_small(mut body: Incoming) {
+    let mut left = SMALL_BYTES;
+    let read = async {
+        while left > 0 {
+            let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await else { return };
+            left = left.saturating_sub(frame.data_ref().map_or(0, Buf::remaining));
+        }
+    };
+    // What is not read is not needed either.
+    let _ = tokio::time::timeout(READ_TIMEOUT, read).await;
 }
 
 /// Tells whether the content type is `application/grpc`, perhaps with a codec or parameters. `application/grpc-web` is

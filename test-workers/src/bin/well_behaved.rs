@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use procpool_test_workers::{start_watchdog, wait_until};
+use procpool_test_workers::{resident_bytes, start_watchdog, wait_until};
 use procpool_worker::{Common, Function, Worker, cancelled};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -27,6 +27,10 @@ fn main() -> ExitCode {
         .function("pair", |common: Common<Value>, item: Value| ((*common).clone(), item))
         .function("analyze_match", |id: u64| format!("Result for Match #{id}: Analysis Clear"))
         .function("repeat", |count: usize| "x".repeat(count))
+        .function("repeat_or_measure", |count: usize| match count {
+            0 => Value::from(resident_bytes(std::process::id())),
+            count => Value::from("x".repeat(count)),
+        })
         .function("nan", |_: Value| f64::NAN)
         .function("pid", |_: Value| std::process::id())
         .function("environment", |_: Value| environment())

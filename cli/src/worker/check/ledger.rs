@@ -62,6 +62,14 @@ impl Chunk {
         self.contents.iter().map(|content| value::from_bytes(content).unwrap_or_default()).collect()
     }
 
+    /// Returns how many of its items have begun, given the last one that the page names, if there is a page.
+    pub(super) fn num_begun(&self, last_begun: Option<u64>) -> u32 {
+        match last_begun {
+            Some(sequence) => self.offset_of(sequence).map_or(0, |offset| offset + 1),
+            None => self.num_started,
+        }
+    }
+
     fn allows_gap(&self) -> bool {
         self.is_done() || (self.was_recalled && self.given_back_from.is_none())
     }
@@ -315,9 +323,9 @@ impl Ledger {
     }
 }
 
-/// Tells whether an item was not run at all, and so need not have begun.
+/// Tells whether nothing was done with an item, not even decoding it, so that it need not have begun.
 fn is_refusal(failure: &ItemFailure) -> bool {
-    matches!(failure.kind(), FailureKind::UnknownFunction | FailureKind::InvalidItem)
+    failure.kind() == FailureKind::UnknownFunction
 }
 
 /// Splits the items of a frame, and decodes them to see that this can be done.

@@ -101,6 +101,17 @@ fn an_item_that_is_refused_need_not_begin() {
 }
 
 #[test]
+fn an_item_that_cannot_be_decoded_has_begun() {
+    let failure = ItemFailure { kind: FailureKind::InvalidItem.into(), ..ItemFailure::default() };
+    for (uses_page, begun) in [(true, 0), (true, 1), (false, 0)] {
+        let frame = Frame::Results(Results { failures: vec![failure.clone()], ..results(1, 0, &[NULL]) });
+        let fault = fault_of(uses_page, begun, [frame]);
+        let expected = if begun == 1 { "nothing wrong" } else { "which it never said has begun" };
+        assert!(fault.contains(expected), "{fault}");
+    }
+}
+
+#[test]
 fn frames_come_in_their_order() {
     let started = |chunk, offset| Frame::Started(Started { chunk, offset });
     for (uses_page, frame, expected) in [

@@ -1,12 +1,14 @@
 //! `procpool worker check`: starts a worker as the server does, speaks the protocol with it, and says what it does wrong.
 //!
 //! `process` starts it, `session` plays the server by hand, and `ledger` holds every frame against the protocol; so a
-//! fault is found wherever it shows. The checks themselves, in `connection`, `calls`, `common`, `failures`, `recall` and `ending`,
+//! fault is found wherever it shows. The checks themselves, in `connection`, `calls`, `common`, `failures`,
+//! `decoding`, `recall` and `ending`,
 //! bring the worker into the situations in which faults show. Each has a worker process of its own.
 
 mod calls;
 mod common;
 mod connection;
+mod decoding;
 mod ending;
 mod failures;
 mod ledger;
@@ -53,11 +55,12 @@ enum Needs {
     Answers,
 }
 
-const GROUPS: [(&str, &[Check]); 6] = [
+const GROUPS: [(&str, &[Check]); 7] = [
     ("connection", &connection::CHECKS),
     ("calls", &calls::CHECKS),
     ("a common argument", &common::CHECKS),
     ("failures", &failures::CHECKS),
+    ("large items", &decoding::CHECKS),
     ("recall and ping", &recall::CHECKS),
     ("the end", &ending::CHECKS),
 ];

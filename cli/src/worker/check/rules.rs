@@ -17,6 +17,8 @@ pub(super) const FAILURES: &str =
 pub(super) const PLACEHOLDER: &str = "at the place of a failed item stands null, or an empty blob";
 pub(super) const BEGUN: &str =
     "an item's sequence number is stored in the page before it begins; the number only rises";
+pub(super) const BEGUN_BEFORE_DECODED: &str =
+    "an item begins, by page or Started, before it is decoded: what goes wrong there is its own failure";
 pub(super) const STARTED: &str =
     "without the page, Started comes before each item, in turn, and Results after each item";
 pub(super) const RECALL: &str = "Recall is answered at most once, and only for a chunk that the worker has";

@@ -242,6 +242,17 @@ impl Session {
         Ok(())
     }
 
+    /// Returns how many items of a chunk have begun; for a worker that is dead.
+    ///
+    /// # Errors
+    ///
+    /// If the page cannot be read.
+    pub(super) fn num_begun(&self, chunk: u64) -> Result<u32, Fault> {
+        let page = self.page.as_ref().filter(|_| self.hello().uses_progress_page);
+        let last_begun = page.map(PageReader::begun).transpose().map_err(|error| broken(&error))?;
+        Ok(self.ledger.chunk(chunk).num_begun(last_begun))
+    }
+
     /// Asks the worker to end, by the signal that the server sends.
     pub(super) fn terminate(&self) {
         self.process.terminate();

@@ -117,14 +117,13 @@ fn integer(byte: u8, mask: u8, of: Of) -> At {
 /// Returns what follows an integer.
 fn after(value: u32, of: Of) -> At {
     match (of, value) {
-        (Of::Whole, _) => At::Field,
+        (Of::Whole, _) | (Of::Length { part: Part::Value { .. }, .. }, 0) => At::Field,
         (Of::NameIndex, 0) => At::Length(Part::Name),
         (Of::NameIndex, index) => At::Length(Part::Value { is_authority: index == AUTHORITY }),
         (Of::Length { part: Part::Name, .. }, 0) => At::Length(Part::Value { is_authority: false }),
         (Of::Length { part: Part::Name, is_huffman }, left) => {
             At::Name { left, rest: Some(if is_huffman { HUFFMAN_NAME } else { PLAIN_NAME }) }
         }
-        (Of::Length { part: Part::Value { .. }, .. }, 0) => At::Field,
         (Of::Length { part: Part::Value { is_authority }, is_huffman }, left) => {
             let text = match (is_authority, is_huffman) {
                 (false, _) => Text::Other,
@@ -178,10 +177,8 @@ impl Code {
     fn next_bit(&mut self, bit: bool) -> bool {
         let is_flipped = !bit
             && match (self.length, self.bits) {
-                // A space or `%`, as which of the two the next bit says, becomes `-` or `.`.
-                (4, 0b0101) => true,
-                // `/` becomes `3`.
-                (5, 0b01100) => true,
+                // A space or `%`, as which of the two the next bit says, becomes `-` or `.`; `/` becomes `3`.
+                (4, 0b0101) | (5, 0b01100) => true,
                 // `:` becomes `B`, unless it stands before a port.
                 (6, 0b101_110) => self.is_path,
                 _ => false,

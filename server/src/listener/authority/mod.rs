@@ -1,7 +1,7 @@
 //! Lets clients in that send the path of a Unix socket as `:authority`.
 //!
 //! grpcio sends `run%2Fprocpool.sock`, grpcurl and clients of grpc-go with a dialer of their own `/run/procpool.sock`.
-//! Neither is an authority by RFC 3986, so that h2 refuses the call with PROTOCOL_ERROR, and has no option for it. So
+//! Neither is an authority by RFC 3986, so that h2 refuses the call with `PROTOCOL_ERROR`, and has no option for it. So
 //! what is read from a Unix socket is edited before h2 sees it: each byte of an authority, from the first `/` or `%` on,
 //! that an authority may not have is replaced by one that it may.
 //!

@@ -168,7 +168,7 @@ impl Chance {
 
     fn connection(&mut self) -> Vec<u8> {
         let (mut connection, mut table) = (PREFACE.to_vec(), Table::default());
-        for _ in 0..self.below(12) + 1 {
+        for _ in 0..=self.below(12) {
             let block = self.block(&mut table);
             connection.extend(self.headers(&block));
             if self.one_in(2) {
@@ -208,7 +208,7 @@ fn what_is_malformed_is_left_alone_from_there_on() {
     for seed in 1..=500 {
         let mut chance = Chance::new(seed);
         let mut connection = chance.connection();
-        for _ in 0..chance.below(5) + 1 {
+        for _ in 0..=chance.below(5) {
             let at = chance.below(connection.len());
             connection[at] = u8::try_from(chance.below(256)).unwrap();
         }

@@ -1,0 +1,102 @@
+//! Items that are hard to decode, and what a worker keeps of large ones.
+
+use std::time::{Duration, Instant};
+
+use procpool_ipc::proto::CallStyle;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+
+use super::report::{Fault, Verdict};
+use super::session::Session;
+use super::subject::{has_function, run_blobs};
+use super::{Check, Kit, Needs, rules};
+
+pub(super) const CHECKS: [Check; 2] = [
+    ("begins an item before it decodes it", Needs::Answers, begins_first),
+    ("keeps nothing of a large item", Needs::Answers, keeps_nothing),
+];
+
+/// How many empty lists an item has that takes many times its length when it is decoded.
+const NUM_LISTS: usize = 2 << 20;
+/// Enough to receive it, and in most languages not enough to decode it.
+const SPARE_BYTES: u64 = 48 << 20;
+/// More than the C library ever keeps of one block that was freed.
+const LARGE_BYTES: usize = 33 << 20;
+/// What a worker may hold more after a large item than before it.
+const KEPT_BYTES: u64 = 16 << 20;
+/// How long a language may take to collect its garbage.
+const REST: Duration = Duration::from_secs(2);
+
+/// Lets a worker run out of memory while it decodes an item. It may fail the item or die of it; but then of this item.
+fn begins_first(kit: &mut Kit) -> Result<Verdict, Fault> {
+    if !has_function(&kit.hello, "echo") {
+        return Ok(Verdict::Skipped("it takes a function named `echo`".to_owned()));
+    }
+    let mut session = kit.start()?;
+    let Some((pid, size)) = memory_of(&session, 0) else { return Ok(no_memory_figures()) };
+    let limit = Rlimit { current: Some(size + SPARE_BYTES), maximum: getrlimit(Resource::As).maximum };
+    if let Err(error) = prlimit(Some(pid), Resource::As, limit) {
+        return Ok(Verdict::Skipped(format!("its memory cannot be limited: {error}")));
+    }
+    let mut lists = "[],".repeat(NUM_LISTS).into_bytes();
+    lists.insert(0, b'[');
+    lists.extend_from_slice(b"[]]");
+    let items: [&[u8]; 3] = [b"1", &lists, b"2"];
+    let id = session.run(run_blobs("echo", CallStyle::Map, "application/json", &items));
+    let deadline = Instant::now() + kit.timeout * 3;
+    session.wait_until_or(deadline, |ledger| ledger.chunk(id).is_done())?;
+    if session.ledger.chunk(id).is_done() {
+        let failed = session.ledger.chunk(id).failures.contains_key(&1);
+        session.quiet()?;
+        return Ok(Verdict::Note(
+            if failed { "an item that takes too much memory fails" } else { "it has room for it" }.to_owned(),
+        ));
+    }
+    session.kill()?;
+    match session.num_begun(id)? {
+        2 => Ok(Verdict::Note("it dies of an item that takes too much memory".to_owned())),
+        count => {
+            let got =
+                format!("had begun {count} items when it ran out of memory while it decoded the second of a chunk");
+            Err(Fault::new(rules::BEGUN_BEFORE_DECODED, got))
+        }
+    }
+}
+
+/// How much a language keeps is its own affair, but worth knowing.
+fn keeps_nothing(kit: &mut Kit) -> Result<Verdict, Fault> {
+    let Some(function) = ["echo_bytes", "echo"].into_iter().find(|name| has_function(&kit.hello, name)) else {
+        return Ok(Verdict::Skipped("it takes a function named `echo_bytes` or `echo`".to_owned()));
+    };
+    // A function of values may refuse it.
+    let blob = vec![b'x'; LARGE_BYTES];
+    let mut session = kit.start()?;
+    session.call(run_blobs(function, CallStyle::Map, "", &[b"x"]))?;
+    let Some((_, before)) = memory_of(&session, 1) else { return Ok(no_memory_figures()) };
+    session.call(run_blobs(function, CallStyle::Map, "", &[&blob]))?;
+    session.quiet()?;
+    let end = Instant::now() + REST;
+    loop {
+        let Some((_, after)) = memory_of(&session, 1) else { return Ok(no_memory_figures()) };
+        let more = after.saturating_sub(before);
+        if more <= KEPT_BYTES {
+            return Ok(Verdict::Ok);
+        }
+        if Instant::now() >= end {
+            let (more, item) = (more >> 20, LARGE_BYTES >> 20);
+            return Ok(Verdict::Note(format!("it holds {more} MiB more after an item of {item} MiB than before")));
+        }
+        session.listen_for(Duration::from_millis(10))?;
+    }
+}
+
+/// Returns the process of a worker and a field of its `statm`, in bytes: its size, or what is resident.
+fn memory_of(session: &Session, field: usize) -> Option<(Pid, u64)> {
+    let pid = session.hello().pid;
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = statm.split(' ').nth(field)?.parse().ok()?;
+    Some((Pid::from_raw(i32::try_from(pid).ok()?)?, pages * rustix::param::page_size() as u64))
+}
+
+fn no_memory_figures() -> Verdict {
+    Verdict::Skipped("its memory cannot be read by the process id that its Hello gives".to_owned())
+}
