@@ -232,9 +232,11 @@ fn run_chunk(role: &str, connection: &mut Connection, run: &proto::Run) {
 /// Stands still, and answers when it goes on, or stands still again.
 fn stand_still(role: &str, connection: &mut Connection, run: &proto::Run) {
     connection.page().begin(run.first_sequence);
-    stop();
-    while role == "stop_again" {
+    loop {
         stop();
+        if role == "stop_once" {
+            break;
+        }
     }
     connection.send_results(run.chunk, 0, run.items.clone());
 }

@@ -53,7 +53,7 @@ async fn when_the_burial_panics_all_that_the_worker_had_fails() {
 #[tokio::test]
 async fn a_flood_of_output_delays_no_timer() {
     /// Far more than is read in the time of the timer, and less than a runtime lets a task read that it does not stop.
-    const FLOOD_BYTES: usize = 256 << 20;
+    const FLOOD_BYTES: usize = 1 << 20;
     let worker = Worker::ready(8).await;
     let mut stdout = std::fs::File::from(worker.stdout.as_fd().try_clone_to_owned().unwrap());
     let flood = tokio::task::spawn_blocking(move || {
