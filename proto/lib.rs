@@ -1,4 +1,4 @@
-//! Generated bindings of procpool's protocols, and nothing else.
+//! Generated bindings of procpool's protocols, and nothing else but the [`codec`] that they name.
 //!
 //! Fields that carry user data (`ListValue`, `BlobList`, `Value`, `Struct`) are [`bytes::Bytes`] here: the encoded
 //! message, undecoded. `procpool-items` reads and writes them. `build.rs` says how and why.
@@ -29,6 +29,10 @@ pub mod google {
         include!(concat!(env!("OUT_DIR"), "/google.rpc.rs"));
     }
 }
+
+/// How messages are put on the wire, and taken from it.
+#[cfg(feature = "grpc")]
+mod codec;
 
 /// The served descriptors: `procpool.v1` and `google/rpc/{status,error_details}.proto` with all that they import.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/procpool_descriptor.bin"));

@@ -30,13 +30,13 @@ use crate::lifecycle::Lifecycle;
 use crate::listener::{BoundListener, Connections, Displacement, Serving, accept_connections};
 use crate::pools::{DuplicateFunction, NamedPool, Pools};
 use crate::rpc::PoolRpc;
-use crate::rpc::body::ByteBudget;
+use crate::rpc::byte_budget::ByteBudget;
 use crate::rpc::call_log::CallLog;
 use crate::rpc::health::Health;
 use crate::rpc::router::Router;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Telemetry;
-use crate::{http, listener};
+use crate::{http, listener, memory};
 
 /// How long the errors of calls that were given up may take to be sent.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
@@ -229,6 +229,8 @@ impl App {
             }));
         }
         drop(router);
+        let trimming = memory::give_back(calls.clone());
+        tasks.spawn(lifecycle.killed.clone().run_until_cancelled_owned(trimming));
         let admin_tasks = TaskTracker::new();
         if let Some((listener, endpoints)) = admin {
             tracing::info!(address = %listener.address(), "listening for admins");

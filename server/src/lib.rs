@@ -15,12 +15,12 @@
 //!
 //! # Theory of operation
 //!
-//! `listener` accepts connections and has hyper speak HTTP/2 on each. Every request goes to `rpc::router`, which puts a
+//! `listener` accepts connections and has h2 speak HTTP/2 on each. Every request goes to `rpc::router`, which puts a
 //! limit on its body, notes its deadline and hands it to the generated service. A method in `rpc` checks the request and
 //! has `pools` find the [`procpool_pool::PoolHandle`] whose workers registered the function; then it encodes what comes
 //! back. It never looks into an item, schedules nothing, and knows no worker. What fails takes its form in `rpc::status`, and only there.
 //!
-//! A call that is given up is dropped: hyper drops the handler's future or the response stream when the client goes
+//! A call that is given up is dropped: its task drops the handler's future or the response stream when the client goes
 //! away, and dropping the pool's future or stream cancels the job. So nothing here has to tell the pool of it.
 //!
 //! Every task has an owner: connections and calls are tracked, and [`App::serve`] returns when all have ended and every
@@ -31,6 +31,7 @@ mod config;
 mod http;
 mod lifecycle;
 mod listener;
+mod memory;
 mod operators;
 mod pools;
 mod rpc;

@@ -20,7 +20,7 @@ use procpool_pool::{
 };
 use tokio::sync::watch;
 
-use crate::rpc::body::ByteBudget;
+use crate::rpc::byte_budget::ByteBudget;
 use crate::telemetry::Telemetry;
 
 /// When a call that could not wait may be made again.

@@ -13,8 +13,8 @@ use super::connections::Calls;
 use crate::lifecycle::CALL;
 use crate::rpc::response_body::CallWatch;
 
-/// Has hyper's tasks, one for each call, owned by a tracker, counted by their connection, and each given up when its reader
-/// takes nothing.
+/// Has the tasks of a connection, one for each call, owned by a tracker, counted by their connection, and each given up when
+/// its reader takes nothing.
 #[derive(Debug, Clone)]
 pub(crate) struct OwnedTasks {
     pub(crate) tasks: TaskTracker,
@@ -22,17 +22,28 @@ pub(crate) struct OwnedTasks {
     pub(crate) stall_timeout: Duration,
 }
 
+impl OwnedTasks {
+    /// Starts the task of a call.
+    pub(crate) fn spawn<F>(&self, task: F)
+    where
+        F: Future + Send + 'static,
+    {
+        let (in_progress, watched) = (self.calls.begin(), watched(task, self.stall_timeout));
+        self.tasks.spawn(async move {
+            watched.await;
+            drop(in_progress);
+        });
+    }
+}
+
+/// The admin port's HTTP is hyper's.
 impl<F> hyper::rt::Executor<F> for OwnedTasks
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
     fn execute(&self, task: F) {
-        let (in_progress, watched) = (self.calls.begin(), watched(task, self.stall_timeout));
-        self.tasks.spawn(async move {
-            watched.await;
-            drop(in_progress);
-        });
+        self.spawn(task);
     }
 }
 
@@ -59,6 +70,8 @@ impl<F: Future> Future for CallTask<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        // Also while the answer waits for its reader: who sends is not to be stopped by that alone.
+        self.watch.receive(context);
         if self.task.as_mut().poll(context).is_ready() {
             return Poll::Ready(());
         }

@@ -5,16 +5,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::TaskTracker;
 
 use super::authority::WithAuthorities;
-use super::{Accepted, OwnedTasks, Place, Traffic, WatchedStream};
+use super::http2::Http2;
+use super::{Accepted, OwnedTasks, Place, RequestStream, Traffic, WatchedStream, stream};
 use crate::config::ServerConfig;
 use crate::lifecycle::Lifecycle;
 use crate::operators::Peer;
@@ -22,9 +19,15 @@ use crate::rpc::router::Router;
 
 /// What a client sends first: `PRI * HTTP/2.0 …`. Until it is complete, HTTP/2 cannot be shut down in its own way.
 const PREFACE_BYTES: usize = 24;
-/// Larger than the default, for large messages; bounds what a handler that does not read leaves in memory.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// Larger than the default, for large messages; bounds what a client sends ahead of its handler.
+const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+/// The largest that there is.
+const MAX_WINDOW_BYTES: u32 = (1 << 31) - 1;
+/// What small DATA frames may take that nobody has taken yet, at some 256 bytes each; more end the connection. Calls take
+/// theirs as soon as they come, so this is for the time until the tasks of all get to run.
+const DATA_FRAME_BUDGET: usize = 32 << 20;
+/// What a call may have written that its connection has not sent yet: a piece. Nobody counts it, and it outlives the call.
+const MAX_SEND_BUFFER_BYTES: usize = 64 << 10;
 const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
 /// Protection against floods of resets, by the client and by us at its instigation.
 const MAX_PENDING_RESETS: usize = 20;
@@ -65,13 +68,14 @@ where
     let traffic = Arc::new(Traffic::default());
     let is_silent = || traffic.received() < PREFACE_BYTES;
     let write_timeout = config.keepalive_interval + config.keepalive_timeout;
-    let io = TokioIo::new(WatchedStream::new(stream, Arc::clone(&traffic), write_timeout));
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer);
-        router.clone().handle(request)
-    });
+    let io = WatchedStream::new(stream, Arc::clone(&traffic), write_timeout);
     let tasks = OwnedTasks { tasks, calls: place.calls(), stall_timeout: config.stream_stall_timeout };
-    let mut connection = pin!(builder(&config, tasks).serve_connection(io, service));
+    let answer = move |mut request: Request<RequestStream>, respond| {
+        request.extensions_mut().insert(peer);
+        tasks.spawn(stream::answer(router.clone(), request, respond));
+    };
+    let keepalive = (config.keepalive_interval, config.keepalive_timeout);
+    let mut connection = pin!(Http2::new(&http2(&config), io, keepalive, answer));
     let mut first_bytes_due = pin!(tokio::time::sleep(config.first_byte_timeout));
     let mut old = pin!(reach_age(config.max_connection_age));
     let mut overdue = pin!(overdue(&lifecycle, &place, &traffic));
@@ -140,19 +144,21 @@ async fn overdue(lifecycle: &Lifecycle, place: &Place, traffic: &Traffic) {
     }
 }
 
-fn builder(config: &ServerConfig, tasks: OwnedTasks) -> http2::Builder<OwnedTasks> {
-    let mut builder = http2::Builder::new(tasks);
+fn http2(config: &ServerConfig) -> h2::server::Builder {
+    let streams = config.max_concurrent_streams;
+    let mut builder = h2::server::Builder::new();
     builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(config.max_concurrent_streams)
+        .max_concurrent_streams(streams)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
-        .max_local_error_reset_streams(MAX_LOCAL_ERROR_RESETS)
+        .max_local_error_reset_streams(Some(MAX_LOCAL_ERROR_RESETS))
         .max_header_list_size(MAX_HEADER_LIST_BYTES)
-        .keep_alive_interval(config.keepalive_interval)
-        .keep_alive_timeout(config.keepalive_timeout)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .adaptive_window(false);
+        .max_send_buffer_size(MAX_SEND_BUFFER_BYTES)
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        // Calls whose items wait fill their windows. They are not to stop the others on their connection.
+        .initial_connection_window_size(
+            streams.saturating_add(1).saturating_mul(STREAM_WINDOW_BYTES).min(MAX_WINDOW_BYTES),
+        )
+        .data_frame_budget(DATA_FRAME_BUDGET);
     builder
 }
 

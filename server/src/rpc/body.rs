@@ -1,92 +1,45 @@
-//! Request bodies, limited before they are buffered.
+//! Request bodies: taken out of the transport as they come, counted, and limited before they are buffered.
 //!
 //! gRPC puts five bytes before each message: a flag and the length. They are read here as they pass, so that a message
 //! over the limit is refused at its first bytes, and so that all requests that are being received together stay within
 //! one budget. The library's own limit is set higher and never speaks: its code would be the wrong one.
 //!
+//! A body has two ends. The task of its call has [`Intake::receive`] empty the transport whenever something has come, even
+//! while the handler is busy with what came before: what the transport keeps is counted by nobody, and small frames that
+//! wait in it cost the client its connection. The handler takes whole messages out of the other end. The sender may go on
+//! as far as its window goes beyond what the handler has taken; only a message that is not complete, and that the handler
+//! waits for, opens the window as it comes.
+//!
 //! A message that stops arriving half-way, or a first one that never comes, ends its call: nothing else would.
 
+use std::future::Future as _;
+use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
+use tonic::codegen::StdError;
 
+use super::byte_budget::ByteBudget;
+use super::message_buffer::{MessageBuffer, TooLong};
 use super::status;
 
-/// The flag and the length before each message.
-const PREFIX_BYTES: usize = 5;
+/// What any call may have waiting for its handler. Beyond that it has to leave half of the budget to others.
+const FREE_AHEAD_BYTES: usize = 16 << 10;
 
-/// How many bytes of requests may be in memory at a time, before the pool takes them over.
-#[derive(Debug)]
-pub(crate) struct ByteBudget {
-    limit: u64,
-    used: AtomicU64,
-}
+/// Where the bytes of a request come from.
+pub(crate) trait Source: Send + 'static {
+    /// Returns what has come.
+    fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, StdError>>>;
 
-impl ByteBudget {
-    pub(crate) fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self { limit, used: AtomicU64::new(0) })
-    }
-
-    fn try_take(&self, bytes: u64) -> bool {
-        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            used.checked_add(bytes).filter(|used| *used <= self.limit)
-        });
-        taken.is_ok()
-    }
-
-    fn give_back(&self, bytes: u64) {
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    /// Takes bytes for a request that is complete and that no pool has taken over yet, if there is room.
-    pub(crate) fn try_hold(self: &Arc<Self>, bytes: u64) -> Option<HeldRequest> {
-        self.try_take(bytes).then(|| HeldRequest { budget: Arc::clone(self), bytes })
-    }
-
-    /// Returns how many bytes there may be.
-    pub(crate) fn limit(&self) -> u64 {
-        self.limit
-    }
-}
-
-/// The bytes of a request that waits for a pool.
-#[derive(Debug)]
-pub(crate) struct HeldRequest {
-    budget: Arc<ByteBudget>,
-    bytes: u64,
-}
-
-impl Drop for HeldRequest {
-    fn drop(&mut self) {
-        self.budget.give_back(self.bytes);
-    }
-}
-
-/// A request body that keeps to the limits.
-///
-/// A message counts against the budget from its first byte until the body is polled again after its last one: then the
-/// handler has taken it.
-#[derive(Debug)]
-pub(crate) struct LimitedBody<B> {
-    inner: B,
-    limits: BodyLimits,
-    budget: Arc<ByteBudget>,
-    /// Taken from the budget, in all.
-    taken: u64,
-    /// How much of that belongs to the message that is not complete yet.
-    incomplete: u64,
-    prefix: Prefix,
-    is_failed: bool,
-    first_message: Arc<AtomicBool>,
-    /// Ends when nothing has come for too long; `None` while something comes, or need not.
-    stall: Option<Pin<Box<Sleep>>>,
+    /// Lets the sender send this much more. It was given the same as data before.
+    fn open_window(&mut self, bytes: usize);
 }
 
 /// What a request may be.
@@ -98,253 +51,235 @@ pub(crate) struct BodyLimits {
     pub(crate) stall_timeout: Duration,
 }
 
-/// Where in the sequence of messages the body is.
-#[derive(Debug, PartialEq, Eq)]
-enum Prefix {
-    /// Within the prefix; these of its bytes are known.
-    Partial { bytes: [u8; PREFIX_BYTES], known: usize },
-    /// Within a message, with so much to come.
-    Message { remaining: usize },
+/// The end of a body that takes what comes out of the transport.
+pub(crate) trait Intake: Send + Sync {
+    /// Takes what has come, and has the task woken when there is more.
+    fn receive(&self, context: &mut Context<'_>);
 }
 
-const NO_PREFIX: Prefix = Prefix::Partial { bytes: [0; PREFIX_BYTES], known: 0 };
+/// The end of a body that the handler has. When it is dropped, nothing more is received.
+#[derive(Debug)]
+pub(crate) struct LimitedBody<S> {
+    shared: Arc<Shared<S>>,
+    stall_timeout: Duration,
+    /// While something is waited for that must come: until when, and how many bytes had come when that was set.
+    stall: Option<(Pin<Box<Sleep>>, u64)>,
+}
 
-impl<B> LimitedBody<B> {
-    pub(crate) fn new(inner: B, limits: BodyLimits, budget: Arc<ByteBudget>) -> Self {
-        Self {
-            inner,
-            limits,
+#[derive(Debug)]
+struct Shared<S> {
+    first_message: Arc<AtomicBool>,
+    state: Mutex<State<S>>,
+}
+
+#[derive(Debug)]
+struct State<S> {
+    /// `None`: nothing more comes, or is to come.
+    source: Option<S>,
+    buffer: MessageBuffer,
+    /// Why nothing more comes.
+    end: Option<Status>,
+    /// How many bytes the handler has of the message that it is being given, or is at work on.
+    handed: usize,
+    /// How much the sender's window is less than at first.
+    unopened: usize,
+    /// How many bytes have come, in all.
+    received: u64,
+    budget: Arc<ByteBudget>,
+    taken: u64,
+    reader: Option<Waker>,
+}
+
+impl<S: Source> LimitedBody<S> {
+    pub(crate) fn new(source: S, limits: BodyLimits, budget: Arc<ByteBudget>) -> Self {
+        let state = State {
+            source: Some(source),
+            buffer: MessageBuffer::new(limits.max_message_bytes),
+            end: None,
+            handed: 0,
+            unopened: 0,
+            received: 0,
             budget,
             taken: 0,
-            incomplete: 0,
-            prefix: NO_PREFIX,
-            is_failed: false,
-            first_message: Arc::default(),
-            stall: None,
-        }
+            reader: None,
+        };
+        let shared = Arc::new(Shared { first_message: Arc::default(), state: Mutex::new(state) });
+        Self { shared, stall_timeout: limits.stall_timeout, stall: None }
     }
 
     /// Returns what tells whether a whole message has come in.
     pub(crate) fn first_message(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.first_message)
+        Arc::clone(&self.shared.first_message)
     }
 
-    /// Gives back what the handler has taken over.
-    fn release_complete(&mut self) {
-        self.budget.give_back(self.taken - self.incomplete);
-        self.taken = self.incomplete;
+    /// Returns the other end.
+    pub(crate) fn intake(&self) -> Arc<dyn Intake> {
+        Arc::clone(&self.shared) as Arc<dyn Intake>
     }
 
-    /// Checks a piece of the body and counts it.
-    fn admit(&mut self, data: &[u8]) -> Result<(), Status> {
-        let bytes = data.len() as u64;
-        if !self.budget.try_take(bytes) {
-            return Err(status::request_bytes_exhausted(self.budget.limit));
+    /// Waits for more, but not for ever within a message. Between messages, a client may think.
+    fn poll_stall(&mut self, context: &mut Context<'_>, is_between: bool, received: u64) -> Poll<Status> {
+        if is_between {
+            self.stall = None;
+            return Poll::Pending;
         }
-        self.taken += bytes;
-        self.follow(data)
+        let timeout = self.stall_timeout;
+        let (due, had) = self.stall.get_or_insert_with(|| (Box::pin(sleep_until(Instant::now() + timeout)), received));
+        loop {
+            ready!(due.as_mut().poll(context));
+            if *had == received {
+                return Poll::Ready(status::request_stalled(timeout));
+            }
+            // Something has come since the timer was set.
+            *had = received;
+            due.as_mut().reset(Instant::now() + timeout);
+        }
     }
+}
 
-    /// Walks the messages that a piece of the body has parts of.
-    fn follow(&mut self, mut data: &[u8]) -> Result<(), Status> {
-        while !data.is_empty() {
-            match &mut self.prefix {
-                Prefix::Partial { bytes, known } => {
-                    let missing = (PREFIX_BYTES - *known).min(data.len());
-                    bytes[*known..*known + missing].copy_from_slice(&data[..missing]);
-                    *known += missing;
-                    data = &data[missing..];
-                    self.incomplete += missing as u64;
-                    if *known == PREFIX_BYTES {
-                        let length = u32::from_be_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]);
-                        let limit = self.limits.max_message_bytes;
-                        if length > limit {
-                            return Err(status::request_too_large(length.into(), limit.into()));
-                        }
-                        self.enter_message(length as usize);
+impl<S> Shared<S> {
+    fn lock(&self) -> MutexGuard<'_, State<S>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: Source> Intake for Shared<S> {
+    fn receive(&self, context: &mut Context<'_>) {
+        let mut state = self.lock();
+        let had_message = state.buffer.has_message();
+        while let Some(source) = &mut state.source {
+            match source.poll_data(context) {
+                Poll::Pending => break,
+                Poll::Ready(None) => state.source = None,
+                // The library takes a CANCELLED for the proper end of a request. A hang-up is not one.
+                Poll::Ready(Some(Err(error))) => state.fail(status::request_cut_short(&*error)),
+                Poll::Ready(Some(Ok(data))) if data.is_empty() => {}
+                Poll::Ready(Some(Ok(data))) => {
+                    if let Err(refused) = state.admit(&data) {
+                        state.fail(refused);
                     }
-                }
-                Prefix::Message { remaining } => {
-                    let (passed, rest) = data.split_at(data.len().min(*remaining));
-                    let remaining = *remaining - passed.len();
-                    data = rest;
-                    self.incomplete += passed.len() as u64;
-                    self.enter_message(remaining);
                 }
             }
         }
+        state.open_window();
+        if state.buffer.has_message() {
+            self.first_message.store(true, Ordering::Relaxed);
+        }
+        let has_news = state.source.is_none() || (state.buffer.has_message() && !had_message);
+        let reader = if has_news { state.reader.take() } else { None };
+        drop(state);
+        if let Some(reader) = reader.filter(|reader| !reader.will_wake(context.waker())) {
+            reader.wake();
+        }
+    }
+}
+
+impl<S> State<S> {
+    fn give_back(&mut self, bytes: u64) {
+        self.taken -= bytes;
+        self.budget.give_back(bytes);
+    }
+
+    /// Ends the request before its end.
+    fn fail(&mut self, error: Status) {
+        self.source = None;
+        self.buffer.clear();
+        self.give_back(self.taken - self.handed as u64);
+        self.end = Some(error);
+    }
+}
+
+impl<S: Source> State<S> {
+    /// Counts a piece of the body and keeps it.
+    fn admit(&mut self, data: &[u8]) -> Result<(), Status> {
+        let bytes = data.len() as u64;
+        let is_taken = if self.ahead() > FREE_AHEAD_BYTES {
+            self.budget.try_take_ahead(bytes)
+        } else {
+            self.budget.try_take(bytes)
+        };
+        if !is_taken {
+            return Err(status::request_bytes_exhausted(self.budget.limit()));
+        }
+        self.taken += bytes;
+        self.received += bytes;
+        self.unopened += data.len();
+        let limit = self.buffer.max_message_bytes();
+        self.buffer
+            .push(data)
+            .map_err(|TooLong(announced)| status::request_too_large(announced.into(), limit.into()))?;
         Ok(())
     }
 
-    fn enter_message(&mut self, remaining: usize) {
-        if remaining > 0 {
-            self.prefix = Prefix::Message { remaining };
-        } else {
-            self.prefix = NO_PREFIX;
-            self.incomplete = 0;
-            self.first_message.store(true, Ordering::Relaxed);
+    /// Returns how many bytes wait for the handler, or are with it. A message that the handler waits for does not.
+    fn ahead(&self) -> usize {
+        if self.handed > 0 || self.buffer.has_message() { self.handed + self.buffer.len() } else { 0 }
+    }
+
+    /// Opens the sender's window, but for what waits.
+    fn open_window(&mut self) {
+        let bytes = self.unopened.saturating_sub(self.ahead());
+        if let Some(source) = self.source.as_mut().filter(|_| bytes > 0) {
+            source.open_window(bytes);
+            self.unopened -= bytes;
         }
+    }
+
+    /// Returns what the handler gets now. It has done with the message that it had.
+    fn next_part(&mut self) -> Option<Bytes> {
+        if !self.buffer.is_handing_on() {
+            let done = std::mem::take(&mut self.handed);
+            self.give_back(done as u64);
+        }
+        let part = self.buffer.pop();
+        self.handed += part.as_ref().map_or(0, Bytes::len);
+        self.open_window();
+        part
     }
 }
 
-impl<B> LimitedBody<B>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: Into<tonic::codegen::StdError>,
-{
-    /// Waits for more of the body, but not for ever within a message. Between messages, a client may think.
-    fn poll_inner(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) {
-            self.stall = None;
-            // The library takes a CANCELLED for the proper end of a request. A hang-up is not one.
-            return Poll::Ready(frame.map(|frame| frame.map_err(|error| status::request_cut_short(&*error.into()))));
-        }
-        let is_between = self.incomplete == 0 && self.first_message.load(Ordering::Relaxed);
-        if is_between {
-            return Poll::Pending;
-        }
-        let timeout = self.limits.stall_timeout;
-        let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(timeout)));
-        stall.as_mut().poll(context).map(|()| Some(Err(status::request_stalled(timeout))))
-    }
-}
-
-impl<B> Body for LimitedBody<B>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: Into<tonic::codegen::StdError>,
-{
+impl<S: Source> Body for LimitedBody<S> {
     type Data = Bytes;
     type Error = Status;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = self.get_mut();
-        if this.is_failed {
-            return Poll::Ready(None);
-        }
-        this.release_complete();
-        let checked = match ready!(this.poll_inner(context)) {
-            None => return Poll::Ready(None),
-            Some(Ok(frame)) => frame.data_ref().map_or(Ok(()), |data| this.admit(data)).map(|()| frame),
-            Some(Err(error)) => Err(error),
+        let (is_between, received) = {
+            let mut state = this.shared.lock();
+            if let Some(part) = state.next_part() {
+                drop(state);
+                this.stall = None;
+                return Poll::Ready(Some(Ok(Frame::data(part))));
+            }
+            if let Some(error) = state.end.take() {
+                return Poll::Ready(Some(Err(error)));
+            }
+            if state.source.is_none() {
+                if state.buffer.has_part() {
+                    let error = io::Error::new(io::ErrorKind::UnexpectedEof, "it ended within a message");
+                    state.fail(status::request_cut_short(&error));
+                }
+                return Poll::Ready(state.end.take().map(Err));
+            }
+            state.reader = Some(context.waker().clone());
+            (this.shared.first_message.load(Ordering::Relaxed) && !state.buffer.has_part(), state.received)
         };
-        this.is_failed = checked.is_err();
-        Poll::Ready(Some(checked))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.is_failed || self.inner.is_end_stream()
+        let stalled = ready!(this.poll_stall(context, is_between, received));
+        let mut state = this.shared.lock();
+        state.fail(stalled);
+        Poll::Ready(state.end.take().map(Err))
     }
 }
 
-impl<B> Drop for LimitedBody<B> {
+impl<S> Drop for LimitedBody<S> {
     fn drop(&mut self) {
-        self.budget.give_back(self.taken);
+        let mut state = self.shared.lock();
+        state.source = None;
+        state.buffer.clear();
+        let taken = state.taken;
+        state.give_back(taken);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use http_body_util::{BodyExt as _, StreamBody};
-    use tonic::Code;
-
-    use super::*;
-
-    type Pieces = futures_util::stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, std::io::Error>>>;
-
-    fn body(pieces: Vec<Vec<u8>>, limit: u32, budget: &Arc<ByteBudget>) -> LimitedBody<StreamBody<Pieces>> {
-        let frames: Vec<_> = pieces.into_iter().map(|piece| Ok(Frame::data(Bytes::from(piece)))).collect();
-        LimitedBody::new(StreamBody::new(futures_util::stream::iter(frames)), limits(limit), Arc::clone(budget))
-    }
-
-    fn limits(max_message_bytes: u32) -> BodyLimits {
-        BodyLimits { max_message_bytes, stall_timeout: Duration::from_secs(60) }
-    }
-
-    fn message(length: usize) -> Vec<u8> {
-        let mut message = vec![0];
-        message.extend(u32::try_from(length).unwrap().to_be_bytes());
-        message.resize(PREFIX_BYTES + length, 7);
-        message
-    }
-
-    fn used(budget: &ByteBudget) -> u64 {
-        budget.used.load(Ordering::Relaxed)
-    }
-
-    #[tokio::test]
-    async fn messages_pass_however_they_are_cut() {
-        let sent: Vec<u8> = [message(0), message(10), message(300), message(0), message(1)].concat();
-        for piece_size in 1..40 {
-            let budget = ByteBudget::new(1000);
-            let pieces = sent.chunks(piece_size).map(<[u8]>::to_vec).collect();
-            let received = body(pieces, 300, &budget).collect().await.unwrap().to_bytes();
-            assert_eq!(received, sent);
-            assert_eq!(used(&budget), 0);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_message_over_the_limit_is_refused_at_its_prefix() {
-        let budget = ByteBudget::new(1000);
-        let mut limited = body(vec![message(10), message(11)[..PREFIX_BYTES].to_vec()], 10, &budget);
-        assert!(limited.frame().await.unwrap().is_ok());
-        let refused = limited.frame().await.unwrap().unwrap_err();
-        assert_eq!(refused.code(), Code::ResourceExhausted);
-        assert!(limited.frame().await.is_none());
-    }
-
-    #[tokio::test]
-    async fn a_message_counts_until_the_next_one_is_asked_for() {
-        let budget = ByteBudget::new(1000);
-        let half = message(45)[..25].to_vec();
-        let mut limited = body(vec![[message(95), half.clone()].concat(), message(45)[25..].to_vec()], 100, &budget);
-        limited.frame().await.unwrap().unwrap();
-        assert_eq!(used(&budget), 125);
-        limited.frame().await.unwrap().unwrap();
-        assert_eq!(used(&budget), 50);
-        drop(limited);
-        assert_eq!(used(&budget), 0);
-    }
-
-    #[tokio::test]
-    async fn past_the_budget_a_request_is_refused_and_may_be_retried() {
-        let budget = ByteBudget::new(150);
-        let mut first = body(vec![message(95)], 100, &budget);
-        first.frame().await.unwrap().unwrap();
-        let mut second = body(vec![message(95)], 100, &budget);
-        let refused = second.frame().await.unwrap().unwrap_err();
-        assert_eq!(refused.code(), Code::ResourceExhausted);
-        assert!(refused.metadata().get("grpc-retry-pushback-ms").unwrap().to_str().unwrap().parse::<u32>().is_ok());
-        drop(first);
-        let mut third = body(vec![message(95)], 100, &budget);
-        assert!(third.frame().await.unwrap().is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_hang_up_is_not_the_end_of_a_request() {
-        let budget = ByteBudget::new(1000);
-        let hang_up = std::io::Error::other(Status::cancelled("h2 protocol error"));
-        let frames = futures_util::stream::iter(vec![Err::<Frame<Bytes>, _>(hang_up)]);
-        let mut limited = LimitedBody::new(StreamBody::new(frames), limits(100), budget);
-        assert_ne!(limited.frame().await.unwrap().unwrap_err().code(), Code::Cancelled);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_message_that_stops_on_its_way_ends_its_call_and_a_pause_between_messages_does_not() {
-        use futures_util::StreamExt as _;
-
-        let hour = Duration::from_secs(3600);
-        for (start, is_ended) in [(vec![], true), (message(10)[..7].to_vec(), true), (message(10), false)] {
-            let first = Ok::<_, std::io::Error>(Frame::data(Bytes::from(start.clone())));
-            let frames = futures_util::stream::iter([first]).chain(futures_util::stream::pending());
-            let mut limited = LimitedBody::new(StreamBody::new(frames), limits(100), ByteBudget::new(1000));
-            limited.frame().await.unwrap().unwrap();
-            let next = tokio::time::timeout(hour, limited.frame()).await;
-            assert_eq!(next.is_ok(), is_ended, "{start:?}");
-            if let Ok(Some(next)) = next {
-                assert_eq!(next.unwrap_err().code(), Code::Aborted);
-            }
-        }
-    }
-}
+mod tests;

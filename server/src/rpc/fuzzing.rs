@@ -12,16 +12,16 @@
 //! two bytes in front, of which the highest bit says to pause before it.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
+use std::future::poll_fn;
 use std::num::NonZeroU32;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request};
-use http_body::{Body, Frame};
+use http_body::Body;
 use procpool_items::{ItemKind, ItemSlab};
 use procpool_pool::supervisor::{
     COMMAND_CAPACITY, ChunkResults, ChunkRun, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner,
@@ -34,11 +34,13 @@ use prost::Message;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 use tokio_util::task::TaskTracker;
+use tonic::codegen::StdError;
 use tonic::{Code, Status};
 use tower::ServiceExt as _;
 
 use super::PoolRpc;
-use super::body::{BodyLimits, ByteBudget, LimitedBody};
+use super::body::{BodyLimits, LimitedBody, Source};
+use super::byte_budget::ByteBudget;
 use super::deadline::Deadline;
 use crate::pools::{NamedPool, Pools};
 
@@ -134,7 +136,13 @@ impl Input {
             max_message_bytes: MAX_MESSAGE_BYTES,
             calls: calls.clone(),
         });
-        let answer = Answer::to(service, request).await;
+        let intake = request.body().intake();
+        let mut answer = pin!(Answer::to(service, request));
+        let answer = poll_fn(|context| {
+            intake.receive(context);
+            answer.as_mut().poll(context)
+        })
+        .await;
         if !is_raw {
             answer.check(method, &messages, headers.contains_key("grpc-timeout"));
         } else if answer.status.code() == Code::InvalidArgument {
@@ -160,14 +168,8 @@ struct Pieces {
     pause: Option<Pin<Box<Sleep>>>,
 }
 
-impl Body for Pieces {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+impl Source for Pieces {
+    fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, StdError>>> {
         if let Some((is_paused @ true, _)) = self.rest.front_mut() {
             *is_paused = false;
             self.pause = Some(Box::pin(tokio::time::sleep(Duration::from_millis(1))));
@@ -183,8 +185,10 @@ impl Body for Pieces {
             data.extend_from_slice(&u32::try_from(piece.len()).expect("it is short").to_be_bytes());
         }
         data.extend_from_slice(&piece);
-        Poll::Ready(Some(Ok(Frame::data(data.freeze()))))
+        Poll::Ready(Some(Ok(data.freeze())))
     }
+
+    fn open_window(&mut self, _bytes: usize) {}
 }
 
 /// Starts workers that return their items.
@@ -250,7 +254,7 @@ impl Answer {
         let (head, body) = response.into_parts();
         let mut body = std::pin::pin!(body);
         let (mut data, mut last_headers) = (BytesMut::new(), head.headers);
-        while let Some(frame) = std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await {
+        while let Some(frame) = poll_fn(|context| body.as_mut().poll_frame(context)).await {
             match frame.expect("the service gives errors as trailers").into_data() {
                 Ok(piece) => data.extend_from_slice(&piece),
                 Err(frame) => last_headers = frame.into_trailers().unwrap_or_default(),

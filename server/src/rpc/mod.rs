@@ -6,6 +6,7 @@
 mod admin;
 mod apply;
 pub(crate) mod body;
+pub(crate) mod byte_budget;
 pub(crate) mod call_log;
 pub(crate) mod context;
 mod deadline;
@@ -17,6 +18,7 @@ mod imap_stream;
 mod list_functions;
 mod map;
 mod media_type;
+mod message_buffer;
 pub(crate) mod not_grpc;
 mod reflection;
 pub(crate) mod response_body;

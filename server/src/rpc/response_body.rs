@@ -10,7 +10,7 @@
 //! what a reader leaves lying then is next to nothing.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -22,23 +22,41 @@ use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
 
+use super::body::Intake;
+
 /// Who takes as much in `stream_stall_timeout` is not cut.
 const PIECE_BYTES: usize = 64 << 10;
 /// The last piece of what is longer than two of it. Shorter frames would look like an attack, see `result_messages`.
 const LAST_BYTES: usize = 256;
 
-/// Since when a call waits for its reader.
-#[derive(Debug, Default)]
-pub(crate) struct CallWatch(Mutex<Option<Instant>>);
+/// What the task of a call looks after while the call is answered: since when it waits for its reader, and the request that
+/// comes in meanwhile.
+#[derive(Default)]
+pub(crate) struct CallWatch {
+    waiting_since: Mutex<Option<Instant>>,
+    request: OnceLock<Arc<dyn Intake>>,
+}
 
 impl CallWatch {
     fn set_waiting(&self, since: Option<Instant>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
+        *self.waiting_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
     /// Returns since when the reader has taken nothing of what there is for it. `None`: there is nothing.
     pub(crate) fn waiting_since(&self) -> Option<Instant> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.waiting_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the task receive a request from now on. A call has one.
+    pub(super) fn set_request(&self, request: Arc<dyn Intake>) {
+        self.request.get_or_init(|| request);
+    }
+
+    /// Takes what has come of the request, and has the task woken when there is more.
+    pub(crate) fn receive(&self, context: &mut Context<'_>) {
+        if let Some(request) = self.request.get() {
+            request.receive(context);
+        }
     }
 }
 

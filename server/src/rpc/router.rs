@@ -2,6 +2,7 @@
 //! deadline, and on the way back the details that every error has, and a body that is watched.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,7 +12,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Frame;
-use hyper::body::Incoming;
 use procpool_proto::v1::pool_admin_service_server::PoolAdminServiceServer;
 use procpool_proto::v1::pool_service_server::PoolServiceServer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -24,11 +24,13 @@ use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt as _};
 
 use super::admin::AdminRpc;
-use super::body::{BodyLimits, ByteBudget, LimitedBody};
+use super::body::{BodyLimits, LimitedBody};
+use super::byte_budget::ByteBudget;
 use super::deadline::Deadline;
 use super::{PoolRpc, health, not_grpc, reflection, response_body, status};
 use crate::config::ServerConfig;
 use crate::lifecycle::{CALL, Lifecycle};
+use crate::listener::RequestStream;
 use crate::operators::{Operators, Peer};
 use crate::telemetry::Telemetry;
 
@@ -40,7 +42,7 @@ const DRAINING_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// The library's own limits must be out of reach of ours.
 const LIBRARY_LIMIT_BYTES: usize = u32::MAX as usize;
 
-type RequestBody = LimitedBody<Incoming>;
+type RequestBody = LimitedBody<RequestStream>;
 
 /// A service beside the pool, and its name.
 pub(super) type SideService = (&'static str, BoxCloneSyncService<Request<RequestBody>, Response<Body>, Infallible>);
@@ -67,6 +69,8 @@ pub(crate) struct Router {
     requests: Arc<ByteBudget>,
     calls: CallBound,
     admin_calls: CallBound,
+    health_checks: CallBound,
+    health_watches: CallBound,
     operators: Operators,
     draining: CancellationToken,
     closing: CancellationToken,
@@ -82,7 +86,8 @@ impl Router {
         config: &ServerConfig,
         lifecycle: &Lifecycle,
     ) -> Self {
-        let ServerConfig { max_message_bytes, stream_stall_timeout: stall_timeout, max_calls, .. } = *config;
+        let ServerConfig { max_message_bytes, stream_stall_timeout: stall_timeout, max_calls, max_connections, .. } =
+            *config;
         let limits = BodyLimits { max_message_bytes, stall_timeout };
         let admin = AdminRpc { pools: rpc.pools.clone(), drain_requested: lifecycle.drain_requested.clone() };
         let pool = PoolServiceServer::new(rpc)
@@ -102,6 +107,8 @@ impl Router {
             requests,
             calls: CallBound::new(max_calls),
             admin_calls: CallBound::new(MAX_ADMIN_CALLS),
+            health_checks: CallBound::new(max_calls),
+            health_watches: CallBound::new(max_connections),
             operators: config.operators,
             draining: lifecycle.draining.clone(),
             closing: lifecycle.closing.clone(),
@@ -115,14 +122,14 @@ impl Router {
     }
 
     /// Answers a request.
-    pub(crate) async fn handle(self, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    pub(crate) async fn handle(self, mut request: Request<RequestStream>) -> Result<Response<Body>, Infallible> {
         if let Some(refused) = not_grpc::refuse(&request) {
             not_grpc::read_if_small(request.into_body()).await;
             return Ok(refused);
         }
         let call = self.telemetry.as_ref().and_then(|telemetry| telemetry.start_call(&mut request));
         let (response, permit) = match self.admit(&request) {
-            Ok(permit) => (self.answer(request).await?, permit),
+            Ok(permit) => (self.answer(request).await?, Some(permit)),
             Err(refused) => (refused.into_http(), None),
         };
         let response = match call {
@@ -132,23 +139,28 @@ impl Router {
         Ok(response_body::watched(response, CALL.get(), permit))
     }
 
-    /// Takes a place among the calls in progress, or refuses at once. Whether the server lives can always be asked.
-    fn admit<B>(&self, request: &Request<B>) -> Result<Option<OwnedSemaphorePermit>, Status> {
-        match service_of(request.uri().path()) {
-            health::Service::NAME => Ok(None),
+    /// Takes a place among the calls in progress, or refuses at once. Those that ask for the health have places of their own,
+    /// and those who watch it, for as long as they like, others again: whether the server lives can be asked when all else is
+    /// taken.
+    fn admit<B>(&self, request: &Request<B>) -> Result<OwnedSemaphorePermit, Status> {
+        let path = request.uri().path();
+        let calls = match service_of(path) {
+            health::Service::NAME if path.ends_with("/Check") => &self.health_checks,
+            health::Service::NAME => &self.health_watches,
             PoolAdminServiceServer::<AdminRpc>::NAME => {
                 let peer = request.extensions().get::<Peer>().copied();
                 if !peer.is_some_and(|peer| self.operators.include(peer)) {
                     return Err(status::not_an_operator(peer, self.operators));
                 }
-                self.admin_calls.try_enter().map(Some)
+                &self.admin_calls
             }
-            _ => self.calls.try_enter().map(Some),
-        }
+            _ => &self.calls,
+        };
+        calls.try_enter()
     }
 
     /// Answers a request in time.
-    async fn answer(self, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    async fn answer(self, mut request: Request<RequestStream>) -> Result<Response<Body>, Infallible> {
         let Some(deadline) = Deadline::from_headers(request.headers(), Instant::now()) else {
             let problem = "must be at most 8 digits and one of H, M, S, m, u, n";
             return Ok(status::invalid_argument(vec![status::violation("grpc-timeout", problem)], "").into_http());
@@ -157,6 +169,14 @@ impl Router {
         let budget = Arc::clone(&self.requests);
         let request = request.map(|body| LimitedBody::new(body, self.limits, budget));
         let first_message = request.body().first_message();
+        let watch = CALL.get();
+        watch.set_request(request.body().intake());
+        // What came with the headers is there at once.
+        poll_fn(|context| {
+            watch.receive(context);
+            Poll::Ready(())
+        })
+        .await;
         let is_receiving = || !first_message.load(Ordering::Relaxed);
         let draining = self.draining.clone();
         let mut answer = pin!(self.dispatch(request, deadline));

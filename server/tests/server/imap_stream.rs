@@ -10,7 +10,9 @@ use procpool_proto::v1::i_map_stream_config::Common;
 use procpool_proto::v1::i_map_stream_request::Items;
 use procpool_proto::v1::i_map_stream_response::Results;
 use procpool_proto::v1::pool_admin_service_client::PoolAdminServiceClient;
-use procpool_proto::v1::{GetPoolRequest, IMapStreamConfig, IMapStreamRequest, IMapStreamResponse};
+use procpool_proto::v1::{
+    GetPoolRequest, IMapStreamConfig, IMapStreamRequest, IMapStreamResponse, ListFunctionsRequest,
+};
 use procpool_server::NamedPool;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -45,6 +47,33 @@ fn items(range: std::ops::Range<usize>) -> IMapStreamRequest {
 
 fn taken(results_taken: u64) -> IMapStreamRequest {
     IMapStreamRequest { results_taken, ..IMapStreamRequest::default() }
+}
+
+/// As clients of other languages do it: a message for each item, as many as may be sent, and no look at results.
+#[tokio::test]
+async fn items_sent_one_by_one_that_nobody_drains_wait_and_none_is_lost() {
+    const ITEMS: usize = 16_000;
+    let server = TestServer::start().await;
+    let input = [first_message("gated", 10)].into_iter().chain((0..ITEMS).map(|index| items(index..index + 1)));
+    let mut client = server.client().await;
+    let mut responses = within(client.i_map_stream(tokio_stream::iter(input))).await.unwrap().into_inner();
+    server.script.begun(2).await;
+    // On the same connection.
+    for _ in 0..100 {
+        within(client.list_functions(ListFunctionsRequest {})).await.unwrap();
+    }
+    server.script.release(ITEMS);
+    let mut received = 0;
+    while let Some(response) = within(responses.message()).await.unwrap() {
+        let Some(Results::Blobs(results)) = response.results else { continue };
+        for result in contents(ItemKind::Blobs, &results) {
+            assert_eq!(result, received.to_string());
+            received += 1;
+        }
+    }
+    assert_eq!(received, ITEMS);
+    drop((client, responses));
+    server.stop().await;
 }
 
 impl Call {

@@ -173,6 +173,23 @@ async fn calls_are_bounded_over_all_connections_but_for_health_and_operators() {
 }
 
 #[tokio::test]
+async fn watchers_of_the_health_are_bounded_too_and_others_can_still_ask() {
+    let server = TestServer::start_with(ServerConfig { max_connections: 3, ..config() }, Script::default()).await;
+    let mut clients = [HealthClient::new(server.channel().await), HealthClient::new(server.channel().await)];
+    let mut watches = Vec::new();
+    for nth in 0..3 {
+        watches.push(within(clients[nth % 2].watch(HealthCheckRequest::default())).await.unwrap().into_inner());
+    }
+    assert_too_many(&within(clients[0].watch(HealthCheckRequest::default())).await.unwrap_err(), "3");
+    within(clients[0].check(HealthCheckRequest::default())).await.unwrap();
+    drop(watches.pop());
+    // The server learns of it in a moment.
+    within(async { while clients[0].watch(HealthCheckRequest::default()).await.is_err() {} }).await;
+    drop((watches, clients));
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn watchers_of_a_pool_are_bounded_too() {
     let server = TestServer::start().await;
     // More than fit on one connection.

@@ -55,11 +55,14 @@ impl Template {
     /// Returns the words after the program, with the arguments in their places.
     pub(super) fn fill(&self, arguments: &[Vec<u8>]) -> Vec<OsString> {
         let fill_word = |word: &Vec<Part>| {
-            let bytes = word.iter().flat_map(|part| match part {
-                Part::Text(text) => text.as_bytes(),
-                Part::Argument(index) => &arguments[*index],
-            });
-            OsString::from_vec(bytes.copied().collect())
+            let mut filled = Vec::new();
+            for part in word {
+                filled.extend_from_slice(match part {
+                    Part::Text(text) => text.as_bytes(),
+                    Part::Argument(index) => &arguments[*index],
+                });
+            }
+            OsString::from_vec(filled)
         };
         self.words[1..].iter().map(fill_word).collect()
     }

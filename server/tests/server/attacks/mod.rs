@@ -4,6 +4,7 @@
 mod authority;
 mod floods;
 mod loris;
+mod memory;
 mod resets;
 mod stalls;
 mod wire;

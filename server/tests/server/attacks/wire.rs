@@ -110,6 +110,14 @@ impl Wire {
         Self::connect_with(server, &[]).await
     }
 
+    /// Connects, and waits for the windows that the server gives.
+    pub(super) async fn connect_and_agree(server: &TestServer) -> Self {
+        let mut wire = Self::connect(server).await;
+        wire.next_of(SETTINGS).await.unwrap();
+        wire.send(&frame(SETTINGS, ACK, 0, &[])).await.unwrap();
+        wire
+    }
+
     /// Connects with these settings.
     pub(super) async fn connect_with(server: &TestServer, settings: &[(u16, u32)]) -> Self {
         Self::on(TcpStream::connect(server.address).await.unwrap(), settings).await

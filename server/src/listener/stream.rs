@@ -1,0 +1,129 @@
+//! One stream of HTTP/2, which is one call: its request as a source of bytes, and its answer on the way out.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::{Request, Response};
+use http_body::{Body as _, Frame};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::StdError;
+
+use crate::rpc::body::Source;
+use crate::rpc::router::Router;
+
+/// The bytes of a request.
+#[derive(Debug)]
+pub(crate) struct RequestStream {
+    stream: RecvStream,
+    /// Of its connection; set when something comes.
+    is_active: Arc<AtomicBool>,
+}
+
+impl RequestStream {
+    pub(super) fn new(stream: RecvStream, is_active: Arc<AtomicBool>) -> Self {
+        Self { stream, is_active }
+    }
+}
+
+impl Source for RequestStream {
+    fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, StdError>>> {
+        let data = ready!(self.stream.poll_data(context));
+        self.is_active.store(true, Ordering::Relaxed);
+        Poll::Ready(data.map(|data| data.map_err(StdError::from)))
+    }
+
+    fn open_window(&mut self, bytes: usize) {
+        if let Err(error) = self.stream.flow_control().release_capacity(bytes) {
+            tracing::error!(%error, bytes, "a window cannot be opened");
+        }
+    }
+}
+
+/// Answers a request, unless its client takes it back. If this is dropped before the end, the stream is reset.
+pub(super) async fn answer(router: Router, request: Request<RequestStream>, mut respond: SendResponse<Bytes>) {
+    let response = tokio::select! {
+        biased;
+        response = router.handle(request) => match response {
+            Ok(response) => response,
+            Err(never) => match never {},
+        },
+        reset = poll_fn(|context| respond.poll_reset(context)) => {
+            tracing::debug!(?reset, "a call was taken back");
+            return;
+        }
+    };
+    let (head, body) = response.into_parts();
+    let is_all = body.is_end_stream();
+    let sent = match respond.send_response(Response::from_parts(head, ()), is_all) {
+        Ok(_) if is_all => Ok(()),
+        Ok(stream) => send_body(body, stream).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = sent {
+        tracing::debug!(%error, "a call could not be answered");
+    }
+}
+
+/// Sends a body to its end. A piece is asked for when at least one byte of the one before may go.
+async fn send_body(mut body: Body, mut stream: SendStream<Bytes>) -> Result<(), h2::Error> {
+    loop {
+        let frame = poll_fn(|context| match stream.poll_reset(context) {
+            Poll::Ready(reset) => Poll::Ready(Err(reset.map_or_else(|error| error, h2::Error::from))),
+            Poll::Pending => Pin::new(&mut body).poll_frame(context).map(Ok),
+        });
+        let frame: Option<Result<Frame<Bytes>, Status>> = frame.await?;
+        let frame = match frame {
+            None => return stream.send_data(Bytes::new(), true),
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => {
+                tracing::error!(%error, "an answer failed without saying so");
+                stream.send_reset(Reason::INTERNAL_ERROR);
+                return Ok(());
+            }
+        };
+        match frame.into_data() {
+            Ok(data) if data.is_empty() => {}
+            Ok(data) => {
+                // Once it is in hand, so that no call keeps a share of the connection's window that it has no use for.
+                stream.reserve_capacity(1);
+                wait_for_room(&mut stream).await?;
+                let is_last = body.is_end_stream();
+                stream.send_data(data, is_last)?;
+                if is_last {
+                    return Ok(());
+                }
+            }
+            Err(frame) => {
+                stream.reserve_capacity(0);
+                return frame.into_trailers().map_or(Ok(()), |trailers| stream.send_trailers(trailers));
+            }
+        }
+    }
+}
+
+/// Waits until the reader takes at least one byte.
+async fn wait_for_room(stream: &mut SendStream<Bytes>) -> Result<(), h2::Error> {
+    poll_fn(|context| {
+        while stream.capacity() == 0 {
+            // It may come while there is no room.
+            if let Poll::Ready(reset) = stream.poll_reset(context) {
+                return Poll::Ready(Err(reset.map_or_else(|error| error, h2::Error::from)));
+            }
+            match ready!(stream.poll_capacity(context)) {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Poll::Ready(Err(error)),
+                // It has ended otherwise.
+                None => return Poll::Ready(Err(Reason::CANCEL.into())),
+            }
+        }
+        Poll::Ready(Ok(()))
+    })
+    .await
+}
