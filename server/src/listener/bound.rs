@@ -33,7 +33,9 @@ impl Accepted {
     /// Returns who is at its other end. One that has gone again is nobody in particular.
     pub(super) fn peer(&self) -> Peer {
         match self {
-            Self::Tcp(stream) => Peer::Tcp(stream.peer_addr().unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))),
+            Self::Tcp(stream) => {
+                Peer::Tcp(stream.peer_addr().unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))))
+            }
             Self::Unix(stream) => Peer::Unix { uid: stream.peer_cred().ok().map(|user| user.uid()) },
         }
     }
