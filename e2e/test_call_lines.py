@@ -40,7 +40,9 @@ def test_all_calls_have_lines_on_request():
 def test_failed_calls_cannot_flood_the_log():
     with Server("--processes", "1", command=FUNCTIONS) as server, grpc.insecure_channel(server.address) as channel:
         stub = pool_pb2_grpc.PoolServiceStub(channel)
-        requests = [stub.Map.future(pool_pb2.MapRequest(function="missing"), timeout=PATIENCE) for _ in range(3000)]
+        request = pool_pb2.MapRequest(function="missing")
+        request.values.extend([1])
+        requests = [stub.Map.future(request, timeout=PATIENCE) for _ in range(3000)]
         assert all(request.exception(timeout=PATIENCE) for request in requests)
         [dropped, *_] = wait_until(lambda: server.lines("have no line in the log"), "it says what was left out")
         assert dropped["num_dropped"] > 0

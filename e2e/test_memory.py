@@ -58,7 +58,7 @@ def test_an_item_that_takes_too_much_memory_fails_alone_and_its_slot_is_filled_a
         assert int(metadata["pid"]) in before
         after = server.wait_ready(3)
         assert len(after) == 2 and int(metadata["pid"]) not in after
-        [line] = server.lines("worker exited unexpectedly")
+        [line] = server.lines("worker killed")
         assert line["peak_rss_bytes"] == int(metadata["peak_rss_bytes"])
         shown = subprocess.run(
             [PROCPOOL, "workers", "--server", f"http://{server.address}", "--output", "json"],

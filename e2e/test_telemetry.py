@@ -84,7 +84,7 @@ def admin_server(command: list[str] | None = None, environment: dict[str, str] |
     server = Server(*arguments, command=command, environment=environment)
     server.wait_ready(2)
     [line] = wait_until(lambda: server.lines("listening for admins"), "the admin port is open")
-    server.admin_address = line["address"]
+    server.admin_address = line["address"].removeprefix("http://")
     return server
 
 

@@ -73,7 +73,6 @@ WAYS_TO_HANG = {
     "c": (None, "in hang"),
     "gil": ("signal 15", "in hang"),
     "deaf": ("signal 9", "in hang"),
-    "stopped": ("signal 9", None),
 }
 
 
@@ -91,11 +90,8 @@ def test_an_item_that_hangs_is_ended_and_tells_where_it_was(server, stub, tmp_pa
     assert details["ErrorInfo"].reason == "ITEM_TIMEOUT"
     assert details["ErrorInfo"].metadata["limit_ms"] == "500"
     assert took >= 0.5
-    if line is None:
-        assert "DebugInfo" not in details, "a stopped process says nothing"
-    else:
-        entries = details["DebugInfo"].stack_entries
-        assert any(line in entry and "functions.py" in entry for entry in entries[:6]), entries
+    entries = details["DebugInfo"].stack_entries
+    assert any(line in entry and "functions.py" in entry for entry in entries[:6]), entries
     pid = int(marker.read_text())
     if ended_by is None:
         # Cancelled ended the item (a read in C code returns for its signal), and the worker lives.
@@ -171,7 +167,10 @@ def test_an_idle_worker_that_was_stopped_holds_up_no_call(processes, limit):
             request = request_of(pool_pb2.MapRequest, "echo", *range(20), **options)
             answer = pool_pb2_grpc.PoolServiceStub(channel).Map(request, timeout=PATIENCE)
         assert list(answer.values) == list(range(20))
-        assert [line["pid"] for line in server.lines("worker neither begins its items nor answers")] == [stopped]
+        # Made to go on, or given up: whatever comes first.
+        noticed = ["SIGCONT is sent", "worker neither begins its items nor answers"]
+        pids = lambda: [line["pid"] for message in noticed for line in server.lines(message)]  # noqa: E731
+        wait_until(lambda: stopped in pids(), "it is noticed")
         wait_until(lambda: len(server.workers()) == processes, "the slot has a worker again")
         [answer] = call(server, "Map", {"function": "echo", "values": list(range(100))})
         assert answer["values"] == list(range(100))
@@ -198,7 +197,7 @@ def test_an_item_that_kills_its_worker_is_tried_again_by_another(server, stub, t
     assert [attempt for attempt, _ in runs] == ["1", "2"] and runs[0][1] != runs[1][1]
 
 
-@pytest.mark.parametrize("how", ["sleep", "c", "stopped"])
+@pytest.mark.parametrize("how", ["sleep", "c"])
 def test_the_deadline_ends_unary_calls_and_streams(server, stub, tmp_path, how):
     timeout = 1.0
     for number, method in enumerate(["Map", "IMap"]):

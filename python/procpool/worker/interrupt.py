@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -24,7 +25,16 @@ from .._context import Cancelled
 # A real-time signal: programs and libraries leave the upper ones alone. Handlers do not survive exec.
 CANCEL_SIGNAL = signal.SIGRTMAX - 3
 
+_SIGNAL_INTERVAL_SECONDS = 0.02
+_MAX_SIGNALS = 100
+
 _RUNNER_FILE = str(Path(__file__).with_name("runner.py"))
+
+
+def _signal_main_thread() -> None:
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None, "it runs"
+    signal.pthread_kill(main_thread, CANCEL_SIGNAL)
 
 
 class Interrupter:
@@ -45,9 +55,20 @@ class Interrupter:
     def interrupt(self, sequence: int) -> None:
         """Have the item of this sequence number interrupted, if it still runs then. For whoever has the floor."""
         self._target = sequence
-        main_thread = threading.main_thread().ident
-        assert main_thread is not None, "it runs"
-        signal.pthread_kill(main_thread, CANCEL_SIGNAL)
+        _signal_main_thread()
+        threading.Thread(target=self._signal_again, args=(sequence,), name="procpool-interrupter", daemon=True).start()
+
+    def _signal_again(self, sequence: int) -> None:
+        """Send the signal again until it was handled.
+
+        One that comes after the interpreter's last look, and before the function is in the system call in which it waits, does
+        not end that call.
+        """
+        for _ in range(_MAX_SIGNALS):
+            time.sleep(_SIGNAL_INTERVAL_SECONDS)
+            if self._target != sequence or not self._is_running(sequence):
+                return
+            _signal_main_thread()
 
     def _handle(self, _number: int, frame: FrameType | None) -> None:
         in_runner = frame is None or frame.f_code.co_filename == _RUNNER_FILE
