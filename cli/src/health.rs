@@ -37,6 +37,13 @@ pub(crate) async fn why_not_ready(client: &Client) -> Option<String> {
     }
 }
 
+/// Returns why a call that the server has taken waits: no worker has been ready yet. `None` if that is not so, or nobody
+/// says; of several pools none can be asked for without a name.
+pub(crate) async fn why_it_waits(client: &Client) -> Option<String> {
+    let pool = client.admin().pool().await.ok()?;
+    if pool.state() == PoolState::Starting { reason_of(&pool) } else { None }
+}
+
 fn reason_of(pool: &PoolSnapshot) -> Option<String> {
     let PoolSnapshot { name, last_start_failure: failure, .. } = pool;
     let failed = if failure.is_empty() { String::new() } else { format!("; the last one that was started: {failure}") };

@@ -14,7 +14,7 @@ use self::locate::{locate, locate_item};
 use crate::args::{CallArgs, ItemsArgs, ServerArgs};
 use crate::config;
 use crate::exit::{Exit, Failure};
-use crate::health::why_not_ready;
+use crate::health::why_it_waits;
 use crate::input::{InputError, ItemForm};
 use crate::output::{JsonText, Output};
 use crate::progress::Notices;
@@ -81,7 +81,7 @@ async fn connect_for_call(args: &CallArgs, notices: Notices) -> Result<Client, C
 async fn explained<T>(client: Client, notices: Notices, call: impl Future<Output = T>) -> T {
     let explain = async {
         tokio::time::sleep(SILENCE).await;
-        if let Some(reason) = why_not_ready(&client).await {
+        if let Some(reason) = why_it_waits(&client).await {
             notices.print(&format!("the call waits: {reason}"));
         }
         std::future::pending::<std::convert::Infallible>().await

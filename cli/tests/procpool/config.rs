@@ -152,6 +152,18 @@ fn a_function_of_two_pools_is_an_error_at_the_start() {
     insta::assert_snapshot!(last, @r#"procpool: the pools "a" and "b" both register the function "both": rename it in one of them, or leave it out"#);
 }
 
+/// A call that takes its time is not one that waits for a worker.
+#[test]
+fn a_long_call_to_one_of_two_pools_says_nothing_of_waiting() {
+    let built_in =
+        format!("[pools.built_in]\nprocesses = 1\ncommand = [{:?}, \"worker\"]\n", env!("CARGO_BIN_EXE_procpool"));
+    let server = Folder::new(&(pool("a", &["one"], "processes = 1") + &built_in)).serve();
+    wait_for_lines(&server, "worker is ready", 2);
+    // Longer than a call goes before it asks why.
+    let outcome = server.run(&["map", "sleep_ms", "3000"]).expect(0);
+    assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("3000\n", ""));
+}
+
 #[test]
 fn a_pool_that_cannot_start_leaves_the_others_at_work() {
     let broken = "[pools.broken]\nprocesses = 1\ncommand = [\"/no/such/program\"]\n";
