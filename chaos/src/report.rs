@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "people, and CI, read this")]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -59,6 +60,12 @@ impl Report {
             row(&format!("kill to successor, {}", language.name()), spread(replacements));
         }
         row("resident memory", format!("{} KiB before, {} KiB after, both at rest", before.rss_kib, after.rss_kib));
+        for kind in before.fds.keys().chain(after.fds.keys()).collect::<BTreeSet<_>>() {
+            let [earlier, now] = [before, after].map(|held| held.fds.get(kind).copied().unwrap_or(0));
+            if earlier != now {
+                row("open files", format!("{kind}: {earlier} before, {now} after"));
+            }
+        }
         row("time", format!("{elapsed:.1?}"));
         let grown = |before: u64, after: u64| i128::from(after) - i128::from(before);
         println!(
@@ -69,7 +76,7 @@ impl Report {
             findings.lost,
             findings.unaccounted,
             findings.duplicated,
-            grown(before.fds, after.fds),
+            grown(before.num_fds(), after.num_fds()),
             after.zombies,
             grown(before.threads, after.threads),
         );

@@ -71,7 +71,7 @@ async fn run_in(programs: &Programs, plan: Plan, directory: &Path) -> Result<Rep
     let elapsed = started.elapsed();
     print_step(&format!("{elapsed:.1?} later all items have ended; the server is to come to rest"));
     wait_until_gone(server.pid, &sabotage.strikes).await?;
-    let after = quiet(&server, &client, Some(before)).await?;
+    let after = quiet(&server, &client, Some(&before)).await?;
     fill(&client).await.context("a pool at rest does not take as much as a new one")?;
 
     watches.shutdown().await;
@@ -80,7 +80,7 @@ async fn run_in(programs: &Programs, plan: Plan, directory: &Path) -> Result<Rep
     wait_until("no process is left", async || Ok(processes_of(directory)?.is_empty())).await?;
     let (executions, vices) = (read_executions(directory)?, read_vices(directory)?);
     let mut findings = checker::check(&clients.history.take(), &executions, &sabotage.strikes, &vices);
-    check_resources(plan, before, after, &mut findings);
+    check_resources(plan, &before, &after, &mut findings);
     let times = Language::ALL.map(|language| stopwatch.times(&sabotage.strikes, language));
     let num_departures = clients.departures.load(Ordering::Relaxed);
     Ok(Report {
@@ -170,7 +170,7 @@ async fn play(server: &Server, client: &Client, plan: Plan) -> Result<(Arc<Clien
 
 /// Waits until nothing runs, every slot has a worker that works, and the server holds what it held `before`, or until it
 /// is clear that it will not; returns what it holds.
-async fn quiet(server: &Server, client: &Client, before: Option<Resources>) -> Result<Resources> {
+async fn quiet(server: &Server, client: &Client, before: Option<&Resources>) -> Result<Resources> {
     for language in Language::ALL {
         wait_until("the pool has nothing to do and all its workers", async || {
             let pool = client.admin().of_pool(language.name()).pool().await?;
@@ -188,7 +188,7 @@ async fn quiet(server: &Server, client: &Client, before: Option<Resources>) -> R
     let deadline = Instant::now() + QUIET_AFTER;
     loop {
         let now = server.resources().context("the server has gone")?;
-        let is_as_before = before.is_none_or(|before| now.has_no_more_than(&before));
+        let is_as_before = before.is_none_or(|before| now.has_no_more_than(before));
         if now.zombies == 0 && is_as_before || Instant::now() > deadline {
             return Ok(now);
         }
@@ -210,8 +210,8 @@ async fn fill(client: &Client) -> Result<()> {
     Ok(())
 }
 
-fn check_resources(plan: Plan, before: Resources, after: Resources, findings: &mut Findings) {
-    if !after.has_no_more_than(&before) {
+fn check_resources(plan: Plan, before: &Resources, after: &Resources, findings: &mut Findings) {
+    if !after.has_no_more_than(before) {
         findings.add(format!("the server held {before:?} and holds {after:?}"));
     }
     let tolerance = if plan.items < SHORT_RUN_ITEMS { SHORT_RUN_TOLERANCE_KIB } else { 0 };
@@ -221,9 +221,13 @@ fn check_resources(plan: Plan, before: Resources, after: Resources, findings: &m
 }
 
 impl Resources {
+    pub(crate) fn num_fds(&self) -> u64 {
+        self.fds.values().sum()
+    }
+
     /// Tells whether there is no leak, memory aside.
     fn has_no_more_than(&self, before: &Self) -> bool {
-        self.fds <= before.fds
+        self.num_fds() <= before.num_fds()
             && self.threads <= before.threads
             && self.children <= before.children
             && self.zombies == 0

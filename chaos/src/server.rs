@@ -1,6 +1,6 @@
 //! The server: a real `procpool serve` with two pools in a folder of its own, and what the kernel says of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -121,7 +121,7 @@ impl Server {
         let children = children(self.pid)?;
         Ok(Resources {
             // The server hides them from its own user, for its workers run as that, too. Root sees them.
-            fds: count("fd").unwrap_or(0),
+            fds: open_files(&folder.join("fd")).unwrap_or_default(),
             threads: count("task")?,
             zombies: children.iter().filter(|&&child| is_zombie(child)).count() as u64,
             children: children.len() as u64,
@@ -163,10 +163,25 @@ fn configuration(programs: &Programs, directory: &Path, pools: &[Language], is_i
     text
 }
 
+/// Returns the numbers of open files by kind.
+fn open_files(folder: &Path) -> Result<BTreeMap<String, u64>> {
+    let mut counts = BTreeMap::new();
+    for entry in std::fs::read_dir(folder)? {
+        // It may be closed in this moment.
+        let Ok(target) = std::fs::read_link(entry?.path()) else { continue };
+        let target = target.display().to_string();
+        // `socket:[1234]` and `pipe:[1234]` without their numbers.
+        let kind = ["socket", "pipe"].into_iter().find(|kind| target.starts_with(kind)).unwrap_or(&target);
+        *counts.entry(kind.to_owned()).or_insert(0) += 1;
+    }
+    Ok(counts)
+}
+
 /// What a process holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Resources {
-    pub(crate) fds: u64,
+    /// How many open files of each kind (`socket`, `pipe`, or a path): a leak is found by what leaked.
+    pub(crate) fds: BTreeMap<String, u64>,
     pub(crate) threads: u64,
     pub(crate) children: u64,
     pub(crate) zombies: u64,
