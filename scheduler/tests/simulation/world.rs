@@ -38,8 +38,8 @@ struct SimWorker {
     has_finished: bool,
     /// It stands still.
     is_still: bool,
-    /// What it had at hand when it was last made to go on.
-    resumed_with: Option<Option<(ChunkId, u32)>>,
+    /// What it had at hand when it was last made to go on; the first of no chunk if that was nothing.
+    resumed_with: Option<(ChunkId, u32)>,
 }
 
 /// A chunk as a worker has it.

@@ -10,7 +10,7 @@ use procpool_scheduler::ChunkId;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::chunks::key_in;
+use super::chunks::{SimChunk, items_of, key_in};
 use super::{FOR_EVER, SimWorker};
 use crate::ledger::ItemKey;
 use crate::random::Random;
@@ -174,7 +174,7 @@ impl SimWorker {
             // One looks for all workers, at any time.
             Still::Stopped => Duration::from_micros(self.luck.random.below(STATE_INTERVAL.as_micros() as u64)),
             Still::Deadlocked => {
-                let limit = self.chunks.front().and_then(|chunk| chunk.time_limit());
+                let limit = self.chunks.front().and_then(SimChunk::time_limit);
                 limit.map_or(MAX_SILENCE, |limit| (limit / 2).clamp(MIN_SILENCE, MAX_SILENCE)) + PONG_TIMEOUT
             }
         }
@@ -224,7 +224,7 @@ impl SimWorker {
         {
             self.flush().await;
         }
-        let running = self.chunks.front().and_then(|chunk| chunk.running_item());
+        let running = self.chunks.front().and_then(SimChunk::running_item);
         if let Some((_, _, key)) = running {
             self.ledger.abort(key);
         }
@@ -238,15 +238,17 @@ impl SimWorker {
         if is_asked && self.has_something_to_run() {
             self.ledger.note(Upset::BurialPanicsWhileAsked);
         }
-        let known = std::mem::take(&mut self.chunks).into_iter().map(|chunk| chunk.without_results());
+        let known = std::mem::take(&mut self.chunks).into_iter().map(SimChunk::without_results);
         let unread = std::mem::take(&mut self.inbox).into_iter().filter_map(|command| match command {
             WorkerCommand::Run(run) => Some((run.chunk, 0, keys_of(&run))),
             _ => None,
         });
         for (chunk, first, keys) in known.chain(unread).collect::<Vec<_>>() {
             let mut items = SlabBuilder::new();
-            keys.iter().for_each(|_| items.push(b""));
-            keys.iter().for_each(|&key| self.ledger.lose(key));
+            for &key in &keys {
+                items.push(b"");
+                self.ledger.lose(key);
+            }
             let failure = ItemFailure::WorkerProtocol { detail: "nobody knows".to_owned() };
             let count = keys.len() as u32;
             let failures = (first..first + count).map(|offset| (offset, failure.clone())).collect();
@@ -312,6 +314,6 @@ impl SimWorker {
 
 /// Returns the items of a chunk.
 fn keys_of(run: &ChunkRun) -> Vec<ItemKey> {
-    let items = super::chunks::items_of(run);
+    let items = items_of(run);
     (0..items.len()).map(|offset| key_in(&items, offset)).collect()
 }

@@ -1,6 +1,6 @@
 //! What befalls workers beyond what their items do to them: they stand still, or end and nobody knows what they had begun.
 
-use procpool_scheduler::WorkerId;
+use procpool_scheduler::{ChunkId, WorkerId};
 
 use super::{SimWorker, World};
 use crate::upset::{Moment, Upset};
@@ -56,7 +56,7 @@ impl World {
         // It may be stopped again at once.
         let goes_on = self.luck.as_mut().is_some_and(|luck| luck.below(10) < 7);
         let worker = self.workers.get_mut(&id).unwrap();
-        let with = worker.chunks.front().map(|chunk| (chunk.id, chunk.finished));
+        let with = worker.chunks.front().map_or((ChunkId(0), 0), |chunk| (chunk.id, chunk.finished));
         if worker.resumed_with.replace(with) == Some(with) {
             self.note(id, Upset::StoppedAgain);
             return self.exit(id);
