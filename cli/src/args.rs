@@ -233,7 +233,7 @@ pub(crate) struct CallArgs {
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-8..=8))]
     pub(crate) priority: Option<i32>,
     /// Send items as the JSON text that they are, which keeps integers beyond 2^53 exact. How large one may be is for the
-    /// workers to say: in Python as large as you like
+    /// workers to say: in Python up to 4300 digits
     #[arg(long)]
     pub(crate) json: bool,
     /// Give up when the server refuses the call, instead of trying again up to three times when it says
