@@ -1,10 +1,11 @@
 //! The clients: they make the calls of the plan and note what came of each item.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use futures_util::stream;
 use procpool_client::{Call, CallError, Client, Encoding, ItemError, ItemErrorKind, Map, ResultStream};
 use tokio::sync::{Mutex, watch};
@@ -12,7 +13,7 @@ use tokio::sync::{Mutex, watch};
 use crate::history::{ClientHistory, ExecutionId, Failure, ItemHistory, Outcome};
 use crate::plan::{Ending, Job, Plan, Verb};
 
-/// No call of the plan takes a tenth of this, however busy the machine is.
+/// In a time as long as this some call ends, however busy the machine is.
 const HANGS_AFTER: Duration = Duration::from_secs(180);
 /// How often a call that was refused before anything started is made again.
 const MAX_REFUSALS: u32 = 100;
@@ -87,9 +88,8 @@ impl Clients {
         };
         let client = connection.with_encoding(if job.is_json { Encoding::Json } else { Encoding::Values });
         for _ in 0..MAX_REFUSALS {
-            let call = self.call(job, &client, items.clone());
-            let result = tokio::time::timeout(HANGS_AFTER, call).await.map_err(|_| anyhow!("the call hangs"))?;
-            match result {
+            let call = pin!(self.call(job, &client, items.clone()));
+            match self.unless_it_hangs(call).await? {
                 Ok(()) => return Ok(()),
                 Err(error) if error.is_safe_to_retry() => {
                     self.refusals.fetch_add(1, Ordering::Relaxed);
@@ -99,6 +99,18 @@ impl Clients {
             }
         }
         bail!("the call was refused {MAX_REFUSALS} times")
+    }
+
+    /// Waits for the call. It hangs when for a long time no call at all has ended: on a busy machine the Python pool, whose
+    /// workers die as fast as they start, may well take minutes for one.
+    async fn unless_it_hangs<T>(&self, mut call: Pin<&mut impl Future<Output = T>>) -> Result<T> {
+        loop {
+            let before = self.done.load(Ordering::Relaxed);
+            if let Ok(result) = tokio::time::timeout(HANGS_AFTER, &mut call).await {
+                return Ok(result);
+            }
+            ensure!(self.done.load(Ordering::Relaxed) > before, "the call hangs");
+        }
     }
 
     /// Makes the call once, and leaves it if the plan says so.

@@ -8,7 +8,6 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use procpool_pool::supervisor::ServerTag;
-use procpool_server::Operators;
 
 use crate::config::SettingFlags;
 use crate::list_args::{ListArgs, OutputArgs};
@@ -128,49 +127,6 @@ several has their settings in [pools.NAME].
 DURATION: a number and a unit (us, ms, s, min, h or d), such as 30s or 500ms
 BYTES: a number of bytes, or a number and KiB, MiB or GiB, such as 64MiB";
 
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-pub(crate) enum LogFormat {
-    #[default]
-    Text,
-    Json,
-}
-
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-pub(crate) enum LogLevel {
-    Error,
-    Warn,
-    #[default]
-    Info,
-    Debug,
-    Trace,
-}
-
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-pub(crate) enum LogCalls {
-    None,
-    #[default]
-    Failed,
-    All,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum OperatorsArg {
-    #[default]
-    Local,
-    Anyone,
-    Nobody,
-}
-
-impl From<OperatorsArg> for Operators {
-    fn from(arg: OperatorsArg) -> Self {
-        match arg {
-            OperatorsArg::Local => Self::Local,
-            OperatorsArg::Anyone => Self::Anyone,
-            OperatorsArg::Nobody => Self::Nobody,
-        }
-    }
-}
-
 /// Without a command: be the built-in worker, which a server starts as its child.
 #[derive(Debug, Args)]
 pub(crate) struct WorkerArgs {
@@ -277,7 +233,7 @@ pub(crate) struct CallArgs {
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-8..=8))]
     pub(crate) priority: Option<i32>,
     /// Send items as the JSON text that they are, which keeps integers beyond 2^53 exact. How large one may be is for the
-    /// workers to say: in Python as large as you like
+    /// workers to say: in Python up to 4300 digits
     #[arg(long)]
     pub(crate) json: bool,
     /// Give up when the server refuses the call, instead of trying again up to three times when it says

@@ -53,7 +53,7 @@ async fn call(args: &MapArgs, style: Style) -> Result<Exit, Failure> {
             }
         }
     };
-    let results = explained(client.clone(), notices, results).await;
+    let results = explained(&client, function, notices, results).await;
     drop(progress);
 
     match results {

@@ -78,10 +78,10 @@ async fn connect_for_call(args: &CallArgs, notices: Notices) -> Result<Client, C
 }
 
 /// Waits for a call. If it takes a while because no worker runs anything, says so.
-async fn explained<T>(client: Client, notices: Notices, call: impl Future<Output = T>) -> T {
+async fn explained<T>(client: &Client, function: &str, notices: Notices, call: impl Future<Output = T>) -> T {
     let explain = async {
         tokio::time::sleep(SILENCE).await;
-        if let Some(reason) = why_it_waits(&client).await {
+        if let Some(reason) = why_it_waits(client, function).await {
             notices.print(&format!("the call waits: {reason}"));
         }
         std::future::pending::<std::convert::Infallible>().await

@@ -10,7 +10,7 @@ use procpool_server::ServerConfig;
 
 use super::env;
 use super::setting::{Field, Setting, Zero, setting};
-use crate::args::{LogCalls, LogFormat, LogLevel, OperatorsArg};
+use super::words::{LogCalls, LogFormat, LogLevel, OperatorsArg};
 
 /// More workers than any machine has use for: a typing mistake should not start a million processes.
 const MAX_PROCESSES: u32 = 4096;
@@ -267,7 +267,8 @@ pub(crate) static POOL: &[Setting<PoolSettings>] = &[
         "crash_limit",
         Field::PositiveCount("workers", u32::MAX, |pool| &mut pool.config.crash_limit),
         Zero::Error,
-        "An item that kills this many workers is not tried again, whatever the call allows",
+        "An item that kills this many workers is not tried again, whatever the call allows. If different items of a call do \
+         so before one is finished, or its common argument does, the whole call fails with CRASH_LIMIT",
     ),
     setting(
         "max_queued_items",
