@@ -242,6 +242,9 @@ pub enum Effect {
         worker: WorkerId,
         /// Why.
         reason: StopReason,
+        /// Only if no other item runs there by now than the current [`Event::Progress`] says. If one does, that is said
+        /// by another.
+        if_unchanged: bool,
     },
     /// SIGKILL.
     Kill {
@@ -249,6 +252,8 @@ pub enum Effect {
         worker: WorkerId,
         /// Why.
         reason: StopReason,
+        /// As for [`Effect::Terminate`].
+        if_unchanged: bool,
     },
     /// Keep some of the results that the current [`Event::ItemsFinished`] or [`Event::ItemsLost`] brought; the others are
     /// late answers.

@@ -18,7 +18,7 @@ use crate::error::{CallError, DeadlinePhase, ItemFailure, WorkerExit};
 use crate::handle::{Readiness, nearest_names};
 use crate::outlet::Outlet;
 use crate::payload::{JobPayload, OutcomeRun};
-use crate::supervisor::{ChunkResults, ChunkRun, WorkerCommand};
+use crate::supervisor::{ChunkResults, ChunkRun, EndBy, WorkerCommand};
 
 impl Driver {
     pub(super) fn execute(&mut self, effect: Effect, occasion: &Occasion) {
@@ -28,8 +28,16 @@ impl Driver {
             Effect::Recall { worker, chunk, cancel } => self.tell(worker, WorkerCommand::Recall { chunk, cancel }),
             Effect::Probe { worker } => self.tell(worker, WorkerCommand::Probe),
             Effect::Shutdown { worker, reason } => self.stop(worker, reason, WorkerCommand::Shutdown),
-            Effect::Terminate { worker, reason } => self.stop(worker, reason, WorkerCommand::Terminate),
-            Effect::Kill { worker, reason } => self.stop(worker, reason, WorkerCommand::Kill),
+            Effect::Terminate { worker, reason, if_unchanged: false } => {
+                self.stop(worker, reason, WorkerCommand::Terminate);
+            }
+            Effect::Kill { worker, reason, if_unchanged: false } => self.stop(worker, reason, WorkerCommand::Kill),
+            Effect::Terminate { worker, reason, if_unchanged: true } => {
+                self.stop(worker, reason, WorkerCommand::IfUnchanged(EndBy::Terminate));
+            }
+            Effect::Kill { worker, reason, if_unchanged: true } => {
+                self.stop(worker, reason, WorkerCommand::IfUnchanged(EndBy::Kill));
+            }
             Effect::StoreResults { job, first_index, skip, count } => {
                 if let (Some(entry), Occasion::Results(results)) = (self.jobs.get(&job), occasion) {
                     let run = cut_results(results, entry.payload.kind(), Cut { first_index, skip, count });

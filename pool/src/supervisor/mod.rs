@@ -104,6 +104,18 @@ pub enum WorkerCommand {
     Terminate,
     /// SIGKILL to the worker, and SIGTERM to what it has started, which is killed if it does not end.
     Kill,
+    /// One of these two, if nothing has begun since the last Progress but what that said. If something has, another
+    /// Progress says what.
+    IfUnchanged(EndBy),
+}
+
+/// How a worker is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndBy {
+    /// As [`WorkerCommand::Terminate`].
+    Terminate,
+    /// As [`WorkerCommand::Kill`].
+    Kill,
 }
 
 /// A chunk for a worker to run.

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use procpool_pool::supervisor::{ChunkRun, WorkerCommand};
+use procpool_pool::supervisor::{ChunkRun, EndBy, WorkerCommand};
 use procpool_pool::{
     Call, CallError, CallOptions, CallPart, DeadlinePhase, ExitUsage, ItemFailure, OnError, PoolConfig, StreamOptions,
     WorkerExit,
@@ -114,10 +114,10 @@ async fn an_item_of_a_failed_call_that_hangs_does_not_keep_its_slot() {
     assert!(matches!(first.next_command().await, WorkerCommand::Recall { cancel: Cancel::Item(0), .. }));
     assert!(matches!(first.next_command().await, WorkerCommand::Probe));
     first.runs(&chunk, limit, "").await;
-    assert!(matches!(first.next_command().await, WorkerCommand::Terminate));
+    assert!(matches!(first.next_command().await, WorkerCommand::IfUnchanged(EndBy::Terminate)));
     assert!(matches!(first.next_command().await, WorkerCommand::Probe));
     first.runs(&chunk, limit, "").await;
-    assert!(matches!(first.next_command().await, WorkerCommand::Kill));
+    assert!(matches!(first.next_command().await, WorkerCommand::IfUnchanged(EndBy::Kill)));
     first.die(Some((chunk.chunk, 0))).await;
     let _next = pool.next_worker().await;
 }
@@ -149,10 +149,10 @@ async fn an_item_that_runs_too_long_fails_when_its_time_is_up() {
     assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: Cancel::Item(0), .. }));
     assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
     worker.runs(&chunk, started.elapsed(), "").await;
-    assert!(matches!(worker.next_command().await, WorkerCommand::Terminate));
+    assert!(matches!(worker.next_command().await, WorkerCommand::IfUnchanged(EndBy::Terminate)));
     assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
     worker.runs(&chunk, started.elapsed(), "").await;
-    assert!(matches!(worker.next_command().await, WorkerCommand::Kill));
+    assert!(matches!(worker.next_command().await, WorkerCommand::IfUnchanged(EndBy::Kill)));
     worker.die(Some((chunk.chunk, 0))).await;
     let _next = pool.next_worker().await;
 }
@@ -239,7 +239,7 @@ async fn what_runs_on_after_a_call_failed_fast_keeps_its_time_limit() {
     assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: Cancel::Item(0), .. }));
     assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
     worker.runs(&chunk, running_for, "").await;
-    assert!(matches!(worker.next_command().await, WorkerCommand::Terminate));
+    assert!(matches!(worker.next_command().await, WorkerCommand::IfUnchanged(EndBy::Terminate)));
     worker.die(Some((chunk.chunk, 0))).await;
     pool.next_ready_worker().await;
 }
@@ -255,7 +255,7 @@ async fn what_runs_on_after_a_call_failed_fast_ends_at_the_calls_deadline() {
     assert!(Instant::now() >= deadline);
     assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
     worker.runs(&chunk, Duration::from_secs(12), "").await;
-    assert!(matches!(worker.next_command().await, WorkerCommand::Terminate));
+    assert!(matches!(worker.next_command().await, WorkerCommand::IfUnchanged(EndBy::Terminate)));
     worker.die(Some((chunk.chunk, 0))).await;
     pool.next_ready_worker().await;
 }

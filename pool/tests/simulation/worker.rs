@@ -6,9 +6,9 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use procpool_pool::supervisor::{COMMAND_CAPACITY, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner};
+use procpool_pool::supervisor::{COMMAND_CAPACITY, EndBy, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner};
 use procpool_pool::{ExitUsage, FunctionInfo, WorkerExit};
-use procpool_scheduler::{ChunkId, WorkerId};
+use procpool_scheduler::{ChunkId, RunningItem, WorkerId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -68,6 +68,7 @@ impl WorkerSpawner for SimSpawner {
             num_begun: 0,
             resumed_at: None,
             has_lost_item: false,
+            told: None,
         };
         tokio::spawn(worker.live());
         sender
@@ -112,6 +113,8 @@ struct SimWorker {
     resumed_at: Option<u64>,
     /// The driver will find that it ended with an item at hand.
     has_lost_item: bool,
+    /// What its session has last said that runs.
+    told: Option<(ChunkId, u32)>,
 }
 
 impl SimWorker {
@@ -257,7 +260,8 @@ impl SimWorker {
             return Some(exit);
         }
         match command? {
-            WorkerCommand::Kill => {
+            WorkerCommand::IfUnchanged(_) if self.has_gone_on() => self.tell_progress().await,
+            WorkerCommand::Kill | WorkerCommand::IfUnchanged(EndBy::Kill) => {
                 self.check_end();
                 self.is_being_killed = true;
                 if self.still == Some(Still::Stopped) {
@@ -265,7 +269,7 @@ impl SimWorker {
                 }
                 return Some(self.may_panic().unwrap_or(WorkerExit::Signal(9)));
             }
-            WorkerCommand::Terminate => {
+            WorkerCommand::Terminate | WorkerCommand::IfUnchanged(EndBy::Terminate) => {
                 self.check_end();
                 self.is_ending = true;
                 self.go_on();
@@ -273,10 +277,7 @@ impl SimWorker {
                     return Some(WorkerExit::Signal(15));
                 }
             }
-            WorkerCommand::Probe => {
-                let running = self.chunks.front().and_then(SimChunk::page);
-                self.say(WorkerEventKind::Progress { running, stack: String::new() }).await;
-            }
+            WorkerCommand::Probe => self.tell_progress().await,
             WorkerCommand::Dump(_) => {}
             command => {
                 self.is_ending |= matches!(command, WorkerCommand::Shutdown);
@@ -289,11 +290,31 @@ impl SimWorker {
         None
     }
 
+    fn running(&self) -> Option<RunningItem> {
+        self.chunks.front().and_then(SimChunk::page)
+    }
+
+    /// Tells whether something has begun since its session last said what runs.
+    fn has_gone_on(&self) -> bool {
+        let running = self.running().map(|running| (running.chunk, running.offset));
+        running.is_some() && running != self.told
+    }
+
+    async fn tell_progress(&mut self) {
+        let running = self.running();
+        self.told = running.map(|running| (running.chunk, running.offset));
+        self.say(WorkerEventKind::Progress { running, stack: String::new() }).await;
+    }
+
     async fn wait_for_the_end(&mut self) -> WorkerExit {
         loop {
             match self.commands.recv().await {
-                None | Some(WorkerCommand::Kill) => return WorkerExit::Signal(9),
-                Some(WorkerCommand::Terminate) if self.chance(70) => return WorkerExit::Signal(15),
+                None | Some(WorkerCommand::Kill | WorkerCommand::IfUnchanged(EndBy::Kill)) => {
+                    return WorkerExit::Signal(9);
+                }
+                Some(WorkerCommand::Terminate | WorkerCommand::IfUnchanged(EndBy::Terminate)) if self.chance(70) => {
+                    return WorkerExit::Signal(15);
+                }
                 Some(_) => {}
             }
         }

@@ -80,13 +80,23 @@ impl PoolState {
         let Some(worker) = self.worker_mut(id) else { return };
         if std::mem::take(&mut worker.grace_is_over) {
             match (worker.phase, worker.overdue()) {
-                (Phase::Up, Some((_, reason))) => return self.terminate(id, reason),
+                (Phase::Up, Some((_, reason))) => {
+                    return self.stop_worker(id, StopStage::Terminated, reason, true);
+                }
                 // SIGTERM did not end it, and it began another item before it read that it should give that back. This
                 // one may take its time, too.
                 (Phase::Stopping { stage: StopStage::Terminated, .. }, None) if may_go_on => {
                     self.timers.set(TimerKey::StopGrace(id), self.now.after(RECHECK_INTERVAL));
                 }
-                (Phase::Stopping { stage: StopStage::Terminated, reason }, _) => return self.kill(id, reason),
+                (Phase::Stopping { stage: StopStage::Terminated, reason }, _) => {
+                    self.stop_worker(id, StopStage::Killed, reason, true);
+                    return self.slot_mut(id.slot).worker.iter_mut().for_each(|worker| worker.grace_is_over = true);
+                }
+                // It has begun another one since it was asked, and was not killed.
+                (Phase::Stopping { stage: StopStage::Killed, reason }, None) if may_go_on => {
+                    worker.phase = Phase::Stopping { stage: StopStage::Terminated, reason };
+                    self.timers.set(TimerKey::StopGrace(id), self.now.after(RECHECK_INTERVAL));
+                }
                 _ => {}
             }
         }
@@ -158,20 +168,21 @@ impl PoolState {
 
     /// Asks an idle worker to exit.
     pub(super) fn shut_down(&mut self, id: WorkerId, reason: StopReason) {
-        self.stop_worker(id, StopStage::Asked, reason);
+        self.stop_worker(id, StopStage::Asked, reason, false);
     }
 
     /// Sends SIGTERM to a worker.
     pub(super) fn terminate(&mut self, id: WorkerId, reason: StopReason) {
-        self.stop_worker(id, StopStage::Terminated, reason);
+        self.stop_worker(id, StopStage::Terminated, reason, false);
     }
 
     /// Sends SIGKILL to a worker.
     pub(super) fn kill(&mut self, id: WorkerId, reason: StopReason) {
-        self.stop_worker(id, StopStage::Killed, reason);
+        self.stop_worker(id, StopStage::Killed, reason, false);
     }
 
-    fn stop_worker(&mut self, id: WorkerId, stage: StopStage, reason: StopReason) {
+    /// `if_unchanged`: it is meant for what the worker was just said to run, and for nothing that begins after that.
+    fn stop_worker(&mut self, id: WorkerId, stage: StopStage, reason: StopReason, if_unchanged: bool) {
         let Some(worker) = self.worker_mut(id) else { return };
         worker.phase = Phase::Stopping { stage, reason };
         worker.grace_is_over = false;
@@ -181,8 +192,8 @@ impl PoolState {
         }
         self.emit(match stage {
             StopStage::Asked => Effect::Shutdown { worker: id, reason },
-            StopStage::Terminated => Effect::Terminate { worker: id, reason },
-            StopStage::Killed => Effect::Kill { worker: id, reason },
+            StopStage::Terminated => Effect::Terminate { worker: id, reason, if_unchanged },
+            StopStage::Killed => Effect::Kill { worker: id, reason, if_unchanged },
         });
     }
 

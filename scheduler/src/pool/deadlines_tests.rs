@@ -74,7 +74,7 @@ impl Pool {
     }
 
     fn termination(&self, reason: StopReason) -> Effect {
-        Effect::Terminate { worker: self.worker, reason }
+        Effect::Terminate { worker: self.worker, reason, if_unchanged: true }
     }
 
     /// The item at this offset is told, and it alone.
@@ -178,13 +178,35 @@ fn an_item_that_begins_after_sigterm_is_not_killed_for_the_one_before_it() {
     (pool.chunk, _) = (next, pool.finishes(0, 1));
     assert_eq!(pool.runs(0, Duration::ZERO), []);
     assert!(pool.pass(LIMIT).contains(&pool.probe()));
-    let kill = Effect::Kill { worker: pool.worker, reason: StopReason::ItemTimeout };
+    let kill = Effect::Kill { worker: pool.worker, reason: StopReason::ItemTimeout, if_unchanged: true };
     // Its own time is up: it is told, and has a grace period of its own before the worker is killed.
     let late = Effect::FailItem { job: JobId(3), index: 0, attempt: 1, cause: FailureCause::TimedOut { limit: LIMIT } };
     assert!(pool.runs(0, LIMIT).contains(&late));
     assert_eq!(pool.pass(GRACE / 2), []);
     assert!(pool.pass(GRACE / 2).contains(&pool.probe()));
     assert_eq!(pool.runs(0, LIMIT + GRACE), [kill]);
+}
+
+#[test]
+fn who_has_begun_another_item_by_the_time_of_the_kill_is_let_be_and_looked_at_again() {
+    let mut pool = Pool::with_chunk(1, 1);
+    pool.finishes(0, 1);
+    pool.chunk = pool.submit(job_of(2, 1)).expect("the worker is idle");
+    let next = pool.submit(job_of(3, 1)).expect("the worker takes one ahead");
+    pool.pass(LIMIT);
+    pool.runs(0, LIMIT);
+    pool.pass(GRACE);
+    assert_eq!(pool.runs(0, LIMIT + GRACE), [pool.termination(StopReason::ItemTimeout)]);
+    assert!(pool.pass(GRACE).contains(&pool.probe()));
+    let kill = Effect::Kill { worker: pool.worker, reason: StopReason::ItemTimeout, if_unchanged: true };
+    assert_eq!(pool.runs(0, LIMIT + GRACE), [kill.clone()]);
+    // Its session finds that the other one has begun, and does nothing but say so.
+    (pool.chunk, _) = (next, pool.finishes(0, 1));
+    assert_eq!(pool.runs(0, Duration::ZERO), []);
+    // So it is asked again, and killed when nothing runs.
+    assert!(pool.pass(GRACE).contains(&pool.probe()));
+    pool.finishes(0, 1);
+    assert!(pool.apply(Event::Progress { worker: pool.worker, running: None }).contains(&kill));
 }
 
 #[test]

@@ -241,8 +241,8 @@ impl World {
                 }
             }
             Effect::Shutdown { worker, reason } => self.stop(worker, "shutdown", reason),
-            Effect::Terminate { worker, reason } => self.stop(worker, "terminate", reason),
-            Effect::Kill { worker, reason } => self.stop(worker, "kill", reason),
+            Effect::Terminate { worker, reason, .. } => self.stop(worker, "terminate", reason),
+            Effect::Kill { worker, reason, .. } => self.stop(worker, "kill", reason),
             Effect::FailItem { job, index, cause, .. } => self.failed_items.push((job, index, cause)),
             Effect::FailJob { job, failure } => self.failed_jobs.push((job, failure)),
             Effect::CompleteJob { job } => self.completed.push(job),

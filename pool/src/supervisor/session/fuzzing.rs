@@ -30,7 +30,8 @@ use crate::error::{ExitUsage, WorkerExit};
 use crate::supervisor::output::Output;
 use crate::supervisor::process_group::Process;
 use crate::supervisor::{
-    COMMAND_CAPACITY, ChunkCommon, ChunkResults, ChunkRun, MemoryLimits, WorkerCommand, WorkerEvent, WorkerEventKind,
+    COMMAND_CAPACITY, ChunkCommon, ChunkResults, ChunkRun, EndBy, MemoryLimits, WorkerCommand, WorkerEvent,
+    WorkerEventKind,
 };
 
 const WORKER: WorkerId = WorkerId { slot: SlotId(3), generation: 7 };
@@ -214,6 +215,7 @@ impl Play {
                 0 => WorkerCommand::DropCommons(vec![1]),
                 1 => WorkerCommand::Shutdown,
                 2 => WorkerCommand::Terminate,
+                3 => WorkerCommand::IfUnchanged(EndBy::Kill),
                 4..=7 => WorkerCommand::Dump(oneshot::channel().0),
                 _ => WorkerCommand::Kill,
             }),

@@ -17,10 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use procpool_ipc::page::{PageReader, monotonic_ns};
+use procpool_ipc::page::PageReader;
 use procpool_ipc::proto;
 use procpool_ipc::proto::server_frame::Frame as ServerFrame;
-use procpool_scheduler::{Cancel, ChunkId, RunningItem, WorkerId};
+use procpool_scheduler::{Cancel, ChunkId, WorkerId};
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -34,7 +34,7 @@ use self::ping::Ping;
 use super::monitor::Watch;
 use super::output::{Output, OutputContext};
 use super::process_group::Process;
-use super::{MemoryLimits, WorkerCommand, WorkerEvent, WorkerEventKind};
+use super::{EndBy, MemoryLimits, WorkerCommand, WorkerEvent, WorkerEventKind};
 use crate::error::{DumpFailure, WorkerExit};
 
 mod burial;
@@ -53,6 +53,9 @@ mod memory;
 mod ping;
 #[cfg(test)]
 mod ping_tests;
+mod progress;
+#[cfg(test)]
+mod progress_tests;
 #[cfg(test)]
 mod puppet;
 mod reading;
@@ -123,6 +126,8 @@ pub(super) struct Session<P> {
     dump_of: Option<Position>,
     /// The last item whose time was up, and the stacks of that time.
     stack_of: Option<(Position, String)>,
+    /// What the last Progress said that runs.
+    told: Option<Position>,
     output: Output,
     ledger: Ledger,
     stage: Stage,
@@ -187,6 +192,7 @@ impl<P: Process> Session<P> {
             dump_waiters: Vec::new(),
             dump_of: None,
             stack_of: None,
+            told: None,
             output,
             ledger: Ledger::new(),
             stage: Stage::Connected,
@@ -327,16 +333,17 @@ impl<P: Process> Session<P> {
             WorkerCommand::Recall { chunk, cancel } => self.recall(chunk, cancel),
             WorkerCommand::DropCommons(commons) => self.drop_commons(&commons),
             WorkerCommand::Probe => self.probe(),
+            WorkerCommand::IfUnchanged(_) if self.has_gone_on() => self.tell_progress(),
             WorkerCommand::Dump(answer) => self.dump_for(answer),
             WorkerCommand::Shutdown => {
                 self.is_ending = true;
                 self.send(ServerFrame::Shutdown(proto::Shutdown {}));
             }
-            WorkerCommand::Terminate => {
+            WorkerCommand::Terminate | WorkerCommand::IfUnchanged(EndBy::Terminate) => {
                 self.is_ending = true;
                 self.process.terminate();
             }
-            WorkerCommand::Kill => self.kill(),
+            WorkerCommand::Kill | WorkerCommand::IfUnchanged(EndBy::Kill) => self.kill(),
         }
     }
 
@@ -408,76 +415,6 @@ impl<P: Process> Session<P> {
         // The worker looks again. But one whose SDK is old ends whatever runs.
         let cancel = cancel != Cancel::Nothing && cancel_offset.is_none_or(runs);
         self.send(ServerFrame::Recall(proto::Recall { chunk: chunk.0, cancel, cancel_offset }));
-    }
-
-    /// Tells which item runs and for how long. Before the answer that makes an item fail comes a look at its stack.
-    fn probe(&mut self) {
-        let known = self.stack_of.as_ref().map(|(position, _)| *position);
-        match self.progress() {
-            Some((position, running_for, Some(limit)))
-                if running_for >= limit
-                    && known != Some(position)
-                    && (self.dumper.is_busy() || self.dumper.begin()) =>
-            {
-                self.dump_of = Some(position);
-            }
-            _ => self.tell_progress(),
-        }
-    }
-
-    fn dump_for(&mut self, answer: oneshot::Sender<Result<String, DumpFailure>>) {
-        let failure = if self.dump_waiters.len() >= MAX_DUMP_WAITERS {
-            DumpFailure::Busy
-        } else if self.dumper.is_busy() || self.dumper.begin() {
-            return self.dump_waiters.push(answer);
-        } else {
-            DumpFailure::NotSupported
-        };
-        // Whoever asked may be gone.
-        let _ = answer.send(Err(failure));
-    }
-
-    fn continue_dump(&mut self) {
-        let Some(stack) = self.dumper.advance() else { return };
-        tracing::debug!(
-            worker = self.worker.generation,
-            pid = self.process.pid(),
-            bytes = stack.len(),
-            "stacks dumped"
-        );
-        for waiter in self.dump_waiters.drain(..) {
-            let answer = if stack.is_empty() { Err(DumpFailure::NoAnswer) } else { Ok(stack.clone()) };
-            // Whoever asked may be gone.
-            let _ = waiter.send(answer);
-        }
-        if let Some(position) = self.dump_of.take() {
-            self.stack_of = Some((position, stack));
-            self.tell_progress();
-        }
-    }
-
-    fn tell_progress(&mut self) {
-        let progress = self.progress();
-        // While its stack was taken the item may have ended, and another begun.
-        let is_of = |position| progress.is_some_and(|(now, ..)| now == position);
-        let stack = self.stack_of.as_ref().filter(|(position, _)| is_of(*position));
-        let stack = stack.map_or_else(String::new, |(_, stack)| stack.clone());
-        let running =
-            progress.map(|(Position { chunk, offset }, running_for, _)| RunningItem { chunk, offset, running_for });
-        // Only the latest answer is of use.
-        self.pending.retain(|kind| !matches!(kind, WorkerEventKind::Progress { .. }));
-        self.emit(WorkerEventKind::Progress { running, stack });
-    }
-
-    /// Returns which item runs, for how long, and how long it may. Without a start time, since its chunk was handed
-    /// over.
-    fn progress(&self) -> Option<(Position, Duration, Option<Duration>)> {
-        let (entry, position) = self.ledger.locate(self.begun())?;
-        let page = self.page.as_ref().filter(|_| self.uses_page);
-        let stamp_ns = page.and_then(|page| page.begun_at_ns().ok()).unwrap_or(0);
-        let began_at_ns = stamp_ns.max(entry.given_at_ns);
-        let running_for = Duration::from_nanos(monotonic_ns().saturating_sub(began_at_ns));
-        Some((position, running_for, entry.time_limit))
     }
 
     fn read_output(&mut self, read: impl FnOnce(&mut Output, &dyn Fn() -> OutputContext)) {

@@ -44,7 +44,7 @@ impl World {
                     assert!(self.workers.values().filter(leaving).count() <= 1, "one at a time, if its slot stays");
                 }
             }
-            Effect::Terminate { worker: id, reason } | Effect::Kill { worker: id, reason } => {
+            Effect::Terminate { worker: id, reason, .. } | Effect::Kill { worker: id, reason, .. } => {
                 self.has_hung |= reason == StopReason::StartTimeout;
                 let worker = self.workers.get_mut(&id).expect("a stop to a worker that is there");
                 if let StopReason::ItemTimeout | StopReason::Cancelled = reason
