@@ -51,6 +51,7 @@ fn what_was_found_stays_mended() {
     for seed in [7_070_578, 9_064_124] {
         run_all(seed..seed + 1, 150, World::new);
     }
+    run_all(71_639_388..71_639_389, 150, World::with_upsets);
 }
 
 #[test]

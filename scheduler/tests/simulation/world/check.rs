@@ -223,6 +223,9 @@ impl World {
         let fruitless_in = item.fruitless.last().map(|death| death.slot);
         assert_ne!(failed_in, Some(dispatch.worker), "an item is tried again in the process where it failed");
         let failed_at = failed_in.map(|worker| worker.slot);
+        // Nor where two died with whatever items of the job: those that died elsewhere at the same time need not count.
+        let deaths = &self.jobs[&dispatch.job].deaths;
+        let is_left_to_others = |slot| deaths.iter().filter(|(death, _)| death.slot == slot).count() >= 2;
         // An item of a stream that is held waits for its reader, maybe longer than one waits for another slot.
         let was_held = self.jobs[&dispatch.job].was_held;
         if failed_at == Some(dispatch.worker.slot) && !was_held {
@@ -231,7 +234,8 @@ impl World {
             let idle = snapshot.workers.iter().find(|worker| {
                 let could = self.workers.get(&worker.id).is_some_and(|sim| sim.functions.has(function));
                 let is_idle = worker.state == WorkerState::Ready && worker.running.is_none();
-                is_idle && could && ![Some(dispatch.worker.slot), fruitless_in].contains(&Some(worker.id.slot))
+                let is_excused = [Some(dispatch.worker.slot), fruitless_in].contains(&Some(worker.id.slot));
+                is_idle && could && !is_excused && !is_left_to_others(worker.id.slot)
             });
             assert!(idle.is_none(), "{idle:?} could have tried again what failed in {failed_at:?}");
         }
