@@ -90,6 +90,7 @@ struct State {
     fewest_slots: u32,
     /// Some worker did not start.
     has_failed_starts: bool,
+    has_bad_slot: bool,
     is_calm: bool,
     /// The pool was told to end.
     drains: bool,
@@ -250,7 +251,8 @@ impl Ledger {
         let slots = &state.items[&key].fruitless_in;
         assert!(slots.len() + state.num_deaf >= 3, "item {key:?} has killed nobody: {slots:?}");
         // Where no other slot works, one is enough.
-        let has_others = state.fewest_slots > 1 && !state.has_failed_starts;
+        let num_bad = u32::from(state.has_bad_slot);
+        let has_others = state.fewest_slots > 1 + num_bad && !state.has_failed_starts;
         let is_one_slot = slots.iter().all(|slot| *slot == slots[0]);
         assert!(
             !has_others || !is_one_slot || slots.len() >= 9,
@@ -258,6 +260,12 @@ impl Ledger {
         );
     }
 
+    /// Every worker of some slot dies, so that it may be held back.
+    pub(crate) fn slot_is_bad(&self) {
+        self.state().has_bad_slot = true;
+    }
+
+    /// A slot has no worker for so long that there may have been no other that works.
     pub(crate) fn start_fails(&self) {
         self.state().has_failed_starts = true;
     }

@@ -208,6 +208,7 @@ impl SimWorker {
             WorkerCommand::Run(run) => {
                 self.take_chunk(run);
                 if self.is_in_bad_slot && !self.ledger.is_calm() {
+                    self.ledger.slot_is_bad();
                     return Some(WorkerExit::Signal(7));
                 }
             }

@@ -131,6 +131,9 @@ impl SimWorker {
     async fn stand_still(&mut self, still: Still) -> Option<WorkerExit> {
         self.ledger.trace(|| format!("{} stands still: {still:?}", self.id.generation));
         self.still = Some(still);
+        if !self.is_ready {
+            self.ledger.start_fails();
+        }
         let mut look_at = None;
         while self.still.is_some() {
             if let Some(exit) = self.may_panic() {
