@@ -8,7 +8,6 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use procpool_pool::supervisor::ServerTag;
-use procpool_server::Operators;
 
 use crate::config::SettingFlags;
 use crate::list_args::{ListArgs, OutputArgs};
@@ -127,49 +126,6 @@ several has their settings in [pools.NAME].
 
 DURATION: a number and a unit (us, ms, s, min, h or d), such as 30s or 500ms
 BYTES: a number of bytes, or a number and KiB, MiB or GiB, such as 64MiB";
-
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-pub(crate) enum LogFormat {
-    #[default]
-    Text,
-    Json,
-}
-
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-pub(crate) enum LogLevel {
-    Error,
-    Warn,
-    #[default]
-    Info,
-    Debug,
-    Trace,
-}
-
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-pub(crate) enum LogCalls {
-    None,
-    #[default]
-    Failed,
-    All,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum OperatorsArg {
-    #[default]
-    Local,
-    Anyone,
-    Nobody,
-}
-
-impl From<OperatorsArg> for Operators {
-    fn from(arg: OperatorsArg) -> Self {
-        match arg {
-            OperatorsArg::Local => Self::Local,
-            OperatorsArg::Anyone => Self::Anyone,
-            OperatorsArg::Nobody => Self::Nobody,
-        }
-    }
-}
 
 /// Without a command: be the built-in worker, which a server starts as its child.
 #[derive(Debug, Args)]

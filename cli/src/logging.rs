@@ -8,8 +8,8 @@ use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{DefaultFields, FmtSpan, Writer};
 
-use crate::args::{LogCalls, LogFormat, LogLevel};
 use crate::config;
+use crate::config::{LogCalls, LogFormat, LogLevel};
 use crate::text::one_line;
 
 /// Libraries log their own affairs below this level only. Prefixes: `h2` is also `h2::codec`.

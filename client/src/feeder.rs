@@ -175,6 +175,13 @@ enum Held {
     Failed(CallError),
 }
 
+impl Held {
+    /// Tells whether it is an item for which a batch of so many bytes has room. The first of a batch always fits.
+    fn fits_behind(&self, num_bytes: usize) -> bool {
+        matches!(self, Self::Item(record) if num_bytes + record.len() <= MAX_BATCH_BYTES)
+    }
+}
+
 impl Batches {
     /// Returns at least one item, at most `room`; waits only for the first. Nothing is lost between polls: what is
     /// pending holds no items.
@@ -183,17 +190,16 @@ impl Batches {
         let mut count = 0;
         while count < room.min(MAX_BATCH_ITEMS) {
             match self.poll_item(context, first_index + count) {
-                Poll::Ready(Held::Item(record)) if count == 0 || list.len() + record.len() <= MAX_BATCH_BYTES => {
-                    list.extend_from_slice(&record);
-                    count += 1;
-                }
-                Poll::Ready(held) if count > 0 => {
+                Poll::Ready(held) if count > 0 && !held.fits_behind(list.len()) => {
                     self.held = Some(held);
                     break;
                 }
+                Poll::Ready(Held::Item(record)) => {
+                    list.extend_from_slice(&record);
+                    count += 1;
+                }
                 Poll::Ready(Held::End) => return Poll::Ready(Batch::End),
                 Poll::Ready(Held::Failed(error)) => return Poll::Ready(Batch::Failed(error)),
-                Poll::Ready(Held::Item(_)) => unreachable!("the first item always fits"),
                 Poll::Pending if count > 0 => break,
                 Poll::Pending => return Poll::Pending,
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 pub use procpool_scheduler::{Demand, Readiness as PoolState, RunningItems, SlotCounts, WorkerState};
 use tokio::sync::{broadcast, oneshot, watch};
 
-use crate::driver::Command;
+use crate::driver::{AdminCommand, Command};
 use crate::error::{CallError, DumpFailure};
 use crate::handle::PoolHandle;
 use crate::supervisor::MemoryLimits;
@@ -198,7 +198,7 @@ impl PoolHandle {
     ///
     /// If the pool has stopped.
     pub async fn snapshot(&self) -> Result<PoolSnapshot, CallError> {
-        let snapshot = self.ask(Command::Snapshot).await?;
+        let snapshot = self.ask(AdminCommand::Snapshot).await?;
         Ok(with_usage(snapshot).await)
     }
 
@@ -208,7 +208,7 @@ impl PoolHandle {
     ///
     /// If the pool has stopped.
     pub async fn demand(&self) -> Result<Demand, CallError> {
-        self.ask(Command::Demand).await
+        self.ask(AdminCommand::Demand).await
     }
 
     /// Returns the state of the pool and what happens from then on.
@@ -217,7 +217,7 @@ impl PoolHandle {
     ///
     /// If the pool has stopped.
     pub async fn watch(&self) -> Result<PoolWatch, CallError> {
-        let watch = self.ask(Command::Watch).await?;
+        let watch = self.ask(AdminCommand::Watch).await?;
         Ok(PoolWatch { snapshot: with_usage(watch.snapshot).await, ..watch })
     }
 
@@ -227,7 +227,7 @@ impl PoolHandle {
     ///
     /// If the pool has stopped.
     pub async fn resize(&self, slots: std::num::NonZeroU32) -> Result<u32, CallError> {
-        self.ask(|answer| Command::Resize { slots, answer }).await
+        self.ask(|answer| AdminCommand::Resize { slots, answer }).await
     }
 
     /// Replaces every worker, one slot at a time; returns how many, when all are replaced and ready.
@@ -250,7 +250,7 @@ impl PoolHandle {
     ///
     /// If the pool has stopped or is draining.
     pub async fn begin_restart(&self) -> Result<Restart, CallError> {
-        self.ask(Command::Restart).await
+        self.ask(AdminCommand::Restart).await
     }
 
     /// Returns the stacks of a worker's threads, that of the item it runs first, as its language prints them.
@@ -260,15 +260,16 @@ impl PoolHandle {
     /// If there is no such worker, or it cannot tell, or does not.
     pub async fn dump_worker(&self, worker_id: u64) -> Result<String, DumpFailure> {
         let (sender, answer) = oneshot::channel();
-        self.send(Command::Dump { worker_id, answer: sender }).await.map_err(|_| DumpFailure::PoolStopped)?;
+        let command = Command::Administer(AdminCommand::Dump { worker_id, answer: sender });
+        self.send(command).await.map_err(|_| DumpFailure::PoolStopped)?;
         // A worker that dies meanwhile takes the sender with it.
         answer.await.unwrap_or(Err(DumpFailure::NoSuchWorker))
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, CallError> {
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> AdminCommand) -> Result<T, CallError> {
         let (sender, answer) = oneshot::channel();
         let stopped = CallError::Draining { started: false };
-        if self.send(command(sender)).await.is_err() {
+        if self.send(Command::Administer(command(sender))).await.is_err() {
             return Err(stopped);
         }
         answer.await.map_err(|_| stopped)

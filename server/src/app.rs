@@ -195,100 +195,90 @@ impl App {
     ///
     /// Dropping the future leaves connections and workers behind; end it through `shutdown`.
     pub async fn serve(self, mut shutdown: Shutdown) -> Result<(), AppError> {
-        let Self {
-            config,
-            pools,
-            pool_tasks,
-            listeners,
-            admin,
-            connections,
-            telemetry,
-            health,
-            router,
-            lifecycle,
-            calls,
-            call_log,
-        } = self;
         let (connection_tasks, tasks, follow_health) =
             (TaskTracker::new(), TaskTracker::new(), CancellationToken::new());
-        let following = health.clone().follow(pools.clone());
+        let following = self.health.clone().follow(self.pools.clone());
         let followed = follow_health.clone().run_until_cancelled_owned(following);
         let health_task = tasks.spawn(followed);
-        tasks.spawn(call_log.report_dropped(lifecycle.killed.clone()));
+        tasks.spawn(self.call_log.report_dropped(self.lifecycle.killed.clone()));
         if let Some(hangups) = shutdown.take_hangups() {
-            let restarting = restart_on_hangup(pools.clone(), hangups);
-            tasks.spawn(lifecycle.draining.clone().run_until_cancelled_owned(restarting));
+            let restarting = restart_on_hangup(self.pools.clone(), hangups);
+            tasks.spawn(self.lifecycle.draining.clone().run_until_cancelled_owned(restarting));
         }
-        for listener in listeners {
+        for listener in self.listeners {
             tracing::info!(address = %listener.address(), "listening");
-            let (config, router, lifecycle) = (Arc::clone(&config), router.clone(), lifecycle.clone());
-            let serving = Serving { config, router, lifecycle, tasks: connection_tasks.clone() };
-            let (connections, closing) = (connections.clone(), serving.lifecycle.closing.clone());
+            let serving = Serving {
+                config: Arc::clone(&self.config),
+                router: self.router.clone(),
+                lifecycle: self.lifecycle.clone(),
+                tasks: connection_tasks.clone(),
+            };
+            let (connections, closing) = (self.connections.clone(), serving.lifecycle.closing.clone());
             tasks.spawn(accept_connections(listener, connections, closing, move |accepted, place| {
                 serving.tasks.spawn(listener::serve(accepted, serving.clone(), place));
             }));
         }
-        drop(router);
-        let trimming = memory::give_back(calls.clone());
-        tasks.spawn(lifecycle.killed.clone().run_until_cancelled_owned(trimming));
+        drop(self.router);
+        let trimming = memory::give_back(self.calls.clone());
+        tasks.spawn(self.lifecycle.killed.clone().run_until_cancelled_owned(trimming));
         let admin_tasks = TaskTracker::new();
-        if let Some((listener, endpoints)) = admin {
+        if let Some((listener, endpoints)) = self.admin {
             tracing::info!(address = %listener.address(), "listening for admins");
-            admin_tasks.spawn(http::serve(listener, endpoints, admin_tasks.clone(), lifecycle.killed.clone()));
+            admin_tasks.spawn(http::serve(listener, endpoints, admin_tasks.clone(), self.lifecycle.killed.clone()));
         }
-        if let Some(telemetry) = telemetry.clone() {
-            let following = telemetry.follow_demand(pools.clone());
-            admin_tasks.spawn(lifecycle.killed.clone().run_until_cancelled_owned(following));
+        if let Some(telemetry) = self.telemetry.clone() {
+            let following = telemetry.follow_demand(self.pools.clone());
+            admin_tasks.spawn(self.lifecycle.killed.clone().run_until_cancelled_owned(following));
         }
 
         let outcome = tokio::select! {
             () = shutdown.wait_for_drain() => Ok(()),
-            () = lifecycle.drain_requested.cancelled() => Ok(()),
-            duplicate = pools.duplicate_at_start() => Err(AppError::from(duplicate)),
-            name = pool_ended(&pools) => Err(AppError::PoolEnded { name }),
-            degraded = pool_degraded(&pools, config.degraded_timeout) => Err(degraded),
+            () = self.lifecycle.drain_requested.cancelled() => Ok(()),
+            duplicate = self.pools.duplicate_at_start() => Err(AppError::from(duplicate)),
+            name = pool_ended(&self.pools) => Err(AppError::PoolEnded { name }),
+            degraded = pool_degraded(&self.pools, self.config.degraded_timeout) => Err(degraded),
         };
         if let Err(error) = &outcome {
             tracing::error!(%error, "cannot go on");
         }
-        tracing::info!(num_calls = calls.len(), drain_timeout = ?config.drain_timeout, "draining");
+        tracing::info!(num_calls = self.calls.len(), drain_timeout = ?self.config.drain_timeout, "draining");
         follow_health.cancel();
         // It must not say anything after the last word.
         let _ = health_task.await;
-        health.set_not_serving().await;
-        pools.drain();
-        lifecycle.draining.cancel();
+        self.health.set_not_serving().await;
+        self.pools.drain();
+        self.lifecycle.draining.cancel();
 
-        let limit = Instant::now() + config.drain_timeout;
-        calls.close();
+        let limit = Instant::now() + self.config.drain_timeout;
+        self.calls.close();
         let is_drained = tokio::select! {
-            is_drained = all_sent(&calls, &connection_tasks, &pools, &lifecycle, limit) => is_drained,
+            is_drained = all_sent(&self.calls, &connection_tasks, &self.pools, &self.lifecycle, limit) => is_drained,
             () = shutdown.wait_for_now() => false,
         };
         if is_drained {
             // The workers were asked to exit, and may have something to do first.
             tokio::select! {
-                () = pools.all_reached(|readiness| readiness == Readiness::Stopped) => {}
-                () = tokio::time::sleep_until(limit) => pools.stop_now(),
-                () = shutdown.wait_for_now() => pools.stop_now(),
+                () = self.pools.all_reached(|readiness| readiness == Readiness::Stopped) => {}
+                () = tokio::time::sleep_until(limit) => self.pools.stop_now(),
+                () = shutdown.wait_for_now() => self.pools.stop_now(),
             }
         } else {
             tracing::warn!(
-                num_calls = calls.len(),
+                num_calls = self.calls.len(),
                 num_tasks = connection_tasks.len(),
                 "giving up what is not finished"
             );
-            pools.stop_now();
+            self.pools.stop_now();
             let flush_limit = Instant::now() + FLUSH_TIMEOUT;
-            all_sent(&calls, &connection_tasks, &pools, &lifecycle, flush_limit).await;
+            all_sent(&self.calls, &connection_tasks, &self.pools, &self.lifecycle, flush_limit).await;
         }
-        lifecycle.closing.cancel();
-        lifecycle.killed.cancel();
-        join_all([&calls, &connection_tasks, &tasks, &admin_tasks]).await;
-        for task in pool_tasks {
+        self.lifecycle.closing.cancel();
+        self.lifecycle.killed.cancel();
+        join_all([&self.calls, &connection_tasks, &tasks, &admin_tasks]).await;
+        for task in self.pool_tasks {
             task.join().await;
         }
-        if let Some(telemetry) = telemetry {
+        if let Some(telemetry) = self.telemetry {
             telemetry.shut_down().await;
         }
         tracing::info!("stopped");

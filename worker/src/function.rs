@@ -247,7 +247,7 @@ fn encode<T: Serialize>(encoding: Encoding, result: &T, lent: &mut Lent<'_>) -> 
     let encoded = match encoding {
         Encoding::Values => value::append_with(result, lent.non_finite, lent.buffer).map_err(|error| error.to_string()),
         Encoding::Json => json::append_with(result, lent.non_finite, lent.buffer).map_err(|error| error.to_string()),
-        Encoding::Bytes => unreachable!("the arguments were decoded, and bytes are not"),
+        Encoding::Bytes => Err("the function returns a value, and bytes were asked for".to_owned()),
     };
     encoded.map(|()| Output::InBuffer).map_err(Failure::not_encodable)
 }

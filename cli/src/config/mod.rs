@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `settings` | every setting, once; the rest follows from these tables |
 //! | `setting` | what a setting is |
-//! | `value` | values as text and TOML have them |
+//! | `value`, `words` | values as text and TOML have them |
 //! | `flags`, `env`, `file` | where values come from; `env` alone reads the environment |
 //! | `render` | `--print-config` |
 //!
@@ -19,6 +19,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 mod value;
+mod words;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -37,6 +38,7 @@ use self::setting::Setting;
 use self::settings::{POOL, SERVER};
 pub(crate) use self::settings::{PoolSettings, ServerSettings};
 use self::value::Value;
+pub(crate) use self::words::{LogCalls, LogFormat, LogLevel};
 
 /// The name of the pool of a server that has only one and no name for it.
 pub(crate) const DEFAULT_POOL: &str = "default";

@@ -13,7 +13,7 @@ use procpool_server::ListenAddress;
 use super::value::{
     Value, parse_listen_address, parse_tcp_address, show_address, show_bytes, show_duration, show_rlimits,
 };
-use crate::args::{LogCalls, LogFormat, LogLevel, OperatorsArg};
+use super::words::{LogCalls, LogFormat, LogLevel, OperatorsArg};
 
 /// One setting of `T`.
 pub(crate) struct Setting<T: 'static> {

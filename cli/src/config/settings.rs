@@ -10,7 +10,7 @@ use procpool_server::ServerConfig;
 
 use super::env;
 use super::setting::{Field, Setting, Zero, setting};
-use crate::args::{LogCalls, LogFormat, LogLevel, OperatorsArg};
+use super::words::{LogCalls, LogFormat, LogLevel, OperatorsArg};
 
 /// More workers than any machine has use for: a typing mistake should not start a million processes.
 const MAX_PROCESSES: u32 = 4096;

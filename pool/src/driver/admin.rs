@@ -4,26 +4,26 @@ use procpool_scheduler::{Event, Time, WorkerId, WorkerState};
 use tokio::sync::oneshot;
 use tracing::info;
 
-use super::{Command, Driver};
+use super::{AdminCommand, Driver};
 use crate::admin::{PoolEvent, PoolSnapshot, PoolWatch, WorkerReport};
 use crate::error::DumpFailure;
 use crate::supervisor::{COMMAND_CAPACITY, WorkerCommand};
 
 impl Driver {
     /// Carries out what an operator asks for. That nobody waits for the answer any more changes nothing.
-    pub(super) fn administer(&mut self, command: Command) {
+    pub(super) fn administer(&mut self, command: AdminCommand) {
         match command {
-            Command::Snapshot(answer) => {
+            AdminCommand::Snapshot(answer) => {
                 let _ = answer.send(self.snapshot());
             }
-            Command::Demand(answer) => {
+            AdminCommand::Demand(answer) => {
                 let _ = answer.send(self.state.demand(Time::from_start(self.epoch.elapsed())));
             }
-            Command::Watch(answer) => {
+            AdminCommand::Watch(answer) => {
                 let events = self.watchers.subscribe();
                 let _ = answer.send(PoolWatch { snapshot: self.snapshot(), events });
             }
-            Command::Resize { slots, answer } => {
+            AdminCommand::Resize { slots, answer } => {
                 let before = self.publisher.status.borrow().num_slots;
                 info!(before, slots, "pool is resized");
                 self.tell_watchers(|| PoolEvent::Resized { before, num_slots: slots.get() });
@@ -32,16 +32,13 @@ impl Driver {
                 self.publish_functions();
                 let _ = answer.send(before);
             }
-            Command::Restart(answer) => {
+            AdminCommand::Restart(answer) => {
                 // Without an answer: the pool is ending.
                 if let Some(restart) = self.begin_restart() {
                     let _ = answer.send(restart);
                 }
             }
-            Command::Dump { worker_id, answer } => self.dump(worker_id, answer),
-            Command::Submit(_) | Command::AddItems { .. } | Command::CloseInput { .. } => {
-                unreachable!("a job is no business of an operator")
-            }
+            AdminCommand::Dump { worker_id, answer } => self.dump(worker_id, answer),
         }
     }
 

@@ -229,13 +229,11 @@ impl Driver {
                 CallError::DeadlineUnreachable { expected, remaining, retry_after }
             }
             JobFailure::CrashLimit { crashes } => {
-                let Occasion::Exit(ExitReport { exit, usage, stderr_tail, .. }) = occasion else {
-                    unreachable!("only the exit of a worker makes a job fail of it");
-                };
-                let (exit, usage, stderr_tail) = (exit.clone(), *usage, stderr_tail.clone());
+                let ExitReport { exit, usage, stderr_tail, .. } = occasion.exit();
                 CallError::CrashLimit { crashes, exit, usage, stderr_tail }
             }
-            JobFailure::ResultsRefused => unreachable!("the driver that refuses results says why"),
+            // Whoever refused them has said so more exactly, and that comes first.
+            JobFailure::ResultsRefused => CallError::ResultsFull { limit: self.results.budget.whole.limit },
             JobFailure::NoFunction { started } => {
                 let name = payload.header.function.to_string();
                 let nearest =
@@ -311,13 +309,10 @@ fn item_failure(cause: FailureCause, attempt: u32, occasion: &Occasion) -> ItemF
         FailureCause::WorkerDied => None,
         FailureCause::CrashLimit { crashes } => Some(crashes),
     };
-    let Occasion::Exit(ExitReport { exit, usage, pid, stderr_tail }) = occasion else {
-        unreachable!("only the exit of a worker makes an item fail of it");
-    };
-    let (exit, usage, stderr_tail) = (exit.clone(), *usage, stderr_tail.clone());
+    let ExitReport { exit, usage, pid, stderr_tail } = occasion.exit();
     match (limit, exit) {
         (Some(attempts), exit) => ItemFailure::CrashLimit { attempts, exit, usage, stderr_tail },
         (None, WorkerExit::Protocol(detail)) => ItemFailure::WorkerProtocol { detail },
-        (None, exit) => ItemFailure::WorkerCrashed { exit, pid: *pid, attempt, usage, stderr_tail },
+        (None, exit) => ItemFailure::WorkerCrashed { exit, pid, attempt, usage, stderr_tail },
     }
 }

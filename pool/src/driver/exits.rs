@@ -7,6 +7,7 @@ use super::Driver;
 use crate::error::{ExitUsage, WorkerExit, exit_reason};
 
 /// How a worker ended.
+#[derive(Clone)]
 pub(super) struct ExitReport {
     pub(super) exit: WorkerExit,
     pub(super) usage: ExitUsage,

@@ -37,7 +37,7 @@ use crate::admin::{EVENT_BUFFER, PoolCounts, PoolEvent, PoolSnapshot, PoolWatch,
 use crate::admission::{AdmissionPermit, CommonPermit};
 use crate::call::{Call, CommonArgument};
 use crate::config::PoolConfig;
-use crate::error::{CallError, DumpFailure, WorkerExit};
+use crate::error::{CallError, DumpFailure, ExitUsage, WorkerExit};
 use crate::handle::{FunctionTable, Readiness, Status};
 use crate::mailbox::{Letters, Mailbox};
 use crate::observer::PoolObserver;
@@ -60,6 +60,12 @@ pub(crate) enum Command {
     Submit(Box<Submission>),
     AddItems { job: JobId, items: ItemSlab, permit: AdmissionPermit },
     CloseInput { job: JobId },
+    Administer(AdminCommand),
+}
+
+/// What an operator asks for.
+#[derive(Debug)]
+pub(crate) enum AdminCommand {
     Snapshot(oneshot::Sender<PoolSnapshot>),
     Demand(oneshot::Sender<Demand>),
     Watch(oneshot::Sender<PoolWatch>),
@@ -243,6 +249,22 @@ enum Occasion {
     Exit(ExitReport),
 }
 
+impl Occasion {
+    /// Returns how the worker ended of which something fails.
+    fn exit(&self) -> ExitReport {
+        match self {
+            Self::Exit(report) => report.clone(),
+            // The scheduler fails nothing of a death but at the exit. Should it, that is no reason to end the pool.
+            Self::Nothing | Self::Results(_) | Self::Stack(_) => ExitReport {
+                exit: WorkerExit::GivenUp { reason: "it was lost" },
+                usage: ExitUsage::default(),
+                pid: 0,
+                stderr_tail: String::new(),
+            },
+        }
+    }
+}
+
 impl Driver {
     async fn run(mut self, mut inputs: Inputs, mut events: mpsc::Receiver<WorkerEvent>) {
         let mut batch = VecDeque::with_capacity(EVENT_BATCH);
@@ -288,7 +310,7 @@ impl Driver {
             Input::Command(Command::Submit(submission)) => self.submit(*submission),
             Input::Command(Command::AddItems { job, items, permit }) => self.add_items(job, items, permit),
             Input::Command(Command::CloseInput { job }) => self.apply_plain(Event::InputClosed { job }),
-            Input::Command(other) => self.administer(other),
+            Input::Command(Command::Administer(command)) => self.administer(command),
             Input::Letters(letters) => self.read(letters),
             Input::NoCallers => self.apply_plain(Event::StopRequested),
             Input::TimePassed => self.apply_plain(Event::TimePassed),
@@ -454,7 +476,7 @@ impl Driver {
 fn refuse(command: Command) {
     match command {
         Command::Submit(submission) => submission.outlet.fail(CallError::Draining { started: false }),
-        Command::Dump { answer, .. } => {
+        Command::Administer(AdminCommand::Dump { answer, .. }) => {
             // Whoever asked may be gone.
             let _ = answer.send(Err(DumpFailure::PoolStopped));
         }

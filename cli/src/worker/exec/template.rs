@@ -9,7 +9,8 @@ const MAX_ARGUMENTS: usize = 64;
 /// A command line with places for arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Template {
-    /// The first is the program.
+    program: String,
+    /// What stands behind the program.
     words: Vec<Vec<Part>>,
     num_arguments: usize,
 }
@@ -32,11 +33,11 @@ impl Template {
         let words = shell_words::split(command).map_err(|error| format!("{command:?} is no command line: {error}"))?;
         let mut places = Places::default();
         let words: Vec<Vec<Part>> = words.iter().map(|word| places.find(word)).collect::<Result<_, _>>()?;
-        let Some(program) = words.first() else { return Err("the command is empty".to_owned()) };
-        if !matches!(program[..], [Part::Text(_)]) {
+        let Some((program, words)) = words.split_first() else { return Err("the command is empty".to_owned()) };
+        let [Part::Text(program)] = &program[..] else {
             return Err(format!("the program of {command:?} must be named: no item may choose it"));
-        }
-        Ok(Self { words, num_arguments: places.num_arguments })
+        };
+        Ok(Self { program: program.clone(), words: words.to_vec(), num_arguments: places.num_arguments })
     }
 
     /// Returns the number of arguments that it takes; with none it reads stdin.
@@ -46,10 +47,7 @@ impl Template {
 
     /// Returns the program.
     pub(super) fn program(&self) -> &str {
-        match &self.words[0][..] {
-            [Part::Text(program)] => program,
-            _ => unreachable!("parse has seen to it"),
-        }
+        &self.program
     }
 
     /// Returns the words after the program, with the arguments in their places.
@@ -64,7 +62,7 @@ impl Template {
             }
             OsString::from_vec(filled)
         };
-        self.words[1..].iter().map(fill_word).collect()
+        self.words.iter().map(fill_word).collect()
     }
 }
 
