@@ -101,29 +101,22 @@ pub(crate) struct Resolved<T> {
 #[error("{}", .0.join("\n"))]
 pub(crate) struct ConfigErrors(pub(crate) Vec<String>);
 
-/// What the command line says.
-#[derive(Debug)]
-pub(crate) struct CommandLine<'a> {
-    pub(crate) config: Option<&'a Path>,
-    pub(crate) settings: &'a SettingFlags,
-    /// Empty: none.
-    pub(crate) command: &'a [OsString],
-}
-
-/// Reads the configuration.
+/// Reads the configuration: a file, if one is named here or in the environment, flags, and the command of a worker if it is
+/// not empty.
 ///
 /// # Errors
 ///
 /// With everything that is wrong in the place that is wrong first: the file, the environment, and then what they come to.
 pub(crate) fn load(
-    command_line: &CommandLine<'_>,
+    file: Option<&Path>,
+    flags: &SettingFlags,
+    command: &[OsString],
     environment: &[(OsString, OsString)],
 ) -> Result<Config, ConfigErrors> {
     let variable = env::config_file(environment);
-    let path = command_line.config.or(variable.as_deref());
-    let file = path.map(read_file).transpose()?.unwrap_or_default();
+    let file = file.or(variable.as_deref()).map(read_file).transpose()?.unwrap_or_default();
     let (variables, warnings) = env::layers(environment).map_err(ConfigErrors)?;
-    let mut config = merge(&file, &variables, &command_line.settings.0, command_line.command)?;
+    let mut config = merge(&file, &variables, &flags.0, command)?;
     config.warnings = warnings;
     config.warnings.extend(config.server.access_warning());
     Ok(config)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use procpool_pool::supervisor::LimitedResource;
 use procpool_server::ListenAddress;
 
-use crate::duration;
+use crate::quantity;
 
 /// Longer would overflow clocks, and means "never" anyway.
 const LONGEST_DURATION: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
@@ -89,7 +89,7 @@ impl Value {
             Self::Integer(number) => Err(format!(
                 "{number} has no unit: a duration is text with a number and a unit (us, ms, s, min, h or d), such as \"{number}s\""
             )),
-            other => duration::parse_or_zero(other.as_text()?),
+            other => quantity::duration_or_zero(other.as_text()?),
         };
         match parsed? {
             duration if duration > LONGEST_DURATION => Err("is out of range: at most 3650d".to_owned()),
