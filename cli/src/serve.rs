@@ -82,11 +82,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
         tracing::warn!(%error, "cannot adopt orphans: what workers leave behind may outlive them");
     }
     let mut server_config =
-        ServerConfig {
-        telemetry: telemetry::config(config::variable),
-        operators: config.server.settings.operators.into(),
-        ..config.server.settings.config
-    };
+        ServerConfig { telemetry: telemetry::config(config::variable), ..config.server.settings.config };
     let num_workers = config.pools.iter().map(|(_, pool)| u64::from(pool.settings.config.processes.get())).sum();
     files.limit_connections(&mut server_config, num_workers);
     let app = App::bind(server_config, pools).await?;
