@@ -31,7 +31,9 @@ const RLIMITS: [(&str, LimitedResource); 5] = [
 /// A kind of value.
 pub(crate) trait Kind: Send + Sync + 'static {
     /// What it is in the program.
-    type Value;
+    type Value: PartialEq;
+    /// The number 0, if it has it.
+    const ZERO: Option<Self::Value> = None;
 
     /// Returns what `--help` and the documentation call it.
     fn names(&self) -> Names;
@@ -45,11 +47,6 @@ pub(crate) trait Kind: Send + Sync + 'static {
 
     /// Returns the value as the file would have it; `None` if there is none.
     fn show(&self, value: &Self::Value) -> Option<Shown>;
-
-    /// Tells whether it is the number 0.
-    fn is_zero(&self, _value: &Self::Value) -> bool {
-        false
-    }
 }
 
 /// What a kind of value is called, and where it can be given.
@@ -58,6 +55,7 @@ pub(crate) struct Names {
     /// In `--help`.
     pub(crate) value: &'static str,
     pub(crate) unit: &'static str,
+    pub(crate) is_number: bool,
     /// The flag may be given more than once.
     pub(crate) is_list: bool,
     /// It fits into a variable of the environment.
@@ -66,7 +64,11 @@ pub(crate) struct Names {
 
 impl Names {
     const fn one(value: &'static str, unit: &'static str) -> Self {
-        Self { value, unit, is_list: false, has_variable: true }
+        Self { value, unit, is_number: false, is_list: false, has_variable: true }
+    }
+
+    const fn number(value: &'static str, unit: &'static str) -> Self {
+        Self { is_number: true, ..Self::one(value, unit) }
     }
 
     const fn list(value: &'static str, unit: &'static str) -> Self {
@@ -79,9 +81,10 @@ pub(crate) struct Time;
 
 impl Kind for Time {
     type Value = Duration;
+    const ZERO: Option<Self::Value> = Some(Duration::ZERO);
 
     fn names(&self) -> Names {
-        Names::one("DURATION", "duration")
+        Names::number("DURATION", "duration")
     }
 
     fn read(&self, value: &Value) -> Result<Duration, String> {
@@ -100,10 +103,6 @@ impl Kind for Time {
     fn show(&self, value: &Duration) -> Option<Shown> {
         Some(Shown::Text(show_duration(*value)))
     }
-
-    fn is_zero(&self, value: &Duration) -> bool {
-        value.is_zero()
-    }
 }
 
 /// Bytes that memory can have.
@@ -111,9 +110,10 @@ pub(crate) struct Size;
 
 impl Kind for Size {
     type Value = u64;
+    const ZERO: Option<Self::Value> = Some(0);
 
     fn names(&self) -> Names {
-        Names::one("BYTES", "bytes")
+        Names::number("BYTES", "bytes")
     }
 
     fn read(&self, value: &Value) -> Result<u64, String> {
@@ -134,10 +134,6 @@ impl Kind for Size {
             text => Shown::Text(text),
         })
     }
-
-    fn is_zero(&self, value: &u64) -> bool {
-        *value == 0
-    }
 }
 
 /// Bytes that a message or a queue can have.
@@ -145,6 +141,7 @@ pub(crate) struct Bytes;
 
 impl Kind for Bytes {
     type Value = u32;
+    const ZERO: Option<Self::Value> = Some(0);
 
     fn names(&self) -> Names {
         Size.names()
@@ -158,10 +155,6 @@ impl Kind for Bytes {
     fn show(&self, value: &u32) -> Option<Shown> {
         Size.show(&u64::from(*value))
     }
-
-    fn is_zero(&self, value: &u32) -> bool {
-        *value == 0
-    }
 }
 
 /// A number of these things, at most so many.
@@ -169,9 +162,10 @@ pub(crate) struct Count(pub(crate) &'static str, pub(crate) u32);
 
 impl Kind for Count {
     type Value = u32;
+    const ZERO: Option<Self::Value> = Some(0);
 
     fn names(&self) -> Names {
-        Names::one("N", self.0)
+        Names::number("N", self.0)
     }
 
     fn read(&self, value: &Value) -> Result<u32, String> {
@@ -188,10 +182,6 @@ impl Kind for Count {
 
     fn show(&self, value: &u32) -> Option<Shown> {
         Some(Shown::Number((*value).into()))
-    }
-
-    fn is_zero(&self, value: &u32) -> bool {
-        *value == 0
     }
 }
 
@@ -217,26 +207,20 @@ impl Kind for Positive {
 /// A number that is off if it is 0.
 pub(crate) struct Optional<K>(pub(crate) K);
 
-impl<K: Kind<Value: Default>> Kind for Optional<K> {
+impl<K: Kind> Kind for Optional<K> {
     type Value = Option<K::Value>;
+    const ZERO: Option<Self::Value> = Some(None);
 
     fn names(&self) -> Names {
         self.0.names()
     }
 
     fn read(&self, value: &Value) -> Result<Self::Value, String> {
-        Ok(Some(self.0.read(value)?).filter(|value| !self.0.is_zero(value)))
+        Ok(Some(self.0.read(value)?).filter(|value| K::ZERO.as_ref() != Some(value)))
     }
 
     fn show(&self, value: &Self::Value) -> Option<Shown> {
-        match value {
-            Some(value) => self.0.show(value),
-            None => self.0.show(&K::Value::default()),
-        }
-    }
-
-    fn is_zero(&self, value: &Self::Value) -> bool {
-        value.is_none()
+        self.0.show(value.as_ref().or(K::ZERO.as_ref())?)
     }
 }
 
@@ -245,6 +229,7 @@ pub(crate) struct OptionalCount(pub(crate) Count);
 
 impl Kind for OptionalCount {
     type Value = Option<NonZeroU32>;
+    const ZERO: Option<Self::Value> = Some(None);
 
     fn names(&self) -> Names {
         self.0.names()
@@ -256,10 +241,6 @@ impl Kind for OptionalCount {
 
     fn show(&self, value: &Self::Value) -> Option<Shown> {
         self.0.show(&value.map_or(0, NonZeroU32::get))
-    }
-
-    fn is_zero(&self, value: &Self::Value) -> bool {
-        value.is_none()
     }
 }
 

@@ -8,25 +8,16 @@ pub(crate) struct Setting<T: 'static> {
     /// Its name in the file. That of the flag and of the variable follow from it.
     pub(crate) key: &'static str,
     pub(crate) names: Names,
-    pub(crate) zero: Zero,
+    /// What 0 means; `None` if it is an error, or no number.
+    zero_means: Option<&'static str>,
     /// The default, where the value says too little.
-    pub(crate) default: Option<&'static str>,
+    default: Option<&'static str>,
     pub(crate) about: &'static str,
-    pub(super) place: Box<dyn Place<T>>,
-}
-
-/// What 0 means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Zero {
-    Means(&'static str),
-    /// It is an error.
-    Error,
-    /// It is no number.
-    NoNumber,
+    place: Box<dyn Place<T>>,
 }
 
 /// Where a value of some kind is kept.
-pub(super) trait Place<T>: Send + Sync {
+trait Place<T>: Send + Sync {
     /// Reads and keeps a value. Returns whether it is 0.
     fn set(&self, target: &mut T, value: &Value) -> Result<bool, String>;
 
@@ -36,20 +27,18 @@ pub(super) trait Place<T>: Send + Sync {
 
 impl<T, K: Kind> Place<T> for (K, fn(&mut T) -> &mut K::Value) {
     fn set(&self, target: &mut T, value: &Value) -> Result<bool, String> {
-        let (kind, field) = self;
-        let value = kind.read(value)?;
-        let is_zero = kind.is_zero(&value);
-        *field(target) = value;
-        Ok(is_zero)
+        let field = self.1(target);
+        *field = self.0.read(value)?;
+        Ok(K::ZERO.as_ref() == Some(field))
     }
 
     fn show(&self, target: &mut T) -> (Option<Shown>, bool) {
-        let (kind, field) = self;
-        let value = field(target);
-        (kind.show(value), kind.is_zero(value))
+        let field = self.1(target);
+        (self.0.show(field), K::ZERO.as_ref() == Some(field))
     }
 }
 
+/// Returns a setting. Of a number, 0 is an error.
 pub(super) fn setting<T, K: Kind>(
     key: &'static str,
     kind: K,
@@ -57,17 +46,29 @@ pub(super) fn setting<T, K: Kind>(
     about: &'static str,
 ) -> Setting<T> {
     let names = kind.names();
-    Setting { key, names, zero: Zero::NoNumber, default: None, about, place: Box::new((kind, field)) }
+    Setting { key, names, zero_means: None, default: None, about, place: Box::new((kind, field)) }
 }
 
-pub(super) fn number<T, K: Kind>(
+/// Returns a number that may be 0.
+pub(super) fn zeroable<T, K: Kind>(
     key: &'static str,
     kind: K,
     field: fn(&mut T) -> &mut K::Value,
-    zero: Zero,
+    zero_means: &'static str,
     about: &'static str,
 ) -> Setting<T> {
-    Setting { zero, ..setting(key, kind, field, about) }
+    Setting { zero_means: Some(zero_means), ..setting(key, kind, field, about) }
+}
+
+/// Returns a setting whose default says too little as a value.
+pub(super) fn with_default<T, K: Kind>(
+    key: &'static str,
+    kind: K,
+    field: fn(&mut T) -> &mut K::Value,
+    default: &'static str,
+    about: &'static str,
+) -> Setting<T> {
+    Setting { default: Some(default), ..setting(key, kind, field, about) }
 }
 
 impl<T: Clone + Default> Setting<T> {
@@ -83,25 +84,21 @@ impl<T: Clone + Default> Setting<T> {
 
     /// Returns the default in words.
     pub(crate) fn default_text(&self) -> String {
-        if let Some(words) = self.default {
+        let (shown, is_zero) = self.place.show(&mut T::default());
+        if let Some(words) = self.default.or(self.zero_means.filter(|_| is_zero)) {
             return words.to_owned();
         }
-        match (self.place.show(&mut T::default()), self.zero) {
-            ((_, true), Zero::Means(off)) => off.to_owned(),
-            ((Some(Shown::Text(text)), _), _) => text,
-            ((Some(Shown::Number(number)), _), _) => number.to_string(),
-            ((Some(Shown::List(list)), _), _) => list.join(", "),
-            ((Some(Shown::Redacted(_) | Shown::Table(_)) | None, _), _) => String::new(),
+        match shown {
+            Some(Shown::Text(text)) => text,
+            Some(Shown::Number(number)) => number.to_string(),
+            Some(Shown::List(list)) => list.join(", "),
+            Some(Shown::Redacted(_) | Shown::Table(_)) | None => String::new(),
         }
     }
 
     /// Returns the meaning of 0 in words; empty for what is no number.
     pub(crate) fn zero_text(&self) -> &'static str {
-        match self.zero {
-            Zero::Means(meaning) => meaning,
-            Zero::Error => "an error",
-            Zero::NoNumber => "",
-        }
+        self.zero_means.unwrap_or(if self.names.is_number { "an error" } else { "" })
     }
 
     /// Sets it.
@@ -111,7 +108,7 @@ impl<T: Clone + Default> Setting<T> {
     /// What is wrong with the value, and what would be right.
     pub(crate) fn set(&self, target: &mut T, value: &Value) -> Result<(), String> {
         let is_zero = self.place.set(target, value)?;
-        if is_zero && self.zero == Zero::Error { Err("must be more than 0".to_owned()) } else { Ok(()) }
+        if is_zero && self.zero_means.is_none() { Err("must be more than 0".to_owned()) } else { Ok(()) }
     }
 
     /// Returns it as the file would have it; `None` if it is not set.

@@ -15,7 +15,7 @@ use super::kinds::{
     Addresses, Bytes, Count, Folder, Optional, OptionalCount, Positive, Program, Rlimits, Size, TcpAddress, Texts,
     Time, Variables, Word,
 };
-use super::setting::{Setting, Zero, number, setting};
+use super::setting::{Setting, setting, with_default, zeroable};
 
 /// More workers than any machine has use for: a typing mistake should not start a million processes.
 const MAX_PROCESSES: u32 = 4096;
@@ -97,16 +97,14 @@ pub(crate) static SERVER: LazyLock<Vec<Setting<ServerSettings>>> = LazyLock::new
             "Where to listen, IP:PORT, localhost:PORT or unix:PATH, whose folder must be there; may be several. Port 0: any free port. The first lines on stdout tell \
              the addresses: `listening on 127.0.0.1:50051`",
         ),
-        Setting {
-            default: Some("nowhere"),
-            ..setting(
-                "admin_listen",
-                TcpAddress,
-                |server| &mut server.config.admin_listen,
-                "Where to serve metrics and health in plain text, IP:PORT or localhost:PORT: /metrics, /healthz, /readyz, \
-                 grpc.health.v1. A line on stdout tells the address: `admin on 127.0.0.1:9090`",
-            )
-        },
+        with_default(
+            "admin_listen",
+            TcpAddress,
+            |server| &mut server.config.admin_listen,
+            "nowhere",
+            "Where to serve metrics and health in plain text, IP:PORT or localhost:PORT: /metrics, /healthz, /readyz, \
+             grpc.health.v1. A line on stdout tells the address: `admin on 127.0.0.1:9090`",
+        ),
         setting(
             "operators",
             Word("WHO", &[("local", Operators::Local), ("anyone", Operators::Anyone), ("nobody", Operators::Nobody)]),
@@ -114,91 +112,82 @@ pub(crate) static SERVER: LazyLock<Vec<Setting<ServerSettings>>> = LazyLock::new
             "Who may look at the workers, resize, restart, dump and drain: local (callers on the loopback interface, and on a Unix \
              socket those of the server's user and root), anyone or nobody. Others get PERMISSION_DENIED",
         ),
-        number(
+        zeroable(
             "drain_timeout",
             Time,
             |server| &mut server.config.drain_timeout,
-            Zero::Means("they are ended at once"),
+            "they are ended at once",
             "How long calls in progress may go on after SIGTERM or Ctrl-C",
         ),
-        number(
+        setting(
             "max_message_bytes",
             Bytes,
             |server| &mut server.config.max_message_bytes,
-            Zero::Error,
             "The largest message, either way; at least 64KiB",
         ),
-        number(
+        setting(
             "max_request_bytes_in_flight",
             Bytes,
             |server| &mut server.config.max_request_bytes_in_flight,
-            Zero::Error,
             "The most bytes of requests that are being received at a time, over all calls; at least max_message_bytes",
         ),
-        number(
+        setting(
             "max_connections",
             Count("connections", u32::MAX),
             |server| &mut server.config.max_connections,
-            Zero::Error,
             "The most connections at a time; more wait, and one that has had no call for keepalive_interval is asked to leave for \
              them. Fewer if the limit of open files leaves no more beside what workers need",
         ),
-        number(
+        setting(
             "max_concurrent_streams",
             Count("calls", u32::MAX),
             |server| &mut server.config.max_concurrent_streams,
-            Zero::Error,
             "The most calls at a time on one connection",
         ),
-        number(
+        setting(
             "max_calls",
             Count("calls", u32::MAX),
             |server| &mut server.config.max_calls,
-            Zero::Error,
             "The most calls at a time over all connections; more are refused with RESOURCE_EXHAUSTED. Health checks do not \
              count, and operators have 256 calls of their own",
         ),
-        number(
+        setting(
             "first_byte_timeout",
             Time,
             |server| &mut server.config.first_byte_timeout,
-            Zero::Error,
             "A new connection must speak HTTP/2 within this time",
         ),
-        number(
+        setting(
             "keepalive_interval",
             Time,
             |server| &mut server.config.keepalive_interval,
-            Zero::Error,
             "Ping a connection that has been quiet for this long",
         ),
-        number(
+        setting(
             "keepalive_timeout",
             Time,
             |server| &mut server.config.keepalive_timeout,
-            Zero::Error,
             "Close a connection that leaves a ping unanswered for this long",
         ),
-        number(
+        zeroable(
             "max_connection_age",
             Optional(Time),
             |server| &mut server.config.max_connection_age,
-            Zero::Means("never"),
+            "never",
             "Ask a client to connect anew after this time, so that it may find another server; calls in progress go on",
         ),
-        number(
+        setting(
             "stream_stall_timeout",
             Time,
             |server| &mut server.config.stream_stall_timeout,
-            Zero::Error,
             "Give up a call whose reader has taken nothing for this long while there was something to take, and a call of \
              whose request nothing more has come for this long while it is not complete",
         ),
-        number(
+        zeroable(
             "degraded_timeout",
             Optional(Time),
             |server| &mut server.config.degraded_timeout,
-            Zero::Means("never"),
+            "never",
             "End the server with exit code 4 when a pool has been unable to start any worker for this long, instead of trying \
              for ever",
         ),
@@ -236,159 +225,141 @@ pub(crate) static SERVER: LazyLock<Vec<Setting<ServerSettings>>> = LazyLock::new
 /// The settings of a pool.
 pub(crate) static POOL: LazyLock<Vec<Setting<PoolSettings>>> = LazyLock::new(|| {
     vec![
-        Setting {
-            default: Some("the built-in worker"),
-            ..setting(
-                "command",
-                Program,
-                |pool| &mut pool.command,
-                "The program that is a worker, and its arguments, such as `python -m procpool.worker FILE`",
-            )
-        },
-        Setting {
-            default: Some("as many CPUs as this process may use"),
-            ..number(
-                "processes",
-                Positive(Count("workers", MAX_PROCESSES)),
-                |pool| &mut pool.config.processes,
-                Zero::Error,
-                "The number of workers",
-            )
-        },
-        number(
+        with_default(
+            "command",
+            Program,
+            |pool| &mut pool.command,
+            "the built-in worker",
+            "The program that is a worker, and its arguments, such as `python -m procpool.worker FILE`",
+        ),
+        with_default(
+            "processes",
+            Positive(Count("workers", MAX_PROCESSES)),
+            |pool| &mut pool.config.processes,
+            "as many CPUs as this process may use",
+            "The number of workers",
+        ),
+        zeroable(
             "item_timeout",
             Optional(Time),
             |pool| &mut pool.config.item_timeout,
-            Zero::Means("no limit"),
+            "no limit",
             "How long one item may run, if the call does not say",
         ),
-        number(
+        zeroable(
             "max_items_per_worker",
             OptionalCount(Count("items", u32::MAX)),
             |pool| &mut pool.config.max_items_per_worker,
-            Zero::Means("never"),
+            "never",
             "Replace a worker that has run this many items",
         ),
-        number(
+        zeroable(
             "max_worker_age",
             Optional(Time),
             |pool| &mut pool.config.max_worker_age,
-            Zero::Means("never"),
+            "never",
             "Replace a worker that is this old",
         ),
-        number(
+        zeroable(
             "idle_timeout",
             Optional(Time),
             |pool| &mut pool.config.idle_timeout,
-            Zero::Means("never"),
+            "never",
             "Replace a worker that has been idle for this long",
         ),
-        number(
+        zeroable(
             "max_worker_memory",
             Optional(Size),
             |pool| &mut pool.memory.soft_bytes,
-            Zero::Means("never"),
+            "never",
             "Replace a worker that holds more memory than this, after its item",
         ),
-        number(
+        zeroable(
             "worker_memory_limit",
             Optional(Size),
             |pool| &mut pool.memory.hard_bytes,
-            Zero::Means("no limit"),
+            "no limit",
             "Kill a worker that holds more memory than this: its item fails with WORKER_OOM_KILLED; at least max_worker_memory",
         ),
-        Setting {
-            default: Some("core = 0"),
-            ..setting(
-                "rlimits",
-                Rlimits,
-                |pool| &mut pool.rlimits,
-                "What the kernel limits for each process of a worker: as, core, data, fsize (bytes) and nofile, such as `as=2GiB`",
-            )
-        },
-        number(
+        with_default(
+            "rlimits",
+            Rlimits,
+            |pool| &mut pool.rlimits,
+            "core = 0",
+            "What the kernel limits for each process of a worker: as, core, data, fsize (bytes) and nofile, such as `as=2GiB`",
+        ),
+        setting(
             "worker_start_timeout",
             Time,
             |pool| &mut pool.config.worker_start_timeout,
-            Zero::Error,
             "How long a worker may take from its start until it is ready",
         ),
-        number(
+        zeroable(
             "cancel_grace_period",
             Time,
             |pool| &mut pool.config.cancel_grace_period,
-            Zero::Means("SIGTERM at once"),
+            "SIGTERM at once",
             "How long a cancelled or timed-out item may go on by itself before its worker gets SIGTERM",
         ),
-        number(
+        zeroable(
             "kill_grace_period",
             Time,
             |pool| &mut pool.config.kill_grace_period,
-            Zero::Means("SIGKILL at once"),
+            "SIGKILL at once",
             "How long a worker may take to end after SIGTERM, before SIGKILL",
         ),
-        number(
+        setting(
             "crash_limit",
             Positive(Count("workers", u32::MAX)),
             |pool| &mut pool.config.crash_limit,
-            Zero::Error,
             "An item that kills this many workers is not tried again, whatever the call allows",
         ),
-        number(
+        setting(
             "max_queued_items",
             Count("items", u32::MAX),
             |pool| &mut pool.config.max_queued_items,
-            Zero::Error,
             "The most items queued or running at a time, over all calls; more are refused with RESOURCE_EXHAUSTED",
         ),
-        number(
+        setting(
             "max_queued_bytes",
             Bytes,
             |pool| &mut pool.config.max_queued_bytes,
-            Zero::Error,
             "The most bytes of items held at a time, over all calls; more are refused with RESOURCE_EXHAUSTED",
         ),
-        number(
+        setting(
             "max_result_bytes",
             Bytes,
             |pool| &mut pool.config.max_result_bytes,
-            Zero::Error,
             "The most bytes of results held at a time, over all calls: three quarters for those with one answer, of which the \
              largest fail beyond that, and a quarter for streams, which are held back",
         ),
-        Setting {
-            default: Some("none"),
-            ..setting(
-                "pass_environment",
-                Texts,
-                |pool| &mut pool.pass_environment,
-                "More variables of the server's environment that workers get; a * at the end stands for anything. PATH, HOME \
-                 and the like always pass",
-            )
-        },
-        Setting {
-            default: Some("none"),
-            ..setting(
-                "environment",
-                Variables,
-                |pool| &mut pool.environment,
-                "Variables that workers get, whatever the server's environment has; their values are never shown",
-            )
-        },
-        Setting {
-            default: Some("where the server was started"),
-            ..setting(
-                "working_directory",
-                Folder,
-                |pool| &mut pool.working_directory,
-                "The folder that workers are started in",
-            )
-        },
-        number(
+        with_default(
+            "pass_environment",
+            Texts,
+            |pool| &mut pool.pass_environment,
+            "none",
+            "More variables of the server's environment that workers get; a * at the end stands for anything. PATH, HOME \
+             and the like always pass",
+        ),
+        with_default(
+            "environment",
+            Variables,
+            |pool| &mut pool.environment,
+            "none",
+            "Variables that workers get, whatever the server's environment has; their values are never shown",
+        ),
+        with_default(
+            "working_directory",
+            Folder,
+            |pool| &mut pool.working_directory,
+            "where the server was started",
+            "The folder that workers are started in",
+        ),
+        zeroable(
             "oom_score_raise",
             Count("points of oom_score_adj", MAX_OOM_SCORE_RAISE),
             |pool| &mut pool.oom_score_raise,
-            Zero::Means("no sooner than the server"),
+            "no sooner than the server",
             "How much sooner than the server the kernel should kill a worker when memory runs out; at most 1000",
         ),
     ]
