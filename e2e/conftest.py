@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import threading
 import time
 import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -206,3 +208,36 @@ def node() -> list[str]:
         subprocess.run(line, cwd=target, check=True)
         stamp.write_bytes(lock)
     return ["env", f"NODE_PATH={target / 'node_modules'}", "node"]
+
+
+def plain(value: Any) -> Any:
+    """Returns a `google.protobuf.Value` as a Python value."""
+    kind = value.WhichOneof("kind")
+    assert kind is not None, "an empty Value breaks whoever prints it"
+    if kind == "list_value":
+        return [plain(element) for element in value.list_value.values]
+    if kind == "struct_value":
+        return {key: plain(element) for key, element in value.struct_value.fields.items()}
+    return None if kind == "null_value" else getattr(value, kind)
+
+
+def as_doubles(value: Any) -> Any:
+    """Returns a value as `google.protobuf.Value` has it."""
+    if isinstance(value, list):
+        return [as_doubles(element) for element in value]
+    if isinstance(value, dict):
+        return {key: as_doubles(element) for key, element in value.items()}
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def is_same(left: Any, right: Any) -> bool:
+    """Tells whether these are the same, types and signs of zero included: 1, 1.0 and True are equal to Python."""
+    if type(left) is not type(right):
+        return False
+    if isinstance(left, list):
+        return len(left) == len(right) and all(map(is_same, left, right))
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(is_same(left[key], right[key]) for key in left)
+    if isinstance(left, float) and math.isnan(left):
+        return math.isnan(right)
+    return left == right and (not isinstance(left, float) or math.copysign(1, left) == math.copysign(1, right))

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import struct
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -118,6 +119,50 @@ def test_no_neighbour_of_an_item_that_hangs_is_hit(server, stub, tmp_path, how):
     assert [error.index for error in answer.errors] == [7]
     assert all((tmp_path / f"{number}").exists() for number in range(40))
     assert [result for number, result in enumerate(answer.values) if number != 7] == ["note"] * 39
+
+
+def varint(number):
+    encoded = b""
+    while number >= 0x80:
+        encoded += bytes([number & 0x7F | 0x80])
+        number >>= 7
+    return encoded + bytes([number])
+
+
+def slow_to_decode(kind):
+    """Returns the items of a MapRequest. The second takes seconds or minutes to decode, the others no time."""
+    if kind == "digits":
+        # The time goes with their square, and nothing can interrupt it. It is more than the test's patience.
+        blobs = pool_pb2.BlobList(blobs=[b"1", b"9" * 10_000_000, b"2"])
+        return pool_pb2.MapRequest(blobs=blobs, content_type="application/json").SerializeToString()
+    # To encode it with the library would take as long. A `true` in a list, and the list in an item.
+    record, count = b"\x0a\x02\x20\x01", 10_000_000
+    value = b"\x32" + varint(len(record) * count) + record * count
+    one, two = (b"\x0a\x09\x11" + struct.pack("<d", number) for number in (1, 2))
+    items = b"".join([one, b"\x0a" + varint(len(value)) + value, two])
+    return b"\x12" + varint(len(items)) + items
+
+
+@pytest.mark.parametrize("kind", ["values", "digits"])
+def test_an_item_whose_decoding_takes_too_long_is_ended_alone(kind):
+    long_integers = ["--environment", "PYTHONINTMAXSTRDIGITS=0"]
+    with Server("--processes", "2", *GRACE, *long_integers, command=FUNCTIONS) as server:
+        server.wait_ready(2)
+        request = pool_pb2.MapRequest(function="echo")
+        request.options.item_timeout.FromTimedelta(timedelta(seconds=0.5))
+        request.options.on_error = pool_pb2.ON_ERROR_COLLECT
+        request.options.chunk_size = 3
+        with grpc.insecure_channel(server.address) as channel:
+            call_map = channel.unary_unary("/procpool.v1.PoolService/Map", bytes, pool_pb2.MapResponse.FromString)
+            answer = call_map(request.SerializeToString() + slow_to_decode(kind), timeout=PATIENCE)
+        assert [error.index for error in answer.errors] == [1]
+        info = error_details_pb2.ErrorInfo()
+        assert answer.errors[0].status.details[0].Unpack(info)
+        assert (info.reason, info.metadata["limit_ms"]) == ("ITEM_TIMEOUT", "500")
+        results = answer.values if kind == "values" else [json.loads(blob or "null") for blob in answer.blobs.blobs]
+        assert list(results) == [1, None, 2]
+        [answer] = call(server, "Map", {"function": "echo", "values": list(range(100))})
+        assert answer["values"] == list(range(100))
 
 
 @pytest.mark.parametrize("kind", ["python", "rust"])

@@ -6,7 +6,6 @@ What is sent is encoded here, byte by byte: a library would refuse or round what
 from __future__ import annotations
 
 import json
-import math
 import struct
 from collections.abc import Callable
 from itertools import groupby
@@ -14,7 +13,7 @@ from typing import Any
 
 import grpc
 import pytest
-from conftest import PATIENCE, PROCPOOL, ROOT, TARGET, Server, python_worker
+from conftest import PATIENCE, PROCPOOL, ROOT, TARGET, Server, as_doubles, is_same, plain, python_worker
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from procpool.v1 import pool_pb2
@@ -129,37 +128,6 @@ def results_of(
     for error in got.errors:
         results[error.index] = reason_of(error.status)
     return results
-
-
-def plain(value: Any) -> Any:
-    kind = value.WhichOneof("kind")
-    assert kind is not None, "an empty Value breaks whoever prints it"
-    if kind == "list_value":
-        return [plain(element) for element in value.list_value.values]
-    if kind == "struct_value":
-        return {key: plain(element) for key, element in value.struct_value.fields.items()}
-    return None if kind == "null_value" else getattr(value, kind)
-
-
-def as_doubles(value: Any) -> Any:
-    if isinstance(value, list):
-        return [as_doubles(element) for element in value]
-    if isinstance(value, dict):
-        return {key: as_doubles(element) for key, element in value.items()}
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def is_same(left: Any, right: Any) -> bool:
-    """Tells whether these are the same, types and signs of zero included: 1, 1.0 and True are equal to Python."""
-    if type(left) is not type(right):
-        return False
-    if isinstance(left, list):
-        return len(left) == len(right) and all(map(is_same, left, right))
-    if isinstance(left, dict):
-        return left.keys() == right.keys() and all(is_same(left[key], right[key]) for key in left)
-    if isinstance(left, float) and math.isnan(left):
-        return math.isnan(right)
-    return left == right and (not isinstance(left, float) or math.copysign(1, left) == math.copysign(1, right))
 
 
 @pytest.fixture(scope="module", params=WORKERS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import os
 import subprocess
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
-from conftest import PATIENCE, PROCPOOL, ROOT, Server, grpcurl, parse_messages, python_worker
+from conftest import PATIENCE, PROCPOOL, ROOT, Server, as_doubles, grpcurl, is_same, parse_messages, plain, python_worker
 from google.rpc import error_details_pb2, status_pb2
 from procpool.v1 import pool_pb2, pool_pb2_grpc
 
@@ -148,21 +147,12 @@ class Grpcio:
         with grpc.insecure_channel(server.address) as channel:
             answer = getattr(pool_pb2_grpc.PoolServiceStub(channel), method)(request, timeout=PATIENCE)
         if encoding == "values":
-            results = [python_value(value) for value in answer.values.values]
+            results = [plain(value) for value in answer.values.values]
         else:
             results = [json.loads(blob or "null") for blob in answer.blobs.blobs]
         for error in answer.errors:
             results[error.index] = reason_of(error.status)
         return results
-
-
-def python_value(value: Any) -> Any:
-    kind = value.WhichOneof("kind")
-    if kind == "list_value":
-        return [python_value(element) for element in value.list_value.values]
-    if kind == "struct_value":
-        return {key: python_value(element) for key, element in value.struct_value.fields.items()}
-    return None if kind == "null_value" else getattr(value, kind)
 
 
 class Procpool:
@@ -190,25 +180,6 @@ def outcome_of(row: Row, client: str, encoding: str, worker: str) -> Any:
             return outcome
     outcome = row.values if encoding == "values" else row.json
     return as_doubles(outcome) if (client, encoding) == ("grpcio", "values") else outcome
-
-
-def as_doubles(value: Any) -> Any:
-    if isinstance(value, list):
-        return [as_doubles(element) for element in value]
-    if isinstance(value, dict):
-        return {key: as_doubles(element) for key, element in value.items()}
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def is_same(left: Any, right: Any) -> bool:
-    """Tells whether these are the same, types and signs of zero included: 1, 1.0 and True are equal to Python."""
-    if type(left) is not type(right):
-        return False
-    if isinstance(left, list):
-        return len(left) == len(right) and all(map(is_same, left, right))
-    if isinstance(left, dict):
-        return left.keys() == right.keys() and all(is_same(left[key], right[key]) for key in left)
-    return left == right and (not isinstance(left, float) or math.copysign(1, left) == math.copysign(1, right))
 
 
 @pytest.fixture(scope="module")

@@ -29,8 +29,9 @@ pub(crate) async fn run(args: FunctionsArgs) -> Result<Exit, Failure> {
     let client = connect(&args.server).await?;
     let functions = client.functions().await.map_err(Failure::of_question)?;
     if functions.is_empty() && client.health().await.map_err(Failure::of_question)? != Health::Serving {
-        let reason = why_not_ready(&client).await.map(|reason| format!(": {reason}")).unwrap_or_default();
-        let message = anyhow!("no worker is ready, so the functions are not known yet{reason}");
+        let reasons = why_not_ready(&client).await.join("; ");
+        let separator = if reasons.is_empty() { "" } else { ": " };
+        let message = anyhow!("no worker is ready, so the functions are not known yet{separator}{reasons}");
         return Err(Failure::new(Exit::Unavailable, message));
     }
     let is_json = args.json || args.output == AnswerFormat::Json;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use procpool_client::admin::{PoolSnapshot, PoolState};
-use procpool_client::{CallError, Client, Health};
+use procpool_client::{Client, Health};
 
 use crate::connect::{ServerArgs, connect};
 use crate::exit::{self, Exit, Failure};
@@ -24,31 +24,41 @@ pub(crate) async fn run(args: HealthArgs) -> Result<Exit, Failure> {
         Health::Unknown => ("unknown\n", Exit::Unavailable),
     };
     print_stdout(text)?;
-    if exit != Exit::Ok
-        && let Some(reason) = why_not_ready(&client).await
-    {
-        print_message(&reason);
+    if exit != Exit::Ok {
+        why_not_ready(&client).await.iter().for_each(|reason| print_message(reason));
     }
     Ok(exit)
 }
 
-/// Returns why the pool of a server does not run items now; `None` if it does, or nobody says.
-pub(crate) async fn why_not_ready(client: &Client) -> Option<String> {
-    match client.admin().pool().await {
-        Ok(pool) => reason_of(&pool),
-        // Which are there is in the message.
-        Err(CallError::InvalidArgument { message, .. }) => {
-            Some(format!("a pool is not ready; `procpool workers --pool NAME` tells why ({message})"))
-        }
-        Err(_) => None,
-    }
+/// Returns why pools of a server do not run items now: a reason for each. Empty if all do, or nobody says.
+pub(crate) async fn why_not_ready(client: &Client) -> Vec<String> {
+    pools(client).await.iter().filter_map(reason_of).collect()
 }
 
-/// Returns why a call that the server has taken waits: no worker has been ready yet. `None` if that is not so, or nobody
-/// says; of several pools none can be asked for without a name.
-pub(crate) async fn why_it_waits(client: &Client) -> Option<String> {
-    let pool = client.admin().pool().await.ok()?;
-    if pool.state() == PoolState::Starting { reason_of(&pool) } else { None }
+/// Returns why a call that the server has taken waits: no worker has been ready yet that might have the function. `None` if
+/// that is not so, or nobody says.
+pub(crate) async fn why_it_waits(client: &Client, function: &str) -> Option<String> {
+    let pools = pools(client).await;
+    let starting = pools.iter().filter(|pool| pool.state() == PoolState::Starting);
+    let reasons: Vec<String> = starting.filter_map(reason_of).collect();
+    if reasons.is_empty() || client.functions().await.ok()?.iter().any(|known| known.name == function) {
+        return None;
+    }
+    Some(reasons.join("; "))
+}
+
+/// Returns what the server tells of its pools.
+async fn pools(client: &Client) -> Vec<PoolSnapshot> {
+    let mut names = client.pools().await.unwrap_or_default();
+    if names.is_empty() {
+        // A server that does not list them may have only one, which needs no name.
+        names.push(String::new());
+    }
+    let mut pools = Vec::new();
+    for name in names {
+        pools.extend(client.admin().of_pool(name).pool().await);
+    }
+    pools
 }
 
 fn reason_of(pool: &PoolSnapshot) -> Option<String> {

@@ -257,6 +257,15 @@ impl Client {
         })
     }
 
+    /// Returns the names of the server's pools, also of those that have yet to start. Empty: the server is too old to say.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::functions`].
+    pub async fn pools(&self) -> Result<Vec<String>, CallError> {
+        Ok(self.list_functions().await?.pools)
+    }
+
     async fn list_functions(&self) -> Result<proto::ListFunctionsResponse, CallError> {
         let deadline = self.settings.default_timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let response = self.attempts(deadline).run(|attempt| {
@@ -348,7 +357,8 @@ pub struct FunctionInfo {
     pub signature: String,
     /// What it does; may be empty.
     pub doc: String,
-    /// A request as JSON, to paste into grpcurl; may be empty.
+    /// A request as JSON, to paste into grpcurl: of `StarMap` if each of its values is a list and the function takes several
+    /// arguments (beside a common one), or else of Map. May be empty.
     pub example: String,
     /// It may be executed more than once for one item.
     pub idempotent: bool,

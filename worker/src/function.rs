@@ -168,7 +168,8 @@ impl Function {
         self
     }
 
-    /// Gives a request as JSON, for people to paste into `grpcurl -d`.
+    /// Gives a request as JSON, for people to paste into `grpcurl -d`: of `StarMap` if each of its values is a list and the
+    /// function takes several arguments (beside a common one), or else of Map.
     #[must_use]
     pub fn example(mut self, example: impl Into<String>) -> Self {
         self.description.example = example.into();

@@ -1,5 +1,6 @@
 //! The steps of `cargo xtask test`, cheap ones first.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
@@ -164,10 +165,11 @@ fn chaos(tools: &Tools) -> Result<()> {
 ///
 /// If it can't be built, or finds something.
 pub(crate) fn chaos_run(tools: &Tools, arguments: &[&str]) -> Result<()> {
-    let packages = ["-p", "procpool-cli", "-p", "procpool-chaos"];
+    // With all that `cargo build` builds by default: another selection has other features, and is built from the start.
+    let packages = ["-p", "procpool-proto", "-p", "procpool-cli", "-p", "procpool-chaos"];
     cargo(&[&["build", "--quiet", "--release", "--locked"][..], &packages].concat())?;
-    let run = ["run", "--quiet", "--release", "--locked", "-p", "procpool-chaos", "--bin", "procpool-chaos", "--"];
-    exec(command(env!("CARGO")).args(run).arg("--python").arg(tools.python()).args(arguments))
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    exec(command(target.join("release/procpool-chaos")).arg("--python").arg(tools.python()).args(arguments))
 }
 
 fn e2e(tools: &Tools) -> Result<()> {

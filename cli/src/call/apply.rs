@@ -82,7 +82,7 @@ impl Caller<'_> {
         if !self.kwargs.is_empty() {
             call = call.kwargs(self.kwargs);
         }
-        explained(self.client.clone(), self.progress.notices(), call.into_future()).await
+        explained(self.client, &self.args.function, self.progress.notices(), call.into_future()).await
     }
 }
 

@@ -72,7 +72,7 @@ async fn call(args: &ImapArgs) -> Result<Exit, Failure> {
             }
         }
     };
-    let printed = explained(client.clone(), notices, printing).await;
+    let printed = explained(&client, function, notices, printing).await;
     match &printed {
         Ok(()) => output.finish()?,
         // What came before an error is worth as much as without it.

@@ -63,7 +63,7 @@ async fn call(args: &MapArgs, style: Style) -> Result<Exit, Failure> {
             }
         }
     };
-    let results = explained(client.clone(), notices, results).await;
+    let results = explained(&client, function, notices, results).await;
     drop(progress);
 
     match results {

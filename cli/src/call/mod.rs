@@ -53,7 +53,7 @@ pub(crate) struct CallArgs {
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-8..=8))]
     pub(crate) priority: Option<i32>,
     /// Send items as the JSON text that they are, which keeps integers beyond 2^53 exact. How large one may be is for the
-    /// workers to say: in Python as large as you like
+    /// workers to say: in Python up to 4300 digits
     #[arg(long)]
     pub(crate) json: bool,
     /// Give up when the server refuses the call, instead of trying again up to three times when it says
@@ -89,10 +89,10 @@ async fn connect_for_call(args: &CallArgs, notices: Notices) -> Result<Client, C
 }
 
 /// Waits for a call. If it takes a while because no worker runs anything, says so.
-async fn explained<T>(client: Client, notices: Notices, call: impl Future<Output = T>) -> T {
+async fn explained<T>(client: &Client, function: &str, notices: Notices, call: impl Future<Output = T>) -> T {
     let explain = async {
         tokio::time::sleep(SILENCE).await;
-        if let Some(reason) = why_it_waits(&client).await {
+        if let Some(reason) = why_it_waits(client, function).await {
             notices.print(&format!("the call waits: {reason}"));
         }
         std::future::pending::<std::convert::Infallible>().await

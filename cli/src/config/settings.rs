@@ -312,7 +312,8 @@ pub(crate) static POOL: LazyLock<Vec<Setting<PoolSettings>>> = LazyLock::new(|| 
             "crash_limit",
             Positive(Count("workers", u32::MAX)),
             |pool| &mut pool.config.crash_limit,
-            "An item that kills this many workers is not tried again, whatever the call allows",
+            "An item that kills this many workers is not tried again, whatever the call allows. If different items of a call do \
+             so before one is finished, or its common argument does, the whole call fails with CRASH_LIMIT",
         ),
         setting(
             "max_queued_items",

@@ -1,13 +1,15 @@
 //! `procpool serve --config`: files, several pools, what is printed and what is refused.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Instant;
 
 use procpool_test_workers::path;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 
-use crate::support::{LIMIT, Outcome, Server, procpool, run};
+use crate::support::{LIMIT, Outcome, Server, pid_of, procpool, run, wait};
 
 /// A folder with a configuration file in it.
 struct Folder {
@@ -165,13 +167,32 @@ fn a_long_call_to_one_of_two_pools_says_nothing_of_waiting() {
 }
 
 #[test]
+fn a_call_that_waits_for_one_of_two_pools_says_for_which() {
+    let slow = "[pools.slow]\nprocesses = 1\ncommand = [\"sleep\", \"600\"]\n";
+    let server = Folder::new(&(pool("a", &["one"], "processes = 1") + slow)).serve();
+    about(&server, "one");
+    let mut waiting = procpool(&["map", "--server", &server.address, "two", "1"]);
+    let mut waiting = waiting.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut notice = String::new();
+    BufReader::new(waiting.stderr.as_mut().unwrap()).read_line(&mut notice).unwrap();
+    kill_process(pid_of(&waiting), Signal::KILL).unwrap();
+    wait(waiting);
+    assert_eq!(notice, "procpool: the call waits: pool slow is starting: no worker has been ready yet\n");
+    let health = server.run(&["health"]).expect(3);
+    assert_eq!(health.stderr, "procpool: pool slow is starting: no worker has been ready yet\n");
+}
+
+#[test]
 fn a_pool_that_cannot_start_leaves_the_others_at_work() {
     let broken = "[pools.broken]\nprocesses = 1\ncommand = [\"/no/such/program\"]\n";
     let server = Folder::new(&(pool("a", &["one"], "processes = 1") + broken)).serve();
     about(&server, "one");
     let unknown = server.run(&["map", "two", "1", "--timeout", "30s"]).expect(3);
     assert!(unknown.stderr.contains("pool \"broken\": ") && unknown.stderr.contains("/no/such/program"), "{unknown:?}");
-    assert_eq!(server.run(&["health"]).expect(3).stdout, "not serving\n", "a rollout stops here");
+    let health = server.run(&["health"]).expect(3);
+    assert_eq!(health.stdout, "not serving\n", "a rollout stops here");
+    assert!(health.stderr.starts_with("procpool: pool broken is "), "{health:?}");
+    assert!(!health.stderr.contains("pool a is"), "{health:?}");
 }
 
 #[test]

@@ -102,7 +102,7 @@ pub enum WorkerCommand {
     Shutdown,
     /// SIGTERM to the process group.
     Terminate,
-    /// SIGKILL to the process group. Works also while the session is stuck writing to the worker.
+    /// SIGKILL to the worker, and SIGTERM to what it has started, which is killed if it does not end.
     Kill,
 }
 

@@ -4,7 +4,7 @@
 //! module: no more connections than the limit, none that is silent, none that outlives the server, an accept loop that
 //! does not spin when file descriptors run out, an age limit that is spread, an owner for every task, and windows that open
 //! when what came through them has been taken, and not before.
-//! Nothing here knows what is served.
+//! It hands each request to the router and knows nothing of what is behind that.
 
 mod accept;
 mod authority;

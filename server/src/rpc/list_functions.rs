@@ -18,7 +18,8 @@ pub(super) fn list_functions(rpc: &PoolRpc) -> v1::ListFunctionsResponse {
     let functions: Vec<v1::Function> =
         rpc.pools.functions().into_iter().map(|(pool, info)| function(pool, info)).collect();
     tracing::debug!(rpc = "ListFunctions", items = functions.len(), outcome = "ok", "call finished");
-    v1::ListFunctionsResponse { functions, limits: Some(limits) }
+    let pools = rpc.pools.iter().map(|pool| pool.name.clone()).collect();
+    v1::ListFunctionsResponse { functions, limits: Some(limits), pools }
 }
 
 fn sum(counts: impl Iterator<Item = u32>) -> u32 {

@@ -1,20 +1,24 @@
 //! What operators are told: the state of a pool, what changes, and how a restart ends.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use procpool_proto::google::rpc::RetryInfo;
 use procpool_proto::v1::pool_admin_service_client::PoolAdminServiceClient;
 use procpool_proto::v1::watch_pool_response::Event;
 use procpool_proto::v1::{
     GetPoolRequest, ListFunctionsRequest, MapRequest, PoolSnapshot, ResizePoolRequest, RestartWorkersRequest,
     SlotCounts, WatchPoolRequest, map_request,
 };
+use procpool_server::ServerConfig;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Channel;
-use tonic::{Code, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use crate::deadline::with_timeout;
-use crate::support::details::reason;
-use crate::support::{TestServer, blobs, within};
+use crate::support::details::{detail, reason};
+use crate::support::scripted::Script;
+use crate::support::{TestServer, blobs, config, within};
 
 type Admin = PoolAdminServiceClient<Channel>;
 
@@ -29,6 +33,13 @@ async fn get_pool(admin: &mut Admin) -> PoolSnapshot {
 
 async fn resize(admin: &mut Admin, num_slots: u32) {
     within(admin.resize_pool(ResizePoolRequest { num_slots, ..ResizePoolRequest::default() })).await.unwrap();
+}
+
+/// Returns after how many milliseconds a call may be made again, and after how many seconds by its details; -1: never.
+fn pushback_of(failed: &Status) -> (i64, Option<i64>) {
+    let pushback = failed.metadata().get("grpc-retry-pushback-ms").unwrap().to_str().unwrap().parse().unwrap();
+    let delay = detail::<RetryInfo>(failed, "RetryInfo").map(|info| info.retry_delay.unwrap().seconds);
+    (pushback, delay)
 }
 
 async fn next(events: &mut Streaming<procpool_proto::v1::WatchPoolResponse>) -> Event {
@@ -118,10 +129,40 @@ async fn a_restart_that_a_drain_cuts_short_is_an_error() {
     let failed = within(restart).await.unwrap().unwrap_err();
     assert_eq!((failed.code(), reason(&failed).as_str()), (Code::Unavailable, "DRAINING"));
     // Workers may have been replaced: it is no call that has not started.
-    assert_eq!(failed.metadata().get("grpc-retry-pushback-ms").unwrap(), "-1");
+    assert_eq!(pushback_of(&failed), (-1, None));
     server.script.release(2);
     within(running).await.unwrap().unwrap();
     drop(admin);
+    server.ended().await;
+}
+
+#[tokio::test]
+async fn a_call_that_a_restart_holds_up_when_the_server_is_drained_may_be_made_again() {
+    let config = ServerConfig { drain_timeout: Duration::from_secs(1), ..config() };
+    let server = TestServer::start_with(config, Script::default()).await;
+    let (client, mut admin) = (server.client().await, Admin::new(server.channel().await));
+    let calls = TaskTracker::new();
+    let map = |function: &'static str, items| {
+        let mut client = client.clone();
+        calls.spawn(async move { client.map(map(function, items)).await })
+    };
+    let running = map("gated", 2);
+    server.script.begun(2).await;
+    let restart = calls.spawn({
+        let mut admin = admin.clone();
+        async move { admin.restart_workers(RestartWorkersRequest::default()).await }
+    });
+    while !get_pool(&mut admin).await.restarting {}
+    let waiting = map("echo", 1);
+    while get_pool(&mut admin).await.num_jobs < 2 {}
+    server.shutdown.drain();
+    let failed = within(restart).await.unwrap().unwrap_err();
+    assert_eq!((reason(&failed).as_str(), pushback_of(&failed)), ("DRAINING", (-1, None)));
+    let failed = within(running).await.unwrap().unwrap_err();
+    assert_eq!((reason(&failed).as_str(), pushback_of(&failed)), ("DRAINING", (-1, None)));
+    let failed = within(waiting).await.unwrap().unwrap_err();
+    assert_eq!((reason(&failed).as_str(), pushback_of(&failed)), ("DRAINING", (1000, Some(1))), "it never began");
+    drop((client, admin));
     server.ended().await;
 }
 

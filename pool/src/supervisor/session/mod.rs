@@ -246,7 +246,8 @@ impl<P: Process> Session<P> {
                 Turn::EventRoom(None) => self.pending.clear(),
                 Turn::LookedAt => self.take_reading(),
                 // There was no room before, and the worker has made some.
-                Turn::Writable => self.ping.has_stirred |= self.channel.write(),
+                Turn::Writable if self.channel.write() => self.note_read(),
+                Turn::Writable => {}
                 Turn::Readable => {
                     self.read_channel();
                     num_reads += 1;

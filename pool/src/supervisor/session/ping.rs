@@ -4,6 +4,9 @@
 //! items nothing bounds the time of a worker that was stopped, or is deadlocked. So it is asked after a while, and killed
 //! if it does not answer: nothing of what it has was begun, and all of it may run elsewhere.
 //!
+//! An answer shows that its reader lives, not that it will ever begin: one whose main thread is deadlocked answers, too. So
+//! it is believed for a minute. To begin comes before all that takes long, by the protocol.
+//!
 //! To kill one that lives is worse than to be late. Whatever comes from it counts, an answer or not, and so does that it
 //! reads.
 
@@ -23,6 +26,8 @@ const MAX_SILENCE: Duration = Duration::from_secs(1);
 const MIN_SILENCE: Duration = Duration::from_millis(100);
 /// How long it may take to answer. Long, since a busy machine is no reason to kill it.
 const PONG_TIMEOUT: Duration = Duration::from_millis(1800);
+/// How long it may answer and yet begin nothing.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// How much a worker decodes in a second, at the least: for large items it has so much longer, since decoding them may
 /// hold an interpreter's lock, and comes before the first begins.
 const DECODED_BYTES_PER_SECOND: f64 = (8 << 20) as f64;
@@ -31,6 +36,8 @@ const MAX_LATENESS: Duration = Duration::from_millis(500);
 
 /// Why a worker is killed that does not live.
 const SILENCE_REASON: &str = "it neither began its items nor answered";
+/// Why a worker is killed that lives, and does nothing.
+const IDLENESS_REASON: &str = "it answered, but began none of its items for a minute";
 
 /// What is known of the life of a worker that has something to run.
 #[derive(Debug, Default)]
@@ -45,6 +52,10 @@ pub(super) struct Ping {
     given_at: Option<Instant>,
     /// It was asked at the last look.
     was_asked: bool,
+    /// The last item that it was seen to have begun.
+    last_begun: u64,
+    /// Since when it could have begun another.
+    could_begin_since: Option<Instant>,
     /// How long the longest common argument is that it was given.
     common_bytes: usize,
 }
@@ -56,6 +67,7 @@ impl<P: Process> Session<P> {
         let look_at = now + self.max_silence();
         if was_idle {
             self.ping.given_at = Some(now);
+            self.ping.could_begin_since = Some(now);
             self.ping.has_stirred = false;
             self.ping.was_asked = false;
         }
@@ -70,6 +82,12 @@ impl<P: Process> Session<P> {
         self.ping.common_bytes = self.ping.common_bytes.max(num_bytes);
     }
 
+    /// The worker has read some of what waited for it.
+    pub(super) fn note_read(&mut self) {
+        self.ping.has_stirred = true;
+        self.ping.could_begin_since = Some(Instant::now());
+    }
+
     /// Looks whether the worker lives.
     pub(super) fn look_for_life(&mut self) {
         let Some(due) = self.ping.look_at.take() else { return };
@@ -82,13 +100,22 @@ impl<P: Process> Session<P> {
         }
         let max_silence = self.max_silence();
         let may_begin_until = self.ping.given_at.map(|given_at| given_at + max_silence).filter(|&at| at > due);
-        let lives = has_stirred || !self.may_read() || self.progress().is_some();
-        self.ping.look_at = if lives {
+        let is_on_time = due.elapsed() < MAX_LATENESS;
+        let (begun, is_running) = (self.begun(), self.progress().is_some());
+        let has_begun = std::mem::replace(&mut self.ping.last_begun, begun) != begun;
+        if has_begun || is_running || !self.may_read() || !is_on_time {
+            self.ping.could_begin_since = Some(Instant::now());
+        }
+        let lives = has_stirred || !self.may_read() || is_running;
+        self.ping.look_at = if self.could_have_begun() {
+            self.give_up_lifeless("worker answers, but begins none of its items, and is killed", IDLENESS_REASON);
+            None
+        } else if lives {
             Some(Instant::now() + max_silence)
         } else if may_begin_until.is_some() {
             may_begin_until
-        } else if was_asked && due.elapsed() < MAX_LATENESS {
-            self.give_up_silent();
+        } else if was_asked && is_on_time {
+            self.give_up_lifeless("worker neither begins its items nor answers, and is killed", SILENCE_REASON);
             None
         } else {
             self.ping.was_asked = true;
@@ -104,20 +131,29 @@ impl<P: Process> Session<P> {
         time_limit.map_or(MAX_SILENCE, |limit| (limit / 2).clamp(MIN_SILENCE, MAX_SILENCE))
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "it need not be exact")]
     fn pong_timeout(&self) -> Duration {
-        let num_bytes = self.ledger.num_bytes() + self.ping.common_bytes;
-        PONG_TIMEOUT + Duration::from_secs_f64(num_bytes as f64 / DECODED_BYTES_PER_SECOND)
+        PONG_TIMEOUT + self.decoding_time()
     }
 
-    fn give_up_silent(&mut self) {
+    /// Tells whether it has had all the time in which to begin.
+    fn could_have_begun(&self) -> bool {
+        let since = self.ping.could_begin_since;
+        since.is_some_and(|since| since.elapsed() > BEGIN_TIMEOUT + self.decoding_time())
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "it need not be exact")]
+    fn decoding_time(&self) -> Duration {
+        let num_bytes = self.ledger.num_bytes() + self.ping.common_bytes;
+        Duration::from_secs_f64(num_bytes as f64 / DECODED_BYTES_PER_SECOND)
+    }
+
+    fn give_up_lifeless(&mut self, message: &'static str, reason: &'static str) {
         tracing::warn!(
             worker = self.worker.generation,
             slot = self.worker.slot.0,
             pid = self.process.pid(),
-            timeout = ?self.pong_timeout(),
-            "worker neither begins its items nor answers, and is killed"
+            "{message}"
         );
-        self.give_up(SILENCE_REASON);
+        self.give_up(reason);
     }
 }

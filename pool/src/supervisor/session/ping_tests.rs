@@ -47,6 +47,27 @@ async fn one_that_answers_is_asked_again_and_let_be() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_answers_and_begins_nothing_is_killed_in_the_end() {
+    let mut worker = Worker::ready(8).await;
+    worker.run(1, 1, None).await;
+    worker.run(2, 1, None).await;
+    worker.begin(1);
+    // However long the first takes.
+    sleep(10 * MINUTE).await;
+    worker.finish(1);
+    let finished = Instant::now();
+    while worker.next_ping().await.is_some() {
+        worker.pong();
+    }
+    let killed = worker.killed().await.unwrap().at;
+    assert!(
+        killed - finished > MINUTE && killed - finished < MINUTE + Duration::from_secs(5),
+        "{:?}",
+        killed - finished
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_has_begun_an_item_is_not_asked() {
     let mut worker = Worker::ready(8).await;
     worker.run(1, 1, Some(Duration::from_millis(100))).await;
