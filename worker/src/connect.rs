@@ -66,7 +66,7 @@ impl Connection {
                 return Err(WorkerError::Io(io::ErrorKind::UnexpectedEof.into()));
             }
             decoder.buffer().extend_from_slice(&piece[..count]);
-            page_file = page_file.or(descriptors.into_iter().next());
+            page_file = page_file.or_else(|| descriptors.into_iter().next());
         };
         let ServerFrame::Welcome(welcome) = decode_server_frame(frame)? else {
             return Err(WorkerError::Protocol("its first frame is not Welcome".to_owned()));

@@ -85,7 +85,7 @@ impl<T: Clone + Default> Setting<T> {
     /// Returns the default in words.
     pub(crate) fn default_text(&self) -> String {
         let (shown, is_zero) = self.place.show(&mut T::default());
-        if let Some(words) = self.default.or(self.zero_means.filter(|_| is_zero)) {
+        if let Some(words) = self.default.or_else(|| self.zero_means.filter(|_| is_zero)) {
             return words.to_owned();
         }
         match shown {
