@@ -71,6 +71,18 @@ pub enum Event {
         /// How long they ran, all together; zero if that is not known.
         busy: Duration,
     },
+    /// Nobody knows what became of consecutive items of a chunk, the next in order: they have failed. It is all that a
+    /// worker left of them, so it proves nothing, neither for their job nor for the slot.
+    ItemsLost {
+        /// Who had them.
+        worker: WorkerId,
+        /// The chunk.
+        chunk: ChunkId,
+        /// The offset in the chunk of the first of them.
+        first: u32,
+        /// How many.
+        count: u32,
+    },
     /// A worker gave back the rest of a chunk.
     Recalled {
         /// Who.
@@ -238,7 +250,8 @@ pub enum Effect {
         /// Why.
         reason: StopReason,
     },
-    /// Keep some of the results that the current [`Event::ItemsFinished`] brought; the others are late answers.
+    /// Keep some of the results that the current [`Event::ItemsFinished`] or [`Event::ItemsLost`] brought; the others are
+    /// late answers.
     StoreResults {
         /// The job.
         job: JobId,

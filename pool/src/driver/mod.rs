@@ -419,19 +419,7 @@ impl Driver {
                     observation.results_came(&results);
                 }
                 self.expect_results(worker, &results);
-                if let Some(link) = self.workers.get_mut(&worker)
-                    && !std::mem::replace(&mut link.has_results, true)
-                {
-                    self.forget_start_failure();
-                }
-                let event = Event::ItemsFinished {
-                    worker,
-                    chunk: results.chunk,
-                    first: results.first,
-                    count: results.count,
-                    failed: results.failures.iter().map(|&(offset, _)| offset).collect(),
-                    busy: results.busy,
-                };
+                let event = self.event_of(worker, &results);
                 self.apply(event, &Occasion::Results(results));
             }
             WorkerEventKind::Recalled { chunk, first_not_begun } => {
@@ -448,6 +436,20 @@ impl Driver {
                 self.publish_functions();
             }
         }
+    }
+
+    fn event_of(&mut self, worker: WorkerId, results: &ChunkResults) -> Event {
+        let &ChunkResults { chunk, first, count, busy, .. } = results;
+        if results.are_lost() {
+            return Event::ItemsLost { worker, chunk, first, count };
+        }
+        if let Some(link) = self.workers.get_mut(&worker)
+            && !std::mem::replace(&mut link.has_results, true)
+        {
+            self.forget_start_failure();
+        }
+        let failed = results.failures.iter().map(|&(offset, _)| offset).collect();
+        Event::ItemsFinished { worker, chunk, first, count, failed, busy }
     }
 
     fn apply_plain(&mut self, event: Event) {

@@ -222,3 +222,11 @@ pub struct ChunkResults {
     /// The encoded list of results.
     pub items: Bytes,
 }
+
+impl ChunkResults {
+    /// Tells whether they only say that nobody knows what became of the items.
+    pub(crate) fn are_lost(&self) -> bool {
+        let is_lost = |(_, failure): &(u32, ItemFailure)| matches!(failure, ItemFailure::WorkerProtocol { .. });
+        self.failures.len() == self.count as usize && self.failures.iter().all(is_lost)
+    }
+}

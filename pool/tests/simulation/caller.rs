@@ -249,6 +249,7 @@ impl Caller {
                     ItemFailure::WorkerCrashed { .. } | ItemFailure::CrashLimit { .. } => {
                         assert!(history.finished.is_none() && !history.is_running, "{key:?}: {failure} {history:?}");
                     }
+                    ItemFailure::WorkerProtocol { .. } => assert!(history.is_lost, "{key:?}: {failure} {history:?}"),
                     // It may still run, or have finished a moment too late.
                     ItemFailure::ItemTimeout { .. } => assert!(history.executions > 0, "{key:?}"),
                     other => panic!("{key:?}: {other}"),

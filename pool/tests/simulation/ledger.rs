@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::upset::{Upset, Upsets};
+
 /// An item: the caller's number for the job, and the index of the item.
 pub(crate) type ItemKey = (u64, u64);
 
@@ -30,6 +32,8 @@ pub(crate) struct ItemHistory {
     pub(crate) fruitless_in: Vec<(u32, u64)>,
     /// How often it was at the head of a chunk that was given back since then, before any of it had begun.
     returns: u32,
+    /// Nobody knew whether it had begun, and it was said to have failed.
+    pub(crate) is_lost: bool,
 }
 
 /// When a job kills workers.
@@ -73,8 +77,8 @@ const CODE: [&[&str]; 2] = [&["f", "again", "sometimes"], &["f", "again"]];
 struct State {
     jobs: BTreeMap<u64, JobRules>,
     items: BTreeMap<ItemKey, ItemHistory>,
-    /// The workers that died with items of a job at hand: which item it was.
-    deaths: BTreeMap<u64, Vec<u64>>,
+    /// The workers that died with items of a job at hand: which item it was, and when.
+    deaths: BTreeMap<u64, Vec<(u64, Instant)>>,
     /// How many items each slot has finished.
     finished_in: BTreeMap<u32, u64>,
     /// Callers have had the last word on these.
@@ -92,6 +96,9 @@ struct State {
     /// How long an item may go on that was told to end.
     cancel_grace_period: Duration,
     is_traced: bool,
+    /// How many workers were told what nobody has heard, or may have been.
+    num_deaf: usize,
+    upsets: Upsets,
     /// What workers run that start from now on: its place in `CODE`.
     code: usize,
 }
@@ -149,6 +156,7 @@ impl Ledger {
         // Who finishes after its time is up may be tried again.
         let finished = item.finished.take();
         assert!(finished.is_none() || rules.has_time_limit, "item {key:?} runs again after it has finished");
+        assert!(!item.is_lost || rules.has_time_limit, "item {key:?} runs again after it has failed for good");
         item.executions += 1;
         assert!(item.executions <= rules.max_attempts, "item {key:?} runs more than {} times", rules.max_attempts);
         assert_eq!(item.executions, attempt, "item {key:?}: the attempt is what it is told");
@@ -172,6 +180,32 @@ impl Ledger {
         self.state().items.get_mut(&key).unwrap().is_running = false;
     }
 
+    /// Nobody knows whether a dead worker had begun the item, and so it has failed.
+    pub(crate) fn lose(&self, key: ItemKey) {
+        let mut state = self.state();
+        let item = state.items.entry(key).or_default();
+        (item.is_running, item.is_lost) = (false, true);
+    }
+
+    /// A worker hears nothing any more. There may be a chunk among what it is told.
+    pub(crate) fn goes_deaf(&self) {
+        self.state().num_deaf += 1;
+    }
+
+    /// It is known what a worker was told after its end.
+    pub(crate) fn end_is_heard(&self) {
+        self.state().num_deaf -= 1;
+    }
+
+    pub(crate) fn note(&self, upset: Upset) {
+        self.trace(|| format!("{upset:?}"));
+        self.state().upsets.note(upset);
+    }
+
+    pub(crate) fn upsets(&self) -> Upsets {
+        self.state().upsets.clone()
+    }
+
     /// A worker died with this item at hand, which it had not begun.
     pub(crate) fn lose_before(&self, key: ItemKey, slot: u32) {
         let mut state = self.state();
@@ -186,7 +220,7 @@ impl Ledger {
         let mut state = self.state();
         let is_killer = state.jobs[&key.0].kills.is_some();
         let deaths = state.deaths.entry(key.0).or_default();
-        deaths.push(key.1);
+        deaths.push((key.1, Instant::now()));
         assert!(!is_killer || deaths.len() < 60, "call {} kills for ever", key.0);
     }
 
@@ -205,15 +239,16 @@ impl Ledger {
     pub(crate) fn check_blame_of_job(&self, job: u64, crashes: u32) {
         let state = self.state();
         let deaths = state.deaths.get(&job).map_or(&[][..], Vec::as_slice);
-        let is_one_item = deaths.iter().all(|item| *item == deaths[0]);
-        assert!(deaths.len() >= crashes as usize && !is_one_item, "call {job} has not killed {crashes}: {deaths:?}");
+        let is_one_item = state.num_deaf == 0 && deaths.iter().all(|(item, _)| *item == deaths[0].0);
+        let most = deaths.len() + state.num_deaf;
+        assert!(most >= crashes as usize && !is_one_item, "call {job} has not killed {crashes}: {deaths:?}");
     }
 
     /// The caller was told that an item has killed too many workers, none of which had begun it.
     pub(crate) fn check_blame(&self, key: ItemKey) {
         let state = self.state();
         let slots = &state.items[&key].fruitless_in;
-        assert!(slots.len() >= 3, "item {key:?} has killed nobody: {slots:?}");
+        assert!(slots.len() + state.num_deaf >= 3, "item {key:?} has killed nobody: {slots:?}");
         // Where no other slot works, one is enough.
         let has_others = state.fewest_slots > 1 && !state.has_failed_starts;
         let is_one_slot = slots.iter().all(|slot| *slot == slots[0]);
@@ -279,8 +314,11 @@ impl Ledger {
     /// A worker is made to end while it runs this item: nobody waits for it, or it has had its time; and then its grace.
     pub(crate) fn check_end(&self, key: ItemKey, began: Instant, time_limit: Option<Duration>) {
         let state = self.state();
-        let may_end_at =
-            [state.jobs[&key.0].ends_at, time_limit.map(|limit| began + limit)].into_iter().flatten().min();
+        // The call may have failed by then, since its items killed three; the caller learns of it when it likes.
+        let deaths = state.deaths.get(&key.0).map_or(&[][..], Vec::as_slice);
+        let fails_at = deaths.get(2_usize.saturating_sub(state.num_deaf)).map(|&(_, at)| at);
+        let is_late_at = time_limit.map(|limit| began + limit);
+        let may_end_at = [state.jobs[&key.0].ends_at, is_late_at, fails_at].into_iter().flatten().min();
         let had_its_grace = may_end_at.is_some_and(|at| at + state.cancel_grace_period <= Instant::now());
         assert!(had_its_grace || state.drains, "item {key:?} is ended, and it should not be");
     }

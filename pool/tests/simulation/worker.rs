@@ -6,17 +6,20 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use procpool_items::{ItemKind, ItemSlab, SlabBuilder};
-use procpool_pool::supervisor::{
-    COMMAND_CAPACITY, ChunkResults, ChunkRun, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner,
-};
-use procpool_pool::{ExitUsage, FunctionInfo, ItemFailure, WorkerExit};
-use procpool_scheduler::{Cancel, ChunkId, RunningItem, WorkerId};
+use procpool_pool::supervisor::{COMMAND_CAPACITY, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner};
+use procpool_pool::{ExitUsage, FunctionInfo, WorkerExit};
+use procpool_scheduler::{ChunkId, WorkerId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::ledger::{Finish, ItemKey, Kills, Ledger, result_of};
+use self::chunks::SimChunk;
+use self::session::{Luck, Still};
+use crate::ledger::Ledger;
 use crate::random::Random;
+use crate::upset::Upset;
+
+mod chunks;
+mod session;
 
 /// The type of the error in an item that was told to end.
 pub(crate) const CANCELLED: &str = "Cancelled";
@@ -28,6 +31,8 @@ pub(crate) struct SimSpawner {
     pub(crate) ledger: Ledger,
     /// Workers in it die when they get a chunk, while there are faults.
     pub(crate) bad_slot: Option<u32>,
+    /// Sessions panic, and the like.
+    pub(crate) has_upsets: bool,
 }
 
 impl WorkerSpawner for SimSpawner {
@@ -52,12 +57,24 @@ impl WorkerSpawner for SimSpawner {
             reads_at: Instant::now(),
             is_stopping: false,
             is_in_bad_slot: self.bad_slot == Some(worker.slot.0),
+            luck: Luck::new(self.seed, worker.generation, self.has_upsets),
+            driver: sender.downgrade(),
+            is_ready: false,
+            is_ending: false,
+            is_being_killed: false,
+            has_panicked: false,
+            dropped: None,
+            still: None,
+            num_begun: 0,
+            resumed_at: None,
+            has_lost_item: false,
         };
         tokio::spawn(worker.live());
         sender
     }
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "they have nothing to do with each other")]
 struct SimWorker {
     id: WorkerId,
     events: mpsc::Sender<WorkerEvent>,
@@ -79,49 +96,22 @@ struct SimWorker {
     reads_at: Instant,
     is_stopping: bool,
     is_in_bad_slot: bool,
-}
-
-/// A chunk as a worker has it.
-struct SimChunk {
-    run: ChunkRun,
-    items: ItemSlab,
-    /// How many it will run; fewer than it was given after a recall.
-    count: u32,
-    finished: u32,
-    sent: u32,
-    /// Results that are not sent yet: whether each was raised.
-    pending: Vec<Finish>,
-    /// The item at `finished` runs.
-    running: Option<Execution>,
-    /// When the last item began.
-    began: Instant,
-    /// It receives and decodes the chunk until then.
-    received_at: Instant,
-}
-
-/// An item that runs.
-#[derive(Clone, Copy)]
-struct Execution {
-    due: Instant,
-    fate: Fate,
-    /// The worker reads nothing until it has ended.
-    is_deaf: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Returns,
-    Raises,
-    RaisesCancelled,
-    Dies,
-}
-
-impl SimChunk {
-    fn key(&self, offset: u32) -> ItemKey {
-        let text = self.items.item(offset as usize);
-        let (job, index) = std::str::from_utf8(&text).unwrap().split_once(':').unwrap();
-        (job.parse().unwrap(), index.parse().unwrap())
-    }
+    luck: Luck,
+    /// Its end of the commands, for as long as it has one.
+    driver: mpsc::WeakSender<WorkerCommand>,
+    is_ready: bool,
+    /// Its session was told to end it.
+    is_ending: bool,
+    is_being_killed: bool,
+    has_panicked: bool,
+    /// What its session was about to do when it panicked.
+    dropped: Option<WorkerCommand>,
+    still: Option<Still>,
+    num_begun: u64,
+    /// What it had begun when it was found to stand still.
+    resumed_at: Option<u64>,
+    /// The driver will find that it ended with an item at hand.
+    has_lost_item: bool,
 }
 
 impl SimWorker {
@@ -136,28 +126,14 @@ impl SimWorker {
 
     async fn live(mut self) {
         let exit = self.work().await;
-        // What has finished is known, even if the process is not there any more to say so.
-        if let Some(chunk) = self.chunks.front_mut()
-            && !chunk.pending.is_empty()
-        {
-            self.flush().await;
-        }
-        let running = self.chunks.front().filter(|chunk| chunk.running.is_some());
-        let running = running.map(|chunk| (chunk.run.chunk, chunk.finished, chunk.key(chunk.finished)));
-        if let Some((_, _, key)) = running {
-            self.ledger.abort(key);
-        }
-        if let Some(first) = self.chunks.front().filter(|first| first.finished < first.count) {
-            let key = first.key(first.finished);
-            self.ledger.lose_with(key);
-            if first.running.is_none() {
-                self.ledger.lose_before(key, self.id.slot.0);
-            }
-        }
-        let running = running.map(|(chunk, offset, _)| (chunk, offset));
+        let (exit, running) = self.bury(exit).await;
+        self.lose_what_is_at_hand();
         self.ledger.worker_is_gone();
+        // Until the driver has heard of it, it may give it something.
+        self.ledger.goes_deaf();
         self.say(WorkerEventKind::Exited { exit, usage: ExitUsage::default(), running, stderr_tail: String::new() })
             .await;
+        self.hear_the_rest().await;
     }
 
     async fn say(&self, kind: WorkerEventKind) {
@@ -170,6 +146,9 @@ impl SimWorker {
     async fn work(&mut self) -> WorkerExit {
         let delay = Duration::from_millis(self.random.below(50));
         sleep(delay).await;
+        if let Some(exit) = self.may_panic() {
+            return exit;
+        }
         if self.fault(8) {
             self.ledger.start_fails();
             return WorkerExit::SpawnFailed { reason: "no luck".to_owned(), by_shortage: self.chance(50) };
@@ -194,8 +173,21 @@ impl SimWorker {
             self.ledger.start_fails();
             return WorkerExit::Code(1);
         }
+        if let Some(exit) = self.may_stand_still().await {
+            return exit;
+        }
+        self.is_ready = true;
         self.say(WorkerEventKind::Ready).await;
         loop {
+            if let Some(exit) = self.may_panic() {
+                return exit;
+            }
+            if let Some(exit) = self.may_get_stuck().await {
+                return exit;
+            }
+            if let Some(exit) = self.may_stand_still().await {
+                return exit;
+            }
             // What is there to be read is read before the next item begins.
             let has_read = self.inbox.is_empty() || Instant::now() < self.reads_at;
             if has_read && let Some(exit) = self.begin_next() {
@@ -224,9 +216,13 @@ impl SimWorker {
                         return exit;
                     }
                 }
-                () = until(self.dies_at), if received_at.is_some() => return WorkerExit::Signal(9),
+                () = until(self.dies_at), if received_at.is_some() => {
+                    self.ledger.note(Upset::DeadBeforeBegun);
+                    return WorkerExit::Signal(9);
+                }
                 () = until(self.grows_at), if received_at.is_some() => {
                     self.grows_at = None;
+                    self.ledger.note(Upset::LargeBeforeBegun);
                     if !std::mem::replace(&mut self.is_large, true) {
                         self.say(WorkerEventKind::MemoryHigh).await;
                     }
@@ -250,24 +246,40 @@ impl SimWorker {
     /// What the worker is told waits to be read; everything else is between its process and the supervisor.
     async fn hear(&mut self, command: Option<WorkerCommand>) -> Option<WorkerExit> {
         self.ledger.trace(|| format!("{} is sent {command:?}", self.id.generation));
-        match command {
-            None => return Some(WorkerExit::Signal(9)),
-            Some(WorkerCommand::Kill) => {
+        if command.is_none() {
+            // The driver had something to say that the channel had no room for.
+            self.ledger.note(Upset::ChannelFull(self.moment()));
+            self.ledger.goes_deaf();
+            return Some(WorkerExit::Signal(9));
+        }
+        if let Some(exit) = self.may_panic() {
+            self.dropped = command;
+            return Some(exit);
+        }
+        match command? {
+            WorkerCommand::Kill => {
                 self.check_end();
-                return Some(WorkerExit::Signal(9));
+                self.is_being_killed = true;
+                if self.still == Some(Still::Stopped) {
+                    self.ledger.note(Upset::StoppedAndKilled);
+                }
+                return Some(self.may_panic().unwrap_or(WorkerExit::Signal(9)));
             }
-            Some(WorkerCommand::Terminate) => {
+            WorkerCommand::Terminate => {
                 self.check_end();
+                self.is_ending = true;
+                self.go_on();
                 if self.chance(70) {
                     return Some(WorkerExit::Signal(15));
                 }
             }
-            Some(WorkerCommand::Probe) => {
-                let running = self.page();
+            WorkerCommand::Probe => {
+                let running = self.chunks.front().and_then(SimChunk::page);
                 self.say(WorkerEventKind::Progress { running, stack: String::new() }).await;
             }
-            Some(WorkerCommand::Dump(_)) => {}
-            Some(command) => {
+            WorkerCommand::Dump(_) => {}
+            command => {
+                self.is_ending |= matches!(command, WorkerCommand::Shutdown);
                 if self.inbox.is_empty() {
                     self.read_later();
                 }
@@ -277,24 +289,6 @@ impl SimWorker {
         None
     }
 
-    /// Returns what runs, as far as the page tells.
-    fn page(&self) -> Option<RunningItem> {
-        let chunk = self.chunks.front()?;
-        // Whether the item that was begun last has ended cannot be told as long as its result is not sent.
-        let offset = if chunk.running.is_some() { chunk.finished } else { chunk.finished.checked_sub(1)? };
-        (offset >= chunk.sent).then(|| RunningItem {
-            chunk: chunk.run.chunk,
-            offset,
-            running_for: chunk.began.elapsed(),
-        })
-    }
-
-    /// The worker is made to end: the item that runs must have had all the time that it may have.
-    fn check_end(&self) {
-        let Some(chunk) = self.chunks.front().filter(|chunk| chunk.running.is_some()) else { return };
-        self.ledger.check_end(chunk.key(chunk.finished), chunk.began, chunk.run.time_limit);
-    }
-
     async fn wait_for_the_end(&mut self) -> WorkerExit {
         loop {
             match self.commands.recv().await {
@@ -302,185 +296,6 @@ impl SimWorker {
                 Some(WorkerCommand::Terminate) if self.chance(70) => return WorkerExit::Signal(15),
                 Some(_) => {}
             }
-        }
-    }
-
-    /// Begins the next item, if none runs and there is one.
-    fn begin_next(&mut self) -> Option<WorkerExit> {
-        if self.is_stopping || self.chunks.front()?.running.is_some() {
-            return None;
-        }
-        if Instant::now() < self.chunks.front()?.received_at {
-            return None;
-        }
-        (self.grows_at, self.dies_at) = (None, None);
-        if self.fault(1) {
-            // Between two items.
-            return Some(WorkerExit::Signal(11));
-        }
-        let chunk = self.chunks.front()?;
-        let key = chunk.key(chunk.finished);
-        let rules = self.ledger.rules(key.0);
-        if rules.kills == Some(Kills::Before) {
-            return Some(WorkerExit::Signal(11));
-        }
-        assert_eq!(chunk.run.common.is_some(), rules.has_common, "an item of job {} has its common argument", key.0);
-        self.ledger.begin(key, chunk.run.attempt, self.id.generation);
-        let can_hang = rules.may_hang;
-        let (mut time, mut fate) = (Duration::from_micros(self.random.below(3000)), Fate::Returns);
-        if self.fault(3) {
-            time = Duration::from_millis(self.random.below(3000));
-        }
-        if self.chance(4) {
-            fate = Fate::Raises;
-        }
-        if self.fault(3) {
-            fate = Fate::Dies;
-        } else if can_hang && self.fault(3) {
-            time = FOR_EVER;
-        }
-        if rules.kills == Some(Kills::After) {
-            (time, fate) = (Duration::ZERO, Fate::Dies);
-        }
-        let is_deaf = self.chance(10);
-        let began = Instant::now();
-        let chunk = self.chunks.front_mut()?;
-        chunk.began = began;
-        chunk.running = Some(Execution { due: began + time, fate, is_deaf });
-        None
-    }
-
-    /// The item's time has come.
-    async fn end_item(&mut self) -> Option<WorkerExit> {
-        let flushes = self.chance(50);
-        let chunk = self.chunks.front_mut().unwrap();
-        let finish = match chunk.running.unwrap().fate {
-            Fate::Returns => Finish::Returned,
-            Fate::Raises => Finish::Raised,
-            Fate::RaisesCancelled => Finish::RaisedCancelled,
-            Fate::Dies => return Some(WorkerExit::Signal(11)),
-        };
-        chunk.running = None;
-        self.ledger.finish(chunk.key(chunk.finished), self.id.slot.0, finish);
-        chunk.finished += 1;
-        chunk.pending.push(finish);
-        let is_last = chunk.finished == chunk.count;
-        if flushes || is_last || finish != Finish::Returned {
-            self.flush().await;
-        }
-        if is_last {
-            self.chunks.pop_front();
-        }
-        None
-    }
-
-    /// Sends the results of the first chunk that are not sent yet.
-    async fn flush(&mut self) {
-        let chunk = self.chunks.front_mut().unwrap();
-        let (mut results, mut failures) = (SlabBuilder::new(), Vec::new());
-        let first = chunk.sent;
-        for (offset, finish) in (first..).zip(std::mem::take(&mut chunk.pending)) {
-            match finish {
-                Finish::Returned => {
-                    let (job, index) = chunk.key(offset);
-                    results.push(result_of(job, index).as_bytes());
-                }
-                Finish::Raised | Finish::RaisedCancelled => {
-                    results.push(b"");
-                    let kind = if finish == Finish::Raised { "Error" } else { CANCELLED }.to_owned();
-                    failures.push((
-                        offset,
-                        ItemFailure::Raised { kind, message: "no".to_owned(), traceback: String::new() },
-                    ));
-                }
-            }
-            chunk.sent += 1;
-        }
-        let count = chunk.sent - first;
-        let busy = Duration::from_micros(300) * count;
-        let chunk = chunk.run.chunk;
-        self.say(WorkerEventKind::Results(ChunkResults { chunk, first, count, failures, busy, items: results.take() }))
-            .await;
-    }
-
-    /// Does as it is told; returns how it ended if it did.
-    async fn obey(&mut self, command: WorkerCommand) -> Option<WorkerExit> {
-        self.ledger.trace(|| format!("{} reads {command:?}", self.id.generation));
-        match command {
-            WorkerCommand::Run(run) => {
-                self.take_chunk(run);
-                if self.is_in_bad_slot && !self.ledger.is_calm() {
-                    return Some(WorkerExit::Signal(7));
-                }
-            }
-            WorkerCommand::Recall { chunk, cancel } => self.give_back(chunk, cancel).await,
-            WorkerCommand::DropCommons(commons) => {
-                for common in commons {
-                    assert!(self.commons.remove(&common), "it was never told of common argument {common}");
-                }
-            }
-            WorkerCommand::Shutdown => self.is_stopping = true,
-            other => panic!("{other:?} is not for the worker to read"),
-        }
-        None
-    }
-
-    fn take_chunk(&mut self, run: ChunkRun) {
-        assert!(!self.is_stopping, "no Run follows a Shutdown");
-        assert!(self.functions.contains(&&*run.function), "a worker is given only what it has registered");
-        if let Some(common) = &run.common {
-            let is_told = common.argument.is_some();
-            assert_eq!(self.commons.insert(common.common), is_told, "it is told of a common argument once");
-        }
-        let items = ItemSlab::parse(ItemKind::Blobs, run.parts.concat().into()).unwrap();
-        assert_eq!(items.len(), run.count as usize);
-        let count = run.count;
-        let (pending, began) = (Vec::new(), Instant::now());
-        let mut received_at = began;
-        if self.fault(15) {
-            // It has much to receive.
-            let most = self.random.pick(&[3_000, 300_000]).unwrap();
-            let mut within = || began + Duration::from_micros(self.random.below(most));
-            (received_at, self.grows_at, self.dies_at) = (within(), Some(within()), Some(within()));
-            self.dies_at = self.dies_at.filter(|_| self.chance(20));
-            self.grows_at = self.grows_at.filter(|_| self.chance(50));
-        }
-        let chunk = SimChunk { run, items, count, finished: 0, sent: 0, pending, running: None, began, received_at };
-        self.ledger.hand_out(chunk.key(0));
-        self.chunks.push_back(chunk);
-        assert!(self.chunks.len() <= 2, "a worker has at most two chunks");
-    }
-
-    async fn give_back(&mut self, id: ChunkId, cancel: Cancel) {
-        let listens = self.chance(60);
-        let Some(place) = self.chunks.iter().position(|chunk| chunk.run.chunk == id) else { return };
-        let chunk = &mut self.chunks[place];
-        let is_meant = match cancel {
-            Cancel::Nothing => false,
-            Cancel::Item(offset) => offset == chunk.finished,
-            Cancel::Chunk => true,
-        };
-        if is_meant
-            && listens
-            && let Some(execution) = &mut chunk.running
-        {
-            (execution.due, execution.fate) = (Instant::now(), Fate::RaisesCancelled);
-        }
-        if !self.recalled.insert(id) {
-            return;
-        }
-        let begun = chunk.finished + u32::from(chunk.running.is_some());
-        chunk.count = begun;
-        let is_over = chunk.finished == begun;
-        if begun == 0 {
-            self.ledger.give_back(chunk.key(0));
-        }
-        if place == 0 && !chunk.pending.is_empty() {
-            self.flush().await;
-        }
-        self.say(WorkerEventKind::Recalled { chunk: id, first_not_begun: begun }).await;
-        if is_over {
-            self.chunks.remove(place);
         }
     }
 }

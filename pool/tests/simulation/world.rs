@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 use crate::caller::{Caller, fill_the_pool};
 use crate::ledger::Ledger;
 use crate::random::Random;
+use crate::upset::Upsets;
 use crate::worker::SimSpawner;
 
 /// Longer than the pool takes to come to rest or to end.
@@ -19,8 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 /// Longer than anything that runs on for nobody.
 const REST_PATIENCE: Duration = Duration::from_secs(70);
 
-/// Runs the world of a seed.
-pub(crate) async fn run(seed: u64, is_traced: bool) {
+/// Runs the world of a seed; returns what befell its workers. `has_upsets`: sessions panic, and the like.
+pub(crate) async fn run(seed: u64, is_traced: bool, has_upsets: bool) -> Upsets {
     let mut random = Random::new(seed.wrapping_add(1));
     let slots = 1 + random.below(4) as u32;
     let config = PoolConfig {
@@ -43,7 +44,7 @@ pub(crate) async fn run(seed: u64, is_traced: bool) {
         ledger.start_trace();
     }
     let bad_slot = (random.below(4) == 0).then(|| random.below(slots.into()) as u32);
-    let spawner = Arc::new(SimSpawner { seed, ledger: ledger.clone(), bad_slot });
+    let spawner = Arc::new(SimSpawner { seed, ledger: ledger.clone(), bad_slot, has_upsets });
     let (handle, task) = PoolHandle::start(config.clone(), spawner);
     let last_job = Arc::new(AtomicU64::new(0));
     let callers: Vec<_> = (0..=random.below(5))
@@ -83,6 +84,7 @@ pub(crate) async fn run(seed: u64, is_traced: bool) {
     }
     timeout(PATIENCE, task.join()).await.expect("the pool ends");
     assert_eq!(ledger.live_workers(), 0, "no worker is left");
+    ledger.upsets()
 }
 
 /// Resizes, restarts and looks, for a while.

@@ -139,7 +139,13 @@ impl PoolState {
             Event::JobCancelled { job } => self.fail_job(job, JobFailure::Cancelled),
             Event::WorkerReady { worker, functions } => self.worker_ready(worker, functions),
             Event::ItemsFinished { worker, chunk, first, count, failed, busy } => {
-                self.items_finished(worker, chunk, workers::Finished { first, count, failed: &failed, busy });
+                let are_lost = false;
+                self.items_finished(worker, chunk, workers::Finished { first, count, failed: &failed, busy, are_lost });
+            }
+            Event::ItemsLost { worker, chunk, first, count } => {
+                let failed: Vec<u32> = (first..first.saturating_add(count)).collect();
+                let (busy, are_lost) = (std::time::Duration::ZERO, true);
+                self.items_finished(worker, chunk, workers::Finished { first, count, failed: &failed, busy, are_lost });
             }
             Event::Recalled { worker, chunk, first_not_begun } => self.recalled(worker, chunk, first_not_begun),
             Event::Progress { worker, running } => self.progress(worker, running),

@@ -7,7 +7,7 @@ use super::jobs::{FailedAt, ItemsOf};
 use super::starts::Loss;
 use crate::blame::{Death, Deaths};
 use crate::event::{Cancel, Effect, FailureCause, JobFailure, Readiness, StopReason};
-use crate::id::{ChunkId, FunctionSet, JobId, SlotId, WorkerId};
+use crate::id::{ChunkId, FunctionId, FunctionSet, JobId, SlotId, WorkerId};
 use crate::job::History;
 use crate::restart::Restarts;
 use crate::timer::TimerKey;
@@ -20,6 +20,8 @@ pub(super) struct Finished<'a> {
     pub(super) count: u32,
     pub(super) failed: &'a [u32],
     pub(super) busy: Duration,
+    /// Nobody knows what became of them, and they prove nothing.
+    pub(super) are_lost: bool,
 }
 
 impl PoolState {
@@ -60,14 +62,9 @@ impl PoolState {
         let (job, function, first_index) = (active.job, active.function, active.first_index);
         let history = active.history;
         let abandoned = active.abandoned;
-        worker.finished_items += u64::from(finished.count);
-        self.slot_mut(id.slot).finished_items += u64::from(finished.count);
-        if let Some(job) = self.jobs.get_mut(&job) {
-            job.is_proven = true;
+        if !finished.are_lost {
+            self.note_work(id, job, function, finished);
         }
-        self.slot_has_finished_an_item(id.slot);
-        self.run_times.record(function, finished.count, finished.busy);
-        self.measured.record(self.now, function, finished.count, finished.busy);
 
         let mut from = first;
         for to in late.iter().map(|expired| expired.offset).chain([end]) {
@@ -88,6 +85,22 @@ impl PoolState {
         self.end_chunk_if_done(id, chunk);
         self.recycle_if_large(id, true);
         self.watch_overdue(id);
+    }
+
+    /// A worker has shown that it works, and that the job's items can be done.
+    fn note_work(&mut self, id: WorkerId, job: JobId, function: FunctionId, finished: Finished<'_>) {
+        let Finished { count, busy, .. } = finished;
+        let slot = self.slot_mut(id.slot);
+        slot.finished_items += u64::from(count);
+        if let Some(worker) = &mut slot.worker {
+            worker.finished_items += u64::from(count);
+        }
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.is_proven = true;
+        }
+        self.slot_has_finished_an_item(id.slot);
+        self.run_times.record(function, count, busy);
+        self.measured.record(self.now, function, count, busy);
     }
 
     fn store_items(&mut self, items: ItemsOf, skip: u32, first_failed: Option<u64>) {

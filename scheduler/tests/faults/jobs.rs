@@ -60,6 +60,20 @@ fn a_job_is_not_blamed_for_its_items_once_one_has_been_finished() {
 }
 
 #[test]
+fn what_is_lost_does_not_speak_for_its_job() {
+    let mut world = World::new(2);
+    world.pass(2 * SECOND);
+    world.items = (1..30).map(|index| ((JobId(1), index), Vice::DiesInItem)).collect();
+    world.items.insert((JobId(1), 0), Vice::Loses);
+    world.submit(1, 30, |spec| {
+        spec.has_common = true;
+        spec.chunk_size = Some(1);
+    });
+    world.pass_until(|world| !world.failed_jobs.is_empty() || !world.completed.is_empty());
+    let [(JobId(1), JobFailure::CrashLimit { .. })] = world.failed_jobs[..] else { panic!("{:?}", world.failed_jobs) };
+}
+
+#[test]
 fn a_job_is_not_blamed_for_a_slot_where_every_worker_dies() {
     for vice in [Vice::DiesOnReceipt, Vice::DiesInItem] {
         let mut world = World::new(2).break_slots([0], vice);

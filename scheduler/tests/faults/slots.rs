@@ -25,6 +25,18 @@ fn a_slot_that_dies_on_receipt_fails_no_item_and_is_held_back() {
 }
 
 #[test]
+fn a_slot_whose_workers_lose_what_they_get_is_held_back() {
+    let mut world = World::new(2).break_slots([0], Vice::Loses);
+    world.item_time = 3 * SECOND;
+    world.pass(SECOND);
+    world.submit(1, 30, |spec| spec.chunk_size = Some(1));
+    world.pass_until(|world| !world.completed.is_empty());
+    assert!(world.touched_by(0).len() <= 8, "it drains the queue: {:?}", world.touched_by(0));
+    assert!(!world.held.is_empty());
+    assert_eq!(world.healed, [], "what is lost is no proof");
+}
+
+#[test]
 fn an_item_is_not_blamed_for_what_happens_in_one_slot_however_often() {
     let mut world = World::new(2).break_slots([0], Vice::DiesOnReceipt);
     world.items.insert((JobId(1), 0), Vice::Hangs);

@@ -27,6 +27,8 @@ pub(crate) enum Vice {
     DiesOnReceipt,
     /// Its workers end in the first item of a chunk.
     DiesInItem,
+    /// Its workers end with a chunk, and nobody knows what of it they had begun.
+    Loses,
     /// Its workers take a second before they begin a chunk, and give it back until then if they are asked.
     SlowToBegin,
     /// Its workers begin items and never end them, unless they are told to.
@@ -274,6 +276,11 @@ impl World {
             Vice::DiesInItem => {
                 let running = Some((run.chunk, 0));
                 self.plan(delay + MS, Event::WorkerExited { worker, running, by_shortage: false });
+            }
+            Vice::Loses => {
+                let Dispatch { worker, chunk, count, .. } = run;
+                self.plan(delay + MS, Event::ItemsLost { worker, chunk, first: 0, count });
+                self.plan(delay + MS, Event::WorkerExited { worker, running: None, by_shortage: false });
             }
             Vice::SlowToBegin => {
                 // If it is given back before that, nobody hears of it.

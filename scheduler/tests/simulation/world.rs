@@ -1,6 +1,7 @@
 //! The world around the scheduler: callers, workers, time and bad luck, all from one seed.
 
 mod check;
+mod upsets;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -13,6 +14,7 @@ use procpool_scheduler::{
 
 use crate::model::{Ended, ModelJob, Vice};
 use crate::random::Random;
+use crate::upset::Upsets;
 
 /// Those that jobs call. Not all workers have all of them.
 const NUM_FUNCTIONS: u32 = 3;
@@ -34,6 +36,10 @@ struct SimWorker {
     /// Its slot may have been removed, and may have come back.
     saw_resize: bool,
     has_finished: bool,
+    /// It stands still.
+    is_still: bool,
+    /// What it had at hand when it was last made to go on; the first of no chunk if that was nothing.
+    resumed_with: Option<(ChunkId, u32)>,
 }
 
 /// A chunk as a worker has it.
@@ -92,6 +98,9 @@ pub(crate) struct World {
     failed_starts: u32,
     /// Some worker did not become ready in time.
     has_hung: bool,
+    /// `None`: workers end, but nothing else befalls them.
+    luck: Option<Random>,
+    upsets: Upsets,
 }
 
 impl World {
@@ -131,19 +140,30 @@ impl World {
             finished_in: BTreeMap::new(),
             failed_starts: 0,
             has_hung: false,
+            luck: None,
+            upsets: Upsets::default(),
         }
     }
 
-    /// Lets `steps` random things happen, then lets everything come to rest.
-    pub(crate) fn run(mut self, steps: u32) {
+    /// The same, with workers that stand still, and some of which nobody knows what they had begun.
+    pub(crate) fn with_upsets(seed: u64) -> Self {
+        Self { luck: Some(Random::new(seed.wrapping_mul(9_176_741))), ..Self::new(seed) }
+    }
+
+    /// Lets `steps` random things happen, then lets everything come to rest. Returns what befell workers.
+    pub(crate) fn run(mut self, steps: u32) -> Upsets {
         self.apply(Event::TimePassed);
         for _ in 0..steps {
             self.step();
         }
         self.come_to_rest();
+        self.upsets
     }
 
     fn step(&mut self) {
+        if self.upset() {
+            return;
+        }
         match self.random.below(100) {
             0..=11 => self.submit(),
             12..=16 => self.feed_a_stream(),
@@ -279,7 +299,9 @@ impl World {
         let Some(event) = self.random.pick(&self.said) else { return };
         let is_stale = match &event {
             Event::WorkerExited { worker, .. } | Event::MemoryHigh { worker } => !self.workers.contains_key(worker),
-            Event::ItemsFinished { worker, chunk, .. } | Event::Recalled { worker, chunk, .. } => {
+            Event::ItemsFinished { worker, chunk, .. }
+            | Event::ItemsLost { worker, chunk, .. }
+            | Event::Recalled { worker, chunk, .. } => {
                 self.workers.get(worker).is_none_or(|worker| worker.chunks.iter().all(|active| active.id != *chunk))
             }
             _ => false,
@@ -321,7 +343,10 @@ impl World {
 
     fn apply(&mut self, event: Event) {
         let mut effects = Vec::new();
-        let count = if let Event::ItemsFinished { count, .. } = event { Some(count) } else { None };
+        let count = match event {
+            Event::ItemsFinished { count, .. } | Event::ItemsLost { count, .. } => Some(count),
+            _ => None,
+        };
         self.state.apply(self.now, event, &mut effects);
         let mut probes = Vec::new();
         for effect in effects {

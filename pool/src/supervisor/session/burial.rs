@@ -8,6 +8,7 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 
 use super::frames::failed_results;
+use super::ledger::LostItems;
 use super::{KillCause, PANIC_REASON, Session};
 use crate::error::{ExitUsage, ItemFailure, WorkerExit};
 use crate::supervisor::process_group::Process;
@@ -63,7 +64,8 @@ impl<P: Process> Session<P> {
         }
         // These are neither in a frame nor in the journal.
         let detail = self.violation.as_deref().unwrap_or("began the next item without sending a result");
-        self.fail_lost(begun, detail.to_owned()).await;
+        let lost = self.ledger.take_lost(begun);
+        self.fail_lost(lost, detail.to_owned()).await;
         let running = self.ledger.locate(begun).map(|(_, position)| (position.chunk, position.offset));
         let (exit, usage) = self.exit(end);
         tracing::debug!(
@@ -89,17 +91,20 @@ impl<P: Process> Session<P> {
             "the burial of a worker has panicked, which is a bug; everything that the worker had fails"
         );
         self.process.kill();
-        self.fail_lost(u64::MAX, format!("its end is not known, since {PANIC_REASON}")).await;
+        // What it had said comes first, or the driver takes what follows for a mistake, and has items run again.
+        self.tell_pending().await;
+        let lost = self.ledger.take_all();
+        self.fail_lost(lost, format!("its end is not known, since {PANIC_REASON}")).await;
         let exit = WorkerExit::GivenUp { reason: PANIC_REASON };
         let (usage, stderr_tail) = (ExitUsage::default(), String::new());
         WorkerEventKind::Exited { exit, usage, running: None, stderr_tail }
     }
 
-    /// Fails the items before this one that have no result.
-    async fn fail_lost(&mut self, begun: u64, detail: String) {
-        let lost = ItemFailure::WorkerProtocol { detail };
-        for (chunk, kind, offsets) in self.ledger.take_lost(begun) {
-            let results = failed_results(chunk, kind, offsets, &lost);
+    /// Fails items whose results are lost.
+    async fn fail_lost(&self, lost: Vec<LostItems>, detail: String) {
+        let failure = ItemFailure::WorkerProtocol { detail };
+        for (chunk, kind, offsets) in lost {
+            let results = failed_results(chunk, kind, offsets, &failure);
             self.tell(WorkerEventKind::Results(results)).await;
         }
     }
@@ -108,9 +113,7 @@ impl<P: Process> Session<P> {
     async fn read_last_frames(&mut self) {
         let mut total = 0;
         loop {
-            while let Some(kind) = self.pending.pop_front() {
-                self.tell(kind).await;
-            }
+            self.tell_pending().await;
             self.handle_frames();
             if !self.pending.is_empty() {
                 continue;
@@ -160,6 +163,13 @@ impl<P: Process> Session<P> {
             },
             (None, Some(signal)) => WorkerExit::Signal(signal),
             (None, None) => WorkerExit::Code(status.into_raw()),
+        }
+    }
+
+    /// Tells what the driver had no room for.
+    async fn tell_pending(&mut self) {
+        while let Some(kind) = self.pending.pop_front() {
+            self.tell(kind).await;
         }
     }
 

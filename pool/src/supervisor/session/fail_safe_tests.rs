@@ -4,11 +4,11 @@ use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use procpool_scheduler::ChunkId;
+use procpool_scheduler::{Cancel, ChunkId};
 use tokio::time::Instant;
 
 use super::PANIC_REASON;
-use super::puppet::{Panic, Worker};
+use super::puppet::{MAX_FRAME_BYTES, Panic, Worker};
 use crate::error::{ItemFailure, WorkerExit};
 use crate::supervisor::{WorkerCommand, WorkerEventKind};
 
@@ -46,6 +46,39 @@ async fn when_the_burial_panics_all_that_the_worker_had_fails() {
     assert_eq!(exit, WorkerExit::GivenUp { reason: PANIC_REASON });
     assert!(worker.death.borrow().is_some());
     assert!(worker.events.recv().await.is_none());
+    worker.session.await.expect("and the session ends in order");
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_burial_panics_what_was_being_asked_back_fails_too() {
+    let mut worker = Worker::start(8, Panic::InTerminateAndEnd).await;
+    worker.run(1, 1, None).await;
+    worker.commands.send(WorkerCommand::Recall { chunk: ChunkId(1), cancel: Cancel::Nothing }).await.unwrap();
+    worker.commands.send(WorkerCommand::Terminate).await.unwrap();
+    let WorkerEventKind::Results(results) = worker.next().await else { panic!("it may have begun") };
+    assert_eq!((results.chunk, results.first, results.count), (ChunkId(1), 0, 1));
+    assert!(matches!(&results.failures[..], [(0, ItemFailure::WorkerProtocol { .. })]), "{results:?}");
+    assert!(matches!(worker.next().await, WorkerEventKind::Exited { running: None, .. }));
+    worker.session.await.expect("and the session ends in order");
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_burial_panics_what_the_driver_had_no_room_for_comes_first() {
+    let mut worker = Worker::start(1, Panic::InTerminateAndEnd).await;
+    // The answer fills the channel, and a chunk that is too large for a frame fails at once.
+    worker.commands.send(WorkerCommand::Probe).await.unwrap();
+    worker.run(1, MAX_FRAME_BYTES as usize, None).await;
+    worker.run(2, 1, None).await;
+    worker.commands.send(WorkerCommand::Terminate).await.unwrap();
+    // Until then nobody hears.
+    assert!(worker.killed().await.is_some());
+    assert!(matches!(worker.next().await, WorkerEventKind::Progress { .. }));
+    let WorkerEventKind::Results(results) = worker.next().await else { panic!("what it had said is not lost") };
+    assert_eq!(results.chunk, ChunkId(1));
+    assert!(matches!(&results.failures[..], [(0, ItemFailure::InvalidItem { .. })]), "{results:?}");
+    let WorkerEventKind::Results(results) = worker.next().await else { panic!("nobody knows what had begun") };
+    assert_eq!(results.chunk, ChunkId(2));
+    assert!(matches!(worker.next().await, WorkerEventKind::Exited { running: None, .. }));
     worker.session.await.expect("and the session ends in order");
 }
 

@@ -29,6 +29,9 @@ pub(super) struct Ledger {
     started: Option<u64>,
 }
 
+/// Items of a chunk that have no result, by their offsets.
+pub(super) type LostItems = (ChunkId, ItemKind, Range<u32>);
+
 /// A chunk that the worker has.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -263,7 +266,7 @@ impl Ledger {
 
     /// Takes out the items before the one with this sequence number that have no result, one range a chunk: a worker
     /// begins items in order, so these had begun, and their results are lost. Call it when the worker is dead.
-    pub(super) fn take_lost(&mut self, begun: u64) -> Vec<(ChunkId, ItemKind, Range<u32>)> {
+    pub(super) fn take_lost(&mut self, begun: u64) -> Vec<LostItems> {
         let mut lost = Vec::new();
         for entry in &mut self.chunks {
             let before = begun.saturating_sub(entry.first_sequence).min(u64::from(entry.count));
@@ -277,6 +280,11 @@ impl Ledger {
         }
         self.forget_finished();
         lost
+    }
+
+    /// Takes out everything that has no result, begun or not, asked back or not: nobody knows.
+    pub(super) fn take_all(&mut self) -> Vec<LostItems> {
+        self.chunks.drain(..).map(|entry| (entry.chunk, entry.kind, entry.received..entry.count)).collect()
     }
 
     fn entry_mut(&mut self, chunk: ChunkId) -> Option<&mut Entry> {

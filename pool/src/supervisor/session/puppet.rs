@@ -24,7 +24,7 @@ use crate::supervisor::output::Output;
 use crate::supervisor::process_group::Process;
 use crate::supervisor::{ChunkRun, MemoryLimits, WorkerCommand, WorkerEvent, WorkerEventKind};
 
-const MAX_FRAME_BYTES: u32 = 16 << 20;
+pub(super) const MAX_FRAME_BYTES: u32 = 16 << 20;
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 /// How often the played worker looks.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(1);

@@ -9,6 +9,7 @@ use procpool_scheduler::{
 };
 
 use super::{SimChunk, SimWorker, World};
+use crate::upset::Upset;
 
 impl World {
     /// Checks an effect and carries it out. `results`: how many came with the event.
@@ -56,6 +57,10 @@ impl World {
                     assert!(was_told || !is_wanted, "an item was ended that had not been told to end");
                 }
                 worker.is_stopping = true;
+                // SIGTERM comes with SIGCONT.
+                if std::mem::take(&mut worker.is_still) {
+                    self.upsets.note(Upset::StoppedAndTerminated);
+                }
             }
             Effect::StoreResults { job, first_index, skip, count } => {
                 let all = results.expect("results come with results");

@@ -4,8 +4,23 @@ use std::time::Duration;
 
 use procpool_scheduler::{ChunkId, Event, FunctionId, FunctionSet, RunningItem, WorkerId};
 
-use super::{NUM_FUNCTIONS, World};
+use super::{NUM_FUNCTIONS, SimWorker, World};
 use crate::model::{Death, Vice};
+use crate::upset::Upset;
+
+impl SimWorker {
+    fn may_start(&self) -> bool {
+        !self.is_up && !self.is_stopping && !self.is_still
+    }
+
+    fn may_work(&self) -> bool {
+        !self.chunks.is_empty() && !self.is_still
+    }
+
+    fn may_stop(&self) -> bool {
+        self.is_stopping && !self.is_still
+    }
+}
 
 impl World {
     /// Workers that start from now on know other functions, mostly all of them.
@@ -23,7 +38,7 @@ impl World {
 
     pub(super) fn let_a_worker_start(&mut self) {
         let starting: Vec<WorkerId> =
-            self.workers.iter().filter(|(_, worker)| !worker.is_up && !worker.is_stopping).map(|(&id, _)| id).collect();
+            self.workers.iter().filter(|(_, worker)| worker.may_start()).map(|(&id, _)| id).collect();
         let Some(id) = self.random.pick(&starting) else { return };
         if self.random.below(10) == 0 {
             return self.exit(id);
@@ -34,7 +49,7 @@ impl World {
     /// A worker begins an item, or finishes some.
     pub(super) fn let_a_worker_work(&mut self) {
         let busy: Vec<WorkerId> =
-            self.workers.iter().filter(|(_, worker)| !worker.chunks.is_empty()).map(|(&id, _)| id).collect();
+            self.workers.iter().filter(|(_, worker)| worker.may_work()).map(|(&id, _)| id).collect();
         let in_bad_slot = busy.iter().find(|worker| Some(worker.slot) == self.bad_slot);
         // Who fails at once is faster than who works.
         let Some(id) = in_bad_slot.copied().or_else(|| self.random.pick(&busy)) else { return };
@@ -100,6 +115,21 @@ impl World {
         }
     }
 
+    /// Nobody knows what the worker has finished of its first chunk, nor what it had begun: all of that fails.
+    pub(super) fn say_lost(&mut self, id: WorkerId) {
+        let worker = self.workers.get_mut(&id).unwrap();
+        let Some(chunk) = worker.chunks.pop_front() else { return };
+        let job = self.jobs.get_mut(&chunk.job).unwrap();
+        for offset in chunk.finished..chunk.count {
+            let item = job.item(chunk.first_index + u64::from(offset));
+            (item.runs, item.is_out) = (false, false);
+        }
+        let (first, count) = (chunk.said, chunk.count - chunk.said);
+        self.failed_items = (first..chunk.count).map(|at| (chunk.job, chunk.first_index + u64::from(at))).collect();
+        self.say(Event::ItemsLost { worker: id, chunk: chunk.id, first, count });
+        self.failed_items.clear();
+    }
+
     /// The worker says what of its first chunk has finished, and forgets the chunk if that is all of it.
     pub(super) fn say_results(&mut self, id: WorkerId) {
         let worker = self.workers.get_mut(&id).unwrap();
@@ -133,14 +163,16 @@ impl World {
     pub(super) fn find_a_large_worker(&mut self) {
         let up: Vec<WorkerId> = self.workers.iter().filter(|(_, worker)| worker.is_up).map(|(&id, _)| id).collect();
         if let Some(id) = self.random.pick(&up) {
-            self.workers.get_mut(&id).unwrap().is_large = true;
+            let worker = self.workers.get_mut(&id).unwrap();
+            worker.is_large = true;
+            self.upsets.note(Upset::Large(worker.moment()));
             self.say(Event::MemoryHigh { worker: id });
         }
     }
 
     pub(super) fn let_a_worker_stop(&mut self) {
         let stopping: Vec<WorkerId> =
-            self.workers.iter().filter(|(_, worker)| worker.is_stopping).map(|(&id, _)| id).collect();
+            self.workers.iter().filter(|(_, worker)| worker.may_stop()).map(|(&id, _)| id).collect();
         if let Some(id) = self.random.pick(&stopping) {
             self.exit(id);
         }
@@ -150,6 +182,7 @@ impl World {
         // What had finished is found in the journal.
         self.say_results(id);
         let worker = self.workers.remove(&id).unwrap();
+        self.upsets.note(Upset::Exited(worker.moment()));
         let others = self.workers.iter().filter(|(other, _)| other.slot.0 < self.slots).map(|(_, worker)| worker);
         let others: Vec<_> = others.filter(|worker| worker.is_up && !worker.is_stopping).collect();
         let others_are_up = !others.is_empty();
@@ -199,6 +232,7 @@ impl World {
         let asked: Vec<(WorkerId, ChunkId)> = self
             .workers
             .iter()
+            .filter(|(_, worker)| !worker.is_still)
             .flat_map(|(&id, worker)| worker.chunks.iter().map(move |chunk| (id, chunk)))
             .filter(|(_, chunk)| chunk.is_recalled)
             .map(|(id, chunk)| (id, chunk.id))
@@ -243,6 +277,7 @@ impl World {
     }
 
     pub(super) fn make_worker_behave(&mut self, id: WorkerId) {
+        self.workers.get_mut(&id).unwrap().is_still = false;
         let recalled: Vec<ChunkId> = self.workers[&id].chunks.iter().filter(|c| c.is_recalled).map(|c| c.id).collect();
         for chunk in recalled {
             self.answer_recall(id, chunk);
