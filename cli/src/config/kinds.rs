@@ -1,17 +1,17 @@
 //! What a setting can be: a type for each kind of value, which reads it, shows it and says what it is called.
 
+mod address;
 #[cfg(test)]
 mod tests;
 
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use procpool_pool::supervisor::LimitedResource;
-use procpool_server::ListenAddress;
 
+pub(crate) use self::address::{Addresses, TcpAddress, show_address};
 use super::value::{Shown, Value};
 use crate::quantity;
 
@@ -244,45 +244,6 @@ impl Kind for OptionalCount {
     }
 }
 
-/// Where to listen for calls.
-pub(crate) struct Addresses;
-
-impl Kind for Addresses {
-    type Value = Vec<ListenAddress>;
-
-    fn names(&self) -> Names {
-        Names::list("ADDRESS", "list of addresses")
-    }
-
-    fn read(&self, value: &Value) -> Result<Self::Value, String> {
-        value.as_list()?.iter().map(|text| parse_listen_address(text)).collect()
-    }
-
-    fn show(&self, value: &Self::Value) -> Option<Shown> {
-        Some(Shown::List(value.iter().map(show_address).collect()))
-    }
-}
-
-/// An address of this machine; none by default.
-pub(crate) struct TcpAddress;
-
-impl Kind for TcpAddress {
-    type Value = Option<SocketAddr>;
-
-    fn names(&self) -> Names {
-        Names::one("ADDRESS", "address")
-    }
-
-    fn read(&self, value: &Value) -> Result<Self::Value, String> {
-        let address = parse_tcp_address(value.as_text()?);
-        Ok(Some(address.ok_or("not an address: use IP:PORT or localhost:PORT")?))
-    }
-
-    fn show(&self, value: &Self::Value) -> Option<Shown> {
-        Some(Shown::Text(value.as_ref()?.to_string()))
-    }
-}
-
 /// A list of texts, separated by commas in a variable.
 pub(crate) struct Texts;
 
@@ -469,37 +430,5 @@ fn show_bytes(bytes: u64) -> String {
     match SIZE_UNITS.iter().rev().find(|(_, unit)| bytes != 0 && bytes.is_multiple_of(*unit)) {
         Some((name, unit)) => format!("{}{name}", bytes / unit),
         None => bytes.to_string(),
-    }
-}
-
-/// Writes an address as [`parse_listen_address`] reads it.
-pub(crate) fn show_address(address: &ListenAddress) -> String {
-    match address {
-        ListenAddress::Tcp(address) => address.to_string(),
-        ListenAddress::Unix(path) => format!("unix:{}", path.display()),
-    }
-}
-
-fn parse_listen_address(text: &str) -> Result<ListenAddress, String> {
-    if let Some(path) = text.strip_prefix("unix:") {
-        let path = path.strip_prefix("//").unwrap_or(path);
-        return if path.is_empty() {
-            Err("the path is empty".to_owned())
-        } else {
-            Ok(ListenAddress::Unix(path.into()))
-        };
-    }
-    match parse_tcp_address(text) {
-        Some(address) => Ok(ListenAddress::Tcp(address)),
-        None => Err("not an address: use IP:PORT, localhost:PORT or unix:PATH".to_owned()),
-    }
-}
-
-/// Parses an address of this machine. Other names could be any machine's, and more than one address.
-fn parse_tcp_address(text: &str) -> Option<SocketAddr> {
-    let address = text.strip_prefix("http://").unwrap_or(text);
-    match address.strip_prefix("localhost:") {
-        Some(port) => Some((Ipv4Addr::LOCALHOST, port.parse().ok()?).into()),
-        None => address.parse().ok(),
     }
 }

@@ -1,5 +1,8 @@
 //! Tests of `kinds`.
 
+use procpool_server::ListenAddress;
+
+use super::address::{parse_listen_address, parse_tcp_address};
 use super::*;
 
 const COUNT: Count = Count("things", u32::MAX);
