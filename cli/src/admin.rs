@@ -3,15 +3,108 @@
 mod progress;
 mod snapshot;
 
+use std::num::NonZeroU32;
+
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::args::{
-    AnswerFormat, DrainArgs, DumpArgs, ResizeArgs, RestartArgs, WorkersArgs, WorkersCommand, WorkersOutput,
-};
-use crate::call::connect;
-use crate::exit::{Exit, Failure};
-use crate::output::print_stdout;
-use crate::text;
+use crate::connect::{ServerArgs, connect};
+use crate::exit::{self, Exit, Failure};
+use crate::output::{AnswerFormat, print_stdout};
+use crate::{quantity, text};
+
+/// One pool of a server.
+#[derive(Debug, Args)]
+struct PoolArgs {
+    /// The pool, if the server has several; `procpool functions` shows them
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pool: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP, args_conflicts_with_subcommands = true)]
+pub(crate) struct WorkersArgs {
+    #[command(subcommand)]
+    command: Option<WorkersCommand>,
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    pool: PoolArgs,
+    /// How to print it
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    output: WorkersOutput,
+}
+
+#[derive(Debug, Subcommand)]
+enum WorkersCommand {
+    /// Show where a worker is at this moment: the stacks of its threads. It goes on undisturbed
+    Dump(DumpArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+struct DumpArgs {
+    /// The worker, as `procpool workers` names it in the first column
+    #[arg(value_name = "ID")]
+    worker: u64,
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    pool: PoolArgs,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum WorkersOutput {
+    #[default]
+    Table,
+    Json,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub(crate) struct ResizeArgs {
+    /// The number of workers, up to 4096
+    #[arg(value_name = "N", value_parser = quantity::positive)]
+    slots: NonZeroU32,
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    pool: PoolArgs,
+    /// How to print the answer
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    output: AnswerFormat,
+}
+
+const RESTART_HELP: &str = "\
+A worker is replaced between items, when its item is done, and while every other slot has a worker that is up. When the \
+time is over the restart goes on; the error tells how many workers are left, and why the last new one did not start. \
+With `--output text`, workers that become ready or do not are told on stderr meanwhile.";
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = format!("{RESTART_HELP}\n\n{}", exit::HELP),
+    mut_arg("timeout", |arg| arg.default_value("5min").help("How long to wait for the new workers"))
+)]
+pub(crate) struct RestartArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// The pool. Default: all
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pool: String,
+    /// How to print the answer
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    output: AnswerFormat,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub(crate) struct DrainArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// How to print the answer
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    output: AnswerFormat,
+}
 
 /// Shows the pool and its workers.
 pub(crate) async fn workers(args: WorkersArgs) -> Result<Exit, Failure> {

@@ -1,15 +1,28 @@
 //! `procpool functions`
 
 use anyhow::anyhow;
+use clap::Args;
 use procpool_client::{FunctionInfo, Health};
 use serde_json::json;
 
-use crate::args::{AnswerFormat, FunctionsArgs};
-use crate::call::connect;
-use crate::exit::{Exit, Failure};
+use crate::connect::{ServerArgs, connect};
+use crate::exit::{self, Exit, Failure};
 use crate::health::why_not_ready;
-use crate::output::print_stdout;
+use crate::output::{AnswerFormat, print_stdout};
 use crate::text::{self, shorten, terminal_width};
+
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub(crate) struct FunctionsArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// How to print them: `text`, or `json` for one object a line
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    output: AnswerFormat,
+    /// The same as `--output json`
+    #[arg(long, conflicts_with = "output")]
+    json: bool,
+}
 
 /// Lists the functions that the workers registered.
 pub(crate) async fn run(args: FunctionsArgs) -> Result<Exit, Failure> {

@@ -15,13 +15,13 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
+use clap::Args;
 use procpool_pool::supervisor::{ServerTag, kill_remains};
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::net::unix::pipe;
 use tokio::time::Instant;
 
-use crate::args::GuardArgs;
 use crate::config;
 
 /// What the log says when there is none.
@@ -35,6 +35,15 @@ const NAME: &CStr = c"pool-guard";
 
 /// How long to wait before a guard that has lived for less than this is replaced.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Args)]
+pub(crate) struct GuardArgs {
+    /// What the descendants of the server's workers are known by
+    server: ServerTag,
+    /// Be the guard, instead of starting it
+    #[arg(long)]
+    stay: bool,
+}
 
 /// The server's end of the pipe.
 #[derive(Debug)]

@@ -1,12 +1,19 @@
 //! `procpool health`, and why a server takes no calls.
 
+use clap::Args;
 use procpool_client::admin::{PoolSnapshot, PoolState};
 use procpool_client::{Client, Health};
 
-use crate::args::HealthArgs;
-use crate::call::connect;
-use crate::exit::{Exit, Failure};
+use crate::connect::{ServerArgs, connect};
+use crate::exit::{self, Exit, Failure};
 use crate::output::{print_message, print_stdout};
+
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub(crate) struct HealthArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+}
 
 /// Tells on stdout whether the server takes calls, and on stderr why not.
 pub(crate) async fn run(args: HealthArgs) -> Result<Exit, Failure> {

@@ -24,8 +24,8 @@ pub(crate) use self::json::problem_of;
 pub(crate) use self::lines::Lines;
 pub(crate) use self::place::Place;
 use self::records::CsvStyle;
-use crate::args::ItemsArgs;
 use crate::call::Style;
+use crate::list_args::ItemsArgs;
 use crate::retry::EarlierRun;
 use crate::selection::Selection;
 

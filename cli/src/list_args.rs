@@ -1,13 +1,49 @@
 //! The arguments of the commands that run over a list: where the list is, which of it to run, and what to print.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use crate::quantity;
 use crate::selection::Selection;
 
 const LISTS: &str = "Lists";
 const OUTPUT: &str = "Output";
+
+/// What to run over which items.
+#[derive(Debug, Args)]
+pub(crate) struct ItemsArgs {
+    /// The name of the function; `procpool functions` lists them
+    pub(crate) function: String,
+    /// The items: JSON values, ranges of integers (`1..10` is 1 to 10), `@FILE` or `-` for a file or stdin with one
+    /// JSON value a line. Default: stdin
+    #[arg(value_name = "ITEM", allow_negative_numbers = true)]
+    pub(crate) items: Vec<String>,
+    /// A file of items, one JSON value a line; they come after those of the arguments
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Vec<PathBuf>,
+    /// An argument that all items share, passed before the item: a JSON value, or `@FILE` for a file that holds one
+    #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
+    pub(crate) common: Option<String>,
+    /// Items handed to a worker at a time. Default: chosen from the measured run time
+    #[arg(long, value_name = "N", value_parser = quantity::positive)]
+    pub(crate) chunk_size: Option<NonZeroU32>,
+    /// What to do when an item fails: `fail` ends the call, `collect` tells of it and goes on. Default: `fail` for map and
+    /// starmap that print values alone, else `collect`
+    #[arg(long, value_enum, value_name = "WHAT", hide_possible_values = true)]
+    pub(crate) on_error: Option<OnError>,
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnError {
+    Fail,
+    Collect,
+}
 
 /// A list from a file or a pipe, and which of its items to run.
 #[derive(Debug, Args)]

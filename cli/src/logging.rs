@@ -3,13 +3,13 @@
 use std::fmt;
 use std::io::{self, IsTerminal as _};
 
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{DefaultFields, FmtSpan, Writer};
 
-use crate::config;
-use crate::config::{LogCalls, LogFormat, LogLevel};
+use crate::config::{self, LogCalls, LogFormat};
 use crate::text::one_line;
 
 /// Libraries log their own affairs below this level only. Prefixes: `h2` is also `h2::codec`.
@@ -20,14 +20,7 @@ const QUIET_LIBRARIES: &str =
 const CALL_LINES: &str = "procpool_server::rpc::call_log";
 
 /// Starts to log. Once per process.
-pub(crate) fn start(format: LogFormat, level: LogLevel, calls: LogCalls) {
-    let level = match level {
-        LogLevel::Error => "error",
-        LogLevel::Warn => "warn",
-        LogLevel::Info => "info",
-        LogLevel::Debug => "debug",
-        LogLevel::Trace => "trace",
-    };
+pub(crate) fn start(format: LogFormat, level: LevelFilter, calls: LogCalls) {
     let calls = match calls {
         LogCalls::None => format!(",{CALL_LINES}=warn"),
         LogCalls::Failed => String::new(),

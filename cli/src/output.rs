@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Stdout, Write};
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use procpool_client::ItemError;
 use serde_json::Value;
 
@@ -18,6 +19,14 @@ use crate::exit::{Exit, Failure};
 use crate::list_args::{OutputArgs, OutputFormat};
 use crate::progress::Progress;
 use crate::text;
+
+/// How an answer is printed: as a sentence, or as one JSON object.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AnswerFormat {
+    #[default]
+    Text,
+    Json,
+}
 
 /// Why results cannot be printed.
 #[derive(Debug, thiserror::Error)]

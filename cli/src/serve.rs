@@ -1,22 +1,49 @@
 //! `procpool serve`
 
+use std::ffi::OsString;
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::anyhow;
+use clap::Args;
 use procpool_pool::supervisor::ProcessSpawner;
 use procpool_server::{App, AppError, ListenAddress, NamedPool, ServerConfig, Shutdown};
 
-use crate::args::ServeArgs;
-use crate::config::{CommandLine, Config, ConfigErrors, ServerSettings};
+use crate::config::{Config, ConfigErrors, ServerSettings, SettingFlags};
 use crate::exit::{Exit, Failure};
 use crate::guard::{Guard, NO_GUARD};
 use crate::open_files::OpenFiles;
 use crate::output::OutputError;
-use crate::{config, logging, telemetry};
+use crate::{config, exit, logging, telemetry};
 
 /// What tells a worker's clients which pool they are called from.
 const POOL_VARIABLE: &str = "PROCPOOL_POOL";
+
+#[derive(Debug, Args)]
+#[command(after_help = format!("{SETTINGS_HELP}\n\n{}", exit::HELP))]
+pub(crate) struct ServeArgs {
+    /// A TOML file with settings; docs/configuration.md tells its form. It may also be named by `PROCPOOL_CONFIG`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print the effective configuration as TOML, without the values of variables, and exit
+    #[arg(long)]
+    pub(crate) print_config: bool,
+    #[command(flatten)]
+    pub(crate) settings: SettingFlags,
+    /// The program that is a worker, such as `python -m procpool.worker FILE`. Default: the built-in worker
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+const SETTINGS_HELP: &str = "\
+Settings come from flags, or else from variables of the environment, or else from the file:
+--drain-timeout, PROCPOOL_DRAIN_TIMEOUT, drain_timeout. In a variable, commas separate the entries
+of a list. The flags and variables of a pool are for servers with one pool only; a file with
+several has their settings in [pools.NAME].
+
+DURATION: a number and a unit (us, ms, s, min, h or d), such as 30s or 500ms
+BYTES: a number of bytes, or a number and KiB, MiB or GiB, such as 64MiB";
 
 impl From<AppError> for Failure {
     fn from(error: AppError) -> Self {
@@ -34,8 +61,7 @@ impl From<ConfigErrors> for Failure {
 /// Runs a server until it is told to stop, and returns when every worker is gone.
 pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     let ServeArgs { config: file, print_config, settings, command } = args;
-    let command_line = CommandLine { config: file.as_deref(), settings: &settings, command: &command };
-    let config = config::load(&command_line, &config::environment())?;
+    let config = config::load(file.as_deref(), &settings, &command, &config::environment())?;
     if print_config {
         io::stdout().write_all(config::as_toml(&config).as_bytes()).map_err(OutputError::from)?;
         return Ok(Exit::Ok);
@@ -55,11 +81,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     if let Err(error) = spawner.adopt_orphans() {
         tracing::warn!(%error, "cannot adopt orphans: what workers leave behind may outlive them");
     }
-    let mut server_config = ServerConfig {
-        telemetry: telemetry::config(config::variable),
-        operators: config.server.settings.operators.into(),
-        ..config.server.settings.config
-    };
+    let mut server_config =
+        ServerConfig { telemetry: telemetry::config(config::variable), ..config.server.settings.config };
     let num_workers = config.pools.iter().map(|(_, pool)| u64::from(pool.settings.config.processes.get())).sum();
     files.limit_connections(&mut server_config, num_workers);
     let app = App::bind(server_config, pools).await?;

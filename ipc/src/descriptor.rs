@@ -1,17 +1,16 @@
 //! File descriptors that come over a Unix socket, and the one that comes by inheritance.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::{io, slice};
 
 use rustix::io::FdFlags;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
 };
 
-/// The most file descriptors that [`send_with_fds`] sends.
+/// The most file descriptors that come with a frame: the progress page, and the pipe for dumps.
 pub const MAX_FDS: usize = 2;
 
 /// Sends bytes over a Unix socket, and file descriptors with the first of them, at most [`MAX_FDS`]. Returns how many
@@ -28,36 +27,25 @@ pub fn send_with_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) ->
     Ok(rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?)
 }
 
-/// As [`send_with_fds`], with one.
+/// Receives bytes from a Unix socket, and the file descriptors that came with them, at most [`MAX_FDS`]: more are closed.
+/// 0 bytes: the end.
 ///
-/// # Errors
-///
-/// As there.
-pub fn send_with_fd(socket: impl AsFd, bytes: &[u8], fd: BorrowedFd<'_>) -> io::Result<usize> {
-    send_with_fds(socket, bytes, slice::from_ref(&fd))
-}
-
-/// Receives bytes from a Unix socket, and the file descriptor that came with them, if one did. 0 bytes: the end.
-///
-/// The descriptor is not inherited by child processes. Should several come, the first is returned and the others are
-/// closed.
+/// The descriptors are not inherited by child processes.
 ///
 /// # Errors
 ///
 /// As `recvmsg(2)`; `WouldBlock` on a socket that does not wait.
-pub fn recv_with_fd(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+pub fn recv_with_fds(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    let mut descriptor = None;
+    let mut descriptors = Vec::new();
     for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-            for received_descriptor in descriptors {
-                descriptor.get_or_insert(received_descriptor);
-            }
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            descriptors.extend(received);
         }
     }
-    Ok((received.bytes, descriptor))
+    Ok((received.bytes, descriptors))
 }
 
 /// Takes over the socket that this process inherited under a number, such as the one that `PROCPOOL_FD` names. From

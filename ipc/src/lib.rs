@@ -1,6 +1,6 @@
 //! Frames between the server and its workers, and the page of memory that they share.
 //!
-//! This crate knows how bytes become frames and what the progress page looks like. It does no waiting of its own, knows
+//! This crate knows how bytes become frames and what the progress page looks like. It does no waiting of its own but for [`Peer`], knows
 //! nothing of processes, and gives the frames no meaning: `proto/procpool/worker/v1/worker.proto` does.
 //!
 //! # Theory of operation
@@ -12,19 +12,22 @@
 //!   vectored write, uncopied.
 //! - [`page`] is the progress page: the server reads it ([`page::PageReader`]), the worker writes it
 //!   ([`page::PageWriter`]).
-//! - [`send_with_fd`] and [`recv_with_fd`] carry the page's file descriptor beside the Welcome frame, and
+//! - [`send_with_fds`] and [`recv_with_fds`] carry the page's file descriptor beside the Welcome frame, and
 //!   [`take_inherited_socket`] is how a worker gets its end of the connection.
+//! - [`Peer`] is one end of a connection, for who plays it by hand.
 
 mod descriptor;
 mod frame;
 pub mod page;
+mod peer;
 mod receive;
 
-pub use descriptor::{MAX_FDS, recv_with_fd, send_with_fd, send_with_fds, take_inherited_socket};
+pub use descriptor::{MAX_FDS, recv_with_fds, send_with_fds, take_inherited_socket};
 pub use frame::{
     FrameDecoder, FrameError, decode_server_frame, decode_worker_frame, encode_results_header, encode_run_header,
     encode_server_frame, encode_set_common_header, encode_worker_frame,
 };
+pub use peer::{Frame, Peer};
 /// The frames.
 pub use procpool_proto::worker::v1 as proto;
 pub use receive::receive;

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
 use procpool_ipc::page::{PageReader, PageWriter, monotonic_ns};
-use procpool_ipc::{recv_with_fd, send_with_fd};
+use procpool_ipc::{recv_with_fds, send_with_fds};
 
 #[test]
 fn a_new_page_is_blank() {
@@ -95,25 +95,25 @@ fn a_journal_that_lies_about_its_length_is_an_error() {
 fn the_page_travels_with_the_first_byte() {
     let (server, worker) = UnixStream::pair().unwrap();
     let (reader, page) = PageReader::create(64).unwrap();
-    assert_eq!(send_with_fd(&server, b"welcome", page.as_fd()).unwrap(), 7);
+    assert_eq!(send_with_fds(&server, b"welcome", &[page.as_fd()]).unwrap(), 7);
     drop(page);
     rustix::net::send(&server, b" more", rustix::net::SendFlags::empty()).unwrap();
 
     let mut buffer = [0; 4];
-    let (count, received) = recv_with_fd(&worker, &mut buffer).unwrap();
+    let (count, received) = recv_with_fds(&worker, &mut buffer).unwrap();
     assert_eq!(&buffer[..count], b"welc");
-    let received = received.expect("the descriptor comes with the first byte");
-    assert!(rustix::io::fcntl_getfd(&received).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
-    PageWriter::map(&received, 64).unwrap().begin(9);
+    let [received] = &received[..] else { panic!("the descriptor comes with the first byte") };
+    assert!(rustix::io::fcntl_getfd(received).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+    PageWriter::map(received, 64).unwrap().begin(9);
     assert_eq!(reader.begun().unwrap(), 9);
 
-    let (count, received) = recv_with_fd(&worker, &mut buffer).unwrap();
+    let (count, received) = recv_with_fds(&worker, &mut buffer).unwrap();
     assert_eq!(&buffer[..count], b"ome ");
-    assert!(received.is_none());
+    assert!(received.is_empty());
     drop(server);
-    assert_eq!(recv_with_fd(&worker, &mut buffer).unwrap().0, 4);
-    let (count, received) = recv_with_fd(&worker, &mut buffer).unwrap();
-    assert_eq!((count, received.is_none()), (0, true));
+    assert_eq!(recv_with_fds(&worker, &mut buffer).unwrap().0, 4);
+    let (count, received) = recv_with_fds(&worker, &mut buffer).unwrap();
+    assert_eq!((count, received.is_empty()), (0, true));
 }
 
 #[test]
@@ -121,6 +121,6 @@ fn sending_to_a_peer_that_is_gone_is_an_error_and_no_signal() {
     let (server, worker) = UnixStream::pair().unwrap();
     let (_reader, page) = PageReader::create(64).unwrap();
     drop(worker);
-    let error = send_with_fd(&server, b"x", page.as_fd()).unwrap_err();
+    let error = send_with_fds(&server, b"x", &[page.as_fd()]).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
 }

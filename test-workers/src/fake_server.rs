@@ -1,16 +1,15 @@
 //! A server that is played by the test: it sends frames and says what it got.
 #![expect(clippy::missing_panics_doc, reason = "what helps a test panics when the test has failed")]
 
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use bytes::Bytes;
+use procpool_ipc::Peer;
 use procpool_ipc::page::PageReader;
 use procpool_ipc::proto::server_frame::Frame as ServerFrame;
 use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
 use procpool_ipc::proto::{CallStyle, Hello, ItemFailure, ItemKind, Recall, Recalled, Results, Run, Shutdown, Welcome};
-use procpool_ipc::{FrameDecoder, decode_worker_frame, encode_server_frame, receive, send_with_fd};
 use procpool_items::{ItemSlab, SlabBuilder, value};
 use serde_json::Value;
 
@@ -23,12 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct FakeServer {
     /// The connection.
-    pub socket: UnixStream,
-    /// The worker's progress page.
-    pub page: PageReader,
+    pub peer: Peer<ServerFrame>,
+    page: Option<PageReader>,
     /// What the worker said.
     pub hello: Hello,
-    decoder: FrameDecoder,
     next_chunk: u64,
     next_sequence: u64,
 }
@@ -59,46 +56,24 @@ impl FakeServer {
     /// Welcomes a worker at the other end of a socket and waits for nothing.
     pub fn welcome_only(socket: UnixStream, max_frame_bytes: u32, journal_bytes: u32) -> Self {
         socket.set_read_timeout(Some(PATIENCE)).expect("the timeout is not 0");
-        let (page, page_file) = PageReader::create(journal_bytes).expect("memory is available");
-        let welcome = encode_server_frame(ServerFrame::Welcome(welcome_frame(max_frame_bytes, journal_bytes)));
-        let sent = if journal_bytes > 0 {
-            send_with_fd(&socket, &welcome, page_file.as_fd()).expect("the worker is there")
-        } else {
-            rustix::net::send(&socket, &welcome, rustix::net::SendFlags::empty()).expect("the worker is there")
-        };
-        assert_eq!(sent, welcome.len());
-        Self {
-            socket,
-            page,
-            hello: Hello::default(),
-            decoder: FrameDecoder::new(max_frame_bytes),
-            next_chunk: 1,
-            next_sequence: 1,
-        }
+        let welcome = welcome_frame(max_frame_bytes, journal_bytes);
+        let (peer, page) = Peer::welcome(socket, welcome).expect("the worker is there");
+        Self { peer, page, hello: Hello::default(), next_chunk: 1, next_sequence: 1 }
+    }
+
+    /// Returns the worker's progress page.
+    pub fn page(&self) -> &PageReader {
+        self.page.as_ref().expect("the worker was sent a journal")
     }
 
     /// Sends a frame.
     pub fn send(&mut self, frame: ServerFrame) {
-        use std::io::Write;
-        self.socket.write_all(&encode_server_frame(frame)).expect("the worker reads");
+        self.peer.send(frame).expect("the worker reads");
     }
 
     /// Returns the next frame; `None` at the end of the connection.
     pub fn next_frame(&mut self) -> Option<WorkerFrame> {
-        loop {
-            if let Some(frame) = self.decoder.next_frame().expect("the worker keeps the limit") {
-                return Some(decode_worker_frame(frame).expect("the worker keeps the protocol"));
-            }
-            match receive(&self.socket, &mut self.decoder) {
-                Ok(0) => {
-                    assert!(!self.decoder.has_partial_frame(), "the worker died within a frame");
-                    return None;
-                }
-                Ok(_) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
-                Err(error) => panic!("no frame came: {error}"),
-            }
-        }
+        self.peer.next_frame().expect("the worker keeps the protocol")
     }
 
     /// Returns the next frame, which must come.

@@ -1,9 +1,7 @@
 //! A worker that speaks the protocol by hand, and so can speak it wrongly.
 
 use std::fs::OpenOptions;
-use std::io::{self, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,10 +9,7 @@ use procpool_ipc::page::PageWriter;
 use procpool_ipc::proto::server_frame::Frame as ServerFrame;
 use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
 use procpool_ipc::proto::{Function, Hello, Pong, Ready, Results, Run, Welcome};
-use procpool_ipc::{
-    DEFAULT_MAX_FRAME_BYTES, FrameDecoder, decode_server_frame, encode_worker_frame, receive, recv_with_fd,
-    take_inherited_socket,
-};
+use procpool_ipc::{Peer, take_inherited_socket};
 
 use crate::support::start_watchdog;
 
@@ -24,8 +19,7 @@ pub const ONCE: &str = "PROCPOOL_TEST_ONCE";
 /// The worker's end of the connection. Its one function is `echo`.
 #[derive(Debug)]
 pub struct HandWorker {
-    socket: UnixStream,
-    decoder: FrameDecoder,
+    peer: Peer<WorkerFrame>,
     /// What the server said.
     pub welcome: Welcome,
     /// The progress page, if one came.
@@ -42,26 +36,11 @@ impl HandWorker {
         start_watchdog();
         let number = std::env::var_os("PROCPOOL_FD").ok_or_else(|| io::Error::other("PROCPOOL_FD is not set"))?;
         let number = number.to_string_lossy().parse().map_err(io::Error::other)?;
-        let socket: OwnedFd = take_inherited_socket(number)?;
-        let mut decoder = FrameDecoder::new(DEFAULT_MAX_FRAME_BYTES);
-        let mut page_file = None;
-        let frame = loop {
-            if let Some(frame) = decoder.next_frame().map_err(io::Error::other)? {
-                break frame;
-            }
-            let mut piece = [0; 256];
-            let (count, descriptor) = recv_with_fd(&socket, &mut piece)?;
-            if count == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            decoder.buffer().extend_from_slice(&piece[..count]);
-            page_file = page_file.or(descriptor);
-        };
-        let ServerFrame::Welcome(welcome) = decode_server_frame(frame).map_err(io::Error::other)? else {
-            return Err(io::Error::other("the first frame is not Welcome"));
-        };
+        let (peer, welcome, descriptors) = Peer::connect(take_inherited_socket(number)?.into())?;
+        // The pipe for dumps may come, too.
+        let page_file = descriptors.into_iter().next().filter(|_| welcome.journal_bytes > 0);
         let page = page_file.map(|file| PageWriter::map(file, welcome.journal_bytes)).transpose()?;
-        Ok(Self { socket: socket.into(), decoder, welcome, page })
+        Ok(Self { peer, welcome, page })
     }
 
     /// Connects and says Hello and Ready, as a worker that keeps the progress page if one came.
@@ -119,7 +98,7 @@ impl HandWorker {
     ///
     /// If the server is gone.
     pub fn send(&mut self, frame: WorkerFrame) -> io::Result<()> {
-        self.send_raw(&encode_worker_frame(frame))
+        self.peer.send(frame)
     }
 
     /// Sends bytes, a frame or not.
@@ -128,7 +107,7 @@ impl HandWorker {
     ///
     /// If the server is gone.
     pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.socket.write_all(bytes)
+        self.peer.send_bytes(bytes.to_vec())
     }
 
     /// Returns the next frame that is no Ping, which is answered; `None` when the server is gone.
@@ -138,14 +117,9 @@ impl HandWorker {
     /// If the connection fails, or something comes that is no frame.
     pub fn next_frame(&mut self) -> io::Result<Option<ServerFrame>> {
         loop {
-            while let Some(frame) = self.decoder.next_frame().map_err(io::Error::other)? {
-                match decode_server_frame(frame).map_err(io::Error::other)? {
-                    ServerFrame::Ping(ping) => self.send(WorkerFrame::Pong(Pong { nonce: ping.nonce }))?,
-                    frame => return Ok(Some(frame)),
-                }
-            }
-            if receive(&self.socket, &mut self.decoder)? == 0 {
-                return Ok(None);
+            match self.peer.next_frame()? {
+                Some(ServerFrame::Ping(ping)) => self.send(WorkerFrame::Pong(Pong { nonce: ping.nonce }))?,
+                frame => return Ok(frame),
             }
         }
     }
@@ -156,9 +130,9 @@ impl HandWorker {
     ///
     /// As [`HandWorker::next_frame`], or if the time is 0.
     pub fn next_frame_within(&mut self, timeout: Duration) -> io::Result<Option<ServerFrame>> {
-        self.socket.set_read_timeout(Some(timeout))?;
+        self.peer.socket().set_read_timeout(Some(timeout))?;
         let frame = self.next_frame();
-        self.socket.set_read_timeout(None)?;
+        self.peer.socket().set_read_timeout(None)?;
         match frame {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             frame => frame,

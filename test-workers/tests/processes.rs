@@ -128,15 +128,15 @@ fn a_killed_worker_leaves_the_truth_behind() {
         let items: Vec<Value> = (0..5000).map(|index| json!([log.path(), index.to_string()])).collect();
         let (_, first_sequence) = process.server.run("append_line", Star, &items);
         let enough = u64::from(round) * 20 + 1;
-        while process.server.page.begun().unwrap() < first_sequence + enough {
+        while process.server.page().begun().unwrap() < first_sequence + enough {
             std::hint::spin_loop();
         }
         process.child.kill().unwrap();
         assert_eq!(process.wait().signal(), Some(9));
 
         let sent: u64 = process.results_until_end().iter().map(|results| u64::from(results.count)).sum();
-        let begun = process.server.page.begun().unwrap() - first_sequence + 1;
-        let finished = match process.server.page.journal().unwrap() {
+        let begun = process.server.page().begun().unwrap() - first_sequence + 1;
+        let finished = match process.server.page().journal().unwrap() {
             Some((first, journal)) => {
                 let count = Records::new(&journal).flatten().count() as u64;
                 // The journal follows what was sent, or was sent and not yet emptied.
@@ -174,8 +174,8 @@ fn a_worker_that_crashes_leaves_the_results_before() {
         let status = process.wait();
         assert_eq!((status.signal(), status.code()), (signal, code), "{function}");
         assert!(process.results_until_end().is_empty());
-        assert_eq!(process.server.page.begun().unwrap(), sequence);
-        assert_eq!(process.server.page.journal().unwrap(), None);
+        assert_eq!(process.server.page().begun().unwrap(), sequence);
+        assert_eq!(process.server.page().journal().unwrap(), None);
     }
 }
 
@@ -184,8 +184,8 @@ fn a_worker_ends_with_its_server_even_in_the_middle_of_an_item() {
     for function in ["hang", "sleep_ms"] {
         let mut process = start("well_behaved");
         process.server.run(function, Map, &[json!(50_000)]);
-        wait_until("the item begins", || process.server.page.begun().unwrap() == 1);
-        process.server.socket.shutdown(std::net::Shutdown::Both).unwrap();
+        wait_until("the item begins", || process.server.page().begun().unwrap() == 1);
+        process.server.peer.socket().shutdown(std::net::Shutdown::Both).unwrap();
         assert_eq!(process.wait().code(), Some(1));
     }
 }
@@ -193,7 +193,7 @@ fn a_worker_ends_with_its_server_even_in_the_middle_of_an_item() {
 #[test]
 fn an_idle_worker_ends_with_its_server_and_says_success() {
     let mut process = start("well_behaved");
-    process.server.socket.shutdown(std::net::Shutdown::Both).unwrap();
+    process.server.peer.socket().shutdown(std::net::Shutdown::Both).unwrap();
     assert_eq!(process.wait().code(), Some(0));
 }
 
@@ -204,7 +204,7 @@ fn a_cancelled_function_is_told_and_the_next_chunk_is_not() {
     let server = &mut process.server;
     for round in 0..20 {
         let (chunk, sequence) = server.run("wait_until_cancelled", Map, &[json!(1), json!(2)]);
-        wait_until("the item begins", || server.page.begun().unwrap() == sequence);
+        wait_until("the item begins", || server.page().begun().unwrap() == sequence);
         // Also when it was recalled before.
         if round % 2 == 1 {
             server.recall(chunk, false);
@@ -217,7 +217,7 @@ fn a_cancelled_function_is_told_and_the_next_chunk_is_not() {
         assert_eq!(server.collect(chunk, 1).results, [json!(null)]);
     }
     let (chunk, sequence) = server.run("wait_until_cancelled", Map, &[json!(1)]);
-    wait_until("the item begins", || server.page.begun().unwrap() == sequence);
+    wait_until("the item begins", || server.page().begun().unwrap() == sequence);
     let go = Marker::new(directory.path(), "go");
     let next = server.run("wait_for_file", Map, &[json!(go.path())]).0;
     server.recall(chunk, true);
@@ -285,7 +285,7 @@ fn the_vices_are_what_they_claim() {
     assert_eq!(process.wait().code(), Some(0));
     let results = process.results_until_end();
     assert_eq!(value::list_from_bytes::<Value>(&results[0].items).unwrap(), [json!(1)]);
-    assert_eq!(process.server.page.begun().unwrap(), 2);
+    assert_eq!(process.server.page().begun().unwrap(), 2);
 
     let mut process = run_two("wrong_chunk");
     assert_eq!(process.server.expect_results().chunk, 1001);

@@ -9,7 +9,7 @@ use procpool_ipc::page::PageWriter;
 use procpool_ipc::proto::Welcome;
 use procpool_ipc::proto::server_frame::Frame as ServerFrame;
 use procpool_ipc::{
-    DEFAULT_MAX_FRAME_BYTES, FrameDecoder, PROTOCOL_VERSION, decode_server_frame, recv_with_fd, take_inherited_socket,
+    DEFAULT_MAX_FRAME_BYTES, FrameDecoder, PROTOCOL_VERSION, decode_server_frame, recv_with_fds, take_inherited_socket,
 };
 use rustix::fs::OFlags;
 
@@ -61,12 +61,12 @@ impl Connection {
             }
             // A plain read would lose the descriptor that comes with the first byte.
             let mut piece = [0; 512];
-            let (count, descriptor) = recv_with_fd(&socket, &mut piece)?;
+            let (count, descriptors) = recv_with_fds(&socket, &mut piece)?;
             if count == 0 {
                 return Err(WorkerError::Io(io::ErrorKind::UnexpectedEof.into()));
             }
             decoder.buffer().extend_from_slice(&piece[..count]);
-            page_file = page_file.or(descriptor);
+            page_file = page_file.or_else(|| descriptors.into_iter().next());
         };
         let ServerFrame::Welcome(welcome) = decode_server_frame(frame)? else {
             return Err(WorkerError::Protocol("its first frame is not Welcome".to_owned()));

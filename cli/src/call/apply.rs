@@ -1,16 +1,36 @@
 //! `procpool apply`
 
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 
+use clap::Args;
 use procpool_client::{Apply, Call, CallError, Client};
 use serde_json::{Map, Value};
 
-use super::{JSON_TYPE, connect_for_call, explained, with_options};
-use crate::args::ApplyArgs;
-use crate::exit::{Exit, Failure};
+use super::{CallArgs, JSON_TYPE, connect_for_call, explained, with_options};
+use crate::exit::{self, Exit, Failure};
 use crate::input::{InputError, Item, ItemForm, Place, parse_item};
 use crate::output::{JsonText, Output, OutputError};
 use crate::progress::Progress;
+
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub(crate) struct ApplyArgs {
+    /// The name of the function; `procpool functions` lists them
+    pub(crate) function: String,
+    /// The arguments, JSON values
+    #[arg(value_name = "ARGUMENT", allow_negative_numbers = true)]
+    pub(crate) arguments: Vec<String>,
+    /// A keyword argument, for functions in a language that has them
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) kwarg: Vec<String>,
+    /// A file whose bytes are an argument, for functions that take bytes; `-` is stdin. May be given more than once. What
+    /// the function returns, bytes too, is written to stdout just as it is
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["arguments", "json"])]
+    pub(crate) blob: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) call: CallArgs,
+}
 
 /// Runs a function once and prints its result.
 pub(crate) async fn run(args: ApplyArgs) -> Result<Exit, Failure> {

@@ -1,21 +1,43 @@
 //! `procpool imap`
 
+use std::num::NonZeroU32;
 use std::pin::pin;
 
+use clap::Args;
 use futures_util::{FutureExt as _, StreamExt as _};
 use procpool_client::{Call, CallError, IMapStream, ItemResult, ResultStream};
 use serde_json::Value;
 
 use super::reader::while_read;
 use super::{
-    JSON_TYPE, Style, ToText, connect_for_call, exit_after, explained, fail, form_of, print, text_of, with_options,
+    CallArgs, JSON_TYPE, Style, ToText, connect_for_call, exit_after, explained, fail, form_of, print, text_of,
+    with_options,
 };
-use crate::args::{ImapArgs, OnError};
-use crate::exit::{Exit, Failure};
+use crate::exit::{self, Exit, Failure};
 use crate::input::{Input, Item, ItemForm, parse_common};
+use crate::list_args::{ItemsArgs, OnError};
 use crate::output::{Destination, JsonText, Output, OutputError};
 use crate::progress::Progress;
+use crate::quantity;
 use crate::selection::Selection;
+
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub(crate) struct ImapArgs {
+    #[command(flatten)]
+    pub(crate) items: ItemsArgs,
+    #[command(flatten)]
+    pub(crate) call: CallArgs,
+    /// Print results as they finish instead of in the order of the items
+    #[arg(long)]
+    pub(crate) unordered: bool,
+    /// Each item is a list, the arguments of one call
+    #[arg(long)]
+    pub(crate) star: bool,
+    /// How many items the pool may run ahead of the reader. Default: enough to keep it busy
+    #[arg(long, value_name = "N", value_parser = quantity::positive)]
+    pub(crate) window: Option<NonZeroU32>,
+}
 
 /// Runs a function over a stream of items and prints each result as it comes.
 pub(crate) async fn run(args: ImapArgs) -> Result<Exit, Failure> {

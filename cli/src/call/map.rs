@@ -2,20 +2,30 @@
 
 use std::pin::pin;
 
+use clap::Args;
 use futures_util::StreamExt as _;
 use procpool_client::{Call, CallError, DEFAULT_MAX_MESSAGE_BYTES, IMap, ItemError};
 use serde_json::Value;
 
 use super::reader::while_read;
 use super::{
-    JSON_TYPE, Style, ToText, connect_for_call, exit_after, explained, fail, form_of, print, text_of, with_options,
+    CallArgs, JSON_TYPE, Style, ToText, connect_for_call, exit_after, explained, fail, form_of, print, text_of,
+    with_options,
 };
-use crate::args::{MapArgs, OnError};
-use crate::exit::{Exit, Failure};
+use crate::exit::{self, Exit, Failure};
 use crate::input::{Input, Item, ItemForm, parse_common};
-use crate::list_args::OutputFormat;
+use crate::list_args::{ItemsArgs, OnError, OutputFormat};
 use crate::output::{Destination, JsonText, Output};
 use crate::progress::Progress;
+
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub(crate) struct MapArgs {
+    #[command(flatten)]
+    pub(crate) items: ItemsArgs,
+    #[command(flatten)]
+    pub(crate) call: CallArgs,
+}
 
 /// Runs a function over a list in one request and prints all results when they are there. They come as a stream all the
 /// same, so that it can be said how far the call is.

@@ -6,18 +6,21 @@ mod locate;
 pub(crate) mod map;
 mod reader;
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
-use procpool_client::{Call, CallError, Client, ClientBuilder, ConnectError, ItemError, RetryPolicy};
+use clap::Args;
+use procpool_client::{Call, CallError, Client, ConnectError, ItemError, RetryPolicy};
 
 use self::locate::{locate, locate_item};
-use crate::args::{CallArgs, ItemsArgs, ServerArgs};
-use crate::config;
+use crate::connect::{ServerArgs, connect_with};
 use crate::exit::{Exit, Failure};
 use crate::health::why_it_waits;
 use crate::input::{InputError, ItemForm};
+use crate::list_args::ItemsArgs;
 use crate::output::{JsonText, Output};
 use crate::progress::Notices;
+use crate::quantity;
 use crate::selection::Selection;
 
 /// What the worker's SDK decodes by itself.
@@ -32,6 +35,30 @@ pub(crate) enum Style {
     Map,
     /// The list of arguments.
     Star,
+}
+
+/// How a call is run.
+#[derive(Debug, Args)]
+pub(crate) struct CallArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// How long one item may run, from its start. Default: the server's limit
+    #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
+    pub(crate) item_timeout: Option<Duration>,
+    /// How often an item may be executed in all when its worker dies or its time runs out. Default: once, or 3 times for an
+    /// idempotent function
+    #[arg(long, value_name = "N", value_parser = quantity::positive)]
+    pub(crate) max_attempts: Option<NonZeroU32>,
+    /// The share of the pool beside other calls, -8 to 8: each step up doubles it
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-8..=8))]
+    pub(crate) priority: Option<i32>,
+    /// Send items as the JSON text that they are, which keeps integers beyond 2^53 exact. How large one may be is for the
+    /// workers to say: in Python up to 4300 digits
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Give up when the server refuses the call, instead of trying again up to three times when it says
+    #[arg(long)]
+    pub(crate) no_retry: bool,
 }
 
 impl From<InputError> for Failure {
@@ -50,22 +77,6 @@ fn form_of(items: &ItemsArgs, call: &CallArgs) -> ItemForm {
         (false, true) => ItemForm::Bytes,
         (false, false) => ItemForm::Values,
     }
-}
-
-/// Connects to the server of the command line.
-pub(crate) async fn connect(args: &ServerArgs) -> Result<Client, ConnectError> {
-    connect_with(args, Client::builder()).await
-}
-
-async fn connect_with(args: &ServerArgs, builder: ClientBuilder) -> Result<Client, ConnectError> {
-    let builder = match args.timeout {
-        None => builder,
-        Some(timeout) => builder.default_timeout(timeout),
-    };
-    let client = builder.connect(&args.server).await?;
-    // The convention of OpenTelemetry for the trace that a process is to continue.
-    let variable = |name| config::variable(name).unwrap_or_default();
-    Ok(client.with_trace_context(&variable("TRACEPARENT"), &variable("TRACESTATE")))
 }
 
 /// Connects for a call. Whoever waits for it is told when it is refused and made again.

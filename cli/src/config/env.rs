@@ -41,8 +41,8 @@ pub(super) fn config_file(environment: &Variables) -> Option<PathBuf> {
 /// With every variable that is no text.
 pub(super) fn layers(environment: &Variables) -> Result<(Layers, Vec<String>), Vec<String>> {
     let mut errors = Vec::new();
-    let server = layer(SERVER, environment, &mut errors);
-    let pool = layer(POOL, environment, &mut errors);
+    let server = layer(&SERVER, environment, &mut errors);
+    let pool = layer(&POOL, environment, &mut errors);
     if errors.is_empty() { Ok((Layers { server, pool }, warnings(environment))) } else { Err(errors) }
 }
 

@@ -56,14 +56,14 @@ impl Reader<'_> {
         let mut file = File::default();
         for (key, item) in table.iter() {
             let place = self.place(table, key, item);
-            if let Some(setting) = find(SERVER, key) {
+            if let Some(setting) = find(&SERVER, key) {
                 file.server.insert(setting.key, (value(item), Origin::File(place)));
             } else if key == "pools" {
                 match item.as_table_like() {
                     Some(pools) => file.pools = self.pools(pools),
                     None => self.errors.push(format!("\"pools\" must be tables, [pools.NAME] ({place})")),
                 }
-            } else if find(POOL, key).is_some() {
+            } else if find(&POOL, key).is_some() {
                 self.errors.push(format!("{key:?} is a setting of a pool: put it below [pools.NAME] ({place})"));
             } else {
                 let keys = SERVER.iter().map(|setting| setting.key).chain(["pools"]);
@@ -83,7 +83,7 @@ impl Reader<'_> {
                 ));
             } else if let Some(table) = item.as_table_like() {
                 pools.push((name.to_owned(), self.pool(name, table)));
-            } else if find(POOL, name).is_some() {
+            } else if find(&POOL, name).is_some() {
                 self.errors.push(format!("{name:?} is a setting of a pool: put it below [pools.NAME] ({place})"));
             } else {
                 self.errors.push(format!("the pool {name:?} must be a table, [pools.{name}] ({place})"));
@@ -99,9 +99,9 @@ impl Reader<'_> {
         let mut layer = Layer::new();
         for (key, item) in table.iter() {
             let place = self.place(table, key, item);
-            if let Some(setting) = find(POOL, key) {
+            if let Some(setting) = find(&POOL, key) {
                 layer.insert(setting.key, (value(item), Origin::File(place)));
-            } else if find(SERVER, key).is_some() {
+            } else if find(&SERVER, key).is_some() {
                 self.errors.push(format!(
                     "{key:?} concerns the whole server: put it before the first [pools.NAME], not in [pools.{name}] ({place})"
                 ));

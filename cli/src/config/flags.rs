@@ -40,10 +40,10 @@ impl FromArgMatches for SettingFlags {
 }
 
 fn argument<T: Clone + Default>(setting: &'static Setting<T>) -> Arg {
-    let action = if setting.is_list() { ArgAction::Append } else { ArgAction::Set };
+    let action = if setting.names.is_list { ArgAction::Append } else { ArgAction::Set };
     Arg::new(setting.key)
         .long(setting.flag())
-        .value_name(setting.value_name())
+        .value_name(setting.names.value)
         .action(action)
         .help(help(setting))
         .value_parser(move |text: &str| {
@@ -57,7 +57,7 @@ pub(super) fn help<T: Clone + Default>(setting: &Setting<T>) -> String {
     let (about, default) = (setting.about, setting.default_text());
     match setting.zero_text() {
         "" => format!("{about} [default: {default}]"),
-        zero => format!("{about} [unit: {}] [default: {default}] [0: {zero}]", setting.unit()),
+        zero => format!("{about} [unit: {}] [default: {default}] [0: {zero}]", setting.names.unit),
     }
 }
 
@@ -70,5 +70,5 @@ fn given<T: Clone + Default>(
 }
 
 fn value<T: Clone + Default>(setting: &Setting<T>, mut texts: Vec<String>) -> Value {
-    if setting.is_list() { Value::List(texts) } else { Value::Text(texts.pop().unwrap_or_default()) }
+    if setting.names.is_list { Value::List(texts) } else { Value::Text(texts.pop().unwrap_or_default()) }
 }

@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | `settings` | every setting, once; the rest follows from these tables |
 //! | `setting` | what a setting is |
-//! | `value`, `words` | values as text and TOML have them |
+//! | `kinds` | what a setting can be |
+//! | `value` | values as text and TOML have them |
 //! | `flags`, `env`, `file` | where values come from; `env` alone reads the environment |
 //! | `render` | `--print-config` |
 //!
@@ -13,13 +14,13 @@
 mod env;
 mod file;
 mod flags;
+mod kinds;
 mod render;
 mod setting;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod value;
-mod words;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -35,10 +36,9 @@ use self::file::File;
 pub(crate) use self::flags::SettingFlags;
 pub(crate) use self::render::as_toml;
 use self::setting::Setting;
+pub(crate) use self::settings::{LogCalls, LogFormat, PoolSettings, ServerSettings};
 use self::settings::{POOL, SERVER};
-pub(crate) use self::settings::{PoolSettings, ServerSettings};
 use self::value::Value;
-pub(crate) use self::words::{LogCalls, LogFormat, LogLevel};
 
 /// The name of the pool of a server that has only one and no name for it.
 pub(crate) const DEFAULT_POOL: &str = "default";
@@ -101,29 +101,22 @@ pub(crate) struct Resolved<T> {
 #[error("{}", .0.join("\n"))]
 pub(crate) struct ConfigErrors(pub(crate) Vec<String>);
 
-/// What the command line says.
-#[derive(Debug)]
-pub(crate) struct CommandLine<'a> {
-    pub(crate) config: Option<&'a Path>,
-    pub(crate) settings: &'a SettingFlags,
-    /// Empty: none.
-    pub(crate) command: &'a [OsString],
-}
-
-/// Reads the configuration.
+/// Reads the configuration: a file, if one is named here or in the environment, flags, and the command of a worker if it is
+/// not empty.
 ///
 /// # Errors
 ///
 /// With everything that is wrong in the place that is wrong first: the file, the environment, and then what they come to.
 pub(crate) fn load(
-    command_line: &CommandLine<'_>,
+    file: Option<&Path>,
+    flags: &SettingFlags,
+    command: &[OsString],
     environment: &[(OsString, OsString)],
 ) -> Result<Config, ConfigErrors> {
     let variable = env::config_file(environment);
-    let path = command_line.config.or(variable.as_deref());
-    let file = path.map(read_file).transpose()?.unwrap_or_default();
+    let file = file.or(variable.as_deref()).map(read_file).transpose()?.unwrap_or_default();
     let (variables, warnings) = env::layers(environment).map_err(ConfigErrors)?;
-    let mut config = merge(&file, &variables, &command_line.settings.0, command_line.command)?;
+    let mut config = merge(&file, &variables, &flags.0, command)?;
     config.warnings = warnings;
     config.warnings.extend(config.server.access_warning());
     Ok(config)
@@ -144,13 +137,13 @@ fn read_file(path: &Path) -> Result<File, ConfigErrors> {
 /// Lays the sources on top of each other.
 fn merge(file: &File, variables: &Layers, flags: &Layers, command: &[OsString]) -> Result<Config, ConfigErrors> {
     let mut errors = Vec::new();
-    let server = resolve(SERVER, "", [&file.server, &variables.server, &flags.server], &mut errors);
+    let server = resolve(&SERVER, "", [&file.server, &variables.server, &flags.server], &mut errors);
     let no_pools = [(DEFAULT_POOL.to_owned(), Layer::new())];
     let layers: &[(String, Layer)] = if file.pools.is_empty() { &no_pools } else { &file.pools };
     let mut pools = Vec::new();
     if let [(name, layer)] = layers {
         let scope = format!(" in [pools.{name}]");
-        let mut pool = resolve(POOL, &scope, [layer, &variables.pool, &flags.pool], &mut errors);
+        let mut pool = resolve(&POOL, &scope, [layer, &variables.pool, &flags.pool], &mut errors);
         if !command.is_empty() {
             pool.settings.command = command.to_vec();
             pool.origins.insert("command", Origin::Command);
@@ -159,7 +152,7 @@ fn merge(file: &File, variables: &Layers, flags: &Layers, command: &[OsString]) 
     } else {
         errors.extend(misplaced(layers, [&variables.pool, &flags.pool], command));
         for (name, layer) in layers {
-            pools.push((name.clone(), resolve(POOL, &format!(" in [pools.{name}]"), [layer], &mut errors)));
+            pools.push((name.clone(), resolve(&POOL, &format!(" in [pools.{name}]"), [layer], &mut errors)));
         }
     }
     if errors.is_empty()
@@ -223,7 +216,7 @@ impl Resolved<ServerSettings> {
             "everybody who can reach {} can call every function, and nothing is encrypted; looking at the workers, \
              resizing, restarting and draining is left to callers on this machine: set operators to local, anyone or \
              nobody to say that this is meant",
-            value::show_address(address)
+            kinds::show_address(address)
         ))
     }
 }

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::setting::{Setting, Shown};
+use super::setting::Setting;
 use super::settings::{POOL, SERVER};
+use super::value::Shown;
 use super::{Config, Origin, Resolved};
 
 const REDACTED: &str = "<redacted>";
@@ -11,11 +12,11 @@ const REDACTED: &str = "<redacted>";
 /// Returns the configuration as TOML. The values of variables are left out.
 pub(crate) fn as_toml(config: &Config) -> String {
     let mut text = String::new();
-    add_settings(&mut text, SERVER, &config.server);
+    add_settings(&mut text, &SERVER, &config.server);
     for (name, pool) in &config.pools {
         // Writing to a string cannot fail, here and below.
         let _ = write!(text, "\n[pools.{name}]\n");
-        add_settings(&mut text, POOL, pool);
+        add_settings(&mut text, &POOL, pool);
     }
     text
 }

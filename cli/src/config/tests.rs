@@ -206,7 +206,7 @@ fn what_is_printed_is_the_same_configuration() {
 /// Returns what docs/configuration.md has to say of some settings.
 fn table<T: Clone + Default>(settings: &[Setting<T>]) -> String {
     let rows = settings.iter().map(|setting| {
-        let (unit, default, zero) = (setting.unit(), setting.default_text(), setting.zero_text());
+        let (unit, default, zero) = (setting.names.unit, setting.default_text(), setting.zero_text());
         format!("| `{}` | {unit} | {default} | {zero} | {} |\n", setting.key, setting.about)
     });
     let head = "| setting | unit | default | 0 | what it is |\n| --- | --- | --- | --- | --- |\n";
@@ -217,7 +217,7 @@ fn table<T: Clone + Default>(settings: &[Setting<T>]) -> String {
 fn the_documentation_and_the_help_have_every_setting() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
     let documentation = std::fs::read_to_string(path).unwrap();
-    for table in [table(SERVER), table(POOL)] {
+    for table in [table(&SERVER), table(&POOL)] {
         let whole = format!("\n\n{table}\n");
         assert!(documentation.contains(&whole), "{path} must have this table:\n\n{table}");
     }

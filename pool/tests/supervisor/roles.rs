@@ -1,19 +1,15 @@
 //! What a worker process of these tests does. Nothing in here runs in the test itself.
 
-use std::collections::VecDeque;
-use std::io::{IoSliceMut, Read as _, Write as _};
-use std::mem::MaybeUninit;
+use std::io::Write as _;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use procpool_ipc::page::{PageWriter, monotonic_ns};
 use procpool_ipc::proto::server_frame::Frame as ServerFrame;
 use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
-use procpool_ipc::{FrameDecoder, proto};
+use procpool_ipc::{Peer, proto};
 use procpool_items::{ItemKind, ItemSlab};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
 use crate::{dump, leftovers, server};
 
@@ -52,7 +48,7 @@ pub(crate) fn play() {
         "raw" => {
             // Sends what the test has prepared instead of a Hello.
             let mut connection = Connection::open();
-            connection.stream.write_all(&std::fs::read(path("frames")).unwrap()).unwrap();
+            connection.peer.send_bytes(std::fs::read(path("frames")).unwrap()).unwrap();
             hang();
         }
         "descend" => {
@@ -177,7 +173,7 @@ fn run_chunk(role: &str, connection: &mut Connection, run: &proto::Run) {
         "torn_frame" => {
             connection.page().begin(run.first_sequence);
             let frame = results_frame(run.chunk, 0, run.items.clone());
-            connection.stream.write_all(&frame[..frame.len() - 1]).unwrap();
+            connection.peer.send_bytes(frame.slice(..frame.len() - 1)).unwrap();
             connection.leave(1);
         }
         "begin" | "begin_without_page" => {
@@ -221,7 +217,7 @@ fn run_chunk(role: &str, connection: &mut Connection, run: &proto::Run) {
         // Sends what the test has prepared instead of results, and lives on.
         "frames" => {
             connection.page().begin(run.first_sequence);
-            connection.stream.write_all(&std::fs::read(path("frames")).unwrap()).unwrap();
+            connection.peer.send_bytes(std::fs::read(path("frames")).unwrap()).unwrap();
             hang_with(connection);
         }
         "answer_recall" => connection.page().begin(run.first_sequence),
@@ -266,31 +262,24 @@ fn inventory() {
 
 /// The worker's end of the channel.
 pub(crate) struct Connection {
-    stream: UnixStream,
-    decoder: FrameDecoder,
+    peer: Peer<WorkerFrame>,
     page: Option<PageWriter>,
     /// The writing end of the pipe for dumps.
     pub(crate) dumps: Option<OwnedFd>,
-    frames: VecDeque<ServerFrame>,
 }
 
 impl Connection {
     /// Takes the inherited socket, and the page that comes with the Welcome frame.
     fn open() -> Self {
-        let stream = UnixStream::from(procpool_ipc::take_inherited_socket(3).unwrap());
-        let mut decoder = FrameDecoder::new(procpool_ipc::DEFAULT_MAX_FRAME_BYTES);
-        let mut bytes = [0; 4096];
-        let (length, mut descriptors) = receive_descriptors(&stream, &mut bytes);
-        decoder.buffer().extend_from_slice(&bytes[..length]);
+        let socket = procpool_ipc::take_inherited_socket(3).unwrap();
+        let (peer, welcome, mut descriptors) = Peer::connect(socket.into()).unwrap();
         let dumps = descriptors.pop();
         let memory = descriptors.pop();
-        let mut connection = Self { stream, decoder, page: None, dumps, frames: VecDeque::new() };
-        let Some(ServerFrame::Welcome(welcome)) = connection.receive() else { panic!("no welcome") };
         assert!(welcome.dump_pipe && descriptors.is_empty());
         assert_eq!(welcome.slot.to_string(), variable("PROCPOOL_SLOT"));
         assert_eq!(welcome.worker_id.to_string(), variable("PROCPOOL_WORKER_ID"));
-        connection.page = memory.map(|memory: OwnedFd| PageWriter::map(memory, welcome.journal_bytes).unwrap());
-        connection
+        let page = memory.map(|memory: OwnedFd| PageWriter::map(memory, welcome.journal_bytes).unwrap());
+        Self { peer, page, dumps }
     }
 
     fn greet(&mut self, uses_progress_page: bool) {
@@ -307,29 +296,15 @@ impl Connection {
 
     /// Reads the next frame; `None` at the end.
     pub(crate) fn receive(&mut self) -> Option<ServerFrame> {
-        loop {
-            if let Some(frame) = self.frames.pop_front() {
-                return Some(frame);
-            }
-            while let Some(frame) = self.decoder.next_frame().unwrap() {
-                self.frames.push_back(procpool_ipc::decode_server_frame(frame).unwrap());
-            }
-            if self.frames.is_empty() {
-                let mut bytes = [0; 8192];
-                match self.stream.read(&mut bytes).unwrap() {
-                    0 => return None,
-                    length => self.decoder.buffer().extend_from_slice(&bytes[..length]),
-                }
-            }
-        }
+        self.peer.next_frame().unwrap()
     }
 
     pub(crate) fn send(&mut self, frame: WorkerFrame) {
-        self.stream.write_all(&procpool_ipc::encode_worker_frame(frame)).unwrap();
+        self.peer.send(frame).unwrap();
     }
 
     fn send_results(&mut self, chunk: u64, first: u32, items: bytes::Bytes) {
-        self.stream.write_all(&results_frame(chunk, first, items)).unwrap();
+        self.peer.send_bytes(results_frame(chunk, first, items)).unwrap();
     }
 
     fn begin_and(&mut self, run: &proto::Run, go: impl FnOnce()) {
@@ -339,7 +314,7 @@ impl Connection {
 
     /// Exits while the channel is open.
     fn leave(&self, code: i32) -> ! {
-        let _ = &self.stream;
+        let _ = &self.peer;
         end(code)
     }
 }
@@ -353,18 +328,6 @@ pub(crate) fn hello(uses_progress_page: bool) -> proto::Hello {
         uses_progress_page,
         ..proto::Hello::default()
     }
-}
-
-fn receive_descriptors(stream: &UnixStream, bytes: &mut [u8]) -> (usize, Vec<OwnedFd>) {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut slices = [IoSliceMut::new(bytes)];
-    let received = rustix::net::recvmsg(stream, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
-    let messages = control.drain().map(|message| match message {
-        RecvAncillaryMessage::ScmRights(descriptors) => descriptors.collect(),
-        _ => Vec::new(),
-    });
-    (received.bytes, messages.flatten().collect())
 }
 
 pub(crate) fn results_frame(chunk: u64, first: u32, items: bytes::Bytes) -> bytes::Bytes {
@@ -385,7 +348,7 @@ fn hang() -> ! {
 
 /// Hangs with the channel open.
 fn hang_with(connection: &Connection) -> ! {
-    let _ = &connection.stream;
+    let _ = &connection.peer;
     hang()
 }
 

@@ -101,8 +101,8 @@ fn a_result_does_not_wait_for_a_long_item_after_it() {
         let outcome = server.collect(chunk, 2);
         assert_eq!(outcome.results, [json!(1), json!(2)]);
         assert_quiet(&mut server);
-        assert_eq!(server.page.begun().unwrap(), first_sequence + 2);
-        assert_eq!(server.page.journal().unwrap(), None);
+        assert_eq!(server.page().begun().unwrap(), first_sequence + 2);
+        assert_eq!(server.page().journal().unwrap(), None);
         gate.open();
         let last = server.expect_results();
         assert_eq!((last.first, last.count), (2, 1));
@@ -158,7 +158,7 @@ fn a_recall_says_exactly_what_has_not_begun() {
     let last = server.expect_results();
     assert_eq!((last.chunk, last.first, last.count), (chunk, 2, 1));
     assert_quiet(&mut server);
-    assert_eq!(server.page.begun().unwrap(), first_sequence + 2);
+    assert_eq!(server.page().begun().unwrap(), first_sequence + 2);
     assert_eq!(server.call_one("identity", Map, json!("next")), json!("next"));
 }
 
@@ -231,8 +231,8 @@ fn the_page_tells_what_has_begun_and_when() {
     let (mut server, _thread) = start(worker);
     server.run("gate_from", Map, &[json!(100)]);
     gate.wait_for(100);
-    assert_eq!(server.page.begun().unwrap(), 1);
-    assert_eq!(server.page.begun_at_ns().unwrap(), 0, "nobody asked for stamps");
+    assert_eq!(server.page().begun().unwrap(), 1);
+    assert_eq!(server.page().begun_at_ns().unwrap(), 0, "nobody asked for stamps");
     gate.open();
     server.expect_results();
 
@@ -247,12 +247,12 @@ fn the_page_tells_what_has_begun_and_when() {
         ..Run::default()
     });
     gate.wait_for(100);
-    let first_begun_at = server.page.begun_at_ns().unwrap();
+    let first_begun_at = server.page().begun_at_ns().unwrap();
     assert!(first_begun_at >= before && first_begun_at <= procpool_ipc::page::monotonic_ns());
     gate.open();
     gate.wait_for(101);
-    assert_eq!(server.page.begun().unwrap(), first_sequence + 1);
-    assert!(server.page.begun_at_ns().unwrap() > first_begun_at);
+    assert_eq!(server.page().begun().unwrap(), first_sequence + 1);
+    assert!(server.page().begun_at_ns().unwrap() > first_begun_at);
     gate.open();
     assert!(server.collect(chunk, 2).busy > Duration::ZERO);
 }

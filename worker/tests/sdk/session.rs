@@ -4,11 +4,11 @@ use std::io::Write;
 use std::sync::mpsc;
 
 use bytes::Bytes;
-use procpool_ipc::encode_server_frame;
 use procpool_ipc::proto::CallStyle::Map;
 use procpool_ipc::proto::server_frame::Frame as ServerFrame;
 use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
 use procpool_ipc::proto::{CallStyle, ItemKind, Ping, Run};
+use procpool_ipc::{Frame as _, Peer};
 use procpool_test_workers::{FakeServer, welcome_frame};
 use procpool_worker::{Worker, WorkerError};
 use serde_json::json;
@@ -19,20 +19,15 @@ use crate::protocol::{assert_quiet, worker};
 #[test]
 fn frames_may_come_with_the_welcome_in_any_pieces() {
     let (mut socket, thread) = start_unwelcomed(worker().0);
-    let mut stream = encode_server_frame(ServerFrame::Welcome(welcome_frame(4096, 0))).to_vec();
-    stream.extend_from_slice(&encode_server_frame(ServerFrame::Ping(Ping { nonce: 1 })));
-    stream.extend_from_slice(&encode_server_frame(ServerFrame::Shutdown(procpool_ipc::proto::Shutdown {})));
+    let mut stream = ServerFrame::Welcome(welcome_frame(4096, 0)).encode().to_vec();
+    stream.extend_from_slice(&ServerFrame::Ping(Ping { nonce: 1 }).encode());
+    stream.extend_from_slice(&ServerFrame::Shutdown(procpool_ipc::proto::Shutdown {}).encode());
     for piece in stream.chunks(3) {
         socket.write_all(piece).unwrap();
     }
     thread.join().unwrap().unwrap();
-    let mut decoder = procpool_ipc::FrameDecoder::new(4096);
-    let mut frames = Vec::new();
-    while procpool_ipc::receive(&socket, &mut decoder).unwrap() > 0 {
-        while let Some(frame) = decoder.next_frame().unwrap() {
-            frames.push(procpool_ipc::decode_worker_frame(frame).unwrap());
-        }
-    }
+    let mut peer = Peer::<ServerFrame>::new(socket, 4096);
+    let frames: Vec<WorkerFrame> = std::iter::from_fn(|| peer.next_frame().unwrap()).collect();
     assert!(matches!(frames[..], [WorkerFrame::Hello(_), WorkerFrame::Ready(_), WorkerFrame::Pong(_)]), "{frames:?}");
 }
 
@@ -70,7 +65,7 @@ fn an_initializer_that_fails_or_panics_ends_the_worker() {
 fn error_after(bytes: &[u8]) -> WorkerError {
     let (socket, thread) = start_unwelcomed(worker().0);
     let mut server = FakeServer::welcome_only(socket, 4096, 0);
-    server.socket.write_all(bytes).expect("the worker reads");
+    server.peer.send_bytes(bytes.to_vec()).expect("the worker reads");
     thread.join().expect("the worker does not panic").expect_err("the worker gives up")
 }
 
@@ -82,7 +77,7 @@ fn a_server_that_breaks_the_protocol_is_left() {
     assert!(error.to_string().contains("malformed frame"), "{error}");
     let error = error_after(b"\x00\x00\x00\x00");
     assert!(error.to_string().contains("empty or unknown frame"), "{error}");
-    let error = error_after(&encode_server_frame(ServerFrame::Welcome(welcome_frame(4096, 0))));
+    let error = error_after(&ServerFrame::Welcome(welcome_frame(4096, 0)).encode());
     assert!(error.to_string().contains("second Welcome"), "{error}");
 
     let run = Run {
@@ -109,7 +104,7 @@ fn a_server_that_breaks_the_protocol_is_left() {
         ),
     ];
     for (run, message) in bad {
-        let error = error_after(&encode_server_frame(ServerFrame::Run(run)));
+        let error = error_after(&ServerFrame::Run(run).encode());
         assert!(error.to_string().contains(message), "{error}");
     }
 }
@@ -120,7 +115,7 @@ fn garbage_while_an_item_runs_ends_the_worker_after_it() {
     let (mut server, thread) = start(worker);
     let (chunk, _) = server.run("gate_from", Map, &[json!(100)]);
     gate.wait_for(100);
-    server.socket.write_all(b"\xff\xff\xff\xff").unwrap();
+    server.peer.send_bytes(&b"\xff\xff\xff\xff"[..]).unwrap();
     gate.open();
     assert_eq!(server.collect(chunk, 1).results, [json!(100)]);
     assert!(server.next_frame().is_none());
@@ -144,7 +139,7 @@ fn a_bad_welcome_is_refused() {
     ];
     for (frame, message) in bad {
         let (mut socket, thread) = start_unwelcomed(worker().0);
-        socket.write_all(&encode_server_frame(frame)).unwrap();
+        socket.write_all(&frame.encode()).unwrap();
         let error = thread.join().unwrap().unwrap_err();
         assert!(error.to_string().contains(message), "{error}");
     }

@@ -15,14 +15,36 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use clap::Args;
 use procpool_worker::{Failure, Function, Input, Worker, current};
 
 use self::guard::Guard;
 use self::item::Payload;
 use self::process::{Alarm, Finished, KillReason};
 use self::template::Template;
-use crate::args::{ExecArgs, ExecFunction};
 use crate::config;
+
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(crate) struct ExecArgs {
+    /// A function and the command that it runs; may be given more than once
+    #[arg(long = "function", value_name = "NAME=COMMAND", required = true, value_parser = parse_function)]
+    functions: Vec<ExecFunction>,
+}
+
+const HELP: &str = "\
+A command is split into words as a shell does, and runs without a shell. Each {} takes the next argument of the call, or \
+{1} the first, {2} the second and so on; a string is passed bare, anything else as JSON. Without {}, the item is on \
+stdin. What the command prints is the result: JSON if it is JSON, else a string. Any exit code but 0 fails the item.
+
+  procpool serve -- procpool worker exec --function 'count=wc -c' --function 'add=expr {} + {}'";
+
+/// A function of an exec worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ExecFunction {
+    name: String,
+    command: String,
+}
 
 /// What the functions of a worker share.
 struct Shared {
@@ -70,6 +92,14 @@ fn worker(functions: Vec<ExecFunction>) -> Result<Worker, String> {
         worker = worker.register(dynamic.doc(doc).signature(signature));
     }
     Ok(worker)
+}
+
+fn parse_function(text: &str) -> Result<ExecFunction, String> {
+    let (name, command) = text.split_once('=').ok_or("it is NAME=COMMAND, such as 'count=wc -c'")?;
+    if name.is_empty() || name.len() > 256 || name.contains(char::is_control) {
+        return Err(format!("{name:?} is no name for a function: 1 to 256 bytes without control characters are"));
+    }
+    Ok(ExecFunction { name: name.to_owned(), command: command.to_owned() })
 }
 
 fn signature(num_arguments: usize) -> String {

@@ -177,7 +177,7 @@ async fn output_does_not_hold_up_the_end_of_a_worker() {
         let mut worker = Worker::ready(8).await;
         worker.run(1, 1, None).await;
         if closes {
-            worker.socket.shutdown(std::net::Shutdown::Both).unwrap();
+            worker.peer.socket().shutdown(std::net::Shutdown::Both).unwrap();
         } else {
             worker.next_ping().await.unwrap();
         }

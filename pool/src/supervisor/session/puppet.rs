@@ -1,6 +1,6 @@
 //! A session whose worker is in the hands of a test, with a process that is played.
 
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use procpool_ipc::proto::server_frame::Frame as ServerFrame;
 use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
-use procpool_ipc::{FrameDecoder, decode_server_frame, encode_worker_frame, proto};
+use procpool_ipc::{Peer, proto};
 use procpool_items::{ItemKind, SlabBuilder};
 use procpool_scheduler::{ChunkId, SlotId, WorkerId};
 use tokio::sync::{mpsc, watch};
@@ -87,8 +87,7 @@ impl Process for Puppet {
 
 /// A worker without a progress page, in the hands of the test.
 pub(super) struct Worker {
-    pub(super) socket: UnixStream,
-    decoder: FrameDecoder,
+    pub(super) peer: Peer<WorkerFrame>,
     pub(super) stdout: Arc<OwnedFd>,
     pub(super) commands: mpsc::Sender<WorkerCommand>,
     pub(super) events: mpsc::Receiver<WorkerEvent>,
@@ -125,8 +124,8 @@ impl Worker {
         let (commands, command_receiver) = mpsc::channel(32);
         #[expect(clippy::disallowed_methods, reason = "it ends with the runtime of the test")]
         let session = tokio::spawn(Session::new(started, event_sender).run(command_receiver));
-        let decoder = FrameDecoder::new(MAX_FRAME_BYTES);
-        let mut worker = Self { socket, decoder, stdout, commands, events, death: death.subscribe(), session };
+        let peer = Peer::new(socket, MAX_FRAME_BYTES);
+        let mut worker = Self { peer, stdout, commands, events, death: death.subscribe(), session };
         let functions = vec![proto::Function { name: "f".to_owned(), ..Default::default() }];
         let protocol_version = procpool_ipc::PROTOCOL_VERSION;
         worker.send(WorkerFrame::Hello(proto::Hello { protocol_version, functions, ..Default::default() }));
@@ -139,7 +138,7 @@ impl Worker {
     }
 
     fn send(&mut self, frame: WorkerFrame) {
-        self.socket.write_all(&encode_worker_frame(frame)).unwrap();
+        self.peer.send(frame).unwrap();
     }
 
     /// Gives it a chunk of one item of so many bytes.
@@ -179,18 +178,20 @@ impl Worker {
         self.send(WorkerFrame::Pong(proto::Pong { nonce: 0 }));
     }
 
-    /// Reads up to so many bytes that are there, without waiting. Returns the frames that are whole.
+    /// Reads about so many bytes, if they are there, without waiting. Returns the frames that are whole.
     pub(super) fn read(&mut self, most: usize) -> Vec<ServerFrame> {
-        let mut bytes = vec![0; most];
-        match self.socket.read(&mut bytes) {
-            Ok(length) => self.decoder.buffer().extend_from_slice(&bytes[..length]),
-            Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+        let mut length = 0;
+        while length < most {
+            match self.peer.receive() {
+                Ok(0) => break,
+                Ok(count) => length += count,
+                Err(error) => {
+                    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                    break;
+                }
+            }
         }
-        let mut frames = Vec::new();
-        while let Some(frame) = self.decoder.next_frame().unwrap() {
-            frames.push(decode_server_frame(frame).unwrap());
-        }
-        frames
+        std::iter::from_fn(|| self.peer.received().unwrap()).collect()
     }
 
     /// Waits for a Ping, for a minute at most. Returns when it came.

@@ -7,8 +7,8 @@ use procpool_ipc::proto::{
 };
 use serde_json::json;
 
-use super::ledger::Ledger;
-use super::subject::{list, run_blobs, run_values};
+use crate::ledger::Ledger;
+use crate::subject::{list, run_blobs, run_values};
 
 /// Returns a ledger of a worker that is ready and was given two chunks, of three values and two blobs.
 fn ready(uses_progress_page: bool) -> Ledger {
@@ -28,7 +28,7 @@ fn results(chunk: u64, first: u32, contents: &[&[u8]]) -> Results {
 
 const NULL: &[u8] = &[0x08, 0x00];
 
-fn fault(outcome: Result<(), super::Fault>) -> String {
+fn fault(outcome: Result<(), crate::report::Fault>) -> String {
     outcome.map_or_else(|fault| fault.got, |()| "nothing wrong".to_owned())
 }
 

@@ -1,9 +1,8 @@
-//! `procpool worker check`: starts a worker as the server does, speaks the protocol with it, and says what it does wrong.
+//! The conformance kit: starts a worker as the server does, speaks the protocol with it, and says what it does wrong.
 //!
 //! `process` starts it, `session` plays the server by hand, and `ledger` holds every frame against the protocol; so a
-//! fault is found wherever it shows. The checks themselves, in `connection`, `calls`, `common`, `failures`,
-//! `decoding`, `recall` and `ending`,
-//! bring the worker into the situations in which faults show. Each has a worker process of its own.
+//! fault is found wherever it shows. The checks themselves, in `connection`, `calls`, `common`, `failures`, `decoding`,
+//! `recall` and `ending`, bring the worker into the situations in which faults show. Each has a worker process of its own.
 
 mod calls;
 mod common;
@@ -21,20 +20,17 @@ mod rules;
 mod session;
 mod subject;
 
-use std::io;
-use std::process::ExitCode;
+use std::ffi::OsString;
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use procpool_ipc::proto::Hello;
 use procpool_ipc::{DEFAULT_JOURNAL_BYTES, DEFAULT_MAX_FRAME_BYTES};
 
 use self::process::Launcher;
-use self::report::{Fault, Report, Verdict};
+use self::report::{Fault, Outcome, Report, Stop, Verdict, skip};
 use self::session::{Session, Terms};
-use self::subject::Subject;
-use crate::args::CheckArgs;
-use crate::exit::Exit;
-use crate::output::print_stderr;
+use self::subject::{Subject, has_function};
 
 /// How long a chunk should take that is long enough to do something meanwhile.
 const LONG_CHUNK: Duration = Duration::from_millis(300);
@@ -44,7 +40,7 @@ const MEASURED_CHUNK: Duration = Duration::from_millis(20);
 const MAX_ITEMS: u128 = 100_000;
 
 /// A check: what a good worker does, what the check needs of it, and how it is made.
-type Check = (&'static str, Needs, fn(&mut Kit) -> Result<Verdict, Fault>);
+type Check = (&'static str, Needs, fn(&mut Kit) -> Outcome);
 
 /// What a check needs of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,11 +61,23 @@ const GROUPS: [(&str, &[Check]); 7] = [
     ("the end", &ending::CHECKS),
 ];
 
+/// Which worker to check, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The program and its arguments. Not empty.
+    pub command: Vec<OsString>,
+    /// The variables that the worker gets, beside those of the protocol.
+    pub environment: Vec<(OsString, OsString)>,
+    /// How long to wait for what a worker must do; ten times as long for its start.
+    pub timeout: Duration,
+    /// Call every function that says how, too, to see whether it leaves processes behind.
+    pub calls_examples: bool,
+}
+
 /// What the checks share.
-pub(super) struct Kit {
+pub(crate) struct Kit {
     launcher: Launcher,
     timeout: Duration,
-    /// Call every function that says how.
     calls_examples: bool,
     hello: Hello,
     /// What to call; the first is the one to call often. Never empty once the worker was ready.
@@ -97,6 +105,17 @@ impl Kit {
     /// Returns the function to call often.
     fn subject(&self) -> Subject {
         self.subjects.first().cloned().unwrap_or_else(subject::unknown)
+    }
+
+    /// Returns the function `echo`.
+    fn echo(&self) -> Result<Subject, Stop> {
+        Some(self.subject()).filter(|subject| subject.is_echo).ok_or_else(|| skip("it takes a function named `echo`"))
+    }
+
+    /// Returns the name of a function that returns its argument, and may take bytes.
+    fn echo_of_bytes(&self) -> Result<&'static str, Stop> {
+        let name = ["echo_bytes", "echo"].into_iter().find(|name| has_function(&self.hello, name));
+        name.ok_or_else(|| skip("it takes a function named `echo_bytes` or `echo`"))
     }
 
     /// Returns how many items take about so long.
@@ -141,63 +160,48 @@ fn time_item(session: &mut Session, subject: &Subject) -> Result<Duration, Fault
     }
 }
 
-/// Runs all checks.
-pub(crate) fn run(args: &CheckArgs) -> ExitCode {
-    let kit = Launcher::new(&args.command).map(|launcher| Kit {
-        launcher,
-        timeout: args.timeout,
-        calls_examples: args.examples,
+/// Runs all checks and prints what comes of them. Returns whether no check failed. For a process that has opened no files
+/// yet, and has no children: what workers leave behind becomes its own.
+///
+/// # Errors
+///
+/// If the checks cannot be made.
+pub fn check(options: &Options, output: &mut dyn Write) -> io::Result<bool> {
+    let mut kit = Kit {
+        launcher: Launcher::new(&options.command, &options.environment)?,
+        timeout: options.timeout,
+        calls_examples: options.calls_examples,
         hello: Hello::default(),
         subjects: Vec::new(),
         item_time: Duration::from_millis(1),
-    });
-    match kit {
-        Ok(mut kit) => {
-            if check(&mut kit) {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            }
-        }
-        Err(error) => cannot_check(&error),
-    }
-}
-
-fn cannot_check(error: &io::Error) -> ExitCode {
-    print_stderr(&format!("procpool: the check cannot run: {error}\n"));
-    Exit::Failed.into()
-}
-
-/// Returns whether no check failed.
-fn check(kit: &mut Kit) -> bool {
-    let mut report = Report::default();
-    let first = connection::says_hello(kit);
+    };
+    let mut report = Report::new(output);
+    let first = connection::says_hello(&mut kit);
     let is_ready = first.is_ok();
     report.add("says Hello, then Ready", &first);
-    let met = if is_ready { kit.meet() } else { Ok(()) };
-    let answers = met.is_ok();
+    let mut answers = false;
     if is_ready {
-        report.add("answers a chunk", &met.map(|()| Verdict::Ok));
-        tell(kit);
+        let met = kit.meet();
+        answers = met.is_ok();
+        report.add("answers a chunk", &met.map(|()| Verdict::Ok).map_err(Stop::from));
+        report.print(&introduction(&kit));
     }
     for (group, checks) in GROUPS {
-        Report::heading(group);
+        report.print(&format!("\n{group}\n"));
         for (title, needs, check) in checks {
             let outcome = match needs {
-                _ if !is_ready => Ok(Verdict::Skipped("it does not become ready".to_owned())),
-                Needs::Answers if !answers => {
-                    Ok(Verdict::Skipped("it does not answer a chunk as it should".to_owned()))
-                }
-                Needs::Ready | Needs::Answers => check(kit),
+                _ if !is_ready => Err(skip("it does not become ready")),
+                Needs::Answers if !answers => Err(skip("it does not answer a chunk as it should")),
+                Needs::Ready | Needs::Answers => check(&mut kit),
             };
             report.add(title, &outcome);
         }
     }
-    report.finish()
+    Ok(report.finish())
 }
 
 /// Says who is checked, and with what.
-fn tell(kit: &Kit) {
+fn introduction(kit: &Kit) -> String {
     let Hello { sdk, functions, uses_progress_page, .. } = &kit.hello;
     let page = if *uses_progress_page { "keeps the progress page" } else { "keeps no progress page" };
     let names: Vec<&str> = kit.subjects.iter().map(|subject| subject.function.as_str()).collect();
@@ -205,5 +209,5 @@ fn tell(kit: &Kit) {
         [] => "an unknown function, as it has neither `echo` nor examples".to_owned(),
         _ => names.join(", "),
     };
-    report::print(&format!("           {sdk:?} {page} and has {} functions; called with: {with}\n", functions.len()));
+    format!("           {sdk:?} {page} and has {} functions; called with: {with}\n", functions.len())
 }

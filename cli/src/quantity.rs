@@ -1,12 +1,13 @@
-//! Durations as people write them: `500ms`, `30s`, `1.5h`.
+//! Quantities as people write them: durations such as `500ms`, `30s` or `1.5h`, and counts.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// The units, in seconds. A unit that ends like another stands before it.
 const UNITS: [(&str, f64); 6] = [("ms", 1e-3), ("us", 1e-6), ("s", 1.0), ("min", 60.0), ("h", 3600.0), ("d", 86400.0)];
 
 /// Parses a number and a unit.
-pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let number_end = text.find(|character: char| character.is_ascii_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(number_end);
     let Some((_, seconds)) = UNITS.iter().find(|(name, _)| *name == unit) else {
@@ -21,8 +22,14 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
 }
 
 /// Parses a number and a unit, or `0`.
-pub(crate) fn parse_or_zero(text: &str) -> Result<Duration, String> {
-    if text.trim_end_matches(char::is_alphabetic) == "0" { Ok(Duration::ZERO) } else { parse(text) }
+pub(crate) fn duration_or_zero(text: &str) -> Result<Duration, String> {
+    if text.trim_end_matches(char::is_alphabetic) == "0" { Ok(Duration::ZERO) } else { duration(text) }
+}
+
+/// Parses a number that is not 0.
+pub(crate) fn positive(text: &str) -> Result<NonZeroU32, String> {
+    let number: u32 = text.parse().map_err(|_| format!("it is no whole number from 1 to {}", u32::MAX))?;
+    NonZeroU32::new(number).ok_or_else(|| "it must be at least 1".to_owned())
 }
 
 #[cfg(test)]
@@ -30,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations() {
+    fn durations_have_a_unit() {
         for (text, expected) in [
             ("500ms", Some(Duration::from_millis(500))),
             ("30s", Some(Duration::from_secs(30))),
@@ -50,10 +57,10 @@ mod tests {
             ("infs", None),
             ("5m", None),
         ] {
-            assert_eq!(parse(text).ok(), expected, "{text:?}");
+            assert_eq!(duration(text).ok(), expected, "{text:?}");
         }
-        assert_eq!(parse_or_zero("0"), Ok(Duration::ZERO));
-        assert_eq!(parse_or_zero("0s"), Ok(Duration::ZERO));
-        assert_eq!(parse_or_zero("1s"), Ok(Duration::from_secs(1)));
+        assert_eq!(duration_or_zero("0"), Ok(Duration::ZERO));
+        assert_eq!(duration_or_zero("0s"), Ok(Duration::ZERO));
+        assert_eq!(duration_or_zero("1s"), Ok(Duration::from_secs(1)));
     }
 }

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use procpool_ipc::proto::CallStyle;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
-use super::report::{Fault, Verdict};
-use super::session::Session;
-use super::subject::{has_function, run_blobs};
-use super::{Check, Kit, Needs, rules};
+use crate::report::{Outcome, Stop, Verdict, fault, skip};
+use crate::session::Session;
+use crate::subject::run_blobs;
+use crate::{Check, Kit, Needs, rules};
 
-pub(super) const CHECKS: [Check; 2] = [
+pub(crate) const CHECKS: [Check; 2] = [
     ("begins an item before it decodes it", Needs::Answers, begins_first),
     ("keeps nothing of a large item", Needs::Answers, keeps_nothing),
 ];
@@ -27,15 +27,13 @@ const KEPT_BYTES: u64 = 16 << 20;
 const REST: Duration = Duration::from_secs(2);
 
 /// Lets a worker run out of memory while it decodes an item. It may fail the item or die of it; but then of this item.
-fn begins_first(kit: &mut Kit) -> Result<Verdict, Fault> {
-    if !has_function(&kit.hello, "echo") {
-        return Ok(Verdict::Skipped("it takes a function named `echo`".to_owned()));
-    }
+fn begins_first(kit: &mut Kit) -> Outcome {
+    kit.echo()?;
     let mut session = kit.start()?;
-    let Some((pid, size)) = memory_of(&session, 0) else { return Ok(no_memory_figures()) };
+    let (pid, size) = memory_of(&session, 0)?;
     let limit = Rlimit { current: Some(size + SPARE_BYTES), maximum: getrlimit(Resource::As).maximum };
     if let Err(error) = prlimit(Some(pid), Resource::As, limit) {
-        return Ok(Verdict::Skipped(format!("its memory cannot be limited: {error}")));
+        return Err(skip(format!("its memory cannot be limited: {error}")));
     }
     let mut lists = "[],".repeat(NUM_LISTS).into_bytes();
     lists.insert(0, b'[');
@@ -57,26 +55,24 @@ fn begins_first(kit: &mut Kit) -> Result<Verdict, Fault> {
         count => {
             let got =
                 format!("had begun {count} items when it ran out of memory while it decoded the second of a chunk");
-            Err(Fault::new(rules::BEGUN_BEFORE_DECODED, got))
+            Err(fault(rules::BEGUN_BEFORE_DECODED, got))
         }
     }
 }
 
 /// How much a language keeps is its own affair, but worth knowing.
-fn keeps_nothing(kit: &mut Kit) -> Result<Verdict, Fault> {
-    let Some(function) = ["echo_bytes", "echo"].into_iter().find(|name| has_function(&kit.hello, name)) else {
-        return Ok(Verdict::Skipped("it takes a function named `echo_bytes` or `echo`".to_owned()));
-    };
+fn keeps_nothing(kit: &mut Kit) -> Outcome {
+    let function = kit.echo_of_bytes()?;
     // A function of values may refuse it.
     let blob = vec![b'x'; LARGE_BYTES];
     let mut session = kit.start()?;
     session.call(run_blobs(function, CallStyle::Map, "", &[b"x"]))?;
-    let Some((_, before)) = memory_of(&session, 1) else { return Ok(no_memory_figures()) };
+    let (_, before) = memory_of(&session, 1)?;
     session.call(run_blobs(function, CallStyle::Map, "", &[&blob]))?;
     session.quiet()?;
     let end = Instant::now() + REST;
     loop {
-        let Some((_, after)) = memory_of(&session, 1) else { return Ok(no_memory_figures()) };
+        let (_, after) = memory_of(&session, 1)?;
         let more = after.saturating_sub(before);
         if more <= KEPT_BYTES {
             return Ok(Verdict::Ok);
@@ -90,13 +86,12 @@ fn keeps_nothing(kit: &mut Kit) -> Result<Verdict, Fault> {
 }
 
 /// Returns the process of a worker and a field of its `statm`, in bytes: its size, or what is resident.
-fn memory_of(session: &Session, field: usize) -> Option<(Pid, u64)> {
+fn memory_of(session: &Session, field: usize) -> Result<(Pid, u64), Stop> {
     let pid = session.hello().pid;
-    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let pages: u64 = statm.split(' ').nth(field)?.parse().ok()?;
-    Some((Pid::from_raw(i32::try_from(pid).ok()?)?, pages * rustix::param::page_size() as u64))
-}
-
-fn no_memory_figures() -> Verdict {
-    Verdict::Skipped("its memory cannot be read by the process id that its Hello gives".to_owned())
+    let read = || {
+        let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+        let pages: u64 = statm.split(' ').nth(field)?.parse().ok()?;
+        Some((Pid::from_raw(i32::try_from(pid).ok()?)?, pages * rustix::param::page_size() as u64))
+    };
+    read().ok_or_else(|| skip("its memory cannot be read by the process id that its Hello gives"))
 }

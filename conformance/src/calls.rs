@@ -7,13 +7,13 @@ use procpool_ipc::proto::{CallStyle, FailureKind, ItemFailure, Run};
 use procpool_items::value;
 use serde_json::{Value, json};
 
-use super::ledger::Chunk;
-use super::report::{Fault, Verdict};
-use super::session::Session;
-use super::subject::{Subject, echo_items, has_function, run_apply, run_blobs, run_values};
-use super::{Check, Kit, Needs, rules, subject};
+use crate::ledger::Chunk;
+use crate::report::{Fault, Outcome, Verdict, fault, skip};
+use crate::session::Session;
+use crate::subject::{Subject, echo_items, run_apply, run_blobs, run_values};
+use crate::{Check, Kit, Needs, rules, subject};
 
-pub(super) const CHECKS: [Check; 8] = [
+pub(crate) const CHECKS: [Check; 8] = [
     ("runs the items of a call in the style MAP", Needs::Answers, map),
     ("runs the items of a call in the style STAR", Needs::Answers, star),
     ("runs a call in the style APPLY", Needs::Answers, apply),
@@ -23,12 +23,6 @@ pub(super) const CHECKS: [Check; 8] = [
     ("runs chunks in the order of their frames", Needs::Answers, chunks_in_order),
     ("stamps the start of items if asked to", Needs::Answers, stamps),
 ];
-
-const NEEDS_ECHO: &str = "it takes a function named `echo`";
-
-fn needs_echo() -> Verdict {
-    Verdict::Skipped(NEEDS_ECHO.to_owned())
-}
 
 /// Calls echo, and expects its arguments.
 fn expect_echo(session: &mut Session, run: Run, expected: &[Value]) -> Result<(), Fault> {
@@ -55,15 +49,15 @@ fn json_values(chunk: &Chunk) -> Result<Vec<Value>, Fault> {
     chunk.contents.iter().map(decode).collect()
 }
 
-pub(super) fn describe(failure: &ItemFailure) -> String {
+pub(crate) fn describe(failure: &ItemFailure) -> String {
     format!("{} {} {}", failure.kind().as_str_name(), failure.r#type, failure.message)
 }
 
 /// Calls every function with the items of its example. That it fails is its own affair.
-fn call_examples(kit: &mut Kit, style: CallStyle) -> Result<Verdict, Fault> {
+fn call_examples(kit: &mut Kit, style: CallStyle) -> Outcome {
     let subjects: Vec<Subject> = kit.subjects.iter().filter(|subject| subject.style == style).cloned().collect();
     if subjects.is_empty() {
-        return Ok(Verdict::Skipped("no function has an example for it, and none is named `echo`".to_owned()));
+        return Err(skip("no function has an example for it, and none is named `echo`"));
     }
     let mut session = kit.start()?;
     let mut failed = Vec::new();
@@ -77,7 +71,7 @@ fn call_examples(kit: &mut Kit, style: CallStyle) -> Result<Verdict, Fault> {
     Ok(if failed.is_empty() { Verdict::Ok } else { Verdict::Note(failed.join("; ")) })
 }
 
-fn map(kit: &mut Kit) -> Result<Verdict, Fault> {
+fn map(kit: &mut Kit) -> Outcome {
     let subject = kit.subject();
     if !subject.is_echo {
         return call_examples(kit, CallStyle::Map);
@@ -85,11 +79,10 @@ fn map(kit: &mut Kit) -> Result<Verdict, Fault> {
     let mut session = kit.start()?;
     expect_echo(&mut session, subject.run(&echo_items()), &echo_items())?;
     // Whatever it has to say after the last result.
-    session.quiet()?;
-    Ok(Verdict::Ok)
+    session.done()
 }
 
-fn star(kit: &mut Kit) -> Result<Verdict, Fault> {
+fn star(kit: &mut Kit) -> Outcome {
     let subject = kit.subject();
     if !subject.is_echo {
         return call_examples(kit, CallStyle::Star);
@@ -97,64 +90,54 @@ fn star(kit: &mut Kit) -> Result<Verdict, Fault> {
     let lists: Vec<Value> = echo_items().into_iter().map(|item| json!([item])).collect();
     let mut session = kit.start()?;
     expect_echo(&mut session, run_values(&subject.function, CallStyle::Star, &lists), &echo_items())?;
-    session.quiet()?;
-    Ok(Verdict::Ok)
+    session.done()
 }
 
-fn apply(kit: &mut Kit) -> Result<Verdict, Fault> {
+fn apply(kit: &mut Kit) -> Outcome {
     let subject = kit.subject();
     let mut session = kit.start()?;
     if !subject.is_echo {
         let item = subject.example().first().cloned().unwrap_or_default();
         let arguments = if subject.style == CallStyle::Star { item.as_array().cloned() } else { None };
         session.call(run_apply(&subject.function, &arguments.unwrap_or_else(|| vec![item])))?;
-        session.quiet()?;
-        return Ok(Verdict::Ok);
+        return session.done();
     }
     for item in echo_items() {
         expect_echo(&mut session, run_apply(&subject.function, std::slice::from_ref(&item)), &[item])?;
     }
-    session.quiet()?;
-    Ok(Verdict::Ok)
+    session.done()
 }
 
-fn json_blobs(kit: &mut Kit) -> Result<Verdict, Fault> {
-    let subject = kit.subject();
-    if !subject.is_echo {
-        return Ok(needs_echo());
-    }
+fn json_blobs(kit: &mut Kit) -> Outcome {
+    let subject = kit.echo()?;
     let texts: Vec<String> = echo_items().iter().map(Value::to_string).collect();
     let blobs: Vec<&[u8]> = texts.iter().map(String::as_bytes).collect();
     let mut session = kit.start()?;
     expect_echo(&mut session, run_blobs(&subject.function, CallStyle::Map, "application/json", &blobs), &echo_items())?;
-    session.quiet()?;
-    Ok(Verdict::Ok)
+    session.done()
 }
 
 /// A function of bytes returns them; one of values may refuse them.
-fn byte_blobs(kit: &mut Kit) -> Result<Verdict, Fault> {
-    let Some(function) = ["echo_bytes", "echo"].into_iter().find(|name| has_function(&kit.hello, name)) else {
-        return Ok(Verdict::Skipped("it takes a function named `echo_bytes` or `echo`".to_owned()));
-    };
+fn byte_blobs(kit: &mut Kit) -> Outcome {
+    let function = kit.echo_of_bytes()?;
     let large = vec![0xa5; 200_000];
     let blobs: [&[u8]; 4] = [b"\x00\xff text \n", b"", &large, b"{"];
     let mut session = kit.start()?;
     for content_type in ["", "application/octet-stream", "image/png"] {
         let chunk = session.call(run_blobs(function, CallStyle::Map, content_type, &blobs))?;
         if let Some(failure) = chunk.failures.values().find(|failure| failure.kind() != FailureKind::InvalidItem) {
-            return Err(Fault::new(rules::ECHO, format!("failed on a blob: {}", describe(failure))));
+            return Err(fault(rules::ECHO, format!("failed on a blob: {}", describe(failure))));
         }
         for (offset, content) in (0..).zip(&chunk.contents) {
             if !chunk.failures.contains_key(&offset) && content[..] != *blobs[offset as usize] {
-                return Err(Fault::new(rules::ECHO, format!("returned other bytes for blob {offset}")));
+                return Err(fault(rules::ECHO, format!("returned other bytes for blob {offset}")));
             }
         }
     }
-    session.quiet()?;
-    Ok(Verdict::Ok)
+    session.done()
 }
 
-fn many(kit: &mut Kit) -> Result<Verdict, Fault> {
+fn many(kit: &mut Kit) -> Outcome {
     let subject = kit.subject();
     let count = kit.count_for(Duration::from_millis(500));
     let items = subject.items(count);
@@ -163,7 +146,7 @@ fn many(kit: &mut Kit) -> Result<Verdict, Fault> {
     let chunk = session.call(subject.run(&items))?;
     let elapsed = begin.elapsed();
     if subject.is_echo && chunk.values() != items {
-        return Err(Fault::new(rules::RESULTS, "returned values in another order than the items"));
+        return Err(fault(rules::RESULTS, "returned values in another order than the items"));
     }
     let note = format!("{count} results came in {} frames and {elapsed:.1?}", chunk.num_frames);
     session.quiet()?;
@@ -184,7 +167,7 @@ fn flushed(session: &Session) -> Result<(), Fault> {
     }
 }
 
-fn chunks_in_order(kit: &mut Kit) -> Result<Verdict, Fault> {
+fn chunks_in_order(kit: &mut Kit) -> Outcome {
     let subject = kit.subject();
     let unknown = subject::unknown();
     let mut session = kit.start()?;
@@ -195,13 +178,12 @@ fn chunks_in_order(kit: &mut Kit) -> Result<Verdict, Fault> {
     for chunk in chunks {
         session.collect(chunk)?;
     }
-    session.quiet()?;
-    Ok(Verdict::Ok)
+    session.done()
 }
 
-fn stamps(kit: &mut Kit) -> Result<Verdict, Fault> {
+fn stamps(kit: &mut Kit) -> Outcome {
     let Some(subject) = kit.subjects.first().cloned().filter(|_| kit.hello.uses_progress_page) else {
-        return Ok(Verdict::Skipped("it keeps no progress page, or has no function that can be called".to_owned()));
+        return Err(skip("it keeps no progress page, or has no function that can be called"));
     };
     let mut session = kit.start()?;
     let mut last = 0;
@@ -211,7 +193,7 @@ fn stamps(kit: &mut Kit) -> Result<Verdict, Fault> {
         let stamp = session.page.as_ref().and_then(|page| page.begun_at_ns().ok()).unwrap_or_default();
         if stamp < before || stamp > monotonic_ns() || stamp < last {
             let got = format!("stored {stamp} for an item that began between {before} and {}", monotonic_ns());
-            return Err(Fault::new(rules::STAMP, got));
+            return Err(fault(rules::STAMP, got));
         }
         last = stamp;
     }

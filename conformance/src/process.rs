@@ -9,7 +9,6 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use procpool_pool::supervisor::SpawnConfig;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::FdFlags;
@@ -18,16 +17,13 @@ use rustix::process::{
     waitpid,
 };
 
-use crate::config;
-use crate::processes::{self, Process};
-
 const STDERR_TAIL_BYTES: usize = 4 << 10;
 /// How often orphans are killed that start others as they die.
 const MAX_ROUNDS: usize = 100;
 
 /// Starts workers.
 #[derive(Debug)]
-pub(super) struct Launcher {
+pub(crate) struct Launcher {
     command: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     /// Keeps descriptor 3 for the socket of the next worker. If something else has that number, so be it: the variable
@@ -43,17 +39,11 @@ impl Launcher {
     /// # Errors
     ///
     /// If there is no descriptor left.
-    pub(super) fn new(command: &[OsString]) -> io::Result<Self> {
+    pub(crate) fn new(command: &[OsString], environment: &[(OsString, OsString)]) -> io::Result<Self> {
         set_child_subreaper(Some(getpid()))?;
         let open_null = || rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
         let channel = open_null()?;
-        let spawn_config = SpawnConfig::new(&command[0], config::environment());
-        Ok(Self {
-            command: command.to_vec(),
-            environment: spawn_config.worker_environment(),
-            channel,
-            null: open_null()?,
-        })
+        Ok(Self { command: command.to_vec(), environment: environment.to_vec(), channel, null: open_null()? })
     }
 
     /// Starts a worker with this end of a socket.
@@ -62,7 +52,7 @@ impl Launcher {
     ///
     /// If it cannot be started.
     #[expect(clippy::disallowed_methods, reason = "a check starts the worker that it checks")]
-    pub(super) fn start(&mut self, channel: &UnixStream) -> io::Result<WorkerProcess> {
+    pub(crate) fn start(&mut self, channel: &UnixStream) -> io::Result<WorkerProcess> {
         let mut command = Command::new(&self.command[0]);
         command.args(&self.command[1..]).env_clear().envs(self.environment.iter().cloned());
         command.env("PROCPOOL_FD", self.channel.as_raw_fd().to_string()).env("PROCPOOL_SLOT", "0");
@@ -78,7 +68,7 @@ impl Launcher {
 
 /// A worker that runs. Dropping it kills its process group.
 #[derive(Debug)]
-pub(super) struct WorkerProcess {
+pub(crate) struct WorkerProcess {
     child: Child,
     group: Pid,
     pidfd: OwnedFd,
@@ -103,7 +93,7 @@ impl WorkerProcess {
     /// # Errors
     ///
     /// If the system fails.
-    pub(super) fn wait(&mut self, socket: Option<(&UnixStream, PollFlags)>, deadline: Instant) -> io::Result<()> {
+    pub(crate) fn wait(&mut self, socket: Option<(&UnixStream, PollFlags)>, deadline: Instant) -> io::Result<()> {
         let mut descriptors: Vec<PollFd<'_>> = Vec::with_capacity(4);
         if self.status.is_none() {
             descriptors.push(PollFd::from_borrowed_fd(self.pidfd.as_fd(), PollFlags::IN));
@@ -125,7 +115,7 @@ impl WorkerProcess {
     }
 
     /// Returns how it ended, if it has.
-    pub(super) fn status(&self) -> Option<ExitStatus> {
+    pub(crate) fn status(&self) -> Option<ExitStatus> {
         self.status
     }
 
@@ -134,7 +124,7 @@ impl WorkerProcess {
     /// # Errors
     ///
     /// If the system fails.
-    pub(super) fn wait_for_exit(&mut self, limit: Duration) -> io::Result<Option<ExitStatus>> {
+    pub(crate) fn wait_for_exit(&mut self, limit: Duration) -> io::Result<Option<ExitStatus>> {
         let deadline = Instant::now() + limit;
         while self.status.is_none() && Instant::now() < deadline {
             self.wait(None, deadline)?;
@@ -148,7 +138,7 @@ impl WorkerProcess {
     /// # Errors
     ///
     /// If the system fails.
-    pub(super) fn kill(&mut self) -> io::Result<()> {
+    pub(crate) fn kill(&mut self) -> io::Result<()> {
         if self.status.is_none() {
             self.signal_group();
             self.status = Some(self.child.wait()?);
@@ -157,13 +147,13 @@ impl WorkerProcess {
     }
 
     /// Asks it and its group to end, as the server does.
-    pub(super) fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         // It may be gone already.
         let _ = kill_process_group(self.group, Signal::TERM);
     }
 
     /// Returns the last line that it wrote to stderr.
-    pub(super) fn last_words(&self) -> Option<String> {
+    pub(crate) fn last_words(&self) -> Option<String> {
         let text = String::from_utf8_lossy(&self.stderr_tail);
         text.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
     }
@@ -206,7 +196,7 @@ impl Drop for WorkerProcess {
 /// # Errors
 ///
 /// If the system fails.
-pub(super) fn wait_for_orphans(deadline: Instant) -> io::Result<Vec<String>> {
+pub(crate) fn wait_for_orphans(deadline: Instant) -> io::Result<Vec<String>> {
     loop {
         let orphans = orphans()?;
         let rest = deadline.saturating_duration_since(Instant::now());
@@ -227,9 +217,20 @@ pub(super) fn wait_for_orphans(deadline: Instant) -> io::Result<Vec<String>> {
 
 /// Returns the children that live, once the worker is dead, and reaps the others.
 fn orphans() -> io::Result<Vec<Pid>> {
-    let children = processes::children()?;
-    let pids = children.into_iter().filter_map(|Process { pid, .. }| Pid::from_raw(pid));
-    Ok(pids.filter(|&pid| matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(None))).collect())
+    let own_pid = getpid().as_raw_nonzero().to_string();
+    let mut orphans = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| Pid::from_raw(name.parse().ok()?)) else { continue };
+        // A process that ended since the folder was read is none.
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())) else { continue };
+        // The name stands in parentheses, and may have some too.
+        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(1));
+        if parent == Some(&*own_pid) && matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(None)) {
+            orphans.push(pid);
+        }
+    }
+    Ok(orphans)
 }
 
 fn name_of(pid: Pid) -> String {
@@ -252,7 +253,7 @@ fn kill_orphans() {
 }
 
 /// Says how a process ended, as the end of "it …".
-pub(super) fn describe(status: ExitStatus) -> String {
+pub(crate) fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exited with code {code}"),
         (None, signal) => format!("was ended by signal {}", signal.unwrap_or_default()),

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use procpool_items::Records;
 
-use super::ledger::Chunk;
-use super::process::describe;
-use super::report::{Fault, Verdict};
-use super::session::{Session, expect_no_orphans};
-use super::{Check, Kit, Needs, rules, subject};
+use crate::ledger::Chunk;
+use crate::process::describe;
+use crate::report::{Fault, Outcome, Verdict, fault, skip};
+use crate::session::{Session, expect_no_orphans};
+use crate::{Check, Kit, Needs, rules, subject};
 
-pub(super) const CHECKS: [Check; 8] = [
+pub(crate) const CHECKS: [Check; 8] = [
     ("exits when the socket ends", Needs::Ready, socket_ends),
     ("exits when the socket ends while items run", Needs::Ready, socket_ends_while_running),
     ("exits with code 0 after Shutdown", Needs::Ready, shutdown),
@@ -21,14 +21,14 @@ pub(super) const CHECKS: [Check; 8] = [
     ("leaves the truth behind when it is killed", Needs::Answers, killed),
 ];
 
-fn socket_ends(kit: &mut Kit) -> Result<Verdict, Fault> {
+fn socket_ends(kit: &mut Kit) -> Outcome {
     let mut session = kit.start()?;
     session.close();
     session.wait_for_exit(rules::END)?;
     Ok(Verdict::Ok)
 }
 
-fn socket_ends_while_running(kit: &mut Kit) -> Result<Verdict, Fault> {
+fn socket_ends_while_running(kit: &mut Kit) -> Outcome {
     let mut session = kit.start()?;
     session.run(kit.subject().run_many(kit.long_count()));
     session.listen_for(Duration::from_millis(50))?;
@@ -37,25 +37,25 @@ fn socket_ends_while_running(kit: &mut Kit) -> Result<Verdict, Fault> {
     Ok(Verdict::Ok)
 }
 
-fn shutdown(kit: &mut Kit) -> Result<Verdict, Fault> {
+fn shutdown(kit: &mut Kit) -> Outcome {
     let mut session = kit.start()?;
     session.shut_down();
     expect_success(&mut session)
 }
 
-fn expect_success(session: &mut Session) -> Result<Verdict, Fault> {
+fn expect_success(session: &mut Session) -> Outcome {
     let status = session.wait_for_exit(rules::SHUTDOWN)?;
-    if status.success() { Ok(Verdict::Ok) } else { Err(Fault::new(rules::SHUTDOWN, describe(status))) }
+    if status.success() { Ok(Verdict::Ok) } else { Err(fault(rules::SHUTDOWN, describe(status))) }
 }
 
-fn shutdown_with_chunk(kit: &mut Kit) -> Result<Verdict, Fault> {
+fn shutdown_with_chunk(kit: &mut Kit) -> Outcome {
     let mut session = kit.start()?;
     session.run(kit.subject().run_many(1));
     session.shut_down();
     expect_success(&mut session)
 }
 
-fn shutdown_while_running(kit: &mut Kit) -> Result<Verdict, Fault> {
+fn shutdown_while_running(kit: &mut Kit) -> Outcome {
     let subject = kit.subject();
     let mut session = kit.start()?;
     let running = session.run(subject.run_many(kit.long_count()));
@@ -69,14 +69,14 @@ fn shutdown_while_running(kit: &mut Kit) -> Result<Verdict, Fault> {
             && chunk.num_received() <= offset
         {
             let got = format!("exited without the result of item {offset} of chunk {id}, which had begun");
-            return Err(Fault::new(rules::SHUTDOWN, got));
+            return Err(fault(rules::SHUTDOWN, got));
         }
     }
     let (done, count) = (session.ledger.chunk(running).num_received(), session.ledger.chunk(running).count());
     Ok(Verdict::Note(format!("{done} of {count} items had begun")))
 }
 
-fn sigterm(kit: &mut Kit) -> Result<Verdict, Fault> {
+fn sigterm(kit: &mut Kit) -> Outcome {
     let mut session = kit.start()?;
     session.terminate();
     session.wait_for_exit(rules::SIGTERM)?;
@@ -84,7 +84,7 @@ fn sigterm(kit: &mut Kit) -> Result<Verdict, Fault> {
 }
 
 /// Calls functions, and looks for what is left of the worker once it is gone.
-fn leaves_nothing(kit: &mut Kit) -> Result<Verdict, Fault> {
+fn leaves_nothing(kit: &mut Kit) -> Outcome {
     let mut session = kit.start()?;
     let examples = if kit.calls_examples { subject::examples(&kit.hello) } else { Vec::new() };
     for subject in [kit.subject()].iter().chain(&examples) {
@@ -105,13 +105,13 @@ fn last_begun(session: &Session, chunk: &Chunk) -> Result<Option<u32>, Fault> {
 }
 
 /// Kills workers at several moments: what they leave must tell which items have begun, and the results of the others.
-fn killed(kit: &mut Kit) -> Result<Verdict, Fault> {
+fn killed(kit: &mut Kit) -> Outcome {
     let subject = kit.subject();
     let mut num_saved = 0;
     for round in 0..4_u64 {
         let mut session = kit.start()?;
         if !session.hello().uses_progress_page {
-            return Ok(Verdict::Skipped("it keeps no progress page".to_owned()));
+            return Err(skip("it keeps no progress page"));
         }
         let id = session.run(subject.run_many(kit.long_count()));
         session.wait_until(|ledger| ledger.chunk(id).num_received() > 0)?;

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use procpool_ipc::proto::CallStyle;
 use serde_json::json;
 
-use super::report::{Fault, Verdict};
-use super::subject::{has_function, run_values};
-use super::{Check, Kit, Needs, Session, rules};
+use crate::report::{Fault, Outcome, Stop, Verdict, fault, skip};
+use crate::subject::{has_function, run_values};
+use crate::{Check, Kit, Needs, Session, rules};
 
-pub(super) const CHECKS: [Check; 6] = [
+pub(crate) const CHECKS: [Check; 6] = [
     ("gives back a chunk that runs, and sends no more of it", Needs::Ready, recall_running),
     ("gives back a chunk that is queued", Needs::Ready, recall_queued),
     ("answers a recall once, and none of a chunk that it does not have", Needs::Answers, recall_again),
@@ -31,7 +31,7 @@ fn settle(session: &mut Session, chunk: u64) -> Result<Option<u32>, Fault> {
     Ok(session.ledger.chunk(chunk).given_back_from)
 }
 
-fn recall_running(kit: &mut Kit) -> Result<Verdict, Fault> {
+fn recall_running(kit: &mut Kit) -> Outcome {
     let subject = kit.subject();
     let count = kit.long_count();
     let mut session = kit.start()?;
@@ -50,7 +50,7 @@ fn recall_running(kit: &mut Kit) -> Result<Verdict, Fault> {
     })
 }
 
-fn recall_queued(kit: &mut Kit) -> Result<Verdict, Fault> {
+fn recall_queued(kit: &mut Kit) -> Outcome {
     let subject = kit.subject();
     let mut session = kit.start()?;
     let running = session.run(subject.run_many(kit.long_count()));
@@ -66,7 +66,7 @@ fn recall_queued(kit: &mut Kit) -> Result<Verdict, Fault> {
     })
 }
 
-fn recall_again(kit: &mut Kit) -> Result<Verdict, Fault> {
+fn recall_again(kit: &mut Kit) -> Outcome {
     let subject = kit.subject();
     let mut session = kit.start()?;
     let done = session.call(subject.run_many(2))?.id;
@@ -83,14 +83,11 @@ fn recall_again(kit: &mut Kit) -> Result<Verdict, Fault> {
     if !last.failures.is_empty() && subject.is_echo {
         return Ok(Verdict::Note("items that came after a cancelled chunk failed".to_owned()));
     }
-    session.quiet()?;
-    Ok(Verdict::Ok)
+    session.done()
 }
 
-fn cancel(kit: &mut Kit) -> Result<Verdict, Fault> {
-    if !has_function(&kit.hello, SLEEP) {
-        return Ok(needs_sleep());
-    }
+fn cancel(kit: &mut Kit) -> Outcome {
+    needs_sleep(kit)?;
     for is_item_meant in [false, true] {
         let mut session = kit.start()?;
         let chunk = session.run(run_values(SLEEP, CallStyle::Map, &[json!(600_000)]));
@@ -111,10 +108,8 @@ fn cancel(kit: &mut Kit) -> Result<Verdict, Fault> {
 }
 
 /// The time of the first item is up, and it has ended when the worker is told so: the second runs, and goes on.
-fn cancel_of_the_item_before(kit: &mut Kit) -> Result<Verdict, Fault> {
-    if !has_function(&kit.hello, SLEEP) {
-        return Ok(needs_sleep());
-    }
+fn cancel_of_the_item_before(kit: &mut Kit) -> Outcome {
+    needs_sleep(kit)?;
     // Shorter than the time after which silence is a fault.
     let item_time = (kit.timeout / 2).min(Duration::from_millis(400));
     let mut session = kit.start()?;
@@ -131,22 +126,19 @@ fn cancel_of_the_item_before(kit: &mut Kit) -> Result<Verdict, Fault> {
     }
     if let Some(failure) = chunk.failures.get(&1) {
         let got = format!("failed the item after one whose time was up: {}: {}", failure.r#type, failure.message);
-        return Err(Fault::new(rules::CANCEL_OFFSET, got));
+        return Err(fault(rules::CANCEL_OFFSET, got));
     }
     // Some clocks wake a little early.
     if began.elapsed() < item_time * 9 / 10 {
-        return Err(Fault::new(rules::CANCEL_OFFSET, "ended the item after one whose time was up"));
+        return Err(fault(rules::CANCEL_OFFSET, "ended the item after one whose time was up"));
     }
     // What is past is not kept for later either.
     session.call(run_values(SLEEP, CallStyle::Map, &[json!(1), json!(1)]))?;
-    session.quiet()?;
-    Ok(Verdict::Ok)
+    session.done()
 }
 
-fn ping_while_running(kit: &mut Kit) -> Result<Verdict, Fault> {
-    if !has_function(&kit.hello, SLEEP) {
-        return Ok(needs_sleep());
-    }
+fn ping_while_running(kit: &mut Kit) -> Outcome {
+    needs_sleep(kit)?;
     // Shorter than the time after which silence is a fault.
     let item_time = (kit.timeout / 2).min(Duration::from_millis(400));
     let mut session = kit.start()?;
@@ -158,6 +150,7 @@ fn ping_while_running(kit: &mut Kit) -> Result<Verdict, Fault> {
     Ok(if was_running { Verdict::Ok } else { Verdict::Note("only when the item was done".to_owned()) })
 }
 
-fn needs_sleep() -> Verdict {
-    Verdict::Skipped("it takes a function named `sleep_ms`, which sleeps so many milliseconds".to_owned())
+fn needs_sleep(kit: &Kit) -> Result<(), Stop> {
+    let why = "it takes a function named `sleep_ms`, which sleeps so many milliseconds";
+    if has_function(&kit.hello, SLEEP) { Ok(()) } else { Err(skip(why)) }
 }

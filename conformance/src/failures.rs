@@ -1,14 +1,14 @@
 //! Items that cannot be run, or fail.
 
 use procpool_ipc::proto::{CallStyle, FailureKind, ItemKind, Run};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::calls::describe;
-use super::report::{Fault, Verdict};
-use super::subject::{encode, has_function, list, run, run_blobs, run_values};
-use super::{Check, Kit, Needs, rules, subject};
+use crate::calls::describe;
+use crate::report::{Outcome, fault, skip};
+use crate::subject::{Subject, encode, has_function, list, run, run_blobs, run_values};
+use crate::{Check, Kit, Needs, rules, subject};
 
-pub(super) const CHECKS: [Check; 5] = [
+pub(crate) const CHECKS: [Check; 5] = [
     ("fails the items of an unknown function", Needs::Answers, unknown_function),
     ("fails a value that cannot be decoded, and no other", Needs::Answers, bad_value),
     ("fails JSON that cannot be decoded, and no other", Needs::Answers, bad_json),
@@ -16,7 +16,7 @@ pub(super) const CHECKS: [Check; 5] = [
     ("fails an item whose function raises, and lives on", Needs::Answers, raises),
 ];
 
-fn unknown_function(kit: &mut Kit) -> Result<Verdict, Fault> {
+fn unknown_function(kit: &mut Kit) -> Outcome {
     let subject = subject::unknown();
     let mut session = kit.start()?;
     let runs = [
@@ -31,10 +31,10 @@ fn unknown_function(kit: &mut Kit) -> Result<Verdict, Fault> {
             match chunk.failures.get(&offset) {
                 Some(failure) if failure.kind() == FailureKind::UnknownFunction => {}
                 Some(failure) => {
-                    return Err(Fault::new(rules::UNKNOWN_FUNCTION, format!("says {}", describe(failure))));
+                    return Err(fault(rules::UNKNOWN_FUNCTION, format!("says {}", describe(failure))));
                 }
                 None => {
-                    return Err(Fault::new(
+                    return Err(fault(
                         rules::UNKNOWN_FUNCTION,
                         "returned a result of a function that it does not have",
                     ));
@@ -46,67 +46,56 @@ fn unknown_function(kit: &mut Kit) -> Result<Verdict, Fault> {
 }
 
 /// Sends a bad item between two good ones.
-fn one_is_bad(kit: &mut Kit, run: Run) -> Result<Verdict, Fault> {
+fn one_is_bad(kit: &mut Kit, run: Run) -> Outcome {
     let mut session = kit.start()?;
     let chunk = session.call(run)?;
     match chunk.failures.get(&1) {
         Some(failure) if failure.kind() == FailureKind::InvalidItem => {}
-        Some(failure) => return Err(Fault::new(rules::INVALID_ITEM, format!("says {}", describe(failure)))),
-        None => return Err(Fault::new(rules::INVALID_ITEM, "returned a result for it")),
+        Some(failure) => return Err(fault(rules::INVALID_ITEM, format!("says {}", describe(failure)))),
+        None => return Err(fault(rules::INVALID_ITEM, "returned a result for it")),
     }
     if let Some((offset, failure)) = chunk.failures.iter().find(|(offset, _)| **offset != 1) {
-        return Err(Fault::new(rules::ITEM_ERROR, format!("failed item {offset}, too: {}", describe(failure))));
+        return Err(fault(rules::ITEM_ERROR, format!("failed item {offset}, too: {}", describe(failure))));
     }
     lives_on(kit, session)
 }
 
-fn lives_on(kit: &Kit, mut session: super::Session) -> Result<Verdict, Fault> {
+fn lives_on(kit: &Kit, mut session: super::Session) -> Outcome {
     session.call(kit.subject().run_many(1))?;
-    session.quiet()?;
-    Ok(Verdict::Ok)
+    session.done()
 }
 
-/// Returns the function to check with, and an item for it; `None` without one whose items all succeed.
-fn good_item(kit: &Kit) -> Option<(String, CallStyle, Value)> {
-    let subject = kit.subject();
-    subject.is_echo.then(|| (subject.function, subject.style, json!("good")))
-}
-
-fn bad_value(kit: &mut Kit) -> Result<Verdict, Fault> {
-    let Some((function, style, good)) = good_item(kit) else { return Ok(needs_echo()) };
-    let good = encode(&good);
+fn bad_value(kit: &mut Kit) -> Outcome {
+    let Subject { function, style, .. } = kit.echo()?;
+    let good = encode(&json!("good"));
     // A string that is longer than its value.
     let items = list([&good[..], b"\x1a\x7fx", &good[..]]);
     one_is_bad(kit, run(&function, style, ItemKind::Values, "", &items))
 }
 
-fn bad_json(kit: &mut Kit) -> Result<Verdict, Fault> {
-    let Some((function, style, _)) = good_item(kit) else { return Ok(needs_echo()) };
+fn bad_json(kit: &mut Kit) -> Outcome {
+    let Subject { function, style, .. } = kit.echo()?;
     one_is_bad(kit, run_blobs(&function, style, "application/json", &[b"\"good\"", b"{\"a\":", b"[1]"]))
 }
 
-fn no_list(kit: &mut Kit) -> Result<Verdict, Fault> {
-    let Some((function, _, _)) = good_item(kit) else { return Ok(needs_echo()) };
+fn no_list(kit: &mut Kit) -> Outcome {
+    let function = kit.echo()?.function;
     one_is_bad(kit, run_values(&function, CallStyle::Star, &[json!(["good"]), json!("no list"), json!(["good"])]))
 }
 
-fn raises(kit: &mut Kit) -> Result<Verdict, Fault> {
+fn raises(kit: &mut Kit) -> Outcome {
     if !has_function(&kit.hello, "fail") {
-        return Ok(Verdict::Skipped("it takes a function named `fail`, which raises".to_owned()));
+        return Err(skip("it takes a function named `fail`, which raises"));
     }
     let mut session = kit.start()?;
     let chunk = session.call(run_values("fail", CallStyle::Map, &[json!("one"), json!("two")]))?;
     if chunk.failures.len() != 2 {
-        return Ok(Verdict::Skipped("its function `fail` does not fail".to_owned()));
+        return Err(skip("its function `fail` does not fail"));
     }
     for failure in chunk.failures.values() {
         if failure.kind() != FailureKind::Raised {
-            return Ok(Verdict::Skipped(format!("its function `fail` raises nothing: {}", describe(failure))));
+            return Err(skip(format!("its function `fail` raises nothing: {}", describe(failure))));
         }
     }
     lives_on(kit, session)
-}
-
-fn needs_echo() -> Verdict {
-    Verdict::Skipped("it takes a function named `echo`".to_owned())
 }

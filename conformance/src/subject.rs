@@ -13,17 +13,17 @@ const PAIR: &str = "pair";
 
 /// A function and how to call it.
 #[derive(Debug, Clone)]
-pub(super) struct Subject {
-    pub(super) function: String,
-    pub(super) style: CallStyle,
+pub(crate) struct Subject {
+    pub(crate) function: String,
+    pub(crate) style: CallStyle,
     /// Never empty.
     items: Vec<Value>,
-    pub(super) is_echo: bool,
+    pub(crate) is_echo: bool,
 }
 
 impl Subject {
     /// Returns so many items. Those of echo are all different.
-    pub(super) fn items(&self, count: usize) -> Vec<Value> {
+    pub(crate) fn items(&self, count: usize) -> Vec<Value> {
         if self.is_echo {
             return (0..count).map(Value::from).collect();
         }
@@ -31,24 +31,24 @@ impl Subject {
     }
 
     /// Returns the items of the example.
-    pub(super) fn example(&self) -> &[Value] {
+    pub(crate) fn example(&self) -> &[Value] {
         &self.items
     }
 
     /// Returns a chunk of these items.
-    pub(super) fn run(&self, items: &[Value]) -> Run {
+    pub(crate) fn run(&self, items: &[Value]) -> Run {
         run_values(&self.function, self.style, items)
     }
 
     /// Returns a chunk of so many items.
-    pub(super) fn run_many(&self, count: usize) -> Run {
+    pub(crate) fn run_many(&self, count: usize) -> Run {
         self.run(&self.items(count))
     }
 }
 
 /// Returns what to call: echo alone, or every function with an example. An unknown function if there is neither: its
 /// items fail, and can be counted all the same.
-pub(super) fn subjects(hello: &Hello) -> Vec<Subject> {
+pub(crate) fn subjects(hello: &Hello) -> Vec<Subject> {
     if has_function(hello, ECHO) {
         return vec![Subject { function: ECHO.to_owned(), style: CallStyle::Map, items: echo_items(), is_echo: true }];
     }
@@ -56,22 +56,22 @@ pub(super) fn subjects(hello: &Hello) -> Vec<Subject> {
 }
 
 /// Returns every function that says how to call it.
-pub(super) fn examples(hello: &Hello) -> Vec<Subject> {
+pub(crate) fn examples(hello: &Hello) -> Vec<Subject> {
     hello.functions.iter().filter_map(from_example).collect()
 }
 
 /// Returns what calls a function that no worker has.
-pub(super) fn unknown() -> Subject {
+pub(crate) fn unknown() -> Subject {
     let function = "procpool.check.no_such_function".to_owned();
     Subject { function, style: CallStyle::Map, items: vec![json!(1)], is_echo: false }
 }
 
-pub(super) fn has_function(hello: &Hello, name: &str) -> bool {
+pub(crate) fn has_function(hello: &Hello, name: &str) -> bool {
     hello.functions.iter().any(|function| function.name == name)
 }
 
 /// Every kind of value, and numbers at the borders.
-pub(super) fn echo_items() -> Vec<Value> {
+pub(crate) fn echo_items() -> Vec<Value> {
     let items = json!([
         null, true, false, 0, -1, 1.5, 9_007_199_254_740_991_u64, -9_007_199_254_740_991_i64, 1e300, "", "text",
         "two\nlines", "äöü € 😀", [], [[]], [1, [2, null], "x"], {}, {"a": {"b": [null]}, "": 0}
@@ -92,7 +92,7 @@ fn from_example(function: &Function) -> Option<Subject> {
 
 /// Returns a function of two arguments, and some pairs to call it with: at least one. The more the two of a pair differ,
 /// the better.
-pub(super) fn pairs(hello: &Hello) -> Option<(String, Vec<(Value, Value)>)> {
+pub(crate) fn pairs(hello: &Hello) -> Option<(String, Vec<(Value, Value)>)> {
     if has_function(hello, PAIR) {
         return Some((PAIR.to_owned(), vec![(json!(1), json!(2)), (json!([3]), json!(4))]));
     }
@@ -120,25 +120,25 @@ fn common_of(example: &Value) -> Option<&Value> {
 }
 
 /// Returns a chunk of values.
-pub(super) fn run_values(function: &str, style: CallStyle, items: &[Value]) -> Run {
+pub(crate) fn run_values(function: &str, style: CallStyle, items: &[Value]) -> Run {
     let contents: Vec<Vec<u8>> = items.iter().map(encode).collect();
     run(function, style, ItemKind::Values, "", &list(contents.iter().map(Vec::as_slice)))
 }
 
 /// Returns a chunk of blobs.
-pub(super) fn run_blobs(function: &str, style: CallStyle, content_type: &str, blobs: &[&[u8]]) -> Run {
+pub(crate) fn run_blobs(function: &str, style: CallStyle, content_type: &str, blobs: &[&[u8]]) -> Run {
     run(function, style, ItemKind::Blobs, content_type, &list(blobs.iter().copied()))
 }
 
 /// Returns a call in the style Apply: a chunk of one item, which is a message of its own.
-pub(super) fn run_apply(function: &str, arguments: &[Value]) -> Run {
+pub(crate) fn run_apply(function: &str, arguments: &[Value]) -> Run {
     let contents: Vec<Vec<u8>> = arguments.iter().map(encode).collect();
     let arguments = ApplyArguments { args: list(contents.iter().map(Vec::as_slice)), kwargs: Bytes::new() };
     run(function, CallStyle::Apply, ItemKind::Values, "", &list([arguments.encode_to_vec().as_slice()]))
 }
 
 /// Returns a chunk of encoded items.
-pub(super) fn run(function: &str, style: CallStyle, kind: ItemKind, content_type: &str, items: &Bytes) -> Run {
+pub(crate) fn run(function: &str, style: CallStyle, kind: ItemKind, content_type: &str, items: &Bytes) -> Run {
     let count = ItemSlab::count(procpool_items::ItemKind::Blobs, items).unwrap_or_default();
     Run {
         function: function.to_owned(),
@@ -152,13 +152,13 @@ pub(super) fn run(function: &str, style: CallStyle, kind: ItemKind, content_type
 }
 
 /// Lays items end to end.
-pub(super) fn list<'a>(contents: impl IntoIterator<Item = &'a [u8]>) -> Bytes {
+pub(crate) fn list<'a>(contents: impl IntoIterator<Item = &'a [u8]>) -> Bytes {
     let mut builder = SlabBuilder::new();
     contents.into_iter().for_each(|content| builder.push(content));
     builder.take()
 }
 
 /// Encodes a value; what none can hold, from an example, becomes null.
-pub(super) fn encode(item: &Value) -> Vec<u8> {
+pub(crate) fn encode(item: &Value) -> Vec<u8> {
     value::to_bytes_with(item, value::NonFinite::Null).unwrap_or_else(|_| vec![0x08, 0x00])
 }

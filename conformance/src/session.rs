@@ -1,25 +1,21 @@
 //! One connection to one worker, which is played by hand: frames out, and every frame in is checked.
 
-use std::collections::VecDeque;
-use std::io::{self, Write as _};
-use std::os::fd::AsFd as _;
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use procpool_ipc::page::PageReader;
 use procpool_ipc::proto::server_frame::Frame as ServerFrame;
 use procpool_ipc::proto::{Hello, Ping, Recall, Run, Shutdown, Welcome};
-use procpool_ipc::{
-    FrameDecoder, FrameError, PROTOCOL_VERSION, decode_worker_frame, encode_server_frame, receive, send_with_fd,
-};
+use procpool_ipc::{Frame as _, FrameError, PROTOCOL_VERSION, Peer};
 use rustix::event::PollFlags;
 
-use super::ledger::{Chunk, Ledger, Stage};
-use super::process::{Launcher, WorkerProcess, describe, wait_for_orphans};
-use super::report::Fault;
-use super::rules;
+use crate::ledger::{Chunk, Ledger, Stage};
+use crate::process::{Launcher, WorkerProcess, describe, wait_for_orphans};
+use crate::report::{Fault, Outcome, Verdict};
+use crate::rules;
 
 /// What the protocol gives a worker to exit by itself, and as much again: the machine may be busy.
 const EXIT_LIMIT: Duration = Duration::from_secs(2);
@@ -28,22 +24,20 @@ const START_FACTOR: u32 = 10;
 
 /// What a connection begins with.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Terms {
-    pub(super) max_frame_bytes: u32,
-    pub(super) journal_bytes: u32,
-    pub(super) timeout: Duration,
+pub(crate) struct Terms {
+    pub(crate) max_frame_bytes: u32,
+    pub(crate) journal_bytes: u32,
+    pub(crate) timeout: Duration,
 }
 
 /// A worker and what was said to and by it.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(crate) struct Session {
     process: WorkerProcess,
     /// `None` once it was closed, by either side.
-    socket: Option<UnixStream>,
-    decoder: FrameDecoder,
-    outgoing: VecDeque<Bytes>,
-    pub(super) page: Option<PageReader>,
-    pub(super) ledger: Ledger,
+    peer: Option<Peer<ServerFrame>>,
+    pub(crate) page: Option<PageReader>,
+    pub(crate) ledger: Ledger,
     timeout: Duration,
     next_nonce: u64,
 }
@@ -54,7 +48,7 @@ impl Session {
     /// # Errors
     ///
     /// What it did wrong.
-    pub(super) fn start(launcher: &mut Launcher, terms: Terms) -> Result<Self, Fault> {
+    pub(crate) fn start(launcher: &mut Launcher, terms: Terms) -> Result<Self, Fault> {
         let mut session = Self::launch(launcher, terms)
             .map_err(|error| Fault::new(rules::ALIVE, format!("could not be started: {error}")))?;
         session.timeout = terms.timeout * START_FACTOR;
@@ -74,22 +68,11 @@ impl Session {
             journal_bytes,
             dump_pipe: false,
         };
-        let welcome = encode_server_frame(ServerFrame::Welcome(welcome));
-        let page = if journal_bytes == 0 {
-            (&socket).write_all(&welcome)?;
-            None
-        } else {
-            let (page, memory) = PageReader::create(journal_bytes)?;
-            // The socket is empty and takes it whole.
-            send_with_fd(&socket, &welcome, memory.as_fd())?;
-            Some(page)
-        };
-        socket.set_nonblocking(true)?;
+        let (peer, page) = Peer::welcome(socket, welcome)?;
+        peer.socket().set_nonblocking(true)?;
         Ok(Self {
             process: launcher.start(&channel)?,
-            socket: Some(socket),
-            decoder: FrameDecoder::new(max_frame_bytes),
-            outgoing: VecDeque::new(),
+            peer: Some(peer),
             ledger: Ledger::new(page.is_some()),
             page,
             timeout,
@@ -97,22 +80,24 @@ impl Session {
         })
     }
 
-    pub(super) fn hello(&self) -> &Hello {
+    pub(crate) fn hello(&self) -> &Hello {
         &self.ledger.hello
     }
 
     /// Sends a frame, as far as the worker reads; the rest goes out while we wait.
-    pub(super) fn send(&mut self, frame: ServerFrame) {
-        self.send_raw(encode_server_frame(frame));
+    pub(crate) fn send(&mut self, frame: ServerFrame) {
+        self.send_raw(frame.encode());
     }
 
     /// Sends bytes, a frame or not.
-    pub(super) fn send_raw(&mut self, bytes: Bytes) {
-        self.outgoing.push_back(bytes);
+    pub(crate) fn send_raw(&mut self, bytes: Bytes) {
+        if let Some(peer) = &mut self.peer {
+            peer.queue(bytes);
+        }
     }
 
     /// Sends a chunk, which gets its name and numbers here. Returns the name.
-    pub(super) fn run(&mut self, mut run: Run) -> u64 {
+    pub(crate) fn run(&mut self, mut run: Run) -> u64 {
         run.attempt = 1;
         self.ledger.add(&mut run);
         let chunk = run.chunk;
@@ -120,18 +105,18 @@ impl Session {
         chunk
     }
 
-    pub(super) fn recall(&mut self, chunk: u64, cancel: bool) {
+    pub(crate) fn recall(&mut self, chunk: u64, cancel: bool) {
         self.ledger.note_recall(chunk);
         self.send(ServerFrame::Recall(Recall { chunk, cancel, cancel_offset: None }));
     }
 
     /// Recalls a chunk, and says that the time of one of its items is up.
-    pub(super) fn cancel_item(&mut self, chunk: u64, offset: u32) {
+    pub(crate) fn cancel_item(&mut self, chunk: u64, offset: u32) {
         self.ledger.note_recall(chunk);
         self.send(ServerFrame::Recall(Recall { chunk, cancel: true, cancel_offset: Some(offset) }));
     }
 
-    pub(super) fn shut_down(&mut self) {
+    pub(crate) fn shut_down(&mut self) {
         self.send(ServerFrame::Shutdown(Shutdown {}));
     }
 
@@ -140,7 +125,7 @@ impl Session {
     /// # Errors
     ///
     /// What the worker did wrong.
-    pub(super) fn call(&mut self, run: Run) -> Result<&Chunk, Fault> {
+    pub(crate) fn call(&mut self, run: Run) -> Result<&Chunk, Fault> {
         let chunk = self.run(run);
         self.collect(chunk)
     }
@@ -150,7 +135,7 @@ impl Session {
     /// # Errors
     ///
     /// What the worker did wrong.
-    pub(super) fn collect(&mut self, chunk: u64) -> Result<&Chunk, Fault> {
+    pub(crate) fn collect(&mut self, chunk: u64) -> Result<&Chunk, Fault> {
         self.wait_until(|ledger| ledger.chunk(chunk).is_done())?;
         Ok(self.ledger.chunk(chunk))
     }
@@ -160,18 +145,22 @@ impl Session {
     /// # Errors
     ///
     /// What the worker did wrong.
-    pub(super) fn quiet(&mut self) -> Result<(), Fault> {
-        let nonce = self.ping();
-        self.wait_until(|ledger| ledger.is_answered(nonce))
-    }
-
-    /// Sends a Ping. Returns its nonce.
-    pub(super) fn ping(&mut self) -> u64 {
+    pub(crate) fn quiet(&mut self) -> Result<(), Fault> {
         let nonce = self.next_nonce;
         self.next_nonce += 1;
         self.ledger.note_ping(nonce);
         self.send(ServerFrame::Ping(Ping { nonce }));
-        nonce
+        self.wait_until(|ledger| ledger.is_answered(nonce))
+    }
+
+    /// Ends a check that has found nothing, but for what the worker may still have to say.
+    ///
+    /// # Errors
+    ///
+    /// What the worker did wrong.
+    pub(crate) fn done(mut self) -> Outcome {
+        self.quiet()?;
+        Ok(Verdict::Ok)
     }
 
     /// Waits until the worker has said something; that it goes on saying things counts as progress.
@@ -179,15 +168,16 @@ impl Session {
     /// # Errors
     ///
     /// What the worker did wrong: a frame that it must not send, its end, or silence.
-    pub(super) fn wait_until(&mut self, mut is_so: impl FnMut(&Ledger) -> bool) -> Result<(), Fault> {
+    pub(crate) fn wait_until(&mut self, mut is_so: impl FnMut(&Ledger) -> bool) -> Result<(), Fault> {
         let mut deadline = Instant::now() + self.timeout;
         while !is_so(&self.ledger) {
             if self.turn(deadline)? {
                 deadline = Instant::now() + self.timeout;
-            } else if self.socket.is_none() {
+            } else if self.peer.is_none() {
                 return Err(self.ended());
             } else if Instant::now() >= deadline {
-                let what = if self.outgoing.is_empty() { "sent nothing" } else { "read nothing" };
+                let has_queued = self.peer.as_ref().is_some_and(Peer::has_queued);
+                let what = if has_queued { "read nothing" } else { "sent nothing" };
                 let got = format!("{what} for {:?}, and has {} to send", self.timeout, self.ledger.expectation());
                 return Err(Fault::new(rules::ALIVE, got));
             }
@@ -200,12 +190,12 @@ impl Session {
     /// # Errors
     ///
     /// What the worker did wrong: a frame that it must not send.
-    pub(super) fn wait_until_or(
+    pub(crate) fn wait_until_or(
         &mut self,
         limit: Instant,
         mut is_so: impl FnMut(&Ledger) -> bool,
     ) -> Result<(), Fault> {
-        while !is_so(&self.ledger) && self.socket.is_some() && Instant::now() < limit {
+        while !is_so(&self.ledger) && self.peer.is_some() && Instant::now() < limit {
             self.turn(limit)?;
         }
         Ok(())
@@ -216,17 +206,17 @@ impl Session {
     /// # Errors
     ///
     /// What the worker did wrong.
-    pub(super) fn listen_for(&mut self, duration: Duration) -> Result<(), Fault> {
+    pub(crate) fn listen_for(&mut self, duration: Duration) -> Result<(), Fault> {
         let deadline = Instant::now() + duration;
-        while self.socket.is_some() && Instant::now() < deadline {
+        while self.peer.is_some() && Instant::now() < deadline {
             self.turn(deadline)?;
         }
         Ok(())
     }
 
     /// Closes our end.
-    pub(super) fn close(&mut self) {
-        self.socket = None;
+    pub(crate) fn close(&mut self) {
+        self.peer = None;
     }
 
     /// Kills the worker and takes what it had sent.
@@ -234,9 +224,9 @@ impl Session {
     /// # Errors
     ///
     /// What was wrong with that.
-    pub(super) fn kill(&mut self) -> Result<(), Fault> {
+    pub(crate) fn kill(&mut self) -> Result<(), Fault> {
         self.process.kill().map_err(|error| broken(&error))?;
-        while self.socket.is_some() {
+        while self.peer.is_some() {
             self.read()?;
         }
         Ok(())
@@ -247,14 +237,14 @@ impl Session {
     /// # Errors
     ///
     /// If the page cannot be read.
-    pub(super) fn num_begun(&self, chunk: u64) -> Result<u32, Fault> {
+    pub(crate) fn num_begun(&self, chunk: u64) -> Result<u32, Fault> {
         let page = self.page.as_ref().filter(|_| self.hello().uses_progress_page);
         let last_begun = page.map(PageReader::begun).transpose().map_err(|error| broken(&error))?;
         Ok(self.ledger.chunk(chunk).num_begun(last_begun))
     }
 
     /// Asks the worker to end, by the signal that the server sends.
-    pub(super) fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         self.process.terminate();
     }
 
@@ -263,12 +253,12 @@ impl Session {
     /// # Errors
     ///
     /// What it did wrong; `rule` if it does not exit.
-    pub(super) fn wait_for_exit(&mut self, rule: &'static str) -> Result<ExitStatus, Fault> {
+    pub(crate) fn wait_for_exit(&mut self, rule: &'static str) -> Result<ExitStatus, Fault> {
         let deadline = Instant::now() + EXIT_LIMIT;
-        while self.socket.is_some() && self.process.status().is_none() && Instant::now() < deadline {
+        while self.peer.is_some() && self.process.status().is_none() && Instant::now() < deadline {
             self.turn(deadline)?;
         }
-        while self.socket.is_some() && self.process.status().is_some() {
+        while self.peer.is_some() && self.process.status().is_some() {
             self.read()?;
         }
         let rest = deadline.saturating_duration_since(Instant::now());
@@ -280,59 +270,33 @@ impl Session {
 
     /// Writes, reads and waits once. Returns whether a frame came or bytes went.
     fn turn(&mut self, deadline: Instant) -> Result<bool, Fault> {
-        let has_written = self.write();
+        // That the worker is gone, reading will tell.
+        let has_written = self.peer.as_mut().is_some_and(|peer| peer.flush().unwrap_or(false));
         if self.read()? || has_written {
             return Ok(true);
         }
-        let Some(socket) = &self.socket else { return Ok(false) };
-        let flags = if self.outgoing.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
-        self.process.wait(Some((socket, flags)), deadline).map_err(|error| broken(&error))?;
+        let Some(peer) = &self.peer else { return Ok(false) };
+        let flags = if peer.has_queued() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+        self.process.wait(Some((peer.socket(), flags)), deadline).map_err(|error| broken(&error))?;
         if self.process.status().is_some() {
             // Nothing new will come, even if something that it left holds the socket open.
-            while self.socket.is_some() {
+            while self.peer.is_some() {
                 self.read()?;
             }
         }
         Ok(false)
     }
 
-    fn write(&mut self) -> bool {
-        let mut has_written = false;
-        while let (Some(socket), Some(bytes)) = (&mut self.socket, self.outgoing.front_mut()) {
-            match rustix::net::send(&*socket, bytes, rustix::net::SendFlags::NOSIGNAL) {
-                Ok(count) => {
-                    has_written = true;
-                    bytes.advance(count);
-                    if bytes.is_empty() {
-                        self.outgoing.pop_front();
-                    }
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => break,
-                // Reading will tell.
-                Err(_) => self.outgoing.clear(),
-            }
-        }
-        has_written
-    }
-
     /// Reads what is there; checks it frame by frame. Returns whether a frame came.
     fn read(&mut self) -> Result<bool, Fault> {
-        let Some(socket) = &self.socket else { return Ok(false) };
-        match receive(socket, &mut self.decoder) {
-            Ok(0) => self.socket = None,
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                // A dead worker's socket has an end, unless somebody else holds it.
-                if self.process.status().is_some() {
-                    self.socket = None;
-                }
-            }
-            Err(_) => self.socket = None,
-        }
+        let Some(peer) = &mut self.peer else { return Ok(false) };
+        let is_open = match peer.receive() {
+            Ok(count) => count > 0,
+            // A dead worker's socket has an end, unless somebody else holds it.
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock && self.process.status().is_none(),
+        };
         let mut has_come = false;
-        while let Some(frame) = self.next_frame()? {
+        while let Some(frame) = peer.received().map_err(no_frame)? {
             has_come = true;
             if let Some(page) = &self.page {
                 let begun = page.begun().map_err(|error| broken(&error))?;
@@ -340,18 +304,13 @@ impl Session {
             }
             self.ledger.take(frame)?;
         }
-        if self.socket.is_none() && self.decoder.has_partial_frame() {
+        if !is_open && peer.has_partial_frame() {
             return Err(Fault::new(rules::FRAME, "ended the socket within a frame"));
         }
+        if !is_open {
+            self.peer = None;
+        }
         Ok(has_come)
-    }
-
-    fn next_frame(&mut self) -> Result<Option<procpool_ipc::proto::worker_frame::Frame>, Fault> {
-        let frame = self.decoder.next_frame().and_then(|frame| frame.map(decode_worker_frame).transpose());
-        frame.map_err(|error| {
-            let rule = if matches!(error, FrameError::TooLong { .. }) { rules::MAX_FRAME } else { rules::FRAME };
-            Fault::new(rule, format!("sent what is no frame: {error}"))
-        })
     }
 
     /// Describes the end of a worker that should not have ended.
@@ -378,13 +337,19 @@ impl Session {
 /// # Errors
 ///
 /// With what is left.
-pub(super) fn expect_no_orphans() -> Result<(), Fault> {
+pub(crate) fn expect_no_orphans() -> Result<(), Fault> {
     let left = wait_for_orphans(Instant::now() + EXIT_LIMIT).map_err(|error| broken(&error))?;
     match left.as_slice() {
         [] => Ok(()),
         [only] => Err(Fault::new(rules::ORPHANS, format!("left a process behind: {only}"))),
         several => Err(Fault::new(rules::ORPHANS, format!("left processes behind: {}", several.join(", ")))),
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it maps an error")]
+fn no_frame(error: FrameError) -> Fault {
+    let rule = if matches!(error, FrameError::TooLong { .. }) { rules::MAX_FRAME } else { rules::FRAME };
+    Fault::new(rule, format!("sent what is no frame: {error}"))
 }
 
 /// Something failed that is no doing of the worker's.

@@ -1,15 +1,15 @@
 //! The beginning, and what the bytes on the socket look like.
 
 use bytes::Bytes;
-use procpool_ipc::encode_server_frame;
+use procpool_ipc::Frame as _;
 use procpool_ipc::proto::Ping;
 use procpool_ipc::proto::server_frame::Frame as ServerFrame;
 
-use super::report::{Fault, Verdict};
-use super::session::Terms;
-use super::{Check, Kit, Needs, rules, subject};
+use crate::report::{Outcome, Verdict, fault};
+use crate::session::Terms;
+use crate::{Check, Kit, Needs, rules, subject};
 
-pub(super) const CHECKS: [Check; 6] = [
+pub(crate) const CHECKS: [Check; 6] = [
     ("answers Ping", Needs::Ready, answers_ping),
     ("reads frames that come in pieces, and many at once", Needs::Ready, reads_pieces),
     ("works without a progress page (journal_bytes = 0)", Needs::Answers, works_without_page),
@@ -19,7 +19,7 @@ pub(super) const CHECKS: [Check; 6] = [
 ];
 
 /// The first check of all.
-pub(super) fn says_hello(kit: &mut Kit) -> Result<Verdict, Fault> {
+pub(crate) fn says_hello(kit: &mut Kit) -> Outcome {
     let session = kit.start()?;
     let hello = session.hello();
     if hello.functions.is_empty() {
@@ -32,7 +32,7 @@ pub(super) fn says_hello(kit: &mut Kit) -> Result<Verdict, Fault> {
     }
 }
 
-fn answers_ping(kit: &mut Kit) -> Result<Verdict, Fault> {
+fn answers_ping(kit: &mut Kit) -> Outcome {
     let mut session = kit.start()?;
     for _ in 0..3 {
         session.quiet()?;
@@ -40,13 +40,13 @@ fn answers_ping(kit: &mut Kit) -> Result<Verdict, Fault> {
     Ok(Verdict::Ok)
 }
 
-fn reads_pieces(kit: &mut Kit) -> Result<Verdict, Fault> {
+fn reads_pieces(kit: &mut Kit) -> Outcome {
     let mut session = kit.start()?;
     let nonces = 1_000..1_020;
     let mut stream = Vec::new();
     for nonce in nonces.clone() {
         session.ledger.note_ping(nonce);
-        stream.extend_from_slice(&encode_server_frame(ServerFrame::Ping(Ping { nonce })));
+        stream.extend_from_slice(&ServerFrame::Ping(Ping { nonce }).encode());
     }
     // Some together, the rest byte by byte; each piece is a write of its own, and the worker has time to read it.
     let (together, single) = stream.split_at(stream.len() / 2 + 1);
@@ -59,26 +59,22 @@ fn reads_pieces(kit: &mut Kit) -> Result<Verdict, Fault> {
     Ok(Verdict::Ok)
 }
 
-fn works_without_page(kit: &mut Kit) -> Result<Verdict, Fault> {
+fn works_without_page(kit: &mut Kit) -> Outcome {
     let subject = kit.subject();
     let terms = Terms { journal_bytes: 0, ..kit.terms() };
     let mut session = kit.start_on(terms)?;
     for count in [1, 8] {
         let chunk = session.call(subject.run_many(count))?;
         if subject.is_echo && chunk.values() != subject.items(count) {
-            return Err(Fault::new(rules::ECHO, "returned other values without the page"));
+            return Err(fault(rules::ECHO, "returned other values without the page"));
         }
     }
-    session.quiet()?;
-    Ok(Verdict::Ok)
+    session.done()
 }
 
 /// The frame limit is smaller than what the results of a chunk have together.
-fn keeps_frame_limit(kit: &mut Kit) -> Result<Verdict, Fault> {
-    let subject = kit.subject();
-    if !subject.is_echo {
-        return Ok(Verdict::Skipped("it takes a function named `echo`".to_owned()));
-    }
+fn keeps_frame_limit(kit: &mut Kit) -> Outcome {
+    let subject = kit.echo()?;
     let terms = Terms { max_frame_bytes: 64 << 10, ..kit.terms() };
     let mut session = kit.start_on(terms)?;
     let long = "x".repeat(20_000);
@@ -87,25 +83,24 @@ fn keeps_frame_limit(kit: &mut Kit) -> Result<Verdict, Fault> {
     for id in chunks {
         // A frame over the limit is found where it is read.
         if session.collect(id)?.values()[0] != *long {
-            return Err(Fault::new(rules::ECHO, "returned another value than a string of 20,000 bytes"));
+            return Err(fault(rules::ECHO, "returned another value than a string of 20,000 bytes"));
         }
     }
     // The Run frame just fits; the result may or may not.
     let longest = "y".repeat((64 << 10) - 80);
     session.call(subject::run_values(&subject.function, subject.style, &[longest.into()]))?;
-    session.quiet()?;
-    Ok(Verdict::Ok)
+    session.done()
 }
 
-fn exits_after_garbage(kit: &mut Kit) -> Result<Verdict, Fault> {
+fn exits_after_garbage(kit: &mut Kit) -> Outcome {
     exits_after(kit, Bytes::from_static(b"\x00\x00\x00\x06\xff\xff\xff\xff\xff\xff"))
 }
 
-fn exits_after_oversize(kit: &mut Kit) -> Result<Verdict, Fault> {
+fn exits_after_oversize(kit: &mut Kit) -> Outcome {
     exits_after(kit, Bytes::from_static(b"\xff\xff\xff\xff\x12\x00"))
 }
 
-fn exits_after(kit: &mut Kit, bytes: Bytes) -> Result<Verdict, Fault> {
+fn exits_after(kit: &mut Kit, bytes: Bytes) -> Outcome {
     let mut session = kit.start()?;
     session.send_raw(bytes);
     let status = session.wait_for_exit(rules::BAD_FRAME)?;

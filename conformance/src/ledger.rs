@@ -8,12 +8,12 @@ use procpool_ipc::proto::{FailureKind, Hello, ItemFailure, ItemKind, Recalled, R
 use procpool_items::{Records, value};
 use serde_json::Value;
 
-use super::report::Fault;
-use super::rules;
+use crate::report::Fault;
+use crate::rules;
 
 /// How far the worker is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(crate) enum Stage {
     Connected,
     SaidHello,
     Ready,
@@ -21,49 +21,49 @@ pub(super) enum Stage {
 
 /// A chunk that the worker was given, and what came back.
 #[derive(Debug)]
-pub(super) struct Chunk {
-    pub(super) id: u64,
+pub(crate) struct Chunk {
+    pub(crate) id: u64,
     kind: ItemKind,
     count: u32,
     first_sequence: u64,
     /// How many of its items run: all, or fewer after a recall.
     end: u32,
-    pub(super) contents: Vec<Bytes>,
-    pub(super) failures: BTreeMap<u32, ItemFailure>,
-    pub(super) num_frames: usize,
+    pub(crate) contents: Vec<Bytes>,
+    pub(crate) failures: BTreeMap<u32, ItemFailure>,
+    pub(crate) num_frames: usize,
     num_started: u32,
     was_recalled: bool,
     /// What the answer to the recall said.
-    pub(super) given_back_from: Option<u32>,
+    pub(crate) given_back_from: Option<u32>,
 }
 
 impl Chunk {
-    pub(super) fn num_received(&self) -> u32 {
+    pub(crate) fn num_received(&self) -> u32 {
         u32::try_from(self.contents.len()).unwrap_or(u32::MAX)
     }
 
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.num_received() == self.end
     }
 
-    pub(super) fn count(&self) -> u32 {
+    pub(crate) fn count(&self) -> u32 {
         self.count
     }
 
     /// Returns the offset of the item with this sequence number.
-    pub(super) fn offset_of(&self, sequence: u64) -> Option<u32> {
+    pub(crate) fn offset_of(&self, sequence: u64) -> Option<u32> {
         let offset = u32::try_from(sequence.checked_sub(self.first_sequence)?).ok()?;
         (offset < self.count).then_some(offset)
     }
 
     /// Returns the results as JSON values.
-    pub(super) fn values(&self) -> Vec<Value> {
+    pub(crate) fn values(&self) -> Vec<Value> {
         // They were decoded before they were taken.
         self.contents.iter().map(|content| value::from_bytes(content).unwrap_or_default()).collect()
     }
 
     /// Returns how many of its items have begun, given the last one that the page names, if there is a page.
-    pub(super) fn num_begun(&self, last_begun: Option<u64>) -> u32 {
+    pub(crate) fn num_begun(&self, last_begun: Option<u64>) -> u32 {
         match last_begun {
             Some(sequence) => self.offset_of(sequence).map_or(0, |offset| offset + 1),
             None => self.num_started,
@@ -77,10 +77,10 @@ impl Chunk {
 
 /// All that was said in one connection.
 #[derive(Debug)]
-pub(super) struct Ledger {
-    pub(super) stage: Stage,
-    pub(super) hello: Hello,
-    pub(super) chunks: Vec<Chunk>,
+pub(crate) struct Ledger {
+    pub(crate) stage: Stage,
+    pub(crate) hello: Hello,
+    pub(crate) chunks: Vec<Chunk>,
     has_page: bool,
     next_sequence: u64,
     pings: HashSet<u64>,
@@ -88,7 +88,7 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn new(has_page: bool) -> Self {
+    pub(crate) fn new(has_page: bool) -> Self {
         Self {
             stage: Stage::Connected,
             hello: Hello::default(),
@@ -101,7 +101,7 @@ impl Ledger {
     }
 
     /// Gives a chunk its name and its sequence numbers, and notes it.
-    pub(super) fn add(&mut self, run: &mut Run) {
+    pub(crate) fn add(&mut self, run: &mut Run) {
         run.chunk = self.chunks.len() as u64 + 1;
         run.first_sequence = self.next_sequence;
         self.next_sequence += u64::from(run.count);
@@ -120,22 +120,22 @@ impl Ledger {
         });
     }
 
-    pub(super) fn note_recall(&mut self, id: u64) {
+    pub(crate) fn note_recall(&mut self, id: u64) {
         if let Some(chunk) = self.chunk_mut(id) {
             chunk.was_recalled = true;
         }
     }
 
-    pub(super) fn note_ping(&mut self, nonce: u64) {
+    pub(crate) fn note_ping(&mut self, nonce: u64) {
         self.pings.insert(nonce);
     }
 
-    pub(super) fn is_answered(&self, nonce: u64) -> bool {
+    pub(crate) fn is_answered(&self, nonce: u64) -> bool {
         !self.pings.contains(&nonce)
     }
 
     /// Returns a chunk by its name, which `add` gave it.
-    pub(super) fn chunk(&self, id: u64) -> &Chunk {
+    pub(crate) fn chunk(&self, id: u64) -> &Chunk {
         self.chunks.iter().find(|chunk| chunk.id == id).expect("the chunk was added")
     }
 
@@ -144,7 +144,7 @@ impl Ledger {
     }
 
     /// Says what is still to come, for a fault.
-    pub(super) fn expectation(&self) -> String {
+    pub(crate) fn expectation(&self) -> String {
         match self.stage {
             Stage::Connected => "Hello".to_owned(),
             Stage::SaidHello => "Ready".to_owned(),
@@ -157,7 +157,7 @@ impl Ledger {
     }
 
     /// Checks the word of the progress page that names the item begun last.
-    pub(super) fn take_begun(&mut self, begun: u64) -> Result<(), Fault> {
+    pub(crate) fn take_begun(&mut self, begun: u64) -> Result<(), Fault> {
         if !self.hello.uses_progress_page {
             return Ok(());
         }
@@ -182,7 +182,7 @@ impl Ledger {
     }
 
     /// Checks a frame and takes what it says.
-    pub(super) fn take(&mut self, frame: WorkerFrame) -> Result<(), Fault> {
+    pub(crate) fn take(&mut self, frame: WorkerFrame) -> Result<(), Fault> {
         match (self.stage, frame) {
             (Stage::Connected, WorkerFrame::Hello(hello)) => self.take_hello(hello),
             (Stage::Connected, _) => Err(Fault::new(rules::ORDER, "did not begin with Hello")),
@@ -329,7 +329,7 @@ fn is_refusal(failure: &ItemFailure) -> bool {
 }
 
 /// Splits the items of a frame, and decodes them to see that this can be done.
-pub(super) fn contents(kind: ItemKind, results: &Results) -> Result<Vec<Bytes>, Fault> {
+pub(crate) fn contents(kind: ItemKind, results: &Results) -> Result<Vec<Bytes>, Fault> {
     let mut contents = Vec::with_capacity(results.count as usize);
     for record in Records::new(&results.items) {
         let content = record.map_err(|error| Fault::new(rules::ITEMS, format!("sent malformed items: {error}")))?;
