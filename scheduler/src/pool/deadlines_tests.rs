@@ -199,7 +199,7 @@ fn who_has_begun_another_item_by_the_time_of_the_kill_is_let_be_and_looked_at_ag
     assert_eq!(pool.runs(0, LIMIT + GRACE), [pool.termination(StopReason::ItemTimeout)]);
     assert!(pool.pass(GRACE).contains(&pool.probe()));
     let kill = Effect::Kill { worker: pool.worker, reason: StopReason::ItemTimeout, if_unchanged: true };
-    assert_eq!(pool.runs(0, LIMIT + GRACE), [kill.clone()]);
+    assert_eq!(pool.runs(0, LIMIT + GRACE), std::slice::from_ref(&kill));
     // Its session finds that the other one has begun, and does nothing but say so.
     (pool.chunk, _) = (next, pool.finishes(0, 1));
     assert_eq!(pool.runs(0, Duration::ZERO), []);
