@@ -117,7 +117,7 @@ impl PoolState {
         }
         let (mut num_waiting, mut somebody_tries) = (0, false);
         for (id, slot) in (0..).map(SlotId).zip(&self.slots).filter(|(_, slot)| !slot.removed) {
-            let is_failing = slot.restarts.failing.is_some();
+            let is_failing = slot.health.failing_since().is_some();
             let is_moving = slot.worker.is_some() || self.timers.is_set(Restart(id));
             assert!(is_moving || is_failing, "slot {id}: an empty slot will be filled");
             somebody_tries |= is_moving && is_failing;

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::blame::Deaths;
-use crate::chunk::{MAX_CHUNK_BYTES, MAX_DEFAULT_WINDOW, MAX_FIXED_CHUNK_BYTES, RunTimes, guided_share};
+use crate::chunk::{MAX_CHUNK_BYTES, MAX_DEFAULT_WINDOW, MAX_FIXED_CHUNK_BYTES, guided_share};
 use crate::event::{Delivery, Hold, JobSpec};
 use crate::id::{SlotId, WorkerId};
 use crate::queue::VirtualTime;
 use crate::run_set::RunSet;
+use crate::run_times::RunTimes;
 use crate::time::Time;
 
 /// After an item at the head of its chunk was given back so often before it began, its worker is left alone with it.

@@ -16,19 +16,20 @@
 //!
 //! Read `event`, then `job`, `worker`, `pool/mod`, `pool/dispatch`, and the rest as needed.
 
+mod backoff;
 mod blame;
 mod chunk;
 mod config;
 mod event;
+mod health;
 mod id;
 #[cfg(any(test, debug_assertions))]
 mod invariant;
 mod job;
-mod measured;
 mod pool;
 mod queue;
-mod restart;
 mod run_set;
+mod run_times;
 mod time;
 mod timer;
 mod worker;

@@ -4,16 +4,18 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::event::StopReason;
+use crate::health::SlotHealth;
 use crate::id::{ChunkId, FunctionId, FunctionSet, JobId, WorkerId};
 use crate::job::History;
-use crate::restart::Restarts;
 use crate::time::Time;
 
 /// A place for a worker.
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
     pub(crate) worker: Option<Worker>,
-    pub(crate) restarts: Restarts,
+    pub(crate) health: SlotHealth,
+    /// How often in a row the system had nothing to start its worker with.
+    pub(crate) shortages: u32,
     /// The pool was made smaller: no worker starts here any more.
     pub(crate) removed: bool,
     /// How many items its workers have finished.
@@ -28,14 +30,14 @@ impl Slot {
         self.worker.as_ref().is_some_and(|worker| worker.is_idle() && worker.takes_chunks())
     }
 
-    /// Tells whether no worker is started for a while, since those before finished nothing.
+    /// Returns whether it is held and has no worker: it is not waited for.
     pub(crate) fn is_held(&self) -> bool {
-        self.worker.is_none() && self.restarts.was_held() && self.restarts.failing.is_none() && !self.removed
+        self.worker.is_none() && matches!(self.health, SlotHealth::Held(_)) && !self.removed
     }
 
-    /// Tells whether it has a worker that works.
+    /// Returns whether it has a worker that works.
     pub(crate) fn is_whole(&self) -> bool {
-        self.worker.as_ref().is_some_and(Worker::is_up) && self.restarts.trusts_ready()
+        self.worker.as_ref().is_some_and(Worker::is_up) && self.health.trusts_ready()
     }
 }
 

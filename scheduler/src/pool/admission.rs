@@ -110,7 +110,7 @@ impl PoolState {
 
     /// Returns what an item of a function usually takes; nothing if that is not known.
     fn item_nanos_measured(&self, function: FunctionId) -> u128 {
-        self.measured.of(self.now, function).map_or(0, |time| u128::from(saturating_nanos(time)))
+        self.run_times.median(self.now, function).map_or(0, |time| u128::from(saturating_nanos(time)))
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::event::{Delivery, Dispatch, Event, JobFailure, JobSpec};
 use crate::id::{FunctionId, JobId};
 use crate::pool::demand::tests::{Pool, spec};
-use crate::restart::Rng;
+use crate::backoff::Rng;
 use crate::time::Time;
 
 const SECOND: Duration = Duration::from_secs(1);

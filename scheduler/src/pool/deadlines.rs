@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::PoolState;
 use super::jobs::FailedAt;
 use crate::event::{Cancel, Effect, FailureCause, JobFailure, RunningItem, StopReason};
+use crate::health::Finding;
 use crate::id::{ChunkId, JobId, WorkerId};
 use crate::timer::TimerKey;
 use crate::worker::{Expired, Phase, StopStage};
@@ -19,7 +20,7 @@ impl PoolState {
                 TimerKey::Deadline(job) => self.deadline_passed(job),
                 TimerKey::Retry(job) => self.arm_retry(job),
                 TimerKey::Start(worker) => self.kill(worker, StopReason::StartTimeout),
-                TimerKey::Proof(worker) => self.slot_works(worker.slot),
+                TimerKey::Proof(worker) => self.slot_works(worker.slot, Finding::Proof),
                 TimerKey::CancelGrace(worker) => self.cancel_grace_passed(worker),
                 TimerKey::StopGrace(worker) => self.escalate(worker),
                 TimerKey::ItemTimeout(worker) => self.probe(worker),

@@ -100,7 +100,7 @@ impl PoolState {
     /// been running by now.
     fn item_nanos(&self, job: &Job, now: Time) -> u128 {
         let function = job.spec.function;
-        let known = self.run_times.of(function).unwrap_or_else(|| {
+        let known = self.run_times.average(function).unwrap_or_else(|| {
             let running = self.workers().filter_map(|worker| worker.chunks.front());
             let running = running.filter(|chunk| chunk.function == function);
             let longest = running.map(|chunk| now.since(chunk.dispatched_at)).max().unwrap_or_default();

@@ -58,7 +58,7 @@ impl PoolState {
             if self.queue.is_empty() {
                 return;
             }
-            let is_meant = self.slots[slot].restarts.is_on_probation() == is_on_probation;
+            let is_meant = self.slots[slot].health.is_on_probation() == is_on_probation;
             if is_meant && self.is_free(slot) && !self.renew_if_due(slot) {
                 self.dispatch_next(slot, choice);
             }
@@ -83,14 +83,14 @@ impl PoolState {
             && !running.abandoned
             && !running.history.is_left_alone()
             && running.recalled_at.is_none()
-            && !self.slots[worker.id.slot.0 as usize].restarts.is_on_probation()
-            && self.run_times.of(running.function).is_some()
+            && !self.slots[worker.id.slot.0 as usize].health.is_on_probation()
+            && self.run_times.average(running.function).is_some()
             && self.run_times.estimate(running.function, running.remaining()) <= AHEAD
     }
 
     fn dispatch_ahead(&mut self, slot: usize) {
         let Some((job, next)) = self.next_for(slot, Choice::Ahead) else { return };
-        if self.run_times.of(self.jobs[&job].spec.function).is_some() {
+        if self.run_times.average(self.jobs[&job].spec.function).is_some() {
             self.hand_out(slot, job, next);
         }
     }
@@ -110,7 +110,7 @@ impl PoolState {
     fn next_for(&mut self, slot: usize, choice: Choice) -> Option<(JobId, Available)> {
         loop {
             let worker = self.slots[slot].worker.as_ref()?.id;
-            let is_on_probation = self.slots[slot].restarts.is_on_probation();
+            let is_on_probation = self.slots[slot].health.is_on_probation();
             let is_patient = |history: &History| is_on_probation || self.now < history.since.after(RETRY_PATIENCE);
             let may = |job: &Job, history: &History| {
                 let is_as_good_as_any = choice == Choice::Any || !history.is_of(worker.slot) || !is_patient(history);
@@ -164,7 +164,7 @@ impl PoolState {
     fn hand_out(&mut self, slot: usize, id: JobId, available: Available) {
         let slots = self.num_slots();
         let now = self.now;
-        let is_on_probation = self.slots[slot].restarts.is_on_probation();
+        let is_on_probation = self.slots[slot].health.is_on_probation();
         let worker = self.slots[slot].worker.as_mut().expect("the caller looked");
         let job = self.jobs.get_mut(&id).expect("a queued job exists");
         let is_single = available.history.is_suspect() || is_on_probation;

@@ -40,7 +40,6 @@ impl PoolState {
                 || jobs.values().any(|job| job.spec.function == function)
         };
         self.run_times.retain(is_needed);
-        self.measured.retain(is_needed);
     }
 
     /// Jobs have waited for different workers, and now may share them. Nobody catches up on the others.

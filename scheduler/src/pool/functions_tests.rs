@@ -164,9 +164,9 @@ fn what_a_function_took_is_forgotten_with_the_function() {
         pool.apply(ready_with(worker, [version]));
         pool.submit_as(job(u64::from(version) + 1, version, 1));
         pool.finish(Duration::from_millis(1));
-        assert!(pool.state.run_times.of(FunctionId(version)).is_some());
+        assert!(pool.state.run_times.average(FunctionId(version)).is_some());
         pool.apply(exit(worker));
     }
-    let known = (0..50).filter(|&version| pool.state.run_times.of(FunctionId(version)).is_some());
+    let known = (0..50).filter(|&version| pool.state.run_times.average(FunctionId(version)).is_some());
     assert_eq!(known.collect::<Vec<_>>(), [49], "the next worker may have it still");
 }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::PoolState;
+use crate::backoff::retry_backoff;
 use crate::event::{Delivery, Effect, FailureCause, Hold, JobFailure, JobSpec, Readiness};
 use crate::id::{JobId, WorkerId};
 use crate::job::{History, Job};
-use crate::restart::retry_backoff;
 use crate::timer::TimerKey;
 use crate::worker::ActiveChunk;
 

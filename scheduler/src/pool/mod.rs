@@ -19,14 +19,14 @@ use std::collections::BTreeMap;
 
 pub use self::demand::{Demand, SlotCounts};
 pub use self::snapshot::{RunningItems, Snapshot, WorkerSnapshot, WorkerState};
-use crate::chunk::RunTimes;
+use crate::backoff::Rng;
 use crate::config::SchedulerConfig;
 use crate::event::{Effect, Event, JobFailure, Readiness};
+use crate::health::{LossStreak, StartFailures};
 use crate::id::{ChunkId, JobId, SlotId, WorkerId};
 use crate::job::Job;
-use crate::measured::Measurements;
 use crate::queue::FairQueue;
-use crate::restart::{Rng, StartFailures};
+use crate::run_times::RunTimes;
 use crate::time::Time;
 use crate::timer::Timers;
 use crate::worker::{Slot, Worker};
@@ -39,13 +39,13 @@ pub struct PoolState {
     pub(crate) slots: Vec<Slot>,
     pub(crate) queue: FairQueue,
     pub(crate) run_times: RunTimes,
-    measured: Measurements,
     pub(crate) timers: Timers,
     pub(crate) readiness: Readiness,
     pub(crate) stopping: bool,
     /// Workers up to this generation are to be replaced.
     restart_up_to: Option<u64>,
     start_failures: StartFailures,
+    loss_streak: LossStreak,
     rng: Rng,
     last_generation: u64,
     last_chunk: u64,
@@ -71,12 +71,12 @@ impl PoolState {
             slots,
             queue: FairQueue::default(),
             run_times: RunTimes::default(),
-            measured: Measurements::default(),
             timers: Timers::default(),
             readiness: Readiness::Starting,
             stopping: false,
             restart_up_to: None,
             start_failures: StartFailures::default(),
+            loss_streak: LossStreak::default(),
             last_generation: 0,
             last_chunk: 0,
             idle_since: Time::ZERO,

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use super::PoolState;
 use crate::event::{Effect, JobFailure, Readiness, StopReason};
+use crate::health::{Finding, PROOF_TIME, SlotHealth, shortage_backoff};
 use crate::id::{FunctionId, FunctionSet, SlotId, WorkerId};
-use crate::restart::{PROOF_TIME, Restarts};
 use crate::timer::TimerKey;
 use crate::worker::{Phase, Slot, Worker};
 
@@ -47,43 +47,55 @@ impl PoolState {
     /// once.
     pub(super) fn slot_is_ready(&mut self, id: WorkerId) {
         let slot = self.slot_mut(id.slot);
-        slot.restarts.started();
-        let has_proved_itself = slot.restarts.trusts_ready();
+        slot.shortages = 0;
+        let has_proved_itself = slot.health.trusts_ready();
         self.timers.set(TimerKey::Proof(id), self.now.after(PROOF_TIME));
         if has_proved_itself {
-            self.slot_works(id.slot);
+            self.slot_works(id.slot, Finding::Proof);
         } else if self.readiness == Readiness::Starting {
             self.set_readiness(Readiness::Ready);
         }
     }
 
     /// The worker of a slot has proved itself: those may start that waited for it.
-    pub(super) fn slot_works(&mut self, slot: SlotId) {
+    pub(super) fn slot_works(&mut self, slot: SlotId, finding: Finding) {
         self.start_failures.forget();
         self.set_readiness(Readiness::Ready);
-        let restarts = &mut self.slot_mut(slot).restarts;
-        restarts.proved_itself();
-        if restarts.failing.take().is_none() {
+        let before = self.note(slot, finding);
+        if before.failing_since().is_none() {
             return;
         }
         self.start_failures.end_tries();
-        for slot in self.slot_ids() {
-            if self.slot_mut(slot).restarts.failing.take().is_some() {
-                self.timers.clear(TimerKey::Restart(slot));
-                self.spawn_worker(slot);
+        for other in self.slot_ids() {
+            if self.slots[other.0 as usize].health.failing_since().is_some() {
+                self.note(other, Finding::StartsWorkElsewhere);
+                self.timers.clear(TimerKey::Restart(other));
+                self.spawn_worker(other);
             }
         }
     }
 
     /// The worker of a slot has finished an item, which is the best proof of all.
     pub(super) fn slot_has_finished_an_item(&mut self, slot: SlotId) {
-        let restarts = &mut self.slot_mut(slot).restarts;
-        let was_held = restarts.was_held();
-        restarts.finished_an_item();
-        if was_held {
+        self.loss_streak.forget(slot);
+        if self.slots[slot.0 as usize].health.was_held() {
             self.emit(Effect::SlotHealed { slot });
         }
-        self.slot_works(slot);
+        self.slot_works(slot, Finding::ItemFinished);
+    }
+
+    /// Changes the health of a slot; returns what it was.
+    fn note(&mut self, slot: SlotId, finding: Finding) -> SlotHealth {
+        let health = &mut self.slot_mut(slot).health;
+        let after = health.after(finding);
+        std::mem::replace(health, after)
+    }
+
+    /// A slot starts anew, whatever was known of it.
+    pub(super) fn forget_losses(&mut self, slot: SlotId) {
+        self.loss_streak.forget(slot);
+        let slot = self.slot_mut(slot);
+        (slot.health, slot.shortages) = (SlotHealth::Sound, 0);
     }
 
     /// A worker is gone, and was taken out of its slot. Fills the slot again, or sees to it that this is done later.
@@ -97,7 +109,7 @@ impl PoolState {
             Phase::Stopping { .. } => {
                 if worker.ready_at.is_some() {
                     // It lived until it was told to stop.
-                    self.slot_works(slot);
+                    self.slot_works(slot, Finding::Proof);
                 }
                 Some(Duration::ZERO)
             }
@@ -125,7 +137,10 @@ impl PoolState {
     fn start_failed(&mut self, slot: SlotId, has_hung: bool, loss: Loss) -> Option<Duration> {
         self.count_failed_start(has_hung);
         if loss.by_shortage {
-            return Some(self.slots[slot.0 as usize].restarts.went_short(&mut self.rng));
+            let slot = self.slot_mut(slot);
+            slot.shortages += 1;
+            let before = slot.shortages - 1;
+            return Some(shortage_backoff(before, &mut self.rng));
         }
         self.await_turn(slot);
         None
@@ -135,9 +150,7 @@ impl PoolState {
     /// is this slot's turn.
     fn worker_lost(&mut self, worker: &Worker, loss: Loss) -> Option<Duration> {
         let slot = worker.id.slot;
-        for other in self.slot_ids().filter(|&other| other != slot) {
-            self.slot_mut(other).restarts.another_lost_a_worker();
-        }
+        self.loss_streak.lost_worker(slot);
         if worker.finished_items > 0 {
             return Some(Duration::ZERO);
         }
@@ -146,20 +159,20 @@ impl PoolState {
         let died_young = loss.begun.is_none() && worker.ready_at.is_some_and(|at| self.now.since(at) < PROOF_TIME);
         let is_failed_start = died_young && worker.chunks.is_empty();
         let is_slots_fault = loss.begun.is_none_or(|function| self.works_elsewhere(function));
-        self.slot_mut(slot).restarts.lost_a_worker(died_young, is_slots_fault);
+        let was_held = self.note(slot, Finding::LostWorker { died_young }).was_held();
+        let is_bad = is_slots_fault && (self.loss_streak.blame_slot() || was_held);
         if is_failed_start {
             self.count_failed_start(false);
         }
         let mut others = self.slots.iter().filter(|slot| !slot.removed).filter_map(|slot| slot.worker.as_ref());
         let others_work = others.any(Worker::is_up);
-        let restarts = &mut self.slots[slot.0 as usize].restarts;
-        if is_slots_fault && restarts.is_bad() && others_work {
-            restarts.failing = None;
-            let wait = restarts.hold(&mut self.rng);
+        if is_bad && others_work {
+            self.note(slot, Finding::Hold);
+            let wait = self.slots[slot.0 as usize].health.hold_time(&mut self.rng);
             self.emit(Effect::SlotHeld { slot, wait });
             return Some(wait);
         }
-        let delay = restarts.crash_backoff(&mut self.rng);
+        let delay = self.slots[slot.0 as usize].health.crash_backoff(&mut self.rng);
         if is_failed_start && !delay.is_zero() {
             self.await_turn(slot);
             return None;
@@ -171,7 +184,7 @@ impl PoolState {
     /// die of it anywhere.
     fn works_elsewhere(&self, function: FunctionId) -> bool {
         let mut running = self.workers().filter(|worker| worker.is_up()).filter_map(|worker| worker.chunks.front());
-        self.run_times.of(function).is_some() || running.any(|chunk| chunk.function == function)
+        self.run_times.average(function).is_some() || running.any(|chunk| chunk.function == function)
     }
 
     /// Remembers a failed start. Too many of them without any success, and the pool is degraded: nobody should wait.
@@ -189,7 +202,7 @@ impl PoolState {
         if self.failing_slots().next().is_none() {
             self.start_failures.end_tries();
         }
-        if self.slot_mut(slot).restarts.failing.replace(now).is_some() {
+        if self.note(slot, Finding::StartFailed { at: now }).failing_since().is_some() {
             self.start_failures.tried_in_vain();
         }
         if self.has_worker_up() {
@@ -197,9 +210,8 @@ impl PoolState {
         }
         // Nobody does the work of a slot that is held back any more, so it tries like the others.
         for held in self.slot_ids() {
-            let slot = self.slot_mut(held);
-            if slot.is_held() {
-                slot.restarts.failing = Some(now);
+            if self.slots[held.0 as usize].is_held() {
+                self.note(held, Finding::StartFailed { at: now });
                 self.timers.clear(TimerKey::Restart(held));
             }
         }
@@ -211,22 +223,21 @@ impl PoolState {
         if self.failing_slots().any(tries) {
             return;
         }
-        if let Some((next, _)) = self.failing_slots().min_by_key(|(_, slot)| slot.restarts.failing) {
+        if let Some((next, _)) = self.failing_slots().min_by_key(|(_, slot)| slot.health.failing_since()) {
             let delay = self.start_failures.backoff(&mut self.rng);
             self.start_later(next, delay);
         }
     }
 
     fn failing_slots(&self) -> impl Iterator<Item = (SlotId, &Slot)> {
-        self.slot_ids().zip(&self.slots).filter(|(_, slot)| !slot.removed && slot.restarts.failing.is_some())
+        self.slot_ids().zip(&self.slots).filter(|(_, slot)| !slot.removed && slot.health.failing_since().is_some())
     }
 
     /// Has the slots that are held back try at once: somebody may have mended them.
     pub(super) fn end_holds(&mut self) {
         for held in self.slot_ids() {
-            let slot = self.slot_mut(held);
-            if slot.is_held() {
-                slot.restarts = Restarts::default();
+            if self.slots[held.0 as usize].is_held() {
+                self.forget_losses(held);
                 self.timers.clear(TimerKey::Restart(held));
                 self.spawn_worker(held);
             }
@@ -241,7 +252,7 @@ impl PoolState {
     /// workers start and work, as far as is known, or one is up that has yet to prove it.
     pub(super) fn has_other_slot(&self, slot: SlotId, function: FunctionId) -> bool {
         let is_up = |slot: &Slot| slot.worker.as_ref().is_some_and(Worker::is_up);
-        let has_hope = |slot: &Slot| is_up(slot) || !slot.is_held() && slot.restarts.failing.is_none();
+        let has_hope = |slot: &Slot| is_up(slot) || !slot.is_held() && slot.health.failing_since().is_none();
         let usable = |slot: &Slot| !slot.removed && slot.functions.has(function) && has_hope(slot);
         self.slot_ids().zip(&self.slots).any(|(other, entry)| other != slot && usable(entry))
     }

@@ -9,7 +9,6 @@ use crate::blame::{Death, Deaths};
 use crate::event::{Cancel, Effect, FailureCause, JobFailure, Readiness, StopReason};
 use crate::id::{ChunkId, FunctionId, FunctionSet, JobId, SlotId, WorkerId};
 use crate::job::History;
-use crate::restart::Restarts;
 use crate::timer::TimerKey;
 use crate::worker::{ActiveChunk, Expired, Phase, Slot, Worker};
 
@@ -99,8 +98,7 @@ impl PoolState {
             job.is_proven = true;
         }
         self.slot_has_finished_an_item(id.slot);
-        self.run_times.record(function, count, busy);
-        self.measured.record(self.now, function, count, busy);
+        self.run_times.record(self.now, function, count, busy);
     }
 
     fn store_items(&mut self, items: ItemsOf, skip: u32, first_failed: Option<u64>) {
@@ -304,7 +302,7 @@ impl PoolState {
             let slot = self.slot_mut(id);
             slot.removed = id.0 as usize >= wanted;
             if slot.removed {
-                slot.restarts = Restarts::default();
+                self.forget_losses(id);
                 self.timers.clear(TimerKey::Restart(id));
                 self.remove_worker(id);
                 if self.slots[id.0 as usize].worker.is_none() {
@@ -331,7 +329,7 @@ impl PoolState {
         match &mut slot.worker {
             Some(worker) if worker.retire == Some(StopReason::Resize) => worker.retire = None,
             Some(_) => {}
-            None if restarts_later || slot.restarts.failing.is_some() => {}
+            None if restarts_later || slot.health.failing_since().is_some() => {}
             None => self.spawn_worker(id),
         }
     }
