@@ -3,10 +3,10 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use crate::backoff::Rng;
 use crate::event::{Delivery, Dispatch, Event, JobFailure, JobSpec};
 use crate::id::{FunctionId, JobId};
 use crate::pool::demand::tests::{Pool, spec};
-use crate::backoff::Rng;
 use crate::time::Time;
 
 const SECOND: Duration = Duration::from_secs(1);
