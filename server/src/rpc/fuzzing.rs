@@ -223,7 +223,13 @@ impl WorkerSpawner for Echo {
                         | WorkerCommand::Dump(_)
                         | WorkerCommand::DropCommons(_),
                     ) => {}
-                    Some(WorkerCommand::Shutdown | WorkerCommand::Terminate | WorkerCommand::Kill) | None => break,
+                    Some(
+                        WorkerCommand::Shutdown
+                        | WorkerCommand::Terminate
+                        | WorkerCommand::Kill
+                        | WorkerCommand::IfUnchanged(_),
+                    )
+                    | None => break,
                 }
             }
             let (exit, usage, stderr_tail) = (WorkerExit::Signal(9), ExitUsage::default(), String::new());

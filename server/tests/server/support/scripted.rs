@@ -205,7 +205,13 @@ impl ScriptedWorker {
                 Some(WorkerCommand::DropCommons(_)) => {}
                 Some(WorkerCommand::Dump(answer)) => answer.send(Ok("the stack".to_owned())).unwrap(),
                 Some(WorkerCommand::Probe) => self.report_progress().await,
-                Some(WorkerCommand::Shutdown | WorkerCommand::Terminate | WorkerCommand::Kill) | None => break,
+                Some(
+                    WorkerCommand::Shutdown
+                    | WorkerCommand::Terminate
+                    | WorkerCommand::Kill
+                    | WorkerCommand::IfUnchanged(_),
+                )
+                | None => break,
             }
         }
         let running = self.chunks.front().map(|chunk| (chunk.chunk, self.done));
