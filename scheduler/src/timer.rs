@@ -53,6 +53,13 @@ impl Timers {
         self.by_time.insert((at, key));
     }
 
+    /// Sets a timer, unless it is set to a later moment.
+    pub(crate) fn set_no_earlier(&mut self, key: TimerKey, at: Time) {
+        if self.by_key.get(&key).is_none_or(|&set| set < at) {
+            self.set(key, at);
+        }
+    }
+
     /// Clears a timer; it need not be set.
     pub(crate) fn clear(&mut self, key: TimerKey) {
         if let Some(at) = self.by_key.remove(&key) {

@@ -94,9 +94,10 @@ impl PoolState {
                     return self.slot_mut(id.slot).worker.iter_mut().for_each(|worker| worker.grace_is_over = true);
                 }
                 // It has begun another one since it was asked, and was not killed.
-                (Phase::Stopping { stage: StopStage::Killed, reason }, None) if may_go_on => {
+                (Phase::Stopping { stage: StopStage::Killed, reason }, overdue) if running.is_some() => {
                     worker.phase = Phase::Stopping { stage: StopStage::Terminated, reason };
-                    self.timers.set(TimerKey::StopGrace(id), self.now.after(RECHECK_INTERVAL));
+                    let again = if overdue.is_none() { RECHECK_INTERVAL } else { self.config.cancel_grace_period };
+                    self.timers.set(TimerKey::StopGrace(id), self.now.after(again));
                 }
                 _ => {}
             }

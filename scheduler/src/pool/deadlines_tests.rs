@@ -274,3 +274,47 @@ fn a_worker_that_begins_nothing_of_a_call_that_is_gone_is_ended() {
     let effects = pool.apply(Event::Progress { worker: pool.worker, running: None });
     assert_eq!(effects, [pool.termination(StopReason::Cancelled)]);
 }
+
+/// Returns a pool whose worker got SIGTERM for an item, and has gone on to the next, which is of job 3.
+fn with_survivor() -> Pool {
+    let mut pool = Pool::with_chunk(1, 1);
+    // So much is known of the function that a chunk may wait at the worker.
+    pool.finishes(0, 1);
+    pool.chunk = pool.submit(job_of(2, 1)).expect("the worker is idle");
+    let next = JobSpec { item_timeout: None, ..job_of(3, 1) };
+    let next = pool.submit(next).expect("the worker takes one ahead");
+    pool.pass(LIMIT);
+    pool.runs(0, LIMIT);
+    pool.pass(GRACE);
+    assert_eq!(pool.runs(0, LIMIT + GRACE), [pool.termination(StopReason::ItemTimeout)]);
+    (pool.chunk, _) = (next, pool.finishes(0, 1));
+    pool
+}
+
+#[test]
+fn an_item_that_begins_after_sigterm_and_is_cancelled_is_told_and_has_its_grace_period() {
+    let mut pool = with_survivor();
+    assert!(pool.pass(GRACE).contains(&pool.probe()));
+    // The answer to that is on its way when the call is cancelled.
+    let told = Effect::Recall { worker: pool.worker, chunk: pool.chunk, cancel: Cancel::Chunk };
+    assert!(pool.apply(Event::JobCancelled { job: JobId(3) }).contains(&told));
+    assert_eq!(terminations(&pool.runs(0, GRACE)), 0);
+    assert_eq!(pool.pass(GRACE / 2), []);
+    assert!(pool.pass(GRACE / 2).contains(&pool.probe()));
+    let kill = Effect::Kill { worker: pool.worker, reason: StopReason::ItemTimeout, if_unchanged: true };
+    assert_eq!(pool.runs(0, 2 * GRACE), [kill]);
+}
+
+#[test]
+fn a_worker_that_was_not_killed_for_an_item_that_is_cancelled_by_then_is_killed_after_its_grace_period() {
+    let mut pool = with_survivor();
+    assert!(pool.pass(GRACE).contains(&pool.probe()));
+    let kill = Effect::Kill { worker: pool.worker, reason: StopReason::ItemTimeout, if_unchanged: true };
+    assert_eq!(pool.apply(Event::Progress { worker: pool.worker, running: None }), std::slice::from_ref(&kill));
+    // Before its session has looked, the next item has begun, and its call is cancelled.
+    let told = Effect::Recall { worker: pool.worker, chunk: pool.chunk, cancel: Cancel::Chunk };
+    assert!(pool.apply(Event::JobCancelled { job: JobId(3) }).contains(&told));
+    assert_eq!(pool.runs(0, Duration::ZERO), []);
+    assert!(pool.pass(GRACE).contains(&pool.probe()));
+    assert_eq!(pool.runs(0, GRACE), [kill]);
+}

@@ -10,7 +10,7 @@ use crate::event::{Cancel, Effect, FailureCause, JobFailure, Readiness, StopReas
 use crate::id::{ChunkId, FunctionId, FunctionSet, JobId, SlotId, WorkerId};
 use crate::job::History;
 use crate::timer::TimerKey;
-use crate::worker::{ActiveChunk, Expired, Phase, Slot, Worker};
+use crate::worker::{ActiveChunk, Expired, Phase, Slot, StopStage, Worker};
 
 /// Results of consecutive items of a chunk.
 #[derive(Debug, Clone, Copy)]
@@ -165,7 +165,7 @@ impl PoolState {
     pub(super) fn abandon(&mut self, id: WorkerId, job: JobId, cancel: bool) {
         let now = self.now;
         let Some(worker) = self.worker_mut(id) else { return };
-        let is_up = worker.is_up();
+        let phase = worker.phase;
         let mut asked = Vec::new();
         for chunk in worker.chunks.iter_mut().filter(|chunk| chunk.job == job) {
             chunk.abandoned = true;
@@ -175,15 +175,38 @@ impl PoolState {
                 asked.push(chunk.id);
             }
         }
-        if !is_up {
+        match phase {
+            Phase::Up => {
+                let cancel = if cancel { Cancel::Chunk } else { Cancel::Nothing };
+                for chunk in asked {
+                    self.emit(Effect::Recall { worker: id, chunk, cancel });
+                }
+                self.watch_time_limit(id);
+                self.watch_overdue(id);
+            }
+            Phase::Stopping { reason: StopReason::ItemTimeout | StopReason::Cancelled, .. } if cancel => {
+                self.cancel_in_survivor(id, asked);
+            }
+            Phase::Starting | Phase::Stopping { .. } => {}
+        }
+    }
+
+    /// Nobody waits for chunks any more whose worker got SIGTERM, for another item perhaps: what runs is told, and has a
+    /// grace period of its own.
+    fn cancel_in_survivor(&mut self, id: WorkerId, chunks: Vec<ChunkId>) {
+        if chunks.is_empty() {
             return;
         }
-        let cancel = if cancel { Cancel::Chunk } else { Cancel::Nothing };
-        for chunk in asked {
-            self.emit(Effect::Recall { worker: id, chunk, cancel });
+        for chunk in chunks {
+            self.emit(Effect::Recall { worker: id, chunk, cancel: Cancel::Chunk });
         }
-        self.watch_time_limit(id);
-        self.watch_overdue(id);
+        let no_earlier = self.now.after(self.config.cancel_grace_period);
+        let Some(worker) = self.worker_mut(id) else { return };
+        if matches!(worker.phase, Phase::Stopping { stage: StopStage::Terminated, .. }) {
+            // What a probe that is on its way says is no reason to kill.
+            worker.grace_is_over = false;
+            self.timers.set_no_earlier(TimerKey::StopGrace(id), no_earlier);
+        }
     }
 
     pub(super) fn worker_exited(&mut self, id: WorkerId, running: Option<(ChunkId, u32)>, by_shortage: bool) {
