@@ -42,31 +42,37 @@ def node_folder():
     return NODE
 
 
+def build_go(package: Path, program: Path, generate: list[str] | None = None) -> bool:
+    """Builds a Go program with what `cargo xtask test` has unpacked; first runs `generate`. False: there is no Go here."""
+    compiler = next(GO_TOOLS.glob("lib/go-*/bin/go"), None)
+    if compiler is None:
+        return False
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(GO_TOOLS / "bin"), os.environ["PATH"]]),
+        "GO111MODULE": "off",
+        "GOROOT": str(compiler.parent.parent),
+        "GOPATH": os.pathsep.join([str(GO), str(GO_TOOLS / "share/gocode")]),
+        "GOCACHE": str(TARGET / "go-cache"),
+        "CGO_ENABLED": "0",
+    }
+    for line in [generate, [compiler, "build", "-o", program, "."]]:
+        if line:
+            done = subprocess.run(line, cwd=package, env=environment, capture_output=True, text=True, timeout=110)
+            assert done.returncode == 0, done.stdout + done.stderr
+    return True
+
+
 @pytest.fixture(scope="session")
 def go_program():
     """Builds the Go client, with stubs that are generated as the docs say; `None` where there is no Go."""
-    compilers = list(GO_TOOLS.glob("lib/go-*/bin/go"))
-    if not compilers:
-        return None
     package = GO / "src/client"
     package.mkdir(parents=True, exist_ok=True)
     shutil.copy(EXAMPLES / "go/main.go", package)
     mapped = "Mprocpool/v1/pool.proto=procpool/v1;procpoolv1"
     outputs = [f"--go_out={GO / 'src'}", f"--go_opt={mapped}", f"--go-grpc_out={GO / 'src'}", f"--go-grpc_opt={mapped}"]
     generator = [sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT / 'proto'}", *outputs, "procpool/v1/pool.proto"]
-    environment = {
-        **os.environ,
-        "PATH": os.pathsep.join([str(GO_TOOLS / "bin"), os.environ["PATH"]]),
-        "GO111MODULE": "off",
-        "GOROOT": str(compilers[0].parent.parent),
-        "GOPATH": os.pathsep.join([str(GO), str(GO_TOOLS / "share/gocode")]),
-        "GOCACHE": str(TARGET / "go-cache"),
-        "CGO_ENABLED": "0",
-    }
-    for line in [generator, [compilers[0], "build", "-o", GO / "client", "."]]:
-        done = subprocess.run(line, cwd=package, env=environment, capture_output=True, text=True, timeout=110)
-        assert done.returncode == 0, done.stdout + done.stderr
-    return GO / "client"
+    return GO / "client" if build_go(package, GO / "client", generator) else None
 
 
 def start(client: str, address: str, node_folder: Path, go_program: Path | None = None) -> subprocess.Popen:
