@@ -6,10 +6,14 @@ use std::time::Duration;
 use procpool_items::ItemSlab;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::admin::Held;
 use crate::config::PoolConfig;
 use crate::error::CallError;
-use crate::payload::LIST_BYTES;
+use crate::snapshot::Held;
+
+/// What an allocation takes beside what was asked for, about.
+pub(crate) const ALLOCATION_BYTES: usize = 16;
+/// What items that came together take in the driver beside themselves: where they are in their job, and allocations.
+const LIST_BYTES: usize = size_of::<AdmittedItems>() + 2 * size_of::<u64>() + 4 * ALLOCATION_BYTES;
 
 /// When a refused call may be worth trying again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -26,9 +30,10 @@ pub(crate) struct Admission {
     max_bytes: u32,
 }
 
-/// A share of the budgets, given back when dropped.
+/// Items with their share of the budgets, which is given back when they are dropped.
 #[derive(Debug)]
-pub(crate) struct AdmissionPermit {
+pub(crate) struct AdmittedItems {
+    pub(crate) slab: ItemSlab,
     _items: OwnedSemaphorePermit,
     _bytes: OwnedSemaphorePermit,
 }
@@ -58,11 +63,11 @@ impl Admission {
     }
 
     /// Takes what these items need, or refuses at once.
-    pub(crate) fn try_admit(&self, slab: &ItemSlab) -> Result<AdmissionPermit, CallError> {
-        let (num_items, num_bytes) = self.needs(slab)?;
+    pub(crate) fn try_admit(&self, slab: ItemSlab) -> Result<AdmittedItems, CallError> {
+        let (num_items, num_bytes) = self.needs(&slab)?;
         let items = Arc::clone(&self.items).try_acquire_many_owned(num_items).map_err(|_| self.items_full())?;
         let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(num_bytes).map_err(|_| self.bytes_full())?;
-        Ok(AdmissionPermit { _items: items, _bytes: bytes })
+        Ok(AdmittedItems { slab, _items: items, _bytes: bytes })
     }
 
     /// Takes what a common argument needs, or refuses at once.
@@ -80,8 +85,8 @@ impl Admission {
     /// # Cancel safety
     ///
     /// Nothing is held if the future is dropped.
-    pub(crate) async fn admit(&self, slab: &ItemSlab) -> Result<AdmissionPermit, CallError> {
-        let (num_items, num_bytes) = self.needs(slab)?;
+    pub(crate) async fn admit(&self, slab: ItemSlab) -> Result<AdmittedItems, CallError> {
+        let (num_items, num_bytes) = self.needs(&slab)?;
         // Common arguments stay until their jobs end, which may be never; nobody waits for that.
         let taken = (self.max_bytes / 2) as usize - self.common_bytes.available_permits();
         if num_bytes as usize > self.max_bytes as usize - taken {
@@ -90,7 +95,7 @@ impl Admission {
         let closed = |_| CallError::PoolGone;
         let items = Arc::clone(&self.items).acquire_many_owned(num_items).await.map_err(closed)?;
         let bytes = Arc::clone(&self.bytes).acquire_many_owned(num_bytes).await.map_err(closed)?;
-        Ok(AdmissionPermit { _items: items, _bytes: bytes })
+        Ok(AdmittedItems { slab, _items: items, _bytes: bytes })
     }
 
     fn needs(&self, slab: &ItemSlab) -> Result<(u32, u32), CallError> {
@@ -124,9 +129,10 @@ mod tests {
 
     use procpool_items::{ItemKind, ItemSlab, SlabBuilder};
 
-    use super::{Admission, Held};
+    use super::Admission;
     use crate::config::PoolConfig;
     use crate::error::CallError;
+    use crate::snapshot::Held;
 
     /// What an item of [`slab_of`] takes: its ten bytes, and where it is.
     const ITEM_BYTES: usize = 14;
@@ -154,24 +160,24 @@ mod tests {
         let config =
             PoolConfig { max_queued_items: items, max_queued_bytes: bytes, ..PoolConfig::new(NonZeroU32::MIN) };
         let admission = Admission::new(&config);
-        let permit = admission.try_admit(&slab_of(2)).unwrap();
+        let permit = admission.try_admit(slab_of(2)).unwrap();
         assert_eq!(admission.held(), Held { items: 2, bytes: bytes_of(2).into() });
-        let refused = admission.try_admit(&slab_of(2)).unwrap_err();
+        let refused = admission.try_admit(slab_of(2)).unwrap_err();
         assert!(matches!(refused, CallError::QueueFull { what: "items", limit: 3, .. }));
         drop(permit);
-        assert!(admission.try_admit(&slab_of(3)).is_ok());
-        let refused = admission.try_admit(&slab_of(4)).unwrap_err();
+        assert!(admission.try_admit(slab_of(3)).is_ok());
+        let refused = admission.try_admit(slab_of(4)).unwrap_err();
         assert!(matches!(refused, CallError::LargerThanQueue { what: "items", num: 4, limit: 3 }), "{refused}");
 
         let admission = Admission::new(&PoolConfig { max_queued_items: 1000, ..config });
-        let refused = admission.try_admit(&slab_of(11)).unwrap_err();
+        let refused = admission.try_admit(slab_of(11)).unwrap_err();
         let CallError::LargerThanQueue { what: "bytes", num, limit } = refused else { panic!("{refused}") };
         assert_eq!((num, limit), (bytes_of(11).into(), bytes.into()));
-        let permit = admission.try_admit(&slab_of(2)).unwrap();
-        let refused = admission.try_admit(&slab_of(9)).unwrap_err();
+        let permit = admission.try_admit(slab_of(2)).unwrap();
+        let refused = admission.try_admit(slab_of(9)).unwrap_err();
         assert!(matches!(refused, CallError::QueueFull { what: "bytes", .. }));
         drop(permit);
-        assert!(admission.try_admit(&slab_of(10)).is_ok(), "nothing was held by the refused call");
+        assert!(admission.try_admit(slab_of(10)).is_ok(), "nothing was held by the refused call");
     }
 
     #[tokio::test]
@@ -183,13 +189,13 @@ mod tests {
         assert!(matches!(refused, CallError::QueueFull { what: "bytes of common arguments", limit: 5_000, .. }));
         let refused = admission.try_admit_common(5_001).unwrap_err();
         assert!(matches!(refused, CallError::LargerThanQueue { num: 5_001, limit: 5_000, .. }), "{refused}");
-        assert!(admission.try_admit(&slab_of_bytes(8_000)).is_err(), "7,000 are left");
+        assert!(admission.try_admit(slab_of_bytes(8_000)).is_err(), "7,000 are left");
         // Items that would fit if the common argument were gone do not wait for that.
-        let refused = admission.admit(&slab_of_bytes(8_000)).await.unwrap_err();
+        let refused = admission.admit(slab_of_bytes(8_000)).await.unwrap_err();
         assert!(matches!(refused, CallError::QueueFull { what: "bytes", limit: 10_000, .. }));
-        drop(admission.admit(&slab_of_bytes(7_000)).await.unwrap());
+        drop(admission.admit(slab_of_bytes(7_000)).await.unwrap());
         drop(permit);
-        drop(admission.admit(&slab_of_bytes(10_000)).await.unwrap());
+        drop(admission.admit(slab_of_bytes(10_000)).await.unwrap());
         assert!(admission.try_admit_common(5_000).is_ok());
     }
 }

@@ -10,7 +10,7 @@ use procpool_proto::worker::v1::ApplyArguments;
 use prost::Message as _;
 use tokio::time::Instant;
 
-use crate::error::ItemFailure;
+use crate::error::ItemError;
 use crate::results::ResultBytes;
 
 /// What to run, and how.
@@ -140,15 +140,6 @@ pub struct ApplyOutput {
     pub held: ResultBytes,
 }
 
-/// One item that failed.
-#[derive(Debug, Clone)]
-pub struct ItemError {
-    /// The index of the item in the caller's list.
-    pub index: u64,
-    /// What happened.
-    pub failure: ItemFailure,
-}
-
 /// The results of a Map, in the order of the items.
 #[derive(Debug, Default)]
 pub struct MapOutput {
@@ -175,21 +166,4 @@ pub struct ResultRun {
     pub errors: Vec<ItemError>,
     /// What all of this takes.
     pub held: ResultBytes,
-}
-
-/// A function that the workers registered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FunctionInfo {
-    /// The name to call it by.
-    pub name: String,
-    /// Its parameters as its language writes them; may be empty.
-    pub signature: String,
-    /// What it does; may be empty.
-    pub doc: String,
-    /// A request as JSON, for people to paste; may be empty.
-    pub example: String,
-    /// It may be executed more than once for one item.
-    pub idempotent: bool,
-    /// Its worker knows what a common argument is.
-    pub takes_common: bool,
 }

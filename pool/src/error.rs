@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use procpool_scheduler::StopReason;
 
-use crate::call::ItemError;
-
 /// Why one item has no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ItemFailure {
@@ -265,6 +263,15 @@ pub enum DeadlinePhase {
     Queued,
     /// Some had.
     Running,
+}
+
+/// One item that failed.
+#[derive(Debug, Clone)]
+pub struct ItemError {
+    /// The index of the item in the caller's list.
+    pub index: u64,
+    /// What happened.
+    pub failure: ItemFailure,
 }
 
 /// Why a call as a whole has no answer.

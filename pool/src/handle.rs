@@ -1,26 +1,27 @@
 //! The pool as its callers see it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use procpool_items::ItemSlab;
-use procpool_scheduler::{Delivery, JobId};
+use procpool_scheduler::{Delivery, JobId, Readiness};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::admin::Held;
-use crate::admission::{Admission, AdmissionPermit, CommonPermit};
+use crate::admission::{Admission, AdmittedItems, CommonPermit};
 use crate::call::{
-    Apply, ApplyOutput, Call, CallStyle, CommonArgument, FunctionInfo, MapOutput, OnError, ResultOrder, StreamOptions,
+    Apply, ApplyOutput, Call, CallStyle, CommonArgument, MapOutput, OnError, ResultOrder, StreamOptions,
 };
 use crate::config::PoolConfig;
-use crate::driver::{self, Command, Submission};
+use crate::driver;
 use crate::error::{CallError, DeadlinePhase};
+use crate::function::{FunctionInfo, FunctionTable, nearest_names};
 use crate::mailbox::Mailbox;
+use crate::message::{Command, Status, Submission};
 use crate::observer::PoolObserver;
 use crate::outlet::{Outlet, StreamOutlet};
+use crate::snapshot::Held;
 use crate::stream::{CancelGuard, ItemSink, ResultStream};
 use crate::supervisor::WorkerSpawner;
 
@@ -28,44 +29,6 @@ use crate::supervisor::WorkerSpawner;
 const COMMAND_CAPACITY: usize = 64;
 /// More than a frame with a common argument has beside its bytes and its content type.
 const COMMON_OVERHEAD_BYTES: usize = 64;
-
-/// Whether the pool takes calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Readiness {
-    /// No worker has become ready yet, or none is alive and none can be started.
-    NotReady,
-    /// At least one worker is alive, or will be in a moment.
-    Ready,
-    /// It finishes what it has and takes nothing new.
-    Draining,
-    /// Every worker is gone.
-    Stopped,
-}
-
-/// What the driver tells the world.
-#[derive(Debug, Clone)]
-pub(crate) struct Status {
-    pub(crate) readiness: procpool_scheduler::Readiness,
-    /// How the last worker that did not become ready ended.
-    pub(crate) start_failure: String,
-    /// How many slots are to have a worker.
-    pub(crate) num_slots: u32,
-}
-
-impl Status {
-    /// Fails if the pool takes no call, and does not just start, either.
-    fn takes_calls(&self) -> Result<(), CallError> {
-        use procpool_scheduler::Readiness as State;
-        match self.readiness {
-            State::Starting | State::Ready => Ok(()),
-            State::Degraded => Err(driver::degraded(&self.start_failure, false)),
-            State::Draining | State::Stopped => Err(CallError::Draining { started: false }),
-        }
-    }
-}
-
-/// The functions that the workers registered, by name.
-pub type FunctionTable = BTreeMap<String, FunctionInfo>;
 
 /// A running pool, to call functions on. Cheap to clone. When the last one is dropped, the pool stops at once.
 #[derive(Debug, Clone)]
@@ -154,12 +117,12 @@ impl PoolHandle {
         if items.is_empty() {
             return Ok(MapOutput::default());
         }
-        let permit = self.admit(&items)?;
+        let items = self.admit(items)?;
         let common = self.admit_common(&call)?;
         let function = self.resolve(&call).await?;
         let (outlet, output) = oneshot::channel();
         let ends = JobEnds { delivery: Delivery::Whole, outlet: Outlet::Whole(outlet), default: OnError::FailFast };
-        let submission = self.submission(call, &function, ends, common, Some((items, permit)));
+        let submission = self.submission(call, &function, ends, common, Some(items));
         let guard = self.submit(submission).await?;
         let result = output.await.unwrap_or(Err(CallError::PoolGone));
         guard.disarm();
@@ -194,12 +157,12 @@ impl PoolHandle {
         if items.is_empty() {
             return Ok(ResultStream::empty());
         }
-        let permit = self.admit(&items)?;
+        let items = self.admit(items)?;
         let common = self.admit_common(&call)?;
         let function = self.resolve(&call).await?;
         let (outlet, outbox, allowance) = StreamOutlet::new();
         let ends = stream_ends(options, outlet);
-        let submission = self.submission(call, &function, ends, common, Some((items, permit)));
+        let submission = self.submission(call, &function, ends, common, Some(items));
         let guard = self.submit(submission).await?;
         Ok(ResultStream::new(options.order, outbox, allowance, guard))
     }
@@ -241,9 +204,8 @@ impl PoolHandle {
     ///
     /// Nothing is lost if the future is dropped.
     pub async fn started(&self, deadline: Option<Instant>) -> Result<(), CallError> {
-        use procpool_scheduler::Readiness as State;
         let mut status = self.shared.status.clone();
-        let started = status.wait_for(|status| status.readiness != State::Starting);
+        let started = status.wait_for(|status| status.readiness != Readiness::Starting);
         let started = match deadline {
             Some(deadline) => tokio::time::timeout_at(deadline, started)
                 .await
@@ -255,12 +217,12 @@ impl PoolHandle {
         status.takes_calls()
     }
 
-    /// Tells whether it is still to be seen whether any worker becomes ready.
+    /// Returns whether the first worker start is still undecided.
     pub fn is_starting(&self) -> bool {
-        self.shared.status.borrow().readiness == procpool_scheduler::Readiness::Starting
+        self.shared.status.borrow().readiness == Readiness::Starting
     }
 
-    /// Returns whether the pool takes calls, now and on every change.
+    /// Returns the readiness of the pool, now and on every change.
     pub fn readiness(&self) -> watch::Receiver<Readiness> {
         self.shared.readiness.clone()
     }
@@ -309,7 +271,7 @@ impl PoolHandle {
 
     /// Makes room for the items of a call, unless the pool takes no call anyway: who is told that there is no room would come
     /// again.
-    fn admit(&self, items: &ItemSlab) -> Result<AdmissionPermit, CallError> {
+    fn admit(&self, items: ItemSlab) -> Result<AdmittedItems, CallError> {
         self.shared.status.borrow().takes_calls()?;
         self.shared.admission.try_admit(items)
     }
@@ -331,7 +293,7 @@ impl PoolHandle {
         function: &FunctionInfo,
         ends: JobEnds,
         common_permit: Option<CommonPermit>,
-        items: Option<(ItemSlab, AdmissionPermit)>,
+        items: Option<AdmittedItems>,
     ) -> Submission {
         let config = &self.shared.config;
         let default_attempts = if function.idempotent { config.crash_limit.get() } else { 1 };
@@ -378,13 +340,4 @@ fn stream_ends(options: StreamOptions, outlet: StreamOutlet) -> JobEnds {
         ResultOrder::Unordered => Delivery::Unordered { window },
     };
     JobEnds { delivery, outlet: Outlet::Stream(outlet), default: OnError::Collect }
-}
-
-/// Returns the names most like this one, best first.
-pub fn nearest_names<'a>(candidates: impl IntoIterator<Item = &'a String>, name: &str) -> Vec<String> {
-    let mut scored: Vec<(f64, &String)> =
-        candidates.into_iter().map(|candidate| (strsim::jaro_winkler(candidate, name), candidate)).collect();
-    scored.retain(|&(score, _)| score > 0.7);
-    scored.sort_by(|left, right| right.0.total_cmp(&left.0));
-    scored.into_iter().take(3).map(|(_, candidate)| candidate.clone()).collect()
 }

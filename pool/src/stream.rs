@@ -9,11 +9,11 @@ use tokio::sync::{mpsc, watch};
 
 use crate::admission::Admission;
 use crate::call::{ResultOrder, ResultRun};
-use crate::driver::Command;
 use crate::error::CallError;
 use crate::mailbox::Mailbox;
+use crate::message::Command;
+use crate::outcome::OutcomeRun;
 use crate::outlet::{Outbox, Taken};
-use crate::payload::OutcomeRun;
 
 /// Tells the driver, when dropped, that nobody waits for a job any more.
 #[derive(Debug)]
@@ -100,11 +100,12 @@ impl ItemSink {
         // A closed channel still has its last value, and that may allow more.
         self.allowance.has_changed().map_err(|_| CallError::JobEnded)?;
         self.allowance.wait_for(|&allowed| sent < allowed).await.map_err(|_| CallError::JobEnded)?;
-        let permit = self.admission.admit(&items).await?;
+        let num_items = items.len() as u64;
+        let items = self.admission.admit(items).await?;
         let room = self.commands.reserve().await.map_err(|_| CallError::JobEnded)?;
         let job = self.guard.job();
-        self.sent += items.len() as u64;
-        room.send(Command::AddItems { job, items, permit });
+        self.sent += num_items;
+        room.send(Command::AddItems { job, items });
         Ok(())
     }
 

@@ -4,9 +4,10 @@ use procpool_scheduler::{Event, Time, WorkerId, WorkerState};
 use tokio::sync::oneshot;
 use tracing::info;
 
-use super::{AdminCommand, Driver};
-use crate::admin::{PoolEvent, PoolSnapshot, PoolWatch, WorkerReport};
+use super::Driver;
 use crate::error::DumpFailure;
+use crate::message::AdminCommand;
+use crate::snapshot::{PoolEvent, PoolSnapshot, PoolWatch, WorkerReport};
 use crate::supervisor::{COMMAND_CAPACITY, WorkerCommand};
 
 impl Driver {

@@ -6,18 +6,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use procpool_items::ItemSlab;
 use procpool_scheduler::{
-    Dispatch, Effect, FailureCause, Hold, JobFailure, JobId, Readiness as State, StopReason, WorkerId, WorkerState,
+    Dispatch, Effect, FailureCause, Hold, JobFailure, JobId, Readiness, StopReason, WorkerId, WorkerState,
 };
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
-use super::{Driver, ExitReport, JobEntry, Occasion, WorkerLink, degraded};
-use crate::admin::PoolEvent;
-use crate::call::ItemError;
-use crate::error::{CallError, DeadlinePhase, ItemFailure, WorkerExit};
-use crate::handle::{Readiness, nearest_names};
+use super::{Driver, ExitReport, JobEntry, Occasion, WorkerLink};
+use crate::error::{CallError, DeadlinePhase, ItemError, ItemFailure, WorkerExit};
+use crate::function::nearest_names;
+use crate::outcome::OutcomeRun;
 use crate::outlet::Outlet;
-use crate::payload::{JobPayload, OutcomeRun};
+use crate::payload::JobPayload;
+use crate::snapshot::PoolEvent;
 use crate::supervisor::{ChunkResults, ChunkRun, EndBy, WorkerCommand};
 
 impl Driver {
@@ -250,31 +250,21 @@ impl Driver {
             }
             JobFailure::Cancelled => CallError::Cancelled,
             JobFailure::Draining { started } => CallError::Draining { started },
-            JobFailure::Degraded { started } => degraded(&self.publisher.status.borrow().start_failure, started),
+            JobFailure::Degraded { started } => self.publisher.status.borrow().degraded(started),
         }
     }
 
-    fn publish_readiness(&self, readiness: State) {
+    fn publish_readiness(&self, readiness: Readiness) {
         self.tell_watchers(|| PoolEvent::State(readiness));
         self.publisher.status.send_modify(|status| status.readiness = readiness);
         let reason = &self.publisher.status.borrow().start_failure;
-        let public = match readiness {
-            State::Starting => Readiness::NotReady,
-            State::Ready => {
-                info!("pool is ready");
-                Readiness::Ready
-            }
-            State::Degraded => {
-                warn!(reason, "no worker can be started; calls are refused until one is ready");
-                Readiness::NotReady
-            }
-            State::Draining => {
-                info!("pool is draining");
-                Readiness::Draining
-            }
-            State::Stopped => Readiness::Stopped,
-        };
-        self.publisher.readiness.send_replace(public);
+        match readiness {
+            Readiness::Ready => info!("pool is ready"),
+            Readiness::Degraded => warn!(reason, "no worker can be started; calls are refused until one is ready"),
+            Readiness::Draining => info!("pool is draining"),
+            Readiness::Starting | Readiness::Stopped => {}
+        }
+        self.publisher.readiness.send_replace(readiness);
     }
 }
 

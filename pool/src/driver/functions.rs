@@ -10,8 +10,7 @@ use procpool_scheduler::{Event, FunctionId, WorkerId, WorkerState};
 use tracing::{debug, info};
 
 use super::Driver;
-use crate::call::FunctionInfo;
-use crate::handle::FunctionTable;
+use crate::function::{FunctionInfo, FunctionTable};
 
 impl Driver {
     /// A worker has told its functions. They count when it is ready.

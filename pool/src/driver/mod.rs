@@ -14,17 +14,14 @@ mod restart;
 mod results;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use procpool_items::ItemSlab;
 use procpool_scheduler::{
-    Delivery, Demand, Effect, Event, FunctionId, Hold, JobId, JobSpec, PoolState, Readiness as State, SchedulerConfig,
-    StopReason, Time, WorkerId,
+    Effect, Event, FunctionId, Hold, JobId, JobSpec, PoolState, Readiness, StopReason, Time, WorkerId,
 };
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{Instrument as _, debug};
@@ -33,63 +30,23 @@ use self::exits::ExitReport;
 use self::observation::Observation;
 use self::restart::RunningRestart;
 use self::results::ResultWatch;
-use crate::admin::{EVENT_BUFFER, PoolCounts, PoolEvent, PoolSnapshot, PoolWatch, Restart};
-use crate::admission::{AdmissionPermit, CommonPermit};
-use crate::call::{Call, CommonArgument};
+use crate::admission::AdmittedItems;
 use crate::config::PoolConfig;
 use crate::error::{CallError, DumpFailure, ExitUsage, WorkerExit};
-use crate::handle::{FunctionTable, Readiness, Status};
+use crate::function::FunctionTable;
 use crate::mailbox::{Letters, Mailbox};
+use crate::message::{AdminCommand, Command, Status, Submission};
 use crate::observer::PoolObserver;
 use crate::outlet::Outlet;
 use crate::payload::{JobHeader, JobPayload};
 use crate::results::ResultBudget;
+use crate::snapshot::{EVENT_BUFFER, PoolCounts, PoolEvent};
 use crate::supervisor::{ChunkResults, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner};
 
 /// How many events of workers may wait for the driver; a worker that finds it full waits, not the driver.
 const EVENT_CAPACITY: usize = 1024;
 /// How many events are taken at a time.
 const EVENT_BATCH: usize = 128;
-/// When a caller may try again while no worker can be started.
-const DEGRADED_RETRY_AFTER: Duration = Duration::from_secs(5);
-
-/// What a handle asks for. Each carries something that can't be lost; what can be said without waiting goes through
-/// the mailbox.
-#[derive(Debug)]
-pub(crate) enum Command {
-    Submit(Box<Submission>),
-    AddItems { job: JobId, items: ItemSlab, permit: AdmissionPermit },
-    CloseInput { job: JobId },
-    Administer(AdminCommand),
-}
-
-/// What an operator asks for.
-#[derive(Debug)]
-pub(crate) enum AdminCommand {
-    Snapshot(oneshot::Sender<PoolSnapshot>),
-    Demand(oneshot::Sender<Demand>),
-    Watch(oneshot::Sender<PoolWatch>),
-    Resize { slots: NonZeroU32, answer: oneshot::Sender<u32> },
-    Restart(oneshot::Sender<Restart>),
-    Dump { worker_id: u64, answer: oneshot::Sender<Result<String, DumpFailure>> },
-}
-
-/// A job that was admitted.
-#[derive(Debug)]
-pub(crate) struct Submission {
-    pub(crate) job: JobId,
-    /// The caller has gone.
-    pub(crate) is_abandoned: Arc<AtomicBool>,
-    pub(crate) call: Call,
-    pub(crate) max_attempts: u32,
-    pub(crate) item_timeout: Option<Duration>,
-    pub(crate) fail_fast: bool,
-    pub(crate) delivery: Delivery,
-    pub(crate) outlet: Outlet,
-    pub(crate) common: Option<(CommonArgument, CommonPermit)>,
-    pub(crate) items: Option<(ItemSlab, AdmissionPermit)>,
-    pub(crate) input_closed: bool,
-}
 
 /// Where the driver's inputs come from, besides the workers, and who watches it.
 pub(crate) struct Inputs {
@@ -114,9 +71,9 @@ pub(crate) struct Published {
 
 /// Returns both ends of what the driver of a pool with so many slots publishes.
 pub(crate) fn channels(num_slots: u32) -> (Publisher, Published) {
-    let status = Status { readiness: State::Starting, start_failure: String::new(), num_slots };
+    let status = Status { readiness: Readiness::Starting, start_failure: String::new(), num_slots };
     let (status, status_reader) = watch::channel(status);
-    let (readiness, readiness_reader) = watch::channel(Readiness::NotReady);
+    let (readiness, readiness_reader) = watch::channel(Readiness::Starting);
     let (functions, functions_reader) = watch::channel(Arc::default());
     let published = Published { status: status_reader, readiness: readiness_reader, functions: functions_reader };
     (Publisher { status, readiness, functions }, published)
@@ -131,7 +88,7 @@ pub(crate) fn spawn(
 ) -> JoinHandle<()> {
     let (event_sender, events) = mpsc::channel(EVENT_CAPACITY);
     let driver = Driver {
-        state: PoolState::new(scheduler_config(config)),
+        state: PoolState::new(config.scheduler()),
         epoch: Instant::now(),
         spawner,
         event_sender,
@@ -151,26 +108,6 @@ pub(crate) fn spawn(
     };
     #[expect(clippy::disallowed_methods, reason = "its owner is the PoolTask, which joins it")]
     tokio::spawn(driver.run(inputs, events).in_current_span())
-}
-
-fn scheduler_config(config: &PoolConfig) -> SchedulerConfig {
-    SchedulerConfig {
-        slots: config.processes.get(),
-        worker_start_timeout: config.worker_start_timeout,
-        cancel_grace_period: config.cancel_grace_period,
-        kill_grace_period: config.kill_grace_period,
-        max_items_per_worker: config.max_items_per_worker.map(std::num::NonZeroU32::get),
-        max_worker_age: config.max_worker_age,
-        idle_timeout: config.idle_timeout,
-        crash_limit: config.crash_limit.get(),
-        // Only jitter comes from it: two pools that start together should not recycle together.
-        seed: config.jitter_seed,
-    }
-}
-
-/// Returns the error of a call while no worker can be started.
-pub(crate) fn degraded(start_failure: &str, started: bool) -> CallError {
-    CallError::Degraded { reason: start_failure.to_owned(), started, retry_after: DEGRADED_RETRY_AFTER }
 }
 
 struct Driver {
@@ -272,7 +209,7 @@ impl Driver {
         let mut has_callers = true;
         // The first workers start now.
         self.apply(Event::TimePassed, &Occasion::Nothing);
-        while self.state.readiness() != State::Stopped {
+        while self.state.readiness() != Readiness::Stopped {
             let wakeup = self.state.next_wakeup().map(|at| self.epoch + at.elapsed());
             // Always in the same order, so that a simulation can be replayed; no source starves another, see below.
             let input = tokio::select! {
@@ -308,7 +245,7 @@ impl Driver {
         match input {
             Input::Workers => {}
             Input::Command(Command::Submit(submission)) => self.submit(*submission),
-            Input::Command(Command::AddItems { job, items, permit }) => self.add_items(job, items, permit),
+            Input::Command(Command::AddItems { job, items }) => self.add_items(job, items),
             Input::Command(Command::CloseInput { job }) => self.apply_plain(Event::InputClosed { job }),
             Input::Command(Command::Administer(command)) => self.administer(command),
             Input::Letters(letters) => self.read(letters),
@@ -330,11 +267,11 @@ impl Driver {
             id: job,
             hold,
             function: function_id,
-            num_items: items.as_ref().map_or(0, |(slab, _)| slab.len() as u64),
+            num_items: items.as_ref().map_or(0, |items| items.slab.len() as u64),
             input_closed: submission.input_closed,
             delivery: submission.delivery,
             chunk_size: call.options.chunk_size.map(std::num::NonZeroU32::get),
-            item_bytes: items.as_ref().map_or(0, |(slab, _)| mean_bytes(slab)),
+            item_bytes: items.as_ref().map_or(0, |items| mean_bytes(&items.slab)),
             has_common: common.is_some(),
             fail_fast: submission.fail_fast,
             max_attempts: submission.max_attempts,
@@ -361,8 +298,8 @@ impl Driver {
             trace: Arc::new(call.trace),
         };
         let mut payload = JobPayload::new(header, common, account);
-        if let Some((slab, permit)) = items {
-            payload.add(slab, permit);
+        if let Some(items) = items {
+            payload.add(items);
         }
         if let Some(observation) = &mut self.observation {
             observation.job_submitted(job, payload.num_unfinished() > 0);
@@ -374,10 +311,10 @@ impl Driver {
         self.publish_allowance(job);
     }
 
-    fn add_items(&mut self, job: JobId, items: ItemSlab, permit: AdmissionPermit) {
+    fn add_items(&mut self, job: JobId, items: AdmittedItems) {
         let Some(entry) = self.jobs.get_mut(&job) else { return };
-        let (count, item_bytes) = (items.len() as u64, mean_bytes(&items));
-        entry.payload.add(items, permit);
+        let (count, item_bytes) = (items.slab.len() as u64, mean_bytes(&items.slab));
+        entry.payload.add(items);
         if let Some(observation) = &mut self.observation {
             observation.items_added(job);
         }

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use crate::call::TraceContext;
 use crate::error::{ItemFailure, WorkerExit};
 use crate::observer::{ChunkEnd, ChunkOutcome, ChunkStart, ObserverEvent, PoolObserver};
-use crate::payload::{JobHeader, JobPayload, OutcomeRun};
+use crate::outcome::OutcomeRun;
+use crate::payload::{JobHeader, JobPayload};
 use crate::supervisor::ChunkResults;
 
 /// What is told, and what has to be remembered for it.

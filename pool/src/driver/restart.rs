@@ -1,11 +1,11 @@
 //! The restart of all workers that is under way, and who waits for it. However many ask, there is one.
 
-use procpool_scheduler::{Event, Readiness as State, WorkerId};
+use procpool_scheduler::{Event, Readiness, WorkerId};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::Driver;
-use crate::admin::{PoolEvent, Restart, RestartProgress};
+use crate::snapshot::{PoolEvent, Restart, RestartProgress};
 
 /// A restart that is under way.
 pub(super) struct RunningRestart {
@@ -18,7 +18,7 @@ impl Driver {
     /// Has every worker replaced that there is now; `None` if the pool is ending. If there is a restart already, it goes
     /// on until these are replaced, too.
     pub(super) fn begin_restart(&mut self) -> Option<Restart> {
-        if matches!(self.state.readiness(), State::Draining | State::Stopped) {
+        if matches!(self.state.readiness(), Readiness::Draining | Readiness::Stopped) {
             return None;
         }
         let num_workers = u32::try_from(self.workers.len()).unwrap_or(u32::MAX);

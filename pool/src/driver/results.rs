@@ -25,8 +25,8 @@ use tracing::debug;
 
 use super::{Driver, JobEntry, Occasion};
 use crate::error::CallError;
+use crate::outcome::OutcomeRun;
 use crate::outlet::Outlet;
-use crate::payload::OutcomeRun;
 use crate::results::{Level, ResultAccount, ResultBudget};
 use crate::supervisor::ChunkResults;
 

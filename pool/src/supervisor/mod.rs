@@ -29,8 +29,9 @@ use procpool_items::ItemKind;
 use procpool_scheduler::{Cancel, ChunkId, RunningItem, WorkerId};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::call::{CallStyle, CommonArgument, FunctionInfo, TraceContext};
+use crate::call::{CallStyle, CommonArgument, TraceContext};
 use crate::error::{DumpFailure, ExitUsage, ItemFailure, WorkerExit};
+use crate::function::FunctionInfo;
 
 mod config;
 mod monitor;
