@@ -1,13 +1,13 @@
 //! What operators ask of the driver.
 
-use procpool_scheduler::{Event, Time, WorkerId, WorkerState};
+use procpool_scheduler::{Event, Readiness, Time, WorkerId, WorkerState};
 use tokio::sync::oneshot;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Driver;
 use crate::error::DumpFailure;
 use crate::message::AdminCommand;
-use crate::snapshot::{PoolEvent, PoolSnapshot, PoolWatch, WorkerReport};
+use crate::snapshot::{PoolEvent, PoolSnapshot, PoolWatch, Restart, WorkerReport};
 use crate::supervisor::{COMMAND_CAPACITY, WorkerCommand};
 
 impl Driver {
@@ -40,6 +40,32 @@ impl Driver {
                 }
             }
             AdminCommand::Dump { worker_id, answer } => self.dump(worker_id, answer),
+        }
+    }
+
+    /// Replaces all current workers. Returns `None` if the pool is shutting down. If there is a restart already, it goes on
+    /// until these are replaced, too.
+    fn begin_restart(&mut self) -> Option<Restart> {
+        if matches!(self.state.readiness(), Readiness::Draining | Readiness::Stopped) {
+            return None;
+        }
+        let restart = self.restart.get_or_insert_default().extend(self.workers.keys());
+        let num_workers = restart.num_workers;
+        info!(workers = num_workers, "workers are being replaced");
+        self.tell_watchers(|| PoolEvent::RestartBegan { num_workers });
+        self.apply_plain(Event::RestartRequested);
+        Some(restart)
+    }
+
+    pub(super) fn end_restart(&mut self, is_complete: bool) {
+        if is_complete {
+            info!("workers have been replaced");
+        } else {
+            warn!("workers have not been replaced: the pool is ending");
+        }
+        self.tell_watchers(|| PoolEvent::RestartEnded { is_complete });
+        if let Some(running) = self.restart.take() {
+            running.end(is_complete);
         }
     }
 

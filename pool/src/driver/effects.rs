@@ -1,8 +1,5 @@
 //! Carrying out what the scheduler wants done.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
 use bytes::Bytes;
 use procpool_items::ItemSlab;
 use procpool_scheduler::{
@@ -11,7 +8,9 @@ use procpool_scheduler::{
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
-use super::{Driver, ExitReport, JobEntry, Occasion, WorkerLink};
+use super::Driver;
+use super::entries::{JobEntry, WorkerLink};
+use super::occasion::{ExitReport, Occasion};
 use crate::error::{CallError, DeadlinePhase, ItemError, ItemFailure, WorkerExit};
 use crate::function::nearest_names;
 use crate::outcome::OutcomeRun;
@@ -92,20 +91,7 @@ impl Driver {
         }
         debug!(worker = worker.generation, slot = worker.slot.0, "starting a worker");
         let commands = self.spawner.spawn(worker, self.event_sender.clone());
-        let started_at = tokio::time::Instant::now();
-        let link = WorkerLink {
-            commands,
-            started_at,
-            pid: 0,
-            is_ready: false,
-            functions: Arc::default(),
-            has_results: false,
-            has_had_work: false,
-            stop_reason: None,
-            commons: BTreeSet::new(),
-            dropped_commons: Vec::new(),
-        };
-        self.workers.insert(worker, link);
+        self.workers.insert(worker, WorkerLink::new(commands));
         self.worker_changed(worker, 0, WorkerState::Starting, String::new);
     }
 

@@ -4,16 +4,8 @@ use procpool_scheduler::{StopReason, WorkerId, WorkerState};
 use tracing::{debug, info, warn};
 
 use super::Driver;
+use super::occasion::ExitReport;
 use crate::error::{ExitUsage, WorkerExit, exit_reason};
-
-/// How a worker ended.
-#[derive(Clone)]
-pub(super) struct ExitReport {
-    pub(super) exit: WorkerExit,
-    pub(super) usage: ExitUsage,
-    pub(super) pid: u32,
-    pub(super) stderr_tail: String,
-}
 
 impl Driver {
     pub(super) fn bury(
@@ -49,7 +41,9 @@ impl Driver {
         let reason = fruitless_end.clone().unwrap_or_else(|| exit.to_string());
         // One that dies of an item has started, though it be its first item.
         let start_failure = fruitless_end.filter(|_| !was_running).map(|how| format!("a worker {how}"));
-        self.note_progress(worker, start_failure.as_deref());
+        if let Some(restart) = &self.restart {
+            restart.note_exit(worker, self.workers.keys(), start_failure.as_deref());
+        }
         // One that had work may have died of that, and others start well.
         if let Some(failure) = start_failure.filter(|_| !has_had_work) {
             self.publisher.status.send_modify(|status| status.start_failure = failure);

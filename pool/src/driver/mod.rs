@@ -7,41 +7,42 @@
 mod admin;
 mod commons;
 mod effects;
+mod entries;
 mod exits;
 mod functions;
 mod observation;
+mod occasion;
+mod publisher;
 mod restart;
+mod result_watch;
 mod results;
+mod submit;
+mod workers;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use procpool_items::ItemSlab;
-use procpool_scheduler::{
-    Effect, Event, FunctionId, Hold, JobId, JobSpec, PoolState, Readiness, StopReason, Time, WorkerId,
-};
-use tokio::sync::{broadcast, mpsc, watch};
+use procpool_scheduler::{Effect, Event, FunctionId, JobId, PoolState, Readiness, Time, WorkerId};
+use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{Instrument as _, debug};
 
-use self::exits::ExitReport;
+use self::entries::{JobEntry, WorkerLink};
 use self::observation::Observation;
+use self::occasion::Occasion;
+use self::publisher::Publisher;
+pub(crate) use self::publisher::channels;
 use self::restart::RunningRestart;
-use self::results::ResultWatch;
-use crate::admission::AdmittedItems;
+use self::result_watch::ResultWatch;
 use crate::config::PoolConfig;
-use crate::error::{CallError, DumpFailure, ExitUsage, WorkerExit};
-use crate::function::FunctionTable;
+use crate::error::{CallError, DumpFailure};
 use crate::mailbox::{Letters, Mailbox};
-use crate::message::{AdminCommand, Command, Status, Submission};
+use crate::message::{AdminCommand, Command};
 use crate::observer::PoolObserver;
-use crate::outlet::Outlet;
-use crate::payload::{JobHeader, JobPayload};
 use crate::results::ResultBudget;
 use crate::snapshot::{EVENT_BUFFER, PoolCounts, PoolEvent};
-use crate::supervisor::{ChunkResults, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner};
+use crate::supervisor::{WorkerEvent, WorkerSpawner};
 
 /// How many events of workers may wait for the driver; a worker that finds it full waits, not the driver.
 const EVENT_CAPACITY: usize = 1024;
@@ -53,30 +54,6 @@ pub(crate) struct Inputs {
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) observer: Option<Arc<dyn PoolObserver>>,
-}
-
-/// Where the driver publishes.
-pub(crate) struct Publisher {
-    status: watch::Sender<Status>,
-    readiness: watch::Sender<Readiness>,
-    functions: watch::Sender<Arc<FunctionTable>>,
-}
-
-/// Where what the driver publishes can be read.
-pub(crate) struct Published {
-    pub(crate) status: watch::Receiver<Status>,
-    pub(crate) readiness: watch::Receiver<Readiness>,
-    pub(crate) functions: watch::Receiver<Arc<FunctionTable>>,
-}
-
-/// Returns both ends of what the driver of a pool with so many slots publishes.
-pub(crate) fn channels(num_slots: u32) -> (Publisher, Published) {
-    let status = Status { readiness: Readiness::Starting, start_failure: String::new(), num_slots };
-    let (status, status_reader) = watch::channel(status);
-    let (readiness, readiness_reader) = watch::channel(Readiness::Starting);
-    let (functions, functions_reader) = watch::channel(Arc::default());
-    let published = Published { status: status_reader, readiness: readiness_reader, functions: functions_reader };
-    (Publisher { status, readiness, functions }, published)
 }
 
 /// Starts the driver of a pool.
@@ -136,37 +113,6 @@ struct Driver {
     is_short: bool,
 }
 
-/// What the driver knows of a worker.
-struct WorkerLink {
-    commands: mpsc::Sender<WorkerCommand>,
-    started_at: Instant,
-    /// 0 until its process was started.
-    pid: u32,
-    is_ready: bool,
-    /// What it can run; empty until it said Hello.
-    functions: Arc<FunctionTable>,
-    has_results: bool,
-    /// It was given a chunk.
-    has_had_work: bool,
-    /// Why we made it stop, if we did.
-    stop_reason: Option<StopReason>,
-    /// The jobs whose common argument it has. Bounded by the jobs.
-    commons: BTreeSet<JobId>,
-    /// The jobs that have ended and whose common argument it still has.
-    dropped_commons: Vec<JobId>,
-}
-
-/// What the driver knows of a job.
-struct JobEntry {
-    payload: JobPayload,
-    outlet: Outlet,
-    max_answer_bytes: Option<u64>,
-    /// Why its results are not kept any more: it is about to fail.
-    refusal: Option<CallError>,
-    /// What the scheduler was told.
-    hold: Hold,
-}
-
 /// One thing that happened.
 enum Input {
     Workers,
@@ -175,31 +121,6 @@ enum Input {
     /// Every handle is gone.
     NoCallers,
     TimePassed,
-}
-
-/// What came with the event that is being applied, for its effects.
-enum Occasion {
-    Nothing,
-    Results(ChunkResults),
-    /// The stacks of a worker whose item has run for too long.
-    Stack(String),
-    Exit(ExitReport),
-}
-
-impl Occasion {
-    /// Returns how the worker ended of which something fails.
-    fn exit(&self) -> ExitReport {
-        match self {
-            Self::Exit(report) => report.clone(),
-            // The scheduler fails nothing of a death but at the exit. Should it, that is no reason to end the pool.
-            Self::Nothing | Self::Results(_) | Self::Stack(_) => ExitReport {
-                exit: WorkerExit::GivenUp { reason: "it was lost" },
-                usage: ExitUsage::default(),
-                pid: 0,
-                stderr_tail: String::new(),
-            },
-        }
-    }
 }
 
 impl Driver {
@@ -254,73 +175,6 @@ impl Driver {
         }
     }
 
-    fn submit(&mut self, submission: Submission) {
-        let Submission { job, call, common, items, outlet, .. } = submission;
-        if submission.is_abandoned.load(Ordering::Acquire) {
-            // One end of a stream may still be there.
-            return outlet.fail(CallError::Cancelled);
-        }
-        let function: Arc<str> = call.function.into();
-        let function_id = self.function_id(&function);
-        let (account, hold) = self.results.open_account(job, &outlet);
-        let spec = JobSpec {
-            id: job,
-            hold,
-            function: function_id,
-            num_items: items.as_ref().map_or(0, |items| items.slab.len() as u64),
-            input_closed: submission.input_closed,
-            delivery: submission.delivery,
-            chunk_size: call.options.chunk_size.map(std::num::NonZeroU32::get),
-            item_bytes: items.as_ref().map_or(0, |items| mean_bytes(&items.slab)),
-            has_common: common.is_some(),
-            fail_fast: submission.fail_fast,
-            max_attempts: submission.max_attempts,
-            item_timeout: submission.item_timeout,
-            deadline: call.deadline.map(|deadline| Time::from_start(deadline.saturating_duration_since(self.epoch))),
-            priority: call.options.priority,
-        };
-        debug!(
-            job = job.0,
-            function = &*function,
-            items = spec.num_items,
-            request_id = call.options.request_id,
-            "job submitted"
-        );
-        self.tell_watchers(|| PoolEvent::JobStarted {
-            job: job.0,
-            function: function.to_string(),
-            num_items: spec.num_items,
-        });
-        let header = JobHeader {
-            function,
-            content_type: call.content_type.into(),
-            style: call.style,
-            trace: Arc::new(call.trace),
-        };
-        let mut payload = JobPayload::new(header, common, account);
-        if let Some(items) = items {
-            payload.add(items);
-        }
-        if let Some(observation) = &mut self.observation {
-            observation.job_submitted(job, payload.num_unfinished() > 0);
-        }
-        self.counts.jobs_total += 1;
-        let max_answer_bytes = call.options.max_answer_bytes;
-        self.jobs.insert(job, JobEntry { payload, outlet, max_answer_bytes, refusal: None, hold });
-        self.apply_plain(Event::JobSubmitted(spec));
-        self.publish_allowance(job);
-    }
-
-    fn add_items(&mut self, job: JobId, items: AdmittedItems) {
-        let Some(entry) = self.jobs.get_mut(&job) else { return };
-        let (count, item_bytes) = (items.slab.len() as u64, mean_bytes(&items.slab));
-        entry.payload.add(items);
-        if let Some(observation) = &mut self.observation {
-            observation.items_added(job);
-        }
-        self.apply_plain(Event::ItemsAdded { job, count, item_bytes });
-    }
-
     fn read(&mut self, letters: Letters) {
         for job in letters.cancelled {
             self.apply_plain(Event::JobCancelled { job });
@@ -337,56 +191,6 @@ impl Driver {
         } else if letters.drain {
             self.apply_plain(Event::DrainRequested);
         }
-    }
-
-    fn handle_worker(&mut self, WorkerEvent { worker, kind }: WorkerEvent) {
-        match kind {
-            WorkerEventKind::Started { pid } => {
-                if let Some(link) = self.workers.get_mut(&worker) {
-                    link.pid = pid;
-                }
-            }
-            WorkerEventKind::Hello { pid, sdk, functions } => self.greet(worker, pid, &sdk, functions),
-            WorkerEventKind::Ready => self.welcome(worker),
-            WorkerEventKind::Progress { running, stack } => {
-                self.apply(Event::Progress { worker, running }, &Occasion::Stack(stack));
-            }
-            WorkerEventKind::Results(results) => {
-                if let Some(observation) = &mut self.observation {
-                    observation.results_came(&results);
-                }
-                self.expect_results(worker, &results);
-                let event = self.event_of(worker, &results);
-                self.apply(event, &Occasion::Results(results));
-            }
-            WorkerEventKind::Recalled { chunk, first_not_begun } => {
-                if let Some(observation) = &mut self.observation {
-                    observation.chunk_given_back(chunk, first_not_begun);
-                }
-                self.apply_plain(Event::Recalled { worker, chunk, first_not_begun });
-            }
-            WorkerEventKind::MemoryHigh => self.apply_plain(Event::MemoryHigh { worker }),
-            WorkerEventKind::Exited { exit, usage, running, stderr_tail } => {
-                let by_shortage = matches!(exit, WorkerExit::SpawnFailed { by_shortage: true, .. });
-                let report = self.bury(worker, (exit, usage), running.is_some(), stderr_tail);
-                self.apply(Event::WorkerExited { worker, running, by_shortage }, &Occasion::Exit(report));
-                self.publish_functions();
-            }
-        }
-    }
-
-    fn event_of(&mut self, worker: WorkerId, results: &ChunkResults) -> Event {
-        let &ChunkResults { chunk, first, count, busy, .. } = results;
-        if results.are_lost() {
-            return Event::ItemsLost { worker, chunk, first, count };
-        }
-        if let Some(link) = self.workers.get_mut(&worker)
-            && !std::mem::replace(&mut link.has_results, true)
-        {
-            self.forget_start_failure();
-        }
-        let failed = results.failures.iter().map(|&(offset, _)| offset).collect();
-        Event::ItemsFinished { worker, chunk, first, count, failed, busy }
     }
 
     fn apply_plain(&mut self, event: Event) {
@@ -428,8 +232,4 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-fn mean_bytes(slab: &ItemSlab) -> u64 {
-    (slab.bytes().len() / slab.len().max(1)) as u64
 }

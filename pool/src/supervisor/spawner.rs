@@ -25,15 +25,16 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use super::config::{self, LimitedResource, MemoryLimits, SpawnConfig};
+use super::interface::{COMMAND_CAPACITY, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner};
 use super::monitor::{self, Monitor};
 use super::output::Output;
 use super::pre_exec::CHANNEL_FD;
 use super::process_group::{Process as _, WorkerProcess};
 use super::reaper::{LiveWorker, LiveWorkers, Reaper};
 use super::session::{Session, Started};
+use super::spawn;
 use super::tag::{ServerTag, WorkerTag};
 use super::thread::WorkThread;
-use super::{COMMAND_CAPACITY, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner, spawn};
 use crate::error::{ExitUsage, WorkerExit};
 
 /// The most that `oom_score_adj` can be.

@@ -11,8 +11,8 @@ use super::frames::failed_results;
 use super::ledger::LostItems;
 use super::{KillCause, PANIC_REASON, Session};
 use crate::error::{ExitUsage, ItemFailure, WorkerExit};
+use crate::supervisor::interface::{ChunkResults, WorkerEvent, WorkerEventKind};
 use crate::supervisor::process_group::Process;
-use crate::supervisor::{ChunkResults, WorkerEvent, WorkerEventKind};
 
 /// SIGKILL.
 const KILL: i32 = 9;

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::PANIC_REASON;
 use super::puppet::{MAX_FRAME_BYTES, Panic, Worker};
 use crate::error::{ItemFailure, WorkerExit};
-use crate::supervisor::{WorkerCommand, WorkerEventKind};
+use crate::supervisor::interface::{WorkerCommand, WorkerEventKind};
 
 #[tokio::test(start_paused = true)]
 async fn a_session_that_panics_kills_its_worker_and_tells_what_it_had_begun() {

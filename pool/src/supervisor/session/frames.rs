@@ -14,8 +14,8 @@ use procpool_scheduler::ChunkId;
 use super::{Session, Stage, check};
 use crate::call::{CallStyle, CommonArgument};
 use crate::error::{CallPart, ItemFailure};
+use crate::supervisor::interface::{ChunkCommon, ChunkResults, ChunkRun, WorkerEventKind};
 use crate::supervisor::process_group::Process;
-use crate::supervisor::{ChunkCommon, ChunkResults, ChunkRun, WorkerEventKind};
 
 /// More than a Run frame has beside its items and its texts.
 const MAX_RUN_NUMBERS_BYTES: usize = 128;
@@ -48,7 +48,7 @@ impl<P: Process> Session<P> {
             watch.want();
         }
         let first_sequence = self.ledger.add(&run, monotonic_ns());
-        self.watch_life(was_idle);
+        self.ping.chunk_given(was_idle, self.ledger.front().and_then(|front| front.time_limit));
         let frame = proto::Run {
             chunk: run.chunk.0,
             function: run.function.to_string(),
@@ -77,7 +77,7 @@ impl<P: Process> Session<P> {
     /// Hands over an argument that chunks will name. The handle has seen to it that it fits a frame.
     fn set_common(&mut self, common: u64, argument: &CommonArgument) {
         let CommonArgument { kind, content_type, bytes } = argument;
-        self.note_common(bytes.len());
+        self.ping.common_given(bytes.len());
         let frame = proto::SetCommon {
             common,
             kind: proto_kind(*kind).into(),
@@ -144,10 +144,7 @@ impl<P: Process> Session<P> {
                     first_not_begun: position.offset,
                 }))
             }
-            (Stage::Ready, WorkerFrame::Pong(_)) if self.ping.is_due => {
-                self.ping.is_due = false;
-                Ok(None)
-            }
+            (Stage::Ready, WorkerFrame::Pong(_)) if self.ping.take_pong() => Ok(None),
             (Stage::Ready, WorkerFrame::Pong(_)) => Err("sent Pong without a Ping".to_owned()),
         }
     }

@@ -27,12 +27,12 @@ use tokio::task::JoinSet;
 use super::{Session, Started};
 use crate::call::{CallStyle, CommonArgument};
 use crate::error::{ExitUsage, WorkerExit};
+use crate::supervisor::config::MemoryLimits;
+use crate::supervisor::interface::{
+    COMMAND_CAPACITY, ChunkCommon, ChunkResults, ChunkRun, EndBy, WorkerCommand, WorkerEvent, WorkerEventKind,
+};
 use crate::supervisor::output::Output;
 use crate::supervisor::process_group::Process;
-use crate::supervisor::{
-    COMMAND_CAPACITY, ChunkCommon, ChunkResults, ChunkRun, EndBy, MemoryLimits, WorkerCommand, WorkerEvent,
-    WorkerEventKind,
-};
 
 const WORKER: WorkerId = WorkerId { slot: SlotId(3), generation: 7 };
 /// No process has such a number, and no process group: whatever the worker says, no signal is sent.

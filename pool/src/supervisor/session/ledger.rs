@@ -12,7 +12,7 @@ use procpool_items::{ItemKind, ItemSlab};
 use procpool_scheduler::ChunkId;
 
 use super::check;
-use crate::supervisor::{ChunkResults, ChunkRun};
+use crate::supervisor::interface::{ChunkResults, ChunkRun};
 
 /// How many finished chunks are remembered whose recall may still be answered.
 const MAX_LATE_RECALLS: usize = 64;

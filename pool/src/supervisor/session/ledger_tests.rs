@@ -9,7 +9,7 @@ use procpool_scheduler::ChunkId;
 
 use super::ledger::{Ledger, Position};
 use crate::call::{CallStyle, TraceContext};
-use crate::supervisor::ChunkRun;
+use crate::supervisor::interface::ChunkRun;
 
 fn run(chunk: u64, count: u32) -> ChunkRun {
     ChunkRun {

@@ -31,10 +31,11 @@ use self::dump::Dumper;
 use self::ledger::{Ledger, Position};
 use self::memory::MemoryJudge;
 use self::ping::Ping;
+use super::config::MemoryLimits;
+use super::interface::{EndBy, WorkerCommand, WorkerEvent, WorkerEventKind};
 use super::monitor::Watch;
 use super::output::{Output, OutputContext};
 use super::process_group::Process;
-use super::{EndBy, MemoryLimits, WorkerCommand, WorkerEvent, WorkerEventKind};
 use crate::error::{DumpFailure, WorkerExit};
 
 mod burial;
@@ -46,6 +47,7 @@ mod fail_safe_tests;
 mod frames;
 #[cfg(any(test, fuzzing))]
 pub(super) mod fuzzing;
+mod health;
 mod ledger;
 #[cfg(test)]
 mod ledger_tests;
@@ -58,7 +60,6 @@ mod progress;
 mod progress_tests;
 #[cfg(test)]
 mod puppet;
-mod reading;
 
 /// How long a worker may live on after it has closed its channel.
 const CLOSED_CHANNEL_GRACE_PERIOD: Duration = Duration::from_millis(500);
@@ -252,7 +253,7 @@ impl<P: Process> Session<P> {
                 Turn::EventRoom(None) => self.pending.clear(),
                 Turn::LookedAt => self.take_reading(),
                 // There was no room before, and the worker has made some.
-                Turn::Writable if self.channel.write() => self.note_read(),
+                Turn::Writable if self.channel.write() => self.ping.has_read(),
                 Turn::Writable => {}
                 Turn::Readable => {
                     self.read_channel();
@@ -320,7 +321,7 @@ impl<P: Process> Session<P> {
 
     fn read_channel(&mut self) {
         if self.may_read() && self.channel.read() > 0 {
-            self.ping.has_stirred = true;
+            self.ping.has_sent();
             // What the worker printed before it sent a result belongs to that result's item: so it is read after the
             // frame and before the frame is handled.
             self.read_output(|output, context| output.read_present(context));

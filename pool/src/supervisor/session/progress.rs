@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::ledger::Position;
 use super::{MAX_DUMP_WAITERS, Session};
 use crate::error::DumpFailure;
-use crate::supervisor::WorkerEventKind;
+use crate::supervisor::interface::WorkerEventKind;
 use crate::supervisor::process_group::Process;
 
 impl<P: Process> Session<P> {

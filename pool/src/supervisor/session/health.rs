@@ -1,14 +1,18 @@
-//! What is done about what the [monitor](crate::supervisor::monitor) has seen of a worker: that it holds too much memory,
-//! or stands still while it has something to run.
+//! What is done about a worker that does not do well: the [monitor](crate::supervisor::monitor) has seen that it holds too
+//! much memory, or stands still while it has something to run; or it gives no sign of life ([`super::ping`]).
 //!
 //! A worker that stands still, by SIGSTOP or one of its kind, differs from one that is slow: it will never go on by itself,
 //! whatever its time limit. So it is made to go on, once for each item; one that stands still again with the same item is
 //! given up.
 
+use procpool_ipc::proto;
+use procpool_ipc::proto::server_frame::Frame as ServerFrame;
+
 use super::memory::Verdict;
+use super::ping::{Look, Seen};
 use super::{KillCause, Session, Stage};
 use crate::error::WorkerExit;
-use crate::supervisor::WorkerEventKind;
+use crate::supervisor::interface::WorkerEventKind;
 use crate::supervisor::process_group::Process;
 
 /// Why a worker is killed that stands still.
@@ -60,6 +64,27 @@ impl<P: Process> Session<P> {
         } else {
             tracing::warn!(worker, slot, pid, "worker was stopped (SIGSTOP) while it has work; SIGCONT is sent");
             self.process.resume();
+        }
+    }
+
+    /// Looks whether the worker lives.
+    pub(super) fn look_for_life(&mut self) {
+        // What is there to be read and was not yet must not be held against it.
+        self.read_channel();
+        let seen = self.ledger.front().filter(|_| !self.is_ending).map(|front| Seen {
+            begun: self.begun(),
+            is_active: self.progress().is_some() || !self.may_read(),
+            time_limit: front.time_limit,
+            num_bytes: self.ledger.num_bytes(),
+        });
+        match self.ping.look(seen) {
+            Look::Fine => {}
+            Look::Ask => self.send(ServerFrame::Ping(proto::Ping::default())),
+            Look::Lifeless { message, reason } => {
+                let (worker, slot, pid) = (self.worker.generation, self.worker.slot.0, self.process.pid());
+                tracing::warn!(worker, slot, pid, "{message}");
+                self.give_up(reason);
+            }
         }
     }
 }
