@@ -1,13 +1,14 @@
 //! What operators ask of the driver.
 
-use procpool_scheduler::{Event, Readiness, Time, WorkerId, WorkerState};
+use procpool_scheduler::{Event, Readiness, Time};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::Driver;
+use super::report::Happening;
 use crate::error::DumpFailure;
 use crate::message::AdminCommand;
-use crate::snapshot::{PoolEvent, PoolSnapshot, PoolWatch, Restart, WorkerReport};
+use crate::snapshot::{PoolSnapshot, PoolWatch, Restart, WorkerReport};
 use crate::supervisor::{COMMAND_CAPACITY, WorkerCommand};
 
 impl Driver {
@@ -21,13 +22,13 @@ impl Driver {
                 let _ = answer.send(self.state.demand(Time::from_start(self.epoch.elapsed())));
             }
             AdminCommand::Watch(answer) => {
-                let events = self.watchers.subscribe();
+                let events = self.reporter.watch();
                 let _ = answer.send(PoolWatch { snapshot: self.snapshot(), events });
             }
             AdminCommand::Resize { slots, answer } => {
                 let before = self.publisher.status.borrow().num_slots;
                 info!(before, slots, "pool is resized");
-                self.tell_watchers(|| PoolEvent::Resized { before, num_slots: slots.get() });
+                self.reporter.report(&Happening::Resized { before, num_slots: slots.get() });
                 self.publisher.status.send_modify(|status| status.num_slots = slots.get());
                 self.apply_plain(Event::Resized { slots: slots.get() });
                 self.publish_functions();
@@ -52,7 +53,7 @@ impl Driver {
         let restart = self.restart.get_or_insert_default().extend(self.workers.keys());
         let num_workers = restart.num_workers;
         info!(workers = num_workers, "workers are being replaced");
-        self.tell_watchers(|| PoolEvent::RestartBegan { num_workers });
+        self.reporter.report(&Happening::RestartBegan { num_workers });
         self.apply_plain(Event::RestartRequested);
         Some(restart)
     }
@@ -63,7 +64,7 @@ impl Driver {
         } else {
             warn!("workers have not been replaced: the pool is ending");
         }
-        self.tell_watchers(|| PoolEvent::RestartEnded { is_complete });
+        self.reporter.report(&Happening::RestartEnded { is_complete });
         if let Some(running) = self.restart.take() {
             running.end(is_complete);
         }
@@ -77,26 +78,6 @@ impl Driver {
             Some((&worker, _)) => return self.tell(worker, WorkerCommand::Dump(answer)),
         };
         let _ = answer.send(Err(failure));
-    }
-
-    /// Tells whoever watches what happened.
-    pub(super) fn tell_watchers(&self, event: impl FnOnce() -> PoolEvent) {
-        if self.watchers.receiver_count() > 0 {
-            // The last watcher may have gone in this moment.
-            let _ = self.watchers.send(event());
-        }
-    }
-
-    /// Tells whoever watches that a worker changed its state.
-    pub(super) fn worker_changed(
-        &self,
-        worker: WorkerId,
-        pid: u32,
-        state: WorkerState,
-        reason: impl FnOnce() -> String,
-    ) {
-        let (worker_id, slot) = (worker.generation, worker.slot.0);
-        self.tell_watchers(|| PoolEvent::Worker { worker_id, slot, pid, state, reason: reason() });
     }
 
     fn snapshot(&self) -> PoolSnapshot {
@@ -118,7 +99,7 @@ impl Driver {
         });
         let workers = workers.collect();
         let last_start_failure = self.publisher.status.borrow().start_failure.clone();
-        let (memory, counts) = (self.spawner.memory_limits(), self.counts.clone());
+        let (memory, counts) = (self.spawner.memory_limits(), self.reporter.counts());
         PoolSnapshot { pool, workers, last_start_failure, memory, counts }
     }
 }

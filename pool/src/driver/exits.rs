@@ -1,11 +1,12 @@
 //! What a worker leaves when it is gone: counts, a line in the log, and what its items are told.
 
-use procpool_scheduler::{StopReason, WorkerId, WorkerState};
+use procpool_scheduler::{StopReason, WorkerId};
 use tracing::{debug, info, warn};
 
 use super::Driver;
 use super::occasion::ExitReport;
-use crate::error::{ExitUsage, WorkerExit, exit_reason};
+use super::report::Happening;
+use crate::error::{ExitUsage, WorkerExit};
 
 impl Driver {
     pub(super) fn bury(
@@ -20,10 +21,6 @@ impl Driver {
             link.as_ref().map_or((0, false, None), |link| (link.pid, link.is_ready, link.stop_reason));
         let (has_had_work, has_results) = link.map_or((false, false), |link| (link.has_had_work, link.has_results));
         let exit = if stop_reason == Some(StopReason::StartTimeout) { WorkerExit::StartTimeout } else { exit };
-        *self.counts.worker_exits_total.entry(exit_reason(&exit, stop_reason)).or_default() += 1;
-        if let Some(observation) = &mut self.observation {
-            observation.worker_exited(worker, &exit, stop_reason);
-        }
         let was_told_to = stop_reason.filter(|&reason| reason != StopReason::StartTimeout);
         if let Some(reason) = was_told_to {
             let (worker, slot) = (worker.generation, worker.slot.0);
@@ -38,7 +35,7 @@ impl Driver {
             let separator = if last_words.is_empty() { "" } else { ": " };
             format!("{exit}{when}{separator}{last_words}")
         });
-        let reason = fruitless_end.clone().unwrap_or_else(|| exit.to_string());
+        let detail = fruitless_end.clone().unwrap_or_else(|| exit.to_string());
         // One that dies of an item has started, though it be its first item.
         let start_failure = fruitless_end.filter(|_| !was_running).map(|how| format!("a worker {how}"));
         if let Some(restart) = &self.restart {
@@ -48,7 +45,7 @@ impl Driver {
         if let Some(failure) = start_failure.filter(|_| !has_had_work) {
             self.publisher.status.send_modify(|status| status.start_failure = failure);
         }
-        self.worker_changed(worker, pid, WorkerState::Exited, || reason);
+        self.reporter.report(&Happening::WorkerExited { worker, pid, exit: &exit, stop_reason, detail });
         ExitReport { exit, usage, pid, stderr_tail }
     }
 

@@ -6,10 +6,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use procpool_scheduler::{Event, FunctionId, WorkerId, WorkerState};
+use procpool_scheduler::{Event, FunctionId, WorkerId};
 use tracing::{debug, info};
 
 use super::Driver;
+use super::report::Happening;
 use crate::function::{FunctionInfo, FunctionTable};
 
 impl Driver {
@@ -34,7 +35,7 @@ impl Driver {
         info!(worker = worker.generation, slot = worker.slot.0, pid, "worker is ready");
         // Whoever hears that the pool is ready finds them there.
         self.publish_functions();
-        self.worker_changed(worker, pid, WorkerState::Ready, String::new);
+        self.reporter.report(&Happening::WorkerReady { worker, pid });
         let functions = table.keys().map(|name| self.function_id(name)).collect();
         self.apply_plain(Event::WorkerReady { worker, functions });
         self.publish_functions();

@@ -10,9 +10,9 @@ mod effects;
 mod entries;
 mod exits;
 mod functions;
-mod observation;
 mod occasion;
 mod publisher;
+mod report;
 mod restart;
 mod result_watch;
 mod results;
@@ -23,16 +23,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use procpool_scheduler::{Effect, Event, FunctionId, JobId, PoolState, Readiness, Time, WorkerId};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{Instrument as _, debug};
 
 use self::entries::{JobEntry, WorkerLink};
-use self::observation::Observation;
 use self::occasion::Occasion;
 use self::publisher::Publisher;
 pub(crate) use self::publisher::channels;
+use self::report::Reporter;
 use self::restart::RunningRestart;
 use self::result_watch::ResultWatch;
 use crate::config::PoolConfig;
@@ -41,7 +41,6 @@ use crate::mailbox::{Letters, Mailbox};
 use crate::message::{AdminCommand, Command};
 use crate::observer::PoolObserver;
 use crate::results::ResultBudget;
-use crate::snapshot::{EVENT_BUFFER, PoolCounts, PoolEvent};
 use crate::supervisor::{WorkerEvent, WorkerSpawner};
 
 /// How many events of workers may wait for the driver; a worker that finds it full waits, not the driver.
@@ -74,10 +73,8 @@ pub(crate) fn spawn(
         function_ids: BTreeMap::new(),
         next_function: 0,
         publisher,
-        observation: inputs.observer.take().map(Observation::new),
-        watchers: broadcast::Sender::new(EVENT_BUFFER),
+        reporter: Reporter::new(inputs.observer.take()),
         restart: None,
-        counts: PoolCounts::default(),
         effects: Vec::new(),
         results: ResultWatch::new(ResultBudget::new(config, Arc::clone(&inputs.mailbox))),
         has_dropped_commons: false,
@@ -100,11 +97,8 @@ struct Driver {
     /// The number that a new function gets.
     next_function: u32,
     publisher: Publisher,
-    /// `None`: nobody watches.
-    observation: Option<Observation>,
-    watchers: broadcast::Sender<PoolEvent>,
+    reporter: Reporter,
     restart: Option<RunningRestart>,
-    counts: PoolCounts,
     effects: Vec<Effect>,
     results: ResultWatch,
     /// Some worker has yet to be told that a common argument is not needed any more.

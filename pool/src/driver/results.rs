@@ -23,6 +23,7 @@ use tracing::debug;
 use super::Driver;
 use super::entries::JobEntry;
 use super::occasion::Occasion;
+use super::report::Happening;
 use crate::error::CallError;
 use crate::outcome::OutcomeRun;
 use crate::outlet::Outlet;
@@ -43,6 +44,7 @@ impl Driver {
     /// Keeps outcomes of a job until they are delivered, if there is room for them.
     pub(super) fn store(&mut self, job: JobId, run: OutcomeRun) {
         let Some(entry) = self.jobs.get_mut(&job) else { return };
+        self.reporter.report(&Happening::OutcomesStored { function: &entry.payload.header.function, run: &run });
         entry.payload.store(run);
         if matches!(entry.outlet, Outlet::Whole(_)) && entry.refusal.is_none() {
             let bytes = entry.payload.answer_bytes();

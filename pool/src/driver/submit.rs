@@ -9,11 +9,11 @@ use tracing::debug;
 
 use super::Driver;
 use super::entries::JobEntry;
+use super::report::Happening;
 use crate::admission::AdmittedItems;
 use crate::error::CallError;
 use crate::message::Submission;
 use crate::payload::{JobHeader, JobPayload};
-use crate::snapshot::PoolEvent;
 
 impl Driver {
     pub(super) fn submit(&mut self, submission: Submission) {
@@ -48,11 +48,7 @@ impl Driver {
             request_id = call.options.request_id,
             "job submitted"
         );
-        self.tell_watchers(|| PoolEvent::JobStarted {
-            job: job.0,
-            function: function.to_string(),
-            num_items: spec.num_items,
-        });
+        self.reporter.report(&Happening::JobSubmitted { job, function: &function, num_items: spec.num_items });
         let header = JobHeader {
             function,
             content_type: call.content_type.into(),
@@ -63,10 +59,6 @@ impl Driver {
         if let Some(items) = items {
             payload.add(items);
         }
-        if let Some(observation) = &mut self.observation {
-            observation.job_submitted(job, payload.num_unfinished() > 0);
-        }
-        self.counts.jobs_total += 1;
         let max_answer_bytes = call.options.max_answer_bytes;
         self.jobs.insert(job, JobEntry { payload, outlet, max_answer_bytes, refusal: None, hold });
         self.apply_plain(Event::JobSubmitted(spec));
@@ -77,9 +69,7 @@ impl Driver {
         let Some(entry) = self.jobs.get_mut(&job) else { return };
         let (count, item_bytes) = (items.slab.len() as u64, mean_bytes(&items.slab));
         entry.payload.add(items);
-        if let Some(observation) = &mut self.observation {
-            observation.items_added(job);
-        }
+        self.reporter.report(&Happening::ItemsAdded { job });
         self.apply_plain(Event::ItemsAdded { job, count, item_bytes });
     }
 }

@@ -4,6 +4,7 @@ use procpool_scheduler::{Event, WorkerId};
 
 use super::Driver;
 use super::occasion::Occasion;
+use super::report::Happening;
 use crate::error::WorkerExit;
 use crate::supervisor::{ChunkResults, WorkerEvent, WorkerEventKind};
 
@@ -21,17 +22,13 @@ impl Driver {
                 self.apply(Event::Progress { worker, running }, &Occasion::Stack(stack));
             }
             WorkerEventKind::Results(results) => {
-                if let Some(observation) = &mut self.observation {
-                    observation.results_came(&results);
-                }
+                self.reporter.report(&Happening::ResultsReceived(&results));
                 self.expect_results(worker, &results);
                 let event = self.event_of(worker, &results);
                 self.apply(event, &Occasion::Results(results));
             }
             WorkerEventKind::Recalled { chunk, first_not_begun } => {
-                if let Some(observation) = &mut self.observation {
-                    observation.chunk_given_back(chunk, first_not_begun);
-                }
+                self.reporter.report(&Happening::ChunkRecalled { chunk, first_not_begun });
                 self.apply_plain(Event::Recalled { worker, chunk, first_not_begun });
             }
             WorkerEventKind::MemoryHigh => self.apply_plain(Event::MemoryHigh { worker }),
