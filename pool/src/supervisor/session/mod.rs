@@ -167,8 +167,7 @@ enum Turn {
     Readable,
     Output,
     Dump,
-    ChannelClosedTooLong,
-    LookForLife,
+    Alarm,
 }
 
 impl<P: Process> Session<P> {
@@ -230,10 +229,10 @@ impl<P: Process> Session<P> {
     async fn serve(&mut self, commands: &mut mpsc::Receiver<WorkerCommand>) {
         self.emit(WorkerEventKind::Started { pid: self.process.pid() });
         let (mut commands_open, mut num_reads) = (true, 0);
-        // One timer for all looks: to set one anew in each turn would cost more than the turn.
+        // One timer for all that is due some time: to set one anew in each turn would cost more than the turn.
         let mut alarm = pin!(tokio::time::sleep_until(Instant::now()));
         loop {
-            if let Some(at) = self.ping.look_at.filter(|&at| at != alarm.deadline()) {
+            if let Some(at) = self.next_alarm().filter(|&at| at != alarm.deadline() || alarm.is_elapsed()) {
                 alarm.as_mut().reset(at);
             }
             let turn = self.select(commands, commands_open, alarm.as_mut()).await;
@@ -264,11 +263,7 @@ impl<P: Process> Session<P> {
                     num_reads += READS_PER_LOOK;
                 }
                 Turn::Dump => self.continue_dump(),
-                Turn::ChannelClosedTooLong => {
-                    self.closed_deadline = None;
-                    self.break_off("closed its channel".to_owned());
-                }
-                Turn::LookForLife => self.look_for_life(),
+                Turn::Alarm => self.do_what_is_due(),
             }
             self.handle_frames();
             self.note_front();
@@ -287,10 +282,6 @@ impl<P: Process> Session<P> {
         alarm: Pin<&mut Sleep>,
     ) -> Turn {
         let has_pending = !self.pending.is_empty();
-        let until = async |deadline: Option<Instant>| match deadline {
-            Some(deadline) => tokio::time::sleep_until(deadline).await,
-            None => std::future::pending().await,
-        };
         let looked_at = async {
             match &self.watch {
                 Some(watch) => watch.news().await,
@@ -303,14 +294,36 @@ impl<P: Process> Session<P> {
             biased;
             command = commands.recv(), if commands_open => Turn::Command(command),
             () = self.process.dead() => Turn::Dead,
-            () = until(self.closed_deadline) => Turn::ChannelClosedTooLong,
-            () = alarm, if self.ping.look_at.is_some() => Turn::LookForLife,
+            () = alarm, if self.next_alarm().is_some() => Turn::Alarm,
             () = looked_at => Turn::LookedAt,
             permit = async { self.events.clone().reserve_owned().await }, if has_pending => Turn::EventRoom(permit.ok()),
             () = self.channel.writable() => Turn::Writable,
             () = self.channel.readable(), if self.may_read() => Turn::Readable,
-            () = self.dumper.ready() => Turn::Dump,
+            () = self.dumper.readable() => Turn::Dump,
             () = self.output.readable() => Turn::Output,
+        }
+    }
+
+    /// Returns when something is due that nothing else tells of.
+    fn next_alarm(&self) -> Option<Instant> {
+        [self.closed_deadline, self.ping.look_at, self.dumper.over_at()].into_iter().flatten().min()
+    }
+
+    fn do_what_is_due(&mut self) {
+        let now = Instant::now();
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if is_due(self.closed_deadline) {
+            self.closed_deadline = None;
+            self.break_off("closed its channel".to_owned());
+        }
+        if is_due(self.ping.look_at) {
+            self.look_for_life();
+        }
+        if is_due(self.dumper.over_at()) {
+            // If the item has ended and its result is there, its time is not up.
+            self.read_channel();
+            self.handle_frames();
+            self.continue_dump();
         }
     }
 
