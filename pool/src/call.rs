@@ -24,8 +24,10 @@ pub struct Call {
     pub style: CallStyle,
     /// The argument that goes before each item. `None`: there is none. Not for [`CallStyle::Apply`].
     pub common: Option<CommonArgument>,
-    /// How the call is run.
+    /// How the caller wants it run.
     pub options: CallOptions,
+    /// How many bytes of results one answer can hold: a Map or Apply whose results pass it fails at once. `None`: any.
+    pub max_answer_bytes: Option<u64>,
     /// When the caller stops waiting. `None`: never.
     pub deadline: Option<Instant>,
     /// The caller's trace, handed to the worker.
@@ -54,7 +56,7 @@ pub enum CallStyle {
     Apply,
 }
 
-/// How a call is run. The default suits most calls.
+/// What a caller may say about how a call is run. The default suits most calls.
 #[derive(Debug, Clone, Default)]
 pub struct CallOptions {
     /// Items handed to a worker at a time. `None`: chosen from the function's measured run time.
@@ -69,8 +71,6 @@ pub struct CallOptions {
     pub priority: i32,
     /// The caller's name for the call, for logs. May be empty.
     pub request_id: String,
-    /// How many bytes of results one answer can hold: a Map or Apply whose results pass it fails at once. `None`: any.
-    pub max_answer_bytes: Option<u64>,
 }
 
 /// What to do when an item fails.

@@ -14,11 +14,11 @@ use crate::call::{
     Apply, ApplyOutput, Call, CallStyle, CommonArgument, MapOutput, OnError, ResultOrder, StreamOptions,
 };
 use crate::config::PoolConfig;
-use crate::driver;
+use crate::driver::{self, Published};
 use crate::error::{CallError, DeadlinePhase};
 use crate::function::{FunctionInfo, FunctionTable, nearest_names};
 use crate::mailbox::Mailbox;
-use crate::message::{Command, Status, Submission};
+use crate::message::{Command, Submission};
 use crate::observer::PoolObserver;
 use crate::outlet::{Outlet, StreamOutlet};
 use crate::snapshot::Held;
@@ -43,9 +43,7 @@ struct Shared {
     max_frame_bytes: u32,
     commands: mpsc::Sender<Command>,
     mailbox: Arc<Mailbox>,
-    status: watch::Receiver<Status>,
-    readiness: watch::Receiver<Readiness>,
-    functions: watch::Receiver<Arc<FunctionTable>>,
+    published: Published,
     last_job: AtomicU64,
 }
 
@@ -95,9 +93,7 @@ impl PoolHandle {
             config,
             commands,
             mailbox,
-            status: readers.status,
-            readiness: readers.readiness,
-            functions: readers.functions,
+            published: readers,
             last_job: AtomicU64::new(0),
         };
         (Self { shared: Arc::new(shared) }, PoolTask { driver })
@@ -119,10 +115,10 @@ impl PoolHandle {
         }
         let items = self.admit(items)?;
         let common = self.admit_common(&call)?;
-        let function = self.resolve(&call).await?;
+        let max_attempts = self.resolve(&call).await?;
         let (outlet, output) = oneshot::channel();
         let ends = JobEnds { delivery: Delivery::Whole, outlet: Outlet::Whole(outlet), default: OnError::FailFast };
-        let submission = self.submission(call, &function, ends, common, Some(items));
+        let submission = self.submission(call, max_attempts, ends, common, Some(items));
         let guard = self.submit(submission).await?;
         let result = output.await.unwrap_or(Err(CallError::PoolGone));
         guard.disarm();
@@ -159,10 +155,10 @@ impl PoolHandle {
         }
         let items = self.admit(items)?;
         let common = self.admit_common(&call)?;
-        let function = self.resolve(&call).await?;
+        let max_attempts = self.resolve(&call).await?;
         let (outlet, outbox, allowance) = StreamOutlet::new();
         let ends = stream_ends(options, outlet);
-        let submission = self.submission(call, &function, ends, common, Some(items));
+        let submission = self.submission(call, max_attempts, ends, common, Some(items));
         let guard = self.submit(submission).await?;
         Ok(ResultStream::new(options.order, outbox, allowance, guard))
     }
@@ -174,9 +170,9 @@ impl PoolHandle {
     /// If the pool refuses the call.
     pub async fn imap_stream(&self, call: Call, options: StreamOptions) -> Result<(ItemSink, ResultStream), CallError> {
         let common = self.admit_common(&call)?;
-        let function = self.resolve(&call).await?;
+        let max_attempts = self.resolve(&call).await?;
         let (outlet, outbox, allowance) = StreamOutlet::new();
-        let submission = self.submission(call, &function, stream_ends(options, outlet), common, None);
+        let submission = self.submission(call, max_attempts, stream_ends(options, outlet), common, None);
         let guard = self.submit(submission).await?;
         let sink =
             ItemSink::new(&guard, self.shared.commands.clone(), self.shared.admission.clone(), allowance.clone());
@@ -185,13 +181,13 @@ impl PoolHandle {
 
     /// Returns the functions that the workers registered, by name; empty until one is ready.
     pub fn functions(&self) -> Vec<FunctionInfo> {
-        self.shared.functions.borrow().values().cloned().collect()
+        self.shared.published.functions.borrow().values().cloned().collect()
     }
 
     /// Returns the functions that the workers registered which are ready, now and on every change. When the pool has
     /// [started](PoolHandle::started), they are there. While no worker is ready, those of the last ones are.
     pub fn function_table(&self) -> watch::Receiver<Arc<FunctionTable>> {
-        self.shared.functions.clone()
+        self.shared.published.functions.clone()
     }
 
     /// Waits until the first worker is ready, or is known not to become so.
@@ -204,7 +200,7 @@ impl PoolHandle {
     ///
     /// Nothing is lost if the future is dropped.
     pub async fn started(&self, deadline: Option<Instant>) -> Result<(), CallError> {
-        let mut status = self.shared.status.clone();
+        let mut status = self.shared.published.status.clone();
         let started = status.wait_for(|status| status.readiness != Readiness::Starting);
         let started = match deadline {
             Some(deadline) => tokio::time::timeout_at(deadline, started)
@@ -219,17 +215,17 @@ impl PoolHandle {
 
     /// Returns whether the first worker start is still undecided.
     pub fn is_starting(&self) -> bool {
-        self.shared.status.borrow().readiness == Readiness::Starting
+        self.shared.published.status.borrow().readiness == Readiness::Starting
     }
 
     /// Returns the readiness of the pool, now and on every change.
     pub fn readiness(&self) -> watch::Receiver<Readiness> {
-        self.shared.readiness.clone()
+        self.shared.published.readiness.clone()
     }
 
     /// Returns the number of slots: as many as the settings say, or as [`PoolHandle::resize`] has set.
     pub fn num_slots(&self) -> u32 {
-        self.shared.status.borrow().num_slots
+        self.shared.published.status.borrow().num_slots
     }
 
     /// Returns how much it holds of what `max_queued_items` and `max_queued_bytes` allow.
@@ -253,12 +249,12 @@ impl PoolHandle {
         self.shared.mailbox.post(|letters| letters.stop = true);
     }
 
-    /// Finds the function, waiting for the first worker if there has been none. What the call holds is admitted before,
-    /// so that calls that wait here are bounded, too.
-    async fn resolve(&self, call: &Call) -> Result<FunctionInfo, CallError> {
+    /// Finds the function, waiting for the first worker if there has been none; returns how often an item may be executed.
+    /// What the call holds is admitted before, so that calls that wait here are bounded, too.
+    async fn resolve(&self, call: &Call) -> Result<u32, CallError> {
         self.started(call.deadline).await?;
-        let functions = self.shared.functions.borrow().clone();
-        let function = functions.get(&call.function).cloned().ok_or_else(|| CallError::FunctionNotFound {
+        let functions = self.shared.published.functions.borrow();
+        let function = functions.get(&call.function).ok_or_else(|| CallError::FunctionNotFound {
             name: call.function.clone(),
             nearest: nearest_names(functions.keys(), &call.function),
             started: false,
@@ -266,13 +262,14 @@ impl PoolHandle {
         if call.common.is_some() && !function.takes_common {
             return Err(CallError::CommonNotTaken);
         }
-        Ok(function)
+        let default_attempts = if function.idempotent { self.shared.config.crash_limit.get() } else { 1 };
+        Ok(call.options.max_attempts.map_or(default_attempts, std::num::NonZeroU32::get))
     }
 
     /// Makes room for the items of a call, unless the pool takes no call anyway: who is told that there is no room would come
     /// again.
     fn admit(&self, items: ItemSlab) -> Result<AdmittedItems, CallError> {
-        self.shared.status.borrow().takes_calls()?;
+        self.shared.published.status.borrow().takes_calls()?;
         self.shared.admission.try_admit(items)
     }
 
@@ -290,22 +287,19 @@ impl PoolHandle {
     fn submission(
         &self,
         mut call: Call,
-        function: &FunctionInfo,
+        max_attempts: u32,
         ends: JobEnds,
         common_permit: Option<CommonPermit>,
         items: Option<AdmittedItems>,
     ) -> Submission {
-        let config = &self.shared.config;
-        let default_attempts = if function.idempotent { config.crash_limit.get() } else { 1 };
         Submission {
             is_abandoned: Arc::default(),
             job: JobId(self.shared.last_job.fetch_add(1, Ordering::Relaxed) + 1),
-            max_attempts: call.options.max_attempts.map_or(default_attempts, std::num::NonZeroU32::get),
-            item_timeout: call.options.item_timeout.or(config.item_timeout),
+            max_attempts,
+            item_timeout: call.options.item_timeout.or(self.shared.config.item_timeout),
             fail_fast: call.options.on_error.unwrap_or(ends.default) == OnError::FailFast,
             delivery: ends.delivery,
             outlet: ends.outlet,
-            input_closed: items.is_some(),
             common: call.common.take().zip(common_permit),
             items,
             call,

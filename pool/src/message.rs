@@ -52,8 +52,8 @@ pub(crate) struct Submission {
     pub(crate) delivery: Delivery,
     pub(crate) outlet: Outlet,
     pub(crate) common: Option<(CommonArgument, CommonPermit)>,
+    /// All items; `None` if they come one list after the other, until [`Command::CloseInput`].
     pub(crate) items: Option<AdmittedItems>,
-    pub(crate) input_closed: bool,
 }
 
 /// What the driver publishes about the pool.

@@ -19,7 +19,8 @@ mod results;
 mod submit;
 mod workers;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 
 use procpool_scheduler::{Effect, Event, FunctionId, JobId, PoolState, Readiness, Time, WorkerId};
@@ -31,7 +32,7 @@ use tracing::{Instrument as _, debug};
 use self::entries::{JobEntry, WorkerLink};
 use self::occasion::Occasion;
 use self::publisher::Publisher;
-pub(crate) use self::publisher::channels;
+pub(crate) use self::publisher::{Published, channels};
 use self::report::Reporter;
 use self::restart::RunningRestart;
 use self::result_watch::ResultWatch;
@@ -107,44 +108,40 @@ struct Driver {
     is_short: bool,
 }
 
-/// One thing that happened.
-enum Input {
-    Workers,
-    Command(Command),
-    Letters(Letters),
-    /// Every handle is gone.
-    NoCallers,
-    TimePassed,
-}
-
 impl Driver {
     async fn run(mut self, mut inputs: Inputs, mut events: mpsc::Receiver<WorkerEvent>) {
-        let mut batch = VecDeque::with_capacity(EVENT_BATCH);
+        let mut alarm = pin!(tokio::time::sleep_until(self.epoch));
         let mut received = Vec::with_capacity(EVENT_BATCH);
         let mut has_callers = true;
         // The first workers start now.
         self.apply(Event::TimePassed, &Occasion::Nothing);
         while self.state.readiness() != Readiness::Stopped {
             let wakeup = self.state.next_wakeup().map(|at| self.epoch + at.elapsed());
+            // To set a timer anew in each turn would cost more than the turn.
+            if let Some(at) = wakeup.filter(|&at| at != alarm.deadline() || alarm.is_elapsed()) {
+                alarm.as_mut().reset(at);
+            }
             // Always in the same order, so that a simulation can be replayed; no source starves another, see below.
-            let input = tokio::select! {
+            tokio::select! {
                 biased;
                 // The driver holds a sender itself, so this never ends.
-                _ = events.recv_many(&mut received, EVENT_BATCH) => Input::Workers,
-                command = inputs.commands.recv(), if has_callers => command.map_or(Input::NoCallers, Input::Command),
-                letters = inputs.mailbox.collect() => Input::Letters(letters),
-                () = sleep_until(wakeup) => Input::TimePassed,
-            };
-            has_callers &= !matches!(input, Input::NoCallers);
-            batch.extend(received.drain(..));
-            self.handle(input);
-            while let Some(event) = batch.pop_front() {
-                self.handle_worker(event);
+                _ = events.recv_many(&mut received, EVENT_BATCH) => {
+                    received.drain(..).for_each(|event| self.handle_worker(event));
+                }
+                command = inputs.commands.recv(), if has_callers => if let Some(command) = command {
+                    self.obey(command);
+                } else {
+                    // Every handle is gone.
+                    has_callers = false;
+                    self.apply_plain(Event::StopRequested);
+                },
+                letters = inputs.mailbox.collect() => self.read(letters),
+                () = alarm.as_mut(), if wakeup.is_some() => self.apply_plain(Event::TimePassed),
             }
             // Whatever came first, the others have a turn, too.
             self.read(inputs.mailbox.take());
             if has_callers && let Ok(command) = inputs.commands.try_recv() {
-                self.handle(Input::Command(command));
+                self.obey(command);
             }
             self.tell_dropped_commons();
         }
@@ -156,16 +153,12 @@ impl Driver {
         }
     }
 
-    fn handle(&mut self, input: Input) {
-        match input {
-            Input::Workers => {}
-            Input::Command(Command::Submit(submission)) => self.submit(*submission),
-            Input::Command(Command::AddItems { job, items }) => self.add_items(job, items),
-            Input::Command(Command::CloseInput { job }) => self.apply_plain(Event::InputClosed { job }),
-            Input::Command(Command::Administer(command)) => self.administer(command),
-            Input::Letters(letters) => self.read(letters),
-            Input::NoCallers => self.apply_plain(Event::StopRequested),
-            Input::TimePassed => self.apply_plain(Event::TimePassed),
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Submit(submission) => self.submit(*submission),
+            Command::AddItems { job, items } => self.add_items(job, items),
+            Command::CloseInput { job } => self.apply_plain(Event::InputClosed { job }),
+            Command::Administer(command) => self.administer(command),
         }
     }
 
@@ -218,12 +211,5 @@ fn refuse(command: Command) {
             let _ = answer.send(Err(DumpFailure::PoolStopped));
         }
         _ => {}
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }

@@ -16,6 +16,7 @@ pub(crate) struct Publisher {
 }
 
 /// Where what the driver publishes can be read.
+#[derive(Debug)]
 pub(crate) struct Published {
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) readiness: watch::Receiver<Readiness>,

@@ -30,7 +30,7 @@ impl Driver {
             hold,
             function: function_id,
             num_items: items.as_ref().map_or(0, |items| items.slab.len() as u64),
-            input_closed: submission.input_closed,
+            input_closed: items.is_some(),
             delivery: submission.delivery,
             chunk_size: call.options.chunk_size.map(std::num::NonZeroU32::get),
             item_bytes: items.as_ref().map_or(0, |items| mean_bytes(&items.slab)),
@@ -59,7 +59,7 @@ impl Driver {
         if let Some(items) = items {
             payload.add(items);
         }
-        let max_answer_bytes = call.options.max_answer_bytes;
+        let max_answer_bytes = call.max_answer_bytes;
         self.jobs.insert(job, JobEntry { payload, outlet, max_answer_bytes, refusal: None, hold });
         self.apply_plain(Event::JobSubmitted(spec));
         self.publish_allowance(job);

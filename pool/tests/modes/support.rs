@@ -236,6 +236,7 @@ pub(crate) fn call(function: &str) -> Call {
         style: CallStyle::Map,
         common: None,
         options: CallOptions { on_error: Some(OnError::Collect), ..CallOptions::default() },
+        max_answer_bytes: None,
         deadline: None,
         trace: TraceContext::default(),
     }

@@ -184,6 +184,7 @@ async fn call(pool: &PoolHandle, function: &str) -> Result<u32, CallError> {
         style: CallStyle::Map,
         common: None,
         options: CallOptions::default(),
+        max_answer_bytes: None,
         deadline: None,
         trace: TraceContext::default(),
     };
