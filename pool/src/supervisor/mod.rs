@@ -8,9 +8,9 @@
 //! [`ProcessSpawner`] gives every worker a task, the session (`session`), which owns its process (`process_group`), its
 //! channel and its output (`output`), and ends when the worker is dead and buried. The process itself is started by one
 //! immortal thread (`spawn`), and prepares itself between fork and exec (`pre_exec`). What leaves a worker's process
-//! group and outlives the worker is known by its `tag` and falls to the `reaper`, where the application wants one; what
-//! outlives even this process, to whoever calls [`kill_remains`]. What /proc tells of all workers, one `monitor` reads,
-//! on a thread of its own.
+//! group and outlives the worker is in `orphans`: a subreaper kills it, where the application wants one; and what outlives
+//! even this process, whoever calls [`kill_orphans`]. What /proc tells of all workers, one `monitor` reads, on a thread of
+//! its own.
 //!
 //! - A worker is dead when the kernel says that its process is, and never for any other reason: a closed channel or
 //!   pipe means nothing, since a grandchild may hold the other copy.
@@ -24,15 +24,13 @@
 mod config;
 mod interface;
 mod monitor;
+mod orphans;
 mod output;
 mod pre_exec;
 mod process_group;
-mod reaper;
-mod remains;
 mod session;
 mod spawn;
 mod spawner;
-mod tag;
 mod thread;
 mod wait;
 
@@ -41,9 +39,8 @@ pub use interface::{
     COMMAND_CAPACITY, ChunkCommon, ChunkResults, ChunkRun, EndBy, WorkerCommand, WorkerEvent, WorkerEventKind,
     WorkerSpawner,
 };
-pub use remains::kill_remains;
+pub use orphans::{ServerTag, kill_orphans};
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub use session::fuzzing::fuzz_session;
 pub use spawner::ProcessSpawner;
-pub use tag::ServerTag;

@@ -27,13 +27,12 @@ use tracing::Instrument as _;
 use super::config::{self, LimitedResource, MemoryLimits, SpawnConfig};
 use super::interface::{COMMAND_CAPACITY, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner};
 use super::monitor::{self, Monitor};
+use super::orphans::{LiveWorker, LiveWorkers, ServerTag, Subreaper, WorkerTag};
 use super::output::Output;
 use super::pre_exec::CHANNEL_FD;
 use super::process_group::{Process as _, WorkerProcess};
-use super::reaper::{LiveWorker, LiveWorkers, Reaper};
 use super::session::{Session, Started};
 use super::spawn;
-use super::tag::{ServerTag, WorkerTag};
 use super::thread::WorkThread;
 use crate::error::{ExitUsage, WorkerExit};
 
@@ -56,7 +55,7 @@ struct Host {
     common: Common,
     runtime: Handle,
     sessions: TaskTracker,
-    /// The reaper, if there is one, and the monitor: they work for as long as there are sessions.
+    /// The subreaper, if there is one, and the monitor: they work for as long as there are sessions.
     attendants: TaskTracker,
     stop_attendants: CancellationToken,
     /// Empty once they have been joined.
@@ -125,7 +124,7 @@ impl ProcessSpawner {
         Self { shared: Arc::new(shared), host }
     }
 
-    /// Returns what [`kill_remains`](super::kill_remains) knows this server by.
+    /// Returns what [`kill_orphans`](super::kill_orphans) knows this server by.
     pub fn server_tag(&self) -> ServerTag {
         self.host.common.server
     }
@@ -140,10 +139,10 @@ impl ProcessSpawner {
     ///
     /// If the kernel refuses.
     pub fn adopt_orphans(&self) -> io::Result<()> {
-        Reaper::become_subreaper()?;
+        Subreaper::become_subreaper()?;
         let Common { spawn_thread: thread, live, .. } = self.host.common.clone();
-        let reaper = Reaper { thread, live };
-        self.host.attendants.spawn_on(reaper.run(self.host.stop_attendants.clone()), &self.host.runtime);
+        let subreaper = Subreaper { thread, live };
+        self.host.attendants.spawn_on(subreaper.run(self.host.stop_attendants.clone()), &self.host.runtime);
         Ok(())
     }
 
