@@ -17,12 +17,12 @@ use crate::config::PoolConfig;
 use crate::driver::{self, Published};
 use crate::error::{CallError, DeadlinePhase};
 use crate::function::{FunctionInfo, FunctionTable, nearest_names};
-use crate::mailbox::Mailbox;
 use crate::message::{Command, Submission};
+use crate::notify::Notifier;
 use crate::observer::PoolObserver;
 use crate::outlet::{Outlet, StreamOutlet};
 use crate::snapshot::Held;
-use crate::stream::{CancelGuard, ItemSink, ResultStream};
+use crate::stream::{CancelOnDrop, ItemSink, ResultStream};
 use crate::supervisor::WorkerSpawner;
 
 /// How many commands may wait for the driver. It never waits itself, so the channel is as good as empty.
@@ -42,7 +42,7 @@ struct Shared {
     admission: Admission,
     max_frame_bytes: u32,
     commands: mpsc::Sender<Command>,
-    mailbox: Arc<Mailbox>,
+    notifier: Arc<Notifier>,
     published: Published,
     last_job: AtomicU64,
 }
@@ -82,9 +82,9 @@ impl PoolHandle {
         observer: Option<Arc<dyn PoolObserver>>,
     ) -> (Self, PoolTask) {
         let (commands, command_receiver) = mpsc::channel(COMMAND_CAPACITY);
-        let mailbox = Arc::new(Mailbox::default());
+        let notifier = Arc::new(Notifier::default());
         let (publisher, readers) = driver::channels(config.processes.get());
-        let inputs = driver::Inputs { commands: command_receiver, mailbox: Arc::clone(&mailbox), observer };
+        let inputs = driver::Inputs { commands: command_receiver, notifier: Arc::clone(&notifier), observer };
         let max_frame_bytes = spawner.max_frame_bytes();
         let driver = driver::spawn(&config, spawner, inputs, publisher);
         let shared = Shared {
@@ -92,7 +92,7 @@ impl PoolHandle {
             max_frame_bytes,
             config,
             commands,
-            mailbox,
+            notifier,
             published: readers,
             last_job: AtomicU64::new(0),
         };
@@ -119,9 +119,9 @@ impl PoolHandle {
         let (outlet, output) = oneshot::channel();
         let ends = JobEnds { delivery: Delivery::Whole, outlet: Outlet::Whole(outlet), default: OnError::FailFast };
         let submission = self.submission(call, max_attempts, ends, common, Some(items));
-        let guard = self.submit(submission).await?;
+        let cancel = self.submit(submission).await?;
         let result = output.await.unwrap_or(Err(CallError::PoolGone));
-        guard.disarm();
+        cancel.disarm();
         result
     }
 
@@ -159,8 +159,8 @@ impl PoolHandle {
         let (outlet, outbox, allowance) = StreamOutlet::new();
         let ends = stream_ends(options, outlet);
         let submission = self.submission(call, max_attempts, ends, common, Some(items));
-        let guard = self.submit(submission).await?;
-        Ok(ResultStream::new(options.order, outbox, allowance, guard))
+        let cancel = self.submit(submission).await?;
+        Ok(ResultStream::new(options.order, outbox, allowance, cancel))
     }
 
     /// Runs a function over a stream of items. The first output of the results only tells how many items are allowed.
@@ -173,10 +173,10 @@ impl PoolHandle {
         let max_attempts = self.resolve(&call).await?;
         let (outlet, outbox, allowance) = StreamOutlet::new();
         let submission = self.submission(call, max_attempts, stream_ends(options, outlet), common, None);
-        let guard = self.submit(submission).await?;
+        let cancel = self.submit(submission).await?;
         let sink =
-            ItemSink::new(&guard, self.shared.commands.clone(), self.shared.admission.clone(), allowance.clone());
-        Ok((sink, ResultStream::new(options.order, outbox, allowance, guard).reporting_allowance()))
+            ItemSink::new(&cancel, self.shared.commands.clone(), self.shared.admission.clone(), allowance.clone());
+        Ok((sink, ResultStream::new(options.order, outbox, allowance, cancel).reporting_allowance()))
     }
 
     /// Returns the functions that the workers registered, by name; empty until one is ready.
@@ -240,13 +240,13 @@ impl PoolHandle {
 
     /// Takes nothing new, finishes what was accepted, then stops the workers.
     pub fn drain(&self) {
-        self.shared.mailbox.post(|letters| letters.drain = true);
+        self.shared.notifier.notify(|notifications| notifications.drain = true);
     }
 
     /// Fails every call with [`CallError::Draining`] and stops the workers: SIGTERM, then SIGKILL after the grace
     /// period.
     pub fn stop_now(&self) {
-        self.shared.mailbox.post(|letters| letters.stop = true);
+        self.shared.notifier.notify(|notifications| notifications.stop = true);
     }
 
     /// Finds the function, waiting for the first worker if there has been none; returns how often an item may be executed.
@@ -310,12 +310,12 @@ impl PoolHandle {
         self.shared.commands.send(command).await.map_err(|_| CallError::Draining { started: false })
     }
 
-    async fn submit(&self, submission: Submission) -> Result<CancelGuard, CallError> {
+    async fn submit(&self, submission: Submission) -> Result<CancelOnDrop, CallError> {
         let is_abandoned = Arc::clone(&submission.is_abandoned);
-        let guard = CancelGuard::new(submission.job, is_abandoned, Arc::clone(&self.shared.mailbox));
+        let cancel = CancelOnDrop::new(submission.job, is_abandoned, Arc::clone(&self.shared.notifier));
         let command = Command::Submit(Box::new(submission));
         self.send(command).await?;
-        Ok(guard)
+        Ok(cancel)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::snapshot::{PoolSnapshot, PoolWatch, Restart};
 const DEGRADED_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// What a handle asks for. Each carries something that can't be lost; what can be said without waiting goes through
-/// the mailbox.
+/// the notifier.
 #[derive(Debug)]
 pub(crate) enum Command {
     Submit(Box<Submission>),

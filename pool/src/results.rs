@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::config::PoolConfig;
-use crate::mailbox::Mailbox;
+use crate::notify::Notifier;
 
 /// The part of the memory that is for streams.
 const STREAMS_DIVISOR: u64 = 4;
@@ -25,7 +25,7 @@ pub(crate) struct ResultBudget {
     pub(crate) streams: Room,
     /// The driver waits for something to be given back.
     is_awaited: AtomicBool,
-    mailbox: Arc<Mailbox>,
+    notifier: Arc<Notifier>,
 }
 
 /// Room for the results of jobs of one sort.
@@ -79,19 +79,19 @@ impl Room {
 }
 
 impl ResultBudget {
-    /// Returns the budget of a pool. `mailbox` is where the driver learns that something was given back.
-    pub(crate) fn new(config: &PoolConfig, mailbox: Arc<Mailbox>) -> Arc<Self> {
+    /// Returns the budget of a pool. `notifier` is what wakes the driver when something was given back.
+    pub(crate) fn new(config: &PoolConfig, notifier: Arc<Notifier>) -> Arc<Self> {
         let limit = u64::from(config.max_result_bytes);
         let streams = limit / STREAMS_DIVISOR;
         let whole = limit - streams;
         // It is bad when a call fails, and not when a stream is held back: what was running needs room, too.
         let whole = Room::new(whole, whole - whole / 8, whole / 8);
         let streams = Room::new(streams, streams / 4, streams / 4);
-        Arc::new(Self { whole, streams, is_awaited: AtomicBool::new(false), mailbox })
+        Arc::new(Self { whole, streams, is_awaited: AtomicBool::new(false), notifier })
     }
 
-    /// Says whether the driver wants a letter when something is given back. It must look again after it has said so: what
-    /// was given back a moment before came without a letter.
+    /// Sets whether the driver is notified when something is given back. It must look again after it has set it: what was
+    /// given back a moment before came without a notification.
     pub(crate) fn await_room(&self, is_awaited: bool) {
         self.is_awaited.store(is_awaited, Ordering::SeqCst);
     }
@@ -171,7 +171,7 @@ impl ResultAccount {
         }
         self.room().used.fetch_sub(bytes, Ordering::SeqCst);
         if self.budget.is_awaited.load(Ordering::SeqCst) {
-            self.budget.mailbox.post(|letters| letters.results_given_back = true);
+            self.budget.notifier.notify(|notifications| notifications.results_given_back = true);
         }
     }
 }

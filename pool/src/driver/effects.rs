@@ -162,7 +162,7 @@ impl Driver {
         debug!(job = job.0, "job completed");
         let Some(JobEntry { payload, outlet, refusal, .. }) = self.jobs.remove(&job) else { return };
         self.drop_common(job);
-        self.results.let_go(job);
+        self.results.forget(job);
         self.reporter.report(&Happening::JobEnded { job, payload: &payload, error: None });
         match outlet {
             Outlet::Whole(caller) => {
@@ -179,7 +179,7 @@ impl Driver {
     fn fail(&mut self, job: JobId, failure: JobFailure, occasion: &Occasion) {
         let Some(JobEntry { payload, outlet, refusal, .. }) = self.jobs.remove(&job) else { return };
         self.drop_common(job);
-        self.results.let_go(job);
+        self.results.forget(job);
         let error = refusal.unwrap_or_else(|| self.call_error(failure, &payload, occasion));
         debug!(job = job.0, %error, "job failed");
         self.reporter.report(&Happening::JobEnded { job, payload: &payload, error: Some(&error) });

@@ -1,4 +1,4 @@
-//! What a worker leaves when it is gone: counts, a line in the log, and what its items are told.
+//! The exit of a worker: counts, a line in the log, and what its items are told.
 
 use procpool_scheduler::{StopReason, WorkerId};
 use tracing::{debug, info, warn};
@@ -9,7 +9,8 @@ use super::report::Happening;
 use crate::error::{ExitUsage, WorkerExit};
 
 impl Driver {
-    pub(super) fn bury(
+    /// Forgets a worker that is gone: counts it, logs it, and returns what its items are told.
+    pub(super) fn worker_exited(
         &mut self,
         worker: WorkerId,
         (exit, usage): (WorkerExit, ExitUsage),
@@ -29,15 +30,15 @@ impl Driver {
         } else {
             self.warn_of_loss(worker, pid, &exit, is_ready, usage);
         }
-        let fruitless_end = (was_told_to.is_none() && !has_results).then(|| {
+        let failure = (was_told_to.is_none() && !has_results).then(|| {
             let when = if is_ready { " before it had finished anything" } else { "" };
-            let last_words = stderr_tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-            let separator = if last_words.is_empty() { "" } else { ": " };
-            format!("{exit}{when}{separator}{last_words}")
+            let last_line = stderr_tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+            let separator = if last_line.is_empty() { "" } else { ": " };
+            format!("{exit}{when}{separator}{last_line}")
         });
-        let detail = fruitless_end.clone().unwrap_or_else(|| exit.to_string());
+        let detail = failure.clone().unwrap_or_else(|| exit.to_string());
         // One that dies of an item has started, though it be its first item.
-        let start_failure = fruitless_end.filter(|_| !was_running).map(|how| format!("a worker {how}"));
+        let start_failure = failure.filter(|_| !was_running).map(|how| format!("a worker {how}"));
         if let Some(restart) = &self.restart {
             restart.note_exit(worker, self.workers.keys(), start_failure.as_deref());
         }

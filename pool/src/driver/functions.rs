@@ -14,8 +14,8 @@ use super::report::Happening;
 use crate::function::{FunctionInfo, FunctionTable};
 
 impl Driver {
-    /// A worker has told its functions. They count when it is ready.
-    pub(super) fn greet(&mut self, worker: WorkerId, pid: u32, sdk: &str, functions: Vec<FunctionInfo>) {
+    /// Registers the functions of a worker. They count when it is ready.
+    pub(super) fn register(&mut self, worker: WorkerId, pid: u32, sdk: &str, functions: Vec<FunctionInfo>) {
         let table: FunctionTable = functions.into_iter().map(|function| (function.name.clone(), function)).collect();
         // Mostly all workers are alike, and one table will do.
         let known = self.workers.values().map(|link| &link.functions).find(|known| ***known == table).cloned();
@@ -27,7 +27,7 @@ impl Driver {
     }
 
     /// A worker can take chunks.
-    pub(super) fn welcome(&mut self, worker: WorkerId) {
+    pub(super) fn worker_ready(&mut self, worker: WorkerId) {
         let Some(link) = self.workers.get_mut(&worker) else { return };
         link.is_ready = true;
         self.is_short = false;

@@ -38,8 +38,8 @@ use self::restart::RunningRestart;
 use self::result_watch::ResultWatch;
 use crate::config::PoolConfig;
 use crate::error::{CallError, DumpFailure};
-use crate::mailbox::{Letters, Mailbox};
 use crate::message::{AdminCommand, Command};
+use crate::notify::{Notifications, Notifier};
 use crate::observer::PoolObserver;
 use crate::results::ResultBudget;
 use crate::supervisor::{WorkerEvent, WorkerSpawner};
@@ -52,7 +52,7 @@ const EVENT_BATCH: usize = 128;
 /// Where the driver's inputs come from, besides the workers, and who watches it.
 pub(crate) struct Inputs {
     pub(crate) commands: mpsc::Receiver<Command>,
-    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) notifier: Arc<Notifier>,
     pub(crate) observer: Option<Arc<dyn PoolObserver>>,
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn spawn(
         reporter: Reporter::new(inputs.observer.take()),
         restart: None,
         effects: Vec::new(),
-        results: ResultWatch::new(ResultBudget::new(config, Arc::clone(&inputs.mailbox))),
+        results: ResultWatch::new(ResultBudget::new(config, Arc::clone(&inputs.notifier))),
         has_dropped_commons: false,
         is_short: false,
     };
@@ -135,11 +135,11 @@ impl Driver {
                     has_callers = false;
                     self.apply_plain(Event::StopRequested);
                 },
-                letters = inputs.mailbox.collect() => self.read(letters),
+                notifications = inputs.notifier.notified() => self.take_notifications(notifications),
                 () = alarm.as_mut(), if wakeup.is_some() => self.apply_plain(Event::TimePassed),
             }
             // Whatever came first, the others have a turn, too.
-            self.read(inputs.mailbox.take());
+            self.take_notifications(inputs.notifier.take());
             if has_callers && let Ok(command) = inputs.commands.try_recv() {
                 self.obey(command);
             }
@@ -162,20 +162,20 @@ impl Driver {
         }
     }
 
-    fn read(&mut self, letters: Letters) {
-        for job in letters.cancelled {
+    fn take_notifications(&mut self, notifications: Notifications) {
+        for job in notifications.cancelled {
             self.apply_plain(Event::JobCancelled { job });
         }
-        for (job, total) in letters.taken {
+        for (job, total) in notifications.taken {
             self.apply_plain(Event::ResultsTaken { job, total });
             self.publish_allowance(job);
         }
-        if letters.results_given_back {
-            self.look_at_held_streams();
+        if notifications.results_given_back {
+            self.resume_streams();
         }
-        if letters.stop {
+        if notifications.stop {
             self.apply_plain(Event::StopRequested);
-        } else if letters.drain {
+        } else if notifications.drain {
             self.apply_plain(Event::DrainRequested);
         }
     }
@@ -187,7 +187,7 @@ impl Driver {
     /// Applies an event, and does what follows from its results.
     fn apply(&mut self, event: Event, occasion: &Occasion) {
         self.apply_one(event, occasion);
-        self.look_at_results();
+        self.settle_results();
     }
 
     /// Applies an event and carries out its effects. None of these may apply another event.

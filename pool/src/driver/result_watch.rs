@@ -1,4 +1,4 @@
-//! Which streams are held back for their results, and why. What follows from that is in [`super::results`].
+//! Which streams are paused for their results, and why. What follows from that is in [`super::results`].
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use procpool_scheduler::{Hold, JobId};
 use crate::outlet::Outlet;
 use crate::results::{Level, ResultAccount, ResultBudget};
 
-/// Which streams are held back, and whose results are to be looked at.
+/// Which streams are paused, and whose results are to be looked at.
 pub(super) struct ResultWatch {
     pub(super) budget: Arc<ResultBudget>,
     pub(super) held: BTreeSet<JobId>,
@@ -36,7 +36,7 @@ impl ResultWatch {
     }
 
     /// Forgets a stream that is held; does nothing for another job.
-    pub(super) fn let_go(&mut self, job: JobId) {
+    pub(super) fn forget(&mut self, job: JobId) {
         if self.held.remove(&job) && self.held.is_empty() {
             self.budget.await_room(false);
         }

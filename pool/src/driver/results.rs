@@ -37,7 +37,7 @@ impl Driver {
             && let Some(JobEntry { payload, outlet: Outlet::Stream(_), hold: Hold::Nothing, .. }) = self.jobs.get(&job)
             && self.results.hold_of(payload.account(), coming) != Hold::Nothing
         {
-            self.look_at_stream(job, coming);
+            self.update_hold(job, coming);
         }
     }
 
@@ -65,7 +65,7 @@ impl Driver {
 
     /// Does what follows from the results that were stored and delivered, and what follows from that: one after the other.
     /// If each began within the one before, the stack would have to be as deep as there are jobs.
-    pub(super) fn look_at_results(&mut self) {
+    pub(super) fn settle_results(&mut self) {
         while !self.results.stored.is_empty() {
             let level = self.results.budget.streams.level_with(0);
             if level > self.results.level {
@@ -78,24 +78,24 @@ impl Driver {
                 Some(JobEntry { refusal: Some(_), .. }) => {
                     self.apply_one(Event::ResultsRefused { job }, &Occasion::Nothing);
                 }
-                Some(JobEntry { outlet: Outlet::Stream(_), .. }) => self.look_at_stream(job, 0),
+                Some(JobEntry { outlet: Outlet::Stream(_), .. }) => self.update_hold(job, 0),
                 _ => {}
             }
         }
     }
 
-    /// Readers have given something back: lets go on what may.
-    pub(super) fn look_at_held_streams(&mut self) {
+    /// Readers have given something back: resumes what may go on.
+    pub(super) fn resume_streams(&mut self) {
         self.results.level = self.results.budget.streams.level_with(0);
         for job in self.results.held.clone() {
-            self.look_at_stream(job, 0);
+            self.update_hold(job, 0);
         }
-        self.look_at_results();
+        self.settle_results();
     }
 
-    /// Holds a stream back or lets it go on, if that is to change, when so many bytes of its results come in. What follows
-    /// is left to [`Driver::look_at_results`].
-    fn look_at_stream(&mut self, job: JobId, coming: u64) {
+    /// Pauses or resumes a stream's dispatch according to its result budget; `coming` is the size of results about to be
+    /// stored. What follows is left to [`Driver::settle_results`].
+    fn update_hold(&mut self, job: JobId, coming: u64) {
         let Some(entry) = self.jobs.get_mut(&job) else { return };
         let mut hold = self.results.hold_of(entry.payload.account(), coming);
         if hold != Hold::Nothing && self.results.held.is_empty() {
@@ -103,13 +103,13 @@ impl Driver {
             hold = self.results.hold_of(entry.payload.account(), coming);
         }
         if hold == Hold::Nothing {
-            self.results.let_go(job);
+            self.results.forget(job);
         } else {
             self.results.held.insert(job);
         }
         if std::mem::replace(&mut entry.hold, hold) != hold {
             let (stored, handed_out) = (entry.payload.account().stored(), entry.payload.account().handed_out());
-            debug!(job = job.0, ?hold, stored, handed_out, "a stream is held back, or goes on");
+            debug!(job = job.0, ?hold, stored, handed_out, "stream paused or resumed");
             self.apply_one(Event::StreamHeld { job, hold }, &Occasion::Nothing);
         }
     }

@@ -16,8 +16,8 @@ impl Driver {
                     link.pid = pid;
                 }
             }
-            WorkerEventKind::Hello { pid, sdk, functions } => self.greet(worker, pid, &sdk, functions),
-            WorkerEventKind::Ready => self.welcome(worker),
+            WorkerEventKind::Hello { pid, sdk, functions } => self.register(worker, pid, &sdk, functions),
+            WorkerEventKind::Ready => self.worker_ready(worker),
             WorkerEventKind::Progress { running, stack } => {
                 self.apply(Event::Progress { worker, running }, &Occasion::Stack(stack));
             }
@@ -34,7 +34,7 @@ impl Driver {
             WorkerEventKind::MemoryHigh => self.apply_plain(Event::MemoryHigh { worker }),
             WorkerEventKind::Exited { exit, usage, running, stderr_tail } => {
                 let by_shortage = matches!(exit, WorkerExit::SpawnFailed { by_shortage: true, .. });
-                let report = self.bury(worker, (exit, usage), running.is_some(), stderr_tail);
+                let report = self.worker_exited(worker, (exit, usage), running.is_some(), stderr_tail);
                 self.apply(Event::WorkerExited { worker, running, by_shortage }, &Occasion::Exit(report));
                 self.publish_functions();
             }

@@ -1,4 +1,4 @@
-//! Worker processes: starting them, talking to them, burying them.
+//! Worker processes: starts them, talks to them, reaps them.
 //!
 //! The supervisor knows processes, frames and chunks. It never sees a job, decides nothing about scheduling, and knows
 //! nothing of gRPC. [`WorkerSpawner`] is the seam: the driver is tested with a scripted one.
@@ -6,7 +6,7 @@
 //! # Theory of operation
 //!
 //! [`ProcessSpawner`] gives every worker a task, the session (`session`), which owns its process (`process_group`), its
-//! channel and its output (`output`), and ends when the worker is dead and buried. The process itself is started by one
+//! channel and its output (`output`), and ends when the worker is dead and reaped. The process itself is started by one
 //! immortal thread (`spawn`), and prepares itself between fork and exec (`pre_exec`). What leaves a worker's process
 //! group and outlives the worker is in `orphans`: a subreaper kills it, where the application wants one; and what outlives
 //! even this process, whoever calls [`kill_orphans`]. What /proc tells of all workers, one `monitor` reads, on a thread of

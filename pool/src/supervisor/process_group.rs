@@ -1,4 +1,4 @@
-//! One worker process and its process group: signals that cannot hit anybody else, and the burial.
+//! One worker process and its process group: signals that cannot hit anybody else, and reaping.
 //!
 //! A process id may be used again as soon as its process has been reaped. So the group is killed while its leader is
 //! dead but not yet reaped, and after that nothing is signalled any more.
@@ -64,7 +64,7 @@ pub(super) trait Process: Send + Sync + 'static {
 
     /// Waits for a moment until nothing is left of the process group, kills what is, then reaps the worker. Call it
     /// when [`Process::dead`] has returned.
-    fn bury(&self) -> impl Future<Output = ()> + Send;
+    fn reap(&self) -> impl Future<Output = ()> + Send;
 }
 
 /// A worker process that leads its process group. Dropping it kills the group.
@@ -205,7 +205,7 @@ impl Process for WorkerProcess {
         Ok((end.status, ExitUsage { peak_rss_bytes, cpu_time: Some(end.cpu_time) }))
     }
 
-    async fn bury(&self) {
+    async fn reap(&self) {
         if !self.group_ends_within(HELPER_GRACE_PERIOD).await {
             self.signal_group(Signal::TERM);
             self.group_ends_within(HELPER_KILL_GRACE_PERIOD).await;

@@ -124,11 +124,11 @@ impl Process for Puppet {
     }
 
     fn end(&self) -> io::Result<(ExitStatus, ExitUsage)> {
-        let status = self.0.borrow().expect("only the dead are buried");
+        let status = self.0.borrow().expect("only a dead process is reaped");
         Ok((ExitStatus::from_raw(status), ExitUsage::default()))
     }
 
-    async fn bury(&self) {}
+    async fn reap(&self) {}
 }
 
 /// One worker with its session and its driver.

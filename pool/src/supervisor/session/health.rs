@@ -22,7 +22,7 @@ impl<P: Process> Session<P> {
     /// The worker was looked at.
     pub(super) fn take_reading(&mut self) {
         let Some(watch) = &self.watch else { return };
-        let is_busy = self.ledger.front().is_some() || self.stage != Stage::Ready;
+        let is_busy = self.chunks.front().is_some() || self.stage != Stage::Ready;
         if self.killed.is_some() || !is_busy {
             watch.rest();
         }
@@ -71,11 +71,11 @@ impl<P: Process> Session<P> {
     pub(super) fn look_for_life(&mut self) {
         // What is there to be read and was not yet must not be held against it.
         self.read_channel();
-        let seen = self.ledger.front().filter(|_| !self.is_ending).map(|front| Seen {
+        let seen = self.chunks.front().filter(|_| !self.is_ending).map(|front| Seen {
             begun: self.begun(),
             is_active: self.progress().is_some() || !self.may_read(),
             time_limit: front.time_limit,
-            num_bytes: self.ledger.num_bytes(),
+            num_bytes: self.chunks.num_bytes(),
         });
         match self.ping.look(seen) {
             Look::Fine => {}

@@ -1,4 +1,4 @@
-//! One worker from its start to its burial: the task that owns its process, its channel and its output.
+//! Supervises one worker from its start to its reaping: the task that owns its process, its channel and its output.
 //!
 //! # Overview
 //!
@@ -7,8 +7,8 @@
 //! driver that takes its time with the events.
 //!
 //! A worker that breaks the protocol is killed, and nothing that it sends is read any more. Whatever happens, the loop
-//! ends with the death of the process and with nothing else; then [`burial`] finds out what the worker left. A panic
-//! kills the worker, and goes on with its burial.
+//! ends with the death of the process and with nothing else; then [`exit`] reaps the worker and reports
+//! what it left. So it does after a panic, which kills the worker.
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -27,8 +27,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 
 use self::channel::Channel;
+use self::chunks::{AssignedChunks, Position};
 use self::dump::Dumper;
-use self::ledger::{Ledger, Position};
 use self::memory::MemoryJudge;
 use self::ping::Ping;
 use super::config::MemoryLimits;
@@ -38,19 +38,19 @@ use super::output::{Output, OutputContext};
 use super::process_group::Process;
 use crate::error::{DumpFailure, WorkerExit};
 
-mod burial;
 mod channel;
 mod check;
+mod chunks;
+#[cfg(test)]
+mod chunks_tests;
 mod dump;
+mod exit;
 #[cfg(test)]
 mod fail_safe_tests;
 mod frames;
 #[cfg(any(test, fuzzing))]
 pub(super) mod fuzzing;
 mod health;
-mod ledger;
-#[cfg(test)]
-mod ledger_tests;
 mod memory;
 mod ping;
 #[cfg(test)]
@@ -130,7 +130,7 @@ pub(super) struct Session<P> {
     /// What the last Progress said that runs.
     told: Option<Position>,
     output: Output,
-    ledger: Ledger,
+    chunks: AssignedChunks,
     stage: Stage,
     /// As the worker told; its process id may be another one where a wrapper started it.
     uses_page: bool,
@@ -194,7 +194,7 @@ impl<P: Process> Session<P> {
             stack_of: None,
             told: None,
             output,
-            ledger: Ledger::new(),
+            chunks: AssignedChunks::new(),
             stage: Stage::Connected,
             uses_page: false,
             takes_common: false,
@@ -209,7 +209,7 @@ impl<P: Process> Session<P> {
         }
     }
 
-    /// Runs until the worker is dead and buried.
+    /// Runs until the worker is dead and reaped.
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<WorkerCommand>) {
         let served = AssertUnwindSafe(self.serve(&mut commands)).catch_unwind().await;
         if served.is_err() {
@@ -222,7 +222,7 @@ impl<P: Process> Session<P> {
             self.give_up(PANIC_REASON);
             self.process.dead().await;
         }
-        self.bury().await;
+        self.reap().await;
     }
 
     /// Runs until the worker is dead.
@@ -416,12 +416,12 @@ impl<P: Process> Session<P> {
                 tracing::warn!(worker = self.worker.generation, %error, "the progress page cannot be read");
                 0
             }),
-            _ => self.ledger.started(),
+            _ => self.chunks.started(),
         }
     }
 
     fn recall(&mut self, chunk: ChunkId, cancel: Cancel) {
-        if !self.ledger.recall(chunk) {
+        if !self.chunks.recall(chunk) {
             return;
         }
         let cancel_offset = if let Cancel::Item(offset) = cancel { Some(offset) } else { None };
@@ -432,16 +432,16 @@ impl<P: Process> Session<P> {
     }
 
     fn read_output(&mut self, read: impl FnOnce(&mut Output, &dyn Fn() -> OutputContext)) {
-        let Self { output, ledger, page, context, uses_page, .. } = self;
+        let Self { output, chunks, page, context, uses_page, .. } = self;
         let page = page.as_ref().filter(|_| *uses_page);
         read(output, &|| {
-            let begun = page.map_or_else(|| ledger.started(), |page| page.begun().unwrap_or(0));
-            OutputContext { item: ledger.only_suspect(begun), ..*context }
+            let begun = page.map_or_else(|| chunks.started(), |page| page.begun().unwrap_or(0));
+            OutputContext { item: chunks.only_suspect(begun), ..*context }
         });
     }
 
     fn note_front(&mut self) {
-        if let Some(front) = self.ledger.front() {
+        if let Some(front) = self.chunks.front() {
             self.context.job = Some(front.job);
             self.context.chunk = Some(front.chunk.0);
         }

@@ -83,7 +83,7 @@ impl Process for Puppet {
         Ok((ExitStatus::from_raw(9), ExitUsage::default()))
     }
 
-    async fn bury(&self) {}
+    async fn reap(&self) {}
 }
 
 /// A worker without a progress page, in the hands of the test.
