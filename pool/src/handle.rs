@@ -1,5 +1,6 @@
 //! The pool as its callers see it.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,10 +15,10 @@ use crate::call::{
     Apply, ApplyOutput, Call, CallStyle, CommonArgument, MapOutput, OnError, ResultOrder, StreamOptions,
 };
 use crate::config::PoolConfig;
-use crate::driver::{self, Published};
+use crate::driver;
 use crate::error::{CallError, DeadlinePhase};
 use crate::function::{FunctionInfo, FunctionTable, nearest_names};
-use crate::message::{Command, Submission};
+use crate::message::{Command, Published, Submission};
 use crate::notify::Notifier;
 use crate::observer::PoolObserver;
 use crate::outlet::{Outlet, StreamOutlet};
@@ -83,17 +84,16 @@ impl PoolHandle {
     ) -> (Self, PoolTask) {
         let (commands, command_receiver) = mpsc::channel(COMMAND_CAPACITY);
         let notifier = Arc::new(Notifier::default());
-        let (publisher, readers) = driver::channels(config.processes.get());
         let inputs = driver::Inputs { commands: command_receiver, notifier: Arc::clone(&notifier), observer };
         let max_frame_bytes = spawner.max_frame_bytes();
-        let driver = driver::spawn(&config, spawner, inputs, publisher);
+        let (driver, published) = driver::spawn(&config, spawner, inputs);
         let shared = Shared {
             admission: Admission::new(&config),
             max_frame_bytes,
             config,
             commands,
             notifier,
-            published: readers,
+            published,
             last_job: AtomicU64::new(0),
         };
         (Self { shared: Arc::new(shared) }, PoolTask { driver })
@@ -114,12 +114,9 @@ impl PoolHandle {
             return Ok(MapOutput::default());
         }
         let items = self.admit(items)?;
-        let common = self.admit_common(&call)?;
-        let max_attempts = self.resolve(&call).await?;
         let (outlet, output) = oneshot::channel();
-        let ends = JobEnds { delivery: Delivery::Whole, outlet: Outlet::Whole(outlet), default: OnError::FailFast };
-        let submission = self.submission(call, max_attempts, ends, common, Some(items));
-        let cancel = self.submit(submission).await?;
+        let ends = (Delivery::Whole, Outlet::Whole(outlet));
+        let cancel = self.submit(call, Some(items), ends, OnError::FailFast).await?;
         let result = output.await.unwrap_or(Err(CallError::PoolGone));
         cancel.disarm();
         result
@@ -154,12 +151,9 @@ impl PoolHandle {
             return Ok(ResultStream::empty());
         }
         let items = self.admit(items)?;
-        let common = self.admit_common(&call)?;
-        let max_attempts = self.resolve(&call).await?;
         let (outlet, outbox, allowance) = StreamOutlet::new();
-        let ends = stream_ends(options, outlet);
-        let submission = self.submission(call, max_attempts, ends, common, Some(items));
-        let cancel = self.submit(submission).await?;
+        let ends = (stream_delivery(options), Outlet::Stream(outlet));
+        let cancel = self.submit(call, Some(items), ends, OnError::Collect).await?;
         Ok(ResultStream::new(options.order, outbox, allowance, cancel))
     }
 
@@ -169,11 +163,9 @@ impl PoolHandle {
     ///
     /// If the pool refuses the call.
     pub async fn imap_stream(&self, call: Call, options: StreamOptions) -> Result<(ItemSink, ResultStream), CallError> {
-        let common = self.admit_common(&call)?;
-        let max_attempts = self.resolve(&call).await?;
         let (outlet, outbox, allowance) = StreamOutlet::new();
-        let submission = self.submission(call, max_attempts, stream_ends(options, outlet), common, None);
-        let cancel = self.submit(submission).await?;
+        let ends = (stream_delivery(options), Outlet::Stream(outlet));
+        let cancel = self.submit(call, None, ends, OnError::Collect).await?;
         let sink =
             ItemSink::new(&cancel, self.shared.commands.clone(), self.shared.admission.clone(), allowance.clone());
         Ok((sink, ResultStream::new(options.order, outbox, allowance, cancel).reporting_allowance()))
@@ -263,17 +255,17 @@ impl PoolHandle {
             return Err(CallError::CommonNotTaken);
         }
         let default_attempts = if function.idempotent { self.shared.config.crash_limit.get() } else { 1 };
-        Ok(call.options.max_attempts.map_or(default_attempts, std::num::NonZeroU32::get))
+        Ok(call.options.max_attempts.map_or(default_attempts, NonZeroU32::get))
     }
 
-    /// Makes room for the items of a call, unless the pool takes no call anyway: who is told that there is no room would come
-    /// again.
+    /// Reserves permits for the items of a call. Checks readiness first: a client told "queue full" would retry against a
+    /// pool that is draining.
     fn admit(&self, items: ItemSlab) -> Result<AdmittedItems, CallError> {
         self.shared.published.status.borrow().takes_calls()?;
         self.shared.admission.try_admit(items)
     }
 
-    /// Makes room for the common argument of a call.
+    /// Reserves permits for the common argument of a call.
     fn admit_common(&self, call: &Call) -> Result<Option<CommonPermit>, CallError> {
         let Some(CommonArgument { content_type, bytes, .. }) = &call.common else { return Ok(None) };
         debug_assert_ne!(call.style, CallStyle::Apply, "all arguments of apply are its own");
@@ -284,54 +276,44 @@ impl PoolHandle {
         self.shared.admission.try_admit_common(bytes.len()).map(Some)
     }
 
-    fn submission(
+    /// Submits a job, which is cancelled when what this returns is dropped. `items`: `None` if they come later.
+    async fn submit(
         &self,
         mut call: Call,
-        max_attempts: u32,
-        ends: JobEnds,
-        common_permit: Option<CommonPermit>,
         items: Option<AdmittedItems>,
-    ) -> Submission {
-        Submission {
-            is_abandoned: Arc::default(),
-            job: JobId(self.shared.last_job.fetch_add(1, Ordering::Relaxed) + 1),
+        (delivery, outlet): (Delivery, Outlet),
+        default_on_error: OnError,
+    ) -> Result<CancelOnDrop, CallError> {
+        let common_permit = self.admit_common(&call)?;
+        let max_attempts = self.resolve(&call).await?;
+        let job = JobId(self.shared.last_job.fetch_add(1, Ordering::Relaxed) + 1);
+        let is_abandoned = Arc::default();
+        let cancel = CancelOnDrop::new(job, Arc::clone(&is_abandoned), Arc::clone(&self.shared.notifier));
+        let submission = Submission {
+            is_abandoned,
+            job,
             max_attempts,
             item_timeout: call.options.item_timeout.or(self.shared.config.item_timeout),
-            fail_fast: call.options.on_error.unwrap_or(ends.default) == OnError::FailFast,
-            delivery: ends.delivery,
-            outlet: ends.outlet,
+            fail_fast: call.options.on_error.unwrap_or(default_on_error) == OnError::FailFast,
+            delivery,
+            outlet,
             common: call.common.take().zip(common_permit),
             items,
             call,
-        }
+        };
+        self.send(Command::Submit(Box::new(submission))).await?;
+        Ok(cancel)
     }
 
     pub(crate) async fn send(&self, command: Command) -> Result<(), CallError> {
         self.shared.commands.send(command).await.map_err(|_| CallError::Draining { started: false })
     }
-
-    async fn submit(&self, submission: Submission) -> Result<CancelOnDrop, CallError> {
-        let is_abandoned = Arc::clone(&submission.is_abandoned);
-        let cancel = CancelOnDrop::new(submission.job, is_abandoned, Arc::clone(&self.shared.notifier));
-        let command = Command::Submit(Box::new(submission));
-        self.send(command).await?;
-        Ok(cancel)
-    }
 }
 
-/// Where a job's results go, and how.
-struct JobEnds {
-    delivery: Delivery,
-    outlet: Outlet,
-    /// What happens on an error if the caller did not say.
-    default: OnError,
-}
-
-fn stream_ends(options: StreamOptions, outlet: StreamOutlet) -> JobEnds {
-    let window = options.window.map(std::num::NonZeroU32::get);
-    let delivery = match options.order {
+fn stream_delivery(options: StreamOptions) -> Delivery {
+    let window = options.window.map(NonZeroU32::get);
+    match options.order {
         ResultOrder::Ordered => Delivery::Ordered { window },
         ResultOrder::Unordered => Delivery::Unordered { window },
-    };
-    JobEnds { delivery, outlet: Outlet::Stream(outlet), default: OnError::Collect }
+    }
 }

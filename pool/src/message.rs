@@ -1,4 +1,4 @@
-//! What is posted to the driver, and the status that it publishes. Plain data: who waits for what is the business of the
+//! What is posted to the driver, and what it publishes. Plain data: who waits for what is the business of the
 //! handle and of the driver.
 
 use std::num::NonZeroU32;
@@ -7,11 +7,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use procpool_scheduler::{Delivery, Demand, JobId, Readiness};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::admission::{AdmittedItems, CommonPermit};
 use crate::call::{Call, CommonArgument};
 use crate::error::{CallError, DumpFailure};
+use crate::function::FunctionTable;
 use crate::outlet::Outlet;
 use crate::snapshot::{PoolSnapshot, PoolWatch, Restart};
 
@@ -79,5 +80,33 @@ impl Status {
     /// Returns the error of a call while no worker can be started.
     pub(crate) fn degraded(&self, started: bool) -> CallError {
         CallError::Degraded { reason: self.start_failure.clone(), started, retry_after: DEGRADED_RETRY_AFTER }
+    }
+}
+
+/// Where the driver publishes.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    pub(crate) status: watch::Sender<Status>,
+    pub(crate) readiness: watch::Sender<Readiness>,
+    pub(crate) functions: watch::Sender<Arc<FunctionTable>>,
+}
+
+/// Where what the driver publishes can be read.
+#[derive(Debug)]
+pub(crate) struct Published {
+    pub(crate) status: watch::Receiver<Status>,
+    pub(crate) readiness: watch::Receiver<Readiness>,
+    pub(crate) functions: watch::Receiver<Arc<FunctionTable>>,
+}
+
+impl Publisher {
+    /// Returns both ends for a pool with so many slots.
+    pub(crate) fn new(num_slots: u32) -> (Self, Published) {
+        let status = Status { readiness: Readiness::Starting, start_failure: String::new(), num_slots };
+        let (status, status_reader) = watch::channel(status);
+        let (readiness, readiness_reader) = watch::channel(Readiness::Starting);
+        let (functions, functions_reader) = watch::channel(Arc::default());
+        let published = Published { status: status_reader, readiness: readiness_reader, functions: functions_reader };
+        (Self { status, readiness, functions }, published)
     }
 }

@@ -43,8 +43,8 @@ pub(crate) struct JobPayload {
     num_items: u64,
     outcomes: BTreeMap<u64, OutcomeRun>,
     /// What the outcomes that are here would take in an answer.
-    answer_bytes: u64,
-    account: Arc<ResultAccount>,
+    pub(crate) answer_bytes: u64,
+    pub(crate) account: Arc<ResultAccount>,
     /// How many bytes of tracebacks and the like are still kept.
     evidence_left: usize,
     /// Nobody will get the outcomes.
@@ -72,16 +72,6 @@ impl JobPayload {
             evidence_left,
             is_refused: false,
         }
-    }
-
-    /// Returns what the outcomes take.
-    pub(crate) fn account(&self) -> &ResultAccount {
-        &self.account
-    }
-
-    /// Returns how many bytes the outcomes that are kept here take in an answer.
-    pub(crate) fn answer_bytes(&self) -> u64 {
-        self.answer_bytes
     }
 
     /// Returns the argument that goes before each item.

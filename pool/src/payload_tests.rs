@@ -93,7 +93,7 @@ fn outcomes_are_counted_with_all_that_it_takes_to_keep_them() {
         let held: u64 = payload.outcomes.values().map(OutcomeRun::held_bytes).sum();
         assert_eq!(budget.whole.used(), held);
     }
-    assert_eq!(payload.answer_bytes(), answer_bytes);
+    assert_eq!(payload.answer_bytes, answer_bytes);
     assert!(payload.outcomes.len() <= 4, "small ones are put together: {}", payload.outcomes.len());
     assert_eq!(payload.failure_of(990).unwrap().index, 990);
     let output = payload.into_output();

@@ -9,8 +9,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
 use super::Driver;
-use super::entries::{JobEntry, WorkerLink};
-use super::occasion::{ExitReport, Occasion};
+use super::entries::{ExitReport, JobEntry, Occasion, WorkerLink};
 use super::report::Happening;
 use crate::error::{CallError, DeadlinePhase, ItemError, ItemFailure, WorkerExit};
 use crate::function::nearest_names;

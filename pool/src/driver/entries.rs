@@ -1,4 +1,4 @@
-//! What the driver knows of each worker and of each job.
+//! What the driver knows of each worker, of each job, and of what came with the event that is being applied.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::call::CommonArgument;
-use crate::error::CallError;
+use crate::error::{CallError, ExitUsage, WorkerExit};
 use crate::function::FunctionTable;
 use crate::outlet::Outlet;
 use crate::payload::JobPayload;
-use crate::supervisor::{ChunkCommon, WorkerCommand};
+use crate::supervisor::{ChunkCommon, ChunkResults, WorkerCommand};
 
 /// What the driver knows of a worker.
 pub(super) struct WorkerLink {
@@ -66,4 +66,38 @@ pub(super) struct JobEntry {
     pub(super) refusal: Option<CallError>,
     /// What the scheduler was told.
     pub(super) hold: Hold,
+}
+
+/// What came with the event that is being applied, for its effects.
+pub(super) enum Occasion {
+    Nothing,
+    Results(ChunkResults),
+    /// The stacks of a worker whose item has run for too long.
+    Stack(String),
+    Exit(ExitReport),
+}
+
+impl Occasion {
+    /// Returns how the worker ended of which something fails.
+    pub(super) fn exit(&self) -> ExitReport {
+        match self {
+            Self::Exit(report) => report.clone(),
+            // The scheduler fails nothing of a death but at the exit. Should it, that is no reason to end the pool.
+            Self::Nothing | Self::Results(_) | Self::Stack(_) => ExitReport {
+                exit: WorkerExit::GivenUp { reason: "it was lost" },
+                usage: ExitUsage::default(),
+                pid: 0,
+                stderr_tail: String::new(),
+            },
+        }
+    }
+}
+
+/// How a worker ended.
+#[derive(Clone)]
+pub(super) struct ExitReport {
+    pub(super) exit: WorkerExit,
+    pub(super) usage: ExitUsage,
+    pub(super) pid: u32,
+    pub(super) stderr_tail: String,
 }

@@ -4,7 +4,7 @@ use procpool_scheduler::{StopReason, WorkerId};
 use tracing::{debug, info, warn};
 
 use super::Driver;
-use super::occasion::ExitReport;
+use super::entries::ExitReport;
 use super::report::Happening;
 use crate::error::{ExitUsage, WorkerExit};
 

@@ -10,8 +10,6 @@ mod effects;
 mod entries;
 mod exits;
 mod functions;
-mod occasion;
-mod publisher;
 mod report;
 mod restart;
 mod result_watch;
@@ -29,16 +27,13 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{Instrument as _, debug};
 
-use self::entries::{JobEntry, WorkerLink};
-use self::occasion::Occasion;
-use self::publisher::Publisher;
-pub(crate) use self::publisher::{Published, channels};
+use self::entries::{JobEntry, Occasion, WorkerLink};
 use self::report::Reporter;
 use self::restart::RunningRestart;
 use self::result_watch::ResultWatch;
 use crate::config::PoolConfig;
 use crate::error::{CallError, DumpFailure};
-use crate::message::{AdminCommand, Command};
+use crate::message::{AdminCommand, Command, Published, Publisher};
 use crate::notify::{Notifications, Notifier};
 use crate::observer::PoolObserver;
 use crate::results::ResultBudget;
@@ -56,13 +51,13 @@ pub(crate) struct Inputs {
     pub(crate) observer: Option<Arc<dyn PoolObserver>>,
 }
 
-/// Starts the driver of a pool.
+/// Starts the driver of a pool. Returns its task, and where to read what it publishes.
 pub(crate) fn spawn(
     config: &PoolConfig,
     spawner: Arc<dyn WorkerSpawner>,
     mut inputs: Inputs,
-    publisher: Publisher,
-) -> JoinHandle<()> {
+) -> (JoinHandle<()>, Published) {
+    let (publisher, readers) = Publisher::new(config.processes.get());
     let (event_sender, events) = mpsc::channel(EVENT_CAPACITY);
     let driver = Driver {
         state: PoolState::new(config.scheduler()),
@@ -82,7 +77,8 @@ pub(crate) fn spawn(
         is_short: false,
     };
     #[expect(clippy::disallowed_methods, reason = "its owner is the PoolTask, which joins it")]
-    tokio::spawn(driver.run(inputs, events).in_current_span())
+    let task = tokio::spawn(driver.run(inputs, events).in_current_span());
+    (task, readers)
 }
 
 struct Driver {

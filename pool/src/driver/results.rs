@@ -21,8 +21,7 @@ use procpool_scheduler::{Event, Hold, JobId, WorkerId};
 use tracing::debug;
 
 use super::Driver;
-use super::entries::JobEntry;
-use super::occasion::Occasion;
+use super::entries::{JobEntry, Occasion};
 use super::report::Happening;
 use crate::error::CallError;
 use crate::outcome::OutcomeRun;
@@ -35,7 +34,7 @@ impl Driver {
         let coming = results.items.len() as u64;
         if let Some(job) = self.state.job_of(worker, results.chunk)
             && let Some(JobEntry { payload, outlet: Outlet::Stream(_), hold: Hold::Nothing, .. }) = self.jobs.get(&job)
-            && self.results.hold_of(payload.account(), coming) != Hold::Nothing
+            && self.results.hold_of(&payload.account, coming) != Hold::Nothing
         {
             self.update_hold(job, coming);
         }
@@ -47,13 +46,11 @@ impl Driver {
         self.reporter.report(&Happening::OutcomesStored { function: &entry.payload.header.function, run: &run });
         entry.payload.store(run);
         if matches!(entry.outlet, Outlet::Whole(_)) && entry.refusal.is_none() {
-            let bytes = entry.payload.answer_bytes();
+            let bytes = entry.payload.answer_bytes;
             let room = &self.results.budget.whole;
             entry.refusal = match entry.max_answer_bytes {
                 Some(limit) if bytes > limit => Some(CallError::ResultsTooLarge { bytes, limit }),
-                _ if entry.payload.account().holds_too_much_with(0) => {
-                    Some(CallError::ResultsFull { limit: room.limit })
-                }
+                _ if entry.payload.account.holds_too_much_with(0) => Some(CallError::ResultsFull { limit: room.limit }),
                 _ => None,
             };
             if entry.refusal.is_some() {
@@ -97,10 +94,10 @@ impl Driver {
     /// stored. What follows is left to [`Driver::settle_results`].
     fn update_hold(&mut self, job: JobId, coming: u64) {
         let Some(entry) = self.jobs.get_mut(&job) else { return };
-        let mut hold = self.results.hold_of(entry.payload.account(), coming);
+        let mut hold = self.results.hold_of(&entry.payload.account, coming);
         if hold != Hold::Nothing && self.results.held.is_empty() {
             self.results.budget.await_room(true);
-            hold = self.results.hold_of(entry.payload.account(), coming);
+            hold = self.results.hold_of(&entry.payload.account, coming);
         }
         if hold == Hold::Nothing {
             self.results.forget(job);
@@ -108,7 +105,7 @@ impl Driver {
             self.results.held.insert(job);
         }
         if std::mem::replace(&mut entry.hold, hold) != hold {
-            let (stored, handed_out) = (entry.payload.account().stored(), entry.payload.account().handed_out());
+            let (stored, handed_out) = (entry.payload.account.stored(), entry.payload.account.handed_out());
             debug!(job = job.0, ?hold, stored, handed_out, "stream paused or resumed");
             self.apply_one(Event::StreamHeld { job, hold }, &Occasion::Nothing);
         }

@@ -3,7 +3,7 @@
 use procpool_scheduler::{Event, WorkerId};
 
 use super::Driver;
-use super::occasion::Occasion;
+use super::entries::Occasion;
 use super::report::Happening;
 use crate::error::WorkerExit;
 use crate::supervisor::{ChunkResults, WorkerEvent, WorkerEventKind};
