@@ -15,8 +15,8 @@ use crate::notify::Notifier;
 use crate::outcome::OutcomeRun;
 use crate::outlet::{Outbox, Taken};
 
-/// Tells the driver, when dropped, that nobody waits for a job any more.
-#[derive(Debug)]
+/// Cancels a job when dropped: notifies the driver that nobody waits for it any more. A clone does so, too.
+#[derive(Debug, Clone)]
 pub(crate) struct CancelOnDrop {
     job: JobId,
     /// The notification may overtake the job itself, which waits in a channel; so the job carries this.
@@ -28,11 +28,6 @@ pub(crate) struct CancelOnDrop {
 impl CancelOnDrop {
     pub(crate) fn new(job: JobId, is_abandoned: Arc<AtomicBool>, notifier: Arc<Notifier>) -> Self {
         Self { job, is_abandoned, notifier: Some(notifier) }
-    }
-
-    /// Returns one more for the same job: it goes on only as long as nobody drops one.
-    fn another(&self) -> Self {
-        Self { job: self.job, is_abandoned: Arc::clone(&self.is_abandoned), notifier: self.notifier.clone() }
     }
 
     pub(crate) fn job(&self) -> JobId {
@@ -75,7 +70,7 @@ impl ItemSink {
         admission: Admission,
         allowance: watch::Receiver<u64>,
     ) -> Self {
-        Self { commands, admission, allowance, cancel: cancel.another(), kind: None, sent: 0 }
+        Self { commands, admission, allowance, cancel: cancel.clone(), kind: None, sent: 0 }
     }
 
     /// Hands over items; waits while the pool holds as many as its window allows. The last hand-over may pass the
