@@ -62,7 +62,7 @@ impl PoolHandle {
         self.begin_restart().await?.finished().await
     }
 
-    /// Has every worker replaced, one slot at a time, and returns at once. There is one restart at a time: if one is under
+    /// Starts to replace all current workers, one slot at a time, and returns at once. There is one restart at a time: if one is under
     /// way it goes on until those are replaced, too, that there are now.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ pub struct PoolConfig {
     /// The most bytes of items held at a time, over all calls. Default 256 MiB.
     pub max_queued_bytes: u32,
     /// The most bytes of results held at a time, over all calls, beside those of what runs: three quarters for calls that
-    /// answer at once and fail beyond that, a quarter for streams, which are held back. Default 256 MiB.
+    /// answer at once and fail beyond that, a quarter for streams, which are paused. Default 256 MiB.
     pub max_result_bytes: u32,
     /// The default limit on the run time of one item. `None` (the default): none.
     pub item_timeout: Option<Duration>,

@@ -171,7 +171,7 @@ impl WorkerExit {
         }
     }
 
-    /// Tells whether we killed it.
+    /// Returns whether we killed it.
     pub(crate) fn is_ours(&self) -> bool {
         match self {
             Self::MemoryLimit { .. } | Self::Protocol(_) | Self::StartTimeout | Self::GivenUp { .. } => true,
@@ -179,7 +179,7 @@ impl WorkerExit {
         }
     }
 
-    /// Tells whether it was killed for its memory.
+    /// Returns whether it was killed for its memory.
     pub fn is_out_of_memory(&self) -> bool {
         matches!(self, Self::MemoryLimit { .. } | Self::KernelOom)
     }

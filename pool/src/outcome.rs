@@ -45,7 +45,7 @@ impl OutcomeRun {
         (self.items.len() + errors.sum::<usize>()) as u64
     }
 
-    /// Tells whether these outcomes follow, and both together are few.
+    /// Returns whether these outcomes follow, and both together are few.
     pub(crate) fn may_be_joined_with(&self, next: &Self) -> bool {
         self.first_index + self.count == next.first_index && self.items.len() + next.items.len() <= MAX_JOINED_BYTES
     }

@@ -6,7 +6,7 @@
 //!
 //! Calls that answer at once and streams have a room each: neither should pay for the other. The first hold their
 //! results until the call ends, which may be late, and fail when there is no room; the second depend on their readers,
-//! and are held back. At first each call may hold what it likes. When a part of the room is in use, none may hold more
+//! and are paused. At first each call may hold what it likes. When a part of the room is in use, none may hold more
 //! than its share of the next part, so that small calls get on beside large ones, and all of them stay within the room.
 
 use std::sync::Arc;
@@ -62,7 +62,7 @@ impl Room {
         self.used.load(Ordering::SeqCst)
     }
 
-    /// Tells whether a job should not hold as much as this, when so much is in use.
+    /// Returns whether a job should not hold as much as this, when so much is in use.
     fn is_too_much(&self, bytes: u64, used: u64) -> bool {
         let share = self.shared / self.num_jobs.load(Ordering::SeqCst).max(1);
         used > self.free && bytes > share
@@ -84,7 +84,7 @@ impl ResultBudget {
         let limit = u64::from(config.max_result_bytes);
         let streams = limit / STREAMS_DIVISOR;
         let whole = limit - streams;
-        // It is bad when a call fails, and not when a stream is held back: what was running needs room, too.
+        // It is bad when a call fails, and not when a stream is paused: what was running needs room, too.
         let whole = Room::new(whole, whole - whole / 8, whole / 8);
         let streams = Room::new(streams, streams / 4, streams / 4);
         Arc::new(Self { whole, streams, is_awaited: AtomicBool::new(false), notifier })
@@ -116,13 +116,13 @@ impl ResultAccount {
         Arc::new(account)
     }
 
-    /// Tells whether the job holds more than it should, with so much more.
+    /// Returns whether the job holds more than it should, with so much more.
     pub(crate) fn holds_too_much_with(&self, coming: u64) -> bool {
         let bytes = self.stored() + self.handed_out() + coming;
         self.room().is_too_much(bytes, self.room().used() + coming)
     }
 
-    /// Tells whether the job is a stream.
+    /// Returns whether the job is a stream.
     pub(crate) fn is_stream(&self) -> bool {
         self.is_stream
     }
@@ -183,7 +183,7 @@ impl Drop for ResultAccount {
 }
 
 /// The claim of results on the memory of their pool. Whoever has them holds on to it for as long; dropping it gives the
-/// memory back, and what was held back for want of it may go on.
+/// memory back, and streams that were paused for want of it resume.
 #[derive(Debug, Default)]
 pub struct ResultBytes {
     bytes: u64,

@@ -173,7 +173,7 @@ impl Restart {
         if is_complete { Ok(self.num_workers) } else { Err(CallError::Draining { started: false }) }
     }
 
-    /// Tells whether it is over, well or not.
+    /// Returns whether it is over, well or not.
     pub fn is_over(&self) -> bool {
         self.progress.borrow().end.is_some()
     }

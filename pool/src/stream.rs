@@ -104,7 +104,7 @@ impl ItemSink {
         Ok(())
     }
 
-    /// Says that there are no more items.
+    /// Ends the stream of items.
     pub async fn finish(self) {
         // If the driver is gone, so is the job.
         let _ = self.commands.send(Command::CloseInput { job: self.cancel.job() }).await;
@@ -185,7 +185,7 @@ impl ResultStream {
         }
     }
 
-    /// Says how many results the reader has taken so far, in all. The pool runs at most its window ahead of this.
+    /// Sets how many results the reader has taken so far, in all. The pool runs at most its window ahead of this.
     /// Without it, the job stops when its window is full.
     pub fn set_taken(&mut self, total: u64) {
         let Some(CancelOnDrop { job, notifier: Some(notifier), .. }) = &self.cancel else { return };

@@ -12,7 +12,7 @@ use crate::snapshot::{PoolSnapshot, PoolWatch, Restart, WorkerReport};
 use crate::supervisor::{COMMAND_CAPACITY, WorkerCommand};
 
 impl Driver {
-    /// Carries out what an operator asks for. That nobody waits for the answer any more changes nothing.
+    /// Carries out what an operator asks for. An operator that is gone does not get the answer.
     pub(super) fn administer(&mut self, command: AdminCommand) {
         match command {
             AdminCommand::Snapshot(answer) => {

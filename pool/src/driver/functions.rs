@@ -63,7 +63,7 @@ impl Driver {
             .map(|(worker, link)| (worker.generation, &link.functions))
             .collect();
         tables.sort_unstable_by_key(|&(generation, _)| std::cmp::Reverse(generation));
-        // While no worker is ready, what there was is taken to come back.
+        // While no worker is ready, keep advertising the last known functions.
         let Some((&(_, youngest), older)) = tables.split_first() else { return };
         let published = Arc::clone(&self.publisher.functions.borrow());
         let mut union = Arc::clone(youngest);

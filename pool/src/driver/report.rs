@@ -143,7 +143,7 @@ struct Observation {
 struct OpenChunk {
     worker: WorkerId,
     function: Arc<str>,
-    /// How many items the worker has to answer for: fewer after a recall.
+    /// Number of items still owned by this worker; a recall lowers it.
     count: u32,
     num_finished: u32,
     num_failed: u32,

@@ -1,7 +1,7 @@
 //! What the driver does about results that take too much memory.
 //!
 //! A job that delivers all together fails as soon as its results pass what its answer can hold, or what it may hold of the
-//! room for such jobs. A stream that holds more than it may is held back: nothing more of it begins, but what runs may
+//! room for such jobs. A stream that holds more than it may is paused: nothing more of it begins, but what runs may
 //! finish. How much a job may hold is told in [`crate::results`]. Should the room for streams be full nevertheless, because
 //! of what was running, each stream gets what its reader waits for and no more; and should even its limit be passed, so
 //! that the readers that take nothing must be too many, only those streams get on that let some memory go by it.
@@ -29,7 +29,7 @@ use crate::outlet::Outlet;
 use crate::supervisor::ChunkResults;
 
 impl Driver {
-    /// Results of a chunk are coming in: if they are too much for a stream, it is held back before the next chunk is chosen.
+    /// Results of a chunk are coming in: if they are too much for a stream, it is paused before the next chunk is chosen.
     pub(super) fn expect_results(&mut self, worker: WorkerId, results: &ChunkResults) {
         let coming = results.items.len() as u64;
         if let Some(job) = self.state.job_of(worker, results.chunk)

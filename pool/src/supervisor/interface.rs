@@ -195,7 +195,7 @@ pub struct ChunkResults {
 }
 
 impl ChunkResults {
-    /// Tells whether they only say that nobody knows what became of the items.
+    /// Returns whether they only say that nobody knows what became of the items.
     pub(crate) fn are_lost(&self) -> bool {
         let is_lost = |(_, failure): &(u32, ItemFailure)| matches!(failure, ItemFailure::WorkerProtocol { .. });
         self.failures.len() == self.count as usize && self.failures.iter().all(is_lost)

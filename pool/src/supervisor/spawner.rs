@@ -302,7 +302,7 @@ impl Shared {
     }
 }
 
-/// Tells whether the kernel lacks something for a new process that it will have again: descriptors, memory, processes.
+/// Returns whether the kernel lacks something for a new process that it will have again: descriptors, memory, processes.
 fn is_shortage(error: &io::Error) -> bool {
     let missing = [Errno::MFILE, Errno::NFILE, Errno::AGAIN, Errno::NOMEM, Errno::NOBUFS, Errno::NOSPC];
     Errno::from_io_error(error).is_some_and(|error| missing.contains(&error))

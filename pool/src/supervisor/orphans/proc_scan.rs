@@ -55,7 +55,7 @@ pub fn kill_orphans(server: ServerTag) -> io::Result<usize> {
     }
 }
 
-/// Tells whether a process is one, and alive; then it gets this signal.
+/// Returns whether a process is one, and alive; then it gets this signal.
 fn is_of(pid: Pid, server: ServerTag, signal: Option<Signal>) -> bool {
     // Before the look at its tag: the number may be somebody else's after it, the descriptor never.
     let Ok(process) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return false };
@@ -64,7 +64,7 @@ fn is_of(pid: Pid, server: ServerTag, signal: Option<Signal>) -> bool {
         && signal.is_none_or(|signal| rustix::process::pidfd_send_signal(process, signal).is_ok())
 }
 
-/// Tells whether a process only waits to be reaped: then it can be signalled, and keeps its limits.
+/// Returns whether a process only waits to be reaped: then it can be signalled, and keeps its limits.
 fn is_dead(process: &OwnedFd) -> bool {
     let mut ends = [PollFd::new(process, PollFlags::IN)];
     matches!(rustix::event::poll(&mut ends, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1))

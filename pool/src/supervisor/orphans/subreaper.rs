@@ -56,7 +56,7 @@ impl LiveWorkers {
         LiveWorker { live: self.clone(), tag }
     }
 
-    /// Says which process a worker is. Must be called on the immortal thread, right after the fork.
+    /// Records which process a worker is. Must be called on the immortal thread, right after the fork.
     pub(in crate::supervisor) fn set_pid(&self, worker: WorkerTag, pid: Pid) {
         self.lock().pids.insert(worker, Some(pid));
     }

@@ -75,7 +75,7 @@ impl Dumper {
         Ok(())
     }
 
-    /// Tells whether a dump is under way.
+    /// Returns whether a dump is under way.
     pub(super) fn is_busy(&self) -> bool {
         self.current.is_some()
     }

@@ -1,9 +1,8 @@
 //! What is done about a worker that does not do well: the [monitor](crate::supervisor::monitor) has seen that it holds too
-//! much memory, or stands still while it has something to run; or it gives no sign of life ([`super::ping`]).
+//! much memory, or is stopped while it has something to run; or it gives no sign of life ([`super::ping`]).
 //!
-//! A worker that stands still, by SIGSTOP or one of its kind, differs from one that is slow: it will never go on by itself,
-//! whatever its time limit. So it is made to go on, once for each item; one that stands still again with the same item is
-//! given up.
+//! A worker that is stopped, by SIGSTOP or one of its kind, differs from one that is slow: it never goes on by itself,
+//! whatever its time limit. So it gets SIGCONT, once for each item; one that is stopped again with the same item is killed.
 
 use procpool_ipc::proto;
 use procpool_ipc::proto::server_frame::Frame as ServerFrame;
@@ -15,7 +14,7 @@ use crate::error::WorkerExit;
 use crate::supervisor::interface::WorkerEventKind;
 use crate::supervisor::process_group::Process;
 
-/// Why a worker is killed that stands still.
+/// Why a worker is killed that is stopped again.
 const STOPPED_REASON: &str = "it was stopped (SIGSTOP) and, when it was made to go on, stopped again";
 
 impl<P: Process> Session<P> {
@@ -45,12 +44,12 @@ impl<P: Process> Session<P> {
             }
         }
         if reading.is_stopped && is_busy {
-            self.make_go_on();
+            self.resume_stopped();
         }
     }
 
-    /// The worker stands still: has it go on or, if that was of no use, kills it.
-    fn make_go_on(&mut self) {
+    /// Sends SIGCONT to a worker that is stopped; kills it if that was done before for the same item.
+    fn resume_stopped(&mut self) {
         let (worker, slot, pid) = (self.worker.generation, self.worker.slot.0, self.process.pid());
         let begun = self.begun();
         if self.resumed_at.replace(begun) == Some(begun) {
@@ -67,7 +66,7 @@ impl<P: Process> Session<P> {
         }
     }
 
-    /// Looks whether the worker lives.
+    /// Checks for a sign of life; asks for one, or kills the worker.
     pub(super) fn look_for_life(&mut self) {
         // What is there to be read and was not yet must not be held against it.
         self.read_channel();

@@ -71,7 +71,7 @@ impl MemoryJudge {
         }
     }
 
-    /// Tells whether the kernel has killed for want of memory lately, where the worker was.
+    /// Returns whether the kernel has killed for want of memory lately, where the worker was.
     pub(super) fn kernel_has_killed(&self) -> bool {
         self.kills.have_risen()
     }

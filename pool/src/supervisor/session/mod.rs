@@ -144,7 +144,7 @@ pub(super) struct Session<P> {
     violation: Option<String>,
     memory: MemoryJudge,
     watch: Option<Watch>,
-    /// What the worker had begun when it was found to stand still, and was made to go on.
+    /// What the worker had begun when it was found stopped, and got SIGCONT.
     resumed_at: Option<u64>,
     /// We have told it to end, in one way or the other.
     is_ending: bool,
@@ -327,7 +327,7 @@ impl<P: Process> Session<P> {
         }
     }
 
-    /// Tells whether there is room for what the next frame says, and the worker is still believed.
+    /// Returns whether there is room for what the next frame says, and the worker is still believed.
     fn may_read(&self) -> bool {
         self.pending.is_empty() && self.violation.is_none()
     }

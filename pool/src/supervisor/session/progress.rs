@@ -59,7 +59,7 @@ impl<P: Process> Session<P> {
         }
     }
 
-    /// Tells whether an item has begun since the last Progress. Nobody may be ended for what that said, then. Who looks does
+    /// Returns whether an item has begun since the last Progress. Nobody may be ended for what that said, then. Who looks does
     /// so at once before the signal: what begins between the two cannot be told from what began before.
     pub(super) fn has_gone_on(&self) -> bool {
         let running = self.progress().map(|(position, ..)| position);
