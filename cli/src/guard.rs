@@ -16,7 +16,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use clap::Args;
-use procpool_pool::supervisor::{ServerTag, kill_remains};
+use procpool_pool::supervisor::{ServerTag, kill_orphans};
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::net::unix::pipe;
@@ -131,5 +131,5 @@ fn stay(server: ServerTag) -> io::Result<()> {
     // Until here it has the name of the file.
     let _ = rustix::thread::set_name(NAME);
     io::copy(&mut io::stdin().lock(), &mut io::sink())?;
-    kill_remains(server).map(drop)
+    kill_orphans(server).map(drop)
 }

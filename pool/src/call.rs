@@ -10,7 +10,7 @@ use procpool_proto::worker::v1::ApplyArguments;
 use prost::Message as _;
 use tokio::time::Instant;
 
-use crate::error::ItemFailure;
+use crate::error::ItemError;
 use crate::results::ResultBytes;
 
 /// What to run, and how.
@@ -24,8 +24,10 @@ pub struct Call {
     pub style: CallStyle,
     /// The argument that goes before each item. `None`: there is none. Not for [`CallStyle::Apply`].
     pub common: Option<CommonArgument>,
-    /// How the call is run.
+    /// How the caller wants it run.
     pub options: CallOptions,
+    /// How many bytes of results one answer can hold: a Map or Apply whose results pass it fails at once. `None`: any.
+    pub max_answer_bytes: Option<u64>,
     /// When the caller stops waiting. `None`: never.
     pub deadline: Option<Instant>,
     /// The caller's trace, handed to the worker.
@@ -54,7 +56,7 @@ pub enum CallStyle {
     Apply,
 }
 
-/// How a call is run. The default suits most calls.
+/// What a caller may say about how a call is run. The default suits most calls.
 #[derive(Debug, Clone, Default)]
 pub struct CallOptions {
     /// Items handed to a worker at a time. `None`: chosen from the function's measured run time.
@@ -69,8 +71,6 @@ pub struct CallOptions {
     pub priority: i32,
     /// The caller's name for the call, for logs. May be empty.
     pub request_id: String,
-    /// How many bytes of results one answer can hold: a Map or Apply whose results pass it fails at once. `None`: any.
-    pub max_answer_bytes: Option<u64>,
 }
 
 /// What to do when an item fails.
@@ -140,15 +140,6 @@ pub struct ApplyOutput {
     pub held: ResultBytes,
 }
 
-/// One item that failed.
-#[derive(Debug, Clone)]
-pub struct ItemError {
-    /// The index of the item in the caller's list.
-    pub index: u64,
-    /// What happened.
-    pub failure: ItemFailure,
-}
-
 /// The results of a Map, in the order of the items.
 #[derive(Debug, Default)]
 pub struct MapOutput {
@@ -175,21 +166,4 @@ pub struct ResultRun {
     pub errors: Vec<ItemError>,
     /// What all of this takes.
     pub held: ResultBytes,
-}
-
-/// A function that the workers registered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FunctionInfo {
-    /// The name to call it by.
-    pub name: String,
-    /// Its parameters as its language writes them; may be empty.
-    pub signature: String,
-    /// What it does; may be empty.
-    pub doc: String,
-    /// A request as JSON, for people to paste; may be empty.
-    pub example: String,
-    /// It may be executed more than once for one item.
-    pub idempotent: bool,
-    /// Its worker knows what a common argument is.
-    pub takes_common: bool,
 }

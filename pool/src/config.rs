@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use procpool_scheduler::SchedulerConfig;
+
 const DEFAULT_CRASH_LIMIT: NonZeroU32 = NonZeroU32::new(3).expect("3 is not 0");
 
 /// How a pool of workers is kept and fed.
@@ -15,7 +17,7 @@ pub struct PoolConfig {
     /// The most bytes of items held at a time, over all calls. Default 256 MiB.
     pub max_queued_bytes: u32,
     /// The most bytes of results held at a time, over all calls, beside those of what runs: three quarters for calls that
-    /// answer at once and fail beyond that, a quarter for streams, which are held back. Default 256 MiB.
+    /// answer at once and fail beyond that, a quarter for streams, which are paused. Default 256 MiB.
     pub max_result_bytes: u32,
     /// The default limit on the run time of one item. `None` (the default): none.
     pub item_timeout: Option<Duration>,
@@ -54,6 +56,22 @@ impl PoolConfig {
             idle_timeout: None,
             crash_limit: DEFAULT_CRASH_LIMIT,
             jitter_seed: u64::from(std::process::id()),
+        }
+    }
+
+    /// Returns the part that the scheduler needs.
+    pub(crate) fn scheduler(&self) -> SchedulerConfig {
+        SchedulerConfig {
+            slots: self.processes.get(),
+            worker_start_timeout: self.worker_start_timeout,
+            cancel_grace_period: self.cancel_grace_period,
+            kill_grace_period: self.kill_grace_period,
+            max_items_per_worker: self.max_items_per_worker.map(NonZeroU32::get),
+            max_worker_age: self.max_worker_age,
+            idle_timeout: self.idle_timeout,
+            crash_limit: self.crash_limit.get(),
+            // Only jitter comes from it: two pools that start together should not recycle together.
+            seed: self.jitter_seed,
         }
     }
 }

@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use procpool_scheduler::StopReason;
 
-use crate::call::ItemError;
-
 /// Why one item has no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ItemFailure {
@@ -173,7 +171,7 @@ impl WorkerExit {
         }
     }
 
-    /// Tells whether we killed it.
+    /// Returns whether we killed it.
     pub(crate) fn is_ours(&self) -> bool {
         match self {
             Self::MemoryLimit { .. } | Self::Protocol(_) | Self::StartTimeout | Self::GivenUp { .. } => true,
@@ -181,7 +179,7 @@ impl WorkerExit {
         }
     }
 
-    /// Tells whether it was killed for its memory.
+    /// Returns whether it was killed for its memory.
     pub fn is_out_of_memory(&self) -> bool {
         matches!(self, Self::MemoryLimit { .. } | Self::KernelOom)
     }
@@ -265,6 +263,15 @@ pub enum DeadlinePhase {
     Queued,
     /// Some had.
     Running,
+}
+
+/// One item that failed.
+#[derive(Debug, Clone)]
+pub struct ItemError {
+    /// The index of the item in the caller's list.
+    pub index: u64,
+    /// What happened.
+    pub failure: ItemFailure,
 }
 
 /// Why a call as a whole has no answer.

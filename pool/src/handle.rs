@@ -1,71 +1,35 @@
 //! The pool as its callers see it.
 
-use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use procpool_items::ItemSlab;
-use procpool_scheduler::{Delivery, JobId};
+use procpool_scheduler::{Delivery, JobId, Readiness};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::admin::Held;
-use crate::admission::{Admission, AdmissionPermit, CommonPermit};
+use crate::admission::{Admission, AdmittedItems, CommonPermit};
 use crate::call::{
-    Apply, ApplyOutput, Call, CallStyle, CommonArgument, FunctionInfo, MapOutput, OnError, ResultOrder, StreamOptions,
+    Apply, ApplyOutput, Call, CallStyle, CommonArgument, MapOutput, OnError, ResultOrder, StreamOptions,
 };
 use crate::config::PoolConfig;
-use crate::driver::{self, Command, Submission};
+use crate::driver;
 use crate::error::{CallError, DeadlinePhase};
-use crate::mailbox::Mailbox;
+use crate::function::{FunctionInfo, FunctionTable, nearest_names};
+use crate::message::{Command, Published, Submission};
+use crate::notify::Notifier;
 use crate::observer::PoolObserver;
 use crate::outlet::{Outlet, StreamOutlet};
-use crate::stream::{CancelGuard, ItemSink, ResultStream};
+use crate::snapshot::Held;
+use crate::stream::{CancelOnDrop, ItemSink, ResultStream};
 use crate::supervisor::WorkerSpawner;
 
 /// How many commands may wait for the driver. It never waits itself, so the channel is as good as empty.
 const COMMAND_CAPACITY: usize = 64;
 /// More than a frame with a common argument has beside its bytes and its content type.
 const COMMON_OVERHEAD_BYTES: usize = 64;
-
-/// Whether the pool takes calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Readiness {
-    /// No worker has become ready yet, or none is alive and none can be started.
-    NotReady,
-    /// At least one worker is alive, or will be in a moment.
-    Ready,
-    /// It finishes what it has and takes nothing new.
-    Draining,
-    /// Every worker is gone.
-    Stopped,
-}
-
-/// What the driver tells the world.
-#[derive(Debug, Clone)]
-pub(crate) struct Status {
-    pub(crate) readiness: procpool_scheduler::Readiness,
-    /// How the last worker that did not become ready ended.
-    pub(crate) start_failure: String,
-    /// How many slots are to have a worker.
-    pub(crate) num_slots: u32,
-}
-
-impl Status {
-    /// Fails if the pool takes no call, and does not just start, either.
-    fn takes_calls(&self) -> Result<(), CallError> {
-        use procpool_scheduler::Readiness as State;
-        match self.readiness {
-            State::Starting | State::Ready => Ok(()),
-            State::Degraded => Err(driver::degraded(&self.start_failure, false)),
-            State::Draining | State::Stopped => Err(CallError::Draining { started: false }),
-        }
-    }
-}
-
-/// The functions that the workers registered, by name.
-pub type FunctionTable = BTreeMap<String, FunctionInfo>;
 
 /// A running pool, to call functions on. Cheap to clone. When the last one is dropped, the pool stops at once.
 #[derive(Debug, Clone)]
@@ -79,10 +43,8 @@ struct Shared {
     admission: Admission,
     max_frame_bytes: u32,
     commands: mpsc::Sender<Command>,
-    mailbox: Arc<Mailbox>,
-    status: watch::Receiver<Status>,
-    readiness: watch::Receiver<Readiness>,
-    functions: watch::Receiver<Arc<FunctionTable>>,
+    notifier: Arc<Notifier>,
+    published: Published,
     last_job: AtomicU64,
 }
 
@@ -121,20 +83,17 @@ impl PoolHandle {
         observer: Option<Arc<dyn PoolObserver>>,
     ) -> (Self, PoolTask) {
         let (commands, command_receiver) = mpsc::channel(COMMAND_CAPACITY);
-        let mailbox = Arc::new(Mailbox::default());
-        let (publisher, readers) = driver::channels(config.processes.get());
-        let inputs = driver::Inputs { commands: command_receiver, mailbox: Arc::clone(&mailbox), observer };
+        let notifier = Arc::new(Notifier::default());
+        let inputs = driver::Inputs { commands: command_receiver, notifier: Arc::clone(&notifier), observer };
         let max_frame_bytes = spawner.max_frame_bytes();
-        let driver = driver::spawn(&config, spawner, inputs, publisher);
+        let (driver, published) = driver::spawn(&config, spawner, inputs);
         let shared = Shared {
             admission: Admission::new(&config),
             max_frame_bytes,
             config,
             commands,
-            mailbox,
-            status: readers.status,
-            readiness: readers.readiness,
-            functions: readers.functions,
+            notifier,
+            published,
             last_job: AtomicU64::new(0),
         };
         (Self { shared: Arc::new(shared) }, PoolTask { driver })
@@ -154,15 +113,12 @@ impl PoolHandle {
         if items.is_empty() {
             return Ok(MapOutput::default());
         }
-        let permit = self.admit(&items)?;
-        let common = self.admit_common(&call)?;
-        let function = self.resolve(&call).await?;
+        let items = self.admit(items)?;
         let (outlet, output) = oneshot::channel();
-        let ends = JobEnds { delivery: Delivery::Whole, outlet: Outlet::Whole(outlet), default: OnError::FailFast };
-        let submission = self.submission(call, &function, ends, common, Some((items, permit)));
-        let guard = self.submit(submission).await?;
+        let ends = (Delivery::Whole, Outlet::Whole(outlet));
+        let cancel = self.submit(call, Some(items), ends, OnError::FailFast).await?;
         let result = output.await.unwrap_or(Err(CallError::PoolGone));
-        guard.disarm();
+        cancel.disarm();
         result
     }
 
@@ -194,14 +150,11 @@ impl PoolHandle {
         if items.is_empty() {
             return Ok(ResultStream::empty());
         }
-        let permit = self.admit(&items)?;
-        let common = self.admit_common(&call)?;
-        let function = self.resolve(&call).await?;
+        let items = self.admit(items)?;
         let (outlet, outbox, allowance) = StreamOutlet::new();
-        let ends = stream_ends(options, outlet);
-        let submission = self.submission(call, &function, ends, common, Some((items, permit)));
-        let guard = self.submit(submission).await?;
-        Ok(ResultStream::new(options.order, outbox, allowance, guard))
+        let ends = (stream_delivery(options), Outlet::Stream(outlet));
+        let cancel = self.submit(call, Some(items), ends, OnError::Collect).await?;
+        Ok(ResultStream::new(options.order, outbox, allowance, cancel))
     }
 
     /// Runs a function over a stream of items. The first output of the results only tells how many items are allowed.
@@ -210,25 +163,23 @@ impl PoolHandle {
     ///
     /// If the pool refuses the call.
     pub async fn imap_stream(&self, call: Call, options: StreamOptions) -> Result<(ItemSink, ResultStream), CallError> {
-        let common = self.admit_common(&call)?;
-        let function = self.resolve(&call).await?;
         let (outlet, outbox, allowance) = StreamOutlet::new();
-        let submission = self.submission(call, &function, stream_ends(options, outlet), common, None);
-        let guard = self.submit(submission).await?;
+        let ends = (stream_delivery(options), Outlet::Stream(outlet));
+        let cancel = self.submit(call, None, ends, OnError::Collect).await?;
         let sink =
-            ItemSink::new(&guard, self.shared.commands.clone(), self.shared.admission.clone(), allowance.clone());
-        Ok((sink, ResultStream::new(options.order, outbox, allowance, guard).reporting_allowance()))
+            ItemSink::new(&cancel, self.shared.commands.clone(), self.shared.admission.clone(), allowance.clone());
+        Ok((sink, ResultStream::new(options.order, outbox, allowance, cancel).reporting_allowance()))
     }
 
     /// Returns the functions that the workers registered, by name; empty until one is ready.
     pub fn functions(&self) -> Vec<FunctionInfo> {
-        self.shared.functions.borrow().values().cloned().collect()
+        self.shared.published.functions.borrow().values().cloned().collect()
     }
 
     /// Returns the functions that the workers registered which are ready, now and on every change. When the pool has
     /// [started](PoolHandle::started), they are there. While no worker is ready, those of the last ones are.
     pub fn function_table(&self) -> watch::Receiver<Arc<FunctionTable>> {
-        self.shared.functions.clone()
+        self.shared.published.functions.clone()
     }
 
     /// Waits until the first worker is ready, or is known not to become so.
@@ -241,9 +192,8 @@ impl PoolHandle {
     ///
     /// Nothing is lost if the future is dropped.
     pub async fn started(&self, deadline: Option<Instant>) -> Result<(), CallError> {
-        use procpool_scheduler::Readiness as State;
-        let mut status = self.shared.status.clone();
-        let started = status.wait_for(|status| status.readiness != State::Starting);
+        let mut status = self.shared.published.status.clone();
+        let started = status.wait_for(|status| status.readiness != Readiness::Starting);
         let started = match deadline {
             Some(deadline) => tokio::time::timeout_at(deadline, started)
                 .await
@@ -255,19 +205,19 @@ impl PoolHandle {
         status.takes_calls()
     }
 
-    /// Tells whether it is still to be seen whether any worker becomes ready.
+    /// Returns whether the first worker start is still undecided.
     pub fn is_starting(&self) -> bool {
-        self.shared.status.borrow().readiness == procpool_scheduler::Readiness::Starting
+        self.shared.published.status.borrow().readiness == Readiness::Starting
     }
 
-    /// Returns whether the pool takes calls, now and on every change.
+    /// Returns the readiness of the pool, now and on every change.
     pub fn readiness(&self) -> watch::Receiver<Readiness> {
-        self.shared.readiness.clone()
+        self.shared.published.readiness.clone()
     }
 
     /// Returns the number of slots: as many as the settings say, or as [`PoolHandle::resize`] has set.
     pub fn num_slots(&self) -> u32 {
-        self.shared.status.borrow().num_slots
+        self.shared.published.status.borrow().num_slots
     }
 
     /// Returns how much it holds of what `max_queued_items` and `max_queued_bytes` allow.
@@ -282,21 +232,21 @@ impl PoolHandle {
 
     /// Takes nothing new, finishes what was accepted, then stops the workers.
     pub fn drain(&self) {
-        self.shared.mailbox.post(|letters| letters.drain = true);
+        self.shared.notifier.notify(|notifications| notifications.drain = true);
     }
 
     /// Fails every call with [`CallError::Draining`] and stops the workers: SIGTERM, then SIGKILL after the grace
     /// period.
     pub fn stop_now(&self) {
-        self.shared.mailbox.post(|letters| letters.stop = true);
+        self.shared.notifier.notify(|notifications| notifications.stop = true);
     }
 
-    /// Finds the function, waiting for the first worker if there has been none. What the call holds is admitted before,
-    /// so that calls that wait here are bounded, too.
-    async fn resolve(&self, call: &Call) -> Result<FunctionInfo, CallError> {
+    /// Finds the function, waiting for the first worker if there has been none; returns how often an item may be executed.
+    /// What the call holds is admitted before, so that calls that wait here are bounded, too.
+    async fn resolve(&self, call: &Call) -> Result<u32, CallError> {
         self.started(call.deadline).await?;
-        let functions = self.shared.functions.borrow().clone();
-        let function = functions.get(&call.function).cloned().ok_or_else(|| CallError::FunctionNotFound {
+        let functions = self.shared.published.functions.borrow();
+        let function = functions.get(&call.function).ok_or_else(|| CallError::FunctionNotFound {
             name: call.function.clone(),
             nearest: nearest_names(functions.keys(), &call.function),
             started: false,
@@ -304,17 +254,18 @@ impl PoolHandle {
         if call.common.is_some() && !function.takes_common {
             return Err(CallError::CommonNotTaken);
         }
-        Ok(function)
+        let default_attempts = if function.idempotent { self.shared.config.crash_limit.get() } else { 1 };
+        Ok(call.options.max_attempts.map_or(default_attempts, NonZeroU32::get))
     }
 
-    /// Makes room for the items of a call, unless the pool takes no call anyway: who is told that there is no room would come
-    /// again.
-    fn admit(&self, items: &ItemSlab) -> Result<AdmissionPermit, CallError> {
-        self.shared.status.borrow().takes_calls()?;
+    /// Reserves permits for the items of a call. Checks readiness first: a client told "queue full" would retry against a
+    /// pool that is draining.
+    fn admit(&self, items: ItemSlab) -> Result<AdmittedItems, CallError> {
+        self.shared.published.status.borrow().takes_calls()?;
         self.shared.admission.try_admit(items)
     }
 
-    /// Makes room for the common argument of a call.
+    /// Reserves permits for the common argument of a call.
     fn admit_common(&self, call: &Call) -> Result<Option<CommonPermit>, CallError> {
         let Some(CommonArgument { content_type, bytes, .. }) = &call.common else { return Ok(None) };
         debug_assert_ne!(call.style, CallStyle::Apply, "all arguments of apply are its own");
@@ -325,66 +276,44 @@ impl PoolHandle {
         self.shared.admission.try_admit_common(bytes.len()).map(Some)
     }
 
-    fn submission(
+    /// Submits a job, which is cancelled when what this returns is dropped. `items`: `None` if they come later.
+    async fn submit(
         &self,
         mut call: Call,
-        function: &FunctionInfo,
-        ends: JobEnds,
-        common_permit: Option<CommonPermit>,
-        items: Option<(ItemSlab, AdmissionPermit)>,
-    ) -> Submission {
-        let config = &self.shared.config;
-        let default_attempts = if function.idempotent { config.crash_limit.get() } else { 1 };
-        Submission {
-            is_abandoned: Arc::default(),
-            job: JobId(self.shared.last_job.fetch_add(1, Ordering::Relaxed) + 1),
-            max_attempts: call.options.max_attempts.map_or(default_attempts, std::num::NonZeroU32::get),
-            item_timeout: call.options.item_timeout.or(config.item_timeout),
-            fail_fast: call.options.on_error.unwrap_or(ends.default) == OnError::FailFast,
-            delivery: ends.delivery,
-            outlet: ends.outlet,
-            input_closed: items.is_some(),
+        items: Option<AdmittedItems>,
+        (delivery, outlet): (Delivery, Outlet),
+        default_on_error: OnError,
+    ) -> Result<CancelOnDrop, CallError> {
+        let common_permit = self.admit_common(&call)?;
+        let max_attempts = self.resolve(&call).await?;
+        let job = JobId(self.shared.last_job.fetch_add(1, Ordering::Relaxed) + 1);
+        let is_abandoned = Arc::default();
+        let cancel = CancelOnDrop::new(job, Arc::clone(&is_abandoned), Arc::clone(&self.shared.notifier));
+        let submission = Submission {
+            is_abandoned,
+            job,
+            max_attempts,
+            item_timeout: call.options.item_timeout.or(self.shared.config.item_timeout),
+            fail_fast: call.options.on_error.unwrap_or(default_on_error) == OnError::FailFast,
+            delivery,
+            outlet,
             common: call.common.take().zip(common_permit),
             items,
             call,
-        }
+        };
+        self.send(Command::Submit(Box::new(submission))).await?;
+        Ok(cancel)
     }
 
     pub(crate) async fn send(&self, command: Command) -> Result<(), CallError> {
         self.shared.commands.send(command).await.map_err(|_| CallError::Draining { started: false })
     }
-
-    async fn submit(&self, submission: Submission) -> Result<CancelGuard, CallError> {
-        let is_abandoned = Arc::clone(&submission.is_abandoned);
-        let guard = CancelGuard::new(submission.job, is_abandoned, Arc::clone(&self.shared.mailbox));
-        let command = Command::Submit(Box::new(submission));
-        self.send(command).await?;
-        Ok(guard)
-    }
 }
 
-/// Where a job's results go, and how.
-struct JobEnds {
-    delivery: Delivery,
-    outlet: Outlet,
-    /// What happens on an error if the caller did not say.
-    default: OnError,
-}
-
-fn stream_ends(options: StreamOptions, outlet: StreamOutlet) -> JobEnds {
-    let window = options.window.map(std::num::NonZeroU32::get);
-    let delivery = match options.order {
+fn stream_delivery(options: StreamOptions) -> Delivery {
+    let window = options.window.map(NonZeroU32::get);
+    match options.order {
         ResultOrder::Ordered => Delivery::Ordered { window },
         ResultOrder::Unordered => Delivery::Unordered { window },
-    };
-    JobEnds { delivery, outlet: Outlet::Stream(outlet), default: OnError::Collect }
-}
-
-/// Returns the names most like this one, best first.
-pub fn nearest_names<'a>(candidates: impl IntoIterator<Item = &'a String>, name: &str) -> Vec<String> {
-    let mut scored: Vec<(f64, &String)> =
-        candidates.into_iter().map(|candidate| (strsim::jaro_winkler(candidate, name), candidate)).collect();
-    scored.retain(|&(score, _)| score > 0.7);
-    scored.sort_by(|left, right| right.0.total_cmp(&left.0));
-    scored.into_iter().take(3).map(|(_, candidate)| candidate.clone()).collect()
+    }
 }

@@ -20,29 +20,36 @@ mod call;
 mod config;
 mod driver;
 mod error;
+mod function;
 mod handle;
-mod mailbox;
+mod message;
+mod notify;
 mod observer;
+mod outcome;
 mod outlet;
 mod payload;
 mod results;
+mod snapshot;
 mod stream;
 pub mod supervisor;
 mod usage;
 
-pub use admin::{
-    Demand, Held, PoolCounts, PoolEvent, PoolSnapshot, PoolState, PoolWatch, Restart, RestartProgress, RunningItems,
-    SlotCounts, WorkerReport, WorkerState,
-};
 pub use call::{
-    Apply, ApplyOutput, Call, CallOptions, CallStyle, CommonArgument, FunctionInfo, ItemError, ItemKind, MapOutput,
-    OnError, ResultOrder, ResultRun, StreamOptions, TraceContext,
+    Apply, ApplyOutput, Call, CallOptions, CallStyle, CommonArgument, ItemKind, MapOutput, OnError, ResultOrder,
+    ResultRun, StreamOptions, TraceContext,
 };
 pub use config::PoolConfig;
-pub use error::{CallError, CallPart, DeadlinePhase, DumpFailure, ExitUsage, ItemFailure, WorkerExit, exit_reason};
-pub use handle::{FunctionTable, PoolHandle, PoolTask, Readiness, nearest_names};
+pub use error::{
+    CallError, CallPart, DeadlinePhase, DumpFailure, ExitUsage, ItemError, ItemFailure, WorkerExit, exit_reason,
+};
+pub use function::{FunctionInfo, FunctionTable, nearest_names};
+pub use handle::{PoolHandle, PoolTask};
 pub use observer::{ChunkEnd, ChunkOutcome, ChunkStart, ObserverEvent, PoolObserver};
 pub use procpool_scheduler::{ChunkId, StopReason, WorkerId};
 pub use results::ResultBytes;
+pub use snapshot::{
+    Demand, Held, PoolCounts, PoolEvent, PoolSnapshot, PoolWatch, Readiness, Restart, RestartProgress, RunningItems,
+    SlotCounts, WorkerReport, WorkerState,
+};
 pub use stream::{ItemSink, ResultStream, StreamOutput};
 pub use usage::Usage;

@@ -6,7 +6,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::call::MapOutput;
 use crate::error::CallError;
-use crate::payload::OutcomeRun;
+use crate::outcome::OutcomeRun;
 use crate::results::ResultBytes;
 
 /// The driver's end of a job's results.

@@ -4,26 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use procpool_items::{ItemKind, ItemSlab};
+use procpool_items::ItemKind;
 
-use crate::admission::{AdmissionPermit, CommonPermit};
-use crate::call::{CallStyle, CommonArgument, ItemError, MapOutput, TraceContext};
-use crate::error::ItemFailure;
+use crate::admission::{AdmittedItems, CommonPermit};
+use crate::call::{CallStyle, CommonArgument, MapOutput, TraceContext};
+use crate::error::ItemError;
+use crate::outcome::{OutcomeRun, RUN_BYTES};
 use crate::results::{ResultAccount, ResultBytes};
 
-/// What an allocation takes beside what was asked for, about.
-const ALLOCATION_BYTES: usize = 16;
-/// What outcomes of consecutive items take here beside their bytes: a node of the map is half full at worst.
-pub(crate) const RUN_BYTES: u64 = (2 * size_of::<(u64, OutcomeRun)>() + ALLOCATION_BYTES) as u64;
-/// What items that came together take here beside themselves.
-pub(crate) const LIST_BYTES: usize = size_of::<Segment>() + 4 * ALLOCATION_BYTES;
-/// What the error of an item takes here beside its texts: a vector that grows is half full at worst.
-const ERROR_BYTES: usize = 2 * size_of::<ItemError>() + 2 * ALLOCATION_BYTES;
-/// What the error of an item takes in an answer beside its texts.
-const ERROR_BYTES_IN_ANSWER: usize = 100;
-/// Outcomes that follow each other are put together until they have so many bytes: or else a small result would take more
-/// to keep account of than it has itself.
-const MAX_JOINED_BYTES: usize = 4 << 10;
 /// How many bytes of tracebacks and the like an answer to a whole job has room for.
 const MAX_EVIDENCE_BYTES: usize = 1 << 20;
 
@@ -36,54 +24,12 @@ pub(crate) struct JobHeader {
     pub(crate) trace: Arc<TraceContext>,
 }
 
-/// Outcomes of consecutive items, with a placeholder where one failed.
-#[derive(Debug)]
-pub(crate) struct OutcomeRun {
-    pub(crate) first_index: u64,
-    pub(crate) count: u64,
-    pub(crate) items: Bytes,
-    /// By rising index.
-    pub(crate) errors: Vec<ItemError>,
-}
-
-impl OutcomeRun {
-    /// Returns the outcome of one item that failed, of this kind.
-    pub(crate) fn of_failure(index: u64, failure: ItemFailure, kind: ItemKind) -> Self {
-        let items = Bytes::from_static(kind.placeholder());
-        Self { first_index: index, count: 1, items, errors: vec![ItemError { index, failure }] }
-    }
-
-    /// Returns how much memory they take, all in all.
-    fn held_bytes(&self) -> u64 {
-        let errors = self.errors.iter().map(|error| ERROR_BYTES + error.failure.num_bytes());
-        (self.items.len() + errors.sum::<usize>()) as u64 + RUN_BYTES
-    }
-
-    /// Returns how many bytes they take in an answer.
-    fn answer_bytes(&self) -> u64 {
-        let errors = self.errors.iter().map(|error| ERROR_BYTES_IN_ANSWER + error.failure.num_bytes());
-        (self.items.len() + errors.sum::<usize>()) as u64
-    }
-
-    /// Tells whether these outcomes follow, and both together are few.
-    fn may_be_joined_with(&self, next: &Self) -> bool {
-        self.first_index + self.count == next.first_index && self.items.len() + next.items.len() <= MAX_JOINED_BYTES
-    }
-
-    fn join(&mut self, next: Self) {
-        self.count += next.count;
-        self.items = [&self.items[..], &next.items].concat().into();
-        self.errors.extend(next.errors);
-    }
-}
-
-/// Items that came together. They go, and their permit with them, when the last of them has its outcome.
+/// Items that came together. They go, and give back their permits, when the last of them has its outcome.
 #[derive(Debug)]
 struct Segment {
     first_index: u64,
-    slab: ItemSlab,
     unfinished: u64,
-    _permit: AdmissionPermit,
+    items: AdmittedItems,
 }
 
 /// The items and the results of one job.
@@ -97,8 +43,8 @@ pub(crate) struct JobPayload {
     num_items: u64,
     outcomes: BTreeMap<u64, OutcomeRun>,
     /// What the outcomes that are here would take in an answer.
-    answer_bytes: u64,
-    account: Arc<ResultAccount>,
+    pub(crate) answer_bytes: u64,
+    pub(crate) account: Arc<ResultAccount>,
     /// How many bytes of tracebacks and the like are still kept.
     evidence_left: usize,
     /// Nobody will get the outcomes.
@@ -128,16 +74,6 @@ impl JobPayload {
         }
     }
 
-    /// Returns what the outcomes take.
-    pub(crate) fn account(&self) -> &ResultAccount {
-        &self.account
-    }
-
-    /// Returns how many bytes the outcomes that are kept here take in an answer.
-    pub(crate) fn answer_bytes(&self) -> u64 {
-        self.answer_bytes
-    }
-
     /// Returns the argument that goes before each item.
     pub(crate) fn common(&self) -> Option<&CommonArgument> {
         self.common.as_ref().map(|(argument, _)| argument)
@@ -153,12 +89,12 @@ impl JobPayload {
     }
 
     /// Adds items behind those that are there. All must be of one kind, and none may be empty.
-    pub(crate) fn add(&mut self, slab: ItemSlab, permit: AdmissionPermit) {
-        let kind = *self.kind.get_or_insert_with(|| slab.kind());
-        debug_assert_eq!(kind, slab.kind(), "the handle checked the kind");
-        let (first_index, unfinished) = (self.num_items, slab.len() as u64);
+    pub(crate) fn add(&mut self, items: AdmittedItems) {
+        let kind = *self.kind.get_or_insert_with(|| items.slab.kind());
+        debug_assert_eq!(kind, items.slab.kind(), "the handle checked the kind");
+        let (first_index, unfinished) = (self.num_items, items.slab.len() as u64);
         self.num_items += unfinished;
-        self.segments.push_back(Segment { first_index, slab, unfinished, _permit: permit });
+        self.segments.push_back(Segment { first_index, unfinished, items });
     }
 
     /// Returns the encoded lists that make these items when laid end to end.
@@ -168,8 +104,8 @@ impl JobPayload {
         let mut parts = Vec::with_capacity(1);
         for segment in self.segments.range(start..).take_while(|segment| segment.first_index < end) {
             let from = first_index.max(segment.first_index) - segment.first_index;
-            let to = (end - segment.first_index).min(segment.slab.len() as u64);
-            parts.push(segment.slab.range(to_usize(from)..to_usize(to)));
+            let to = (end - segment.first_index).min(segment.items.slab.len() as u64);
+            parts.push(segment.items.slab.range(to_usize(from)..to_usize(to)));
         }
         parts
     }
@@ -259,7 +195,7 @@ impl JobPayload {
         let end = first_index + count;
         let start = self.segment_of(first_index);
         for segment in self.segments.range_mut(start..).take_while(|segment| segment.first_index < end) {
-            let segment_end = segment.first_index + segment.slab.len() as u64;
+            let segment_end = segment.first_index + segment.items.slab.len() as u64;
             segment.unfinished -= end.min(segment_end) - first_index.max(segment.first_index);
         }
         while self.segments.front().is_some_and(|segment| segment.unfinished == 0) {

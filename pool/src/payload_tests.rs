@@ -6,11 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use procpool_items::{ItemKind, ItemSlab, SlabBuilder};
 
-use super::{ERROR_BYTES_IN_ANSWER, JobHeader, JobPayload, OutcomeRun, RUN_BYTES};
+use super::{JobHeader, JobPayload, OutcomeRun, RUN_BYTES};
 use crate::admission::Admission;
-use crate::call::{CallStyle, ItemError, TraceContext};
+use crate::call::{CallStyle, TraceContext};
 use crate::config::PoolConfig;
-use crate::error::ItemFailure;
+use crate::error::{ItemError, ItemFailure};
+use crate::outcome::ERROR_BYTES_IN_ANSWER;
 use crate::results::{ResultAccount, ResultBudget};
 
 fn slab(items: &[&str]) -> ItemSlab {
@@ -42,8 +43,7 @@ fn chunks_cross_segments_and_segments_go_when_all_of_them_is_finished() {
     let budget = ResultBudget::new(&config, Arc::default());
     let mut payload = JobPayload::new(header(), None, ResultAccount::new(&budget, true));
     for part in [slab(&["a", "b"]), slab(&["c", "d", "e"])] {
-        let permit = admission.try_admit(&part).unwrap();
-        payload.add(part, permit);
+        payload.add(admission.try_admit(part).unwrap());
     }
     assert_eq!(text(&payload.items(1, 3)), ["b", "c", "d"]);
     assert_eq!(text(&payload.items(3, 2)), ["d", "e"]);
@@ -55,13 +55,13 @@ fn chunks_cross_segments_and_segments_go_when_all_of_them_is_finished() {
         errors: Vec::new(),
     };
     payload.store(run(1, &["B", "C"]));
-    assert!(admission.try_admit(&slab(&["x"])).is_err(), "both segments are still needed");
+    assert!(admission.try_admit(slab(&["x"])).is_err(), "both segments are still needed");
     payload.store(run(0, &["A"]));
-    let room = admission.try_admit(&slab(&["x", "y"])).expect("the first segment is gone");
+    let room = admission.try_admit(slab(&["x", "y"])).expect("the first segment is gone");
     assert_eq!(text(&payload.items(3, 2)), ["d", "e"], "the second is where it was");
     payload.store(run(3, &["D", "E"]));
     drop(room);
-    assert!(admission.try_admit(&slab(&["1", "2", "3", "4", "5"])).is_ok());
+    assert!(admission.try_admit(slab(&["1", "2", "3", "4", "5"])).is_ok());
     let results = |texts: &[&str]| slab(texts).bytes().len() as u64 + RUN_BYTES;
     assert_eq!(budget.streams.used(), results(&["A", "B", "C", "D", "E"]), "they are one run by now");
     let (runs, mut held) = payload.take(0, 5);
@@ -81,8 +81,7 @@ fn outcomes_are_counted_with_all_that_it_takes_to_keep_them() {
     let budget = ResultBudget::new(&config, Arc::default());
     let mut payload = JobPayload::new(header(), None, ResultAccount::new(&budget, false));
     let items = slab(&["x"; 1_000]);
-    let permit = admission.try_admit(&items).unwrap();
-    payload.add(items, permit);
+    payload.add(admission.try_admit(items).unwrap());
     // In an order in which some have neighbours before, some after, and some on both sides; every tenth fails.
     let mut answer_bytes = 0;
     for index in (0..1_000).map(|step| step * 7 % 1_000) {
@@ -94,7 +93,7 @@ fn outcomes_are_counted_with_all_that_it_takes_to_keep_them() {
         let held: u64 = payload.outcomes.values().map(OutcomeRun::held_bytes).sum();
         assert_eq!(budget.whole.used(), held);
     }
-    assert_eq!(payload.answer_bytes(), answer_bytes);
+    assert_eq!(payload.answer_bytes, answer_bytes);
     assert!(payload.outcomes.len() <= 4, "small ones are put together: {}", payload.outcomes.len());
     assert_eq!(payload.failure_of(990).unwrap().index, 990);
     let output = payload.into_output();

@@ -6,14 +6,14 @@
 //!
 //! Calls that answer at once and streams have a room each: neither should pay for the other. The first hold their
 //! results until the call ends, which may be late, and fail when there is no room; the second depend on their readers,
-//! and are held back. At first each call may hold what it likes. When a part of the room is in use, none may hold more
+//! and are paused. At first each call may hold what it likes. When a part of the room is in use, none may hold more
 //! than its share of the next part, so that small calls get on beside large ones, and all of them stay within the room.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::config::PoolConfig;
-use crate::mailbox::Mailbox;
+use crate::notify::Notifier;
 
 /// The part of the memory that is for streams.
 const STREAMS_DIVISOR: u64 = 4;
@@ -25,7 +25,7 @@ pub(crate) struct ResultBudget {
     pub(crate) streams: Room,
     /// The driver waits for something to be given back.
     is_awaited: AtomicBool,
-    mailbox: Arc<Mailbox>,
+    notifier: Arc<Notifier>,
 }
 
 /// Room for the results of jobs of one sort.
@@ -62,7 +62,7 @@ impl Room {
         self.used.load(Ordering::SeqCst)
     }
 
-    /// Tells whether a job should not hold as much as this, when so much is in use.
+    /// Returns whether a job should not hold as much as this, when so much is in use.
     fn is_too_much(&self, bytes: u64, used: u64) -> bool {
         let share = self.shared / self.num_jobs.load(Ordering::SeqCst).max(1);
         used > self.free && bytes > share
@@ -79,19 +79,19 @@ impl Room {
 }
 
 impl ResultBudget {
-    /// Returns the budget of a pool. `mailbox` is where the driver learns that something was given back.
-    pub(crate) fn new(config: &PoolConfig, mailbox: Arc<Mailbox>) -> Arc<Self> {
+    /// Returns the budget of a pool. `notifier` is what wakes the driver when something was given back.
+    pub(crate) fn new(config: &PoolConfig, notifier: Arc<Notifier>) -> Arc<Self> {
         let limit = u64::from(config.max_result_bytes);
         let streams = limit / STREAMS_DIVISOR;
         let whole = limit - streams;
-        // It is bad when a call fails, and not when a stream is held back: what was running needs room, too.
+        // It is bad when a call fails, and not when a stream is paused: what was running needs room, too.
         let whole = Room::new(whole, whole - whole / 8, whole / 8);
         let streams = Room::new(streams, streams / 4, streams / 4);
-        Arc::new(Self { whole, streams, is_awaited: AtomicBool::new(false), mailbox })
+        Arc::new(Self { whole, streams, is_awaited: AtomicBool::new(false), notifier })
     }
 
-    /// Says whether the driver wants a letter when something is given back. It must look again after it has said so: what
-    /// was given back a moment before came without a letter.
+    /// Sets whether the driver is notified when something is given back. It must look again after it has set it: what was
+    /// given back a moment before came without a notification.
     pub(crate) fn await_room(&self, is_awaited: bool) {
         self.is_awaited.store(is_awaited, Ordering::SeqCst);
     }
@@ -116,13 +116,13 @@ impl ResultAccount {
         Arc::new(account)
     }
 
-    /// Tells whether the job holds more than it should, with so much more.
+    /// Returns whether the job holds more than it should, with so much more.
     pub(crate) fn holds_too_much_with(&self, coming: u64) -> bool {
         let bytes = self.stored() + self.handed_out() + coming;
         self.room().is_too_much(bytes, self.room().used() + coming)
     }
 
-    /// Tells whether the job is a stream.
+    /// Returns whether the job is a stream.
     pub(crate) fn is_stream(&self) -> bool {
         self.is_stream
     }
@@ -171,7 +171,7 @@ impl ResultAccount {
         }
         self.room().used.fetch_sub(bytes, Ordering::SeqCst);
         if self.budget.is_awaited.load(Ordering::SeqCst) {
-            self.budget.mailbox.post(|letters| letters.results_given_back = true);
+            self.budget.notifier.notify(|notifications| notifications.results_given_back = true);
         }
     }
 }
@@ -183,7 +183,7 @@ impl Drop for ResultAccount {
 }
 
 /// The claim of results on the memory of their pool. Whoever has them holds on to it for as long; dropping it gives the
-/// memory back, and what was held back for want of it may go on.
+/// memory back, and streams that were paused for want of it resume.
 #[derive(Debug, Default)]
 pub struct ResultBytes {
     bytes: u64,

@@ -9,30 +9,25 @@ use tokio::sync::{mpsc, watch};
 
 use crate::admission::Admission;
 use crate::call::{ResultOrder, ResultRun};
-use crate::driver::Command;
 use crate::error::CallError;
-use crate::mailbox::Mailbox;
+use crate::message::Command;
+use crate::notify::Notifier;
+use crate::outcome::OutcomeRun;
 use crate::outlet::{Outbox, Taken};
-use crate::payload::OutcomeRun;
 
-/// Tells the driver, when dropped, that nobody waits for a job any more.
-#[derive(Debug)]
-pub(crate) struct CancelGuard {
+/// Cancels a job when dropped: notifies the driver that nobody waits for it any more. A clone does so, too.
+#[derive(Debug, Clone)]
+pub(crate) struct CancelOnDrop {
     job: JobId,
-    /// The letter may overtake the job itself, which waits in a channel; so the job carries this.
+    /// The notification may overtake the job itself, which waits in a channel; so the job carries this.
     is_abandoned: Arc<AtomicBool>,
     /// `None`: the job has ended.
-    mailbox: Option<Arc<Mailbox>>,
+    notifier: Option<Arc<Notifier>>,
 }
 
-impl CancelGuard {
-    pub(crate) fn new(job: JobId, is_abandoned: Arc<AtomicBool>, mailbox: Arc<Mailbox>) -> Self {
-        Self { job, is_abandoned, mailbox: Some(mailbox) }
-    }
-
-    /// Returns one more for the same job: it goes on only as long as nobody drops one.
-    fn another(&self) -> Self {
-        Self { job: self.job, is_abandoned: Arc::clone(&self.is_abandoned), mailbox: self.mailbox.clone() }
+impl CancelOnDrop {
+    pub(crate) fn new(job: JobId, is_abandoned: Arc<AtomicBool>, notifier: Arc<Notifier>) -> Self {
+        Self { job, is_abandoned, notifier: Some(notifier) }
     }
 
     pub(crate) fn job(&self) -> JobId {
@@ -41,17 +36,17 @@ impl CancelGuard {
 
     /// The job has ended: there is nothing to cancel.
     pub(crate) fn disarm(mut self) {
-        self.mailbox = None;
+        self.notifier = None;
     }
 }
 
-impl Drop for CancelGuard {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
-        if let Some(mailbox) = self.mailbox.take() {
+        if let Some(notifier) = self.notifier.take() {
             self.is_abandoned.store(true, Ordering::Release);
-            mailbox.post(|letters| {
-                letters.taken.remove(&self.job);
-                letters.cancelled.insert(self.job);
+            notifier.notify(|notifications| {
+                notifications.taken.remove(&self.job);
+                notifications.cancelled.insert(self.job);
             });
         }
     }
@@ -63,19 +58,19 @@ pub struct ItemSink {
     commands: mpsc::Sender<Command>,
     admission: Admission,
     allowance: watch::Receiver<u64>,
-    guard: CancelGuard,
+    cancel: CancelOnDrop,
     kind: Option<ItemKind>,
     sent: u64,
 }
 
 impl ItemSink {
     pub(crate) fn new(
-        guard: &CancelGuard,
+        cancel: &CancelOnDrop,
         commands: mpsc::Sender<Command>,
         admission: Admission,
         allowance: watch::Receiver<u64>,
     ) -> Self {
-        Self { commands, admission, allowance, guard: guard.another(), kind: None, sent: 0 }
+        Self { commands, admission, allowance, cancel: cancel.clone(), kind: None, sent: 0 }
     }
 
     /// Hands over items; waits while the pool holds as many as its window allows. The last hand-over may pass the
@@ -100,19 +95,20 @@ impl ItemSink {
         // A closed channel still has its last value, and that may allow more.
         self.allowance.has_changed().map_err(|_| CallError::JobEnded)?;
         self.allowance.wait_for(|&allowed| sent < allowed).await.map_err(|_| CallError::JobEnded)?;
-        let permit = self.admission.admit(&items).await?;
+        let num_items = items.len() as u64;
+        let items = self.admission.admit(items).await?;
         let room = self.commands.reserve().await.map_err(|_| CallError::JobEnded)?;
-        let job = self.guard.job();
-        self.sent += items.len() as u64;
-        room.send(Command::AddItems { job, items, permit });
+        let job = self.cancel.job();
+        self.sent += num_items;
+        room.send(Command::AddItems { job, items });
         Ok(())
     }
 
-    /// Says that there are no more items.
+    /// Ends the stream of items.
     pub async fn finish(self) {
         // If the driver is gone, so is the job.
-        let _ = self.commands.send(Command::CloseInput { job: self.guard.job() }).await;
-        self.guard.disarm();
+        let _ = self.commands.send(Command::CloseInput { job: self.cancel.job() }).await;
+        self.cancel.disarm();
     }
 }
 
@@ -133,7 +129,7 @@ pub struct ResultStream {
     allowance: watch::Receiver<u64>,
     reports_allowance: bool,
     /// `None` once the job has ended.
-    guard: Option<CancelGuard>,
+    cancel: Option<CancelOnDrop>,
 }
 
 impl ResultStream {
@@ -141,15 +137,15 @@ impl ResultStream {
         order: ResultOrder,
         outbox: Arc<Outbox>,
         allowance: watch::Receiver<u64>,
-        guard: CancelGuard,
+        cancel: CancelOnDrop,
     ) -> Self {
-        Self { order, outbox, allowance, reports_allowance: false, guard: Some(guard) }
+        Self { order, outbox, allowance, reports_allowance: false, cancel: Some(cancel) }
     }
 
     /// Returns the stream of a job without items.
     pub(crate) fn empty() -> Self {
         let (_, allowance) = watch::channel(0);
-        Self { order: ResultOrder::Ordered, outbox: Arc::default(), allowance, reports_allowance: false, guard: None }
+        Self { order: ResultOrder::Ordered, outbox: Arc::default(), allowance, reports_allowance: false, cancel: None }
     }
 
     /// A change of the allowance is worth an output of its own.
@@ -165,14 +161,14 @@ impl ResultStream {
     /// Nothing is lost if the future is dropped.
     pub async fn next(&mut self) -> Option<Result<StreamOutput, CallError>> {
         loop {
-            self.guard.as_ref()?;
+            self.cancel.as_ref()?;
             match self.outbox.take() {
                 Taken::Runs(runs, held) => {
                     let run = Some(ResultRun { held, ..merge(self.order, runs) });
                     return Some(Ok(StreamOutput { run, items_allowed: *self.allowance.borrow_and_update() }));
                 }
                 Taken::End(end) => {
-                    self.guard.take()?.disarm();
+                    self.cancel.take()?.disarm();
                     return end.err().map(Err);
                 }
                 Taken::Nothing => {}
@@ -189,12 +185,12 @@ impl ResultStream {
         }
     }
 
-    /// Says how many results the reader has taken so far, in all. The pool runs at most its window ahead of this.
+    /// Sets how many results the reader has taken so far, in all. The pool runs at most its window ahead of this.
     /// Without it, the job stops when its window is full.
     pub fn set_taken(&mut self, total: u64) {
-        let Some(CancelGuard { job, mailbox: Some(mailbox), .. }) = &self.guard else { return };
-        mailbox.post(|letters| {
-            letters.taken.insert(*job, total);
+        let Some(CancelOnDrop { job, notifier: Some(notifier), .. }) = &self.cancel else { return };
+        notifier.notify(|notifications| {
+            notifications.taken.insert(*job, total);
         });
     }
 }

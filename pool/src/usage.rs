@@ -75,13 +75,13 @@ fn children(pid: u32) -> Vec<u32> {
     children
 }
 
-/// Tells whether a process stands still, by SIGSTOP or one of its kind. One that a debugger has stopped does not count.
+/// Returns whether a process is stopped, by SIGSTOP or one of its kind. One that a debugger has stopped does not count.
 pub(crate) fn is_stopped(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     state(&stat) == Some("T")
 }
 
-/// Tells whether a process is there and does not only wait to be reaped.
+/// Returns whether a process is there and does not only wait to be reaped.
 pub(crate) fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     state(&stat).is_some_and(|state| !matches!(state, "Z" | "X"))

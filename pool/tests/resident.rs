@@ -35,6 +35,7 @@ fn call(function: &str, options: CallOptions) -> Call {
         style: CallStyle::Map,
         common: None,
         options,
+        max_answer_bytes: None,
         deadline: None,
         trace: TraceContext::default(),
     }

@@ -9,7 +9,7 @@ mod support;
 
 use std::time::Duration;
 
-use procpool_pool::{PoolSnapshot, PoolState};
+use procpool_pool::{PoolSnapshot, Readiness};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -33,7 +33,7 @@ async fn f21_without_file_descriptors_the_pool_does_not_spin_and_is_whole_soon_a
         kill_process(Pid::from_raw(worker.pid.try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
     }
     let is_starved = |pool: &PoolSnapshot| {
-        pool.pool.readiness == PoolState::Degraded && pool.last_start_failure.contains("Too many open files")
+        pool.pool.readiness == Readiness::Degraded && pool.last_start_failure.contains("Too many open files")
     };
     pool.until("no worker can be started", is_starved).await;
 

@@ -345,8 +345,7 @@ async fn pool_degraded(pools: &Pools, timeout: Option<Duration>) -> AppError {
     let waits = pools.iter().map(|pool| {
         let mut readiness = pool.handle.readiness();
         let degraded = async move {
-            // One that starts is not ready, either.
-            let is_degraded = |readiness: &Readiness| *readiness == Readiness::NotReady && !pool.handle.is_starting();
+            let is_degraded = |readiness: &Readiness| *readiness == Readiness::Degraded;
             while readiness.wait_for(is_degraded).await.is_ok() {
                 let mended = readiness.wait_for(|readiness| !is_degraded(readiness));
                 if tokio::time::timeout(timeout, mended).await.is_err() {

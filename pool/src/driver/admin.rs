@@ -1,16 +1,18 @@
 //! What operators ask of the driver.
 
-use procpool_scheduler::{Event, Time, WorkerId, WorkerState};
+use procpool_scheduler::{Event, Readiness, Time};
 use tokio::sync::oneshot;
-use tracing::info;
+use tracing::{info, warn};
 
-use super::{AdminCommand, Driver};
-use crate::admin::{PoolEvent, PoolSnapshot, PoolWatch, WorkerReport};
+use super::Driver;
+use super::report::Happening;
 use crate::error::DumpFailure;
+use crate::message::AdminCommand;
+use crate::snapshot::{PoolSnapshot, PoolWatch, Restart, WorkerReport};
 use crate::supervisor::{COMMAND_CAPACITY, WorkerCommand};
 
 impl Driver {
-    /// Carries out what an operator asks for. That nobody waits for the answer any more changes nothing.
+    /// Carries out what an operator asks for. An operator that is gone does not get the answer.
     pub(super) fn administer(&mut self, command: AdminCommand) {
         match command {
             AdminCommand::Snapshot(answer) => {
@@ -20,13 +22,13 @@ impl Driver {
                 let _ = answer.send(self.state.demand(Time::from_start(self.epoch.elapsed())));
             }
             AdminCommand::Watch(answer) => {
-                let events = self.watchers.subscribe();
+                let events = self.reporter.watch();
                 let _ = answer.send(PoolWatch { snapshot: self.snapshot(), events });
             }
             AdminCommand::Resize { slots, answer } => {
                 let before = self.publisher.status.borrow().num_slots;
                 info!(before, slots, "pool is resized");
-                self.tell_watchers(|| PoolEvent::Resized { before, num_slots: slots.get() });
+                self.reporter.report(&Happening::Resized { before, num_slots: slots.get() });
                 self.publisher.status.send_modify(|status| status.num_slots = slots.get());
                 self.apply_plain(Event::Resized { slots: slots.get() });
                 self.publish_functions();
@@ -42,6 +44,32 @@ impl Driver {
         }
     }
 
+    /// Replaces all current workers. Returns `None` if the pool is shutting down. If there is a restart already, it goes on
+    /// until these are replaced, too.
+    fn begin_restart(&mut self) -> Option<Restart> {
+        if matches!(self.state.readiness(), Readiness::Draining | Readiness::Stopped) {
+            return None;
+        }
+        let restart = self.restart.get_or_insert_default().extend(self.workers.keys());
+        let num_workers = restart.num_workers;
+        info!(workers = num_workers, "workers are being replaced");
+        self.reporter.report(&Happening::RestartBegan { num_workers });
+        self.apply_plain(Event::RestartRequested);
+        Some(restart)
+    }
+
+    pub(super) fn end_restart(&mut self, is_complete: bool) {
+        if is_complete {
+            info!("workers have been replaced");
+        } else {
+            warn!("workers have not been replaced: the pool is ending");
+        }
+        self.reporter.report(&Happening::RestartEnded { is_complete });
+        if let Some(running) = self.restart.take() {
+            running.end(is_complete);
+        }
+    }
+
     /// Has a worker asked for its stacks; its session answers.
     fn dump(&mut self, worker_id: u64, answer: oneshot::Sender<Result<String, DumpFailure>>) {
         let failure = match self.workers.iter().find(|(worker, _)| worker.generation == worker_id) {
@@ -50,26 +78,6 @@ impl Driver {
             Some((&worker, _)) => return self.tell(worker, WorkerCommand::Dump(answer)),
         };
         let _ = answer.send(Err(failure));
-    }
-
-    /// Tells whoever watches what happened.
-    pub(super) fn tell_watchers(&self, event: impl FnOnce() -> PoolEvent) {
-        if self.watchers.receiver_count() > 0 {
-            // The last watcher may have gone in this moment.
-            let _ = self.watchers.send(event());
-        }
-    }
-
-    /// Tells whoever watches that a worker changed its state.
-    pub(super) fn worker_changed(
-        &self,
-        worker: WorkerId,
-        pid: u32,
-        state: WorkerState,
-        reason: impl FnOnce() -> String,
-    ) {
-        let (worker_id, slot) = (worker.generation, worker.slot.0);
-        self.tell_watchers(|| PoolEvent::Worker { worker_id, slot, pid, state, reason: reason() });
     }
 
     fn snapshot(&self) -> PoolSnapshot {
@@ -91,7 +99,7 @@ impl Driver {
         });
         let workers = workers.collect();
         let last_start_failure = self.publisher.status.borrow().start_failure.clone();
-        let (memory, counts) = (self.spawner.memory_limits(), self.counts.clone());
+        let (memory, counts) = (self.spawner.memory_limits(), self.reporter.counts());
         PoolSnapshot { pool, workers, last_start_failure, memory, counts }
     }
 }

@@ -2,17 +2,8 @@
 
 use procpool_scheduler::JobId;
 
-use super::{Driver, WorkerLink};
-use crate::call::CommonArgument;
-use crate::supervisor::{COMMAND_CAPACITY, ChunkCommon, WorkerCommand};
-
-impl WorkerLink {
-    /// Returns what a chunk of this job says of its common argument.
-    pub(super) fn common_of(&mut self, job: JobId, argument: &CommonArgument) -> ChunkCommon {
-        let is_new = self.commons.insert(job);
-        ChunkCommon { common: job.0, argument: is_new.then(|| argument.clone()) }
-    }
-}
+use super::Driver;
+use crate::supervisor::{COMMAND_CAPACITY, WorkerCommand};
 
 impl Driver {
     /// The job has ended.

@@ -1,23 +1,21 @@
 //! Carrying out what the scheduler wants done.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use procpool_items::ItemSlab;
-use procpool_scheduler::{
-    Dispatch, Effect, FailureCause, Hold, JobFailure, JobId, Readiness as State, StopReason, WorkerId, WorkerState,
-};
+use procpool_scheduler::{Dispatch, Effect, FailureCause, Hold, JobFailure, JobId, Readiness, StopReason, WorkerId};
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
-use super::{Driver, ExitReport, JobEntry, Occasion, WorkerLink, degraded};
-use crate::admin::PoolEvent;
-use crate::call::ItemError;
-use crate::error::{CallError, DeadlinePhase, ItemFailure, WorkerExit};
-use crate::handle::{Readiness, nearest_names};
+use super::Driver;
+use super::entries::{ExitReport, JobEntry, Occasion, WorkerLink};
+use super::report::Happening;
+use crate::error::{CallError, DeadlinePhase, ItemError, ItemFailure, WorkerExit};
+use crate::function::nearest_names;
+use crate::outcome::OutcomeRun;
 use crate::outlet::Outlet;
-use crate::payload::{JobPayload, OutcomeRun};
+use crate::payload::JobPayload;
 use crate::supervisor::{ChunkResults, ChunkRun, EndBy, WorkerCommand};
 
 impl Driver {
@@ -41,12 +39,6 @@ impl Driver {
             Effect::StoreResults { job, first_index, skip, count } => {
                 if let (Some(entry), Occasion::Results(results)) = (self.jobs.get(&job), occasion) {
                     let run = cut_results(results, entry.payload.kind(), Cut { first_index, skip, count });
-                    let num_failed = run.errors.len() as u64;
-                    self.counts.items_succeeded_total += run.count - num_failed;
-                    self.counts.items_failed_total += num_failed;
-                    if let Some(observation) = &self.observation {
-                        observation.outcomes_stored(&entry.payload.header.function, &run);
-                    }
                     self.store(job, run);
                 }
             }
@@ -54,10 +46,6 @@ impl Driver {
                 if let Some(entry) = self.jobs.get(&job) {
                     let failure = item_failure(cause, attempt, occasion);
                     debug!(job = job.0, index, %failure, "item failed");
-                    self.counts.items_failed_total += 1;
-                    if let Some(observation) = &self.observation {
-                        observation.item_failed(&entry.payload.header.function, &failure);
-                    }
                     let run = OutcomeRun::of_failure(index, failure, entry.payload.kind());
                     self.store(job, run);
                 }
@@ -87,26 +75,10 @@ impl Driver {
     }
 
     fn spawn_worker(&mut self, worker: WorkerId) {
-        if let Some(observation) = &self.observation {
-            observation.worker_started();
-        }
         debug!(worker = worker.generation, slot = worker.slot.0, "starting a worker");
         let commands = self.spawner.spawn(worker, self.event_sender.clone());
-        let started_at = tokio::time::Instant::now();
-        let link = WorkerLink {
-            commands,
-            started_at,
-            pid: 0,
-            is_ready: false,
-            functions: Arc::default(),
-            has_results: false,
-            has_had_work: false,
-            stop_reason: None,
-            commons: BTreeSet::new(),
-            dropped_commons: Vec::new(),
-        };
-        self.workers.insert(worker, link);
-        self.worker_changed(worker, 0, WorkerState::Starting, String::new);
+        self.workers.insert(worker, WorkerLink::new(commands));
+        self.reporter.report(&Happening::WorkerStarted { worker });
     }
 
     fn send_chunk(&mut self, dispatch: &Dispatch) {
@@ -129,8 +101,7 @@ impl Driver {
                 "item came back several times before it began; its worker is not replaced until it has run"
             );
         }
-        let observation = self.observation.as_mut();
-        let trace = observation.and_then(|observation| observation.chunk_started(dispatch, &header, pid));
+        let trace = self.reporter.chunk_started(dispatch, &header, pid);
         let run = ChunkRun {
             chunk: dispatch.chunk,
             job: dispatch.job.0,
@@ -142,7 +113,7 @@ impl Driver {
             count: dispatch.count,
             attempt: dispatch.attempt,
             time_limit: dispatch.time_limit,
-            trace: trace.unwrap_or(header.trace),
+            trace: trace.map_or(header.trace, Arc::new),
             common,
             parts: payload.items(dispatch.first_index, dispatch.count),
         };
@@ -170,7 +141,7 @@ impl Driver {
         link.stop_reason = Some(reason);
         let pid = link.pid;
         debug!(worker = worker.generation, pid, ?reason, ?command, "stopping a worker");
-        self.worker_changed(worker, pid, WorkerState::Stopping, || format!("{reason:?}"));
+        self.reporter.report(&Happening::WorkerStopping { worker, pid, reason });
         self.tell(worker, command);
     }
 
@@ -188,14 +159,10 @@ impl Driver {
 
     fn complete(&mut self, job: JobId) {
         debug!(job = job.0, "job completed");
-        self.tell_watchers(|| PoolEvent::JobEnded { job: job.0, error: String::new() });
-        let ended = self.jobs.remove(&job);
+        let Some(JobEntry { payload, outlet, refusal, .. }) = self.jobs.remove(&job) else { return };
         self.drop_common(job);
-        if let (Some(observation), Some(entry)) = (&mut self.observation, &ended) {
-            observation.job_ended(job, &entry.payload);
-        }
-        let Some(JobEntry { payload, outlet, refusal, .. }) = ended else { return };
-        self.results.let_go(job);
+        self.results.forget(job);
+        self.reporter.report(&Happening::JobEnded { job, payload: &payload, error: None });
         match outlet {
             Outlet::Whole(caller) => {
                 // The caller may have gone in this moment.
@@ -211,15 +178,10 @@ impl Driver {
     fn fail(&mut self, job: JobId, failure: JobFailure, occasion: &Occasion) {
         let Some(JobEntry { payload, outlet, refusal, .. }) = self.jobs.remove(&job) else { return };
         self.drop_common(job);
-        self.results.let_go(job);
-        self.counts.jobs_failed_total += 1;
-        self.counts.items_dropped_total += payload.num_unfinished();
-        if let Some(observation) = &mut self.observation {
-            observation.job_ended(job, &payload);
-        }
+        self.results.forget(job);
         let error = refusal.unwrap_or_else(|| self.call_error(failure, &payload, occasion));
         debug!(job = job.0, %error, "job failed");
-        self.tell_watchers(|| PoolEvent::JobEnded { job: job.0, error: error.to_string() });
+        self.reporter.report(&Happening::JobEnded { job, payload: &payload, error: Some(&error) });
         outlet.fail(error);
     }
 
@@ -250,31 +212,21 @@ impl Driver {
             }
             JobFailure::Cancelled => CallError::Cancelled,
             JobFailure::Draining { started } => CallError::Draining { started },
-            JobFailure::Degraded { started } => degraded(&self.publisher.status.borrow().start_failure, started),
+            JobFailure::Degraded { started } => self.publisher.status.borrow().degraded(started),
         }
     }
 
-    fn publish_readiness(&self, readiness: State) {
-        self.tell_watchers(|| PoolEvent::State(readiness));
+    fn publish_readiness(&mut self, readiness: Readiness) {
+        self.reporter.report(&Happening::ReadinessChanged(readiness));
         self.publisher.status.send_modify(|status| status.readiness = readiness);
         let reason = &self.publisher.status.borrow().start_failure;
-        let public = match readiness {
-            State::Starting => Readiness::NotReady,
-            State::Ready => {
-                info!("pool is ready");
-                Readiness::Ready
-            }
-            State::Degraded => {
-                warn!(reason, "no worker can be started; calls are refused until one is ready");
-                Readiness::NotReady
-            }
-            State::Draining => {
-                info!("pool is draining");
-                Readiness::Draining
-            }
-            State::Stopped => Readiness::Stopped,
-        };
-        self.publisher.readiness.send_replace(public);
+        match readiness {
+            Readiness::Ready => info!("pool is ready"),
+            Readiness::Degraded => warn!(reason, "no worker can be started; calls are refused until one is ready"),
+            Readiness::Draining => info!("pool is draining"),
+            Readiness::Starting | Readiness::Stopped => {}
+        }
+        self.publisher.readiness.send_replace(readiness);
     }
 }
 

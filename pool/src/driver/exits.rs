@@ -1,22 +1,16 @@
-//! What a worker leaves when it is gone: counts, a line in the log, and what its items are told.
+//! The exit of a worker: counts, a line in the log, and what its items are told.
 
-use procpool_scheduler::{StopReason, WorkerId, WorkerState};
+use procpool_scheduler::{StopReason, WorkerId};
 use tracing::{debug, info, warn};
 
 use super::Driver;
-use crate::error::{ExitUsage, WorkerExit, exit_reason};
-
-/// How a worker ended.
-#[derive(Clone)]
-pub(super) struct ExitReport {
-    pub(super) exit: WorkerExit,
-    pub(super) usage: ExitUsage,
-    pub(super) pid: u32,
-    pub(super) stderr_tail: String,
-}
+use super::entries::ExitReport;
+use super::report::Happening;
+use crate::error::{ExitUsage, WorkerExit};
 
 impl Driver {
-    pub(super) fn bury(
+    /// Forgets a worker that is gone: counts it, logs it, and returns what its items are told.
+    pub(super) fn worker_exited(
         &mut self,
         worker: WorkerId,
         (exit, usage): (WorkerExit, ExitUsage),
@@ -28,10 +22,6 @@ impl Driver {
             link.as_ref().map_or((0, false, None), |link| (link.pid, link.is_ready, link.stop_reason));
         let (has_had_work, has_results) = link.map_or((false, false), |link| (link.has_had_work, link.has_results));
         let exit = if stop_reason == Some(StopReason::StartTimeout) { WorkerExit::StartTimeout } else { exit };
-        *self.counts.worker_exits_total.entry(exit_reason(&exit, stop_reason)).or_default() += 1;
-        if let Some(observation) = &mut self.observation {
-            observation.worker_exited(worker, &exit, stop_reason);
-        }
         let was_told_to = stop_reason.filter(|&reason| reason != StopReason::StartTimeout);
         if let Some(reason) = was_told_to {
             let (worker, slot) = (worker.generation, worker.slot.0);
@@ -40,21 +30,23 @@ impl Driver {
         } else {
             self.warn_of_loss(worker, pid, &exit, is_ready, usage);
         }
-        let fruitless_end = (was_told_to.is_none() && !has_results).then(|| {
+        let failure = (was_told_to.is_none() && !has_results).then(|| {
             let when = if is_ready { " before it had finished anything" } else { "" };
-            let last_words = stderr_tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-            let separator = if last_words.is_empty() { "" } else { ": " };
-            format!("{exit}{when}{separator}{last_words}")
+            let last_line = stderr_tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+            let separator = if last_line.is_empty() { "" } else { ": " };
+            format!("{exit}{when}{separator}{last_line}")
         });
-        let reason = fruitless_end.clone().unwrap_or_else(|| exit.to_string());
+        let detail = failure.clone().unwrap_or_else(|| exit.to_string());
         // One that dies of an item has started, though it be its first item.
-        let start_failure = fruitless_end.filter(|_| !was_running).map(|how| format!("a worker {how}"));
-        self.note_progress(worker, start_failure.as_deref());
+        let start_failure = failure.filter(|_| !was_running).map(|how| format!("a worker {how}"));
+        if let Some(restart) = &self.restart {
+            restart.note_exit(worker, self.workers.keys(), start_failure.as_deref());
+        }
         // One that had work may have died of that, and others start well.
         if let Some(failure) = start_failure.filter(|_| !has_had_work) {
             self.publisher.status.send_modify(|status| status.start_failure = failure);
         }
-        self.worker_changed(worker, pid, WorkerState::Exited, || reason);
+        self.reporter.report(&Happening::WorkerExited { worker, pid, exit: &exit, stop_reason, detail });
         ExitReport { exit, usage, pid, stderr_tail }
     }
 

@@ -6,16 +6,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use procpool_scheduler::{Event, FunctionId, WorkerId, WorkerState};
+use procpool_scheduler::{Event, FunctionId, WorkerId};
 use tracing::{debug, info};
 
 use super::Driver;
-use crate::call::FunctionInfo;
-use crate::handle::FunctionTable;
+use super::report::Happening;
+use crate::function::{FunctionInfo, FunctionTable};
 
 impl Driver {
-    /// A worker has told its functions. They count when it is ready.
-    pub(super) fn greet(&mut self, worker: WorkerId, pid: u32, sdk: &str, functions: Vec<FunctionInfo>) {
+    /// Registers the functions of a worker. They count when it is ready.
+    pub(super) fn register(&mut self, worker: WorkerId, pid: u32, sdk: &str, functions: Vec<FunctionInfo>) {
         let table: FunctionTable = functions.into_iter().map(|function| (function.name.clone(), function)).collect();
         // Mostly all workers are alike, and one table will do.
         let known = self.workers.values().map(|link| &link.functions).find(|known| ***known == table).cloned();
@@ -27,7 +27,7 @@ impl Driver {
     }
 
     /// A worker can take chunks.
-    pub(super) fn welcome(&mut self, worker: WorkerId) {
+    pub(super) fn worker_ready(&mut self, worker: WorkerId) {
         let Some(link) = self.workers.get_mut(&worker) else { return };
         link.is_ready = true;
         self.is_short = false;
@@ -35,7 +35,7 @@ impl Driver {
         info!(worker = worker.generation, slot = worker.slot.0, pid, "worker is ready");
         // Whoever hears that the pool is ready finds them there.
         self.publish_functions();
-        self.worker_changed(worker, pid, WorkerState::Ready, String::new);
+        self.reporter.report(&Happening::WorkerReady { worker, pid });
         let functions = table.keys().map(|name| self.function_id(name)).collect();
         self.apply_plain(Event::WorkerReady { worker, functions });
         self.publish_functions();
@@ -63,7 +63,7 @@ impl Driver {
             .map(|(worker, link)| (worker.generation, &link.functions))
             .collect();
         tables.sort_unstable_by_key(|&(generation, _)| std::cmp::Reverse(generation));
-        // While no worker is ready, what there was is taken to come back.
+        // While no worker is ready, keep advertising the last known functions.
         let Some((&(_, youngest), older)) = tables.split_first() else { return };
         let published = Arc::clone(&self.publisher.functions.borrow());
         let mut union = Arc::clone(youngest);

@@ -1,7 +1,7 @@
 //! What the driver does about results that take too much memory.
 //!
 //! A job that delivers all together fails as soon as its results pass what its answer can hold, or what it may hold of the
-//! room for such jobs. A stream that holds more than it may is held back: nothing more of it begins, but what runs may
+//! room for such jobs. A stream that holds more than it may is paused: nothing more of it begins, but what runs may
 //! finish. How much a job may hold is told in [`crate::results`]. Should the room for streams be full nevertheless, because
 //! of what was running, each stream gets what its reader waits for and no more; and should even its limit be passed, so
 //! that the readers that take nothing must be too many, only those streams get on that let some memory go by it.
@@ -17,90 +17,40 @@
 //!
 //! A stream that holds nothing is held only while the limit is passed, by others that hold something.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
 use procpool_scheduler::{Event, Hold, JobId, WorkerId};
 use tracing::debug;
 
-use super::{Driver, JobEntry, Occasion};
+use super::Driver;
+use super::entries::{JobEntry, Occasion};
+use super::report::Happening;
 use crate::error::CallError;
+use crate::outcome::OutcomeRun;
 use crate::outlet::Outlet;
-use crate::payload::OutcomeRun;
-use crate::results::{Level, ResultAccount, ResultBudget};
 use crate::supervisor::ChunkResults;
 
-/// Which streams are held back, and whose results are to be looked at.
-pub(super) struct ResultWatch {
-    pub(super) budget: Arc<ResultBudget>,
-    held: BTreeSet<JobId>,
-    /// Whose results have become more since the last look.
-    stored: Vec<JobId>,
-    /// How full the room for streams was at the last look.
-    level: Level,
-}
-
-impl ResultWatch {
-    pub(super) fn new(budget: Arc<ResultBudget>) -> Self {
-        Self { budget, held: BTreeSet::new(), stored: Vec::new(), level: Level::Shared }
-    }
-
-    /// Returns the account of a new job, and what of it should not begin.
-    pub(super) fn open_account(&mut self, job: JobId, outlet: &Outlet) -> (Arc<ResultAccount>, Hold) {
-        let is_stream = matches!(outlet, Outlet::Stream(_));
-        let account = ResultAccount::new(&self.budget, is_stream);
-        let hold = if is_stream { self.hold_of(&account, 0) } else { Hold::Nothing };
-        if hold != Hold::Nothing {
-            // That there is room again must be noticed.
-            self.stored.push(job);
-        }
-        (account, hold)
-    }
-
-    /// Forgets a stream that is held; does nothing for another job.
-    pub(super) fn let_go(&mut self, job: JobId) {
-        if self.held.remove(&job) && self.held.is_empty() {
-            self.budget.await_room(false);
-        }
-    }
-
-    /// Returns what of a stream should not begin, when so many bytes of its results come in.
-    fn hold_of(&self, account: &ResultAccount, coming: u64) -> Hold {
-        let level = self.budget.streams.level_with(coming);
-        if level == Level::Shared && !account.holds_too_much_with(coming) {
-            Hold::Nothing
-        } else if account.handed_out() == 0 && (account.stored() + coming > 0 || level < Level::Over) {
-            Hold::AllButNext
-        } else {
-            Hold::All
-        }
-    }
-}
-
 impl Driver {
-    /// Results of a chunk are coming in: if they are too much for a stream, it is held back before the next chunk is chosen.
+    /// Results of a chunk are coming in: if they are too much for a stream, it is paused before the next chunk is chosen.
     pub(super) fn expect_results(&mut self, worker: WorkerId, results: &ChunkResults) {
         let coming = results.items.len() as u64;
         if let Some(job) = self.state.job_of(worker, results.chunk)
             && let Some(JobEntry { payload, outlet: Outlet::Stream(_), hold: Hold::Nothing, .. }) = self.jobs.get(&job)
-            && self.results.hold_of(payload.account(), coming) != Hold::Nothing
+            && self.results.hold_of(&payload.account, coming) != Hold::Nothing
         {
-            self.look_at_stream(job, coming);
+            self.update_hold(job, coming);
         }
     }
 
     /// Keeps outcomes of a job until they are delivered, if there is room for them.
     pub(super) fn store(&mut self, job: JobId, run: OutcomeRun) {
         let Some(entry) = self.jobs.get_mut(&job) else { return };
+        self.reporter.report(&Happening::OutcomesStored { function: &entry.payload.header.function, run: &run });
         entry.payload.store(run);
         if matches!(entry.outlet, Outlet::Whole(_)) && entry.refusal.is_none() {
-            let bytes = entry.payload.answer_bytes();
+            let bytes = entry.payload.answer_bytes;
             let room = &self.results.budget.whole;
             entry.refusal = match entry.max_answer_bytes {
                 Some(limit) if bytes > limit => Some(CallError::ResultsTooLarge { bytes, limit }),
-                _ if entry.payload.account().holds_too_much_with(0) => {
-                    Some(CallError::ResultsFull { limit: room.limit })
-                }
+                _ if entry.payload.account.holds_too_much_with(0) => Some(CallError::ResultsFull { limit: room.limit }),
                 _ => None,
             };
             if entry.refusal.is_some() {
@@ -112,7 +62,7 @@ impl Driver {
 
     /// Does what follows from the results that were stored and delivered, and what follows from that: one after the other.
     /// If each began within the one before, the stack would have to be as deep as there are jobs.
-    pub(super) fn look_at_results(&mut self) {
+    pub(super) fn settle_results(&mut self) {
         while !self.results.stored.is_empty() {
             let level = self.results.budget.streams.level_with(0);
             if level > self.results.level {
@@ -125,38 +75,38 @@ impl Driver {
                 Some(JobEntry { refusal: Some(_), .. }) => {
                     self.apply_one(Event::ResultsRefused { job }, &Occasion::Nothing);
                 }
-                Some(JobEntry { outlet: Outlet::Stream(_), .. }) => self.look_at_stream(job, 0),
+                Some(JobEntry { outlet: Outlet::Stream(_), .. }) => self.update_hold(job, 0),
                 _ => {}
             }
         }
     }
 
-    /// Readers have given something back: lets go on what may.
-    pub(super) fn look_at_held_streams(&mut self) {
+    /// Readers have given something back: resumes what may go on.
+    pub(super) fn resume_streams(&mut self) {
         self.results.level = self.results.budget.streams.level_with(0);
         for job in self.results.held.clone() {
-            self.look_at_stream(job, 0);
+            self.update_hold(job, 0);
         }
-        self.look_at_results();
+        self.settle_results();
     }
 
-    /// Holds a stream back or lets it go on, if that is to change, when so many bytes of its results come in. What follows
-    /// is left to [`Driver::look_at_results`].
-    fn look_at_stream(&mut self, job: JobId, coming: u64) {
+    /// Pauses or resumes a stream's dispatch according to its result budget; `coming` is the size of results about to be
+    /// stored. What follows is left to [`Driver::settle_results`].
+    fn update_hold(&mut self, job: JobId, coming: u64) {
         let Some(entry) = self.jobs.get_mut(&job) else { return };
-        let mut hold = self.results.hold_of(entry.payload.account(), coming);
+        let mut hold = self.results.hold_of(&entry.payload.account, coming);
         if hold != Hold::Nothing && self.results.held.is_empty() {
             self.results.budget.await_room(true);
-            hold = self.results.hold_of(entry.payload.account(), coming);
+            hold = self.results.hold_of(&entry.payload.account, coming);
         }
         if hold == Hold::Nothing {
-            self.results.let_go(job);
+            self.results.forget(job);
         } else {
             self.results.held.insert(job);
         }
         if std::mem::replace(&mut entry.hold, hold) != hold {
-            let (stored, handed_out) = (entry.payload.account().stored(), entry.payload.account().handed_out());
-            debug!(job = job.0, ?hold, stored, handed_out, "a stream is held back, or goes on");
+            let (stored, handed_out) = (entry.payload.account.stored(), entry.payload.account.handed_out());
+            debug!(job = job.0, ?hold, stored, handed_out, "stream paused or resumed");
             self.apply_one(Event::StreamHeld { job, hold }, &Occasion::Nothing);
         }
     }

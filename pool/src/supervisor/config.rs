@@ -39,7 +39,7 @@ pub struct MemoryLimits {
 }
 
 impl MemoryLimits {
-    /// Tells whether there is any.
+    /// Returns whether there is any.
     pub(super) fn exist(self) -> bool {
         self.soft_bytes.is_some() || self.hard_bytes.is_some()
     }

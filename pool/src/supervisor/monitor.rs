@@ -1,4 +1,4 @@
-//! What /proc tells of the workers that are at work: how much memory they hold, and whether they stand still.
+//! Reads /proc for the workers that are at work: how much memory they hold, and whether they are stopped.
 //!
 //! The kernel does not say when a process passes a limit, nor when it was stopped, so that has to be looked at again and
 //! again: memory ten times a second, where there are limits, and the rest once a second. To find what a worker has
@@ -21,7 +21,7 @@ use crate::usage;
 pub(super) const THREAD_NAME: &str = "procpool-look";
 /// From one look at the memory of workers to the next.
 const MEMORY_INTERVAL: Duration = Duration::from_millis(100);
-/// From one look at whether they stand still to the next.
+/// From one look at whether they are stopped to the next.
 const STATE_INTERVAL: Duration = Duration::from_secs(1);
 /// The pause after a look, in times of what it took.
 const PAUSE_FACTOR: u32 = 9;
@@ -54,7 +54,7 @@ struct Watched {
 pub(super) struct Reading {
     /// How much memory it holds with all that it has started; `None` if that was not looked at, or cannot be seen.
     pub(super) rss_bytes: Option<u64>,
-    /// It stands still.
+    /// It is stopped (SIGSTOP or one of its kind).
     pub(super) is_stopped: bool,
 }
 
@@ -233,7 +233,7 @@ mod tests {
         rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
         let began = std::time::Instant::now();
         while !usage::is_stopped(child.id()) {
-            assert!(began.elapsed() < PATIENCE, "it does not stand still");
+            assert!(began.elapsed() < PATIENCE, "it is not stopped");
         }
         child.kill().unwrap();
         child.wait().unwrap();

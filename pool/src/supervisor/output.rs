@@ -203,7 +203,7 @@ impl LineBudget {
         }
     }
 
-    /// Says at once that lines are dropped: how many is known only when the second is over, and the worker may be silent then.
+    /// Logs at once that lines are dropped: how many is known only when the second is over, and the worker may be silent then.
     fn report_limit(context: &OutputContext) {
         tracing::warn!(
             target: "procpool::worker_output",

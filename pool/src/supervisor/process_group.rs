@@ -1,4 +1,4 @@
-//! One worker process and its process group: signals that cannot hit anybody else, and the burial.
+//! One worker process and its process group: signals that cannot hit anybody else, and reaping.
 //!
 //! A process id may be used again as soon as its process has been reaped. So the group is killed while its leader is
 //! dead but not yet reaped, and after that nothing is signalled any more.
@@ -45,7 +45,7 @@ pub(super) trait Process: Send + Sync + 'static {
     /// Sends SIGKILL to the worker, and SIGTERM to what else is in the process group.
     fn kill(&self);
 
-    /// Has the worker go on, if it is stopped.
+    /// Sends SIGCONT to the worker.
     fn resume(&self);
 
     /// Waits until the process is dead. It is not reaped yet: its process id and its group's are still its own.
@@ -64,7 +64,7 @@ pub(super) trait Process: Send + Sync + 'static {
 
     /// Waits for a moment until nothing is left of the process group, kills what is, then reaps the worker. Call it
     /// when [`Process::dead`] has returned.
-    fn bury(&self) -> impl Future<Output = ()> + Send;
+    fn reap(&self) -> impl Future<Output = ()> + Send;
 }
 
 /// A worker process that leads its process group. Dropping it kills the group.
@@ -135,7 +135,7 @@ impl WorkerProcess {
         }
     }
 
-    /// Waits until only the dead leader is left of the group, for a moment at most. Tells whether that is so.
+    /// Waits until only the dead leader is left of the group, for a moment at most. Returns whether that is so.
     async fn group_ends_within(&self, grace_period: Duration) -> bool {
         let (group, deadline) = (self.pid(), Instant::now() + grace_period);
         let [mut interval, longest] = LOOK_INTERVALS;
@@ -172,7 +172,7 @@ impl Process for WorkerProcess {
             return;
         }
         self.signal_worker(Signal::KILL);
-        // Nothing may go on to work for an item that is about to be told to have failed, nor in an item's place.
+        // Nothing may work on for an item that is about to be reported as failed, nor take an item's place.
         self.signal_group(match self.runner.get() {
             Some(Runner::Unknown) => Signal::KILL,
             Some(Runner::Member(_)) | None => Signal::TERM,
@@ -205,7 +205,7 @@ impl Process for WorkerProcess {
         Ok((end.status, ExitUsage { peak_rss_bytes, cpu_time: Some(end.cpu_time) }))
     }
 
-    async fn bury(&self) {
+    async fn reap(&self) {
         if !self.group_ends_within(HELPER_GRACE_PERIOD).await {
             self.signal_group(Signal::TERM);
             self.group_ends_within(HELPER_KILL_GRACE_PERIOD).await;
@@ -239,7 +239,7 @@ pub(super) fn open_member(group: u32, pid: u32) -> Option<OwnedFd> {
     (wait::group_of(pid) == Some(group)).then_some(process)
 }
 
-/// Tells whether a process group has members that live, beside its leader.
+/// Returns whether a process group has members that live, beside its leader.
 fn has_living_members(leader: u32) -> bool {
     let Ok(processes) = std::fs::read_dir("/proc") else { return false };
     let mut pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());

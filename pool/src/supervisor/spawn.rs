@@ -2,7 +2,7 @@
 //!
 //! The parent-death signal is bound to the *thread* that forks: a worker that a thread of the runtime's blocking pool
 //! starts is killed when that thread has been idle for ten seconds. So one thread does it all, and it ends only after
-//! the last worker has. The reaper works there too, so that it never meets a child that is just being started.
+//! the last worker has. The subreaper works there too, so that it never meets a child that is just being started.
 
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -13,9 +13,9 @@ use std::process::Command;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit};
 
+use super::orphans::WorkerTag;
 use super::pre_exec::{self, CHANNEL_FD, ChildSetup};
 use super::process_group::WorkerProcess;
-use super::tag::WorkerTag;
 use super::thread::WorkThread;
 use crate::usage;
 

@@ -25,21 +25,21 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use super::config::{self, LimitedResource, MemoryLimits, SpawnConfig};
+use super::interface::{COMMAND_CAPACITY, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner};
 use super::monitor::{self, Monitor};
+use super::orphans::{LiveWorker, LiveWorkers, ServerTag, Subreaper, WorkerTag};
 use super::output::Output;
 use super::pre_exec::CHANNEL_FD;
 use super::process_group::{Process as _, WorkerProcess};
-use super::reaper::{LiveWorker, LiveWorkers, Reaper};
 use super::session::{Session, Started};
-use super::tag::{ServerTag, WorkerTag};
+use super::spawn;
 use super::thread::WorkThread;
-use super::{COMMAND_CAPACITY, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner, spawn};
 use crate::error::{ExitUsage, WorkerExit};
 
 /// The most that `oom_score_adj` can be.
 const MAX_OOM_SCORE: i32 = 1_000;
 
-/// Starts worker processes, each with a task that looks after it.
+/// Starts worker processes, each with a task that supervises it.
 ///
 /// Whoever makes one waits for [`ProcessSpawner::closed`] before the runtime ends. Should the runtime end first, the
 /// workers are killed. A process with several pools makes one, and from it [another](Self::another) for each pool.
@@ -49,15 +49,15 @@ pub struct ProcessSpawner {
     host: Arc<Host>,
 }
 
-/// What the spawners of a process have in common, and what looks after their workers.
+/// What the spawners of a process have in common, and the tasks that supervise their workers.
 #[derive(Debug)]
 struct Host {
     common: Common,
     runtime: Handle,
     sessions: TaskTracker,
-    /// The reaper, if there is one, and the monitor: they work for as long as there are sessions.
-    attendants: TaskTracker,
-    stop_attendants: CancellationToken,
+    /// The subreaper, if there is one, and the monitor: they work for as long as there are sessions.
+    background: TaskTracker,
+    stop_background: CancellationToken,
     /// Empty once they have been joined.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -97,12 +97,12 @@ impl ProcessSpawner {
             common,
             runtime: Handle::current(),
             sessions: TaskTracker::new(),
-            attendants: TaskTracker::new(),
-            stop_attendants: CancellationToken::new(),
+            background: TaskTracker::new(),
+            stop_background: CancellationToken::new(),
             threads: Mutex::new(vec![spawning, looking]),
         };
-        let watches = host.common.monitor.clone().run(host.stop_attendants.clone());
-        host.attendants.spawn_on(watches, &host.runtime);
+        let watches = host.common.monitor.clone().run(host.stop_background.clone());
+        host.background.spawn_on(watches, &host.runtime);
         Ok(Self::on(Arc::new(host), config))
     }
 
@@ -124,7 +124,7 @@ impl ProcessSpawner {
         Self { shared: Arc::new(shared), host }
     }
 
-    /// Returns what [`kill_remains`](super::kill_remains) knows this server by.
+    /// Returns what [`kill_orphans`](super::kill_orphans) knows this server by.
     pub fn server_tag(&self) -> ServerTag {
         self.host.common.server
     }
@@ -139,14 +139,14 @@ impl ProcessSpawner {
     ///
     /// If the kernel refuses.
     pub fn adopt_orphans(&self) -> io::Result<()> {
-        Reaper::become_subreaper()?;
+        Subreaper::become_subreaper()?;
         let Common { spawn_thread: thread, live, .. } = self.host.common.clone();
-        let reaper = Reaper { thread, live };
-        self.host.attendants.spawn_on(reaper.run(self.host.stop_attendants.clone()), &self.host.runtime);
+        let subreaper = Subreaper { thread, live };
+        self.host.background.spawn_on(subreaper.run(self.host.stop_background.clone()), &self.host.runtime);
         Ok(())
     }
 
-    /// Waits until every worker of every pool has exited and everything that looked after them has ended. It ends none of them; that
+    /// Waits until every worker of every pool has exited and everything that supervises them has ended. It ends none of them; that
     /// is for whoever has the command senders.
     ///
     /// # Cancel safety
@@ -156,9 +156,9 @@ impl ProcessSpawner {
         let host = &self.host;
         host.sessions.close();
         host.sessions.wait().await;
-        host.stop_attendants.cancel();
-        host.attendants.close();
-        host.attendants.wait().await;
+        host.stop_background.cancel();
+        host.background.close();
+        host.background.wait().await;
         host.common.spawn_thread.stop().await;
         host.common.monitor.thread().stop().await;
         let threads = std::mem::take(&mut *host.threads.lock().unwrap_or_else(PoisonError::into_inner));
@@ -173,14 +173,14 @@ impl ProcessSpawner {
 impl Drop for Host {
     fn drop(&mut self) {
         // The threads end when the last session has, and these. They cannot be joined here: sessions may be alive.
-        self.stop_attendants.cancel();
+        self.stop_background.cancel();
     }
 }
 
 impl WorkerSpawner for ProcessSpawner {
     fn spawn(&self, worker: WorkerId, events: mpsc::Sender<WorkerEvent>) -> mpsc::Sender<WorkerCommand> {
         let (sender, commands) = mpsc::channel(COMMAND_CAPACITY);
-        let session = look_after(self.shared.clone(), worker, commands, events).in_current_span();
+        let session = supervise(self.shared.clone(), worker, commands, events).in_current_span();
         self.host.sessions.spawn_on(session, &self.host.runtime);
         sender
     }
@@ -194,8 +194,8 @@ impl WorkerSpawner for ProcessSpawner {
     }
 }
 
-/// Looks after one worker from its start to its burial.
-async fn look_after(
+/// Supervises one worker from its start to its reaping.
+async fn supervise(
     shared: Arc<Shared>,
     worker: WorkerId,
     commands: mpsc::Receiver<WorkerCommand>,
@@ -229,7 +229,7 @@ impl Shared {
         let (stdout, stdout_writer) = io::pipe()?;
         let (stderr, stderr_writer) = io::pipe()?;
         let output = Output::new(stdout.into(), stderr.into())?;
-        // Whatever can fail comes before the fork: from then on there is somebody to bury.
+        // Whatever can fail comes before the fork: from then on there is a process to reap.
         let stream = tokio::net::UnixStream::from_std(stream)?;
         let dumps = pipe::Receiver::from_owned_fd(dumps)?;
 
@@ -302,7 +302,7 @@ impl Shared {
     }
 }
 
-/// Tells whether the kernel lacks something for a new process that it will have again: descriptors, memory, processes.
+/// Returns whether the kernel lacks something for a new process that it will have again: descriptors, memory, processes.
 fn is_shortage(error: &io::Error) -> bool {
     let missing = [Errno::MFILE, Errno::NFILE, Errno::AGAIN, Errno::NOMEM, Errno::NOBUFS, Errno::NOSPC];
     Errno::from_io_error(error).is_some_and(|error| missing.contains(&error))

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use procpool_pool::supervisor::WorkerCommand;
-use procpool_pool::{CallError, OnError, PoolCounts, PoolEvent, PoolState, PoolWatch, SlotCounts, WorkerState};
+use procpool_pool::{CallError, OnError, PoolCounts, PoolEvent, PoolWatch, Readiness, SlotCounts, WorkerState};
 use procpool_scheduler::Cancel;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -107,7 +107,7 @@ async fn a_snapshot_tells_what_runs_and_what_waits() {
     let map = tokio::spawn(async move { handle.map(call("f"), items(0..10)).await });
     let chunk = worker.next_chunk().await;
     let snapshot = pool.handle.snapshot().await.unwrap();
-    assert_eq!((snapshot.pool.readiness, snapshot.pool.num_slots, snapshot.pool.num_jobs), (PoolState::Ready, 1, 1));
+    assert_eq!((snapshot.pool.readiness, snapshot.pool.num_slots, snapshot.pool.num_jobs), (Readiness::Ready, 1, 1));
     assert_eq!((snapshot.pool.num_running_items, snapshot.pool.num_queued_items), (1, 9));
     let [report] = &snapshot.workers[..] else { panic!("one worker") };
     assert_eq!((report.state, report.pid, report.function.as_str()), (WorkerState::Busy, 1000, "f"));

@@ -28,9 +28,14 @@ fn one_by_one(options: CallOptions) -> Call {
     Call { options: CallOptions { chunk_size: NonZeroU32::new(1), ..options }, ..call("f") }
 }
 
-fn start_map(pool: &ScriptedPool, options: CallOptions, num_items: u32) -> JoinHandle<Result<MapOutput, CallError>> {
+/// The same, with a limit on its answer.
+fn limited(max_answer_bytes: u64, options: CallOptions) -> Call {
+    Call { max_answer_bytes: Some(max_answer_bytes), ..one_by_one(options) }
+}
+
+fn start_map(pool: &ScriptedPool, call: Call, num_items: u32) -> JoinHandle<Result<MapOutput, CallError>> {
     let handle = pool.handle.clone();
-    tokio::spawn(async move { handle.map(one_by_one(options), items(0..num_items)).await })
+    tokio::spawn(async move { handle.map(call, items(0..num_items)).await })
 }
 
 async fn start_stream(pool: &ScriptedPool, options: CallOptions, order: ResultOrder) -> ResultStream {
@@ -75,8 +80,7 @@ async fn next_run(results: &mut ResultStream) -> ResultRun {
 async fn a_map_fails_as_soon_as_its_answer_is_too_large() {
     let mut pool = pool_of(1);
     let mut worker = pool.next_ready_worker().await;
-    let options = CallOptions { max_answer_bytes: Some(200_000), ..CallOptions::default() };
-    let map = start_map(&pool, options, 100);
+    let map = start_map(&pool, limited(200_000, CallOptions::default()), 100);
     assert_eq!(
         finish_all(&mut worker, 50_000).await,
         [0, 1, 2, 3, 4],
@@ -87,8 +91,7 @@ async fn a_map_fails_as_soon_as_its_answer_is_too_large() {
     assert!(matches!(error, CallError::ResultsTooLarge { bytes, limit: 200_000 } if bytes == expected), "{error}");
 
     // The last result can be the one, too.
-    let options = CallOptions { max_answer_bytes: Some(100_000), ..CallOptions::default() };
-    let map = start_map(&pool, options, 2);
+    let map = start_map(&pool, limited(100_000, CallOptions::default()), 2);
     assert_eq!(finish_all(&mut worker, 50_000).await, [0, 1]);
     assert!(matches!(map.await.unwrap(), Err(CallError::ResultsTooLarge { .. })));
 }
@@ -97,20 +100,20 @@ async fn a_map_fails_as_soon_as_its_answer_is_too_large() {
 async fn a_map_that_finds_no_room_for_its_results_fails_and_a_small_one_does_not() {
     let mut pool = pool_of(1);
     let mut worker = pool.next_ready_worker().await;
-    let large = start_map(&pool, CallOptions::default(), 10);
+    let large = start_map(&pool, one_by_one(CallOptions::default()), 10);
     assert_eq!(finish_all(&mut worker, 100_000).await.len(), 10);
     let large = large.await.unwrap().unwrap();
 
     // The answer is on its way, and takes its room until it has arrived.
-    let next = start_map(&pool, CallOptions::default(), 100);
+    let next = start_map(&pool, one_by_one(CallOptions::default()), 100);
     assert_eq!(finish_all(&mut worker, 100_000).await, [0, 1], "the second had begun");
     assert!(matches!(next.await.unwrap(), Err(CallError::ResultsFull { limit: 1_200_000 })));
-    let small = start_map(&pool, CallOptions::default(), 3);
+    let small = start_map(&pool, one_by_one(CallOptions::default()), 3);
     assert_eq!(finish_all(&mut worker, 5000).await.len(), 3);
     small.await.unwrap().unwrap();
 
     drop(large);
-    let next = start_map(&pool, CallOptions::default(), 10);
+    let next = start_map(&pool, one_by_one(CallOptions::default()), 10);
     assert_eq!(finish_all(&mut worker, 100_000).await.len(), 10);
     assert_eq!(texts(&next.await.unwrap().unwrap().parts).len(), 10);
 }
@@ -121,8 +124,8 @@ async fn a_failure_that_is_too_large_for_the_answer_ends_the_call_as_a_result_do
     let mut worker = pool.next_ready_worker().await;
     for on_error in [OnError::FailFast, OnError::Collect] {
         assert!(finish_all(&mut worker, 1).await.is_empty());
-        let options = CallOptions { max_answer_bytes: Some(1000), on_error: Some(on_error), ..CallOptions::default() };
-        let map = start_map(&pool, options, 1);
+        let options = CallOptions { on_error: Some(on_error), ..CallOptions::default() };
+        let map = start_map(&pool, limited(1000, options), 1);
         let chunk = worker.next_chunk().await;
         let failure = ItemFailure::ResultNotEncodable { message: "x".repeat(2000) };
         worker.send_results(chunk.chunk, 0, blobs(&[String::new()]), vec![(0, failure)]).await;
@@ -135,7 +138,7 @@ async fn tracebacks_beyond_what_an_answer_tells_are_not_kept() {
     let mut pool = pool_with(PoolConfig::new(NonZeroU32::MIN));
     let mut worker = pool.next_ready_worker().await;
     let options = CallOptions { on_error: Some(OnError::Collect), ..CallOptions::default() };
-    let map = start_map(&pool, options, 100);
+    let map = start_map(&pool, one_by_one(options), 100);
     for _ in 0..100 {
         let chunk = worker.next_chunk().await;
         let (kind, message, traceback) = (String::new(), "no".to_owned(), "x".repeat(64 << 10));
@@ -227,7 +230,7 @@ async fn beside_readers_that_stop_a_stream_gets_what_its_reader_waits_for_until_
     assert_eq!(run.first_index, 1);
     let mut last = start_stream(&pool, CallOptions::default(), ResultOrder::Ordered).await;
     assert!(finish_all(&mut worker, 1000).await.is_empty(), "now it is");
-    let map = start_map(&pool, CallOptions::default(), 3);
+    let map = start_map(&pool, one_by_one(CallOptions::default()), 3);
     assert_eq!(finish_all(&mut worker, 100_000).await, [0, 1, 2], "there is another room for it");
     map.await.unwrap().unwrap();
     drop((run, next_run(&mut stalled).await));

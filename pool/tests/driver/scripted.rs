@@ -223,6 +223,7 @@ pub(crate) fn call(function: &str) -> Call {
         style: CallStyle::Map,
         common: None,
         options: CallOptions::default(),
+        max_answer_bytes: None,
         deadline: None,
         trace: TraceContext::default(),
     }

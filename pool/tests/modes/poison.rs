@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use procpool_items::ItemKind;
-use procpool_pool::{Call, CallError, CommonArgument, PoolState, WorkerExit, WorkerState};
+use procpool_pool::{Call, CallError, CommonArgument, Readiness, WorkerExit, WorkerState};
 use serde_json::{Value, json};
 
 use crate::support::{Accounts, PATIENCE, TestPool, call};
@@ -53,7 +53,7 @@ async fn f26_a_common_argument_that_kills_fails_its_call_and_takes_the_pool_from
             for item in 0..20 {
                 let outcome = pool.map("echo", &[json!(item)]).await;
                 assert_eq!((outcome.results, outcome.errors.len()), (vec![json!(item)], 0));
-                assert_eq!(pool.snapshot().await.pool.readiness, PoolState::Ready);
+                assert_eq!(pool.snapshot().await.pool.readiness, Readiness::Ready);
             }
         };
         let (error, ()) = tokio::time::timeout(PATIENCE, async { tokio::join!(bad, others) }).await.expect("it ends");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use procpool_pool::{CallError, PoolState};
+use procpool_pool::{CallError, Readiness};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -35,14 +35,14 @@ async fn r8_workers_that_die_as_soon_as_they_are_ready_are_as_bad() {
 /// `at_once`: how many starts cost nothing but their own time.
 async fn backs_off_and_heals(pool: TestPool, expected: &str, at_once: u64) {
     let began = Instant::now();
-    pool.until("the pool is degraded", |pool| pool.pool.readiness == PoolState::Degraded).await;
+    pool.until("the pool is degraded", |pool| pool.pool.readiness == Readiness::Degraded).await;
     let refusal = pool.try_call(call("echo"), &[json!(1)]).await.unwrap_err();
     let CallError::Degraded { reason, started: false, .. } = &refusal else { panic!("{refusal}") };
     assert!(reason.ends_with(expected), "{reason}");
     tokio::time::sleep(LOOKED_AT.saturating_sub(began.elapsed())).await;
     let spawns = Accounts::of(&pool.accounts.workers_started);
     assert!(spawns < at_once + 10, "{spawns} starts");
-    assert_eq!(pool.snapshot().await.pool.readiness, PoolState::Degraded, "it does not change its mind all the time");
+    assert_eq!(pool.snapshot().await.pool.readiness, Readiness::Degraded, "it does not change its mind all the time");
     std::fs::write(pool.file("healed"), b"").unwrap();
     pool.all_are_ready().await;
     pool.assert_whole_again().await;

@@ -12,7 +12,7 @@ use procpool_items::{ItemKind, ItemSlab};
 use procpool_pool::supervisor::{ProcessSpawner, ServerTag, SpawnConfig};
 use procpool_pool::{
     Call, CallError, CallOptions, CallStyle, ChunkStart, ItemError, ItemFailure, ObserverEvent, OnError, PoolConfig,
-    PoolHandle, PoolObserver, PoolSnapshot, PoolState, PoolTask, TraceContext, WorkerState,
+    PoolHandle, PoolObserver, PoolSnapshot, PoolTask, Readiness, TraceContext, WorkerState,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -201,7 +201,7 @@ impl TestPool {
             let num_ended: u64 = [succeeded, failed, dropped].map(Accounts::of).iter().sum();
             let pool = &pool.pool;
             (pool.num_jobs, pool.num_queued_items, pool.num_running_items) == (0, 0, 0)
-                && pool.readiness == PoolState::Ready
+                && pool.readiness == Readiness::Ready
                 && num_ended == self.sent.load(Ordering::Relaxed)
         };
         self.until("every item has its outcome", is_at_rest).await;
@@ -236,6 +236,7 @@ pub(crate) fn call(function: &str) -> Call {
         style: CallStyle::Map,
         common: None,
         options: CallOptions { on_error: Some(OnError::Collect), ..CallOptions::default() },
+        max_answer_bytes: None,
         deadline: None,
         trace: TraceContext::default(),
     }

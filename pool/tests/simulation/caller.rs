@@ -81,8 +81,8 @@ impl Caller {
             on_error: random.pick(&[None, Some(OnError::FailFast), Some(OnError::Collect)]).flatten(),
             priority: random.pick(&[-2, 0, 0, 1, 8]).unwrap(),
             request_id: String::new(),
-            max_answer_bytes: random.maybe(|random| 1000 + random.below(100_000)),
         };
+        let max_answer_bytes = random.maybe(|random| 1000 + random.below(100_000));
         let deadline = (random.below(4) == 0).then(|| Instant::now() + Duration::from_millis(random.below(2000)));
         let gives_up = random.below(4) == 0;
         let patience = match (gives_up, random.below(3)) {
@@ -116,6 +116,7 @@ impl Caller {
             style: CallStyle::Map,
             common,
             options,
+            max_answer_bytes,
             deadline,
             trace: TraceContext::default(),
         };
@@ -281,7 +282,7 @@ impl Caller {
             }
             CallError::QueueFull { .. } => self.check_refusal(plan, false),
             CallError::ResultsTooLarge { bytes, limit } => {
-                assert!(bytes > limit && plan.call.options.max_answer_bytes == Some(limit));
+                assert!(bytes > limit && plan.call.max_answer_bytes == Some(limit));
             }
             CallError::ResultsFull { .. } => assert!(!self.ledger.is_calm()),
             CallError::CrashLimit { crashes, .. } => self.ledger.check_blame_of_job(plan.job, crashes),
@@ -321,6 +322,7 @@ pub(crate) async fn fill_the_pool(handle: &PoolHandle, ledger: &Ledger, config: 
         style: CallStyle::Map,
         common: None,
         options: CallOptions { on_error: Some(OnError::Collect), ..CallOptions::default() },
+        max_answer_bytes: None,
         deadline: None,
         trace: TraceContext::default(),
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use procpool_pool::{PoolConfig, PoolHandle, PoolState, WorkerState};
+use procpool_pool::{PoolConfig, PoolHandle, Readiness, WorkerState};
 use tokio::time::{sleep, timeout};
 
 use crate::caller::{Caller, fill_the_pool};
@@ -120,7 +120,7 @@ async fn come_to_rest(handle: &PoolHandle) {
         let pool = handle.snapshot().await.expect("it runs").pool;
         let is_busy = pool.workers.iter().any(|worker| worker.state == WorkerState::Busy);
         let held = (pool.num_jobs, pool.num_queued_items, pool.num_running_items);
-        if pool.readiness == PoolState::Ready && !is_busy && held == (0, 0, 0) {
+        if pool.readiness == Readiness::Ready && !is_busy && held == (0, 0, 0) {
             return;
         }
         sleep(Duration::from_millis(10)).await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use procpool_items::value::{NonFinite, list_from_bytes, list_to_bytes};
 use procpool_items::{ItemKind, ItemSlab};
-use procpool_pool::supervisor::{ProcessSpawner, ServerTag, SpawnConfig, WorkerCommand, WorkerSpawner, kill_remains};
+use procpool_pool::supervisor::{ProcessSpawner, ServerTag, SpawnConfig, WorkerCommand, WorkerSpawner, kill_orphans};
 use procpool_pool::{
     Call, CallError, CallOptions, CallStyle, ItemFailure, PoolConfig, PoolHandle, TraceContext, WorkerExit,
 };
@@ -67,7 +67,7 @@ fn what_a_killed_server_leaves_is_killed_and_nothing_else() {
         let name = format!("/proc/{}/comm", child.id());
         wait_until("it has its limit", || std::fs::read_to_string(&name).unwrap() == "sleep\n");
     }
-    assert_eq!(kill_remains(server).unwrap(), ours.len());
+    assert_eq!(kill_orphans(server).unwrap(), ours.len());
     for child in &mut ours {
         assert_eq!(child.wait().unwrap().signal(), Some(15), "it was asked to end, and did");
     }
@@ -184,6 +184,7 @@ async fn call(pool: &PoolHandle, function: &str) -> Result<u32, CallError> {
         style: CallStyle::Map,
         common: None,
         options: CallOptions::default(),
+        max_answer_bytes: None,
         deadline: None,
         trace: TraceContext::default(),
     };

@@ -122,7 +122,7 @@ async fn why_not(pool: &Pool, is_named: bool) -> Option<String> {
     let readiness = *pool.handle.readiness().borrow();
     let why = match readiness {
         Readiness::Ready => return None,
-        Readiness::NotReady => {
+        Readiness::Starting | Readiness::Degraded => {
             let snapshot = tokio::time::timeout(WHY_TIMEOUT, pool.handle.snapshot()).await;
             let failure = snapshot.ok().and_then(Result::ok).map_or_else(String::new, |pool| pool.last_start_failure);
             let because = if failure.is_empty() { failure } else { format!(": {failure}") };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::Stream;
 use futures_util::future::try_join_all;
 use procpool_pool::{
-    CallError, PoolConfig, PoolCounts, PoolEvent, PoolSnapshot, PoolState, PoolWatch, Restart, SlotCounts,
+    CallError, PoolConfig, PoolCounts, PoolEvent, PoolSnapshot, PoolWatch, Readiness, Restart, SlotCounts,
     WorkerReport, WorkerState,
 };
 use procpool_proto::v1;
@@ -269,12 +269,12 @@ fn worker_state(state: WorkerState) -> v1::WorkerState {
     }
 }
 
-fn pool_state(state: PoolState) -> v1::PoolState {
+fn pool_state(state: Readiness) -> v1::PoolState {
     match state {
-        PoolState::Starting => v1::PoolState::Starting,
-        PoolState::Ready => v1::PoolState::Ready,
-        PoolState::Degraded => v1::PoolState::Degraded,
-        PoolState::Draining => v1::PoolState::Draining,
-        PoolState::Stopped => v1::PoolState::Stopped,
+        Readiness::Starting => v1::PoolState::Starting,
+        Readiness::Ready => v1::PoolState::Ready,
+        Readiness::Degraded => v1::PoolState::Degraded,
+        Readiness::Draining => v1::PoolState::Draining,
+        Readiness::Stopped => v1::PoolState::Stopped,
     }
 }

@@ -104,7 +104,7 @@ pub(super) fn lay_end_to_end(mut parts: Vec<Bytes>) -> Bytes {
 impl PoolRpc {
     /// Has a call fail as soon as its results are more than a message can hold.
     pub(super) fn with_answer_limit(&self, mut call: Call) -> Call {
-        call.options.max_answer_bytes = Some(self.max_message_bytes.into());
+        call.max_answer_bytes = Some(self.max_message_bytes.into());
         call
     }
 

@@ -121,6 +121,7 @@ pub(super) fn check_call(
         style: sent.style,
         common,
         options,
+        max_answer_bytes: None,
         deadline: envelope.deadline,
         trace: envelope.trace,
     };
@@ -253,7 +254,6 @@ impl Checker {
             },
             priority: sent.priority,
             request_id: sent.request_id.clone(),
-            max_answer_bytes: None,
         }
     }
 

@@ -56,7 +56,7 @@ impl Channel {
         }
     }
 
-    /// Tells whether the worker has closed its end, or a part of it.
+    /// Returns whether the worker has closed its end, or a part of it.
     pub(super) fn is_closed(&self) -> bool {
         !self.is_readable || !self.is_writable
     }
@@ -117,7 +117,7 @@ impl Channel {
         }
     }
 
-    /// Writes what the socket takes now. Tells whether that was anything.
+    /// Writes what the socket takes now. Returns whether that was anything.
     pub(super) fn write(&mut self) -> bool {
         let mut has_written = false;
         while !self.outgoing.is_empty() {

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use procpool_ipc::proto;
 
-use crate::call::FunctionInfo;
 use crate::error::{CallPart, ItemFailure};
+use crate::function::FunctionInfo;
 
 const MAX_NAME_BYTES: usize = 256;
 /// The longest message or traceback that is kept; the rest is cut.

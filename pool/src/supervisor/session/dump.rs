@@ -75,7 +75,7 @@ impl Dumper {
         Ok(())
     }
 
-    /// Tells whether a dump is under way.
+    /// Returns whether a dump is under way.
     pub(super) fn is_busy(&self) -> bool {
         self.current.is_some()
     }
@@ -98,17 +98,20 @@ impl Dumper {
         let _ = rustix::io::read(&self.pipe, &mut bytes);
     }
 
-    /// Waits until [`Dumper::advance`] may get on; forever if no dump is under way.
+    /// Waits until the worker may have written more of a dump; forever if none is under way.
     ///
     /// # Cancel safety
     ///
     /// May be dropped and called again.
-    pub(super) async fn ready(&self) {
-        let Some(dump) = &self.current else { return std::future::pending().await };
-        tokio::select! {
-            _ = self.pipe.readable() => {}
-            () = tokio::time::sleep_until(dump.over_at()) => {}
+    pub(super) async fn readable(&self) {
+        if self.current.is_none() || self.pipe.readable().await.is_err() {
+            std::future::pending::<()>().await;
         }
+    }
+
+    /// Returns when the dump that is under way is over, though nothing more comes.
+    pub(super) fn over_at(&self) -> Option<Instant> {
+        self.current.as_ref().map(Dump::over_at)
     }
 
     /// Reads what has come, without waiting. Returns the dump when it is over, most important stack first; empty if the

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::PANIC_REASON;
 use super::puppet::{MAX_FRAME_BYTES, Panic, Worker};
 use crate::error::{ItemFailure, WorkerExit};
-use crate::supervisor::{WorkerCommand, WorkerEventKind};
+use crate::supervisor::interface::{WorkerCommand, WorkerEventKind};
 
 #[tokio::test(start_paused = true)]
 async fn a_session_that_panics_kills_its_worker_and_tells_what_it_had_begun() {
@@ -31,7 +31,7 @@ async fn a_session_that_panics_kills_its_worker_and_tells_what_it_had_begun() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_the_burial_panics_all_that_the_worker_had_fails() {
+async fn when_the_report_of_its_exit_panics_all_that_the_worker_had_fails() {
     let mut worker = Worker::start(8, Panic::InTerminateAndEnd).await;
     for chunk in 1..=2 {
         worker.run(chunk, 1, None).await;
@@ -50,7 +50,7 @@ async fn when_the_burial_panics_all_that_the_worker_had_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_the_burial_panics_what_was_being_asked_back_fails_too() {
+async fn when_the_report_of_its_exit_panics_what_was_being_asked_back_fails_too() {
     let mut worker = Worker::start(8, Panic::InTerminateAndEnd).await;
     worker.run(1, 1, None).await;
     worker.commands.send(WorkerCommand::Recall { chunk: ChunkId(1), cancel: Cancel::Nothing }).await.unwrap();
@@ -63,7 +63,7 @@ async fn when_the_burial_panics_what_was_being_asked_back_fails_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_the_burial_panics_what_the_driver_had_no_room_for_comes_first() {
+async fn when_the_report_of_its_exit_panics_what_the_driver_had_no_room_for_comes_first() {
     let mut worker = Worker::start(1, Panic::InTerminateAndEnd).await;
     // The answer fills the channel, and a chunk that is too large for a frame fails at once.
     worker.commands.send(WorkerCommand::Probe).await.unwrap();

@@ -14,8 +14,8 @@ use procpool_scheduler::ChunkId;
 use super::{Session, Stage, check};
 use crate::call::{CallStyle, CommonArgument};
 use crate::error::{CallPart, ItemFailure};
+use crate::supervisor::interface::{ChunkCommon, ChunkResults, ChunkRun, WorkerEventKind};
 use crate::supervisor::process_group::Process;
-use crate::supervisor::{ChunkCommon, ChunkResults, ChunkRun, WorkerEventKind};
 
 /// More than a Run frame has beside its items and its texts.
 const MAX_RUN_NUMBERS_BYTES: usize = 128;
@@ -42,13 +42,13 @@ impl<P: Process> Session<P> {
             let message = format!("{items_len} bytes are more than a worker takes, {} in all", self.max_frame_bytes);
             return self.refuse(&run, CallPart::Item, message);
         }
-        let was_idle = self.ledger.front().is_none();
+        let was_idle = self.chunks.front().is_none();
         self.memory.chunk_given(was_idle);
         if let Some(watch) = &self.watch {
             watch.want();
         }
-        let first_sequence = self.ledger.add(&run, monotonic_ns());
-        self.watch_life(was_idle);
+        let first_sequence = self.chunks.add(&run, monotonic_ns());
+        self.ping.chunk_given(was_idle, self.chunks.front().and_then(|front| front.time_limit));
         let frame = proto::Run {
             chunk: run.chunk.0,
             function: run.function.to_string(),
@@ -77,7 +77,7 @@ impl<P: Process> Session<P> {
     /// Hands over an argument that chunks will name. The handle has seen to it that it fits a frame.
     fn set_common(&mut self, common: u64, argument: &CommonArgument) {
         let CommonArgument { kind, content_type, bytes } = argument;
-        self.note_common(bytes.len());
+        self.ping.common_given(bytes.len());
         let frame = proto::SetCommon {
             common,
             kind: proto_kind(*kind).into(),
@@ -121,7 +121,7 @@ impl<P: Process> Session<P> {
     /// Returns what a frame tells the driver, or how it breaks the protocol.
     fn handle_frame(&mut self, frame: WorkerFrame) -> Result<Option<WorkerEventKind>, String> {
         match (self.stage, frame) {
-            (Stage::Connected, WorkerFrame::Hello(hello)) => self.greet(hello).map(Some),
+            (Stage::Connected, WorkerFrame::Hello(hello)) => self.take_hello(hello).map(Some),
             (Stage::Connected, _) => Err("did not begin with Hello".to_owned()),
             (_, WorkerFrame::Hello(_)) => Err("sent Hello twice".to_owned()),
             (Stage::Loaded, WorkerFrame::Ready(_)) => {
@@ -133,26 +133,23 @@ impl<P: Process> Session<P> {
             (Stage::Ready, WorkerFrame::Started(_)) if self.uses_page => {
                 Err("sent Started, though it uses the progress page".to_owned())
             }
-            (Stage::Ready, WorkerFrame::Started(started)) => self.ledger.take_started(&started).map(|()| None),
+            (Stage::Ready, WorkerFrame::Started(started)) => self.chunks.take_started(&started).map(|()| None),
             (Stage::Ready, WorkerFrame::Results(results)) => {
-                self.ledger.take_results(results).map(|results| Some(WorkerEventKind::Results(results)))
+                self.chunks.take_results(results).map(|results| Some(WorkerEventKind::Results(results)))
             }
             (Stage::Ready, WorkerFrame::Recalled(recalled)) => {
-                let position = self.ledger.take_recalled(&recalled)?;
+                let position = self.chunks.take_recalled(&recalled)?;
                 Ok(position.map(|position| WorkerEventKind::Recalled {
                     chunk: position.chunk,
                     first_not_begun: position.offset,
                 }))
             }
-            (Stage::Ready, WorkerFrame::Pong(_)) if self.ping.is_due => {
-                self.ping.is_due = false;
-                Ok(None)
-            }
+            (Stage::Ready, WorkerFrame::Pong(_)) if self.ping.take_pong() => Ok(None),
             (Stage::Ready, WorkerFrame::Pong(_)) => Err("sent Pong without a Ping".to_owned()),
         }
     }
 
-    fn greet(&mut self, hello: proto::Hello) -> Result<WorkerEventKind, String> {
+    fn take_hello(&mut self, hello: proto::Hello) -> Result<WorkerEventKind, String> {
         if hello.protocol_version != procpool_ipc::PROTOCOL_VERSION {
             return Err(format!(
                 "speaks version {} of the worker protocol, and this server {}; install matching versions",

@@ -27,12 +27,12 @@ use tokio::task::JoinSet;
 use super::{Session, Started};
 use crate::call::{CallStyle, CommonArgument};
 use crate::error::{ExitUsage, WorkerExit};
+use crate::supervisor::config::MemoryLimits;
+use crate::supervisor::interface::{
+    COMMAND_CAPACITY, ChunkCommon, ChunkResults, ChunkRun, EndBy, WorkerCommand, WorkerEvent, WorkerEventKind,
+};
 use crate::supervisor::output::Output;
 use crate::supervisor::process_group::Process;
-use crate::supervisor::{
-    COMMAND_CAPACITY, ChunkCommon, ChunkResults, ChunkRun, EndBy, MemoryLimits, WorkerCommand, WorkerEvent,
-    WorkerEventKind,
-};
 
 const WORKER: WorkerId = WorkerId { slot: SlotId(3), generation: 7 };
 /// No process has such a number, and no process group: whatever the worker says, no signal is sent.
@@ -124,11 +124,11 @@ impl Process for Puppet {
     }
 
     fn end(&self) -> io::Result<(ExitStatus, ExitUsage)> {
-        let status = self.0.borrow().expect("only the dead are buried");
+        let status = self.0.borrow().expect("only a dead process is reaped");
         Ok((ExitStatus::from_raw(status), ExitUsage::default()))
     }
 
-    async fn bury(&self) {}
+    async fn reap(&self) {}
 }
 
 /// One worker with its session and its driver.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::supervisor::MemoryLimits;
+use crate::supervisor::config::MemoryLimits;
 
 /// How long the kernel's count of kills is kept for comparison: longer than a process with much memory takes to die.
 const COUNT_INTERVAL: Duration = Duration::from_secs(5);
@@ -71,7 +71,7 @@ impl MemoryJudge {
         }
     }
 
-    /// Tells whether the kernel has killed for want of memory lately, where the worker was.
+    /// Returns whether the kernel has killed for want of memory lately, where the worker was.
     pub(super) fn kernel_has_killed(&self) -> bool {
         self.kills.have_risen()
     }

@@ -1,4 +1,4 @@
-//! One worker from its start to its burial: the task that owns its process, its channel and its output.
+//! Supervises one worker from its start to its reaping: the task that owns its process, its channel and its output.
 //!
 //! # Overview
 //!
@@ -7,8 +7,8 @@
 //! driver that takes its time with the events.
 //!
 //! A worker that breaks the protocol is killed, and nothing that it sends is read any more. Whatever happens, the loop
-//! ends with the death of the process and with nothing else; then [`burial`] finds out what the worker left. A panic
-//! kills the worker, and goes on with its burial.
+//! ends with the death of the process and with nothing else; then [`exit`] reaps the worker and reports
+//! what it left. So it does after a panic, which kills the worker.
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -27,28 +27,30 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 
 use self::channel::Channel;
+use self::chunks::{AssignedChunks, Position};
 use self::dump::Dumper;
-use self::ledger::{Ledger, Position};
 use self::memory::MemoryJudge;
 use self::ping::Ping;
+use super::config::MemoryLimits;
+use super::interface::{EndBy, WorkerCommand, WorkerEvent, WorkerEventKind};
 use super::monitor::Watch;
 use super::output::{Output, OutputContext};
 use super::process_group::Process;
-use super::{EndBy, MemoryLimits, WorkerCommand, WorkerEvent, WorkerEventKind};
 use crate::error::{DumpFailure, WorkerExit};
 
-mod burial;
 mod channel;
 mod check;
+mod chunks;
+#[cfg(test)]
+mod chunks_tests;
 mod dump;
+mod exit;
 #[cfg(test)]
 mod fail_safe_tests;
 mod frames;
 #[cfg(any(test, fuzzing))]
 pub(super) mod fuzzing;
-mod ledger;
-#[cfg(test)]
-mod ledger_tests;
+mod health;
 mod memory;
 mod ping;
 #[cfg(test)]
@@ -58,7 +60,6 @@ mod progress;
 mod progress_tests;
 #[cfg(test)]
 mod puppet;
-mod reading;
 
 /// How long a worker may live on after it has closed its channel.
 const CLOSED_CHANNEL_GRACE_PERIOD: Duration = Duration::from_millis(500);
@@ -129,7 +130,7 @@ pub(super) struct Session<P> {
     /// What the last Progress said that runs.
     told: Option<Position>,
     output: Output,
-    ledger: Ledger,
+    chunks: AssignedChunks,
     stage: Stage,
     /// As the worker told; its process id may be another one where a wrapper started it.
     uses_page: bool,
@@ -143,7 +144,7 @@ pub(super) struct Session<P> {
     violation: Option<String>,
     memory: MemoryJudge,
     watch: Option<Watch>,
-    /// What the worker had begun when it was found to stand still, and was made to go on.
+    /// What the worker had begun when it was found stopped, and got SIGCONT.
     resumed_at: Option<u64>,
     /// We have told it to end, in one way or the other.
     is_ending: bool,
@@ -166,8 +167,7 @@ enum Turn {
     Readable,
     Output,
     Dump,
-    ChannelClosedTooLong,
-    LookForLife,
+    Alarm,
 }
 
 impl<P: Process> Session<P> {
@@ -194,7 +194,7 @@ impl<P: Process> Session<P> {
             stack_of: None,
             told: None,
             output,
-            ledger: Ledger::new(),
+            chunks: AssignedChunks::new(),
             stage: Stage::Connected,
             uses_page: false,
             takes_common: false,
@@ -209,7 +209,7 @@ impl<P: Process> Session<P> {
         }
     }
 
-    /// Runs until the worker is dead and buried.
+    /// Runs until the worker is dead and reaped.
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<WorkerCommand>) {
         let served = AssertUnwindSafe(self.serve(&mut commands)).catch_unwind().await;
         if served.is_err() {
@@ -222,17 +222,17 @@ impl<P: Process> Session<P> {
             self.give_up(PANIC_REASON);
             self.process.dead().await;
         }
-        self.bury().await;
+        self.reap().await;
     }
 
     /// Runs until the worker is dead.
     async fn serve(&mut self, commands: &mut mpsc::Receiver<WorkerCommand>) {
         self.emit(WorkerEventKind::Started { pid: self.process.pid() });
         let (mut commands_open, mut num_reads) = (true, 0);
-        // One timer for all looks: to set one anew in each turn would cost more than the turn.
+        // One timer for all that is due some time: to set one anew in each turn would cost more than the turn.
         let mut alarm = pin!(tokio::time::sleep_until(Instant::now()));
         loop {
-            if let Some(at) = self.ping.look_at.filter(|&at| at != alarm.deadline()) {
+            if let Some(at) = self.next_alarm().filter(|&at| at != alarm.deadline() || alarm.is_elapsed()) {
                 alarm.as_mut().reset(at);
             }
             let turn = self.select(commands, commands_open, alarm.as_mut()).await;
@@ -252,7 +252,7 @@ impl<P: Process> Session<P> {
                 Turn::EventRoom(None) => self.pending.clear(),
                 Turn::LookedAt => self.take_reading(),
                 // There was no room before, and the worker has made some.
-                Turn::Writable if self.channel.write() => self.note_read(),
+                Turn::Writable if self.channel.write() => self.ping.has_read(),
                 Turn::Writable => {}
                 Turn::Readable => {
                     self.read_channel();
@@ -263,11 +263,7 @@ impl<P: Process> Session<P> {
                     num_reads += READS_PER_LOOK;
                 }
                 Turn::Dump => self.continue_dump(),
-                Turn::ChannelClosedTooLong => {
-                    self.closed_deadline = None;
-                    self.break_off("closed its channel".to_owned());
-                }
-                Turn::LookForLife => self.look_for_life(),
+                Turn::Alarm => self.do_what_is_due(),
             }
             self.handle_frames();
             self.note_front();
@@ -286,10 +282,6 @@ impl<P: Process> Session<P> {
         alarm: Pin<&mut Sleep>,
     ) -> Turn {
         let has_pending = !self.pending.is_empty();
-        let until = async |deadline: Option<Instant>| match deadline {
-            Some(deadline) => tokio::time::sleep_until(deadline).await,
-            None => std::future::pending().await,
-        };
         let looked_at = async {
             match &self.watch {
                 Some(watch) => watch.news().await,
@@ -302,25 +294,47 @@ impl<P: Process> Session<P> {
             biased;
             command = commands.recv(), if commands_open => Turn::Command(command),
             () = self.process.dead() => Turn::Dead,
-            () = until(self.closed_deadline) => Turn::ChannelClosedTooLong,
-            () = alarm, if self.ping.look_at.is_some() => Turn::LookForLife,
+            () = alarm, if self.next_alarm().is_some() => Turn::Alarm,
             () = looked_at => Turn::LookedAt,
             permit = async { self.events.clone().reserve_owned().await }, if has_pending => Turn::EventRoom(permit.ok()),
             () = self.channel.writable() => Turn::Writable,
             () = self.channel.readable(), if self.may_read() => Turn::Readable,
-            () = self.dumper.ready() => Turn::Dump,
+            () = self.dumper.readable() => Turn::Dump,
             () = self.output.readable() => Turn::Output,
         }
     }
 
-    /// Tells whether there is room for what the next frame says, and the worker is still believed.
+    /// Returns when something is due that nothing else tells of.
+    fn next_alarm(&self) -> Option<Instant> {
+        [self.closed_deadline, self.ping.look_at, self.dumper.over_at()].into_iter().flatten().min()
+    }
+
+    fn do_what_is_due(&mut self) {
+        let now = Instant::now();
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if is_due(self.closed_deadline) {
+            self.closed_deadline = None;
+            self.break_off("closed its channel".to_owned());
+        }
+        if is_due(self.ping.look_at) {
+            self.look_for_life();
+        }
+        if is_due(self.dumper.over_at()) {
+            // If the item has ended and its result is there, its time is not up.
+            self.read_channel();
+            self.handle_frames();
+            self.continue_dump();
+        }
+    }
+
+    /// Returns whether there is room for what the next frame says, and the worker is still believed.
     fn may_read(&self) -> bool {
         self.pending.is_empty() && self.violation.is_none()
     }
 
     fn read_channel(&mut self) {
         if self.may_read() && self.channel.read() > 0 {
-            self.ping.has_stirred = true;
+            self.ping.has_sent();
             // What the worker printed before it sent a result belongs to that result's item: so it is read after the
             // frame and before the frame is handled.
             self.read_output(|output, context| output.read_present(context));
@@ -402,12 +416,12 @@ impl<P: Process> Session<P> {
                 tracing::warn!(worker = self.worker.generation, %error, "the progress page cannot be read");
                 0
             }),
-            _ => self.ledger.started(),
+            _ => self.chunks.started(),
         }
     }
 
     fn recall(&mut self, chunk: ChunkId, cancel: Cancel) {
-        if !self.ledger.recall(chunk) {
+        if !self.chunks.recall(chunk) {
             return;
         }
         let cancel_offset = if let Cancel::Item(offset) = cancel { Some(offset) } else { None };
@@ -418,16 +432,16 @@ impl<P: Process> Session<P> {
     }
 
     fn read_output(&mut self, read: impl FnOnce(&mut Output, &dyn Fn() -> OutputContext)) {
-        let Self { output, ledger, page, context, uses_page, .. } = self;
+        let Self { output, chunks, page, context, uses_page, .. } = self;
         let page = page.as_ref().filter(|_| *uses_page);
         read(output, &|| {
-            let begun = page.map_or_else(|| ledger.started(), |page| page.begun().unwrap_or(0));
-            OutputContext { item: ledger.only_suspect(begun), ..*context }
+            let begun = page.map_or_else(|| chunks.started(), |page| page.begun().unwrap_or(0));
+            OutputContext { item: chunks.only_suspect(begun), ..*context }
         });
     }
 
     fn note_front(&mut self) {
-        if let Some(front) = self.ledger.front() {
+        if let Some(front) = self.chunks.front() {
             self.context.job = Some(front.job);
             self.context.chunk = Some(front.chunk.0);
         }

@@ -12,12 +12,7 @@
 
 use std::time::Duration;
 
-use procpool_ipc::proto;
-use procpool_ipc::proto::server_frame::Frame as ServerFrame;
 use tokio::time::Instant;
-
-use super::Session;
-use crate::supervisor::process_group::Process;
 
 /// How long a worker may take to begin what it was given, or to say something, before it is asked.
 const MAX_SILENCE: Duration = Duration::from_secs(1);
@@ -43,9 +38,9 @@ const IDLENESS_REASON: &str = "it answered, but began none of its items for a mi
 #[derive(Debug, Default)]
 pub(super) struct Ping {
     /// The Pong has not come.
-    pub(super) is_due: bool,
+    is_due: bool,
     /// The worker has sent or read something since the last look.
-    pub(super) has_stirred: bool,
+    has_stirred: bool,
     /// When to look next. Set while it has something to run, and until the next look after that.
     pub(super) look_at: Option<Instant>,
     /// When it was given something to run, having had nothing.
@@ -60,100 +55,116 @@ pub(super) struct Ping {
     common_bytes: usize,
 }
 
-impl<P: Process> Session<P> {
-    /// The worker is given a chunk; `was_idle`: it has no other.
-    pub(super) fn watch_life(&mut self, was_idle: bool) {
+/// What is seen of a worker that has something to run.
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// The sequence number of the item that it began last.
+    pub(super) begun: u64,
+    /// It runs an item, or has said more than there is room for.
+    pub(super) is_active: bool,
+    /// The longest that an item of its first chunk may run.
+    pub(super) time_limit: Option<Duration>,
+    /// How long its items are, all together.
+    pub(super) num_bytes: usize,
+}
+
+/// What a look calls for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Nothing.
+    Fine,
+    /// It is to be asked.
+    Ask,
+    /// It is to be killed.
+    Lifeless {
+        /// For the log.
+        message: &'static str,
+        /// Why, as the end of a sentence about the worker.
+        reason: &'static str,
+    },
+}
+
+impl Ping {
+    /// The worker is given a chunk; `was_idle`: it has no other. `time_limit`: that of the first chunk that it has.
+    pub(super) fn chunk_given(&mut self, was_idle: bool, time_limit: Option<Duration>) {
         let now = Instant::now();
-        let look_at = now + self.max_silence();
+        let look_at = now + max_silence(time_limit);
         if was_idle {
-            self.ping.given_at = Some(now);
-            self.ping.could_begin_since = Some(now);
-            self.ping.has_stirred = false;
-            self.ping.was_asked = false;
+            self.given_at = Some(now);
+            self.could_begin_since = Some(now);
+            self.has_stirred = false;
+            self.was_asked = false;
         }
         // Most chunks are done long before the look for the first of them.
-        if self.ping.look_at.is_none_or(|at| look_at < at && !self.ping.was_asked) {
-            self.ping.look_at = Some(look_at);
+        if self.look_at.is_none_or(|at| look_at < at && !self.was_asked) {
+            self.look_at = Some(look_at);
         }
     }
 
     /// The worker is given a common argument of so many bytes, which it decodes when it likes.
-    pub(super) fn note_common(&mut self, num_bytes: usize) {
-        self.ping.common_bytes = self.ping.common_bytes.max(num_bytes);
+    pub(super) fn common_given(&mut self, num_bytes: usize) {
+        self.common_bytes = self.common_bytes.max(num_bytes);
     }
 
     /// The worker has read some of what waited for it.
-    pub(super) fn note_read(&mut self) {
-        self.ping.has_stirred = true;
-        self.ping.could_begin_since = Some(Instant::now());
+    pub(super) fn has_read(&mut self) {
+        self.has_stirred = true;
+        self.could_begin_since = Some(Instant::now());
     }
 
-    /// Looks whether the worker lives.
-    pub(super) fn look_for_life(&mut self) {
-        let Some(due) = self.ping.look_at.take() else { return };
-        // What is there to be read and was not yet must not be held against it.
-        self.read_channel();
-        let has_stirred = std::mem::take(&mut self.ping.has_stirred);
-        let was_asked = std::mem::take(&mut self.ping.was_asked);
-        if self.ledger.front().is_none() || self.is_ending {
-            return;
-        }
-        let max_silence = self.max_silence();
-        let may_begin_until = self.ping.given_at.map(|given_at| given_at + max_silence).filter(|&at| at > due);
-        let is_on_time = due.elapsed() < MAX_LATENESS;
-        let (begun, is_running) = (self.begun(), self.progress().is_some());
-        let has_begun = std::mem::replace(&mut self.ping.last_begun, begun) != begun;
-        if has_begun || is_running || !self.may_read() || !is_on_time {
-            self.ping.could_begin_since = Some(Instant::now());
-        }
-        let lives = has_stirred || !self.may_read() || is_running;
-        self.ping.look_at = if self.could_have_begun() {
-            self.give_up_lifeless("worker answers, but begins none of its items, and is killed", IDLENESS_REASON);
-            None
-        } else if lives {
-            Some(Instant::now() + max_silence)
-        } else if may_begin_until.is_some() {
-            may_begin_until
-        } else if was_asked && is_on_time {
-            self.give_up_lifeless("worker neither begins its items nor answers, and is killed", SILENCE_REASON);
-            None
-        } else {
-            self.ping.was_asked = true;
-            if !std::mem::replace(&mut self.ping.is_due, true) {
-                self.send(ServerFrame::Ping(proto::Ping::default()));
-            }
-            Some(Instant::now() + self.pong_timeout())
+    /// The worker has sent something.
+    pub(super) fn has_sent(&mut self) {
+        self.has_stirred = true;
+    }
+
+    /// The worker answers. `false` if it was not asked.
+    pub(super) fn take_pong(&mut self) -> bool {
+        std::mem::take(&mut self.is_due)
+    }
+
+    /// Looks whether the worker lives; `None` if it has nothing to run, or is ending.
+    pub(super) fn look(&mut self, seen: Option<Seen>) -> Look {
+        let due = self.look_at.take();
+        let has_stirred = std::mem::take(&mut self.has_stirred);
+        let was_asked = std::mem::take(&mut self.was_asked);
+        let (Some(due), Some(Seen { begun, is_active, time_limit, num_bytes })) = (due, seen) else {
+            return Look::Fine;
         };
-    }
-
-    fn max_silence(&self) -> Duration {
-        let time_limit = self.ledger.front().and_then(|front| front.time_limit);
-        time_limit.map_or(MAX_SILENCE, |limit| (limit / 2).clamp(MIN_SILENCE, MAX_SILENCE))
-    }
-
-    fn pong_timeout(&self) -> Duration {
-        PONG_TIMEOUT + self.decoding_time()
-    }
-
-    /// Tells whether it has had all the time in which to begin.
-    fn could_have_begun(&self) -> bool {
-        let since = self.ping.could_begin_since;
-        since.is_some_and(|since| since.elapsed() > BEGIN_TIMEOUT + self.decoding_time())
+        let max_silence = max_silence(time_limit);
+        let may_begin_until = self.given_at.map(|given_at| given_at + max_silence).filter(|&at| at > due);
+        let is_on_time = due.elapsed() < MAX_LATENESS;
+        let has_begun = std::mem::replace(&mut self.last_begun, begun) != begun;
+        if has_begun || is_active || !is_on_time {
+            self.could_begin_since = Some(Instant::now());
+        }
+        let decoding_time = self.decoding_time(num_bytes);
+        if self.could_begin_since.is_some_and(|since| since.elapsed() > BEGIN_TIMEOUT + decoding_time) {
+            let message = "worker answers, but begins none of its items, and is killed";
+            return Look::Lifeless { message, reason: IDLENESS_REASON };
+        }
+        if has_stirred || is_active {
+            self.look_at = Some(Instant::now() + max_silence);
+        } else if may_begin_until.is_some() {
+            self.look_at = may_begin_until;
+        } else if was_asked && is_on_time {
+            let message = "worker neither begins its items nor answers, and is killed";
+            return Look::Lifeless { message, reason: SILENCE_REASON };
+        } else {
+            self.was_asked = true;
+            self.look_at = Some(Instant::now() + PONG_TIMEOUT + decoding_time);
+            if !std::mem::replace(&mut self.is_due, true) {
+                return Look::Ask;
+            }
+        }
+        Look::Fine
     }
 
     #[expect(clippy::cast_precision_loss, reason = "it need not be exact")]
-    fn decoding_time(&self) -> Duration {
-        let num_bytes = self.ledger.num_bytes() + self.ping.common_bytes;
-        Duration::from_secs_f64(num_bytes as f64 / DECODED_BYTES_PER_SECOND)
+    fn decoding_time(&self, num_bytes: usize) -> Duration {
+        Duration::from_secs_f64((num_bytes + self.common_bytes) as f64 / DECODED_BYTES_PER_SECOND)
     }
+}
 
-    fn give_up_lifeless(&mut self, message: &'static str, reason: &'static str) {
-        tracing::warn!(
-            worker = self.worker.generation,
-            slot = self.worker.slot.0,
-            pid = self.process.pid(),
-            "{message}"
-        );
-        self.give_up(reason);
-    }
+fn max_silence(time_limit: Option<Duration>) -> Duration {
+    time_limit.map_or(MAX_SILENCE, |limit| (limit / 2).clamp(MIN_SILENCE, MAX_SILENCE))
 }

@@ -6,10 +6,10 @@ use procpool_ipc::page::monotonic_ns;
 use procpool_scheduler::RunningItem;
 use tokio::sync::oneshot;
 
-use super::ledger::Position;
+use super::chunks::Position;
 use super::{MAX_DUMP_WAITERS, Session};
 use crate::error::DumpFailure;
-use crate::supervisor::WorkerEventKind;
+use crate::supervisor::interface::WorkerEventKind;
 use crate::supervisor::process_group::Process;
 
 impl<P: Process> Session<P> {
@@ -59,7 +59,7 @@ impl<P: Process> Session<P> {
         }
     }
 
-    /// Tells whether an item has begun since the last Progress. Nobody may be ended for what that said, then. Who looks does
+    /// Returns whether an item has begun since the last Progress. Nobody may be ended for what that said, then. Who looks does
     /// so at once before the signal: what begins between the two cannot be told from what began before.
     pub(super) fn has_gone_on(&self) -> bool {
         let running = self.progress().map(|(position, ..)| position);
@@ -83,7 +83,7 @@ impl<P: Process> Session<P> {
     /// Returns which item runs, for how long, and how long it may. Without a start time, since its chunk was handed
     /// over.
     pub(super) fn progress(&self) -> Option<(Position, Duration, Option<Duration>)> {
-        let (entry, position) = self.ledger.locate(self.begun())?;
+        let (entry, position) = self.chunks.locate(self.begun())?;
         let page = self.page.as_ref().filter(|_| self.uses_page);
         let stamp_ns = page.and_then(|page| page.begun_at_ns().ok()).unwrap_or(0);
         let began_at_ns = stamp_ns.max(entry.given_at_ns);

@@ -4,7 +4,7 @@ use procpool_scheduler::ChunkId;
 use tokio::time::sleep;
 
 use super::puppet::{LOOK_INTERVAL, Worker};
-use crate::supervisor::{EndBy, WorkerCommand, WorkerEventKind};
+use crate::supervisor::interface::{EndBy, WorkerCommand, WorkerEventKind};
 
 /// Returns the chunk that a worker is said to run.
 async fn running(worker: &mut Worker) -> Option<ChunkId> {

@@ -20,9 +20,10 @@ use tokio::time::{Instant, sleep};
 use super::{Session, Started};
 use crate::call::CallStyle;
 use crate::error::ExitUsage;
+use crate::supervisor::config::MemoryLimits;
+use crate::supervisor::interface::{ChunkRun, WorkerCommand, WorkerEvent, WorkerEventKind};
 use crate::supervisor::output::Output;
 use crate::supervisor::process_group::Process;
-use crate::supervisor::{ChunkRun, MemoryLimits, WorkerCommand, WorkerEvent, WorkerEventKind};
 
 pub(super) const MAX_FRAME_BYTES: u32 = 16 << 20;
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
@@ -82,7 +83,7 @@ impl Process for Puppet {
         Ok((ExitStatus::from_raw(9), ExitUsage::default()))
     }
 
-    async fn bury(&self) {}
+    async fn reap(&self) {}
 }
 
 /// A worker without a progress page, in the hands of the test.

@@ -1,7 +1,7 @@
-//! What is left of a server that was killed: the descendants of its workers.
+//! Kills the orphans of a server that was killed: the descendants of its workers.
 //!
-//! The workers themselves die with their server, by the kernel's hand. What they have started does not, and nobody is left
-//! who would look after it. Whose a process is says its tag.
+//! The kernel kills the workers with their server, and nothing that they have started. /proc is scanned for the
+//! server's tag until none is left.
 
 use std::collections::HashSet;
 use std::io;
@@ -13,21 +13,21 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::tag::ServerTag;
 
-/// How long what is left may take to end by itself: some tidy up after a dead worker, see `process_group`. It gets SIGTERM
-/// at once, since nobody knows what it works for.
+/// How long orphans may take to end by themselves: some tidy up after a dead worker, see `process_group`. They get SIGTERM
+/// at once, since nobody knows what they work for.
 const GRACE_PERIOD: Duration = Duration::from_millis(300);
-/// How long what is left may go on to start something new, or take to die.
+/// How long orphans may go on to start something new, or take to die.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause before another look when there was nothing new: what was killed dies in it, and what it was just starting
 /// shows.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Ends what is left of a server that is gone, until nothing is. Waits; returns how many processes it has signalled.
+/// Kills the orphans of a server that is gone, until none is left. Blocks; returns how many processes it has signalled.
 ///
 /// # Errors
 ///
 /// If the processes of this machine cannot be listed.
-pub fn kill_remains(server: ServerTag) -> io::Result<usize> {
+pub fn kill_orphans(server: ServerTag) -> io::Result<usize> {
     let began = Instant::now();
     let mut signalled = HashSet::new();
     let mut num_empty_looks = 0;
@@ -55,7 +55,7 @@ pub fn kill_remains(server: ServerTag) -> io::Result<usize> {
     }
 }
 
-/// Tells whether a process is one, and alive; then it gets this signal.
+/// Returns whether a process is one, and alive; then it gets this signal.
 fn is_of(pid: Pid, server: ServerTag, signal: Option<Signal>) -> bool {
     // Before the look at its tag: the number may be somebody else's after it, the descriptor never.
     let Ok(process) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return false };
@@ -64,7 +64,7 @@ fn is_of(pid: Pid, server: ServerTag, signal: Option<Signal>) -> bool {
         && signal.is_none_or(|signal| rustix::process::pidfd_send_signal(process, signal).is_ok())
 }
 
-/// Tells whether a process only waits to be reaped: then it can be signalled, and keeps its limits.
+/// Returns whether a process only waits to be reaped: then it can be signalled, and keeps its limits.
 fn is_dead(process: &OwnedFd) -> bool {
     let mut ends = [PollFd::new(process, PollFlags::IN)];
     matches!(rustix::event::poll(&mut ends, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1))

@@ -1,8 +1,8 @@
-//! The end of what dead workers leave behind: daemons that left the process group, and zombies.
+//! Kills and reaps orphans while the server lives: daemons that left a worker's process group, and zombies.
 //!
 //! A child subreaper becomes the parent of the orphans among its descendants. Those of a worker that is gone are killed
 //! here, again and again until none is left, since each may have children of its own; and the dead among our children
-//! are reaped, unless they are workers, which the runtime reaps. Whose an orphan is says its tag. When there will be no
+//! are reaped, unless they are workers, which their sessions reap. An orphan's tag says whose it is. When there will be no
 //! worker any more, all that is left is killed. Nothing here ever waits for "any child".
 
 use std::collections::{HashMap, HashSet};
@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::tag::{ServerTag, WorkerTag};
-use super::thread::WorkThread;
+use crate::supervisor::thread::WorkThread;
 
 /// How often one sweep starts over because it has killed something.
 const MAX_PASSES: usize = 8;
@@ -27,7 +27,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The workers of all pools that are being started or are not reaped yet.
 #[derive(Debug, Clone)]
-pub(super) struct LiveWorkers {
+pub(in crate::supervisor) struct LiveWorkers {
     server: ServerTag,
     workers: Arc<Mutex<Workers>>,
     /// Notified when a worker has gone.
@@ -42,12 +42,12 @@ struct Workers {
 }
 
 impl LiveWorkers {
-    pub(super) fn new(server: ServerTag) -> Self {
+    pub(in crate::supervisor) fn new(server: ServerTag) -> Self {
         Self { server, workers: Arc::default(), worker_gone: Arc::default() }
     }
 
     /// Adds a worker before it is started; it counts as alive until the guard is dropped.
-    pub(super) fn add(&self) -> LiveWorker {
+    pub(in crate::supervisor) fn add(&self) -> LiveWorker {
         let mut workers = self.lock();
         // Millions of workers later, a number is used again; its last owner is long gone then.
         workers.num_started = workers.num_started.wrapping_add(1);
@@ -56,8 +56,8 @@ impl LiveWorkers {
         LiveWorker { live: self.clone(), tag }
     }
 
-    /// Says which process a worker is. Must be called on the immortal thread, right after the fork.
-    pub(super) fn set_pid(&self, worker: WorkerTag, pid: Pid) {
+    /// Records which process a worker is. Must be called on the immortal thread, right after the fork.
+    pub(in crate::supervisor) fn set_pid(&self, worker: WorkerTag, pid: Pid) {
         self.lock().pids.insert(worker, Some(pid));
     }
 
@@ -65,8 +65,8 @@ impl LiveWorkers {
         self.lock().pids.values().copied().flatten().collect()
     }
 
-    /// Tells whether a process descends from a worker that is gone.
-    fn is_left_behind(&self, pid: Pid) -> bool {
+    /// Returns whether a process descends from a worker that is gone.
+    fn is_orphan(&self, pid: Pid) -> bool {
         self.server.ancestor(pid).is_some_and(|worker| !self.lock().pids.contains_key(&worker))
     }
 
@@ -78,14 +78,14 @@ impl LiveWorkers {
 
 /// A worker that is alive as long as this lives.
 #[derive(Debug)]
-pub(super) struct LiveWorker {
+pub(in crate::supervisor) struct LiveWorker {
     live: LiveWorkers,
     tag: WorkerTag,
 }
 
 impl LiveWorker {
     /// Returns what its process and all that descend from it are to be known by.
-    pub(super) fn tag(&self) -> WorkerTag {
+    pub(in crate::supervisor) fn tag(&self) -> WorkerTag {
         self.tag
     }
 }
@@ -99,12 +99,12 @@ impl Drop for LiveWorker {
 
 /// Sweeps whenever a worker has gone or a child has died.
 #[derive(Debug)]
-pub(super) struct Reaper {
-    pub(super) thread: WorkThread,
-    pub(super) live: LiveWorkers,
+pub(in crate::supervisor) struct Subreaper {
+    pub(in crate::supervisor) thread: WorkThread,
+    pub(in crate::supervisor) live: LiveWorkers,
 }
 
-/// Which of our children are to die, beside those that a dead worker has left behind.
+/// Which of our children are to die, beside the orphans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Others {
     /// None: they may be the children of a worker's child that has made a server of its own of itself.
@@ -113,18 +113,18 @@ enum Others {
     Die,
 }
 
-impl Reaper {
+impl Subreaper {
     /// Makes this process the parent of its descendants' orphans.
     ///
     /// # Errors
     ///
     /// If the kernel refuses.
-    pub(super) fn become_subreaper() -> io::Result<()> {
+    pub(in crate::supervisor) fn become_subreaper() -> io::Result<()> {
         Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
     }
 
     /// Works until it is told to stop, when the last worker has gone, and then until nothing is left to do.
-    pub(super) async fn run(self, stop: CancellationToken) {
+    pub(in crate::supervisor) async fn run(self, stop: CancellationToken) {
         let mut child_died = match signal(SignalKind::child()) {
             Ok(stream) => Some(stream),
             Err(error) => {
@@ -202,7 +202,7 @@ fn sweep(live: &LiveWorkers, others: Others, mut dying: HashSet<Pid>) -> Swept {
                 continue;
             }
             left += 1;
-            let is_to_die = others == Others::Die || live.is_left_behind(pid);
+            let is_to_die = others == Others::Die || live.is_orphan(pid);
             if is_to_die && dying.insert(pid) && rustix::process::kill_process(pid, Signal::KILL).is_ok() {
                 killed += 1;
                 found_work = true;

@@ -1,7 +1,7 @@
-//! What one worker was given and what came back: the sequence ledger. Pure bookkeeping, no I/O.
+//! The chunks that one worker was given, and which of their items have results. Pure bookkeeping, no I/O.
 //!
 //! Items carry a sequence number each, given out here in the order in which the worker is to run them; by it the
-//! progress page names an item. Every result is held against the ledger before anybody else sees it.
+//! progress page names an item. Every result is checked here before anybody else sees it.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -12,14 +12,14 @@ use procpool_items::{ItemKind, ItemSlab};
 use procpool_scheduler::ChunkId;
 
 use super::check;
-use crate::supervisor::{ChunkResults, ChunkRun};
+use crate::supervisor::interface::{ChunkResults, ChunkRun};
 
 /// How many finished chunks are remembered whose recall may still be answered.
 const MAX_LATE_RECALLS: usize = 64;
 
 /// The chunks that a worker has.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(super) struct AssignedChunks {
     next_sequence: u64,
     /// In the order in which the worker got them. None of them is finished.
     chunks: VecDeque<Entry>,
@@ -79,7 +79,7 @@ impl Entry {
     }
 }
 
-impl Ledger {
+impl AssignedChunks {
     pub(super) fn new() -> Self {
         Self { next_sequence: 1, chunks: VecDeque::new(), late_recalls: VecDeque::new(), started: None }
     }

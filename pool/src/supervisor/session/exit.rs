@@ -1,4 +1,4 @@
-//! After the death of a worker: what had it finished, what was it doing, how did it end?
+//! Reaps a dead worker, and reports what it had finished, what it was doing, and how it ended.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 
+use super::chunks::LostItems;
 use super::frames::failed_results;
-use super::ledger::LostItems;
 use super::{KillCause, PANIC_REASON, Session};
 use crate::error::{ExitUsage, ItemFailure, WorkerExit};
+use crate::supervisor::interface::{ChunkResults, WorkerEvent, WorkerEventKind};
 use crate::supervisor::process_group::Process;
-use crate::supervisor::{ChunkResults, WorkerEvent, WorkerEventKind};
 
 /// SIGKILL.
 const KILL: i32 = 9;
@@ -24,14 +24,14 @@ const MAX_LAST_BYTES: usize = 8 << 20;
 type End = std::io::Result<(ExitStatus, ExitUsage)>;
 
 impl<P: Process> Session<P> {
-    /// Buries the worker, and tells the driver what it left; neither waits for the other. The process must be dead.
-    pub(super) async fn bury(mut self) {
+    /// Reaps the worker, and reports to the driver what it left; neither waits for the other. The process must be dead.
+    pub(super) async fn reap(mut self) {
         let process = Arc::clone(&self.process);
         // Before it is reaped.
         let end = catch_unwind(AssertUnwindSafe(|| self.end_of_process()));
         let tells = async {
             let told = match end {
-                Ok(end) => AssertUnwindSafe(self.tell_what_is_left(end)).catch_unwind().await,
+                Ok(end) => AssertUnwindSafe(self.report_last_results(end)).catch_unwind().await,
                 Err(panic) => Err(panic),
             };
             let exited = match told {
@@ -41,7 +41,7 @@ impl<P: Process> Session<P> {
             self.tell(exited).await;
         };
         // Should even this panic, the group is killed when the process is dropped.
-        let (_, ()) = tokio::join!(AssertUnwindSafe(process.bury()).catch_unwind(), tells);
+        let (_, ()) = tokio::join!(AssertUnwindSafe(process.reap()).catch_unwind(), tells);
     }
 
     fn end_of_process(&self) -> End {
@@ -54,8 +54,8 @@ impl<P: Process> Session<P> {
         end
     }
 
-    /// Tells what the worker had finished; returns the last event.
-    async fn tell_what_is_left(&mut self, end: End) -> WorkerEventKind {
+    /// Reports what the worker had finished; returns the last event.
+    async fn report_last_results(&mut self, end: End) -> WorkerEventKind {
         self.read_output(|output, context| output.read_present(context));
         self.read_last_frames().await;
         let begun = self.begun();
@@ -64,9 +64,9 @@ impl<P: Process> Session<P> {
         }
         // These are neither in a frame nor in the journal.
         let detail = self.violation.as_deref().unwrap_or("began the next item without sending a result");
-        let lost = self.ledger.take_lost(begun);
+        let lost = self.chunks.take_lost(begun);
         self.fail_lost(lost, detail.to_owned()).await;
-        let running = self.ledger.locate(begun).map(|(_, position)| (position.chunk, position.offset));
+        let running = self.chunks.locate(begun).map(|(_, position)| (position.chunk, position.offset));
         let (exit, usage) = self.exit(end);
         tracing::debug!(
             worker = self.worker.generation,
@@ -81,19 +81,19 @@ impl<P: Process> Session<P> {
         WorkerEventKind::Exited { exit, usage, running, stderr_tail }
     }
 
-    /// The burial has panicked. Nobody knows what the worker had begun, and so all that it had fails. Returns the last
+    /// The report of its exit has panicked. Nobody knows what the worker had begun, and so all that it had fails. Returns the last
     /// event.
     async fn fail_all(&mut self) -> WorkerEventKind {
         tracing::error!(
             worker = self.worker.generation,
             slot = self.worker.slot.0,
             pid = self.context.pid,
-            "the burial of a worker has panicked, which is a bug; everything that the worker had fails"
+            "the report of a worker's exit has panicked, which is a bug; everything that the worker had fails"
         );
         self.process.kill();
         // What it had said comes first, or the driver takes what follows for a mistake, and has items run again.
         self.tell_pending().await;
-        let lost = self.ledger.take_all();
+        let lost = self.chunks.take_all();
         self.fail_lost(lost, format!("its end is not known, since {PANIC_REASON}")).await;
         let exit = WorkerExit::GivenUp { reason: PANIC_REASON };
         let (usage, stderr_tail) = (ExitUsage::default(), String::new());
@@ -131,7 +131,7 @@ impl<P: Process> Session<P> {
         match page.journal() {
             Ok(journal) => {
                 let (first_sequence, items) = journal?;
-                self.ledger.take_journal(first_sequence, items)
+                self.chunks.take_journal(first_sequence, items)
             }
             Err(error) => {
                 tracing::warn!(worker = self.worker.generation, %error, "the journal of a dead worker cannot be read");

@@ -30,23 +30,23 @@ pub struct ServerTag(u64);
 
 /// A worker among those of all servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct WorkerTag(u64);
+pub(in crate::supervisor) struct WorkerTag(u64);
 
 impl ServerTag {
-    pub(super) fn new() -> Self {
+    pub(in crate::supervisor) fn new() -> Self {
         // The standard library's hasher is seeded anew each time.
         Self(RandomState::new().hash_one(std::process::id()) >> NUMBER_BITS)
     }
 
     /// Returns the tag of the worker with this number, of which the low 24 bits count.
-    pub(super) fn worker(self, number: u32) -> WorkerTag {
+    pub(in crate::supervisor) fn worker(self, number: u32) -> WorkerTag {
         WorkerTag((self.0 << NUMBER_BITS) | (u64::from(number) & ((1 << NUMBER_BITS) - 1)))
     }
 
     /// Returns the worker from which a process descends, if that is one of this server; the worker itself is one, too.
     ///
     /// The process must not end meanwhile, or its number may be another's.
-    pub(super) fn ancestor(self, pid: Pid) -> Option<WorkerTag> {
+    pub(in crate::supervisor) fn ancestor(self, pid: Pid) -> Option<WorkerTag> {
         let is_ours = |tag: &WorkerTag| tag.0 >> NUMBER_BITS == self.0;
         limit(pid).filter(is_ours).or_else(|| variable(pid).filter(is_ours))
     }
@@ -68,13 +68,13 @@ impl FromStr for ServerTag {
 
 impl WorkerTag {
     /// Returns the limit that says it.
-    pub(super) fn limit(self) -> (Resource, Rlimit) {
+    pub(in crate::supervisor) fn limit(self) -> (Resource, Rlimit) {
         let own = rustix::process::getrlimit(Resource::Locks);
         (Resource::Locks, Rlimit { current: Some(self.0), maximum: own.maximum })
     }
 
     /// Returns the variable that says it.
-    pub(super) fn variable(self) -> (&'static str, OsString) {
+    pub(in crate::supervisor) fn variable(self) -> (&'static str, OsString) {
         (VARIABLE, self.0.to_string().into())
     }
 }

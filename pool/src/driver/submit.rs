@@ -1,0 +1,79 @@
+//! New jobs, and new items of jobs.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use procpool_items::ItemSlab;
+use procpool_scheduler::{Event, JobId, JobSpec, Time};
+use tracing::debug;
+
+use super::Driver;
+use super::entries::JobEntry;
+use super::report::Happening;
+use crate::admission::AdmittedItems;
+use crate::error::CallError;
+use crate::message::Submission;
+use crate::payload::{JobHeader, JobPayload};
+
+impl Driver {
+    pub(super) fn submit(&mut self, submission: Submission) {
+        let Submission { job, call, common, items, outlet, .. } = submission;
+        if submission.is_abandoned.load(Ordering::Acquire) {
+            // One end of a stream may still be there.
+            return outlet.fail(CallError::Cancelled);
+        }
+        let function: Arc<str> = call.function.into();
+        let function_id = self.function_id(&function);
+        let (account, hold) = self.results.open_account(job, &outlet);
+        let spec = JobSpec {
+            id: job,
+            hold,
+            function: function_id,
+            num_items: items.as_ref().map_or(0, |items| items.slab.len() as u64),
+            input_closed: items.is_some(),
+            delivery: submission.delivery,
+            chunk_size: call.options.chunk_size.map(std::num::NonZeroU32::get),
+            item_bytes: items.as_ref().map_or(0, |items| mean_bytes(&items.slab)),
+            has_common: common.is_some(),
+            fail_fast: submission.fail_fast,
+            max_attempts: submission.max_attempts,
+            item_timeout: submission.item_timeout,
+            deadline: call.deadline.map(|deadline| Time::from_start(deadline.saturating_duration_since(self.epoch))),
+            priority: call.options.priority,
+        };
+        debug!(
+            job = job.0,
+            function = &*function,
+            items = spec.num_items,
+            request_id = call.options.request_id,
+            "job submitted"
+        );
+        self.reporter.report(&Happening::JobSubmitted { job, function: &function, num_items: spec.num_items });
+        let header = JobHeader {
+            function,
+            content_type: call.content_type.into(),
+            style: call.style,
+            trace: Arc::new(call.trace),
+        };
+        let mut payload = JobPayload::new(header, common, account);
+        if let Some(items) = items {
+            payload.add(items);
+        }
+        let max_answer_bytes = call.max_answer_bytes;
+        self.jobs.insert(job, JobEntry { payload, outlet, max_answer_bytes, refusal: None, hold });
+        self.apply_plain(Event::JobSubmitted(spec));
+        self.publish_allowance(job);
+    }
+
+    pub(super) fn add_items(&mut self, job: JobId, items: AdmittedItems) {
+        let Some(entry) = self.jobs.get_mut(&job) else { return };
+        let (count, item_bytes) = (items.slab.len() as u64, mean_bytes(&items.slab));
+        entry.payload.add(items);
+        self.reporter.report(&Happening::ItemsAdded { job });
+        self.apply_plain(Event::ItemsAdded { job, count, item_bytes });
+    }
+}
+
+fn mean_bytes(slab: &ItemSlab) -> u64 {
+    (slab.bytes().len() / slab.len().max(1)) as u64
+}
