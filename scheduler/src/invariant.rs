@@ -46,6 +46,8 @@ impl PoolState {
                 })
                 .sum();
             assert_eq!(job.outstanding, out, "job {id}: items out are those at workers");
+            let chunks = self.workers().flat_map(|worker| &worker.chunks).filter(|chunk| chunk.job == *id);
+            assert_eq!(job.num_chunks as usize, chunks.count(), "job {id}: its chunks are counted");
             let fresh = job.spec.num_items - job.next_fresh;
             let known = fresh + job.num_given_back() + out + job.finished.len();
             assert_eq!(job.spec.num_items, known, "job {id}: every item is in exactly one place");
@@ -111,6 +113,8 @@ impl PoolState {
 
     /// A slot that has no worker will have one, as long as workers are needed.
     fn check_slots(&self) {
+        let num_slots = self.slots.iter().filter(|slot| !slot.removed).count();
+        assert_eq!(self.num_slots as usize, num_slots, "the slots that are to have a worker are counted");
         let is_ending = matches!(self.readiness, Readiness::Draining | Readiness::Stopped) && self.jobs.is_empty();
         if self.stopping || is_ending {
             return;

@@ -162,7 +162,7 @@ impl PoolState {
 
     /// Gives a chunk of these items to the worker in a slot.
     fn hand_out(&mut self, slot: usize, id: JobId, available: Available) {
-        let slots = self.num_slots();
+        let slots = self.num_slots;
         let now = self.now;
         let is_on_probation = self.slots[slot].health.is_on_probation();
         let worker = self.slots[slot].worker.as_mut().expect("the caller looked");

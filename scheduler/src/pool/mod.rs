@@ -37,6 +37,8 @@ pub struct PoolState {
     pub(crate) config: SchedulerConfig,
     pub(crate) jobs: BTreeMap<JobId, Job>,
     pub(crate) slots: Vec<Slot>,
+    /// How many slots are to have a worker: the first ones.
+    pub(crate) num_slots: u32,
     pub(crate) queue: FairQueue,
     pub(crate) run_times: RunTimes,
     pub(crate) timers: Timers,
@@ -63,12 +65,14 @@ pub struct PoolState {
 impl PoolState {
     /// Returns a pool of empty slots. Its workers start with the first event.
     pub fn new(config: SchedulerConfig) -> Self {
-        let slots = (0..config.slots.max(1)).map(|_| Slot::default()).collect();
+        let num_slots = config.slots.max(1);
+        let slots = (0..num_slots).map(|_| Slot::default()).collect();
         let mut state = Self {
             rng: Rng::new(config.seed),
             config,
             jobs: BTreeMap::new(),
             slots,
+            num_slots,
             queue: FairQueue::default(),
             run_times: RunTimes::default(),
             timers: Timers::default(),
@@ -85,7 +89,7 @@ impl PoolState {
             #[cfg(any(test, debug_assertions))]
             unchecked: 0,
         };
-        for slot in 0..state.config.slots.max(1) {
+        for slot in 0..num_slots {
             state.spawn_worker(SlotId(slot));
         }
         state
@@ -179,11 +183,6 @@ impl PoolState {
 
     fn is_draining(&self) -> bool {
         matches!(self.readiness, Readiness::Draining | Readiness::Stopped)
-    }
-
-    /// Returns the number of slots that are to have a worker.
-    fn num_slots(&self) -> u32 {
-        u32::try_from(self.slots.iter().filter(|slot| !slot.removed).count()).unwrap_or(u32::MAX).max(1)
     }
 
     fn slot_ids(&self) -> impl Iterator<Item = SlotId> + use<> {

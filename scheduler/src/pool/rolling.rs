@@ -144,18 +144,15 @@ impl PoolState {
 
     /// Stops an idle worker that is to be replaced, or starts to count how long it is idle.
     pub(super) fn stop_if_unneeded(&mut self, id: WorkerId) {
-        let may_leave = self.others_are_up(id) || self.slots[id.slot.0 as usize].removed;
         let Some(worker) = self.worker_mut(id).filter(|worker| worker.is_idle()) else { return };
-        let has_worked = worker.finished_items > 0;
-        let reason = match worker.retire {
-            Some(reason) if may_leave || !waits_for_its_turn(reason) => Some(reason),
-            _ if worker.quota == Some(0) => Some(StopReason::MaxItems),
-            _ => None,
-        };
-        if let Some(reason) = reason {
+        let (retire, quota, has_worked) = (worker.retire.take(), worker.quota, worker.finished_items > 0);
+        let is_removed = self.slots[id.slot.0 as usize].removed;
+        let may_leave = |reason| !waits_for_its_turn(reason) || is_removed || self.others_are_up(id);
+        let used_up = (quota == Some(0)).then_some(StopReason::MaxItems);
+        if let Some(reason) = retire.filter(|&reason| may_leave(reason)).or(used_up) {
             return self.shut_down(id, reason);
         }
-        match worker.retire.take() {
+        match retire {
             Some(StopReason::MaxAge) => self.recycle_later(TimerKey::Age(id)),
             Some(StopReason::Idle) => self.recycle_later(TimerKey::Idle(id)),
             Some(StopReason::Memory) => self.recycle_later(TimerKey::Memory(id)),

@@ -74,7 +74,7 @@ impl PoolState {
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             readiness: self.readiness,
-            num_slots: self.num_slots(),
+            num_slots: self.num_slots,
             workers: self.workers().map(Worker::snapshot).collect(),
             held_slots: self.slot_ids().zip(&self.slots).filter(|(_, slot)| slot.is_held()).map(|(id, _)| id).collect(),
             num_jobs: self.jobs.len(),

@@ -68,7 +68,8 @@ impl PoolState {
         let mut from = first;
         for to in late.iter().map(|expired| expired.offset).chain([end]) {
             if from < to && !abandoned {
-                let items = ItemsOf { job, first: first_index + u64::from(from), count: u64::from(to - from) };
+                let first_item = first_index + u64::from(from);
+                let items = ItemsOf { job, first: first_item, count: u64::from(to - from), slot: id.slot };
                 let failed = finished.failed.iter().find(|offset| (from..to).contains(offset));
                 self.store_items(items, from - first, failed.map(|&offset| first_index + u64::from(offset)));
             }
@@ -317,7 +318,8 @@ impl PoolState {
     }
 
     pub(super) fn resize(&mut self, slots: u32) {
-        let wanted = slots.max(1) as usize;
+        self.num_slots = slots.max(1);
+        let wanted = self.num_slots as usize;
         while self.slots.len() < wanted {
             self.slots.push(Slot::default());
         }
