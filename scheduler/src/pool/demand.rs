@@ -81,7 +81,7 @@ impl PoolState {
 
     pub(super) fn slot_counts(&self) -> SlotCounts {
         let mut counts = SlotCounts::default();
-        for slot in &self.slots {
+        for slot in self.slots.iter() {
             match slot.worker.as_ref() {
                 None if slot.removed => {}
                 None => counts.empty += 1,

@@ -59,7 +59,8 @@ impl PoolState {
     fn end_restart(&mut self, effect: Effect) {
         self.restart_up_to = None;
         self.timers.clear(TimerKey::Rollout);
-        for slot in &mut self.slots {
+        for slot in self.slot_ids() {
+            let slot = self.slot_mut(slot);
             let is_removed = slot.removed;
             if let Some(worker) = &mut slot.worker
                 && worker.is_up()

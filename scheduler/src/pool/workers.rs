@@ -10,7 +10,7 @@ use crate::event::{Cancel, Effect, FailureCause, JobFailure, Readiness, StopReas
 use crate::id::{ChunkId, FunctionId, FunctionSet, JobId, SlotId, WorkerId};
 use crate::job::History;
 use crate::timer::TimerKey;
-use crate::worker::{ActiveChunk, Expired, Phase, Slot, StopStage, Worker};
+use crate::worker::{ActiveChunk, Expired, Phase, StopStage, Worker};
 
 /// Results of consecutive items of a chunk.
 #[derive(Debug, Clone, Copy)]
@@ -320,9 +320,7 @@ impl PoolState {
     pub(super) fn resize(&mut self, slots: u32) {
         self.num_slots = slots.max(1);
         let wanted = self.num_slots as usize;
-        while self.slots.len() < wanted {
-            self.slots.push(Slot::default());
-        }
+        self.slots.grow(wanted);
         for id in self.slot_ids() {
             let slot = self.slot_mut(id);
             slot.removed = id.0 as usize >= wanted;
