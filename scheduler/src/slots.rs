@@ -1,47 +1,35 @@
 //! The slots, and sets of those that dispatch asks for: it must not look at every slot after every event.
 //!
-//! What a slot stands in follows from what it is like now ([`Listed::of`]), and is kept up to date here alone: a slot can
-//! be changed only through [`Slots::get_mut`], which notes that, and [`Slots::update`] lists it anew before anybody asks.
-//! What is asked for rarely (starts, holds, a restart, a resize, a drain) has no set, and looks at every slot.
+//! The sets follow from what the slots are like now, and are kept here alone: a slot can be changed only through
+//! [`Slots::get_mut`], which notes that, and [`Slots::update`] looks at it again before anybody asks. What is asked for
+//! rarely (starts, holds, a restart, a resize, a drain) has no set, and looks at every slot.
 
 use std::collections::BTreeSet;
-use std::ops::{Bound, Deref};
+use std::ops::Deref;
 
 use crate::id::FunctionId;
 use crate::time::Time;
-use crate::worker::Slot;
+use crate::worker::{Slot, Worker};
 
 /// All slots, in the order of their numbers. They are read like a slice.
 #[derive(Debug)]
 pub(crate) struct Slots {
     slots: Vec<Slot>,
-    /// Those that may have changed since they were listed; some more than once.
+    /// Those that may have changed since `update`; some more than once.
     changed: Vec<usize>,
-    /// So many of them were looked at for `free` again.
-    num_freed: usize,
     /// Those whose workers could begin a chunk at once.
     free: SlotSet,
     /// Those whose workers have a chunk that could be taken apart.
     divisible: SlotSet,
-    listed: Vec<Listed>,
-    asked: BTreeSet<(Time, usize)>,
-    ahead: BTreeSet<(FunctionId, u32, usize)>,
-}
-
-/// The ordered sets that a slot stands in, and under what.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Listed {
-    /// When its worker was last asked for a chunk that somebody waits for, and has not answered.
-    asked_at: Option<Time>,
-    /// Its worker may hold a chunk ahead when few enough items are left of what it runs: the function, and how many are.
-    ahead: Option<(FunctionId, u32)>,
-}
-
-impl Listed {
-    fn of(slot: &Slot) -> Self {
-        let ahead = slot.only_chunk().map(|chunk| (chunk.function, chunk.remaining()));
-        Self { asked_at: slot.asked_at(), ahead }
-    }
+    /// When each worker was last asked for a chunk that somebody waits for, if it has not answered.
+    asked_at: Vec<Option<Time>>,
+    by_asked_at: BTreeSet<(Time, usize)>,
+    /// The only chunk of each worker, if another may wait behind it: its function, and how many of its items are left.
+    only_chunks: Vec<Option<(FunctionId, u32)>>,
+    /// By those. Sorted; a tree would be slower up to thousands of slots.
+    by_only_chunk: Vec<(FunctionId, u32, usize)>,
+    /// Those of which that may not be so any more, and during a dispatch those that may hold a chunk ahead.
+    to_ask: SlotSet,
 }
 
 impl Slots {
@@ -50,12 +38,13 @@ impl Slots {
         let mut slots = Self {
             slots: Vec::new(),
             changed: Vec::new(),
-            num_freed: 0,
             free: SlotSet::default(),
             divisible: SlotSet::default(),
-            listed: Vec::new(),
-            asked: BTreeSet::new(),
-            ahead: BTreeSet::new(),
+            asked_at: Vec::new(),
+            by_asked_at: BTreeSet::new(),
+            only_chunks: Vec::new(),
+            by_only_chunk: Vec::new(),
+            to_ask: SlotSet::default(),
         };
         slots.grow(count as usize);
         slots
@@ -65,104 +54,114 @@ impl Slots {
     pub(crate) fn grow(&mut self, count: usize) {
         let count = count.max(self.len());
         self.slots.resize_with(count, Slot::default);
-        self.listed.resize(count, Listed::default());
-        self.free.grow(count);
-        self.divisible.grow(count);
+        self.asked_at.resize(count, None);
+        self.only_chunks.resize(count, None);
+        for set in [&mut self.free, &mut self.divisible, &mut self.to_ask] {
+            set.words.resize(count.div_ceil(64), 0);
+        }
     }
 
     /// Returns a slot, to be changed.
     pub(crate) fn get_mut(&mut self, slot: usize) -> Option<&mut Slot> {
         let entry = self.slots.get_mut(slot)?;
-        if self.changed.len() == self.num_freed || self.changed.last() != Some(&slot) {
+        if self.changed.last() != Some(&slot) {
             self.changed.push(slot);
         }
         Some(entry)
     }
 
-    /// Brings the sets up to date.
+    /// Brings up to date what all but [`Slots::next_ahead`] go by.
     pub(crate) fn update(&mut self) {
-        self.update_free();
-        self.num_freed = 0;
-        for slot in self.changed.drain(..) {
+        while let Some(slot) = self.changed.pop() {
             let entry = &self.slots[slot];
-            self.divisible.set(slot, entry.divisible_chunks().next().is_some());
-            let now = Listed::of(entry);
-            let before = std::mem::replace(&mut self.listed[slot], now);
-            if now.asked_at != before.asked_at {
-                before.asked_at.map(|at| self.asked.remove(&(at, slot)));
-                self.asked.extend(now.asked_at.map(|at| (at, slot)));
+            self.free.set(slot, entry.is_free());
+            let worker = entry.worker.as_ref();
+            self.divisible.set(slot, worker.is_some_and(|worker| worker.divisible_chunks().next().is_some()));
+            let asked_at = worker.and_then(Worker::asked_at);
+            if asked_at != self.asked_at[slot] {
+                self.asked_at[slot].map(|at| self.by_asked_at.remove(&(at, slot)));
+                self.by_asked_at.extend(asked_at.map(|at| (at, slot)));
+                self.asked_at[slot] = asked_at;
             }
-            if now.ahead != before.ahead {
-                before.ahead.map(|(function, left)| self.ahead.remove(&(function, left, slot)));
-                self.ahead.extend(now.ahead.map(|(function, left)| (function, left, slot)));
-            }
+            self.to_ask.set(slot, true);
         }
     }
 
-    /// Brings that set up to date which changes most often, twice with each chunk.
-    fn update_free(&mut self) {
-        for &slot in &self.changed[self.num_freed..] {
-            self.free.set(slot, self.slots[slot].is_free());
+    /// Looks for the slots whose workers may hold a chunk ahead. `most`: how many items of a function may be left.
+    pub(crate) fn find_ahead(&mut self, most: impl Fn(FunctionId) -> u32) {
+        self.update();
+        let mut rest = &self.by_only_chunk[..];
+        while let Some(&(function, ..)) = rest.first() {
+            let most = most(function);
+            let few = rest.iter().take_while(|&&(other, left, _)| other == function && left <= most);
+            few.for_each(|&(.., slot)| self.to_ask.set(slot, true));
+            rest = &rest[rest.partition_point(|&(other, ..)| other == function)..];
         }
-        self.num_freed = self.changed.len();
     }
 
-    /// Returns the first slot from this one on whose worker could begin a chunk at once.
-    pub(crate) fn next_free(&mut self, first: usize) -> Option<usize> {
-        self.update_free();
-        self.free.next_from(first)
+    /// Returns the first slot from this one on that was found, or that has changed.
+    pub(crate) fn next_ahead(&self, first: usize) -> Option<usize> {
+        self.to_ask.next_from(first)
+    }
+
+    /// Brings up to date by what slots are found. That is done once an event, and only while a job waits, since what ends
+    /// of a chunk most often begins with the next.
+    pub(crate) fn end_ahead(&mut self) {
+        self.update();
+        while let Some(slot) = self.to_ask.next_from(0) {
+            self.to_ask.set(slot, false);
+            let chunk = self.slots[slot].only_chunk().map(|chunk| (chunk.function, chunk.remaining()));
+            let before = std::mem::replace(&mut self.only_chunks[slot], chunk);
+            if chunk != before {
+                let position = |(function, left)| self.by_only_chunk.binary_search(&(function, left, slot));
+                if let Some(Ok(position)) = before.map(position) {
+                    self.by_only_chunk.remove(position);
+                }
+                if let Some((function, left)) = chunk {
+                    let position = self.by_only_chunk.partition_point(|&other| other < (function, left, slot));
+                    self.by_only_chunk.insert(position, (function, left, slot));
+                }
+            }
+        }
     }
 
     /// Returns the slots whose workers could begin a chunk at once.
-    pub(crate) fn free(&self) -> impl Iterator<Item = &Slot> {
-        debug_assert_eq!(self.changed.len(), self.num_freed, "the set is up to date");
-        self.free.iter().map(|slot| &self.slots[slot])
+    pub(crate) fn free_from(&self, first: usize) -> impl Iterator<Item = usize> {
+        debug_assert!(self.changed.is_empty(), "the set is up to date");
+        self.free.iter_from(first)
     }
 
-    /// Returns the slots whose workers have a chunk that could be taken apart.
-    pub(crate) fn divisible(&self) -> impl Iterator<Item = &Slot> {
+    /// Returns the workers that have a chunk that could be taken apart.
+    pub(crate) fn divisible(&self) -> impl Iterator<Item = &Worker> {
         debug_assert!(self.changed.is_empty(), "the set is up to date");
-        self.divisible.iter().map(|slot| &self.slots[slot])
+        self.divisible.iter_from(0).filter_map(|slot| self.slots[slot].worker.as_ref())
     }
 
     /// Returns when a worker was last asked for a chunk, of those that have not answered.
     pub(crate) fn last_asked_at(&self) -> Option<Time> {
         debug_assert!(self.changed.is_empty(), "the set is up to date");
-        self.asked.last().map(|&(at, _)| at)
-    }
-
-    /// Returns the slots whose workers may hold a chunk ahead, in order. `most`: how many items of a function may be left.
-    /// Those that have changed may be among them, whatever they are like now.
-    pub(crate) fn may_hold_ahead(&self, most: impl Fn(FunctionId) -> u32) -> Vec<usize> {
-        let mut slots = self.changed.clone();
-        let mut next = self.ahead.first();
-        while let Some(&(function, ..)) = next {
-            let few = (function, 0, 0)..=(function, most(function), usize::MAX);
-            slots.extend(self.ahead.range(few).map(|&(.., slot)| slot));
-            let others = (Bound::Excluded((function, u32::MAX, usize::MAX)), Bound::Unbounded);
-            next = self.ahead.range(others).next();
-        }
-        slots.sort_unstable();
-        slots.dedup();
-        slots
+        self.by_asked_at.last().map(|&(at, _)| at)
     }
 
     /// Checks that the sets are what a look at every slot gives.
     #[cfg(any(test, debug_assertions))]
     pub(crate) fn check(&self) {
-        let listed: Vec<Listed> = self.slots.iter().map(Listed::of).collect();
-        assert_eq!(self.listed, listed, "each slot is listed as what it is");
-        let asked = (0..).zip(&listed).filter_map(|(slot, of)| Some((of.asked_at?, slot)));
-        assert_eq!(self.asked, asked.collect(), "the slots that were asked for a chunk");
-        let ahead = (0..).zip(&listed).filter_map(|(slot, of)| of.ahead.map(|(function, left)| (function, left, slot)));
-        assert_eq!(self.ahead, ahead.collect(), "the slots that may hold a chunk ahead");
+        let asked = (0..).zip(&self.slots).filter_map(|(slot, entry)| Some((entry.worker.as_ref()?.asked_at()?, slot)));
+        assert_eq!(self.by_asked_at, asked.collect(), "the slots that were asked for a chunk");
+        let chunks = (0..).zip(&self.only_chunks).filter_map(|(slot, chunk)| chunk.map(|(of, left)| (of, left, slot)));
+        let by_only_chunk: BTreeSet<_> = chunks.collect();
+        assert!(self.by_only_chunk.iter().eq(&by_only_chunk), "the slots by their only chunks");
         for (slot, entry) in self.slots.iter().enumerate() {
-            assert_eq!(self.free.has(slot), entry.is_free(), "slot {slot}: listed as free if it is");
-            let is_divisible = entry.divisible_chunks().next().is_some();
-            assert_eq!(self.divisible.has(slot), is_divisible, "slot {slot}: listed as divisible if it is");
+            assert_eq!(self.free.has(slot), entry.is_free(), "slot {slot}: in the set of free ones if it is");
+            let is_divisible = entry.worker.iter().any(|worker| worker.divisible_chunks().next().is_some());
+            assert_eq!(self.divisible.has(slot), is_divisible, "slot {slot}: in the set of divisible ones if it is");
+            let chunk = entry.only_chunk().map(|chunk| (chunk.function, chunk.remaining()));
+            let is_known = self.to_ask.has(slot) || self.only_chunks[slot] == chunk;
+            assert!(is_known, "slot {slot}: its only chunk is known, or it is asked anyway");
         }
-        assert_eq!(self.free.len, self.free.iter().count(), "the free slots are counted");
-        assert_eq!(self.divisible.len, self.divisible.iter().count(), "the divisible slots are counted");
+        for set in [&self.free, &self.divisible, &self.to_ask] {
+            assert_eq!(set.len, set.iter_from(0).count(), "the slots of a set are counted");
+        }
     }
 }
 
@@ -182,11 +181,6 @@ struct SlotSet {
 }
 
 impl SlotSet {
-    /// Makes room for so many slots.
-    fn grow(&mut self, count: usize) {
-        self.words.resize(count.div_ceil(64), 0);
-    }
-
     fn has(&self, slot: usize) -> bool {
         self.words[slot / 64] & 1 << (slot % 64) != 0
     }
@@ -215,7 +209,8 @@ impl SlotSet {
         None
     }
 
-    fn iter(&self) -> impl Iterator<Item = usize> {
-        std::iter::successors(self.next_from(0), |&slot| self.next_from(slot + 1))
+    /// Returns the slots of the set from this one on.
+    fn iter_from(&self, first: usize) -> impl Iterator<Item = usize> {
+        std::iter::successors(self.next_from(first), |&slot| self.next_from(slot + 1))
     }
 }

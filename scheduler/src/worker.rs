@@ -42,23 +42,6 @@ impl Slot {
         })
     }
 
-    /// Returns the chunks that have items that have not begun and could run elsewhere, and their positions; the last first.
-    pub(crate) fn divisible_chunks(&self) -> impl Iterator<Item = (usize, &ActiveChunk)> {
-        let worker = self.worker.as_ref().filter(|worker| worker.is_up());
-        let chunks = worker.into_iter().flat_map(|worker| worker.chunks.iter().enumerate().rev());
-        chunks.filter(|(position, chunk)| {
-            let begun = u32::from(*position == 0);
-            let can_be_asked = !chunk.abandoned && chunk.recalled_at.is_none();
-            can_be_asked && chunk.remaining() > begun && !(chunk.fixed_size && begun == 1)
-        })
-    }
-
-    /// Returns when its worker was last asked for a chunk that somebody waits for, and has not answered.
-    pub(crate) fn asked_at(&self) -> Option<Time> {
-        let chunks = self.worker.iter().flat_map(|worker| &worker.chunks).filter(|chunk| !chunk.abandoned);
-        chunks.filter_map(|chunk| chunk.recalled_at).max()
-    }
-
     /// Returns whether it is held and has no worker: it is not waited for.
     pub(crate) fn is_held(&self) -> bool {
         self.worker.is_none() && matches!(self.health, SlotHealth::Held(_)) && !self.removed
@@ -213,6 +196,21 @@ impl Worker {
     pub(crate) fn overdue(&self) -> Option<(usize, StopReason)> {
         let position = self.chunks.iter().position(|chunk| chunk.passed < chunk.count)?;
         self.chunks[position].overdue().map(|reason| (position, reason))
+    }
+
+    /// Returns the chunks that it may be asked for, since items have not begun, and their positions; the last first.
+    pub(crate) fn divisible_chunks(&self) -> impl Iterator<Item = (usize, &ActiveChunk)> {
+        let is_up = self.is_up();
+        self.chunks.iter().enumerate().rev().filter(move |(position, chunk)| {
+            let begun = u32::from(*position == 0);
+            let can_be_asked = is_up && !chunk.abandoned && chunk.recalled_at.is_none();
+            can_be_asked && chunk.remaining() > begun && !(chunk.fixed_size && begun == 1)
+        })
+    }
+
+    /// Returns when it was last asked for a chunk that somebody waits for, if it has not answered.
+    pub(crate) fn asked_at(&self) -> Option<Time> {
+        self.chunks.iter().filter(|chunk| !chunk.abandoned).filter_map(|chunk| chunk.recalled_at).max()
     }
 
     /// Returns the position of a chunk.

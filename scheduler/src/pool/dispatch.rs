@@ -60,19 +60,25 @@ impl PoolState {
 
     /// Returns the first free slot from this one on, as long as a job waits.
     fn next_free(&mut self, first: usize) -> Option<usize> {
-        if self.queue.is_empty() { None } else { self.slots.next_free(first) }
+        if self.queue.is_empty() {
+            return None;
+        }
+        self.slots.update();
+        self.slots.free_from(first).next()
     }
 
     /// Returns the slots whose workers could begin at once.
     pub(super) fn idle_slots(&self) -> impl Iterator<Item = &Slot> {
-        self.slots.free()
+        self.slots.free_from(0).map(|slot| &self.slots[slot])
     }
 
     /// Tells whether the worker in a slot will be idle within a round trip, and may hold the next chunk. Bounded by time,
     /// never by hope: where nothing is known about a function, nothing is held.
     fn may_hold_ahead(&self, slot: usize) -> bool {
-        let running = self.slots[slot].only_chunk();
-        running.is_some_and(|chunk| chunk.remaining() <= self.run_times.items_within(chunk.function, AHEAD))
+        self.slots[slot].only_chunk().is_some_and(|running| {
+            self.run_times.average(running.function).is_some()
+                && self.run_times.estimate(running.function, running.remaining()) <= AHEAD
+        })
     }
 
     /// Gives a chunk ahead to each worker that may hold one.
@@ -81,12 +87,10 @@ impl PoolState {
         if self.queue.is_empty() {
             return;
         }
-        let last = self.slots.len() - 1;
-        for slot in self.slots.may_hold_ahead(|function| self.run_times.items_within(function, AHEAD)) {
-            // The queue may have become shorter, and what was done for one slot may concern another.
-            if self.queue.is_empty() {
-                return;
-            }
+        self.slots.find_ahead(|function| self.run_times.items_within(function, AHEAD));
+        let (mut first, last) = (0, self.slots.len() - 1);
+        while let Some(slot) = self.slots.next_ahead(first).filter(|_| !self.queue.is_empty()) {
+            first = slot + 1;
             if self.may_hold_ahead(slot)
                 && !self.renew_if_due(slot)
                 && let Some((job, next)) = self.next_for(slot, Choice::Ahead)
@@ -98,6 +102,7 @@ impl PoolState {
                 self.refuse_late_jobs();
             }
         }
+        self.slots.end_ahead();
     }
 
     /// Returns the next items that the worker in a slot may be given, of the job whose turn it is among those that have
@@ -220,17 +225,16 @@ impl PoolState {
     /// While a slot is idle and nothing waits, the worker with the most work that has not begun is asked for it.
     fn rebalance(&mut self) {
         self.timers.clear(TimerKey::Rebalance);
-        if self.slots.next_free(0).is_none() {
+        self.slots.update();
+        if self.slots.free_from(0).next().is_none() {
             return;
         }
-        self.slots.update();
         let answers_due = self.slots.last_asked_at().map(|at| at.after(RECALL_PATIENCE));
         if let Some(due) = answers_due.filter(|&due| due > self.now) {
             return self.timers.set(TimerKey::Rebalance, due);
         }
-        let candidates = self.slots.divisible().filter_map(|slot| {
-            let (position, chunk) = slot.divisible_chunks().find(|(_, chunk)| self.could_begin(chunk))?;
-            let worker = slot.worker.as_ref()?;
+        let candidates = self.slots.divisible().filter_map(|worker| {
+            let (position, chunk) = worker.divisible_chunks().find(|(_, chunk)| self.could_begin(chunk))?;
             Some((worker.id, chunk.id, self.late_after(worker, position), chunk.remaining()))
         });
         let mut next_check: Option<Time> = None;

@@ -94,12 +94,10 @@ impl PoolState {
     /// Replaces a worker that holds too much memory, but only after an item that has run. What it is about to begin may be
     /// what makes it large, and would make the next one as large, and so on for ever. `after_item`: it has just run one.
     pub(super) fn recycle_if_large(&mut self, id: WorkerId, after_item: bool) {
-        if self.timers.is_set(TimerKey::Memory(id)) {
-            return;
-        }
-        let Some(worker) = self.worker_mut(id) else { return };
+        let Some(worker) = self.worker_mut(id).filter(|worker| worker.is_large) else { return };
         let has_begun = worker.chunks.front().is_none_or(|chunk| chunk.finished > 0);
-        if worker.is_large && worker.finished_items > 0 && (after_item || has_begun) {
+        let is_due = worker.finished_items > 0 && (after_item || has_begun);
+        if is_due && !self.timers.is_set(TimerKey::Memory(id)) {
             self.recycle(id, TimerKey::Memory(id), StopReason::Memory);
         }
     }
