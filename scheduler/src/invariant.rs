@@ -46,6 +46,8 @@ impl PoolState {
                 })
                 .sum();
             assert_eq!(job.outstanding, out, "job {id}: items out are those at workers");
+            let chunks = self.workers().flat_map(|worker| &worker.chunks).filter(|chunk| chunk.job == *id);
+            assert_eq!(job.num_chunks as usize, chunks.count(), "job {id}: its chunks are counted");
             let fresh = job.spec.num_items - job.next_fresh;
             let known = fresh + job.num_given_back() + out + job.finished.len();
             assert_eq!(job.spec.num_items, known, "job {id}: every item is in exactly one place");
@@ -111,12 +113,15 @@ impl PoolState {
 
     /// A slot that has no worker will have one, as long as workers are needed.
     fn check_slots(&self) {
+        let num_slots = self.slots.iter().filter(|slot| !slot.removed).count();
+        assert_eq!(self.num_slots as usize, num_slots, "the slots that are to have a worker are counted");
+        self.slots.check();
         let is_ending = matches!(self.readiness, Readiness::Draining | Readiness::Stopped) && self.jobs.is_empty();
         if self.stopping || is_ending {
             return;
         }
         let (mut num_waiting, mut somebody_tries) = (0, false);
-        for (id, slot) in (0..).map(SlotId).zip(&self.slots).filter(|(_, slot)| !slot.removed) {
+        for (id, slot) in (0..).map(SlotId).zip(self.slots.iter()).filter(|(_, slot)| !slot.removed) {
             let is_failing = slot.health.failing_since().is_some();
             let is_moving = slot.worker.is_some() || self.timers.is_set(Restart(id));
             assert!(is_moving || is_failing, "slot {id}: an empty slot will be filled");

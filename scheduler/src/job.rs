@@ -83,6 +83,8 @@ pub(crate) struct Job {
     pub(crate) finished: RunSet,
     /// Items at workers, without outcome.
     pub(crate) outstanding: u64,
+    /// How many chunks of it workers have.
+    pub(crate) num_chunks: u32,
     /// How many outcomes of an ordered stream were delivered.
     pub(crate) delivered: u64,
     /// How many results the reader has taken.
@@ -116,6 +118,7 @@ impl Job {
             waiting: BTreeMap::new(),
             finished: RunSet::default(),
             outstanding: 0,
+            num_chunks: 0,
             delivered: 0,
             taken: 0,
             window: 0,
@@ -186,7 +189,7 @@ impl Job {
         self.returned.values().any(|(_, history)| history.failed_in == Some(worker))
     }
 
-    /// Hands out the first `count` of these items, as [`Job::available`] has returned them.
+    /// Hands out a chunk of the first `count` of these items, as [`Job::available`] has returned them.
     pub(crate) fn take(&mut self, first: u64, count: u32) {
         let count = u64::from(count);
         if let Some((returned, history)) = self.returned.remove(&first) {
@@ -197,6 +200,7 @@ impl Job {
             self.next_fresh += count;
         }
         self.outstanding += count;
+        self.num_chunks += 1;
         self.started = true;
     }
 

@@ -30,6 +30,7 @@ mod pool;
 mod queue;
 mod run_set;
 mod run_times;
+mod slots;
 mod time;
 mod timer;
 mod worker;

@@ -72,8 +72,8 @@ impl RunTimes {
 
     /// Returns how many items run within this time on average: none while nothing is known.
     pub(crate) fn items_within(&self, function: FunctionId, time: Duration) -> u32 {
-        self.average(function)
-            .map_or(0, |average| u32::try_from(time.as_nanos() / average.as_nanos()).unwrap_or(u32::MAX))
+        let num_items = |reports: &Reports| saturating_nanos(time) / reports.average;
+        self.functions.get(&function).map_or(0, |reports| u32::try_from(num_items(reports)).unwrap_or(u32::MAX))
     }
 
     /// Returns how many items fill a chunk: 1 while nothing is known.

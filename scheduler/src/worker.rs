@@ -30,6 +30,18 @@ impl Slot {
         self.worker.as_ref().is_some_and(|worker| worker.is_idle() && worker.takes_chunks())
     }
 
+    /// Returns the chunk that its worker runs, if that is all it has and the next may wait behind it.
+    pub(crate) fn only_chunk(&self) -> Option<&ActiveChunk> {
+        let worker = self.worker.as_ref().filter(|worker| worker.takes_chunks() && worker.chunks.len() == 1)?;
+        worker.chunks.front().filter(|running| {
+            running.overdue().is_none()
+                && !running.abandoned
+                && !running.history.is_left_alone()
+                && running.recalled_at.is_none()
+                && !self.health.is_on_probation()
+        })
+    }
+
     /// Returns whether it is held and has no worker: it is not waited for.
     pub(crate) fn is_held(&self) -> bool {
         self.worker.is_none() && matches!(self.health, SlotHealth::Held(_)) && !self.removed
@@ -184,6 +196,21 @@ impl Worker {
     pub(crate) fn overdue(&self) -> Option<(usize, StopReason)> {
         let position = self.chunks.iter().position(|chunk| chunk.passed < chunk.count)?;
         self.chunks[position].overdue().map(|reason| (position, reason))
+    }
+
+    /// Returns the chunks that it may be asked for, since items have not begun, and their positions; the last first.
+    pub(crate) fn divisible_chunks(&self) -> impl Iterator<Item = (usize, &ActiveChunk)> {
+        let is_up = self.is_up();
+        self.chunks.iter().enumerate().rev().filter(move |(position, chunk)| {
+            let begun = u32::from(*position == 0);
+            let can_be_asked = is_up && !chunk.abandoned && chunk.recalled_at.is_none();
+            can_be_asked && chunk.remaining() > begun && !(chunk.fixed_size && begun == 1)
+        })
+    }
+
+    /// Returns when it was last asked for a chunk that somebody waits for, if it has not answered.
+    pub(crate) fn asked_at(&self) -> Option<Time> {
+        self.chunks.iter().filter(|chunk| !chunk.abandoned).filter_map(|chunk| chunk.recalled_at).max()
     }
 
     /// Returns the position of a chunk.

@@ -55,7 +55,7 @@ impl PoolState {
             return None;
         }
         let Own { work, last } = self.own_nanos(&job.spec);
-        let needed = with_margin(from_nanos((work - last) / u128::from(self.num_slots()) + last));
+        let needed = with_margin(from_nanos((work - last) / u128::from(self.num_slots) + last));
         let expected = needed.saturating_add(needed.min(ANSWER_TIME));
         let is_late = !needed.is_zero() && expected > remaining;
         is_late.then_some(JobFailure::DeadlineUnreachable { expected, remaining, retry_after: MIN_RETRY_AFTER })
@@ -75,7 +75,7 @@ impl PoolState {
         let Own { work, last } = self.own_nanos(spec);
         // Whose virtual time is not later than that of this job's last chunk goes before it.
         let last_start = self.queue.now().charged(from_nanos(work - last), spec.priority);
-        let slots = u128::from(self.num_slots());
+        let slots = u128::from(self.num_slots);
         let running: u128 = self.workers().map(|worker| self.running_nanos(worker)).sum();
         let mut queued = 0;
         for (time, id) in self.queue.iter().take(MAX_JOBS_LOOKED_AT).take_while(|&(time, _)| time <= last_start) {

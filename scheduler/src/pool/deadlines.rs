@@ -109,7 +109,7 @@ impl PoolState {
 
     fn check_time_limit(&mut self, id: WorkerId, RunningItem { chunk, offset, running_for }: RunningItem) {
         let now = self.now;
-        let Some(worker) = self.slots[id.slot.0 as usize].worker.as_mut() else { return };
+        let Some(worker) = self.slots.get_mut(id.slot.0 as usize).and_then(|slot| slot.worker.as_mut()) else { return };
         let Some(position) = worker.position(chunk) else { return };
         let active = &mut worker.chunks[position];
         let max_attempts = self.jobs.get(&active.job).map_or(1, |job| job.spec.max_attempts);

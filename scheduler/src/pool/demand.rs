@@ -71,7 +71,7 @@ impl PoolState {
             backlog_nanos += work;
             demanded_nanos += work.min(chunks * horizon);
         }
-        let per_slot = backlog_nanos / u128::from(self.num_slots());
+        let per_slot = backlog_nanos / u128::from(self.num_slots);
         demand.backlog = Duration::from_nanos(u64::try_from(per_slot).unwrap_or(u64::MAX));
         let more = u64::try_from(demanded_nanos.div_ceil(horizon)).unwrap_or(u64::MAX);
         demand.slots_demanded = slots.busy.saturating_add(more);
@@ -81,7 +81,7 @@ impl PoolState {
 
     pub(super) fn slot_counts(&self) -> SlotCounts {
         let mut counts = SlotCounts::default();
-        for slot in &self.slots {
+        for slot in self.slots.iter() {
             match slot.worker.as_ref() {
                 None if slot.removed => {}
                 None => counts.empty += 1,

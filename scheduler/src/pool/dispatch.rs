@@ -39,66 +39,70 @@ impl PoolState {
             self.dispatch_to_free(choice, true);
         }
         self.renew_idle();
-        for slot in 0..self.slots.len() {
-            self.refuse_late_jobs();
-            if self.queue.is_empty() {
-                break;
-            }
-            let worker = self.slots[slot].worker.as_ref();
-            if worker.is_some_and(|worker| self.may_hold_ahead(worker)) && !self.renew_if_due(slot) {
-                self.dispatch_ahead(slot);
-            }
-        }
+        self.dispatch_ahead();
         self.rebalance();
     }
 
     /// Gives each free slot a chunk: those that have lost a worker and finished nothing since come after the others.
     fn dispatch_to_free(&mut self, choice: Choice, is_on_probation: bool) {
-        for slot in 0..self.slots.len() {
-            if self.queue.is_empty() {
-                return;
-            }
+        let mut first = 0;
+        while let Some(slot) = self.next_free(first) {
+            first = slot + 1;
             let is_meant = self.slots[slot].health.is_on_probation() == is_on_probation;
-            if is_meant && self.is_free(slot) && !self.renew_if_due(slot) {
-                self.dispatch_next(slot, choice);
+            if is_meant
+                && !self.renew_if_due(slot)
+                && let Some((job, next)) = self.next_for(slot, choice)
+            {
+                self.hand_out(slot, job, next);
             }
         }
     }
 
-    fn is_free(&self, slot: usize) -> bool {
-        self.slots[slot].is_free()
+    /// Returns the first free slot from this one on, as long as a job waits.
+    fn next_free(&mut self, first: usize) -> Option<usize> {
+        if self.queue.is_empty() {
+            return None;
+        }
+        self.slots.update();
+        self.slots.free_from(first).next()
     }
 
     /// Returns the slots whose workers could begin at once.
     pub(super) fn idle_slots(&self) -> impl Iterator<Item = &Slot> {
-        self.slots.iter().filter(|slot| slot.is_free())
+        self.slots.free_from(0).map(|slot| &self.slots[slot])
     }
 
-    /// A worker that will be idle within a round trip may hold the next chunk. Bounded by time, never by hope: where
-    /// nothing is known about a function, nothing is held.
-    fn may_hold_ahead(&self, worker: &Worker) -> bool {
-        let [running] = worker.chunks.iter().collect::<Vec<_>>()[..] else { return false };
-        worker.takes_chunks()
-            && running.overdue().is_none()
-            && !running.abandoned
-            && !running.history.is_left_alone()
-            && running.recalled_at.is_none()
-            && !self.slots[worker.id.slot.0 as usize].health.is_on_probation()
-            && self.run_times.average(running.function).is_some()
-            && self.run_times.estimate(running.function, running.remaining()) <= AHEAD
+    /// Tells whether the worker in a slot will be idle within a round trip, and may hold the next chunk. Bounded by time,
+    /// never by hope: where nothing is known about a function, nothing is held.
+    fn may_hold_ahead(&self, slot: usize) -> bool {
+        self.slots[slot].only_chunk().is_some_and(|running| {
+            self.run_times.average(running.function).is_some()
+                && self.run_times.estimate(running.function, running.remaining()) <= AHEAD
+        })
     }
 
-    fn dispatch_ahead(&mut self, slot: usize) {
-        let Some((job, next)) = self.next_for(slot, Choice::Ahead) else { return };
-        if self.run_times.average(self.jobs[&job].spec.function).is_some() {
-            self.hand_out(slot, job, next);
+    /// Gives a chunk ahead to each worker that may hold one.
+    fn dispatch_ahead(&mut self) {
+        self.refuse_late_jobs();
+        if self.queue.is_empty() {
+            return;
         }
-    }
-
-    fn dispatch_next(&mut self, slot: usize, choice: Choice) {
-        if let Some((job, next)) = self.next_for(slot, choice) {
-            self.hand_out(slot, job, next);
+        self.slots.find_ahead(|function| self.run_times.items_within(function, AHEAD));
+        let (mut first, last) = (0, self.slots.len() - 1);
+        while let Some(slot) = self.slots.next_ahead(first).filter(|_| !self.queue.is_empty()) {
+            first = slot + 1;
+            if self.may_hold_ahead(slot)
+                && !self.renew_if_due(slot)
+                && let Some((job, next)) = self.next_for(slot, Choice::Ahead)
+                && self.run_times.average(self.jobs[&job].spec.function).is_some()
+            {
+                self.hand_out(slot, job, next);
+            }
+            if slot < last {
+                self.refuse_late_jobs();
+            }
         }
+        self.slots.end_ahead();
     }
 
     /// Returns the next items that the worker in a slot may be given, of the job whose turn it is among those that have
@@ -148,12 +152,10 @@ impl PoolState {
     /// Replaces the workers that are idle because what could run failed in these very processes. That comes before work
     /// ahead, or else such an item would be held ahead of a busy worker, recalled for the idle one, held ahead, and so on.
     fn renew_idle(&mut self) {
-        for slot in 0..self.slots.len() {
-            if self.queue.is_empty() {
-                break;
-            }
-            let Some(worker) = self.slots[slot].worker.as_ref().filter(|_| self.is_free(slot)) else { continue };
-            let worker = worker.id;
+        let mut first = 0;
+        while let Some(slot) = self.next_free(first) {
+            first = slot + 1;
+            let Some(worker) = self.slots[slot].worker.as_ref().map(|worker| worker.id) else { continue };
             if self.queue.iter().any(|(_, job)| self.jobs[&job].awaits_successor_of(worker)) {
                 self.retire(worker, StopReason::Retry);
             }
@@ -162,10 +164,10 @@ impl PoolState {
 
     /// Gives a chunk of these items to the worker in a slot.
     fn hand_out(&mut self, slot: usize, id: JobId, available: Available) {
-        let slots = self.num_slots();
+        let slots = self.num_slots;
         let now = self.now;
         let is_on_probation = self.slots[slot].health.is_on_probation();
-        let worker = self.slots[slot].worker.as_mut().expect("the caller looked");
+        let worker = self.slots.get_mut(slot).and_then(|slot| slot.worker.as_mut()).expect("the caller looked");
         let job = self.jobs.get_mut(&id).expect("a queued job exists");
         let is_single = available.history.is_suspect() || is_on_probation;
         let wanted = if is_single { 1 } else { job.chunk_limit(slots, &self.run_times) };
@@ -223,23 +225,16 @@ impl PoolState {
     /// While a slot is idle and nothing waits, the worker with the most work that has not begun is asked for it.
     fn rebalance(&mut self) {
         self.timers.clear(TimerKey::Rebalance);
-        if self.idle_slots().next().is_none() {
+        self.slots.update();
+        if self.slots.free_from(0).next().is_none() {
             return;
         }
-        let answers_due = self.workers().flat_map(|worker| &worker.chunks).filter(|chunk| !chunk.abandoned);
-        let answers_due = answers_due.filter_map(|chunk| chunk.recalled_at).map(|at| at.after(RECALL_PATIENCE)).max();
+        let answers_due = self.slots.last_asked_at().map(|at| at.after(RECALL_PATIENCE));
         if let Some(due) = answers_due.filter(|&due| due > self.now) {
             return self.timers.set(TimerKey::Rebalance, due);
         }
-        let candidates = self.workers().filter(|worker| worker.is_up()).filter_map(|worker| {
-            let (position, chunk) = worker.chunks.iter().enumerate().rev().find(|(position, chunk)| {
-                let begun = u32::from(*position == 0);
-                let can_be_asked = !chunk.abandoned && chunk.recalled_at.is_none();
-                can_be_asked
-                    && chunk.remaining() > begun
-                    && !(chunk.fixed_size && begun == 1)
-                    && self.could_begin(chunk)
-            })?;
+        let candidates = self.slots.divisible().filter_map(|worker| {
+            let (position, chunk) = worker.divisible_chunks().find(|(_, chunk)| self.could_begin(chunk))?;
             Some((worker.id, chunk.id, self.late_after(worker, position), chunk.remaining()))
         });
         let mut next_check: Option<Time> = None;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::PoolState;
 use crate::backoff::retry_backoff;
 use crate::event::{Delivery, Effect, FailureCause, Hold, JobFailure, JobSpec, Readiness};
-use crate::id::{JobId, WorkerId};
+use crate::id::{JobId, SlotId, WorkerId};
 use crate::job::{History, Job};
 use crate::timer::TimerKey;
 use crate::worker::ActiveChunk;
@@ -19,6 +19,7 @@ pub(super) struct ItemsOf {
     pub(super) job: JobId,
     pub(super) first: u64,
     pub(super) count: u64,
+    pub(super) slot: SlotId,
 }
 
 /// An item that failed, and where.
@@ -46,7 +47,7 @@ impl PoolState {
         }
         self.jobs.insert(id, Job::new(spec));
         self.refresh(id);
-        self.complete_if_done(id);
+        self.complete_if_done(id, None);
     }
 
     pub(super) fn add_items(&mut self, id: JobId, count: u64, item_bytes: u64) {
@@ -61,7 +62,7 @@ impl PoolState {
     pub(super) fn close_input(&mut self, id: JobId) {
         if let Some(job) = self.jobs.get_mut(&id) {
             job.spec.input_closed = true;
-            self.complete_if_done(id);
+            self.complete_if_done(id, None);
         }
     }
 
@@ -74,7 +75,7 @@ impl PoolState {
 
     /// Puts the job into the fair queue or takes it out, as it now has an item to run or not.
     pub(super) fn refresh(&mut self, id: JobId) {
-        let (slots, now) = (self.num_slots(), self.now);
+        let (slots, now) = (self.num_slots, self.now);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.update_window(slots, &self.run_times);
         let has_work = job.is_runnable();
@@ -89,7 +90,7 @@ impl PoolState {
 
     /// Gives items their outcome, which the driver has stored, and delivers what can be delivered.
     pub(super) fn finish_items(&mut self, items: ItemsOf) {
-        let ItemsOf { job: id, first, count } = items;
+        let ItemsOf { job: id, first, count, slot } = items;
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.finish(first, count);
         let (first_index, count) = match job.spec.delivery {
@@ -108,7 +109,7 @@ impl PoolState {
             }
             self.emit(Effect::Deliver { job: id, first_index, count });
         }
-        self.complete_if_done(id);
+        self.complete_if_done(id, Some(slot));
     }
 
     /// An item has failed, other than in the user's function: tries it again or gives it up.
@@ -137,7 +138,7 @@ impl PoolState {
         if fail_fast {
             self.fail_job(id, JobFailure::ItemFailed { index });
         } else {
-            self.finish_items(ItemsOf { job: id, first: index, count: 1 });
+            self.finish_items(ItemsOf { job: id, first: index, count: 1, slot: worker.slot });
         }
     }
 
@@ -151,21 +152,33 @@ impl PoolState {
         self.refresh(id);
     }
 
-    fn complete_if_done(&mut self, id: JobId) {
-        if self.jobs.get(&id).is_some_and(Job::is_complete) {
-            self.forget_job(id);
-            // An item whose time was up has its outcome, but may still run.
-            for worker in self.slots.iter_mut().filter_map(|slot| slot.worker.as_mut()) {
-                worker.chunks.iter_mut().filter(|chunk| chunk.job == id).for_each(|chunk| chunk.abandoned = true);
-            }
-            self.emit(Effect::CompleteJob { job: id });
+    /// `slot`: where its last item ended, which is where its last chunk is, as a rule.
+    fn complete_if_done(&mut self, id: JobId, slot: Option<SlotId>) {
+        if !self.jobs.get(&id).is_some_and(Job::is_complete) {
+            return;
         }
+        let mut num_chunks = self.forget_job(id).map_or(0, |job| job.num_chunks);
+        // An item whose time was up has its outcome, but may still run.
+        for slot in slot.into_iter().chain(self.slot_ids()) {
+            if num_chunks == 0 {
+                break;
+            }
+            let Some(worker) = &mut self.slot_mut(slot).worker else { continue };
+            for chunk in worker.chunks.iter_mut().filter(|chunk| chunk.job == id && !chunk.abandoned) {
+                chunk.abandoned = true;
+                num_chunks -= 1;
+            }
+        }
+        self.emit(Effect::CompleteJob { job: id });
     }
 
     /// Ends a job without an answer. What it has at workers is asked back; what runs may have to end.
     pub(super) fn fail_job(&mut self, id: JobId, failure: JobFailure) {
         let Some(job) = self.forget_job(id) else { return };
         self.emit(Effect::FailJob { job: id, failure });
+        if job.num_chunks == 0 {
+            return;
+        }
         // When another item failed, or its results are too many, those that run are let finish: killing a warm worker for
         // one item is a waste.
         let cancel = !matches!(failure, JobFailure::ItemFailed { .. } | JobFailure::ResultsRefused);
@@ -220,11 +233,13 @@ impl PoolState {
     /// A chunk is over: the job pays what it really cost. `has_begun`: some of it ran.
     pub(super) fn settle(&mut self, chunk: &ActiveChunk, has_begun: bool) {
         let Some(job) = self.jobs.get_mut(&chunk.job) else {
-            if !self.is_at_a_worker(chunk.job) {
-                self.timers.clear(TimerKey::Deadline(chunk.job));
+            let deadline = TimerKey::Deadline(chunk.job);
+            if self.timers.is_set(deadline) && !self.is_at_a_worker(chunk.job) {
+                self.timers.clear(deadline);
             }
             return;
         };
+        job.num_chunks -= 1;
         let before = job.virtual_time;
         let priority = job.spec.priority;
         // A chunk of which nothing is known (its worker died) keeps its estimate: or else a job whose items all kill their

@@ -27,6 +27,7 @@ use crate::id::{ChunkId, JobId, SlotId, WorkerId};
 use crate::job::Job;
 use crate::queue::FairQueue;
 use crate::run_times::RunTimes;
+use crate::slots::Slots;
 use crate::time::Time;
 use crate::timer::Timers;
 use crate::worker::{Slot, Worker};
@@ -36,7 +37,9 @@ use crate::worker::{Slot, Worker};
 pub struct PoolState {
     pub(crate) config: SchedulerConfig,
     pub(crate) jobs: BTreeMap<JobId, Job>,
-    pub(crate) slots: Vec<Slot>,
+    pub(crate) slots: Slots,
+    /// How many slots are to have a worker: the first ones.
+    pub(crate) num_slots: u32,
     pub(crate) queue: FairQueue,
     pub(crate) run_times: RunTimes,
     pub(crate) timers: Timers,
@@ -63,12 +66,13 @@ pub struct PoolState {
 impl PoolState {
     /// Returns a pool of empty slots. Its workers start with the first event.
     pub fn new(config: SchedulerConfig) -> Self {
-        let slots = (0..config.slots.max(1)).map(|_| Slot::default()).collect();
+        let num_slots = config.slots.max(1);
         let mut state = Self {
             rng: Rng::new(config.seed),
             config,
             jobs: BTreeMap::new(),
-            slots,
+            slots: Slots::new(num_slots),
+            num_slots,
             queue: FairQueue::default(),
             run_times: RunTimes::default(),
             timers: Timers::default(),
@@ -85,9 +89,10 @@ impl PoolState {
             #[cfg(any(test, debug_assertions))]
             unchecked: 0,
         };
-        for slot in 0..state.config.slots.max(1) {
+        for slot in 0..num_slots {
             state.spawn_worker(SlotId(slot));
         }
+        state.slots.update();
         state
     }
 
@@ -101,6 +106,7 @@ impl PoolState {
         self.continue_restart();
         self.dispatch();
         self.stop_if_drained();
+        self.slots.update();
         effects.append(&mut self.effects);
         #[cfg(any(test, debug_assertions))]
         self.check_invariants_if_due();
@@ -181,11 +187,6 @@ impl PoolState {
         matches!(self.readiness, Readiness::Draining | Readiness::Stopped)
     }
 
-    /// Returns the number of slots that are to have a worker.
-    fn num_slots(&self) -> u32 {
-        u32::try_from(self.slots.iter().filter(|slot| !slot.removed).count()).unwrap_or(u32::MAX).max(1)
-    }
-
     fn slot_ids(&self) -> impl Iterator<Item = SlotId> + use<> {
         (0..).map(SlotId).take(self.slots.len())
     }
@@ -195,7 +196,7 @@ impl PoolState {
     }
 
     fn slot_mut(&mut self, slot: SlotId) -> &mut Slot {
-        &mut self.slots[slot.0 as usize]
+        self.slots.get_mut(slot.0 as usize).expect("slots are never taken away")
     }
 
     /// Returns the worker, unless it has been replaced: the fence against stale events.

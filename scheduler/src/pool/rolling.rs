@@ -59,7 +59,8 @@ impl PoolState {
     fn end_restart(&mut self, effect: Effect) {
         self.restart_up_to = None;
         self.timers.clear(TimerKey::Rollout);
-        for slot in &mut self.slots {
+        for slot in self.slot_ids() {
+            let slot = self.slot_mut(slot);
             let is_removed = slot.removed;
             if let Some(worker) = &mut slot.worker
                 && worker.is_up()
@@ -93,12 +94,10 @@ impl PoolState {
     /// Replaces a worker that holds too much memory, but only after an item that has run. What it is about to begin may be
     /// what makes it large, and would make the next one as large, and so on for ever. `after_item`: it has just run one.
     pub(super) fn recycle_if_large(&mut self, id: WorkerId, after_item: bool) {
-        if self.timers.is_set(TimerKey::Memory(id)) {
-            return;
-        }
-        let Some(worker) = self.worker_mut(id) else { return };
+        let Some(worker) = self.worker_mut(id).filter(|worker| worker.is_large) else { return };
         let has_begun = worker.chunks.front().is_none_or(|chunk| chunk.finished > 0);
-        if worker.is_large && worker.finished_items > 0 && (after_item || has_begun) {
+        let is_due = worker.finished_items > 0 && (after_item || has_begun);
+        if is_due && !self.timers.is_set(TimerKey::Memory(id)) {
             self.recycle(id, TimerKey::Memory(id), StopReason::Memory);
         }
     }
@@ -144,18 +143,15 @@ impl PoolState {
 
     /// Stops an idle worker that is to be replaced, or starts to count how long it is idle.
     pub(super) fn stop_if_unneeded(&mut self, id: WorkerId) {
-        let may_leave = self.others_are_up(id) || self.slots[id.slot.0 as usize].removed;
         let Some(worker) = self.worker_mut(id).filter(|worker| worker.is_idle()) else { return };
-        let has_worked = worker.finished_items > 0;
-        let reason = match worker.retire {
-            Some(reason) if may_leave || !waits_for_its_turn(reason) => Some(reason),
-            _ if worker.quota == Some(0) => Some(StopReason::MaxItems),
-            _ => None,
-        };
-        if let Some(reason) = reason {
+        let (retire, quota, has_worked) = (worker.retire.take(), worker.quota, worker.finished_items > 0);
+        let is_removed = self.slots[id.slot.0 as usize].removed;
+        let may_leave = |reason| !waits_for_its_turn(reason) || is_removed || self.others_are_up(id);
+        let used_up = (quota == Some(0)).then_some(StopReason::MaxItems);
+        if let Some(reason) = retire.filter(|&reason| may_leave(reason)).or(used_up) {
             return self.shut_down(id, reason);
         }
-        match worker.retire.take() {
+        match retire {
             Some(StopReason::MaxAge) => self.recycle_later(TimerKey::Age(id)),
             Some(StopReason::Idle) => self.recycle_later(TimerKey::Idle(id)),
             Some(StopReason::Memory) => self.recycle_later(TimerKey::Memory(id)),

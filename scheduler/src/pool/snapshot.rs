@@ -74,9 +74,14 @@ impl PoolState {
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             readiness: self.readiness,
-            num_slots: self.num_slots(),
+            num_slots: self.num_slots,
             workers: self.workers().map(Worker::snapshot).collect(),
-            held_slots: self.slot_ids().zip(&self.slots).filter(|(_, slot)| slot.is_held()).map(|(id, _)| id).collect(),
+            held_slots: self
+                .slot_ids()
+                .zip(self.slots.iter())
+                .filter(|(_, slot)| slot.is_held())
+                .map(|(id, _)| id)
+                .collect(),
             num_jobs: self.jobs.len(),
             num_queued_items: self.jobs.values().map(crate::job::Job::num_not_out).sum(),
             num_running_items: self.jobs.values().map(|job| job.outstanding).sum(),

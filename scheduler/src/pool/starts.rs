@@ -230,7 +230,9 @@ impl PoolState {
     }
 
     fn failing_slots(&self) -> impl Iterator<Item = (SlotId, &Slot)> {
-        self.slot_ids().zip(&self.slots).filter(|(_, slot)| !slot.removed && slot.health.failing_since().is_some())
+        self.slot_ids()
+            .zip(self.slots.iter())
+            .filter(|(_, slot)| !slot.removed && slot.health.failing_since().is_some())
     }
 
     /// Has the slots that are held back try at once: somebody may have mended them.
@@ -254,6 +256,6 @@ impl PoolState {
         let is_up = |slot: &Slot| slot.worker.as_ref().is_some_and(Worker::is_up);
         let has_hope = |slot: &Slot| is_up(slot) || !slot.is_held() && slot.health.failing_since().is_none();
         let usable = |slot: &Slot| !slot.removed && slot.functions.has(function) && has_hope(slot);
-        self.slot_ids().zip(&self.slots).any(|(other, entry)| other != slot && usable(entry))
+        self.slot_ids().zip(self.slots.iter()).any(|(other, entry)| other != slot && usable(entry))
     }
 }

@@ -10,7 +10,7 @@ use crate::event::{Cancel, Effect, FailureCause, JobFailure, Readiness, StopReas
 use crate::id::{ChunkId, FunctionId, FunctionSet, JobId, SlotId, WorkerId};
 use crate::job::History;
 use crate::timer::TimerKey;
-use crate::worker::{ActiveChunk, Expired, Phase, Slot, StopStage, Worker};
+use crate::worker::{ActiveChunk, Expired, Phase, StopStage, Worker};
 
 /// Results of consecutive items of a chunk.
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +68,8 @@ impl PoolState {
         let mut from = first;
         for to in late.iter().map(|expired| expired.offset).chain([end]) {
             if from < to && !abandoned {
-                let items = ItemsOf { job, first: first_index + u64::from(from), count: u64::from(to - from) };
+                let first_item = first_index + u64::from(from);
+                let items = ItemsOf { job, first: first_item, count: u64::from(to - from), slot: id.slot };
                 let failed = finished.failed.iter().find(|offset| (from..to).contains(offset));
                 self.store_items(items, from - first, failed.map(|&offset| first_index + u64::from(offset)));
             }
@@ -317,10 +318,9 @@ impl PoolState {
     }
 
     pub(super) fn resize(&mut self, slots: u32) {
-        let wanted = slots.max(1) as usize;
-        while self.slots.len() < wanted {
-            self.slots.push(Slot::default());
-        }
+        self.num_slots = slots.max(1);
+        let wanted = self.num_slots as usize;
+        self.slots.grow(wanted);
         for id in self.slot_ids() {
             let slot = self.slot_mut(id);
             slot.removed = id.0 as usize >= wanted;
