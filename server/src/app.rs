@@ -24,13 +24,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::byte_budget::ByteBudget;
 use crate::config::{ConfigError, ListenAddress, ServerConfig};
 use crate::http::Endpoints;
 use crate::lifecycle::Lifecycle;
 use crate::listener::{BoundListener, Connections, Displacement, Serving, accept_connections};
 use crate::pools::{DuplicateFunction, NamedPool, Pools};
 use crate::rpc::PoolRpc;
-use crate::rpc::byte_budget::ByteBudget;
 use crate::rpc::call_log::CallLog;
 use crate::rpc::health::Health;
 use crate::rpc::router::Router;
@@ -132,7 +132,9 @@ impl App {
             telemetry.observe_connections(connections.clone());
         }
         let requests = ByteBudget::new(config.max_request_bytes_in_flight.into());
-        let (pools, pool_tasks) = Pools::start(pools, Arc::clone(&requests), telemetry.as_ref());
+        let (pools, pool_tasks) = Pools::start(pools, Arc::clone(&requests), |name| {
+            telemetry.as_ref().map(|telemetry| telemetry.observer(name))
+        });
         let (lifecycle, calls) = (Lifecycle::default(), TaskTracker::new());
         let call_log = Arc::new(CallLog::default());
         let rpc = PoolRpc {

@@ -27,12 +27,15 @@
 //! worker is gone.
 
 mod app;
+mod byte_budget;
 mod config;
+mod headers;
 mod http;
 mod lifecycle;
 mod listener;
 mod memory;
 mod operators;
+mod peer;
 mod pools;
 mod rpc;
 mod shutdown;

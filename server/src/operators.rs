@@ -1,9 +1,8 @@
 //! Who may use the operators' service. Knows the other end of a connection, and no request.
 
-use std::fmt;
-use std::net::SocketAddr;
-
 use rustix::process::geteuid;
+
+use crate::peer::Peer;
 
 /// What the kernel shows for users that it cannot name in this user namespace: it may be anybody.
 const OVERFLOW_UID: u32 = 65534;
@@ -18,25 +17,6 @@ pub enum Operators {
     Anyone,
     /// No one.
     Nobody,
-}
-
-/// The other end of a connection, as the kernel tells it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Peer {
-    /// A TCP connection from this address.
-    Tcp(SocketAddr),
-    /// A process of this user on a Unix socket; `None` if the kernel did not tell.
-    Unix { uid: Option<u32> },
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => write!(formatter, "{address}"),
-            Self::Unix { uid: Some(uid) } => write!(formatter, "unix:uid={uid}"),
-            Self::Unix { uid: None } => formatter.write_str("unix:uid=unknown"),
-        }
-    }
 }
 
 impl Operators {

@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use super::unix_socket::UnixSocket;
 use crate::config::ListenAddress;
-use crate::operators::Peer;
+use crate::peer::Peer;
 
 /// A bound address, open for connections.
 #[derive(Debug)]

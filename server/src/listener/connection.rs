@@ -14,7 +14,7 @@ use super::http2::Http2;
 use super::{Accepted, OwnedTasks, Place, RequestStream, Traffic, WatchedStream, stream};
 use crate::config::ServerConfig;
 use crate::lifecycle::Lifecycle;
-use crate::operators::Peer;
+use crate::peer::Peer;
 use crate::rpc::router::Router;
 
 /// What a client sends first: `PRI * HTTP/2.0 …`. Until it is complete, HTTP/2 cannot be shut down in its own way.

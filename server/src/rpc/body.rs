@@ -26,9 +26,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 use tonic::codegen::StdError;
 
-use super::byte_budget::ByteBudget;
 use super::message_buffer::{MessageBuffer, TooLong};
 use super::status;
+use crate::byte_budget::ByteBudget;
 
 /// What any call may have waiting for its handler. Beyond that it has to leave half of the budget to others.
 const FREE_AHEAD_BYTES: usize = 16 << 10;

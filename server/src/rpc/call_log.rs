@@ -14,7 +14,7 @@ use tonic::Status;
 
 use super::context::{Envelope, Method, trace_id};
 use super::{PoolRpc, status};
-use crate::operators::Peer;
+use crate::peer::Peer;
 
 /// The most lines of calls that failed or were cancelled, in a second.
 const MAX_LINES_PER_SECOND: u32 = 100;

@@ -1,6 +1,5 @@
 //! What is known of a call besides its items: who asks for what, and until when.
 
-use http::HeaderMap;
 use procpool_items::ItemKind;
 use procpool_pool::TraceContext;
 use tokio::time::Instant;
@@ -8,12 +7,10 @@ use tonic::Extensions;
 use tonic::metadata::MetadataMap;
 
 use super::deadline::Deadline;
-use crate::operators::Peer;
+use crate::headers;
+use crate::peer::Peer;
 use crate::telemetry::CallSpan;
 
-/// Longer trace headers are ignored: W3C asks for 55 and 512 bytes.
-const MAX_TRACEPARENT_BYTES: usize = 128;
-const MAX_TRACESTATE_BYTES: usize = 512;
 /// Longer than any that a server gives out.
 const MAX_CALLER_POOL_BYTES: usize = 512;
 /// The longest name that a caller may give to a call.
@@ -105,30 +102,16 @@ impl Envelope {
         let span = extensions.get::<CallSpan>();
         Self {
             deadline: extensions.get::<Deadline>().and_then(|deadline| deadline.pool),
-            trace: span.map_or_else(|| trace_context(metadata.as_ref()), CallSpan::trace_context),
+            trace: span.map_or_else(|| headers::trace_context(metadata.as_ref()), CallSpan::trace_context),
             span: span.cloned(),
             peer: extensions.get::<Peer>().copied(),
-            request_id: header_text(metadata.as_ref(), "x-request-id", MAX_REQUEST_ID_BYTES),
-            caller_pool: header_text(metadata.as_ref(), "procpool-caller-pool", MAX_CALLER_POOL_BYTES),
+            request_id: headers::text(metadata.as_ref(), "x-request-id", MAX_REQUEST_ID_BYTES),
+            caller_pool: headers::text(metadata.as_ref(), "procpool-caller-pool", MAX_CALLER_POOL_BYTES),
         }
-    }
-}
-
-/// Reads the caller's trace.
-pub(crate) fn trace_context(headers: &HeaderMap) -> TraceContext {
-    TraceContext {
-        traceparent: header_text(headers, "traceparent", MAX_TRACEPARENT_BYTES),
-        tracestate: header_text(headers, "tracestate", MAX_TRACESTATE_BYTES),
     }
 }
 
 /// Returns the number of a W3C trace in hex digits; empty if there is none.
 pub(crate) fn trace_id(trace: &TraceContext) -> &str {
     trace.traceparent.split('-').nth(1).unwrap_or_default()
-}
-
-/// Returns a header; empty if there is none, or one that is too long or no text.
-fn header_text(headers: &HeaderMap, name: &str, max_bytes: usize) -> String {
-    let value = headers.get(name).and_then(|value| value.to_str().ok());
-    value.filter(|value| value.len() <= max_bytes).unwrap_or_default().to_owned()
 }

@@ -40,8 +40,8 @@ use tower::ServiceExt as _;
 
 use super::PoolRpc;
 use super::body::{BodyLimits, LimitedBody, Source};
-use super::byte_budget::ByteBudget;
 use super::deadline::Deadline;
+use crate::byte_budget::ByteBudget;
 use crate::pools::{NamedPool, Pools};
 
 const METHODS: [&str; 8] =
@@ -128,7 +128,7 @@ impl Input {
             PoolConfig { max_queued_items: MAX_QUEUED_ITEMS, ..PoolConfig::new(NonZeroU32::MIN.saturating_add(1)) };
         let spawner = Arc::new(Echo { takes_common, workers: workers.clone() });
         let requests = ByteBudget::new(64 << 10);
-        let (pools, pool_tasks) = Pools::start(vec![NamedPool::new("default", config, spawner)], requests, None);
+        let (pools, pool_tasks) = Pools::start(vec![NamedPool::new("default", config, spawner)], requests, |_| None);
         let calls = TaskTracker::new();
         let service = PoolServiceServer::new(PoolRpc {
             call_log: Arc::default(),

@@ -11,8 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures_util::future::Either;
 use futures_util::stream::{self, Chain, Once, Pending, StreamExt as _};
 use procpool_pool::Readiness;
-use procpool_proto::v1::pool_service_server::PoolServiceServer;
-use tonic::server::NamedService as _;
+use procpool_proto::v1::pool_service_server::SERVICE_NAME;
 use tonic::{Code, Request, Response, Status};
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_check_response::ServingStatus as WireStatus;
@@ -20,13 +19,10 @@ use tonic_health::pb::health_server::{Health as HealthApi, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_health::server::{HealthReporter, HealthService};
 
-use super::PoolRpc;
 use crate::pools::{Pools, any_changed};
 
 /// The health service.
 pub(crate) type Service = HealthServer<HealthRpc>;
-
-const SERVICE: &str = PoolServiceServer::<PoolRpc>::NAME;
 
 /// Sets what the health service tells.
 #[derive(Debug, Clone)]
@@ -41,7 +37,7 @@ impl Health {
     /// Returns a health service that tells `NOT_SERVING` of pools of these names, and what sets it.
     pub(crate) async fn new(pools: impl IntoIterator<Item = &str>) -> (Self, Service) {
         let reporter = HealthReporter::new();
-        let pool_services = pools.into_iter().map(|pool| format!("{SERVICE}/{pool}")).collect();
+        let pool_services = pools.into_iter().map(|pool| format!("{SERVICE_NAME}/{pool}")).collect();
         let health = Self { reporter: reporter.clone(), is_serving: Arc::default(), pool_services };
         // The library says SERVING from the start.
         health.set_not_serving().await;
@@ -87,7 +83,7 @@ impl Health {
     /// Sets the health of the server as a whole.
     async fn set_server(&self, is_serving: bool) {
         self.is_serving.store(is_serving, Ordering::Relaxed);
-        for service in ["", SERVICE] {
+        for service in ["", SERVICE_NAME] {
             self.set(service, is_serving).await;
         }
     }

@@ -6,7 +6,6 @@
 mod admin;
 mod apply;
 pub(crate) mod body;
-pub(crate) mod byte_budget;
 pub(crate) mod call_log;
 pub(crate) mod context;
 mod deadline;
@@ -26,6 +25,7 @@ mod result_messages;
 pub(crate) mod router;
 mod star_map;
 pub(crate) mod status;
+mod telemetry_layer;
 mod validate;
 
 use std::sync::Arc;

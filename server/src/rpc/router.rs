@@ -25,13 +25,14 @@ use tower::{Service, ServiceExt as _};
 
 use super::admin::AdminRpc;
 use super::body::{BodyLimits, LimitedBody};
-use super::byte_budget::ByteBudget;
 use super::deadline::Deadline;
-use super::{PoolRpc, health, not_grpc, reflection, response_body, status};
+use super::{PoolRpc, health, not_grpc, reflection, response_body, status, telemetry_layer};
+use crate::byte_budget::ByteBudget;
 use crate::config::ServerConfig;
 use crate::lifecycle::{CALL, Lifecycle};
 use crate::listener::RequestStream;
-use crate::operators::{Operators, Peer};
+use crate::operators::Operators;
+use crate::peer::Peer;
 use crate::telemetry::Telemetry;
 
 /// The most calls of operators at a time. They have places of their own: when others have taken theirs, somebody should be
@@ -133,7 +134,7 @@ impl Router {
             Err(refused) => (refused.into_http(), None),
         };
         let response = match call {
-            Some(call) => call.follow(response),
+            Some(call) => telemetry_layer::follow(call, response),
             None => response,
         };
         Ok(response_body::watched(response, CALL.get(), permit))

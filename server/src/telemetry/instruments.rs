@@ -3,13 +3,13 @@
 //!
 //! In Prometheus text a dot becomes an underscore, a unit of `s` becomes `_seconds`, and a counter ends in `_total`.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{AsyncInstrument, Counter, Histogram, Meter};
 use procpool_pool::Demand;
 
-use super::Demands;
 use crate::listener::Connections;
 
 /// In seconds: from what a frame costs to what a person waits for. (The library's own are for milliseconds.)
@@ -91,6 +91,9 @@ const GUARD_RESTARTS: Metric = Metric {
     unit: "{process}",
     help: "How often the server had to start its guard again, since somebody had killed it",
 };
+/// The last demand that was read, by the names of the pools.
+pub(super) type Demands = BTreeMap<String, Mutex<Demand>>;
+
 /// A metric of what is there now, and how it is read.
 type Reading<T> = (&'static Metric, fn(&Demand) -> T);
 

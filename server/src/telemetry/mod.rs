@@ -27,22 +27,25 @@ mod labels;
 mod pool;
 mod spans;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use http::Request;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::MeterProvider as _;
-use procpool_pool::{Demand, PoolObserver};
+use procpool_pool::PoolObserver;
 use prometheus::TextEncoder;
 
+pub(crate) use self::call::CallTelemetry;
 use self::exporters::Exporters;
-use self::instruments::Instruments;
+use self::instruments::{Demands, Instruments};
 use self::pool::PoolTelemetry;
 pub(crate) use self::spans::CallSpan;
 use self::spans::Spans;
 use crate::config::{ConfigError, TelemetryConfig};
+use crate::headers;
 use crate::listener::Connections;
 use crate::pools::Pools;
 
@@ -60,16 +63,13 @@ pub(crate) struct Telemetry {
 #[derive(Debug)]
 struct Shared {
     exporters: Exporters,
-    instruments: Instruments,
+    instruments: Arc<Instruments>,
     /// `None`: no traces.
-    spans: Option<Spans>,
-    /// The last that was read, by the names of the pools.
+    spans: Option<Arc<Spans>>,
     demands: Arc<Demands>,
     /// The methods that we serve, as `service/method`: what labels may say.
     methods: BTreeSet<Arc<str>>,
 }
-
-type Demands = BTreeMap<String, Mutex<Demand>>;
 
 impl Telemetry {
     /// Sets up what the settings ask for, for pools of these names; `None` if that is nothing. `is_scraped`:
@@ -91,8 +91,8 @@ impl Telemetry {
         let demands: Arc<Demands> = Arc::new(pools.map(|pool| (pool.to_owned(), Mutex::default())).collect());
         instruments::observe_demand(&meter, &demands);
         let shared = Shared {
-            instruments: Instruments::new(&meter),
-            spans: exporters.tracers.as_ref().map(Spans::new),
+            instruments: Arc::new(Instruments::new(&meter)),
+            spans: exporters.tracers.as_ref().map(|provider| Arc::new(Spans::new(provider))),
             exporters,
             demands,
             methods: call::served_methods(),
@@ -113,7 +113,20 @@ impl Telemetry {
     /// Returns what the pool of this name is to tell what happens in it.
     pub(crate) fn observer(&self, pool: &str) -> Arc<dyn PoolObserver> {
         let pool = KeyValue::new("pool", pool.to_owned());
-        Arc::new(PoolTelemetry { shared: Arc::clone(&self.shared), pool, chunks: Mutex::default() })
+        let Shared { instruments, spans, .. } = &*self.shared;
+        let (instruments, spans) = (Arc::clone(instruments), spans.clone());
+        Arc::new(PoolTelemetry { instruments, spans, pool, chunks: Mutex::default() })
+    }
+
+    /// Starts to measure and trace a call to one of our methods, and leaves its span in the request.
+    pub(crate) fn start_call<B>(&self, request: &mut Request<B>) -> Option<CallTelemetry> {
+        let Shared { instruments, spans, methods, .. } = &*self.shared;
+        let method = methods.get(request.uri().path().strip_prefix('/')?)?;
+        let span = spans.as_ref().map(|spans| spans.start_call(method, &headers::trace_context(request.headers())));
+        if let Some(span) = &span {
+            request.extensions_mut().insert(span.clone());
+        }
+        Some(CallTelemetry::new(Arc::clone(instruments), Arc::clone(method), span))
     }
 
     /// Keeps the demand fresh for collectors until the pools are gone.

@@ -28,7 +28,8 @@ use tonic::{Code, Status};
 
 use self::envelope::{Problem, Retry};
 use super::context::CallContext;
-use crate::operators::{Operators, Peer};
+use crate::operators::Operators;
+use crate::peer::Peer;
 
 /// When a call that was refused for lack of room may be worth trying again.
 const BUDGET_RETRY_DELAY: Duration = Duration::from_millis(500);

@@ -16,13 +16,13 @@ impl ByteBudget {
     }
 
     /// Takes bytes if there is room.
-    pub(super) fn try_take(&self, bytes: u64) -> bool {
+    pub(crate) fn try_take(&self, bytes: u64) -> bool {
         self.try_take_below(bytes, self.limit)
     }
 
     /// Takes bytes for messages that wait for their handler. They have one half of the budget, so that those who send
     /// faster than is worked do not take it from all others.
-    pub(super) fn try_take_ahead(&self, bytes: u64) -> bool {
+    pub(crate) fn try_take_ahead(&self, bytes: u64) -> bool {
         self.try_take_below(bytes, self.limit / 2)
     }
 
@@ -33,7 +33,7 @@ impl ByteBudget {
         taken.is_ok()
     }
 
-    pub(super) fn give_back(&self, bytes: u64) {
+    pub(crate) fn give_back(&self, bytes: u64) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
@@ -49,7 +49,7 @@ impl ByteBudget {
 
     /// Returns how many bytes there are.
     #[cfg(test)]
-    pub(super) fn used(&self) -> u64 {
+    pub(crate) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
 }
