@@ -28,15 +28,15 @@ use crate::byte_budget::ByteBudget;
 use crate::config::{ConfigError, ListenAddress, ServerConfig};
 use crate::http::Endpoints;
 use crate::lifecycle::Lifecycle;
-use crate::listener::{BoundListener, Connections, Displacement, Serving, accept_connections};
+use crate::listener::{BoundListener, Connections, Eviction, Http2Server, accept_connections};
 use crate::pools::{DuplicateFunction, NamedPool, Pools};
-use crate::rpc::PoolRpc;
 use crate::rpc::call_log::CallLog;
 use crate::rpc::health::Health;
-use crate::rpc::router::Router;
+use crate::rpc::pool_rpc::PoolRpc;
+use crate::rpc::stack::{GrpcService, stack};
 use crate::shutdown::Shutdown;
 use crate::telemetry::Telemetry;
-use crate::{http, listener, memory};
+use crate::{http, memory};
 
 /// How long the errors of calls that were given up may take to be sent.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
@@ -54,7 +54,7 @@ pub struct App {
     connections: Connections,
     telemetry: Option<Telemetry>,
     health: Health,
-    router: Router,
+    service: GrpcService,
     lifecycle: Lifecycle,
     calls: TaskTracker,
     call_log: Arc<CallLog>,
@@ -126,8 +126,7 @@ impl App {
         };
         let names = pools.iter().map(|pool| pool.name.as_str());
         let telemetry = Telemetry::new(&config.telemetry, admin_listener.is_some(), names)?;
-        let connections =
-            Connections::new(config.max_connections as usize, Displacement::Quiet(config.keepalive_interval));
+        let connections = Connections::new(config.max_connections as usize, Eviction::Idle(config.keepalive_interval));
         if let Some(telemetry) = &telemetry {
             telemetry.observe_connections(connections.clone());
         }
@@ -149,7 +148,7 @@ impl App {
             let listen = listen.join(" or ").into();
             (listener, Endpoints { pools, telemetry, health, health_service, listen })
         });
-        let router = Router::new(rpc, health_service, requests, &config, &lifecycle).observed_by(telemetry.clone());
+        let service = stack(rpc, health_service, &requests, &config, &lifecycle, telemetry.as_ref());
         let config = Arc::new(config);
         Ok(Self {
             config,
@@ -160,7 +159,7 @@ impl App {
             connections,
             telemetry,
             health,
-            router,
+            service,
             lifecycle,
             calls,
             call_log,
@@ -209,18 +208,17 @@ impl App {
         }
         for listener in self.listeners {
             tracing::info!(address = %listener.address(), "listening");
-            let serving = Serving {
+            let server = Http2Server {
                 config: Arc::clone(&self.config),
-                router: self.router.clone(),
+                service: self.service.clone(),
                 lifecycle: self.lifecycle.clone(),
                 tasks: connection_tasks.clone(),
             };
-            let (connections, closing) = (self.connections.clone(), serving.lifecycle.closing.clone());
-            tasks.spawn(accept_connections(listener, connections, closing, move |accepted, place| {
-                serving.tasks.spawn(listener::serve(accepted, serving.clone(), place));
-            }));
+            let (connections, closing) = (self.connections.clone(), self.lifecycle.closing.clone());
+            let serve = move |accepted, permit| server.clone().serve(accepted, permit);
+            tasks.spawn(accept_connections(listener, connections, closing, connection_tasks.clone(), serve));
         }
-        drop(self.router);
+        drop(self.service);
         let trimming = memory::give_back(self.calls.clone());
         tasks.spawn(self.lifecycle.killed.clone().run_until_cancelled_owned(trimming));
         let admin_tasks = TaskTracker::new();

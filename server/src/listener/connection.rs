@@ -10,12 +10,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::TaskTracker;
 
 use super::authority::WithAuthorities;
-use super::http2::Http2;
-use super::{Accepted, OwnedTasks, Place, RequestStream, Traffic, WatchedStream, stream};
+use super::bound::Accepted;
+use super::connections::ConnectionPermit;
+use super::http2::Http2Connection;
+use super::service::HttpService;
+use super::stream::{self, RequestStream};
+use super::stream_task::StreamTasks;
+use super::watched_stream::{Traffic, WatchedStream};
 use crate::config::ServerConfig;
 use crate::lifecycle::Lifecycle;
 use crate::peer::Peer;
-use crate::rpc::router::Router;
 
 /// What a client sends first: `PRI * HTTP/2.0 …`. Until it is complete, HTTP/2 cannot be shut down in its own way.
 const PREFACE_BYTES: usize = 24;
@@ -39,46 +43,49 @@ const MAX_CLOSE_EXTENSIONS: u32 = 4;
 /// How far the age limit is spread, either way, so that clients do not all come back at once.
 const JITTER_PERCENT: u32 = 10;
 
-/// What every connection needs.
+/// Serves connections of HTTP/2 with a service. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Serving {
+pub(crate) struct Http2Server<S> {
     pub(crate) config: Arc<ServerConfig>,
-    pub(crate) router: Router,
+    pub(crate) service: S,
     pub(crate) lifecycle: Lifecycle,
-    /// Owns the tasks of connections and calls.
+    /// Owns the tasks of streams.
     pub(crate) tasks: TaskTracker,
 }
 
-/// Serves a connection until it ends. Every request gets the peer as an extension.
-pub(crate) async fn serve(accepted: Accepted, serving: Serving, place: Place) {
-    let peer = accepted.peer();
-    match accepted {
-        Accepted::Tcp(stream) => serve_stream(stream, peer, serving, place).await,
-        Accepted::Unix(stream) => serve_stream(WithAuthorities::new(stream), peer, serving, place).await,
+impl<S: HttpService<RequestStream> + Unpin> Http2Server<S> {
+    /// Serves a connection until it ends. Every request gets the peer as an extension.
+    pub(crate) async fn serve(self, accepted: Accepted, permit: ConnectionPermit) {
+        let peer = accepted.peer();
+        match accepted {
+            Accepted::Tcp(stream) => serve_stream(stream, peer, self, permit).await,
+            Accepted::Unix(stream) => serve_stream(WithAuthorities::new(stream), peer, self, permit).await,
+        }
     }
 }
 
-async fn serve_stream<S>(stream: S, peer: Peer, serving: Serving, place: Place)
+async fn serve_stream<T, S>(stream: T, peer: Peer, server: Http2Server<S>, permit: ConnectionPermit)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: HttpService<RequestStream> + Unpin,
 {
-    let Serving { config, router, lifecycle, tasks } = serving;
+    let Http2Server { config, service, lifecycle, tasks } = server;
     // Who comes when others are already being sent away needs an answer, not to be sent away too.
     let go_away = if lifecycle.draining.is_cancelled() { &lifecycle.closing } else { &lifecycle.draining };
     let traffic = Arc::new(Traffic::default());
     let is_silent = || traffic.received() < PREFACE_BYTES;
     let write_timeout = config.keepalive_interval + config.keepalive_timeout;
     let io = WatchedStream::new(stream, Arc::clone(&traffic), write_timeout);
-    let tasks = OwnedTasks { tasks, calls: place.calls(), stall_timeout: config.stream_stall_timeout };
+    let tasks = StreamTasks { tasks, requests: permit.requests(), stall_timeout: config.stream_stall_timeout };
     let answer = move |mut request: Request<RequestStream>, respond| {
         request.extensions_mut().insert(peer);
-        tasks.spawn(stream::answer(router.clone(), request, respond));
+        tasks.spawn(stream::answer(service.clone(), request, respond));
     };
     let keepalive = (config.keepalive_interval, config.keepalive_timeout);
-    let mut connection = pin!(Http2::new(&http2(&config), io, keepalive, answer));
+    let mut connection = pin!(Http2Connection::new(&http2(&config), io, keepalive, answer));
     let mut first_bytes_due = pin!(tokio::time::sleep(config.first_byte_timeout));
     let mut old = pin!(reach_age(config.max_connection_age));
-    let mut overdue = pin!(overdue(&lifecycle, &place, &traffic));
+    let mut overdue = pin!(overdue(&lifecycle, &permit, &traffic));
     let (mut is_checked, mut is_leaving) = (false, false);
     loop {
         tokio::select! {
@@ -108,7 +115,7 @@ where
                 is_leaving = true;
                 connection.as_mut().graceful_shutdown();
             }
-            () = place.displaced(), if !is_leaving => {
+            () = permit.evicted(), if !is_leaving => {
                 if is_silent() {
                     break;
                 }
@@ -123,18 +130,18 @@ where
     }
 }
 
-/// Returns when a connection that is to end has had no call for long enough to take what was sent, and to say so. Who
+/// Returns when a connection that is to end has had no request for long enough to take what was sent, and to say so. Who
 /// takes something has more time.
-async fn overdue(lifecycle: &Lifecycle, place: &Place, traffic: &Traffic) {
+async fn overdue(lifecycle: &Lifecycle, permit: &ConnectionPermit, traffic: &Traffic) {
     tokio::select! {
         () = lifecycle.closing.cancelled() => {}
-        () = place.displaced() => {}
+        () = permit.evicted() => {}
     }
     let mut num_extensions = 0;
     loop {
         let sent = traffic.sent();
         tokio::time::sleep(CLOSE_TIMEOUT).await;
-        if place.has_calls() {
+        if permit.has_requests() {
             continue;
         }
         if traffic.sent() == sent || num_extensions == MAX_CLOSE_EXTENSIONS {

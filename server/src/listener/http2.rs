@@ -17,7 +17,7 @@ use super::keepalive::Keepalive;
 use super::stream::RequestStream;
 
 /// A connection, which ends when its client or a graceful shutdown has it end. `answer` is called for each request.
-pub(super) struct Http2<T, A> {
+pub(super) struct Http2Connection<T, A> {
     state: State<T>,
     answer: A,
     keepalive: (Duration, Duration),
@@ -40,7 +40,7 @@ pub(super) enum ConnectionError {
     Unanswered,
 }
 
-impl<T, A> Http2<T, A>
+impl<T, A> Http2Connection<T, A>
 where
     T: AsyncRead + AsyncWrite + Unpin,
     A: FnMut(Request<RequestStream>, SendResponse<Bytes>) + Unpin,
@@ -61,7 +61,7 @@ where
     }
 }
 
-impl<T, A> Future for Http2<T, A>
+impl<T, A> Future for Http2Connection<T, A>
 where
     T: AsyncRead + AsyncWrite + Unpin,
     A: FnMut(Request<RequestStream>, SendResponse<Bytes>) + Unpin,
@@ -98,8 +98,8 @@ where
     }
 }
 
-impl<T, A> fmt::Debug for Http2<T, A> {
+impl<T, A> fmt::Debug for Http2Connection<T, A> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Http2").finish_non_exhaustive()
+        formatter.debug_struct("Http2Connection").finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! One stream of HTTP/2, which is one call: its request as a source of bytes, and its answer on the way out.
+//! One stream of HTTP/2: its request as a source of bytes, and its response on the way out.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -10,13 +10,22 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{Request, Response};
-use http_body::{Body as _, Frame};
-use tonic::Status;
+use http_body::Body as _;
 use tonic::body::Body;
 use tonic::codegen::StdError;
+use tower::ServiceExt as _;
 
-use crate::rpc::body::Source;
-use crate::rpc::router::Router;
+use super::response_body::monitored;
+use super::service::HttpService;
+
+/// Where the bytes of a request come from.
+pub(crate) trait Source: Send + 'static {
+    /// Returns what has come.
+    fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, StdError>>>;
+
+    /// Lets the sender send this much more. It was given the same as data before.
+    fn open_window(&mut self, bytes: usize);
+}
 
 /// The bytes of a request.
 #[derive(Debug)]
@@ -47,11 +56,15 @@ impl Source for RequestStream {
 }
 
 /// Answers a request, unless its client takes it back. If this is dropped before the end, the stream is reset.
-pub(super) async fn answer(router: Router, request: Request<RequestStream>, mut respond: SendResponse<Bytes>) {
+pub(super) async fn answer<S: HttpService<RequestStream>>(
+    service: S,
+    request: Request<RequestStream>,
+    mut respond: SendResponse<Bytes>,
+) {
     let response = tokio::select! {
         biased;
-        response = router.handle(request) => match response {
-            Ok(response) => response,
+        response = service.oneshot(request) => match response {
+            Ok(response) => monitored(response),
             Err(never) => match never {},
         },
         reset = poll_fn(|context| respond.poll_reset(context)) => {
@@ -78,8 +91,7 @@ async fn send_body(mut body: Body, mut stream: SendStream<Bytes>) -> Result<(), 
             Poll::Ready(reset) => Poll::Ready(Err(reset.map_or_else(|error| error, h2::Error::from))),
             Poll::Pending => Pin::new(&mut body).poll_frame(context).map(Ok),
         });
-        let frame: Option<Result<Frame<Bytes>, Status>> = frame.await?;
-        let frame = match frame {
+        let frame = match frame.await? {
             None => return stream.send_data(Bytes::new(), true),
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {

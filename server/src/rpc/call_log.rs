@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
 
-use super::context::{Envelope, Method, trace_id};
-use super::{PoolRpc, status};
+use super::context::{Method, RequestMetadata, trace_id};
+use super::status;
 use crate::peer::Peer;
 
 /// The most lines of calls that failed or were cancelled, in a second.
@@ -77,7 +77,7 @@ impl CallLog {
 
 /// One call in progress. The server does not end while one lives; dropping it writes the call's line to the log.
 #[derive(Debug)]
-pub(crate) struct CallRecord {
+pub(crate) struct CallLogEntry {
     log: Arc<CallLog>,
     method: Method,
     function: String,
@@ -99,20 +99,20 @@ enum Outcome {
     Failed(Status),
 }
 
-impl CallRecord {
+impl CallLogEntry {
     /// Starts the record of a call that has come in.
-    pub(crate) fn new(method: Method, rpc: &PoolRpc, envelope: &Envelope) -> Self {
+    pub(super) fn new(log: Arc<CallLog>, token: TaskTrackerToken, method: Method, metadata: &RequestMetadata) -> Self {
         Self {
-            log: Arc::clone(&rpc.call_log),
+            log,
             method,
             function: String::new(),
-            request_id: envelope.request_id.clone(),
-            peer: envelope.peer,
-            trace_id: trace_id(&envelope.trace).to_owned(),
+            request_id: metadata.request_id.clone(),
+            peer: metadata.peer,
+            trace_id: trace_id(&metadata.trace).to_owned(),
             items: 0,
             started_at: Instant::now(),
             outcome: Outcome::Dropped,
-            _token: rpc.calls.token(),
+            _token: token,
         }
     }
 
@@ -149,7 +149,7 @@ impl CallRecord {
     }
 }
 
-impl Drop for CallRecord {
+impl Drop for CallLogEntry {
     fn drop(&mut self) {
         let Self { log, method, function, request_id, peer, trace_id, items, started_at, outcome, .. } = self;
         let (rpc, elapsed) = (method.name(), started_at.elapsed());

@@ -41,7 +41,7 @@ impl Method {
 
 /// What errors say of the call that they belong to.
 #[derive(Debug, Clone)]
-pub(crate) struct CallContext {
+pub(crate) struct ErrorContext {
     /// The method that was called.
     pub(crate) method: Method,
     /// The function that was asked for.
@@ -54,7 +54,7 @@ pub(crate) struct CallContext {
     pub(crate) common_field: Option<String>,
 }
 
-impl CallContext {
+impl ErrorContext {
     /// Returns the path of an item in the request.
     pub(crate) fn item_field(&self, index: u64) -> String {
         let list = list_field(self.kind);
@@ -81,7 +81,7 @@ pub(crate) fn common_field(kind: ItemKind) -> &'static str {
 
 /// What came beside the request message.
 #[derive(Debug, Clone)]
-pub(crate) struct Envelope {
+pub(crate) struct RequestMetadata {
     /// When the pool gives up the call.
     pub(crate) deadline: Option<Instant>,
     /// What the pool continues: the trace of this call, or else the caller's.
@@ -96,7 +96,7 @@ pub(crate) struct Envelope {
     pub(crate) caller_pool: String,
 }
 
-impl Envelope {
+impl RequestMetadata {
     /// Reads what the router and the client left for the handler.
     pub(crate) fn of(metadata: &MetadataMap, extensions: &Extensions) -> Self {
         let span = extensions.get::<CallSpan>();

@@ -1,12 +1,20 @@
 //! The caller's deadline, from the `grpc-timeout` header.
 //!
 //! The pool gives up a call a little before the caller does, so that the caller gets the reason and the evidence. What
-//! the pool cannot see, such as a request that is slow to arrive, the router gives up halfway between the two.
+//! the pool cannot see, such as a request that is slow to arrive, the layer here gives up halfway between the two.
 
+use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, Request};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tower::{ServiceExt as _, service_fn};
+
+use super::body::RequestBody;
+use super::status;
+use crate::listener::HttpService;
 
 /// The pool gives up this part of the time before the caller does,
 const MARGIN_DIVISOR: u32 = 10;
@@ -15,12 +23,62 @@ const MAX_MARGIN: Duration = Duration::from_millis(40);
 /// The specification allows no more digits.
 const MAX_DIGITS: usize = 8;
 
+/// How long a request may take to come when the server drains. Its call would be refused when it is complete.
+const DRAINING_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Leaves the [`Deadline`] in each request, and gives up what is late before the pool has it.
+pub(super) fn layer<S: HttpService<RequestBody>>(
+    inner: S,
+    draining: CancellationToken,
+) -> impl HttpService<RequestBody> {
+    service_fn(move |mut request: Request<RequestBody>| {
+        let (inner, draining) = (inner.clone(), draining.clone());
+        async move {
+            let Some(deadline) = Deadline::from_headers(request.headers(), Instant::now()) else {
+                let problem = "must be at most 8 digits and one of H, M, S, m, u, n";
+                return Ok(status::invalid_argument(vec![status::violation("grpc-timeout", problem)], "").into_http());
+            };
+            request.extensions_mut().insert(deadline);
+            let first_message = request.body().first_message();
+            let is_receiving = || !first_message.load(Ordering::Relaxed);
+            let mut answer = pin!(inner.oneshot(request));
+            tokio::select! {
+                biased;
+                response = answer.as_mut() => return response,
+                () = reached(deadline.router) => if is_receiving() {
+                    return Ok(status::deadline_exceeded("receiving").into_http());
+                },
+                // One whose request may never come does not delay the end.
+                () = after(draining, DRAINING_REQUEST_TIMEOUT) => if is_receiving() {
+                    return Ok(status::shutting_down().into_http());
+                },
+            }
+            // The pool has given up by now, and its answer says more. It may be late on a busy machine.
+            answer.await
+        }
+    })
+}
+
+/// Returns at this time; never if there is none.
+async fn reached(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Returns so long after a phase has begun.
+async fn after(phase: CancellationToken, time: Duration) {
+    phase.cancelled().await;
+    tokio::time::sleep(time).await;
+}
+
 /// When a caller stops waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Deadline {
     /// When the pool gives up.
     pub(crate) pool: Option<Instant>,
-    /// When the router gives up.
+    /// When the layers above the pool give up.
     pub(crate) router: Option<Instant>,
 }
 

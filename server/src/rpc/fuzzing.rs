@@ -38,10 +38,11 @@ use tonic::codegen::StdError;
 use tonic::{Code, Status};
 use tower::ServiceExt as _;
 
-use super::PoolRpc;
-use super::body::{BodyLimits, LimitedBody, Source};
+use super::body::{BodyLimits, LimitedBody};
 use super::deadline::Deadline;
+use super::pool_rpc::PoolRpc;
 use crate::byte_budget::ByteBudget;
+use crate::listener::Source;
 use crate::pools::{NamedPool, Pools};
 
 const METHODS: [&str; 8] =

@@ -11,11 +11,11 @@ use procpool_proto::v1::i_map_response::Results;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
-use super::call_log::CallRecord;
-use super::context::{Envelope, Method};
+use super::context::{Method, RequestMetadata};
+use super::pool_rpc::{Messages, PoolRpc};
 use super::result_messages::{MessageCutter, ResultMessage, padding as padding_of};
-use super::validate::{SentCall, SentItems, check_call, check_items, separate};
-use super::{Messages, PoolRpc, status};
+use super::status;
+use super::validate::{SentItems, UncheckedCall, check_call, check_items, separate};
 
 pub(super) async fn imap(
     rpc: &PoolRpc,
@@ -29,7 +29,7 @@ pub(super) async fn imap(
     });
     let kind = items.as_ref().map(|(kind, _)| *kind);
     let style = if star { CallStyle::Star } else { CallStyle::Map };
-    let mut sent = SentCall {
+    let mut sent = UncheckedCall {
         method: Method::IMap,
         style,
         function,
@@ -42,20 +42,20 @@ pub(super) async fn imap(
         stream: Some((order, window)),
     };
     separate(&mut items, &mut sent.common);
-    let envelope = Envelope::of(&metadata, &extensions);
-    let mut record = CallRecord::new(Method::IMap, rpc, &envelope);
-    let checked = check_call(rpc, sent, kind, envelope, &mut record)?;
+    let metadata = RequestMetadata::of(&metadata, &extensions);
+    let mut entry = rpc.log_entry(Method::IMap, &metadata);
+    let checked = check_call(rpc, sent, kind, metadata, &mut entry)?;
     let context = checked.context;
-    let items = check_items(items, style, 0, &context).map_err(|error| record.fail(error))?;
+    let items = check_items(items, style, 0, &context).map_err(|error| entry.fail(error))?;
 
     let kind = context.kind;
     let content_type = checked.call.content_type.clone();
     let cutter = MessageCutter::new(context, checked.call.options.on_error, rpc.max_message_bytes);
     let started = rpc.pools.imap(checked.call, items, checked.stream).await;
-    let mut results = started.map_err(|error| record.fail(status::call_failed(&error, cutter.context())))?;
+    let mut results = started.map_err(|error| entry.fail(status::call_failed(&error, cutter.context())))?;
     // The headers commit the call: until the first result comes, a failure may still be one that is safe to retry.
     let mut next_run = match next_run(&mut results).await {
-        Some(Err(error)) => return Err(record.fail(status::call_failed(&error, cutter.context()))),
+        Some(Err(error)) => return Err(entry.fail(status::call_failed(&error, cutter.context()))),
         first => first,
     };
 
@@ -65,7 +65,7 @@ pub(super) async fn imap(
             let mut run = match run {
                 Ok(run) => run,
                 Err(error) => {
-                    yield Err(record.fail(status::call_failed(&error, cutter.context())));
+                    yield Err(entry.fail(status::call_failed(&error, cutter.context())));
                     return;
                 }
             };
@@ -74,13 +74,13 @@ pub(super) async fn imap(
                 let message = match message {
                     Ok(message) => message,
                     Err(error) => {
-                        yield Err(record.fail(error));
+                        yield Err(entry.fail(error));
                         return;
                     }
                 };
                 let num_bytes = message.num_bytes;
                 delivered += message.count;
-                record.set_items(delivered);
+                entry.set_items(delivered);
                 yield Ok(response(message, kind, &content_type));
                 // The transport asks for more, so it has taken this one.
                 held.give_back(num_bytes);
@@ -89,7 +89,7 @@ pub(super) async fn imap(
             drop(held);
             next_run = self::next_run(&mut results).await;
         }
-        record.succeed();
+        entry.succeed();
     };
     Ok(Response::new(messages.boxed()))
 }

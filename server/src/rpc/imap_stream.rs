@@ -27,27 +27,27 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::call_log::CallRecord;
-use super::context::{CallContext, Envelope, Method, list_field};
+use super::context::{ErrorContext, Method, RequestMetadata, list_field};
+use super::pool_rpc::{Messages, PoolRpc};
 use super::result_messages::{MessageCutter, ResultMessage, padding};
-use super::validate::{SentCall, SentItems, check_call, check_items, content_type_problem, separate};
-use super::{Messages, PoolRpc, status};
+use super::status;
+use super::validate::{SentItems, UncheckedCall, check_call, check_items, content_type_problem, separate};
 
 pub(super) async fn imap_stream(
     rpc: &PoolRpc,
     request: Request<Streaming<v1::IMapStreamRequest>>,
 ) -> Result<Response<Messages<v1::IMapStreamResponse>>, Status> {
     let (metadata, extensions, mut requests) = request.into_parts();
-    let envelope = Envelope::of(&metadata, &extensions);
-    let mut record = CallRecord::new(Method::IMapStream, rpc, &envelope);
-    let first = requests.message().await.map_err(|error| record.fail(error))?;
+    let metadata = RequestMetadata::of(&metadata, &extensions);
+    let mut entry = rpc.log_entry(Method::IMapStream, &metadata);
+    let first = requests.message().await.map_err(|error| entry.fail(error))?;
     let (config, first) = first.and_then(|mut message| Some((message.config.take()?, message))).ok_or_else(|| {
         let missing = status::violation("config", "is required in the first message");
-        record.fail(status::invalid_argument(vec![missing], ""))
+        entry.fail(status::invalid_argument(vec![missing], ""))
     })?;
     let v1::IMapStreamConfig { function, content_type, options, order, window, star, common, reports_taken } = config;
     let style = if star { CallStyle::Star } else { CallStyle::Map };
-    let sent = SentCall {
+    let sent = UncheckedCall {
         method: Method::IMapStream,
         style,
         function,
@@ -60,13 +60,13 @@ pub(super) async fn imap_stream(
         options,
         stream: Some((order, window)),
     };
-    let checked = check_call(rpc, sent, None, envelope, &mut record)?;
+    let checked = check_call(rpc, sent, None, metadata, &mut entry)?;
     let context = checked.context;
 
     let content_type = checked.call.content_type.clone();
     let cutter = MessageCutter::new(context.clone(), checked.call.options.on_error, rpc.max_message_bytes);
     let started = rpc.pools.imap_stream(checked.call, checked.stream).await;
-    let (sink, results) = started.map_err(|error| record.fail(status::call_failed(&error, cutter.context())))?;
+    let (sink, results) = started.map_err(|error| entry.fail(status::call_failed(&error, cutter.context())))?;
 
     let progress = Arc::new(Progress::default());
     let (fail_input, input_failed) = oneshot::channel();
@@ -86,7 +86,7 @@ pub(super) async fn imap_stream(
     let ended = ended.drop_guard();
     // The headers commit the call: until the pool has accepted it, a failure may still be one that is safe to retry.
     let mut next = match outputs.next(cutter.context()).await {
-        Some(Err(error)) => return Err(record.fail(error)),
+        Some(Err(error)) => return Err(entry.fail(error)),
         first => first,
     };
     let messages = stream! {
@@ -95,7 +95,7 @@ pub(super) async fn imap_stream(
             let StreamOutput { run, items_allowed } = match output {
                 Ok(output) => output,
                 Err(error) => {
-                    yield Err(record.fail(error));
+                    yield Err(entry.fail(error));
                     return;
                 }
             };
@@ -111,13 +111,13 @@ pub(super) async fn imap_stream(
                 let message = match message {
                     Ok(message) => message,
                     Err(error) => {
-                        yield Err(record.fail(error));
+                        yield Err(entry.fail(error));
                         return;
                     }
                 };
                 let num_bytes = message.num_bytes;
                 outputs.delivering(message.count);
-                record.set_items(outputs.delivered);
+                entry.set_items(outputs.delivered);
                 yield Ok(response(Some(message), kind, &content_type, items_allowed));
                 // The transport asks for more, so it has taken this one.
                 held.give_back(num_bytes);
@@ -126,7 +126,7 @@ pub(super) async fn imap_stream(
             drop(held);
             next = outputs.next(cutter.context()).await;
         }
-        record.succeed();
+        entry.succeed();
     };
     Ok(Response::new(messages.boxed()))
 }
@@ -154,7 +154,7 @@ struct Credit {
 
 /// The half that takes items.
 struct Input {
-    context: CallContext,
+    context: ErrorContext,
     style: CallStyle,
     content_type: String,
     progress: Arc<Progress>,
@@ -303,7 +303,7 @@ struct Outputs {
 
 impl Outputs {
     /// Waits for the pool's next output, and passes on credit meanwhile. `None` after the last.
-    async fn next(&mut self, context: &CallContext) -> Option<Result<StreamOutput, Status>> {
+    async fn next(&mut self, context: &ErrorContext) -> Option<Result<StreamOutput, Status>> {
         loop {
             tokio::select! {
                 // A job that was cancelled because its input failed must not hide why.

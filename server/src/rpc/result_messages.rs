@@ -9,7 +9,7 @@ use procpool_pool::{ItemError, OnError, ResultRun};
 use procpool_proto::v1;
 use tonic::Status;
 
-use super::context::CallContext;
+use super::context::ErrorContext;
 use super::map::lay_end_to_end;
 use super::status;
 
@@ -54,20 +54,20 @@ pub(super) struct ResultMessage {
 /// Cuts runs of results into messages.
 #[derive(Debug)]
 pub(super) struct MessageCutter {
-    context: CallContext,
+    context: ErrorContext,
     on_error: OnError,
     max_message_bytes: u32,
     target_bytes: usize,
 }
 
 impl MessageCutter {
-    pub(super) fn new(context: CallContext, on_error: Option<OnError>, max_message_bytes: u32) -> Self {
+    pub(super) fn new(context: ErrorContext, on_error: Option<OnError>, max_message_bytes: u32) -> Self {
         let target_bytes = TARGET_BYTES.min(max_message_bytes as usize / 4);
         Self { context, on_error: on_error.unwrap_or(OnError::Collect), max_message_bytes, target_bytes }
     }
 
     /// Returns the call that the messages belong to.
-    pub(super) fn context(&self) -> &CallContext {
+    pub(super) fn context(&self) -> &ErrorContext {
         &self.context
     }
 
@@ -136,8 +136,8 @@ impl CutRun<'_> {
             let mut uncut = first;
             let mut is_full = false;
             let mut rest = Records::new(&part[first..]);
-            while let Some(record) = rest.next() {
-                record.map_err(|problem| self.malformed(problem))?;
+            while let Some(entry) = rest.next() {
+                entry.map_err(|problem| self.malformed(problem))?;
                 let end = part.len() - rest.num_bytes_left();
                 let record_bytes = end - position;
                 let index = self.index_of(self.num_cut);
@@ -171,7 +171,7 @@ impl CutRun<'_> {
             return Ok(None);
         }
         let is_ordered = self.indexes.is_empty();
-        records.retain(|record: &Bytes| !record.is_empty());
+        records.retain(|entry: &Bytes| !entry.is_empty());
         Ok(Some(ResultMessage {
             first_index: if is_ordered { self.first_index + start as u64 } else { 0 },
             indexes: if is_ordered { Vec::new() } else { self.indexes[start..self.num_cut].to_vec() },
@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     fn cutter(on_error: OnError) -> MessageCutter {
-        let context = CallContext {
+        let context = ErrorContext {
             method: Method::IMap,
             function: "echo".to_owned(),
             request_id: String::new(),

@@ -7,10 +7,11 @@ use procpool_proto::v1::star_map_request::{Common, Items};
 use procpool_proto::v1::star_map_response::Results;
 use tonic::{Request, Response, Status};
 
-use super::PoolRpc;
-use super::context::{Envelope, Method};
+use super::context::{Method, RequestMetadata};
 use super::map::run_map;
-use super::validate::SentCall;
+use super::pool_rpc::PoolRpc;
+use super::validate::UncheckedCall;
+use crate::listener::hold_until_end;
 
 pub(super) async fn star_map(
     rpc: &PoolRpc,
@@ -22,7 +23,7 @@ pub(super) async fn star_map(
         Items::Values(bytes) => (ItemKind::Values, bytes),
         Items::Blobs(bytes) => (ItemKind::Blobs, bytes),
     });
-    let sent = SentCall {
+    let sent = UncheckedCall {
         method: Method::StarMap,
         style: CallStyle::Star,
         function,
@@ -34,15 +35,15 @@ pub(super) async fn star_map(
         options,
         stream: None,
     };
-    let mut outcome = run_map(rpc, sent, items, Envelope::of(&metadata, &extensions)).await?;
+    let mut outcome = run_map(rpc, sent, items, RequestMetadata::of(&metadata, &extensions)).await?;
     let results = match outcome.context.kind {
         ItemKind::Values => Results::Values(outcome.results),
         ItemKind::Blobs => Results::Blobs(outcome.results),
     };
-    outcome.record.succeed();
+    outcome.entry.succeed();
     let content_type = outcome.content_type;
     let mut response =
         Response::new(v1::StarMapResponse { content_type, errors: outcome.errors, results: Some(results) });
-    response.extensions_mut().insert(outcome.held);
+    hold_until_end(response.extensions_mut(), outcome.held);
     Ok(response)
 }

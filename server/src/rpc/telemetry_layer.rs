@@ -4,16 +4,36 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::Response;
+use http::{Request, Response};
 use http_body::Frame;
 use tonic::Status;
 use tonic::body::Body;
+use tower::{ServiceExt as _, service_fn};
 
 use super::status::refusal_reason;
-use crate::telemetry::CallTelemetry;
+use crate::listener::{HttpService, RequestStream};
+use crate::telemetry::{CallTelemetry, Telemetry};
+
+/// Measures and traces each call, if there is telemetry.
+pub(super) fn layer<S: HttpService<RequestStream>>(
+    inner: S,
+    telemetry: Option<Telemetry>,
+) -> impl HttpService<RequestStream> {
+    service_fn(move |mut request: Request<RequestStream>| {
+        let inner = inner.clone();
+        let call = telemetry.as_ref().and_then(|telemetry| telemetry.start_call(&mut request));
+        async move {
+            let response = inner.oneshot(request).await?;
+            Ok(match call {
+                Some(call) => follow(call, response),
+                None => response,
+            })
+        }
+    })
+}
 
 /// Has the end of a response end the call.
-pub(super) fn follow(mut call: CallTelemetry, response: Response<Body>) -> Response<Body> {
+fn follow(mut call: CallTelemetry, response: Response<Body>) -> Response<Body> {
     if let Some(status) = Status::from_header_map(response.headers()) {
         // It ended before it had said anything.
         call.end(status.code(), refusal_reason(&status));

@@ -12,9 +12,10 @@ use procpool_proto::google::rpc::bad_request::FieldViolation;
 use procpool_proto::v1;
 use tonic::Status;
 
-use super::call_log::CallRecord;
-use super::context::{CallContext, Envelope, MAX_REQUEST_ID_BYTES, Method, common_field, list_field};
-use super::{PoolRpc, media_type, status};
+use super::call_log::CallLogEntry;
+use super::context::{ErrorContext, MAX_REQUEST_ID_BYTES, Method, RequestMetadata, common_field, list_field};
+use super::pool_rpc::PoolRpc;
+use super::{media_type, status};
 
 const MAX_CHUNK_SIZE: u32 = 1_000_000;
 const MAX_ATTEMPTS: u32 = 10;
@@ -48,7 +49,7 @@ pub(super) fn separate(items: &mut SentItems, common: &mut SentCommon) {
 
 /// What to run, as it was sent.
 #[derive(Debug)]
-pub(super) struct SentCall {
+pub(super) struct UncheckedCall {
     pub(super) method: Method,
     pub(super) style: CallStyle,
     pub(super) function: String,
@@ -64,10 +65,10 @@ pub(super) struct SentCall {
 pub(super) struct CheckedCall {
     pub(super) call: Call,
     pub(super) stream: StreamOptions,
-    pub(super) context: CallContext,
+    pub(super) context: ErrorContext,
 }
 
-/// Checks everything but the items, and names the call in its record. `kind` is the kind of the items, as far as it is
+/// Checks everything but the items, and names the call in its entry. `kind` is the kind of the items, as far as it is
 /// known.
 ///
 /// # Errors
@@ -75,10 +76,10 @@ pub(super) struct CheckedCall {
 /// With every field that is wrong.
 pub(super) fn check_call(
     rpc: &PoolRpc,
-    sent: SentCall,
+    sent: UncheckedCall,
     kind: Option<ItemKind>,
-    envelope: Envelope,
-    record: &mut CallRecord,
+    metadata: RequestMetadata,
+    entry: &mut CallLogEntry,
 ) -> Result<CheckedCall, Status> {
     // In an IMapStream, these fields are in the config.
     let prefix = if sent.method == Method::IMapStream { "config." } else { "" };
@@ -86,21 +87,21 @@ pub(super) fn check_call(
     let sent_options = sent.options.unwrap_or_default();
     let mut options = checker.options(&sent_options);
     if options.request_id.is_empty() {
-        options.request_id = envelope.request_id;
+        options.request_id = metadata.request_id;
     }
     let stream = sent.stream.map(|(order, window)| checker.stream_options(order, window)).unwrap_or_default();
     checker.function(&sent.function);
     let content_type = checker.content_type(&sent.content_type, kind, sent.style);
     let common = sent.common.map(|(kind, bytes)| checker.common(kind, bytes, &content_type));
     // What is itself wrong is not repeated.
-    record.set_names(
+    entry.set_names(
         if sent.function.len() <= MAX_FUNCTION_BYTES { &sent.function } else { "" },
         if options.request_id.len() <= MAX_REQUEST_ID_BYTES { &options.request_id } else { "" },
     );
-    if let Some(span) = &envelope.span {
-        span.describe(record.function(), record.request_id());
+    if let Some(span) = &metadata.span {
+        span.describe(entry.function(), entry.request_id());
     }
-    let context = CallContext {
+    let context = ErrorContext {
         method: sent.method,
         function: sent.function.clone(),
         request_id: options.request_id.clone(),
@@ -108,12 +109,12 @@ pub(super) fn check_call(
         common_field: common.as_ref().map(|common| format!("{prefix}{}", common_field(common.kind))),
     };
     if !checker.violations.is_empty() {
-        let invalid = status::invalid_argument(checker.violations, record.request_id());
-        return Err(record.fail(invalid));
+        let invalid = status::invalid_argument(checker.violations, entry.request_id());
+        return Err(entry.fail(invalid));
     }
     // It would hold a slot while it waits for one.
-    if let Some(pool) = rpc.pools.own_pool(&sent.function, &envelope.caller_pool) {
-        return Err(record.fail(status::nested_call(&pool.name, &context)));
+    if let Some(pool) = rpc.pools.own_pool(&sent.function, &metadata.caller_pool) {
+        return Err(entry.fail(status::nested_call(&pool.name, &context)));
     }
     let call = Call {
         function: sent.function,
@@ -121,8 +122,8 @@ pub(super) fn check_call(
         style: sent.style,
         common,
         options,
-        deadline: envelope.deadline,
-        trace: envelope.trace,
+        deadline: metadata.deadline,
+        trace: metadata.trace,
     };
     Ok(CheckedCall { call, stream, context })
 }
@@ -147,7 +148,7 @@ pub(super) fn check_items(
     sent: SentItems,
     style: CallStyle,
     first_index: u64,
-    context: &CallContext,
+    context: &ErrorContext,
 ) -> Result<ItemSlab, Status> {
     let Some((kind, bytes)) = sent else { return Ok(ItemSlab::empty(context.kind)) };
     let invalid = |position: usize, problem: String| {

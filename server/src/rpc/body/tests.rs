@@ -3,6 +3,7 @@ use std::sync::atomic::AtomicUsize;
 
 use http_body_util::BodyExt as _;
 use tonic::Code;
+use tonic::codegen::StdError;
 
 use super::super::message_buffer::PREFIX_BYTES;
 use super::*;

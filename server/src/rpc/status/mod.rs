@@ -8,7 +8,7 @@
 //! the default limit of other implementations; the end of a traceback is kept. Errors of items in a message may have
 //! 64 KiB each.
 
-mod envelope;
+mod problem;
 mod text;
 
 #[cfg(test)]
@@ -26,8 +26,8 @@ use procpool_proto::v1;
 use prost::Message as _;
 use tonic::{Code, Status};
 
-use self::envelope::{Problem, Retry};
-use super::context::CallContext;
+use self::problem::{Problem, Retry};
+use super::context::ErrorContext;
 use crate::operators::Operators;
 use crate::peer::Peer;
 
@@ -48,19 +48,19 @@ pub(crate) fn debug_budget(max_message_bytes: u32) -> usize {
 }
 
 /// Returns why a call as a whole has no answer.
-pub(crate) fn call_failed(error: &CallError, context: &CallContext) -> Status {
+pub(crate) fn call_failed(error: &CallError, context: &ErrorContext) -> Status {
     call_problem(error, context).into_status(&context.request_id)
 }
 
 /// Returns why the pool does not take more items of a stream. `is_first`: it was given none before, so that nothing of
 /// the call has started.
-pub(crate) fn items_refused(error: &CallError, is_first: bool, context: &CallContext) -> Status {
+pub(crate) fn items_refused(error: &CallError, is_first: bool, context: &ErrorContext) -> Status {
     let problem = call_problem(error, context);
     let problem = if is_first { problem } else { problem.retry(Retry::Never) };
     problem.into_status(&context.request_id)
 }
 
-fn call_problem<'a>(error: &'a CallError, context: &CallContext) -> Problem<'a> {
+fn call_problem<'a>(error: &'a CallError, context: &ErrorContext) -> Problem<'a> {
     let problem = match error {
         CallError::QueueFull { what, limit, retry_after } => {
             Problem::new(Code::ResourceExhausted, "QUEUE_FULL", error.to_string())
@@ -141,12 +141,12 @@ fn function_not_found(error: &CallError, name: &str, nearest: &[String]) -> Prob
 
 /// Returns the error of one item, to stand beside the results. [`debug_budget`] is where the
 /// budget of each message starts.
-pub(crate) fn item_failed(error: &ItemError, context: &CallContext, remaining_budget: &mut usize) -> v1::ItemError {
+pub(crate) fn item_failed(error: &ItemError, context: &ErrorContext, remaining_budget: &mut usize) -> v1::ItemError {
     let status = item_problem(error, context).with("function", &context.function).into_item_status(remaining_budget);
     v1::ItemError { index: error.index, status: Some(status) }
 }
 
-fn item_problem<'a>(error: &'a ItemError, context: &CallContext) -> Problem<'a> {
+fn item_problem<'a>(error: &'a ItemError, context: &ErrorContext) -> Problem<'a> {
     let ItemError { index, failure } = error;
     let problem = |code, reason| Problem::new(code, reason, failure.to_string()).with("index", index);
     match failure {
@@ -236,7 +236,7 @@ pub(crate) fn request_too_large(bytes: u64, limit: u64) -> Status {
 }
 
 /// Returns that a response message would be over the limit.
-pub(crate) fn response_too_large(bytes: u64, limit: u64, context: &CallContext) -> Status {
+pub(crate) fn response_too_large(bytes: u64, limit: u64, context: &ErrorContext) -> Status {
     response_problem(bytes, limit).into_status(&context.request_id)
 }
 
@@ -256,7 +256,7 @@ pub(crate) fn result_too_large(index: u64, bytes: u64, limit: u64) -> v1::ItemEr
 }
 
 /// Returns that one result is too large for any message, to end the call.
-pub(crate) fn result_too_large_for_call(index: u64, bytes: u64, limit: u64, context: &CallContext) -> Status {
+pub(crate) fn result_too_large_for_call(index: u64, bytes: u64, limit: u64, context: &ErrorContext) -> Status {
     result_problem(index, bytes, limit).into_status(&context.request_id)
 }
 
@@ -292,7 +292,7 @@ pub(crate) fn too_many_calls(limit: u32) -> Status {
 }
 
 /// Returns that an item calls a function of the very pool that it runs in.
-pub(crate) fn nested_call(pool: &str, context: &CallContext) -> Status {
+pub(crate) fn nested_call(pool: &str, context: &ErrorContext) -> Status {
     let message = format!(
         "the caller is itself an item of the pool {pool:?}: it would hold a slot while it waits for one, and when all do so none \
          becomes free; call the function directly, or put one of the two into another pool"
@@ -374,13 +374,13 @@ pub(crate) fn dump_failed(failure: DumpFailure, worker_id: u64) -> Status {
 }
 
 /// Returns that something is wrong in this program.
-pub(crate) fn internal(message: &str, context: &CallContext) -> Status {
+pub(crate) fn internal(message: &str, context: &ErrorContext) -> Status {
     Problem::new(Code::Internal, "INTERNAL", message).into_status(&context.request_id)
 }
 
 /// Returns the reason of an error that says "not now": nothing of the call was run, and it may be tried again.
 pub(crate) fn refusal_reason(status: &Status) -> Option<String> {
-    let pushback = status.metadata().get(envelope::PUSHBACK)?.to_str().ok()?;
+    let pushback = status.metadata().get(problem::PUSHBACK)?.to_str().ok()?;
     pushback.parse::<u64>().ok()?;
     error_info(status).map(|info| info.reason)
 }

@@ -7,8 +7,8 @@ use super::*;
 
 const LIMIT_OF_OTHERS: usize = 8 << 10;
 
-fn context() -> CallContext {
-    CallContext {
+fn context() -> ErrorContext {
+    ErrorContext {
         method: Method::Map,
         function: "power".to_owned(),
         request_id: "request-7".to_owned(),
@@ -306,25 +306,25 @@ fn an_unknown_function_is_a_resource() {
 #[test]
 fn an_invalid_item_is_named_by_its_path() {
     let error = item(ItemFailure::InvalidItem { part: CallPart::Item, message: "not a list".to_owned() });
-    let field_of = |context: &CallContext| {
+    let field_of = |context: &ErrorContext| {
         let request: BadRequest = detail(&call_failed(&error, context), "BadRequest").unwrap();
         request.field_violations[0].field.clone()
     };
     assert_eq!(field_of(&context()), "values[17]");
-    assert_eq!(field_of(&CallContext { kind: ItemKind::Blobs, ..context() }), "blobs[17]");
-    assert_eq!(field_of(&CallContext { method: Method::Apply, ..context() }), "values");
+    assert_eq!(field_of(&ErrorContext { kind: ItemKind::Blobs, ..context() }), "blobs[17]");
+    assert_eq!(field_of(&ErrorContext { method: Method::Apply, ..context() }), "values");
 }
 
 #[test]
 fn what_is_not_the_items_fault_is_named_by_its_own_field() {
-    let field_of = |part: CallPart, context: &CallContext| {
+    let field_of = |part: CallPart, context: &ErrorContext| {
         let error = item(ItemFailure::InvalidItem { part, message: "no".to_owned() });
         let request: BadRequest = detail(&call_failed(&error, context), "BadRequest").unwrap();
         request.field_violations[0].field.clone()
     };
-    let context = CallContext { common_field: Some("config.common_blob".to_owned()), ..context() };
+    let context = ErrorContext { common_field: Some("config.common_blob".to_owned()), ..context() };
     assert_eq!(field_of(CallPart::Common, &context), "config.common_blob");
-    assert_eq!(field_of(CallPart::Kwargs, &CallContext { method: Method::Apply, ..context }), "kwargs");
+    assert_eq!(field_of(CallPart::Kwargs, &ErrorContext { method: Method::Apply, ..context }), "kwargs");
 }
 
 #[test]
@@ -377,7 +377,7 @@ fn however_much_there_is_to_say_it_fits_into_a_header() {
         CallError::FunctionNotFound { name: long.clone(), nearest: vec![long.clone(); 3], started: true },
         CallError::Degraded { reason: long.clone(), started: false, retry_after: Duration::MAX },
     ];
-    let context = CallContext { function: "f".repeat(256), request_id: "r".repeat(128), ..context() };
+    let context = ErrorContext { function: "f".repeat(256), request_id: "r".repeat(128), ..context() };
     let mut statuses: Vec<Status> = errors.iter().map(|error| call_failed(error, &context)).collect();
     statuses.push(invalid_argument(vec![violation(long.clone(), long); 100], &context.request_id));
     for status in statuses {
