@@ -8,8 +8,9 @@ use procpool_proto::v1::apply_response::Result as ApplyResult;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
-use super::context::{Method, RequestMetadata};
+use super::error_context::Method;
 use super::pool_rpc::PoolRpc;
+use super::request_metadata::RequestMetadata;
 use super::status;
 use super::validate::{SentItems, UncheckedCall, check_call, check_items};
 use crate::listener::hold_until_end;

@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
 
-use super::context::{Method, RequestMetadata, trace_id};
+use super::error_context::Method;
+use super::request_metadata::{RequestMetadata, trace_id};
 use super::status;
 use crate::peer::Peer;
 

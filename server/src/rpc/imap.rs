@@ -11,8 +11,9 @@ use procpool_proto::v1::i_map_response::Results;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
-use super::context::{Method, RequestMetadata};
+use super::error_context::Method;
 use super::pool_rpc::{Messages, PoolRpc};
+use super::request_metadata::RequestMetadata;
 use super::result_messages::{MessageCutter, ResultMessage, padding as padding_of};
 use super::status;
 use super::validate::{SentItems, UncheckedCall, check_call, check_items, separate};

@@ -27,8 +27,9 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::context::{ErrorContext, Method, RequestMetadata, list_field};
+use super::error_context::{ErrorContext, Method, list_field};
 use super::pool_rpc::{Messages, PoolRpc};
+use super::request_metadata::RequestMetadata;
 use super::result_messages::{MessageCutter, ResultMessage, padding};
 use super::status;
 use super::validate::{SentItems, UncheckedCall, check_call, check_items, content_type_problem, separate};

@@ -10,8 +10,9 @@ use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::call_log::CallLogEntry;
-use super::context::{ErrorContext, Method, RequestMetadata};
+use super::error_context::{ErrorContext, Method};
 use super::pool_rpc::PoolRpc;
+use super::request_metadata::RequestMetadata;
 use super::status;
 use super::validate::{SentItems, UncheckedCall, check_call, check_items, separate};
 use crate::listener::hold_until_end;

@@ -10,8 +10,8 @@ mod admission;
 mod apply;
 mod body;
 pub(crate) mod call_log;
-mod context;
 mod deadline;
+mod error_context;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 pub(crate) mod health;
@@ -24,6 +24,7 @@ mod message_buffer;
 pub(crate) mod not_grpc;
 pub(crate) mod pool_rpc;
 mod reflection;
+mod request_metadata;
 mod result_messages;
 mod routes;
 mod service;

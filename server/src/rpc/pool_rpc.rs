@@ -8,7 +8,8 @@ use tokio_util::task::TaskTracker;
 use tonic::Status;
 
 use super::call_log::{CallLog, CallLogEntry};
-use super::context::{ErrorContext, Method, RequestMetadata};
+use super::error_context::{ErrorContext, Method};
+use super::request_metadata::RequestMetadata;
 use super::status;
 use crate::pools::Pools;
 

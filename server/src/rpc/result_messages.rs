@@ -9,7 +9,7 @@ use procpool_pool::{ItemError, OnError, ResultRun};
 use procpool_proto::v1;
 use tonic::Status;
 
-use super::context::ErrorContext;
+use super::error_context::ErrorContext;
 use super::map::lay_end_to_end;
 use super::status;
 
@@ -214,7 +214,7 @@ mod tests {
     use procpool_pool::ItemFailure;
     use tonic::Code;
 
-    use super::super::context::Method;
+    use super::super::error_context::Method;
     use super::*;
 
     fn cutter(on_error: OnError) -> MessageCutter {

@@ -7,9 +7,10 @@ use procpool_proto::v1::star_map_request::{Common, Items};
 use procpool_proto::v1::star_map_response::Results;
 use tonic::{Request, Response, Status};
 
-use super::context::{Method, RequestMetadata};
+use super::error_context::Method;
 use super::map::run_map;
 use super::pool_rpc::PoolRpc;
+use super::request_metadata::RequestMetadata;
 use super::validate::UncheckedCall;
 use crate::listener::hold_until_end;
 

@@ -13,8 +13,9 @@ use procpool_proto::v1;
 use tonic::Status;
 
 use super::call_log::CallLogEntry;
-use super::context::{ErrorContext, MAX_REQUEST_ID_BYTES, Method, RequestMetadata, common_field, list_field};
+use super::error_context::{ErrorContext, Method, common_field, list_field};
 use super::pool_rpc::PoolRpc;
+use super::request_metadata::{MAX_REQUEST_ID_BYTES, RequestMetadata};
 use super::{media_type, status};
 
 const MAX_CHUNK_SIZE: u32 = 1_000_000;

@@ -27,7 +27,7 @@ use prost::Message as _;
 use tonic::{Code, Status};
 
 use self::problem::{Problem, Retry};
-use super::context::ErrorContext;
+use super::error_context::ErrorContext;
 use crate::operators::Operators;
 use crate::peer::Peer;
 

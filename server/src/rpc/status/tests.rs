@@ -2,7 +2,7 @@ use procpool_items::ItemKind;
 use procpool_proto::google::rpc::{BadRequest, DebugInfo, ErrorInfo, RequestInfo, ResourceInfo, RetryInfo};
 use prost::Message as _;
 
-use super::super::context::Method;
+use super::super::error_context::Method;
 use super::*;
 
 const LIMIT_OF_OTHERS: usize = 8 << 10;
