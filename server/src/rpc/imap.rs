@@ -6,17 +6,16 @@ use futures_util::StreamExt as _;
 use procpool_items::ItemKind;
 use procpool_pool::{CallError, CallStyle, ResultRun, ResultStream};
 use procpool_proto::v1;
-use procpool_proto::v1::i_map_request::{Common, Items};
-use procpool_proto::v1::i_map_response::Results;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
+use super::encoded::Encoded;
 use super::error_context::Method;
 use super::pool_rpc::{Messages, PoolRpc};
 use super::request_metadata::RequestMetadata;
 use super::result_messages::{MessageCutter, ResultMessage, padding as padding_of};
 use super::status;
-use super::validate::{SentItems, UncheckedCall, check_call, check_items, separate};
+use super::validate::{UncheckedCall, check_whole, separate};
 
 pub(super) async fn imap(
     rpc: &PoolRpc,
@@ -24,30 +23,20 @@ pub(super) async fn imap(
 ) -> Result<Response<Messages<v1::IMapResponse>>, Status> {
     let (metadata, extensions, request) = request.into_parts();
     let v1::IMapRequest { function, content_type, options, order, window, star, items, common } = request;
-    let mut items: SentItems = items.map(|items| match items {
-        Items::Values(bytes) => (ItemKind::Values, bytes),
-        Items::Blobs(bytes) => (ItemKind::Blobs, bytes),
-    });
-    let kind = items.as_ref().map(|(kind, _)| *kind);
-    let style = if star { CallStyle::Star } else { CallStyle::Map };
-    let mut sent = UncheckedCall {
+    let mut items = items.map(Encoded::from);
+    let mut unchecked = UncheckedCall {
         method: Method::IMap,
-        style,
+        style: if star { CallStyle::Star } else { CallStyle::Map },
         function,
         content_type,
-        common: common.map(|common| match common {
-            Common::CommonValue(bytes) => (ItemKind::Values, bytes),
-            Common::CommonBlob(bytes) => (ItemKind::Blobs, bytes),
-        }),
+        common: common.map(Encoded::from),
         options,
         stream: Some((order, window)),
     };
-    separate(&mut items, &mut sent.common);
+    separate(&mut items, &mut unchecked.common);
     let metadata = RequestMetadata::of(&metadata, &extensions);
-    let mut entry = rpc.log_entry(Method::IMap, &metadata);
-    let checked = check_call(rpc, sent, kind, metadata, &mut entry)?;
+    let (checked, items, mut entry) = check_whole(rpc, unchecked, items, metadata)?;
     let context = checked.context;
-    let items = check_items(items, style, 0, &context).map_err(|error| entry.fail(error))?;
 
     let kind = context.kind;
     let content_type = checked.call.content_type.clone();
@@ -111,12 +100,8 @@ async fn next_run(results: &mut ResultStream) -> Option<Result<ResultRun, CallEr
 
 fn response(message: ResultMessage, kind: ItemKind, content_type: &str) -> v1::IMapResponse {
     let ResultMessage { first_index, indexes, results, errors, .. } = message;
-    let results = match kind {
-        ItemKind::Values => Results::Values(results),
-        ItemKind::Blobs => Results::Blobs(results),
-    };
     let content_type = content_type.to_owned();
-    let padding = Bytes::new();
-    let response = v1::IMapResponse { first_index, indexes, results: Some(results), content_type, errors, padding };
+    let (results, padding) = (Some(Encoded { kind, bytes: results }.into()), Bytes::new());
+    let response = v1::IMapResponse { first_index, indexes, results, content_type, errors, padding };
     v1::IMapResponse { padding: padding_of(response.encoded_len()), ..response }
 }

@@ -19,20 +19,19 @@ use futures_util::StreamExt as _;
 use procpool_items::{ItemKind, ItemSlab};
 use procpool_pool::{CallError, CallStyle, ItemSink, ResultStream, StreamOutput};
 use procpool_proto::v1;
-use procpool_proto::v1::i_map_stream_config::Common;
 use procpool_proto::v1::i_map_stream_request::Items;
-use procpool_proto::v1::i_map_stream_response::Results;
 use prost::Message as _;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::encoded::Encoded;
 use super::error_context::{ErrorContext, Method, list_field};
 use super::pool_rpc::{Messages, PoolRpc};
 use super::request_metadata::RequestMetadata;
 use super::result_messages::{MessageCutter, ResultMessage, padding};
 use super::status;
-use super::validate::{SentItems, UncheckedCall, check_call, check_items, content_type_problem, separate};
+use super::validate::{UncheckedCall, check_call, check_items, content_type_problem, separate};
 
 pub(super) async fn imap_stream(
     rpc: &PoolRpc,
@@ -48,20 +47,20 @@ pub(super) async fn imap_stream(
     })?;
     let v1::IMapStreamConfig { function, content_type, options, order, window, star, common, reports_taken } = config;
     let style = if star { CallStyle::Star } else { CallStyle::Map };
-    let sent = UncheckedCall {
+    let unchecked = UncheckedCall {
         method: Method::IMapStream,
         style,
         function,
         content_type,
-        // Copies: it may be needed for long, and should not keep the items in memory that came with it.
-        common: common.map(|common| match common {
-            Common::CommonValue(bytes) => (ItemKind::Values, Bytes::copy_from_slice(&bytes)),
-            Common::CommonBlob(bytes) => (ItemKind::Blobs, Bytes::copy_from_slice(&bytes)),
+        // A copy: it may be needed for long, and should not keep the items in memory that came with it.
+        common: common.map(|common| {
+            let Encoded { kind, bytes } = common.into();
+            Encoded { kind, bytes: Bytes::copy_from_slice(&bytes) }
         }),
         options,
         stream: Some((order, window)),
     };
-    let checked = check_call(rpc, sent, None, metadata, &mut entry)?;
+    let checked = check_call(rpc, unchecked, None, metadata, &mut entry)?;
     let context = checked.context;
 
     let content_type = checked.call.content_type.clone();
@@ -240,12 +239,9 @@ impl Input {
     }
 
     fn check_items(&mut self, items: Option<Items>, received: u64) -> Result<ItemSlab, Status> {
-        let mut items: SentItems = items.map(|items| match items {
-            Items::Values(bytes) => (ItemKind::Values, bytes),
-            Items::Blobs(bytes) => (ItemKind::Blobs, bytes),
-        });
+        let mut items = items.map(Encoded::from);
         separate(&mut items, &mut None);
-        if let Some((kind, _)) = items {
+        if let Some(Encoded { kind, .. }) = items {
             let invalid = |field: &str, problem: String| {
                 Err(status::invalid_argument(vec![status::violation(field, problem)], &self.context.request_id))
             };
@@ -345,10 +341,7 @@ fn response(
     let response = match message {
         None => empty,
         Some(ResultMessage { first_index, indexes, results, errors, .. }) => {
-            let results = Some(match kind {
-                ItemKind::Values => Results::Values(results),
-                ItemKind::Blobs => Results::Blobs(results),
-            });
+            let results = Some(Encoded { kind, bytes: results }.into());
             let content_type = content_type.to_owned();
             v1::IMapStreamResponse { first_index, indexes, results, content_type, errors, ..empty }
         }

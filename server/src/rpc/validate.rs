@@ -13,6 +13,7 @@ use procpool_proto::v1;
 use tonic::Status;
 
 use super::call_log::CallLogEntry;
+use super::encoded::Encoded;
 use super::error_context::{ErrorContext, Method, common_field, list_field};
 use super::pool_rpc::PoolRpc;
 use super::request_metadata::{MAX_REQUEST_ID_BYTES, RequestMetadata};
@@ -25,22 +26,16 @@ const MAX_FUNCTION_BYTES: usize = 256;
 const MAX_CONTENT_TYPE_BYTES: usize = 256;
 const PRIORITIES: std::ops::RangeInclusive<i32> = -8..=8;
 
-/// Items as they were sent: of which kind, and encoded; `None` if there was no list at all.
-pub(super) type SentItems = Option<(ItemKind, Bytes)>;
-
-/// A common argument as it was sent: of which kind, and encoded.
-pub(super) type SentCommon = Option<(ItemKind, Bytes)>;
-
 /// What is no longer is copied out of its request: the buffer that this came in has some KiB, however short it is.
 const MAX_COPIED_BYTES: usize = 16 << 10;
 
 /// Sees to it that neither the items of a request nor its common argument keep much more in memory than themselves: each goes
 /// when it is needed no more, and is a part of the buffer that the request came in. The longer of the two may keep it.
-pub(super) fn separate(items: &mut SentItems, common: &mut SentCommon) {
-    let length = |sent: &Option<(ItemKind, Bytes)>| sent.as_ref().map_or(0, |(_, bytes)| bytes.len());
+pub(super) fn separate(items: &mut Option<Encoded>, common: &mut Option<Encoded>) {
+    let length = |encoded: &Option<Encoded>| encoded.as_ref().map_or(0, |encoded| encoded.bytes.len());
     let (items_len, common_len) = (length(items), length(common));
-    for (sent, other_len) in [(items, common_len), (common, items_len)] {
-        if let Some((_, bytes)) = sent
+    for (encoded, other_len) in [(items, common_len), (common, items_len)] {
+        if let Some(Encoded { bytes, .. }) = encoded
             && (bytes.len() <= MAX_COPIED_BYTES || bytes.len() < other_len)
         {
             *bytes = Bytes::copy_from_slice(bytes);
@@ -55,7 +50,7 @@ pub(super) struct UncheckedCall {
     pub(super) style: CallStyle,
     pub(super) function: String,
     pub(super) content_type: String,
-    pub(super) common: SentCommon,
+    pub(super) common: Option<Encoded>,
     pub(super) options: Option<v1::CallOptions>,
     /// Order and window, for streams.
     pub(super) stream: Option<(i32, u32)>,
@@ -69,6 +64,24 @@ pub(super) struct CheckedCall {
     pub(super) context: ErrorContext,
 }
 
+/// Starts the log entry of a call that came in one message, and checks all of it.
+///
+/// # Errors
+///
+/// With every field that is wrong, or the first item.
+pub(super) fn check_whole(
+    rpc: &PoolRpc,
+    unchecked: UncheckedCall,
+    items: Option<Encoded>,
+    metadata: RequestMetadata,
+) -> Result<(CheckedCall, ItemSlab, CallLogEntry), Status> {
+    let (style, kind) = (unchecked.style, items.as_ref().map(|items| items.kind));
+    let mut entry = rpc.log_entry(unchecked.method, &metadata);
+    let checked = check_call(rpc, unchecked, kind, metadata, &mut entry)?;
+    let items = check_items(items, style, 0, &checked.context).map_err(|error| entry.fail(error))?;
+    Ok((checked, items, entry))
+}
+
 /// Checks everything but the items, and names the call in its entry. `kind` is the kind of the items, as far as it is
 /// known.
 ///
@@ -77,34 +90,34 @@ pub(super) struct CheckedCall {
 /// With every field that is wrong.
 pub(super) fn check_call(
     rpc: &PoolRpc,
-    sent: UncheckedCall,
+    unchecked: UncheckedCall,
     kind: Option<ItemKind>,
     metadata: RequestMetadata,
     entry: &mut CallLogEntry,
 ) -> Result<CheckedCall, Status> {
     // In an IMapStream, these fields are in the config.
-    let prefix = if sent.method == Method::IMapStream { "config." } else { "" };
+    let prefix = if unchecked.method == Method::IMapStream { "config." } else { "" };
     let mut checker = Checker { prefix, violations: Vec::new() };
-    let sent_options = sent.options.unwrap_or_default();
+    let sent_options = unchecked.options.unwrap_or_default();
     let mut options = checker.options(&sent_options);
     if options.request_id.is_empty() {
         options.request_id = metadata.request_id;
     }
-    let stream = sent.stream.map(|(order, window)| checker.stream_options(order, window)).unwrap_or_default();
-    checker.function(&sent.function);
-    let content_type = checker.content_type(&sent.content_type, kind, sent.style);
-    let common = sent.common.map(|(kind, bytes)| checker.common(kind, bytes, &content_type));
+    let stream = unchecked.stream.map(|(order, window)| checker.stream_options(order, window)).unwrap_or_default();
+    checker.function(&unchecked.function);
+    let content_type = checker.content_type(&unchecked.content_type, kind, unchecked.style);
+    let common = unchecked.common.map(|common| checker.common(common, &content_type));
     // What is itself wrong is not repeated.
     entry.set_names(
-        if sent.function.len() <= MAX_FUNCTION_BYTES { &sent.function } else { "" },
+        if unchecked.function.len() <= MAX_FUNCTION_BYTES { &unchecked.function } else { "" },
         if options.request_id.len() <= MAX_REQUEST_ID_BYTES { &options.request_id } else { "" },
     );
     if let Some(span) = &metadata.span {
         span.describe(entry.function(), entry.request_id());
     }
     let context = ErrorContext {
-        method: sent.method,
-        function: sent.function.clone(),
+        method: unchecked.method,
+        function: unchecked.function.clone(),
         request_id: options.request_id.clone(),
         kind: kind.unwrap_or(ItemKind::Values),
         common_field: common.as_ref().map(|common| format!("{prefix}{}", common_field(common.kind))),
@@ -114,13 +127,13 @@ pub(super) fn check_call(
         return Err(entry.fail(invalid));
     }
     // It would hold a slot while it waits for one.
-    if let Some(pool) = rpc.pools.own_pool(&sent.function, &metadata.caller_pool) {
+    if let Some(pool) = rpc.pools.own_pool(&unchecked.function, &metadata.caller_pool) {
         return Err(entry.fail(status::nested_call(&pool.name, &context)));
     }
     let call = Call {
-        function: sent.function,
+        function: unchecked.function,
         content_type,
-        style: sent.style,
+        style: unchecked.style,
         common,
         options,
         deadline: metadata.deadline,
@@ -146,12 +159,12 @@ pub(super) fn content_type_problem(kind: ItemKind, style: CallStyle, content_typ
 ///
 /// With the first item that has the wrong form.
 pub(super) fn check_items(
-    sent: SentItems,
+    items: Option<Encoded>,
     style: CallStyle,
     first_index: u64,
     context: &ErrorContext,
 ) -> Result<ItemSlab, Status> {
-    let Some((kind, bytes)) = sent else { return Ok(ItemSlab::empty(context.kind)) };
+    let Some(Encoded { kind, bytes }) = items else { return Ok(ItemSlab::empty(context.kind)) };
     let invalid = |position: usize, problem: String| {
         let field = format!("{}[{position}]", list_field(kind));
         status::invalid_item(field, problem, first_index + position as u64, &context.request_id)
@@ -230,7 +243,7 @@ impl Checker {
         self.text("function", function, MAX_FUNCTION_BYTES);
     }
 
-    fn common(&mut self, kind: ItemKind, bytes: Bytes, content_type: &str) -> CommonArgument {
+    fn common(&mut self, Encoded { kind, bytes }: Encoded, content_type: &str) -> CommonArgument {
         if kind == ItemKind::Values && bytes.is_empty() {
             self.reject(common_field(kind), SlabProblem::EmptyValue.to_string());
         }
