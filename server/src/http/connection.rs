@@ -1,7 +1,6 @@
 //! One connection of the admin port. None is silent for long, and none lives for ever.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::Request;
@@ -9,11 +8,10 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::TaskTracker;
 
 use super::endpoints::Endpoints;
-use crate::listener::{Accepted, ConnectionPermit, StreamTasks, Traffic, WatchedStream, monitored};
+use crate::listener::{Accepted, ConnectionPermit, StreamTasks, WatchedStream, monitored};
 
 /// A connection is for a request; who has none is not waited for.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,16 +29,6 @@ const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
 
 /// Serves a connection until it ends.
 pub(super) async fn serve(accepted: Accepted, permit: ConnectionPermit, endpoints: Endpoints, tasks: TaskTracker) {
-    match accepted {
-        Accepted::Tcp(stream) => serve_stream(stream, permit, endpoints, tasks).await,
-        Accepted::Unix(stream) => serve_stream(stream, permit, endpoints, tasks).await,
-    }
-}
-
-async fn serve_stream<S>(stream: S, permit: ConnectionPermit, endpoints: Endpoints, tasks: TaskTracker)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
     let requests = permit.requests();
     let mut builder =
         auto::Builder::new(StreamTasks { tasks, requests: requests.clone(), stall_timeout: WRITE_TIMEOUT });
@@ -60,7 +48,7 @@ where
             Ok::<_, Infallible>(monitored(response))
         }
     });
-    let io = TokioIo::new(WatchedStream::new(stream, Arc::<Traffic>::default(), WRITE_TIMEOUT));
+    let io = TokioIo::new(WatchedStream::new(accepted.stream, WRITE_TIMEOUT));
     tokio::select! {
         served = builder.serve_connection(io, service) => {
             if let Err(error) = served {

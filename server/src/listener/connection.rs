@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Request;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::TaskTracker;
 
-use super::authority::WithAuthorities;
+use super::authority::Editor;
 use super::bound::Accepted;
 use super::connections::ConnectionPermit;
 use super::http2::Http2Connection;
@@ -55,76 +54,60 @@ pub(crate) struct Http2Server<S> {
 
 impl<S: HttpService<RequestStream> + Unpin> Http2Server<S> {
     /// Serves a connection until it ends. Every request gets the peer as an extension.
-    pub(crate) async fn serve(self, accepted: Accepted, permit: ConnectionPermit) {
-        let peer = accepted.peer();
-        match accepted {
-            Accepted::Tcp(stream) => serve_stream(stream, peer, self, permit).await,
-            Accepted::Unix(stream) => serve_stream(WithAuthorities::new(stream), peer, self, permit).await,
-        }
-    }
-}
-
-async fn serve_stream<T, S>(stream: T, peer: Peer, server: Http2Server<S>, permit: ConnectionPermit)
-where
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: HttpService<RequestStream> + Unpin,
-{
-    let Http2Server { config, service, lifecycle, tasks } = server;
-    // Who comes when others are already being sent away needs an answer, not to be sent away too.
-    let go_away = if lifecycle.draining.is_cancelled() { &lifecycle.closing } else { &lifecycle.draining };
-    let traffic = Arc::new(Traffic::default());
-    let is_silent = || traffic.received() < PREFACE_BYTES;
-    let write_timeout = config.keepalive_interval + config.keepalive_timeout;
-    let io = WatchedStream::new(stream, Arc::clone(&traffic), write_timeout);
-    let tasks = StreamTasks { tasks, requests: permit.requests(), stall_timeout: config.stream_stall_timeout };
-    let answer = move |mut request: Request<RequestStream>, respond| {
-        request.extensions_mut().insert(peer);
-        tasks.spawn(stream::answer(service.clone(), request, respond));
-    };
-    let keepalive = (config.keepalive_interval, config.keepalive_timeout);
-    let mut connection = pin!(Http2Connection::new(&http2(&config), io, keepalive, answer));
-    let mut first_bytes_due = pin!(tokio::time::sleep(config.first_byte_timeout));
-    let mut old = pin!(reach_age(config.max_connection_age));
-    let mut overdue = pin!(overdue(&lifecycle, &permit, &traffic));
-    let (mut is_checked, mut is_leaving) = (false, false);
-    loop {
-        tokio::select! {
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "a connection failed");
-                }
-                break;
+    pub(crate) async fn serve(self, Accepted { stream, peer }: Accepted, permit: ConnectionPermit) {
+        let Self { config, service, lifecycle, tasks } = self;
+        // Who comes when others are already being sent away needs an answer, not to be sent away too.
+        let go_away = if lifecycle.draining.is_cancelled() { &lifecycle.closing } else { &lifecycle.draining };
+        let editor = matches!(peer, Peer::Unix { .. }).then(Editor::new);
+        let write_timeout = config.keepalive_interval + config.keepalive_timeout;
+        let io = WatchedStream::new(stream, write_timeout).edited_by(editor);
+        let traffic = io.traffic();
+        let is_silent = || traffic.received() < PREFACE_BYTES;
+        let tasks = StreamTasks { tasks, requests: permit.requests(), stall_timeout: config.stream_stall_timeout };
+        let answer = move |mut request: Request<RequestStream>, respond| {
+            request.extensions_mut().insert(peer);
+            tasks.spawn(stream::answer(service.clone(), request, respond));
+        };
+        let keepalive = (config.keepalive_interval, config.keepalive_timeout);
+        let mut connection = pin!(Http2Connection::new(&http2(&config), io, keepalive, answer));
+        let mut first_bytes_due = pin!(tokio::time::sleep(config.first_byte_timeout));
+        let mut leave = pin!(async {
+            tokio::select! {
+                () = go_away.cancelled() => {}
+                () = permit.evicted() => {}
+                () = reach_age(config.max_connection_age) => {}
             }
-            () = lifecycle.killed.cancelled() => break,
-            () = overdue.as_mut() => {
-                tracing::debug!("cut a connection that was to end and did not");
-                break;
-            }
-            () = first_bytes_due.as_mut(), if !is_checked => {
-                if is_silent() {
-                    tracing::debug!(timeout = ?config.first_byte_timeout, "closed a connection that was silent");
+        });
+        let mut overdue = pin!(overdue(&lifecycle, &permit, &traffic));
+        let (mut is_checked, mut is_leaving) = (false, false);
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "a connection failed");
+                    }
                     break;
                 }
-                is_checked = true;
-            }
-            () = go_away.cancelled(), if !is_leaving => {
-                // It has asked for nothing, so nothing is lost; and its shutdown would wait for its first bytes.
-                if is_silent() {
+                () = lifecycle.killed.cancelled() => break,
+                () = overdue.as_mut() => {
+                    tracing::debug!("cut a connection that was to end and did not");
                     break;
                 }
-                is_leaving = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            () = permit.evicted(), if !is_leaving => {
-                if is_silent() {
-                    break;
+                () = first_bytes_due.as_mut(), if !is_checked => {
+                    if is_silent() {
+                        tracing::debug!(timeout = ?config.first_byte_timeout, "closed a connection that was silent");
+                        break;
+                    }
+                    is_checked = true;
                 }
-                is_leaving = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            () = old.as_mut(), if !is_leaving => {
-                is_leaving = true;
-                connection.as_mut().graceful_shutdown();
+                () = leave.as_mut(), if !is_leaving => {
+                    // It has asked for nothing, so nothing is lost; and its shutdown would wait for its first bytes.
+                    if is_silent() {
+                        break;
+                    }
+                    is_leaving = true;
+                    connection.as_mut().graceful_shutdown();
+                }
             }
         }
     }

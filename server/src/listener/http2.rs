@@ -1,6 +1,5 @@
 //! HTTP/2 on one connection: the handshake, requests as they come, keepalive, and an end in order.
 
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -95,11 +94,5 @@ where
                 }
             }
         }
-    }
-}
-
-impl<T, A> fmt::Debug for Http2Connection<T, A> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Http2Connection").finish_non_exhaustive()
     }
 }

@@ -30,4 +30,4 @@ pub(crate) use self::response_body::{hold_until_end, monitored};
 pub(crate) use self::service::HttpService;
 pub(crate) use self::stream::{RequestStream, Source};
 pub(crate) use self::stream_task::StreamTasks;
-pub(crate) use self::watched_stream::{Traffic, WatchedStream};
+pub(crate) use self::watched_stream::WatchedStream;

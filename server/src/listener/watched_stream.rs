@@ -1,4 +1,5 @@
-//! What is noticed of a connection below HTTP/2: how much came in, and that nothing goes out.
+//! What is done to a connection below HTTP: bytes are counted, authorities are edited, and a peer that takes nothing ends
+//! it.
 
 use std::io;
 use std::pin::Pin;
@@ -10,9 +11,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use super::authority::Editor;
+
 /// The bytes that have come in and gone out.
 #[derive(Debug, Default)]
-pub(crate) struct Traffic {
+pub(super) struct Traffic {
     received: AtomicUsize,
     sent: AtomicUsize,
 }
@@ -34,15 +37,26 @@ impl Traffic {
 pub(crate) struct WatchedStream<S> {
     stream: S,
     traffic: Arc<Traffic>,
+    /// Edits what comes in, if it comes from a Unix socket.
+    editor: Option<Editor>,
     write_timeout: Duration,
     /// Runs while there is something to write and no room for it.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> WatchedStream<S> {
-    /// Counts into `traffic`.
-    pub(crate) fn new(stream: S, traffic: Arc<Traffic>, write_timeout: Duration) -> Self {
-        Self { stream, traffic, write_timeout, stalled: None }
+    pub(crate) fn new(stream: S, write_timeout: Duration) -> Self {
+        Self { stream, traffic: Arc::default(), editor: None, write_timeout, stalled: None }
+    }
+
+    /// Edits what comes in with this.
+    pub(super) fn edited_by(self, editor: Option<Editor>) -> Self {
+        Self { editor, ..self }
+    }
+
+    /// Returns what counts the bytes.
+    pub(super) fn traffic(&self) -> Arc<Traffic> {
+        Arc::clone(&self.traffic)
     }
 
     /// Hands on how an attempt to write went, and fails if there has been no room for too long.
@@ -68,6 +82,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         self.traffic.received.fetch_add(buffer.filled().len() - before, Ordering::Relaxed);
+        if let Some(editor) = &mut self.editor {
+            editor.edit(&mut buffer.filled_mut()[before..]);
+        }
         polled
     }
 }
@@ -112,7 +129,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_given_up_and_a_slow_one_is_not() {
         let (ours, mut theirs) = tokio::io::duplex(4);
-        let mut stream = WatchedStream::new(ours, Arc::default(), TIMEOUT);
+        let mut stream = WatchedStream::new(ours, TIMEOUT);
         let read_slowly = async {
             let mut received = [0; 8];
             for part in received.chunks_mut(2) {

@@ -30,8 +30,8 @@ pub(super) struct MessageBuffer {
     complete: usize,
     /// How many belong to the one that is not.
     incomplete: usize,
-    pushed: Place,
-    popped: Place,
+    pushed: Cursor,
+    popped: Cursor,
 }
 
 /// A message is longer than it may be, it says of itself.
@@ -47,8 +47,8 @@ impl MessageBuffer {
             len: 0,
             complete: 0,
             incomplete: 0,
-            pushed: Place::default(),
-            popped: Place::default(),
+            pushed: Cursor::default(),
+            popped: Cursor::default(),
         }
     }
 
@@ -74,14 +74,14 @@ impl MessageBuffer {
 
     /// Tells whether a message has been handed on in part.
     pub(super) fn is_handing_on(&self) -> bool {
-        self.popped != Place::default()
+        self.popped != Cursor::default()
     }
 
     /// Adds what has come.
     pub(super) fn push(&mut self, data: &[u8]) -> Result<(), TooLong> {
         let mut rest = data;
         while !rest.is_empty() {
-            let step = self.pushed.walk(rest);
+            let step = self.pushed.advance(rest);
             if let Some(announced) = step.announced.filter(|announced| *announced > self.max_message_bytes) {
                 return Err(TooLong(announced));
             }
@@ -123,7 +123,7 @@ impl MessageBuffer {
         let mut len = 0;
         // No more than one message, so that what is kept of it keeps none of the others.
         loop {
-            let step = self.popped.walk(&front[len..]);
+            let step = self.popped.advance(&front[len..]);
             len += step.len;
             if step.is_end || len == front.len() {
                 break;
@@ -148,9 +148,9 @@ impl MessageBuffer {
     }
 }
 
-/// Where in the sequence of messages somebody is.
+/// A position in the sequence of messages.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Place {
+struct Cursor {
     prefix: [u8; PREFIX_BYTES],
     /// How much of the prefix is behind.
     known: usize,
@@ -158,7 +158,7 @@ struct Place {
     remaining: usize,
 }
 
-/// A step from one place to another.
+/// A step of a cursor.
 struct Step {
     len: usize,
     /// The length of the message, if its prefix ends with this step.
@@ -167,9 +167,9 @@ struct Step {
     is_end: bool,
 }
 
-impl Place {
+impl Cursor {
     /// Walks to the end of a prefix, of a message or of the data, whichever comes first.
-    fn walk(&mut self, data: &[u8]) -> Step {
+    fn advance(&mut self, data: &[u8]) -> Step {
         let is_in_prefix = self.known < PREFIX_BYTES;
         let (len, announced) = if is_in_prefix {
             let len = (PREFIX_BYTES - self.known).min(data.len());
