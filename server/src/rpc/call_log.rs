@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use procpool_proto::Reason;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -179,7 +180,7 @@ impl Drop for CallLogEntry {
         };
         let (outcome, info) = (status.code(), status::error_info(status).unwrap_or_default());
         let reason = info.reason.as_str();
-        let error = if status::has_text_of_users(reason) {
+        let error = if status::has_text_of_users(Reason::parse(reason)) {
             tracing::debug!(target: "procpool::user_text", function, request_id, error = status.message(), "call failed");
             let metadata = |key| info.metadata.get(key).map_or("", String::as_str);
             format!("{} (item {})", metadata("type"), metadata("index")).trim_start().to_owned()

@@ -45,7 +45,7 @@ pub(super) fn layer<S: HttpService<RequestBody>>(
             tokio::select! {
                 biased;
                 response = answer.as_mut() => return response,
-                () = reached(deadline.router) => if is_receiving() {
+                () = reached(deadline.server) => if is_receiving() {
                     return Ok(status::deadline_exceeded("receiving").into_http());
                 },
                 // One whose request may never come does not delay the end.
@@ -78,21 +78,21 @@ async fn after(phase: CancellationToken, time: Duration) {
 pub(crate) struct Deadline {
     /// When the pool gives up.
     pub(crate) pool: Option<Instant>,
-    /// When the layers above the pool give up.
-    pub(crate) router: Option<Instant>,
+    /// When the layers around the pool give up.
+    pub(crate) server: Option<Instant>,
 }
 
 impl Deadline {
     /// Returns the deadline of a call that arrived now; `None` if the header is malformed.
     pub(crate) fn from_headers(headers: &HeaderMap, now: Instant) -> Option<Self> {
         let Some(value) = headers.get("grpc-timeout") else {
-            return Some(Self { pool: None, router: None });
+            return Some(Self { pool: None, server: None });
         };
         let timeout = parse_timeout(value.as_bytes())?;
         let margin = (timeout / MARGIN_DIVISOR).min(MAX_MARGIN);
         // A deadline beyond the clock's range is none.
         let before = |margin| now.checked_add(timeout.saturating_sub(margin));
-        Some(Self { pool: before(margin), router: before(margin / 2) })
+        Some(Self { pool: before(margin), server: before(margin / 2) })
     }
 }
 
@@ -153,13 +153,13 @@ mod tests {
         let now = Instant::now();
         let (long, short) = (deadline_of("10S", now).unwrap(), deadline_of("50m", now).unwrap());
         assert_eq!(long.pool.unwrap() - now, Duration::from_millis(9960));
-        assert_eq!(long.router.unwrap() - now, Duration::from_millis(9980));
+        assert_eq!(long.server.unwrap() - now, Duration::from_millis(9980));
         assert_eq!(short.pool.unwrap() - now, Duration::from_millis(45));
     }
 
     #[test]
     fn without_the_header_there_is_no_deadline() {
         let none = Deadline::from_headers(&HeaderMap::new(), Instant::now()).unwrap();
-        assert_eq!(none, Deadline { pool: None, router: None });
+        assert_eq!(none, Deadline { pool: None, server: None });
     }
 }

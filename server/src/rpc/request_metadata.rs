@@ -33,7 +33,7 @@ pub(crate) struct RequestMetadata {
 }
 
 impl RequestMetadata {
-    /// Reads what the router and the client left for the handler.
+    /// Reads what the layers and the client left for the handler.
     pub(crate) fn of(metadata: &MetadataMap, extensions: &Extensions) -> Self {
         let span = extensions.get::<CallSpan>();
         Self {

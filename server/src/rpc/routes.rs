@@ -85,7 +85,7 @@ impl Service<Request<RequestBody>> for Routes {
         let Some((_, service)) = self.side_services.iter().find(|(name, _)| *name == service_name) else {
             return Box::pin(async { Ok(status::no_such_method().into_http()) });
         };
-        let deadline = request.extensions().get::<Deadline>().and_then(|deadline| deadline.router);
+        let deadline = request.extensions().get::<Deadline>().and_then(|deadline| deadline.server);
         let (service, closing) = (service.clone(), self.closing.clone());
         Box::pin(async move {
             let response = service.oneshot(request).await?;

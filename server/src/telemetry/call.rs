@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use opentelemetry::KeyValue;
+use procpool_proto::Reason;
 use procpool_proto::v1::pool_service_server::SERVICE_NAME;
 use prost::Message as _;
 use tokio::time::Instant;
@@ -30,14 +31,14 @@ impl CallTelemetry {
 
     /// Records the end of the call. `refusal` is the reason why it was refused before anything of it had started, if it
     /// was.
-    pub(crate) fn end(&mut self, code: Code, refusal: Option<String>) {
+    pub(crate) fn end(&mut self, code: Code, refusal: Option<Reason>) {
         if std::mem::replace(&mut self.is_ended, true) {
             return;
         }
         // Calls to the other services are no demand for slots.
         let is_for_slots = self.method.split_once('/').is_some_and(|(service, _)| service == SERVICE_NAME);
         if let Some(reason) = refusal.filter(|_| is_for_slots) {
-            self.instruments.refused.add(1, &[KeyValue::new("reason", reason)]);
+            self.instruments.refused.add(1, &[KeyValue::new("reason", reason.as_str())]);
         }
         let labels = [KeyValue::new("method", Arc::clone(&self.method)), KeyValue::new("code", labels::code(code))];
         self.instruments.calls.add(1, &labels);

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{AsyncInstrument, Counter, Histogram, Meter};
 use procpool_pool::Demand;
+use procpool_proto::Reason;
 
 use crate::listener::Connections;
 
@@ -17,7 +18,8 @@ const DURATION_BUCKETS: [f64; 14] =
     [0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0];
 
 /// Why a call is refused that could have been taken by a larger pool, or by another one.
-const CAPACITY_REASONS: [&str; 4] = ["QUEUE_FULL", "DEADLINE_UNREACHABLE", "POOL_DEGRADED", "DRAINING"];
+const CAPACITY_REASONS: [Reason; 4] =
+    [Reason::QueueFull, Reason::DeadlineUnreachable, Reason::PoolDegraded, Reason::Draining];
 
 /// A metric.
 struct Metric {
@@ -126,7 +128,7 @@ impl Instruments {
         };
         // A counter that is not there before the first refusal cannot be seen to rise.
         for reason in CAPACITY_REASONS {
-            instruments.refused.add(0, &[KeyValue::new("reason", reason)]);
+            instruments.refused.add(0, &[KeyValue::new("reason", reason.as_str())]);
         }
         instruments.guard_restarts.add(0, &[]);
         instruments

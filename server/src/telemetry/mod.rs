@@ -5,7 +5,7 @@
 //! | `instruments` | every metric: name, unit, help |
 //! | `labels` | what happened, in the words of labels |
 //! | `spans` | a span for each call and each chunk |
-//! | `call` | what is measured of a call, from the router |
+//! | `call` | what is measured of a call, from its layer |
 //! | `pool` | what is measured of a pool |
 //! | `exporters` | where it all goes |
 //!
