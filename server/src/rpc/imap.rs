@@ -1,14 +1,15 @@
 //! IMap: a function over every item, the results as a stream.
 
-use async_stream::stream;
+use std::sync::{Arc, OnceLock};
+
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 use procpool_items::ItemKind;
-use procpool_pool::{CallError, CallStyle, ResultRun, ResultStream};
+use procpool_pool::CallStyle;
 use procpool_proto::v1;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
+use super::delivery::{Outputs, Progress, deliver};
 use super::encoded::Encoded;
 use super::error_context::Method;
 use super::pool_rpc::{Messages, PoolRpc};
@@ -42,64 +43,15 @@ pub(super) async fn imap(
     let content_type = checked.call.content_type.clone();
     let cutter = MessageCutter::new(context, checked.call.options.on_error, rpc.max_message_bytes);
     let started = rpc.pools.imap(checked.call, items, checked.stream).await;
-    let mut results = started.map_err(|error| entry.fail(status::call_failed(&error, cutter.context())))?;
-    // The headers commit the call: until the first result comes, a failure may still be one that is safe to retry.
-    let mut next_run = match next_run(&mut results).await {
-        Some(Err(error)) => return Err(entry.fail(status::call_failed(&error, cutter.context()))),
-        first => first,
-    };
-
-    let messages = stream! {
-        let mut delivered = 0;
-        while let Some(run) = next_run {
-            let mut run = match run {
-                Ok(run) => run,
-                Err(error) => {
-                    yield Err(entry.fail(status::call_failed(&error, cutter.context())));
-                    return;
-                }
-            };
-            let mut held = std::mem::take(&mut run.held);
-            for message in cutter.cut(run, kind) {
-                let message = match message {
-                    Ok(message) => message,
-                    Err(error) => {
-                        yield Err(entry.fail(error));
-                        return;
-                    }
-                };
-                let num_bytes = message.num_bytes;
-                delivered += message.count;
-                entry.set_items(delivered);
-                yield Ok(response(message, kind, &content_type));
-                // The transport asks for more, so it has taken this one.
-                held.give_back(num_bytes);
-                results.set_taken(delivered);
-            }
-            drop(held);
-            next_run = self::next_run(&mut results).await;
-        }
-        entry.succeed();
-    };
-    Ok(Response::new(messages.boxed()))
+    let results = started.map_err(|error| entry.fail(status::call_failed(&error, cutter.context())))?;
+    let progress = Progress { kind: OnceLock::from(kind), ..Progress::default() };
+    let outputs = Outputs::new(results, Arc::new(progress), false, None);
+    let respond = move |message, kind, _| response(message, kind, &content_type);
+    deliver(outputs, cutter, entry, (), respond).await
 }
 
-/// Waits for more results; passes over what only changes the allowance.
-async fn next_run(results: &mut ResultStream) -> Option<Result<ResultRun, CallError>> {
-    loop {
-        match results.next().await? {
-            Ok(output) => {
-                if let Some(run) = output.run {
-                    return Some(Ok(run));
-                }
-            }
-            Err(error) => return Some(Err(error)),
-        }
-    }
-}
-
-fn response(message: ResultMessage, kind: ItemKind, content_type: &str) -> v1::IMapResponse {
-    let ResultMessage { first_index, indexes, results, errors, .. } = message;
+fn response(message: Option<ResultMessage>, kind: ItemKind, content_type: &str) -> v1::IMapResponse {
+    let ResultMessage { first_index, indexes, results, errors, .. } = message.unwrap_or_default();
     let content_type = content_type.to_owned();
     let (results, padding) = (Some(Encoded { kind, bytes: results }.into()), Bytes::new());
     let response = v1::IMapResponse { first_index, indexes, results, content_type, errors, padding };

@@ -10,21 +10,20 @@
 //! `items_allowed` would lock itself up: the items wait for room, and its counts wait behind the items. While that is
 //! so, what the transport accepted counts for it too.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use async_stream::stream;
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 use procpool_items::{ItemKind, ItemSlab};
-use procpool_pool::{CallError, CallStyle, ItemSink, ResultStream, StreamOutput};
+use procpool_pool::{CallError, CallStyle, ItemSink};
 use procpool_proto::v1;
 use procpool_proto::v1::i_map_stream_request::Items;
 use prost::Message as _;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::delivery::{Outputs, Progress, deliver};
 use super::encoded::Encoded;
 use super::error_context::{ErrorContext, Method, list_field};
 use super::pool_rpc::{Messages, PoolRpc};
@@ -74,82 +73,9 @@ pub(super) async fn imap_stream(
     let input = Input { context, style, content_type: content_type.clone(), progress: Arc::clone(&progress), sink };
     rpc.calls.spawn(input.forward(first, requests, fail_input, ended.clone()));
 
-    let mut outputs = Outputs {
-        credit: progress.credit.subscribe(),
-        reports_taken,
-        progress,
-        results,
-        input_failed: Some(input_failed),
-        delivered: 0,
-        taken: 0,
-    };
-    let ended = ended.drop_guard();
-    // The headers commit the call: until the pool has accepted it, a failure may still be one that is safe to retry.
-    let mut next = match outputs.next(cutter.context()).await {
-        Some(Err(error)) => return Err(entry.fail(error)),
-        first => first,
-    };
-    let messages = stream! {
-        let _ended = ended;
-        while let Some(output) = next {
-            let StreamOutput { run, items_allowed } = match output {
-                Ok(output) => output,
-                Err(error) => {
-                    yield Err(entry.fail(error));
-                    return;
-                }
-            };
-            outputs.progress.allowed.store(items_allowed, Ordering::Release);
-            let Some(mut run) = run else {
-                yield Ok(response(None, ItemKind::Values, &content_type, items_allowed));
-                next = outputs.next(cutter.context()).await;
-                continue;
-            };
-            let kind = outputs.progress.kind.get().copied().unwrap_or(ItemKind::Values);
-            let mut held = std::mem::take(&mut run.held);
-            for message in cutter.cut(run, kind) {
-                let message = match message {
-                    Ok(message) => message,
-                    Err(error) => {
-                        yield Err(entry.fail(error));
-                        return;
-                    }
-                };
-                let num_bytes = message.num_bytes;
-                outputs.delivering(message.count);
-                entry.set_items(outputs.delivered);
-                yield Ok(response(Some(message), kind, &content_type, items_allowed));
-                // The transport asks for more, so it has taken this one.
-                held.give_back(num_bytes);
-                outputs.update_taken();
-            }
-            drop(held);
-            next = outputs.next(cutter.context()).await;
-        }
-        entry.succeed();
-    };
-    Ok(Response::new(messages.boxed()))
-}
-
-/// What the two halves of a call tell each other.
-#[derive(Debug, Default)]
-struct Progress {
-    /// The kind of the items; set before the first reaches the pool.
-    kind: OnceLock<ItemKind>,
-    /// How many results were handed to the transport.
-    delivered: AtomicU64,
-    /// The last `items_allowed` that was handed to the transport.
-    allowed: AtomicU64,
-    credit: watch::Sender<Credit>,
-}
-
-/// What the client said it took.
-#[derive(Debug, Clone, Copy, Default)]
-struct Credit {
-    /// 0 if it never said anything.
-    results_taken: u64,
-    /// It sent more items than it was allowed, and they wait for room.
-    is_overrun: bool,
+    let outputs = Outputs::new(results, progress, reports_taken, Some(input_failed));
+    let respond = move |message, kind, allowed| response(message, kind, &content_type, allowed);
+    deliver(outputs, cutter, entry, ended.drop_guard(), respond).await
 }
 
 /// The half that takes items.
@@ -283,53 +209,6 @@ enum Forwarded {
     JobEnded,
 }
 
-/// The half that delivers results.
-struct Outputs {
-    progress: Arc<Progress>,
-    credit: watch::Receiver<Credit>,
-    /// The client says what it takes from the start.
-    reports_taken: bool,
-    results: ResultStream,
-    /// `None` once the input has ended well.
-    input_failed: Option<oneshot::Receiver<Status>>,
-    /// How many results the transport was handed.
-    delivered: u64,
-    /// How many of them the pool was told to be taken.
-    taken: u64,
-}
-
-impl Outputs {
-    /// Waits for the pool's next output, and passes on credit meanwhile. `None` after the last.
-    async fn next(&mut self, context: &ErrorContext) -> Option<Result<StreamOutput, Status>> {
-        loop {
-            tokio::select! {
-                // A job that was cancelled because its input failed must not hide why.
-                biased;
-                failed = wait_for_failure(&mut self.input_failed) => return Some(Err(failed)),
-                output = self.results.next() => {
-                    return output.map(|output| output.map_err(|error| status::call_failed(&error, context)));
-                }
-                Ok(()) = self.credit.changed() => self.update_taken(),
-            }
-        }
-    }
-
-    /// Says that a message with this many results is being handed to the transport.
-    fn delivering(&mut self, count: u64) {
-        self.delivered += count;
-        // Before the message goes out, so that no count of the client's can come too early.
-        self.progress.delivered.store(self.delivered, Ordering::Release);
-    }
-
-    /// Tells the pool what the reader has taken. Only called when the transport has asked for more than was delivered.
-    fn update_taken(&mut self) {
-        let Credit { results_taken, is_overrun } = *self.credit.borrow_and_update();
-        let counts_itself = (self.reports_taken || results_taken > 0) && !is_overrun;
-        self.taken = self.taken.max(if counts_itself { results_taken } else { self.delivered });
-        self.results.set_taken(self.taken);
-    }
-}
-
 /// Returns the response for a message, or one that only tells the allowance.
 fn response(
     message: Option<ResultMessage>,
@@ -347,15 +226,4 @@ fn response(
         }
     };
     v1::IMapStreamResponse { padding: padding(response.encoded_len()), ..response }
-}
-
-/// Waits for the input to fail; for ever if it ended well.
-async fn wait_for_failure(input_failed: &mut Option<oneshot::Receiver<Status>>) -> Status {
-    if let Some(receiver) = input_failed {
-        if let Ok(status) = receiver.await {
-            return status;
-        }
-        *input_failed = None;
-    }
-    std::future::pending().await
 }

@@ -11,6 +11,7 @@ mod apply;
 mod body;
 pub(crate) mod call_log;
 mod deadline;
+mod delivery;
 mod encoded;
 mod error_context;
 #[cfg(any(test, fuzzing))]

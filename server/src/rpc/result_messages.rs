@@ -39,7 +39,7 @@ pub(super) fn padding(num_bytes: usize) -> Bytes {
 }
 
 /// The content of one `IMapResponse` or `IMapStreamResponse`.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct ResultMessage {
     pub(super) first_index: u64,
     pub(super) indexes: Vec<u64>,
