@@ -221,14 +221,13 @@ impl App {
         drop(self.service);
         let trimming = memory::give_back(self.calls.clone());
         tasks.spawn(self.lifecycle.killed.clone().run_until_cancelled_owned(trimming));
-        let admin_tasks = TaskTracker::new();
         if let Some((listener, endpoints)) = self.admin {
             tracing::info!(address = %listener.address(), "listening for admins");
-            admin_tasks.spawn(http::serve(listener, endpoints, admin_tasks.clone(), self.lifecycle.killed.clone()));
+            tasks.spawn(http::serve(listener, endpoints, tasks.clone(), self.lifecycle.killed.clone()));
         }
         if let Some(telemetry) = self.telemetry.clone() {
             let following = telemetry.follow_demand(self.pools.clone());
-            admin_tasks.spawn(self.lifecycle.killed.clone().run_until_cancelled_owned(following));
+            tasks.spawn(self.lifecycle.killed.clone().run_until_cancelled_owned(following));
         }
 
         let outcome = tokio::select! {
@@ -274,7 +273,7 @@ impl App {
         }
         self.lifecycle.closing.cancel();
         self.lifecycle.killed.cancel();
-        join_all([&self.calls, &connection_tasks, &tasks, &admin_tasks]).await;
+        join_all([&self.calls, &connection_tasks, &tasks]).await;
         for task in self.pool_tasks {
             task.join().await;
         }

@@ -44,10 +44,7 @@ pub(crate) async fn accept_connections<F: Future<Output = ()> + Send + 'static>(
             }
         }
     };
-    tokio::select! {
-        () = closed.cancelled() => {}
-        () = accept_forever => {}
-    }
+    closed.run_until_cancelled(accept_forever).await;
 }
 
 /// Tells whether the next accept may well succeed.

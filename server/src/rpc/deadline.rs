@@ -60,7 +60,7 @@ pub(super) fn layer<S: HttpService<RequestBody>>(
 }
 
 /// Returns at this time; never if there is none.
-async fn reached(instant: Option<Instant>) {
+pub(super) async fn reached(instant: Option<Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,

@@ -9,21 +9,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body::Frame;
 use procpool_proto::v1::pool_admin_service_server::PoolAdminServiceServer;
 use procpool_proto::v1::pool_service_server::{PoolServiceServer, SERVICE_NAME};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tower::util::BoxCloneSyncService;
-use tower::{Service, ServiceExt as _};
+use tower::{ServiceExt as _, service_fn};
 
 use super::admin::AdminRpc;
 use super::body::RequestBody;
-use super::deadline::Deadline;
+use super::deadline::{Deadline, reached};
 use super::pool_rpc::PoolRpc;
 use super::{health, reflection, status};
 use crate::lifecycle::Lifecycle;
@@ -35,27 +35,42 @@ const LIBRARY_LIMIT_BYTES: usize = u32::MAX as usize;
 /// A service beside the pool, and its name.
 type SideService = (&'static str, BoxCloneSyncService<Request<RequestBody>, Response<Body>, Infallible>);
 
-/// Hands each request to the service that it names.
-#[derive(Debug, Clone)]
-pub(super) struct Routes {
-    pool: PoolServiceServer<PoolRpc>,
-    side_services: Arc<[SideService]>,
-    closing: CancellationToken,
+/// Returns the service that hands each request to the one that it names.
+pub(super) fn routes(rpc: PoolRpc, health: health::Service, lifecycle: &Lifecycle) -> impl HttpService<RequestBody> {
+    let admin = AdminRpc { pools: rpc.pools.clone(), drain_requested: lifecycle.drain_requested.clone() };
+    let pool = PoolServiceServer::new(rpc)
+        .max_decoding_message_size(LIBRARY_LIMIT_BYTES)
+        .max_encoding_message_size(LIBRARY_LIMIT_BYTES);
+    let side_services: Arc<[SideService]> = Arc::new([
+        side_service(health),
+        side_service(PoolAdminServiceServer::new(admin)),
+        side_service(reflection::v1()),
+        side_service(reflection::v1alpha()),
+    ]);
+    let closing = lifecycle.closing.clone();
+    service_fn(move |request: Request<RequestBody>| {
+        let (pool, side_services, closing) = (pool.clone(), Arc::clone(&side_services), closing.clone());
+        async move {
+            let service_name = service_of(request.uri().path());
+            if service_name == SERVICE_NAME {
+                return pool.oneshot(request).await;
+            }
+            let Some((_, service)) = side_services.iter().find(|(name, _)| *name == service_name) else {
+                return Ok(status::no_such_method().into_http());
+            };
+            let deadline = request.extensions().get::<Deadline>().and_then(|deadline| deadline.server);
+            let response = service.clone().oneshot(request).await?;
+            let end = Box::pin(end_of_stream(deadline, closing));
+            Ok(response.map(|inner| Body::new(BoundedBody { inner, end, is_ended: false })))
+        }
+    })
 }
 
-impl Routes {
-    pub(super) fn new(rpc: PoolRpc, health: health::Service, lifecycle: &Lifecycle) -> Self {
-        let admin = AdminRpc { pools: rpc.pools.clone(), drain_requested: lifecycle.drain_requested.clone() };
-        let pool = PoolServiceServer::new(rpc)
-            .max_decoding_message_size(LIBRARY_LIMIT_BYTES)
-            .max_encoding_message_size(LIBRARY_LIMIT_BYTES);
-        let side_services = Arc::new([
-            side_service(health),
-            side_service(PoolAdminServiceServer::new(admin)),
-            side_service(reflection::v1()),
-            side_service(reflection::v1alpha()),
-        ]);
-        Self { pool, side_services, closing: lifecycle.closing.clone() }
+/// Waits until a stream must end, and returns the error that says why.
+async fn end_of_stream(deadline: Option<Instant>, closing: CancellationToken) -> Status {
+    tokio::select! {
+        () = closing.cancelled() => status::shutting_down(),
+        () = reached(deadline) => status::deadline_exceeded("running"),
     }
 }
 
@@ -66,43 +81,6 @@ fn side_service<S: HttpService<RequestBody> + NamedService>(service: S) -> SideS
 /// Returns the service of a method, whose path is `/service/method`.
 pub(super) fn service_of(path: &str) -> &str {
     path.strip_prefix('/').and_then(|path| path.split_once('/')).map_or("", |(name, _)| name)
-}
-
-impl Service<Request<RequestBody>> for Routes {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
-
-    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
-        let service_name = service_of(request.uri().path());
-        if service_name == SERVICE_NAME {
-            return self.pool.call(request);
-        }
-        let Some((_, service)) = self.side_services.iter().find(|(name, _)| *name == service_name) else {
-            return Box::pin(async { Ok(status::no_such_method().into_http()) });
-        };
-        let deadline = request.extensions().get::<Deadline>().and_then(|deadline| deadline.server);
-        let (service, closing) = (service.clone(), self.closing.clone());
-        Box::pin(async move {
-            let response = service.oneshot(request).await?;
-            let end = Box::pin(async move {
-                let closing = closing.cancelled();
-                match deadline {
-                    None => closing.await,
-                    Some(instant) => tokio::select! {
-                        () = closing => {}
-                        () = tokio::time::sleep_until(instant) => return status::deadline_exceeded("running"),
-                    },
-                }
-                status::shutting_down()
-            });
-            Ok(response.map(|inner| Body::new(BoundedBody { inner, end, is_ended: false })))
-        })
-    }
 }
 
 /// A response body that ends with an error when `end` says so, if it has not ended by then.

@@ -28,7 +28,7 @@ use tower::util::BoxCloneSyncService;
 use super::admission::{self, CallBounds};
 use super::body::{self, BodyLimits};
 use super::pool_rpc::PoolRpc;
-use super::routes::Routes;
+use super::routes::routes;
 use super::{deadline, health, not_grpc, status, telemetry_layer};
 use crate::byte_budget::ByteBudget;
 use crate::config::ServerConfig;
@@ -58,7 +58,7 @@ pub(crate) fn stack(
         .map_response(with_details)
         .layer_fn(|inner| body::layer(inner, limits, Arc::clone(requests)))
         .layer_fn(|inner| deadline::layer(inner, draining.clone()))
-        .service(Routes::new(rpc, health, lifecycle));
+        .service(routes(rpc, health, lifecycle));
     BoxCloneSyncService::new(services)
 }
 

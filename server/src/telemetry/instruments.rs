@@ -154,11 +154,8 @@ pub(super) fn observe_demand(meter: &Meter, demands: &Arc<Demands>) {
     ];
     for (metric, read) in counts {
         let demands = Arc::clone(demands);
-        let builder = meter.u64_observable_gauge(metric.name).with_unit(metric.unit).with_description(metric.help);
-        let callback = move |gauge: &dyn AsyncInstrument<u64>| {
-            each(&demands, |pool, demand| gauge.observe(read(demand), &[pool]));
-        };
-        builder.with_callback(callback).build();
+        let gauge = meter.u64_observable_gauge(metric.name).with_unit(metric.unit).with_description(metric.help);
+        gauge.with_callback(move |gauge| each(&demands, |pool, demand| gauge.observe(read(demand), &[pool]))).build();
     }
     let durations: [Reading<f64>; 3] = [
         (&BACKLOG, |demand| demand.backlog.as_secs_f64()),
@@ -167,15 +164,12 @@ pub(super) fn observe_demand(meter: &Meter, demands: &Arc<Demands>) {
     ];
     for (metric, read) in durations {
         let demands = Arc::clone(demands);
-        let builder = meter.f64_observable_gauge(metric.name).with_unit(metric.unit).with_description(metric.help);
-        let callback = move |gauge: &dyn AsyncInstrument<f64>| {
-            each(&demands, |pool, demand| gauge.observe(read(demand), &[pool]));
-        };
-        builder.with_callback(callback).build();
+        let gauge = meter.f64_observable_gauge(metric.name).with_unit(metric.unit).with_description(metric.help);
+        gauge.with_callback(move |gauge| each(&demands, |pool, demand| gauge.observe(read(demand), &[pool]))).build();
     }
     let demands = Arc::clone(demands);
-    let builder = meter.u64_observable_gauge(SLOTS.name).with_unit(SLOTS.unit).with_description(SLOTS.help);
-    let callback = move |gauge: &dyn AsyncInstrument<u64>| {
+    let gauge = meter.u64_observable_gauge(SLOTS.name).with_unit(SLOTS.unit).with_description(SLOTS.help);
+    let observe = move |gauge: &dyn AsyncInstrument<u64>| {
         each(&demands, |pool, demand| {
             let slots = demand.slots;
             let states = [
@@ -190,7 +184,7 @@ pub(super) fn observe_demand(meter: &Meter, demands: &Arc<Demands>) {
             }
         });
     };
-    builder.with_callback(callback).build();
+    gauge.with_callback(observe).build();
 }
 
 /// Has the connections counted whenever metrics are collected.

@@ -63,16 +63,9 @@ pub(crate) fn items_refused(error: &CallError, is_first: bool, context: &ErrorCo
 fn call_problem<'a>(error: &'a CallError, context: &ErrorContext) -> Problem<'a> {
     let problem = match error {
         CallError::QueueFull { what, limit, retry_after } => {
-            Problem::new(Code::ResourceExhausted, Reason::QueueFull, error.to_string())
-                .with("resource", what)
-                .with("limit", limit)
-                .retry(Retry::After(*retry_after))
+            queue_full(error.to_string(), what, *limit).retry(Retry::After(*retry_after))
         }
-        CallError::LargerThanQueue { what, limit, .. } => {
-            Problem::new(Code::ResourceExhausted, Reason::QueueFull, error.to_string())
-                .with("resource", what)
-                .with("limit", limit)
-        }
+        CallError::LargerThanQueue { what, limit, .. } => queue_full(error.to_string(), what, *limit),
         CallError::ResultsTooLarge { bytes, limit } => response_problem(*bytes, *limit),
         CallError::ResultsFull { limit } => {
             Problem::new(Code::ResourceExhausted, Reason::ResultsFull, error.to_string()).with("limit_bytes", limit)
@@ -116,6 +109,10 @@ fn call_problem<'a>(error: &'a CallError, context: &ErrorContext) -> Problem<'a>
         CallError::JobEnded | CallError::PoolGone => Problem::new(Code::Internal, Reason::Internal, error.to_string()),
     };
     problem.with("function", &context.function)
+}
+
+fn queue_full(message: String, resource: &str, limit: u64) -> Problem<'static> {
+    Problem::new(Code::ResourceExhausted, Reason::QueueFull, message).with("resource", resource).with("limit", limit)
 }
 
 fn retry_unless_started(started: bool, delay: Duration) -> Retry {
@@ -275,22 +272,14 @@ fn too_large(message: String, bytes: u64, limit: u64) -> Problem<'static> {
 pub(crate) fn request_bytes_exhausted(limit: u64) -> Status {
     let message =
         format!("the requests being received would pass the server's limit of {limit} bytes; try again later");
-    Problem::new(Code::ResourceExhausted, Reason::QueueFull, message)
-        .with("resource", "request bytes in flight")
-        .with("limit", limit)
-        .retry(Retry::After(BUDGET_RETRY_DELAY))
-        .into_status("")
+    queue_full(message, "request bytes in flight", limit).retry(Retry::After(BUDGET_RETRY_DELAY)).into_status("")
 }
 
 /// Returns that there are as many calls in progress as there may be.
 pub(crate) fn too_many_calls(limit: u32) -> Status {
     let message =
         format!("there are {limit} calls in progress, as many as the server takes at a time; try again later");
-    Problem::new(Code::ResourceExhausted, Reason::QueueFull, message)
-        .with("resource", "calls")
-        .with("limit", limit)
-        .retry(Retry::After(BUDGET_RETRY_DELAY))
-        .into_status("")
+    queue_full(message, "calls", limit.into()).retry(Retry::After(BUDGET_RETRY_DELAY)).into_status("")
 }
 
 /// Returns that an item calls a function of the very pool that it runs in.
