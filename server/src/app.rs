@@ -2,12 +2,12 @@
 //!
 //! # The end
 //!
-//! 1. Told to drain: health says `NOT_SERVING`, then the pools take nothing new and every client is asked to connect
-//!    anew. The listeners stay open, so that who calls gets an answer: UNAVAILABLE, and when to try again.
-//! 2. When the last call has ended, the listeners close, and connections as soon as everything is sent. A peer that does not
-//!    answer has a second.
-//! 3. At the drain limit, or told to stop at once: the pools fail what is left, and after a moment for these errors to
-//!    be sent, every connection is cut.
+//! 1. On a request to drain: health says `NOT_SERVING`, then the pools refuse new calls and every client is asked to
+//!    reconnect. The listeners stay open, so that callers get an answer: UNAVAILABLE, and when to retry.
+//! 2. When the last call has ended, the listeners close, and each connection as soon as everything is sent. A peer that
+//!    does not answer has one second.
+//! 3. At the drain limit, or on a request to stop at once: the pools fail the remaining calls, and after a moment for
+//!    these errors to be sent, every connection is cut.
 //! 4. The workers are stopped, and every task is joined.
 
 use std::collections::BTreeSet;
@@ -38,9 +38,9 @@ use crate::shutdown::Shutdown;
 use crate::telemetry::Telemetry;
 use crate::{http, memory};
 
-/// How long the errors of calls that were given up may take to be sent.
+/// How long to wait until the errors of failed calls are sent.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long tasks may take to end after every connection was cut. They only have to notice.
+/// How long tasks may take to end after every connection was cut.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A server that is bound, with pools that are starting. [`App::serve`] runs it.
@@ -88,7 +88,7 @@ pub enum AppError {
         /// How the last worker ended.
         reason: String,
     },
-    /// A pool ended without being told to, which is a bug.
+    /// A pool ended without a request to, which is a bug.
     #[error("the pool {name:?} ended by itself")]
     PoolEnded {
         /// The pool.
@@ -179,7 +179,7 @@ impl App {
         }
     }
 
-    /// Returns what counts, in the metrics, that the process which outlives a killed server was started again.
+    /// Returns a function that counts, in the metrics, each restart of the watchdog process.
     pub fn guard_counter(&self) -> impl Fn() + Send + 'static {
         let telemetry = self.telemetry.clone();
         move || telemetry.iter().for_each(Telemetry::count_guard_restart)
@@ -242,7 +242,7 @@ impl App {
         }
         tracing::info!(num_calls = self.calls.len(), drain_timeout = ?self.config.drain_timeout, "draining");
         follow_health.cancel();
-        // It must not say anything after the last word.
+        // It must not report SERVING again after this.
         let _ = health_task.await;
         self.health.set_not_serving().await;
         self.pools.drain();
@@ -297,8 +297,8 @@ fn check_names(pools: &[NamedPool]) -> Result<(), ConfigError> {
     }
 }
 
-/// Replaces the workers whenever the process gets SIGHUP, so that they pick up new code. Waits for none of it: a pool
-/// that cannot start its new workers is nothing to the others.
+/// Replaces the workers whenever the process gets SIGHUP, so that they pick up new code. Does not wait for the
+/// restarts: a pool that cannot start its new workers must not delay the others.
 async fn restart_on_hangup(pools: Pools, mut hangups: Signal) {
     while hangups.recv().await.is_some() {
         for pool in pools.iter() {
@@ -309,7 +309,7 @@ async fn restart_on_hangup(pools: Pools, mut hangups: Signal) {
     }
 }
 
-/// Waits until the last call has ended and everything is sent; tells whether that was before the limit.
+/// Waits until the last call has ended and everything is sent. Returns whether that was before the limit.
 async fn all_sent(
     calls: &TaskTracker,
     connections: &TaskTracker,
@@ -319,7 +319,7 @@ async fn all_sent(
 ) -> bool {
     let sent = async {
         calls.wait().await;
-        // Who watches a pool is told that it drains before the watch ends.
+        // Watches of a pool report that it drains before they end.
         pools.all_reached(|readiness| matches!(readiness, Readiness::Draining | Readiness::Stopped)).await;
         lifecycle.closing.cancel();
         connections.close();
@@ -352,7 +352,7 @@ async fn pool_degraded(pools: &Pools, timeout: Option<Duration>) -> AppError {
                     return pool;
                 }
             }
-            // It is gone, which is for others to tell.
+            // The pool has ended, which `pool_ended` reports.
             std::future::pending().await
         };
         degraded.boxed()
@@ -368,7 +368,7 @@ async fn pool_ended(pools: &Pools) -> String {
     let endings = pools.iter().map(|pool| {
         let mut readiness = pool.handle.readiness();
         let ended = async move {
-            // Either the pool says so, or nobody is left to say anything.
+            // An error means that the pool's task is gone.
             let _ = readiness.wait_for(|readiness| *readiness == Readiness::Stopped).await;
             pool.name.clone()
         };

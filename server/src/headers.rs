@@ -7,7 +7,7 @@ use procpool_pool::TraceContext;
 const MAX_TRACEPARENT_BYTES: usize = 128;
 const MAX_TRACESTATE_BYTES: usize = 512;
 
-/// Returns a header; empty if there is none, or one that is too long or no text.
+/// Returns the value of a header; empty if it is missing, too long or not text.
 pub(crate) fn text(headers: &HeaderMap, name: &str, max_bytes: usize) -> String {
     let value = headers.get(name).and_then(|value| value.to_str().ok());
     value.filter(|value| value.len() <= max_bytes).unwrap_or_default().to_owned()

@@ -21,9 +21,10 @@
 //! # Theory of operation
 //!
 //! `listener` accepts connections and has h2 speak HTTP/2 on each. Every request goes through the layers of
-//! `rpc::stack`, which bound the calls in progress, limit the body, note the deadline and hand it to the generated service. A method in `rpc` checks the request and
-//! has `pools` find the [`procpool_pool::PoolHandle`] whose workers registered the function; then it encodes what comes
-//! back. It never looks into an item, schedules nothing, and knows no worker. What fails takes its form in `rpc::status`, and only there.
+//! `rpc::stack`, which bound the calls in progress, limit the body, note the deadline and hand it to the generated
+//! service. A method in `rpc` checks the request and has `pools` find the [`procpool_pool::PoolHandle`] whose workers
+//! registered the function; then it encodes what comes back. It never looks into an item, schedules nothing, and knows
+//! no worker. What fails takes its form in `rpc::status`, and only there.
 //!
 //! A call that is given up is dropped: its task drops the handler's future or the response stream when the client goes
 //! away, and dropping the pool's future or stream cancels the job. So nothing here has to tell the pool of it.

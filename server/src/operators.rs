@@ -1,4 +1,4 @@
-//! Who may use the operators' service. Knows the other end of a connection, and no request.
+//! Who may use the operators' service, decided by the other end of the connection alone.
 
 use rustix::process::geteuid;
 
@@ -7,15 +7,15 @@ use crate::peer::Peer;
 /// What the kernel shows for users that it cannot name in this user namespace: it may be anybody.
 const OVERFLOW_UID: u32 = 65534;
 
-/// Who may look at the pools and change them. It says nothing of who may call functions.
+/// Who may inspect and change the pools. Anybody who can connect may call functions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Operators {
     /// Callers on the loopback interface, and those on a Unix socket that run as the server's user or as root.
     #[default]
     Local,
-    /// Everybody who can connect.
+    /// All callers.
     Anyone,
-    /// No one.
+    /// No caller.
     Nobody,
 }
 
@@ -31,7 +31,7 @@ impl Operators {
         }
     }
 
-    /// Returns who is included, for people.
+    /// Returns a description for error messages.
     pub(crate) fn description(self) -> &'static str {
         match self {
             Self::Local => {

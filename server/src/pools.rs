@@ -93,8 +93,8 @@ pub(crate) struct Pool {
 }
 
 impl Pools {
-    /// Starts the pools; the caller joins their tasks. `requests` bounds what calls hold that wait for a pool; `observer` makes
-    /// the observer of the pool with this name, if it is to have one.
+    /// Starts the pools; the caller joins their tasks. `requests` bounds what calls hold that wait for a pool;
+    /// `observer` makes the observer of the pool with this name, if it is to have one.
     pub(crate) fn start(
         pools: Vec<NamedPool>,
         requests: Arc<ByteBudget>,

@@ -1,4 +1,4 @@
-//! One connection of the admin port. None is silent for long, and none lives for ever.
+//! One connection of the admin port. Its idle time and its age are limited.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -13,17 +13,18 @@ use tokio_util::task::TaskTracker;
 use super::endpoints::Endpoints;
 use crate::listener::{Accepted, ConnectionPermit, StreamTasks, WatchedStream, monitored};
 
-/// A connection is for a request; who has none is not waited for.
+/// How long a new connection may take to send its first request.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longer than scrapers pause between requests. The headers of the next have to come within it, too.
+/// How long a connection may be idle between requests: longer than the interval of scrapers. The headers of the next
+/// request have to arrive within it, too.
 const NEXT_REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
-/// Who takes nothing of an answer for this long does not want it.
+/// How long a client may read nothing of a response.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Who watches the health for longer has to connect anew.
+/// The longest life of a connection; health watches have to reconnect.
 const MAX_AGE: Duration = Duration::from_secs(60 * 60);
-/// Answers wait in memory for their readers.
+/// Bounds the responses that wait in memory for their readers.
 const MAX_CONCURRENT_STREAMS: u32 = 16;
 const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
 
@@ -56,7 +57,7 @@ pub(super) async fn serve(accepted: Accepted, permit: ConnectionPermit, endpoint
             }
         }
         () = permit.evicted() => tracing::debug!("closed an admin connection that others had no place for"),
-        () = permit.quiet_for(FIRST_REQUEST_TIMEOUT, NEXT_REQUEST_TIMEOUT) => {}
+        () = permit.idle_for(FIRST_REQUEST_TIMEOUT, NEXT_REQUEST_TIMEOUT) => {}
         () = tokio::time::sleep(MAX_AGE) => {}
     }
 }

@@ -17,7 +17,7 @@ use crate::rpc::stack::with_details;
 use crate::rpc::{health, not_grpc, status};
 use crate::telemetry::Telemetry;
 
-/// How long to look for the reason why a pool is not ready. A prober waits for a second by default.
+/// How long to wait for the reason why a pool is not ready. A prober waits for a second by default.
 const WHY_TIMEOUT: Duration = Duration::from_millis(500);
 const HEALTH_PATH: &str = "/grpc.health.v1.Health/";
 const PROMETHEUS_TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -29,7 +29,7 @@ pub(crate) struct Endpoints {
     pub(crate) telemetry: Telemetry,
     pub(crate) health: health::Health,
     pub(crate) health_service: health::Service,
-    /// The addresses that calls are for, in words.
+    /// The addresses of the public port, for error messages.
     pub(crate) listen: Arc<str>,
 }
 
@@ -77,7 +77,7 @@ impl Endpoints {
         let is_named = self.pools.are_several();
         let why = join_all(self.pools.iter().map(|pool| why_not(pool, is_named))).await;
         let why: Vec<String> = why.into_iter().flatten().collect();
-        // Health is the first to know that the server drains.
+        // Health is set before the pools drain.
         let why = if why.is_empty() { "draining".to_owned() } else { why.join("; ") };
         text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n"))
     }

@@ -1,8 +1,8 @@
-//! The admin port: metrics and health in plain text, for those who watch the server from beside it.
+//! The admin port: metrics and health in plain text.
 //!
-//! It shares nothing with the public port, neither its limits nor its security, so that it answers when the other is
-//! full or shut; bind it where only they can reach it. HTTP/1.1 and HTTP/2 on one port. There is always room for one more
-//! connection, since somebody has to be able to ask whether the server lives.
+//! It shares neither limits nor access control with the public port, so that it answers when the other is full or closed;
+//! bind it where only probers and scrapers can reach it. HTTP/1.1 and HTTP/2 on one port. A new connection is always
+//! served, since a probe must be answered; at the limit, the most idle one is closed for it.
 //!
 //! | request | |
 //! | --- | --- |
@@ -20,8 +20,8 @@ use tokio_util::task::TaskTracker;
 pub(crate) use self::endpoints::Endpoints;
 use crate::listener::{BoundListener, Connections, Eviction, accept_connections};
 
-/// The most connections to the admin port at a time: enough for every prober and scraper of a machine. One more has the
-/// quietest closed.
+/// The most connections to the admin port at a time: enough for every prober and scraper of a machine. One more closes
+/// the most idle.
 pub const MAX_ADMIN_CONNECTIONS: usize = 64;
 
 /// Serves until `closed` is cancelled; that cuts every connection. `tasks` owns them.

@@ -1,4 +1,4 @@
-//! Accepting connections, no more than may be open, and without spinning when that fails.
+//! Accepts connections, within their limit, and without spinning when that fails.
 
 use std::io;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::bound::{Accepted, BoundListener};
 use super::connections::{ConnectionPermit, Connections};
 
-/// How long to wait when the system is out of something, such as file descriptors.
+/// How long to wait when the system lacks a resource, such as file descriptors.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
 /// Accepts connections until `closed` is cancelled, and serves each in a task that `tasks` owns.
@@ -47,7 +47,7 @@ pub(crate) async fn accept_connections<F: Future<Output = ()> + Send + 'static>(
     closed.run_until_cancelled(accept_forever).await;
 }
 
-/// Tells whether the next accept may well succeed.
+/// Returns whether the error concerns one connection only, so that the next accept may succeed.
 fn is_about_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)

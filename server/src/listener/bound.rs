@@ -1,4 +1,4 @@
-//! Addresses that are bound, and open for connections.
+//! Bound addresses.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use super::unix_socket::UnixSocket;
 use crate::config::ListenAddress;
 use crate::peer::Peer;
 
-/// A bound address, open for connections.
+/// A bound address that accepts connections.
 #[derive(Debug)]
 pub(crate) struct BoundListener {
     address: ListenAddress,
@@ -44,17 +44,17 @@ impl BoundListener {
         }
     }
 
-    /// Returns the address, with the port that was chosen if any would do.
+    /// Returns the address, with the port that the system chose if it was 0.
     pub(crate) fn address(&self) -> &ListenAddress {
         &self.address
     }
 
-    /// Accepts one connection. The file of a Unix socket is looked after meanwhile.
+    /// Accepts one connection. Meanwhile the file of a Unix socket is checked, and restored if it was removed.
     pub(super) async fn accept(&mut self) -> io::Result<Accepted> {
         match &mut self.socket {
             Socket::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                // A call waits for every round trip; a socket that cannot do without the delay still works.
+                // Delayed packets would delay every call; a socket without the option still works.
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, peer = %address, "cannot set TCP_NODELAY");
                 }

@@ -1,4 +1,4 @@
-//! One connection, from its first byte to its end.
+//! One connection of the public port, from its first byte to its end.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::pin::pin;
@@ -22,24 +22,25 @@ use crate::peer::Peer;
 
 /// What a client sends first: `PRI * HTTP/2.0 …`. Until it is complete, HTTP/2 cannot be shut down in its own way.
 const PREFACE_BYTES: usize = 24;
-/// Larger than the default, for large messages; bounds what a client sends ahead of its handler.
+/// Larger than the default, for large messages. Bounds what a client sends ahead of its handler.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 /// The largest that there is.
 const MAX_WINDOW_BYTES: u32 = (1 << 31) - 1;
-/// What small DATA frames may take that nobody has taken yet, at some 256 bytes each; more end the connection. Calls take
-/// theirs as soon as they come, so this is for the time until the tasks of all get to run.
+/// What small DATA frames in the transport may take, at some 256 bytes each; more end the connection. Each stream's task
+/// empties the transport whenever it runs, so this covers the time until all tasks have run.
 const DATA_FRAME_BUDGET: usize = 32 << 20;
-/// What a call may have written that its connection has not sent yet: a piece. Nobody counts it, and it outlives the call.
+/// What a stream may have written that its connection has not sent yet: one piece. It is in no budget, and outlives the
+/// call.
 const MAX_SEND_BUFFER_BYTES: usize = 64 << 10;
 const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
 /// Protection against floods of resets, by the client and by us at its instigation.
 const MAX_PENDING_RESETS: usize = 20;
 const MAX_LOCAL_ERROR_RESETS: usize = 1024;
-/// How long a connection that is to end, and has no call, may take. Its peer has to answer one ping.
+/// How long a connection that is to end, and has no request, may take. Its peer has to answer one ping.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often it is given that much again, since it takes what was sent.
+/// How often that time is extended while the peer reads.
 const MAX_CLOSE_EXTENSIONS: u32 = 4;
-/// How far the age limit is spread, either way, so that clients do not all come back at once.
+/// The jitter of the age limit, either way, so that clients do not all reconnect at once.
 const JITTER_PERCENT: u32 = 10;
 
 /// Serves connections of HTTP/2 with a service. Cheap to clone.
@@ -56,7 +57,7 @@ impl<S: HttpService<RequestStream> + Unpin> Http2Server<S> {
     /// Serves a connection until it ends. Every request gets the peer as an extension.
     pub(crate) async fn serve(self, Accepted { stream, peer }: Accepted, permit: ConnectionPermit) {
         let Self { config, service, lifecycle, tasks } = self;
-        // Who comes when others are already being sent away needs an answer, not to be sent away too.
+        // A connection that is accepted while the server drains gets answers until the server closes.
         let go_away = if lifecycle.draining.is_cancelled() { &lifecycle.closing } else { &lifecycle.draining };
         let editor = matches!(peer, Peer::Unix { .. }).then(Editor::new);
         let write_timeout = config.keepalive_interval + config.keepalive_timeout;
@@ -101,7 +102,7 @@ impl<S: HttpService<RequestStream> + Unpin> Http2Server<S> {
                     is_checked = true;
                 }
                 () = leave.as_mut(), if !is_leaving => {
-                    // It has asked for nothing, so nothing is lost; and its shutdown would wait for its first bytes.
+                    // It has no request to lose, and a graceful shutdown would wait for its first bytes.
                     if is_silent() {
                         break;
                     }
@@ -113,8 +114,8 @@ impl<S: HttpService<RequestStream> + Unpin> Http2Server<S> {
     }
 }
 
-/// Returns when a connection that is to end has had no request for long enough to take what was sent, and to say so. Who
-/// takes something has more time.
+/// Waits until a connection that is to end has had no request for [`CLOSE_TIMEOUT`]. A peer that still reads has more
+/// time.
 async fn overdue(lifecycle: &Lifecycle, permit: &ConnectionPermit, traffic: &Traffic) {
     tokio::select! {
         () = lifecycle.closing.cancelled() => {}
@@ -152,7 +153,7 @@ fn http2(config: &ServerConfig) -> h2::server::Builder {
     builder
 }
 
-/// Returns when the connection has reached the age limit, give or take the jitter.
+/// Waits until the connection has reached the age limit, give or take the jitter.
 async fn reach_age(max_age: Option<Duration>) {
     match max_age {
         Some(max_age) => tokio::time::sleep(with_jitter(max_age)).await,
@@ -160,7 +161,7 @@ async fn reach_age(max_age: Option<Duration>) {
     }
 }
 
-/// Lengthens or shortens a time by chance. The standard library's hasher is seeded anew each time.
+/// Lengthens or shortens a time at random. The standard library's hasher has a new random seed each time.
 fn with_jitter(time: Duration) -> Duration {
     let random = RandomState::new().hash_one(0) % u64::from(2 * JITTER_PERCENT * 10 + 1);
     let per_mille = 1000 - JITTER_PERCENT * 10 + u32::try_from(random).expect("the remainder of a small number");

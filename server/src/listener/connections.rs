@@ -1,8 +1,8 @@
-//! How many connections may be open at a time, which are, and which of them makes room for another.
+//! The limit of open connections, and which of them is evicted for a new one.
 //!
 //! A client that connects at the limit is not refused: it waits until another leaves. The connection that has
 //! been idle longest is asked to leave for it, if there is one that may be asked, see [`Eviction`]. So clients that
-//! connect and do nothing keep nobody out.
+//! connect and do nothing cannot block others.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -14,17 +14,17 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How often who waits looks for a connection that has been quiet for long enough by then.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// At most one line in this time says that clients wait.
+/// How often a waiting client looks for a connection that has been idle for long enough by then.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The least time between two warnings that clients wait.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Which connections are asked to leave when another has no permit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Eviction {
-    /// Those that have had no request for this long.
+    /// Those that have been idle for this long.
     Idle(Duration),
-    /// Any, those without a request before others.
+    /// Any, idle ones first.
     Any,
 }
 
@@ -90,7 +90,7 @@ impl Connections {
                 self.shared.num_delayed.fetch_add(1, Ordering::Relaxed);
                 self.warn(address);
             }
-            let _ = tokio::time::timeout(LOOK_INTERVAL, left).await;
+            let _ = tokio::time::timeout(CHECK_INTERVAL, left).await;
         }
     }
 
@@ -154,7 +154,7 @@ pub(crate) struct ConnectionPermit {
 }
 
 impl ConnectionPermit {
-    /// Returns when the connection is to make room for another.
+    /// Waits until the connection has to leave for another.
     pub(crate) async fn evicted(&self) {
         self.leave.cancelled().await;
     }
@@ -164,13 +164,13 @@ impl ConnectionPermit {
         self.requests.clone()
     }
 
-    /// Tells whether a request is in progress.
+    /// Returns whether a request is in progress.
     pub(crate) fn has_requests(&self) -> bool {
         self.requests.read(|entry| entry.num_requests > 0)
     }
 
-    /// Returns when the connection has been without a request for `first`, if it has had none yet, or for `next`.
-    pub(crate) async fn quiet_for(&self, first: Duration, next: Duration) {
+    /// Waits until the connection has been idle for `first`, if it has had no request yet, or for `next`.
+    pub(crate) async fn idle_for(&self, first: Duration, next: Duration) {
         loop {
             let now = Instant::now();
             let due = self.requests.read(|entry| {
@@ -227,7 +227,7 @@ impl ActiveRequests {
     }
 }
 
-/// A request that is in progress as long as this lives.
+/// Counts as a request in progress until it is dropped.
 #[derive(Debug)]
 pub(crate) struct ActiveRequest(ActiveRequests);
 
@@ -302,13 +302,13 @@ mod tests {
         let connections = Connections::new(1, Eviction::Any);
         let permit = connections.enter(&"").await;
         let began = Instant::now();
-        permit.quiet_for(first, next).await;
+        permit.idle_for(first, next).await;
         assert_eq!(began.elapsed(), first);
         let request = permit.requests().begin();
-        assert!(tokio::time::timeout(10 * next, permit.quiet_for(first, next)).await.is_err());
+        assert!(tokio::time::timeout(10 * next, permit.idle_for(first, next)).await.is_err());
         drop(request);
         let ended = Instant::now();
-        permit.quiet_for(first, next).await;
+        permit.idle_for(first, next).await;
         assert_eq!(ended.elapsed(), next);
     }
 }

@@ -1,10 +1,10 @@
 //! Sockets: binding them, accepting connections, and speaking HTTP/2 on each.
 //!
 //! h2 is driven here and not through hyper or tonic's server, because these cannot be made to keep the promises of this
-//! module: no more connections than the limit, none that is silent, none that outlives the server, an accept loop that
-//! does not spin when file descriptors run out, an age limit that is spread, an owner for every task, and windows that open
-//! when what came through them has been taken, and not before.
-//! Each request goes to an [`HttpService`]; nothing here knows what that is.
+//! module: a limit of connections, a timeout for silent ones, none that outlives the server, an accept loop that
+//! does not spin when file descriptors run out, an age limit that is spread, an owner for every task, and windows that
+//! open when the handler has taken the data, not before. Each request goes to an [`HttpService`]; nothing here knows
+//! what that is.
 
 mod accept;
 mod authority;

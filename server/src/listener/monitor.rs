@@ -1,4 +1,4 @@
-//! What the task of a stream and the bodies of its request and response tell each other.
+//! State that the task of a stream shares with the bodies of its request and response.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Context;
@@ -10,9 +10,9 @@ tokio::task_local! {
     pub(crate) static STREAM: Arc<StreamMonitor>;
 }
 
-/// The end of a request body that takes what comes out of the transport.
+/// The end of a request body that takes data out of the transport.
 pub(crate) trait Intake: Send + Sync {
-    /// Takes what has come, and has the task woken when there is more.
+    /// Takes the data that has arrived, and registers the task to be woken for more.
     fn receive(&self, context: &mut Context<'_>);
 }
 
@@ -29,17 +29,17 @@ impl StreamMonitor {
         *self.waiting_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
-    /// Returns since when the reader has taken nothing of what there is for it. `None`: there is nothing.
+    /// Returns since when the reader has taken nothing; `None` if nothing is pending.
     pub(super) fn waiting_since(&self) -> Option<Instant> {
         *self.waiting_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the task receive a request from now on. A stream has one.
+    /// Sets the request that the task receives from now on. A stream has one.
     pub(crate) fn set_request(&self, request: Arc<dyn Intake>) {
         self.request.get_or_init(|| request);
     }
 
-    /// Takes what has come of the request, and has the task woken when there is more.
+    /// Takes the data of the request that has arrived, and registers the task to be woken for more.
     pub(crate) fn receive(&self, context: &mut Context<'_>) {
         if let Some(request) = self.request.get() {
             request.receive(context);

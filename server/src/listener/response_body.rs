@@ -1,10 +1,10 @@
-//! Response bodies, in pieces, and monitored: one that nobody takes is known as such, and what is held for it is dropped
-//! with it.
+//! Response bodies, in pieces, and monitored: a stalled reader is noticed, and values that the response holds are
+//! dropped with it.
 //!
-//! The transport asks for a piece when it has handed on the one before, or at least one byte of it may go. So a body that
-//! is not asked for more waits for its reader, and [`StreamMonitor`] says since when; a large message is cut into pieces so
-//! that a reader who is slow can be told from one who takes nothing. Nothing within the body could act on that: it is not
-//! polled then. The task of the stream does, and drops everything.
+//! The transport polls for a piece when at least one byte of the one before may be sent. So a body that
+//! is not asked for more waits for its reader, and [`StreamMonitor`] says since when; a large message is cut into
+//! pieces so that a reader who is slow can be told from one who takes nothing. Nothing within the body could act on
+//! that: it is not polled then. The task of the stream does, and drops everything.
 //!
 //! After the last piece the transport needs the body no more, though it may still hold that piece. It is short, so that
 //! what a reader leaves lying then is next to nothing.
@@ -23,9 +23,9 @@ use tonic::body::Body;
 
 use super::monitor::{STREAM, StreamMonitor};
 
-/// Who takes as much in `stream_stall_timeout` is not cut.
+/// A reader that takes this much in `stream_stall_timeout` is not stalled.
 const PIECE_BYTES: usize = 64 << 10;
-/// The last piece of what is longer than two of it. Shorter frames would look like an attack to HTTP/2 libraries.
+/// The last piece of data longer than twice this. HTTP/2 libraries take many shorter frames for an attack.
 const LAST_BYTES: usize = 256;
 
 /// Values that are dropped when the response has ended; an extension of the response.
@@ -37,8 +37,8 @@ pub(crate) fn hold_until_end(extensions: &mut Extensions, value: impl Send + Syn
     extensions.get_or_insert_default::<Held>().0.push(Arc::new(value));
 }
 
-/// Has the task that this runs in know how the response is taken. HTTP/1.1 has no task for each response: there, the
-/// connection is what is given up.
+/// Reports to the task of the stream how the response is taken. A request of HTTP/1.1 has no task: there, the write
+/// timeout of the connection applies.
 pub(crate) fn monitored(mut response: Response<Body>) -> Response<Body> {
     let Ok(monitor) = STREAM.try_with(Arc::clone) else { return response };
     let held = response.extensions_mut().remove::<Held>();
@@ -54,17 +54,17 @@ pub(crate) fn monitored(mut response: Response<Body>) -> Response<Body> {
 
 struct ResponseBody {
     inner: Body,
-    /// What is left of the piece that the service gave.
+    /// The rest of the data that the service returned last.
     rest: Bytes,
     monitor: Arc<StreamMonitor>,
     _held: Option<Held>,
 }
 
 impl ResponseBody {
-    /// Returns the next piece of what is there.
+    /// Returns the next piece of `rest`.
     fn next_piece(&mut self) -> Bytes {
         match self.rest.len() {
-            // A copy: as a part of the message it would keep all of that in memory, and nobody would count it.
+            // A copy: a slice would keep the whole message in memory, in no budget.
             all if all <= 2 * LAST_BYTES => Bytes::copy_from_slice(&std::mem::take(&mut self.rest)),
             all => self.rest.split_to(PIECE_BYTES.min(all - LAST_BYTES)),
         }

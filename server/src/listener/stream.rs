@@ -20,10 +20,10 @@ use super::service::HttpService;
 
 /// Where the bytes of a request come from.
 pub(crate) trait Source: Send + 'static {
-    /// Returns what has come.
+    /// Returns the next bytes of the request.
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, StdError>>>;
 
-    /// Lets the sender send this much more. It was given the same as data before.
+    /// Lets the sender send this much more: the length of data that [`Source::poll_data`] returned.
     fn open_window(&mut self, bytes: usize);
 }
 
@@ -31,7 +31,7 @@ pub(crate) trait Source: Send + 'static {
 #[derive(Debug)]
 pub(crate) struct RequestStream {
     stream: RecvStream,
-    /// Of its connection; set when something comes.
+    /// Shared with its connection; set when data arrives.
     is_active: Arc<AtomicBool>,
 }
 
@@ -55,7 +55,7 @@ impl Source for RequestStream {
     }
 }
 
-/// Answers a request, unless its client takes it back. If this is dropped before the end, the stream is reset.
+/// Answers a request, unless its client resets the stream. If this is dropped before the end, the stream is reset.
 pub(super) async fn answer<S: HttpService<RequestStream>>(
     service: S,
     request: Request<RequestStream>,
@@ -84,7 +84,7 @@ pub(super) async fn answer<S: HttpService<RequestStream>>(
     }
 }
 
-/// Sends a body to its end. A piece is asked for when at least one byte of the one before may go.
+/// Sends a body to its end. Polls it for the next piece when at least one byte of the last one may be sent.
 async fn send_body(mut body: Body, mut stream: SendStream<Bytes>) -> Result<(), h2::Error> {
     loop {
         let frame = poll_fn(|context| match stream.poll_reset(context) {
@@ -103,7 +103,7 @@ async fn send_body(mut body: Body, mut stream: SendStream<Bytes>) -> Result<(), 
         match frame.into_data() {
             Ok(data) if data.is_empty() => {}
             Ok(data) => {
-                // Once it is in hand, so that no call keeps a share of the connection's window that it has no use for.
+                // Only now, so that no stream reserves a share of the connection's window that it cannot use yet.
                 stream.reserve_capacity(1);
                 wait_for_room(&mut stream).await?;
                 let is_last = body.is_end_stream();
@@ -120,18 +120,18 @@ async fn send_body(mut body: Body, mut stream: SendStream<Bytes>) -> Result<(), 
     }
 }
 
-/// Waits until the reader takes at least one byte.
+/// Waits until the window of the stream allows at least one byte.
 async fn wait_for_room(stream: &mut SendStream<Bytes>) -> Result<(), h2::Error> {
     poll_fn(|context| {
         while stream.capacity() == 0 {
-            // It may come while there is no room.
+            // The reader may reset the stream while its window is full.
             if let Poll::Ready(reset) = stream.poll_reset(context) {
                 return Poll::Ready(Err(reset.map_or_else(|error| error, h2::Error::from)));
             }
             match ready!(stream.poll_capacity(context)) {
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Poll::Ready(Err(error)),
-                // It has ended otherwise.
+                // The stream has ended otherwise.
                 None => return Poll::Ready(Err(Reason::CANCEL.into())),
             }
         }

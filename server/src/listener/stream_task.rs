@@ -12,8 +12,8 @@ use tokio_util::task::TaskTracker;
 use super::connections::ActiveRequests;
 use super::monitor::{STREAM, StreamMonitor};
 
-/// Spawns the tasks of a connection, one for each stream: owned by a tracker, counted by the connection, and each given up
-/// when its reader takes nothing.
+/// Spawns the tasks of a connection, one for each stream: owned by a tracker, counted by the connection, and each given
+/// up when its reader takes nothing.
 #[derive(Debug, Clone)]
 pub(crate) struct StreamTasks {
     pub(crate) tasks: TaskTracker,
@@ -35,7 +35,7 @@ impl StreamTasks {
     }
 }
 
-/// The admin port's HTTP is hyper's.
+/// hyper, which drives the admin port, spawns the tasks of its streams here.
 impl<F> hyper::rt::Executor<F> for StreamTasks
 where
     F: Future + Send + 'static,
@@ -46,30 +46,30 @@ where
     }
 }
 
-/// Returns a task that is given up when what it has for its reader has been waiting for so long. Dropping it drops its end
-/// of the stream, and that resets it.
+/// Returns a task that ends early when the reader of its response has read nothing for this long. Dropping the task
+/// drops its end of the stream, which resets the stream.
 fn with_stall_timeout<F>(task: F, stall_timeout: Duration) -> impl Future<Output = ()> + Send
 where
     F: Future + Send + 'static,
 {
     let monitor = Arc::new(StreamMonitor::default());
     let task = Box::pin(STREAM.scope(Arc::clone(&monitor), task));
-    WithStallTimeout { task, monitor, stall_timeout, next_look: None }
+    WithStallTimeout { task, monitor, stall_timeout, stall_timer: None }
 }
 
 struct WithStallTimeout<F> {
     task: Pin<Box<F>>,
     monitor: Arc<StreamMonitor>,
     stall_timeout: Duration,
-    /// Not before something waits. Most streams need none.
-    next_look: Option<Pin<Box<Sleep>>>,
+    /// Set when the response first waits for its reader. Most streams need none.
+    stall_timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<F: Future> Future for WithStallTimeout<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        // Also while the answer waits for its reader: who sends is not to be stopped by that alone.
+        // Also while the response waits for its reader: that must not stop the sender.
         self.monitor.receive(context);
         if self.task.as_mut().poll(context).is_ready() {
             return Poll::Ready(());
@@ -77,14 +77,14 @@ impl<F: Future> Future for WithStallTimeout<F> {
         loop {
             let Some(since) = self.monitor.waiting_since() else { return Poll::Pending };
             let due = since + self.stall_timeout;
-            let next_look = self.next_look.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
-            ready!(next_look.as_mut().poll(context));
+            let stall_timer = self.stall_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+            ready!(stall_timer.as_mut().poll(context));
             if due <= Instant::now() {
                 tracing::warn!(timeout = ?self.stall_timeout, "the reader of a response takes nothing, giving up its call");
                 return Poll::Ready(());
             }
-            // It has taken something since the timer was set.
-            next_look.as_mut().reset(due);
+            // The reader has taken something since the timer was set.
+            stall_timer.as_mut().reset(due);
         }
     }
 }

@@ -1,5 +1,4 @@
-//! What is done to a connection below HTTP: bytes are counted, authorities are edited, and a peer that takes nothing ends
-//! it.
+//! A connection below HTTP: counts bytes, edits authorities, and fails if the peer reads nothing.
 
 use std::io;
 use std::pin::Pin;
@@ -13,7 +12,7 @@ use tokio::time::Sleep;
 
 use super::authority::Editor;
 
-/// The bytes that have come in and gone out.
+/// The number of bytes received and sent.
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
     received: AtomicUsize,
@@ -30,17 +29,17 @@ impl Traffic {
     }
 }
 
-/// A stream that counts the bytes that come in and go out, and fails when its peer takes none of what it is to be sent.
+/// A stream that counts its bytes, and fails when its peer reads nothing for too long.
 ///
-/// The second is what HTTP/2's keepalive cannot do: h2 would send a GOAWAY first, and waits for room to write it, as long
-/// as the peer lives and does not read.
+/// HTTP/2's keepalive cannot detect that: h2 would send a GOAWAY first, and waits until it can be written, as long as the
+/// peer lives and does not read.
 pub(crate) struct WatchedStream<S> {
     stream: S,
     traffic: Arc<Traffic>,
-    /// Edits what comes in, if it comes from a Unix socket.
+    /// Edits what is received; only for Unix sockets.
     editor: Option<Editor>,
     write_timeout: Duration,
-    /// Runs while there is something to write and no room for it.
+    /// Runs while a write is pending.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
@@ -49,17 +48,17 @@ impl<S> WatchedStream<S> {
         Self { stream, traffic: Arc::default(), editor: None, write_timeout, stalled: None }
     }
 
-    /// Edits what comes in with this.
+    /// Sets the editor of what is received.
     pub(super) fn edited_by(self, editor: Option<Editor>) -> Self {
         Self { editor, ..self }
     }
 
-    /// Returns what counts the bytes.
+    /// Returns the counters of the bytes.
     pub(super) fn traffic(&self) -> Arc<Traffic> {
         Arc::clone(&self.traffic)
     }
 
-    /// Hands on how an attempt to write went, and fails if there has been no room for too long.
+    /// Returns the result of an attempt to write, or an error if writes have been pending for too long.
     fn watch(&mut self, context: &mut Context<'_>, attempt: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(result) = attempt {
             self.stalled = None;

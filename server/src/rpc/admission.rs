@@ -16,8 +16,8 @@ use crate::listener::{HttpService, RequestStream, hold_until_end};
 use crate::operators::Operators;
 use crate::peer::Peer;
 
-/// The most calls of operators at a time. They have permits of their own: when others have taken theirs, somebody should be
-/// able to look, and to do something.
+/// The most calls of operators at a time. They have permits of their own, so that operators can act when all others are
+/// taken.
 const MAX_ADMIN_CALLS: u32 = 256;
 
 /// Gives each call a permit until its response has ended, or refuses it at once.
@@ -39,9 +39,8 @@ pub(super) fn layer<S: HttpService<RequestStream>>(
     })
 }
 
-/// How many calls there may be at a time, over all connections. Calls that ask for the health have permits of their own,
-/// and those that watch it, for as long as they like, others again: whether the server lives can be asked when all else is
-/// taken.
+/// How many calls there may be at a time, over all connections. Health checks have permits of their own, and
+/// health watches, which have no end, others again: probes are answered when all else is taken.
 #[derive(Debug)]
 pub(super) struct CallBounds {
     calls: CallBound,

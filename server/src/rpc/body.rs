@@ -2,13 +2,13 @@
 //!
 //! gRPC puts five bytes before each message: a flag and the length. They are read here as they pass, so that a message
 //! over the limit is refused at its first bytes, and so that all requests that are being received together stay within
-//! one budget. The library's own limit is set higher and never speaks: its code would be the wrong one.
+//! one budget. The library's own limit is set higher and never applies: its code would be the wrong one.
 //!
-//! A body has two ends. The task of its stream has [`Intake::receive`] empty the transport whenever something has come, even
-//! while the handler is busy with what came before: what the transport keeps is counted by nobody, and small frames that
-//! wait in it cost the client its connection. The handler takes whole messages out of the other end. The sender may go on
-//! as far as its window goes beyond what the handler has taken; only a message that is not complete, and that the handler
-//! waits for, opens the window as it comes.
+//! A body has two ends. The task of its stream has [`Intake::receive`] empty the transport whenever something has come,
+//! even while the handler is busy with what came before: bytes in the transport are in no budget, and small frames that
+//! wait there end the connection. The handler takes whole messages out of the other end. The sender may go on as far as
+//! its window goes beyond what the handler has taken; only a message that is not complete, and that the handler waits
+//! for, opens the window as it comes.
 //!
 //! A message that stops arriving half-way, or a first one that never comes, ends its call: nothing else would.
 
@@ -120,7 +120,7 @@ impl<S: Source> LimitedBody<S> {
         Self { shared, stall_timeout: limits.stall_timeout, stall: None }
     }
 
-    /// Returns what tells whether a whole message has come in.
+    /// Returns a flag that is set when a whole message has been received.
     pub(crate) fn first_message(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.shared.first_message)
     }

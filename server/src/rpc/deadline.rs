@@ -1,7 +1,7 @@
 //! The caller's deadline, from the `grpc-timeout` header.
 //!
-//! The pool gives up a call a little before the caller does, so that the caller gets the reason and the evidence. What
-//! the pool cannot see, such as a request that is slow to arrive, the layer here gives up halfway between the two.
+//! The pool fails a call a little before its deadline, so that the caller receives the reason and the evidence. What the
+//! pool cannot see, such as a request that is slow to arrive, fails here, halfway between the two.
 
 use std::pin::pin;
 use std::sync::atomic::Ordering;
@@ -23,10 +23,10 @@ const MAX_MARGIN: Duration = Duration::from_millis(40);
 /// The specification allows no more digits.
 const MAX_DIGITS: usize = 8;
 
-/// How long a request may take to come when the server drains. Its call would be refused when it is complete.
+/// How long a request may take to arrive while the server drains. Its call will be refused.
 const DRAINING_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Leaves the [`Deadline`] in each request, and gives up what is late before the pool has it.
+/// Adds the [`Deadline`] to each request, and fails requests that are not received in time.
 pub(super) fn layer<S: HttpService<RequestBody>>(
     inner: S,
     draining: CancellationToken,
@@ -48,18 +48,18 @@ pub(super) fn layer<S: HttpService<RequestBody>>(
                 () = reached(deadline.server) => if is_receiving() {
                     return Ok(status::deadline_exceeded("receiving").into_http());
                 },
-                // One whose request may never come does not delay the end.
+                // A request that may never be complete must not delay the end.
                 () = after(draining, DRAINING_REQUEST_TIMEOUT) => if is_receiving() {
                     return Ok(status::shutting_down().into_http());
                 },
             }
-            // The pool has given up by now, and its answer says more. It may be late on a busy machine.
+            // The pool has failed the call by now, and its answer says more. It may be late on a busy machine.
             answer.await
         }
     })
 }
 
-/// Returns at this time; never if there is none.
+/// Waits until this time; for ever if there is none.
 pub(super) async fn reached(instant: Option<Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant).await,
@@ -67,7 +67,7 @@ pub(super) async fn reached(instant: Option<Instant>) {
     }
 }
 
-/// Returns so long after a phase has begun.
+/// Waits this long after the start of a phase.
 async fn after(phase: CancellationToken, time: Duration) {
     phase.cancelled().await;
     tokio::time::sleep(time).await;
@@ -76,9 +76,9 @@ async fn after(phase: CancellationToken, time: Duration) {
 /// When a caller stops waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Deadline {
-    /// When the pool gives up.
+    /// When the pool fails the call.
     pub(crate) pool: Option<Instant>,
-    /// When the layers around the pool give up.
+    /// When the layers around the pool fail the call.
     pub(crate) server: Option<Instant>,
 }
 

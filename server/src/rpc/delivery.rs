@@ -1,5 +1,5 @@
-//! Results on their way out, for IMap and IMapStream alike: what the pool hands over is cut into messages, and the pool is
-//! told how much the reader has taken.
+//! Delivers the results of IMap and IMapStream: cuts what the pool delivers into messages, and tells the pool how much
+//! the reader has taken.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -17,29 +17,29 @@ use super::pool_rpc::Messages;
 use super::result_messages::{MessageCutter, ResultMessage};
 use super::status;
 
-/// What the two halves of a call tell each other.
+/// The state that the two halves of a call share.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     /// The kind of the items; set before the first reaches the pool.
     pub(super) kind: OnceLock<ItemKind>,
-    /// How many results were handed to the transport.
+    /// How many results were passed to the transport.
     pub(super) delivered: AtomicU64,
-    /// The last `items_allowed` that was handed to the transport.
+    /// The last `items_allowed` that was passed to the transport.
     pub(super) allowed: AtomicU64,
     pub(super) credit: watch::Sender<Credit>,
 }
 
-/// What the client said it took.
+/// What the client reported to have taken.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Credit {
-    /// 0 if it never said anything.
+    /// 0 if it never reported anything.
     pub(super) results_taken: u64,
-    /// It sent more items than it was allowed, and they wait for room.
+    /// It sent more items than `items_allowed`, and they wait for the window.
     pub(super) is_overrun: bool,
 }
 
-/// Streams the results, as the messages that `respond` makes of them and of the number of items that the client may send. No
-/// results: only that number is told. `held` is dropped when the response ends.
+/// Streams the results. `respond` makes a message of some results, or of none, and of the number of items that the client
+/// may send. `held` is dropped when the response ends.
 ///
 /// # Errors
 ///
@@ -102,16 +102,16 @@ pub(super) async fn deliver<T: Send + 'static>(
 pub(super) struct Outputs {
     progress: Arc<Progress>,
     credit: watch::Receiver<Credit>,
-    /// The client says what it takes from the start.
+    /// The client has announced that it reports what it takes.
     reports_taken: bool,
-    /// The client gets messages that only tell how many items it may send.
+    /// The client gets messages without results that only update the number of items that it may send.
     tells_allowance: bool,
     results: ResultStream,
-    /// `None` if there is none, and once it has ended well.
+    /// `None` if the items came in one message, and once the input has ended without an error.
     input_failed: Option<oneshot::Receiver<Status>>,
-    /// How many results the transport was handed.
+    /// How many results were passed to the transport.
     delivered: u64,
-    /// How many of them the pool was told to be taken.
+    /// How many of them were reported to the pool as taken.
     taken: u64,
 }
 
@@ -143,14 +143,15 @@ impl Outputs {
         }
     }
 
-    /// Says that a message with this many results is being handed to the transport.
+    /// Records that a message with this many results is passed to the transport.
     fn delivering(&mut self, count: u64) {
         self.delivered += count;
         // Before the message goes out, so that no count of the client's can come too early.
         self.progress.delivered.store(self.delivered, Ordering::Release);
     }
 
-    /// Tells the pool what the reader has taken. Only called when the transport has asked for more than was delivered.
+    /// Reports to the pool what the reader has taken. Only called when the transport has asked for more than was
+    /// delivered.
     fn update_taken(&mut self) {
         let Credit { results_taken, is_overrun } = *self.credit.borrow_and_update();
         let counts_itself = (self.reports_taken || results_taken > 0) && !is_overrun;
@@ -159,7 +160,7 @@ impl Outputs {
     }
 }
 
-/// Waits for the input to fail; for ever if it ended well.
+/// Waits for the input to fail; for ever if it ended without an error.
 async fn wait_for_failure(input_failed: &mut Option<oneshot::Receiver<Status>>) -> Status {
     if let Some(receiver) = input_failed {
         if let Ok(status) = receiver.await {

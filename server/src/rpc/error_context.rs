@@ -30,7 +30,7 @@ impl Method {
 pub(crate) struct ErrorContext {
     /// The method that was called.
     pub(crate) method: Method,
-    /// The function that was asked for.
+    /// The name of the function.
     pub(crate) function: String,
     /// The caller's name for the call; may be empty.
     pub(crate) request_id: String,

@@ -5,10 +5,10 @@
 //!
 //! # Credit
 //!
-//! The pool runs a window ahead of the results *taken*. A client that sends `results_taken`, or has announced that it will,
-//! says itself what it took; for any other, what the transport accepted counts. A client that counts results but sends items beyond
-//! `items_allowed` would lock itself up: the items wait for room, and its counts wait behind the items. While that is
-//! so, what the transport accepted counts for it too.
+//! The pool runs a window ahead of the results *taken*. A client that sends `results_taken`, or has announced that it
+//! will, says itself what it took; for any other, what the transport accepted counts. A client that counts results but
+//! sends items beyond `items_allowed` would lock itself up: the items wait for room, and its counts wait behind the
+//! items. While that is so, what the transport accepted counts for it too.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -107,7 +107,7 @@ impl Input {
                     () = self.sink.finish() => {}
                 }
             }
-            // The response stream tells why, and ends.
+            // The response stream reports why, and ends.
             Ok(Forwarded::JobEnded) => {}
             Err(status) => {
                 // Dropping the sink cancels the job, and this error must come before the cancellation. If nobody takes
@@ -140,7 +140,7 @@ impl Input {
         Ok(Forwarded::All)
     }
 
-    /// Checks what is not items, and passes on what the client took.
+    /// Checks everything but the items, and records what the client has taken.
     fn check_message(&self, message: &v1::IMapStreamRequest) -> Result<(), Status> {
         let invalid = |field, problem: String| {
             Err(status::invalid_argument(vec![status::violation(field, problem)], &self.context.request_id))
@@ -187,7 +187,7 @@ impl Input {
         check_items(items, self.style, received, &self.context)
     }
 
-    /// Hands items to the pool, of which `received` were received in all.
+    /// Sends items to the pool; `received` is the number of items received so far.
     async fn send(&mut self, items: ItemSlab, received: u64) -> Result<(), CallError> {
         if items.is_empty() {
             return Ok(());
@@ -209,7 +209,7 @@ enum Forwarded {
     JobEnded,
 }
 
-/// Returns the response for a message, or one that only tells the allowance.
+/// Returns the response for a message, or one that only has `items_allowed`.
 fn response(
     message: Option<ResultMessage>,
     kind: ItemKind,

@@ -1,11 +1,11 @@
-//! The bytes of a request that have come in and that nobody has taken: copied out of the frames that they came in, and
-//! handed on by whole messages.
+//! The bytes of a request that the handler has not taken yet: copied out of their frames, and passed on in whole
+//! messages.
 //!
 //! A frame of HTTP/2 that waits takes some 300 bytes whatever it carries, and keeps what was read with it. Here bytes lie
 //! end to end, and take what they are and at most as much again.
 //!
-//! A message is handed on when the whole of it is here. The library takes memory for a message as soon as it has seen the
-//! length that was announced; so it sees that when the bytes have come.
+//! A message is passed on when it is complete: the library allocates memory for a message as soon as it reads the
+//! announced length, so it must not read that before the bytes have come.
 
 use std::collections::VecDeque;
 
@@ -23,7 +23,7 @@ pub(super) struct MessageBuffer {
     max_message_bytes: u32,
     /// Full, in order.
     chunks: VecDeque<Bytes>,
-    /// Behind them, with room for more.
+    /// The last chunk, with spare capacity.
     tail: BytesMut,
     len: usize,
     /// How many of the bytes belong to messages that are complete.
@@ -62,17 +62,17 @@ impl MessageBuffer {
         self.len
     }
 
-    /// Tells whether there is a message to hand on, or the rest of one.
+    /// Returns whether there is a message to pass on, or the rest of one.
     pub(super) fn has_message(&self) -> bool {
         self.complete > 0
     }
 
-    /// Tells whether the start of a message has come and its end has not.
+    /// Returns whether the last message is incomplete.
     pub(super) fn has_part(&self) -> bool {
         self.incomplete > 0
     }
 
-    /// Tells whether a message has been handed on in part.
+    /// Returns whether a message has been passed on in part.
     pub(super) fn is_handing_on(&self) -> bool {
         self.popped != Cursor::default()
     }

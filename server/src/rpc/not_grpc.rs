@@ -1,4 +1,4 @@
-//! The layer for requests that are no gRPC: they are answered in HTTP's own words, and not counted as calls.
+//! The layer for requests that are not gRPC: they are answered with an HTTP status, and not counted as calls.
 
 use std::future::poll_fn;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use tower::{ServiceExt as _, service_fn};
 
 use crate::listener::{HttpService, RequestStream, Source};
 
-/// The most of a request that is refused which is read, and for how long.
+/// How much of a refused request is read, and for how long.
 const SMALL_BYTES: usize = 64 << 10;
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const GRPC: &str = "application/grpc";
 
-/// Answers requests that are no gRPC.
+/// Answers requests that are not gRPC.
 pub(super) fn layer<S: HttpService<RequestStream>>(inner: S) -> impl HttpService<RequestStream> {
     service_fn(move |request: Request<RequestStream>| {
         let inner = inner.clone();
@@ -27,7 +27,7 @@ pub(super) fn layer<S: HttpService<RequestStream>>(inner: S) -> impl HttpService
     })
 }
 
-/// Returns the answer to a request that is no gRPC; `None` if it is.
+/// Returns the answer to a request that is not gRPC; `None` if it is.
 fn refuse<B>(request: &Request<B>) -> Option<Response<Body>> {
     if *request.method() != Method::POST {
         let mut refused = text(
@@ -45,8 +45,8 @@ fn refuse<B>(request: &Request<B>) -> Option<Response<Body>> {
     None
 }
 
-/// Reads a request that is refused, if it is small: some clients (curl) take an answer that comes before they have sent all
-/// for an error of the connection.
+/// Reads a request that is refused, if it is small: some clients (curl) take an answer that comes before they have sent
+/// all for an error of the connection.
 async fn read_if_small(mut body: impl Source) {
     let mut left = SMALL_BYTES;
     let read = async {
@@ -55,7 +55,7 @@ async fn read_if_small(mut body: impl Source) {
             left = left.saturating_sub(data.len());
         }
     };
-    // What is not read is not needed either.
+    // After the timeout the rest is dropped.
     let _ = tokio::time::timeout(READ_TIMEOUT, read).await;
 }
 

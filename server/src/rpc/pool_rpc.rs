@@ -16,13 +16,13 @@ use crate::pools::Pools;
 /// The service, over the pools.
 #[derive(Debug)]
 pub(crate) struct PoolRpc {
-    /// What runs the calls.
+    /// The pools that run the calls.
     pub(crate) pools: Pools,
     /// The largest message, either way.
     pub(crate) max_message_bytes: u32,
     /// Has a token for each call in progress, and the tasks of those that have any.
     pub(crate) calls: TaskTracker,
-    /// The lines of calls in the log.
+    /// The log of calls.
     pub(crate) call_log: Arc<CallLog>,
 }
 
@@ -35,13 +35,13 @@ impl PoolRpc {
         CallLogEntry::new(Arc::clone(&self.call_log), self.calls.token(), method, metadata)
     }
 
-    /// Has a call fail as soon as its results are more than a message can hold.
+    /// Limits the results of a call to what one message can hold.
     pub(super) fn with_answer_limit(&self, mut call: Call) -> Call {
         call.options.max_answer_bytes = Some(self.max_message_bytes.into());
         call
     }
 
-    /// Refuses a response that is over the limit, before the library does so in words of its own.
+    /// Refuses a response that is over the limit, before the library does so with another code.
     pub(super) fn check_response_size(&self, bytes: usize, context: &ErrorContext) -> Result<(), Status> {
         if bytes <= self.max_message_bytes as usize {
             return Ok(());

@@ -1,4 +1,4 @@
-//! What comes beside a request message: who asks, and until when.
+//! What comes beside a request message: the caller, its deadline, its trace.
 
 use procpool_pool::TraceContext;
 use tokio::time::Instant;
@@ -20,15 +20,15 @@ pub(super) const MAX_REQUEST_ID_BYTES: usize = 128;
 pub(crate) struct RequestMetadata {
     /// When the pool gives up the call.
     pub(crate) deadline: Option<Instant>,
-    /// What the pool continues: the trace of this call, or else the caller's.
+    /// The trace that the pool continues: that of this call, or else the caller's.
     pub(crate) trace: TraceContext,
     /// The span of the call, if it is traced.
     pub(crate) span: Option<CallSpan>,
-    /// Who calls.
+    /// The other end of the connection.
     pub(crate) peer: Option<Peer>,
     /// The header `x-request-id`, for calls that have no name in their options; may be empty.
     pub(crate) request_id: String,
-    /// The pool that the caller is an item of, as [`crate::NamedPool::caller_id`]; empty if it is none.
+    /// The [`crate::NamedPool::caller_id`] of the pool that the caller is an item of; empty if it is none.
     pub(crate) caller_pool: String,
 }
 

@@ -1,7 +1,7 @@
-//! Cutting what is ready into response messages.
+//! Cuts runs of results into response messages.
 //!
-//! What the pool hands over at once goes out in one message, so that a fast function's results travel in thousands. A
-//! message is cut at about 1 MiB; one result is never split.
+//! What the pool delivers at once becomes one message, so that a fast function's results travel in thousands. A message
+//! ends at about 1 MiB; a result is never split.
 
 use bytes::Bytes;
 use procpool_items::{ItemKind, Records, SlabProblem};
@@ -46,8 +46,8 @@ pub(super) struct ResultMessage {
     pub(super) count: u64,
     pub(super) results: Bytes,
     pub(super) errors: Vec<v1::ItemError>,
-    /// How much of the run is not needed any more when this message has been taken: what is cut is parts of it, and a part
-    /// is whole in memory as long as any of it is.
+    /// How much of the run is not needed any more when this message has been taken: what is cut is parts of it, and a
+    /// part is whole in memory as long as any of it is.
     pub(super) num_bytes: u64,
 }
 
@@ -191,7 +191,7 @@ impl CutRun<'_> {
         self.indexes.get(offset).copied().unwrap_or(self.first_index + offset as u64)
     }
 
-    /// Returns what stands at the place of a result that no message can carry.
+    /// Returns the error in the place of a result that no message can carry.
     fn refuse(&self, index: u64, num_bytes: usize, errors: &mut Vec<v1::ItemError>) -> Result<Bytes, Status> {
         let (num_bytes, limit) = (num_bytes as u64, u64::from(self.cutter.max_message_bytes));
         if self.cutter.on_error == OnError::FailFast {

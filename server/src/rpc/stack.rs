@@ -2,7 +2,7 @@
 //!
 //! | layer, from the outside | |
 //! | --- | --- |
-//! | `not_grpc` | answers what is no gRPC in HTTP's own words |
+//! | `not_grpc` | answers requests that are not gRPC with an HTTP status |
 //! | `telemetry_layer` | measures and traces the call |
 //! | `admission` | bounds the calls in progress, and keeps the operators' service for operators |
 //! | [`with_details`] | gives errors of the libraries the details that ours have |
@@ -10,9 +10,9 @@
 //! | `deadline` | ends the call in time |
 //! | `routes` | the services, by name |
 //!
-//! A layer is a function from a service to a service: one more is a module, and a line in [`stack`]. What a layer knows of
-//! a request it leaves in the request's extensions: the [`crate::peer::Peer`] is there from the start, the span and the
-//! deadline are added on the way. What is to live as long as the response goes to [`hold_until_end`].
+//! A layer is a function from a service to a service: one more is a module, and a line in [`stack`]. What a layer knows
+//! of a request it leaves in the request's extensions: the [`crate::peer::Peer`] is there from the start, the span and
+//! the deadline are added on the way. A value that must live as long as the response goes to [`hold_until_end`].
 //!
 //! [`hold_until_end`]: crate::listener::hold_until_end
 
@@ -53,7 +53,7 @@ pub(crate) fn stack(
     let services = ServiceBuilder::new()
         .layer_fn(not_grpc::layer)
         .layer_fn(|inner| telemetry_layer::layer(inner, telemetry.cloned()))
-        // A layer that finds out who calls belongs here: its refusals are measured, and admission can ask who it is.
+        // A layer that identifies the caller belongs here: its refusals are measured, and admission can use the identity.
         .layer_fn(|inner| admission::layer(inner, Arc::clone(&bounds)))
         .map_response(with_details)
         .layer_fn(|inner| body::layer(inner, limits, Arc::clone(requests)))

@@ -32,7 +32,7 @@ pub(super) fn layer<S: HttpService<RequestStream>>(
     })
 }
 
-/// Has the end of a response end the call.
+/// Ends the call when its response ends.
 fn follow(mut call: CallTelemetry, response: Response<Body>) -> Response<Body> {
     if let Some(status) = Status::from_header_map(response.headers()) {
         // It ended before it had said anything.

@@ -1,6 +1,6 @@
 //! Requests → what the pool takes, or an error that names every wrong field.
 //!
-//! Items are looked at by their first byte only: what is in them is between the caller and the function.
+//! Of an item only the first byte is read: its content is opaque to the server.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -26,11 +26,11 @@ const MAX_FUNCTION_BYTES: usize = 256;
 const MAX_CONTENT_TYPE_BYTES: usize = 256;
 const PRIORITIES: std::ops::RangeInclusive<i32> = -8..=8;
 
-/// What is no longer is copied out of its request: the buffer that this came in has some KiB, however short it is.
+/// Up to this length, values are copied out of the buffer of their request, which has several KiB however short they are.
 const MAX_COPIED_BYTES: usize = 16 << 10;
 
-/// Sees to it that neither the items of a request nor its common argument keep much more in memory than themselves: each goes
-/// when it is needed no more, and is a part of the buffer that the request came in. The longer of the two may keep it.
+/// Copies the items or the common argument of a request out of its buffer, so that neither keeps much more in memory than
+/// itself: they are dropped at different times. The longer of the two may keep the buffer.
 pub(super) fn separate(items: &mut Option<Encoded>, common: &mut Option<Encoded>) {
     let length = |encoded: &Option<Encoded>| encoded.as_ref().map_or(0, |encoded| encoded.bytes.len());
     let (items_len, common_len) = (length(items), length(common));
@@ -43,7 +43,7 @@ pub(super) fn separate(items: &mut Option<Encoded>, common: &mut Option<Encoded>
     }
 }
 
-/// What to run, as it was sent.
+/// What to run, as the request says it.
 #[derive(Debug)]
 pub(super) struct UncheckedCall {
     pub(super) method: Method,
@@ -107,7 +107,7 @@ pub(super) fn check_call(
     checker.function(&unchecked.function);
     let content_type = checker.content_type(&unchecked.content_type, kind, unchecked.style);
     let common = unchecked.common.map(|common| checker.common(common, &content_type));
-    // What is itself wrong is not repeated.
+    // Names that are too long are not repeated in the log.
     entry.set_names(
         if unchecked.function.len() <= MAX_FUNCTION_BYTES { &unchecked.function } else { "" },
         if options.request_id.len() <= MAX_REQUEST_ID_BYTES { &options.request_id } else { "" },
@@ -126,7 +126,7 @@ pub(super) fn check_call(
         let invalid = status::invalid_argument(checker.violations, entry.request_id());
         return Err(entry.fail(invalid));
     }
-    // It would hold a slot while it waits for one.
+    // The caller would hold a slot while it waits for one.
     if let Some(pool) = rpc.pools.own_pool(&unchecked.function, &metadata.caller_pool) {
         return Err(entry.fail(status::nested_call(&pool.name, &context)));
     }
@@ -142,7 +142,7 @@ pub(super) fn check_call(
     Ok(CheckedCall { call, stream, context })
 }
 
-/// Tells what is wrong with the content type, in its canonical form, of items of this kind.
+/// Returns the problem of a canonical content type with items of this kind, if there is one.
 pub(super) fn content_type_problem(kind: ItemKind, style: CallStyle, content_type: &str) -> Option<&'static str> {
     match (kind, style) {
         (ItemKind::Values, _) if !content_type.is_empty() => Some("is not allowed with values"),
@@ -204,7 +204,7 @@ impl Checker {
         NonZeroU32::new(value)
     }
 
-    /// Tells whether a text is within its bounds.
+    /// Checks a text against its limits. Returns whether it is valid.
     fn text(&mut self, field: &str, value: &str, max_bytes: usize) -> bool {
         let problem = if value.len() > max_bytes {
             format!("has {} bytes, over the limit of {max_bytes}", value.len())
@@ -227,7 +227,7 @@ impl Checker {
             self.reject(FIELD, problem);
             String::new()
         });
-        // What is wrong in itself is not wrong in two ways.
+        // A malformed content type is reported once.
         if (sent.is_empty() || !content_type.is_empty())
             && let Some(problem) = kind.and_then(|kind| content_type_problem(kind, style, &content_type))
         {

@@ -17,7 +17,7 @@ use crate::listener::Connections;
 const DURATION_BUCKETS: [f64; 14] =
     [0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0];
 
-/// Why a call is refused that could have been taken by a larger pool, or by another one.
+/// Reasons to refuse a call that a larger pool, or another one, could have accepted.
 const CAPACITY_REASONS: [Reason; 4] =
     [Reason::QueueFull, Reason::DeadlineUnreachable, Reason::PoolDegraded, Reason::Draining];
 
@@ -96,10 +96,10 @@ const GUARD_RESTARTS: Metric = Metric {
 /// The last demand that was read, by the names of the pools.
 pub(super) type Demands = BTreeMap<String, Mutex<Demand>>;
 
-/// A metric of what is there now, and how it is read.
+/// A gauge, and how it is read from the demand.
 type Reading<T> = (&'static Metric, fn(&Demand) -> T);
 
-/// What is recorded as it happens.
+/// The instruments that record events.
 #[derive(Debug)]
 pub(super) struct Instruments {
     pub(super) calls: Counter<u64>,
@@ -144,7 +144,7 @@ fn histogram(meter: &Meter, metric: &Metric) -> Histogram<f64> {
     builder.with_boundaries(DURATION_BUCKETS.to_vec()).build()
 }
 
-/// Has what is there now read from the last [`Demand`] of each pool, whenever metrics are collected.
+/// Adds gauges that read the last [`Demand`] of each pool whenever metrics are collected.
 pub(super) fn observe_demand(meter: &Meter, demands: &Arc<Demands>) {
     let counts: [Reading<u64>; 4] = [
         (&JOBS, |demand| demand.num_jobs),
@@ -187,7 +187,7 @@ pub(super) fn observe_demand(meter: &Meter, demands: &Arc<Demands>) {
     gauge.with_callback(observe).build();
 }
 
-/// Has the connections counted whenever metrics are collected.
+/// Adds the metrics of connections, read whenever metrics are collected.
 pub(super) fn observe_connections(meter: &Meter, connections: Connections) {
     let Metric { name, unit, help } = CONNECTIONS;
     let open = connections.clone();

@@ -3,13 +3,13 @@
 //! | module | |
 //! | --- | --- |
 //! | `instruments` | every metric: name, unit, help |
-//! | `labels` | what happened, in the words of labels |
+//! | `labels` | the values of labels |
 //! | `spans` | a span for each call and each chunk |
 //! | `call` | what is measured of a call, from its layer |
 //! | `pool` | what is measured of a pool |
 //! | `exporters` | where it all goes |
 //!
-//! What happens in the pool comes by [`PoolObserver`]; what is there now is a [`Demand`], asked for when metrics are
+//! What happens in the pool comes by [`PoolObserver`]; what is there now is a [`Demand`](procpool_pool::Demand), asked for when metrics are
 //! read and once a second. Without an exporter there is no [`Telemetry`] to call: no span, no lock, no allocation.
 //!
 //! # The environment
@@ -49,7 +49,7 @@ use crate::headers;
 use crate::listener::Connections;
 use crate::pools::Pools;
 
-/// What has the metrics.
+/// The instrumentation scope of the metrics.
 const SCOPE: &str = "procpool";
 /// How old the demand may be that is sent to a collector.
 const DEMAND_INTERVAL: Duration = Duration::from_secs(1);
@@ -100,17 +100,17 @@ impl Telemetry {
         Ok(Some(Self { shared: Arc::new(shared) }))
     }
 
-    /// Has the server's connections counted.
+    /// Adds the metrics of the server's connections.
     pub(crate) fn observe_connections(&self, connections: Connections) {
         instruments::observe_connections(&self.shared.exporters.meters.meter(SCOPE), connections);
     }
 
-    /// Counts that the guard of the server was started again.
+    /// Counts a restart of the watchdog process.
     pub(crate) fn count_guard_restart(&self) {
         self.shared.instruments.guard_restarts.add(1, &[]);
     }
 
-    /// Returns what the pool of this name is to tell what happens in it.
+    /// Returns the observer of the pool with this name.
     pub(crate) fn observer(&self, pool: &str) -> Arc<dyn PoolObserver> {
         let pool = KeyValue::new("pool", pool.to_owned());
         let Shared { instruments, spans, .. } = &*self.shared;
@@ -147,12 +147,12 @@ impl Telemetry {
         TextEncoder::new().encode_to_string(&families).map_err(|error| error.to_string())
     }
 
-    /// Sends what is left, for two seconds at most.
+    /// Exports what has not been sent yet, for two seconds at most.
     pub(crate) async fn shut_down(self) {
         self.shared.exporters.shut_down().await;
     }
 
-    /// Tells whether any pool still answers.
+    /// Reads the demand of every pool. Returns whether any pool still answers.
     async fn read_demand(&self, pools: &Pools) -> bool {
         let answers = join_all(pools.iter().map(|pool| async { (&pool.name, pool.handle.demand().await) })).await;
         let is_any_there = answers.iter().any(|(_, demand)| demand.is_ok());

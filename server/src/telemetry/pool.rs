@@ -11,7 +11,7 @@ use super::instruments::Instruments;
 use super::labels;
 use super::spans::{self, Spans};
 
-/// Watches a pool.
+/// Records the events of a pool.
 #[derive(Debug)]
 pub(super) struct PoolTelemetry {
     pub(super) instruments: Arc<Instruments>,

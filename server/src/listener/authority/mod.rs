@@ -10,8 +10,8 @@
 //! HPACK's fields are only walked. What cannot be parsed is left alone from there on; h2 judges it.
 //!
 //! Nothing may be decided by such an authority. Left to h2, which refuses them: names that are a reference to the dynamic
-//! table (the static one has `:authority`), and in Huffman codes the few characters for which there is no substitute of the
-//! same length, such as `#` and what is not ASCII.
+//! table (the static one has `:authority`), and in Huffman codes the few characters for which there is no substitute of
+//! the same length, such as `#` and what is not ASCII.
 
 mod hpack;
 
