@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::endpoints::Endpoints;
@@ -28,8 +29,14 @@ const MAX_AGE: Duration = Duration::from_secs(60 * 60);
 const MAX_CONCURRENT_STREAMS: u32 = 16;
 const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
 
-/// Serves a connection until it ends.
-pub(super) async fn serve(accepted: Accepted, permit: ConnectionPermit, endpoints: Endpoints, tasks: TaskTracker) {
+/// Serves a connection until it ends, or `closed` is cancelled.
+pub(super) async fn serve(
+    accepted: Accepted,
+    permit: ConnectionPermit,
+    endpoints: Endpoints,
+    tasks: TaskTracker,
+    closed: CancellationToken,
+) {
     let requests = permit.requests();
     let mut builder =
         auto::Builder::new(StreamTasks { tasks, requests: requests.clone(), stall_timeout: WRITE_TIMEOUT });
@@ -56,6 +63,7 @@ pub(super) async fn serve(accepted: Accepted, permit: ConnectionPermit, endpoint
                 tracing::debug!(error, "an admin connection failed");
             }
         }
+        () = closed.cancelled() => {}
         () = permit.evicted() => tracing::debug!("closed an admin connection that others had no place for"),
         () = permit.idle_for(FIRST_REQUEST_TIMEOUT, NEXT_REQUEST_TIMEOUT) => {}
         () = tokio::time::sleep(MAX_AGE) => {}

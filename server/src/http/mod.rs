@@ -32,12 +32,7 @@ pub(crate) async fn serve(
     closed: CancellationToken,
 ) {
     let connections = Connections::new(MAX_ADMIN_CONNECTIONS, Eviction::Any);
-    let serve = |accepted, permit| {
-        let served = connection::serve(accepted, permit, endpoints.clone(), tasks.clone());
-        let closed = closed.clone();
-        async move {
-            closed.run_until_cancelled_owned(served).await;
-        }
-    };
+    let serve =
+        |accepted, permit| connection::serve(accepted, permit, endpoints.clone(), tasks.clone(), closed.clone());
     accept_connections(listener, connections, closed.clone(), tasks.clone(), serve).await;
 }

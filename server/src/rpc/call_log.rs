@@ -82,8 +82,9 @@ impl CallLog {
 pub(crate) struct CallLogEntry {
     log: Arc<CallLog>,
     method: Method,
-    function: String,
-    request_id: String,
+    pub(super) function: String,
+    /// The caller's name for the call.
+    pub(super) request_id: String,
     peer: Option<Peer>,
     /// In hex digits; empty: the call has no trace.
     trace_id: String,
@@ -122,16 +123,6 @@ impl CallLogEntry {
     pub(crate) fn set_names(&mut self, function: &str, request_id: &str) {
         function.clone_into(&mut self.function);
         request_id.clone_into(&mut self.request_id);
-    }
-
-    /// Returns the name of the function.
-    pub(crate) fn function(&self) -> &str {
-        &self.function
-    }
-
-    /// Returns the caller's name for the call.
-    pub(crate) fn request_id(&self) -> &str {
-        &self.request_id
     }
 
     /// Sets the number of items, or of results that a stream delivered.

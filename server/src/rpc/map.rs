@@ -27,28 +27,16 @@ pub(super) async fn map(rpc: &PoolRpc, request: Request<v1::MapRequest>) -> Resu
         stream: None,
     };
     let metadata = RequestMetadata::of(&metadata, &extensions);
-    let mapped = run_map(rpc, unchecked, items.map(Encoded::from), metadata).await?;
-    Ok(mapped.map(|MapResults { content_type, errors, results }| v1::MapResponse {
-        content_type,
-        errors,
-        results: Some(results.into()),
-    }))
+    run_map(rpc, unchecked, items.map(Encoded::from), metadata).await
 }
 
-/// What the responses of Map and StarMap have in them.
-pub(super) struct MapResults {
-    pub(super) content_type: String,
-    pub(super) errors: Vec<v1::ItemError>,
-    pub(super) results: Encoded,
-}
-
-/// Runs a Map or StarMap, and checks that one message can hold its results.
+/// Runs a Map or StarMap, whose responses have the same fields, and checks that one message can hold its results.
 pub(super) async fn run_map(
     rpc: &PoolRpc,
     mut unchecked: UncheckedCall,
     mut items: Option<Encoded>,
     metadata: RequestMetadata,
-) -> Result<Response<MapResults>, Status> {
+) -> Result<Response<v1::MapResponse>, Status> {
     separate(&mut items, &mut unchecked.common);
     let (checked, items, mut entry) = check_whole(rpc, unchecked, items, metadata)?;
     let context = checked.context;
@@ -59,15 +47,14 @@ pub(super) async fn run_map(
     let output = mapped.map_err(|error| entry.fail(status::call_failed(&error, &context)))?;
     let mut debug_budget = status::debug_budget(rpc.max_message_bytes);
     let errors = output.errors.iter().map(|error| status::item_failed(error, &context, &mut debug_budget)).collect();
-    // Before anything is copied. The response of StarMap has the same fields.
+    // Before anything is copied.
     let beside = v1::MapResponse { content_type, errors, results: None };
     let num_bytes = output.parts.iter().map(Bytes::len).sum();
     let message_bytes = beside.encoded_len() + 1 + prost::length_delimiter_len(num_bytes) + num_bytes;
     rpc.check_response_size(message_bytes, &context).map_err(|error| entry.fail(error))?;
     let results = Encoded { kind: context.kind, bytes: lay_end_to_end(output.parts) };
     entry.succeed();
-    let v1::MapResponse { content_type, errors, .. } = beside;
-    let mut response = Response::new(MapResults { content_type, errors, results });
+    let mut response = Response::new(v1::MapResponse { results: Some(results.into()), ..beside });
     hold_until_end(response.extensions_mut(), output.held);
     Ok(response)
 }

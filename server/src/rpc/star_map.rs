@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::encoded::Encoded;
 use super::error_context::Method;
-use super::map::{MapResults, run_map};
+use super::map::run_map;
 use super::pool_rpc::PoolRpc;
 use super::request_metadata::RequestMetadata;
 use super::validate::UncheckedCall;
@@ -28,9 +28,9 @@ pub(super) async fn star_map(
     };
     let metadata = RequestMetadata::of(&metadata, &extensions);
     let mapped = run_map(rpc, unchecked, items.map(Encoded::from), metadata).await?;
-    Ok(mapped.map(|MapResults { content_type, errors, results }| v1::StarMapResponse {
+    Ok(mapped.map(|v1::MapResponse { content_type, errors, results }| v1::StarMapResponse {
         content_type,
         errors,
-        results: Some(results.into()),
+        results: results.map(|results| Encoded::from(results).into()),
     }))
 }

@@ -113,7 +113,7 @@ pub(super) fn check_call(
         if options.request_id.len() <= MAX_REQUEST_ID_BYTES { &options.request_id } else { "" },
     );
     if let Some(span) = &metadata.span {
-        span.describe(entry.function(), entry.request_id());
+        span.describe(&entry.function, &entry.request_id);
     }
     let context = ErrorContext {
         method: unchecked.method,
@@ -123,7 +123,7 @@ pub(super) fn check_call(
         common_field: common.as_ref().map(|common| format!("{prefix}{}", common_field(common.kind))),
     };
     if !checker.violations.is_empty() {
-        let invalid = status::invalid_argument(checker.violations, entry.request_id());
+        let invalid = status::invalid_argument(checker.violations, &entry.request_id);
         return Err(entry.fail(invalid));
     }
     // The caller would hold a slot while it waits for one.
