@@ -39,7 +39,7 @@ pub(super) struct Credit {
 }
 
 /// Streams the results. `respond` makes a message of some results, or of none, and of the number of items that the client
-/// may send. `held` is dropped when the response ends.
+/// may send. `guard` is dropped when the response ends.
 ///
 /// # Errors
 ///
@@ -48,7 +48,7 @@ pub(super) async fn deliver<T: Send + 'static>(
     mut outputs: Outputs,
     cutter: MessageCutter,
     mut entry: CallLogEntry,
-    held: impl Send + 'static,
+    guard: impl Send + 'static,
     respond: impl Fn(Option<ResultMessage>, ItemKind, u64) -> T + Send + 'static,
 ) -> Result<Response<Messages<T>>, Status> {
     // The headers commit the call: until the pool has accepted it, a failure may still be one that is safe to retry.
@@ -57,7 +57,7 @@ pub(super) async fn deliver<T: Send + 'static>(
         first => first,
     };
     let messages = stream! {
-        let _held = held;
+        let _guard = guard;
         while let Some(output) = next {
             let StreamOutput { run, items_allowed } = match output {
                 Ok(output) => output,
