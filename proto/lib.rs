@@ -1,4 +1,4 @@
-//! Generated bindings of procpool's protocols, and nothing else but the [`codec`] that they name.
+//! Generated bindings of procpool's protocols, the [`codec`] that they name, and the [`Reason`]s of errors; nothing else.
 //!
 //! Fields that carry user data (`ListValue`, `BlobList`, `Value`, `Struct`) are [`bytes::Bytes`] here: the encoded
 //! message, undecoded. `procpool-items` reads and writes them. `build.rs` says how and why.
@@ -29,6 +29,10 @@ pub mod google {
         include!(concat!(env!("OUT_DIR"), "/google.rpc.rs"));
     }
 }
+
+mod reason;
+
+pub use reason::Reason;
 
 /// How messages are put on the wire, and taken from it.
 #[cfg(feature = "grpc")]

@@ -2,12 +2,12 @@
 //!
 //! # The end
 //!
-//! 1. Told to drain: health says `NOT_SERVING`, then the pools take nothing new and every client is asked to connect
-//!    anew. The listeners stay open, so that who calls gets an answer: UNAVAILABLE, and when to try again.
-//! 2. When the last call has ended, the listeners close, and connections as soon as everything is sent. A peer that does not
-//!    answer has a second.
-//! 3. At the drain limit, or told to stop at once: the pools fail what is left, and after a moment for these errors to
-//!    be sent, every connection is cut.
+//! 1. On a request to drain: health says `NOT_SERVING`, then the pools refuse new calls and every client is asked to
+//!    reconnect. The listeners stay open, so that callers get an answer: UNAVAILABLE, and when to retry.
+//! 2. When the last call has ended, the listeners close, and each connection as soon as everything is sent. A peer that
+//!    does not answer has one second.
+//! 3. At the drain limit, or on a request to stop at once: the pools fail the remaining calls, and after a moment for
+//!    these errors to be sent, every connection is cut.
 //! 4. The workers are stopped, and every task is joined.
 
 use std::collections::BTreeSet;
@@ -24,23 +24,23 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::byte_budget::ByteBudget;
 use crate::config::{ConfigError, ListenAddress, ServerConfig};
 use crate::http::Endpoints;
 use crate::lifecycle::Lifecycle;
-use crate::listener::{BoundListener, Connections, Displacement, Serving, accept_connections};
+use crate::listener::{BoundListener, Connections, Eviction, Http2Server, accept_connections};
 use crate::pools::{DuplicateFunction, NamedPool, Pools};
-use crate::rpc::PoolRpc;
-use crate::rpc::byte_budget::ByteBudget;
 use crate::rpc::call_log::CallLog;
 use crate::rpc::health::Health;
-use crate::rpc::router::Router;
+use crate::rpc::pool_rpc::PoolRpc;
+use crate::rpc::stack::{GrpcService, stack};
 use crate::shutdown::Shutdown;
 use crate::telemetry::Telemetry;
-use crate::{http, listener, memory};
+use crate::{http, memory};
 
-/// How long the errors of calls that were given up may take to be sent.
+/// How long to wait until the errors of failed calls are sent.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long tasks may take to end after every connection was cut. They only have to notice.
+/// How long tasks may take to end after every connection was cut.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A server that is bound, with pools that are starting. [`App::serve`] runs it.
@@ -54,7 +54,7 @@ pub struct App {
     connections: Connections,
     telemetry: Option<Telemetry>,
     health: Health,
-    router: Router,
+    service: GrpcService,
     lifecycle: Lifecycle,
     calls: TaskTracker,
     call_log: Arc<CallLog>,
@@ -88,7 +88,7 @@ pub enum AppError {
         /// How the last worker ended.
         reason: String,
     },
-    /// A pool ended without being told to, which is a bug.
+    /// A pool ended without a request to, which is a bug.
     #[error("the pool {name:?} ended by itself")]
     PoolEnded {
         /// The pool.
@@ -126,13 +126,14 @@ impl App {
         };
         let names = pools.iter().map(|pool| pool.name.as_str());
         let telemetry = Telemetry::new(&config.telemetry, admin_listener.is_some(), names)?;
-        let connections =
-            Connections::new(config.max_connections as usize, Displacement::Quiet(config.keepalive_interval));
+        let connections = Connections::new(config.max_connections as usize, Eviction::Idle(config.keepalive_interval));
         if let Some(telemetry) = &telemetry {
             telemetry.observe_connections(connections.clone());
         }
         let requests = ByteBudget::new(config.max_request_bytes_in_flight.into());
-        let (pools, pool_tasks) = Pools::start(pools, Arc::clone(&requests), telemetry.as_ref());
+        let (pools, pool_tasks) = Pools::start(pools, Arc::clone(&requests), |name| {
+            telemetry.as_ref().map(|telemetry| telemetry.observer(name))
+        });
         let (lifecycle, calls) = (Lifecycle::default(), TaskTracker::new());
         let call_log = Arc::new(CallLog::default());
         let rpc = PoolRpc {
@@ -147,7 +148,7 @@ impl App {
             let listen = listen.join(" or ").into();
             (listener, Endpoints { pools, telemetry, health, health_service, listen })
         });
-        let router = Router::new(rpc, health_service, requests, &config, &lifecycle).observed_by(telemetry.clone());
+        let service = stack(rpc, health_service, &requests, &config, &lifecycle, telemetry.as_ref());
         let config = Arc::new(config);
         Ok(Self {
             config,
@@ -158,7 +159,7 @@ impl App {
             connections,
             telemetry,
             health,
-            router,
+            service,
             lifecycle,
             calls,
             call_log,
@@ -178,7 +179,7 @@ impl App {
         }
     }
 
-    /// Returns what counts, in the metrics, that the process which outlives a killed server was started again.
+    /// Returns a function that counts, in the metrics, each restart of the watchdog process.
     pub fn guard_counter(&self) -> impl Fn() + Send + 'static {
         let telemetry = self.telemetry.clone();
         move || telemetry.iter().for_each(Telemetry::count_guard_restart)
@@ -207,28 +208,26 @@ impl App {
         }
         for listener in self.listeners {
             tracing::info!(address = %listener.address(), "listening");
-            let serving = Serving {
+            let server = Http2Server {
                 config: Arc::clone(&self.config),
-                router: self.router.clone(),
+                service: self.service.clone(),
                 lifecycle: self.lifecycle.clone(),
                 tasks: connection_tasks.clone(),
             };
-            let (connections, closing) = (self.connections.clone(), serving.lifecycle.closing.clone());
-            tasks.spawn(accept_connections(listener, connections, closing, move |accepted, place| {
-                serving.tasks.spawn(listener::serve(accepted, serving.clone(), place));
-            }));
+            let (connections, closing) = (self.connections.clone(), self.lifecycle.closing.clone());
+            let serve = move |accepted, permit| server.clone().serve(accepted, permit);
+            tasks.spawn(accept_connections(listener, connections, closing, connection_tasks.clone(), serve));
         }
-        drop(self.router);
+        drop(self.service);
         let trimming = memory::give_back(self.calls.clone());
         tasks.spawn(self.lifecycle.killed.clone().run_until_cancelled_owned(trimming));
-        let admin_tasks = TaskTracker::new();
         if let Some((listener, endpoints)) = self.admin {
             tracing::info!(address = %listener.address(), "listening for admins");
-            admin_tasks.spawn(http::serve(listener, endpoints, admin_tasks.clone(), self.lifecycle.killed.clone()));
+            tasks.spawn(http::serve(listener, endpoints, tasks.clone(), self.lifecycle.killed.clone()));
         }
         if let Some(telemetry) = self.telemetry.clone() {
             let following = telemetry.follow_demand(self.pools.clone());
-            admin_tasks.spawn(self.lifecycle.killed.clone().run_until_cancelled_owned(following));
+            tasks.spawn(self.lifecycle.killed.clone().run_until_cancelled_owned(following));
         }
 
         let outcome = tokio::select! {
@@ -243,7 +242,7 @@ impl App {
         }
         tracing::info!(num_calls = self.calls.len(), drain_timeout = ?self.config.drain_timeout, "draining");
         follow_health.cancel();
-        // It must not say anything after the last word.
+        // It must not report SERVING again after this.
         let _ = health_task.await;
         self.health.set_not_serving().await;
         self.pools.drain();
@@ -274,7 +273,7 @@ impl App {
         }
         self.lifecycle.closing.cancel();
         self.lifecycle.killed.cancel();
-        join_all([&self.calls, &connection_tasks, &tasks, &admin_tasks]).await;
+        join_all([&self.calls, &connection_tasks, &tasks]).await;
         for task in self.pool_tasks {
             task.join().await;
         }
@@ -298,8 +297,8 @@ fn check_names(pools: &[NamedPool]) -> Result<(), ConfigError> {
     }
 }
 
-/// Replaces the workers whenever the process gets SIGHUP, so that they pick up new code. Waits for none of it: a pool
-/// that cannot start its new workers is nothing to the others.
+/// Replaces the workers whenever the process gets SIGHUP, so that they pick up new code. Does not wait for the
+/// restarts: a pool that cannot start its new workers must not delay the others.
 async fn restart_on_hangup(pools: Pools, mut hangups: Signal) {
     while hangups.recv().await.is_some() {
         for pool in pools.iter() {
@@ -310,7 +309,7 @@ async fn restart_on_hangup(pools: Pools, mut hangups: Signal) {
     }
 }
 
-/// Waits until the last call has ended and everything is sent; tells whether that was before the limit.
+/// Waits until the last call has ended and everything is sent. Returns whether that was before the limit.
 async fn all_sent(
     calls: &TaskTracker,
     connections: &TaskTracker,
@@ -320,7 +319,7 @@ async fn all_sent(
 ) -> bool {
     let sent = async {
         calls.wait().await;
-        // Who watches a pool is told that it drains before the watch ends.
+        // Watches of a pool report that it drains before they end.
         pools.all_reached(|readiness| matches!(readiness, Readiness::Draining | Readiness::Stopped)).await;
         lifecycle.closing.cancel();
         connections.close();
@@ -352,7 +351,7 @@ async fn pool_degraded(pools: &Pools, timeout: Option<Duration>) -> AppError {
                     return pool;
                 }
             }
-            // It is gone, which is for others to tell.
+            // The pool has ended, which `pool_ended` reports.
             std::future::pending().await
         };
         degraded.boxed()
@@ -368,7 +367,7 @@ async fn pool_ended(pools: &Pools) -> String {
     let endings = pools.iter().map(|pool| {
         let mut readiness = pool.handle.readiness();
         let ended = async move {
-            // Either the pool says so, or nobody is left to say anything.
+            // An error means that the pool's task is gone.
             let _ = readiness.wait_for(|readiness| *readiness == Readiness::Stopped).await;
             pool.name.clone()
         };

@@ -16,8 +16,8 @@ const SMALLEST_MESSAGE_BYTES: u32 = 64 << 10;
 pub enum ListenAddress {
     /// A TCP address. Port 0: any free port, told by [`crate::App::local_addresses`].
     Tcp(SocketAddr),
-    /// The path of a Unix socket. Its folder must be there. A stale socket is replaced, and one whose file is removed is put
-    /// back.
+    /// The path of a Unix socket. Its folder must be there. A stale socket is replaced, and one whose file is removed
+    /// is put back.
     Unix(PathBuf),
 }
 

@@ -1,9 +1,9 @@
-//! Memory that was freed goes back to the system.
+//! Returns freed memory to the system.
 //!
-//! The allocator keeps what is freed, except at the end of its heaps, and what a burst of requests has spread over them stays
-//! resident for ever. It gives back the pages in between when it is asked to. That takes a fraction of a millisecond where
-//! there is little to give back, and longer the more there is; so it is asked when nothing is going on, and under load now
-//! and then, on a thread where nobody waits.
+//! The allocator keeps what is freed, except at the end of its heaps, and what a burst of requests has spread over them
+//! stays resident for ever. It gives back the pages in between when it is asked to. That takes a fraction of a
+//! millisecond where there is little to give back, and longer the more there is; so it is asked when nothing is going
+//! on, and under load now and then, on a thread where nobody waits.
 #![cfg_attr(target_env = "gnu", expect(unsafe_code, reason = "malloc_trim is a function of the C library alone"))]
 
 use std::time::Duration;

@@ -1,42 +1,22 @@
-//! Who may use the operators' service. Knows the other end of a connection, and no request.
-
-use std::fmt;
-use std::net::SocketAddr;
+//! Who may use the operators' service, decided by the other end of the connection alone.
 
 use rustix::process::geteuid;
+
+use crate::peer::Peer;
 
 /// What the kernel shows for users that it cannot name in this user namespace: it may be anybody.
 const OVERFLOW_UID: u32 = 65534;
 
-/// Who may look at the pools and change them. It says nothing of who may call functions.
+/// Who may inspect and change the pools. Anybody who can connect may call functions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Operators {
     /// Callers on the loopback interface, and those on a Unix socket that run as the server's user or as root.
     #[default]
     Local,
-    /// Everybody who can connect.
+    /// All callers.
     Anyone,
-    /// No one.
+    /// No caller.
     Nobody,
-}
-
-/// The other end of a connection, as the kernel tells it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Peer {
-    /// A TCP connection from this address.
-    Tcp(SocketAddr),
-    /// A process of this user on a Unix socket; `None` if the kernel did not tell.
-    Unix { uid: Option<u32> },
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => write!(formatter, "{address}"),
-            Self::Unix { uid: Some(uid) } => write!(formatter, "unix:uid={uid}"),
-            Self::Unix { uid: None } => formatter.write_str("unix:uid=unknown"),
-        }
-    }
 }
 
 impl Operators {
@@ -51,7 +31,7 @@ impl Operators {
         }
     }
 
-    /// Returns who is included, for people.
+    /// Returns a description for error messages.
     pub(crate) fn description(self) -> &'static str {
         match self {
             Self::Local => {

@@ -16,12 +16,11 @@ use procpool_items::ItemSlab;
 use procpool_pool::supervisor::WorkerSpawner;
 use procpool_pool::{
     Apply, ApplyOutput, Call, CallError, FunctionInfo, FunctionTable, ItemSink, MapOutput, PoolConfig, PoolHandle,
-    PoolTask, Readiness, ResultStream, StreamOptions, nearest_names,
+    PoolObserver, PoolTask, Readiness, ResultStream, StreamOptions, nearest_names,
 };
 use tokio::sync::watch;
 
-use crate::rpc::byte_budget::ByteBudget;
-use crate::telemetry::Telemetry;
+use crate::byte_budget::ByteBudget;
 
 /// When a call that could not wait may be made again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -94,18 +93,18 @@ pub(crate) struct Pool {
 }
 
 impl Pools {
-    /// Starts the pools; whoever does joins their tasks. `requests` bounds what calls hold that wait for one of them.
+    /// Starts the pools; the caller joins their tasks. `requests` bounds what calls hold that wait for a pool;
+    /// `observer` makes the observer of the pool with this name, if it is to have one.
     pub(crate) fn start(
         pools: Vec<NamedPool>,
         requests: Arc<ByteBudget>,
-        telemetry: Option<&Telemetry>,
+        observer: impl Fn(&str) -> Option<Arc<dyn PoolObserver>>,
     ) -> (Self, Vec<PoolTask>) {
         let is_alone = pools.len() == 1;
         let started = pools.into_iter().map(|NamedPool { name, config, spawner, caller_id }| {
             // Where there is but one, log lines need not say which.
             let span = if is_alone { tracing::Span::none() } else { tracing::error_span!("pool", pool = name) };
-            let observer = telemetry.map(|telemetry| telemetry.observer(&name));
-            let (handle, task) = span.in_scope(|| PoolHandle::start_observed(config, spawner, observer));
+            let (handle, task) = span.in_scope(|| PoolHandle::start_observed(config, spawner, observer(&name)));
             (Pool { name, caller_id, handle }, task)
         });
         let (pools, tasks): (Vec<Pool>, Vec<PoolTask>) = started.unzip();

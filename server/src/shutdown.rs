@@ -1,6 +1,6 @@
-//! Being told to stop: first politely, then at once.
+//! Requests to stop: first to drain, then to stop at once.
 //!
-//! The only place that knows of signals. What the phases mean is the business of [`crate::App::serve`].
+//! The only module that handles signals. [`crate::App::serve`] says what the phases do.
 
 use std::io;
 
@@ -34,12 +34,12 @@ pub struct ShutdownHandle {
 }
 
 impl ShutdownHandle {
-    /// Has the server finish what it has, and stop.
+    /// Drains the server: calls in progress finish, then it stops.
     pub fn drain(&self) {
         self.raise(Phase::Drain);
     }
 
-    /// Has the server stop without finishing anything.
+    /// Stops the server at once; calls in progress fail.
     pub fn now(&self) {
         self.raise(Phase::Now);
     }
@@ -77,7 +77,7 @@ impl Shutdown {
         (ShutdownHandle { phase }, Self { source: Source::Handle(receiver) })
     }
 
-    /// Returns where SIGHUP is told, once.
+    /// Returns the receiver of SIGHUP, the first time that it is called.
     pub(crate) fn take_hangups(&mut self) -> Option<Signal> {
         match &mut self.source {
             Source::Signals { hangup, .. } => hangup.take(),
@@ -106,7 +106,7 @@ impl Shutdown {
             Source::Handle(receiver) => {
                 let is_told = receiver.wait_for(|current| *current >= phase).await.is_ok();
                 if !is_told {
-                    // The handle is gone, and nobody else can tell.
+                    // The handle was dropped: no request can come any more.
                     std::future::pending::<()>().await;
                 }
             }

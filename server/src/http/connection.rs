@@ -1,51 +1,45 @@
-//! One connection of the admin port. None is silent for long, and none lives for ever.
+//! One connection of the admin port. Its idle time and its age are limited.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::body::Body;
 
-use super::Endpoints;
-use crate::lifecycle::CALL;
-use crate::listener::{Accepted, OwnedTasks, Place, Traffic, WatchedStream};
-use crate::rpc::response_body;
+use super::endpoints::Endpoints;
+use crate::listener::{Accepted, ConnectionPermit, StreamTasks, WatchedStream, monitored};
 
-/// A connection is for a request; who has none is not waited for.
+/// How long a new connection may take to send its first request.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longer than scrapers pause between requests. The headers of the next have to come within it, too.
+/// How long a connection may be idle between requests: longer than the interval of scrapers. The headers of the next
+/// request have to arrive within it, too.
 const NEXT_REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
-/// Who takes nothing of an answer for this long does not want it.
+/// How long a client may read nothing of a response.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Who watches the health for longer has to connect anew.
+/// The longest life of a connection; health watches have to reconnect.
 const MAX_AGE: Duration = Duration::from_secs(60 * 60);
-/// Answers wait in memory for their readers.
+/// Bounds the responses that wait in memory for their readers.
 const MAX_CONCURRENT_STREAMS: u32 = 16;
 const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
 
-/// Serves a connection until it ends.
-pub(super) async fn serve(accepted: Accepted, place: Place, endpoints: Endpoints, tasks: TaskTracker) {
-    match accepted {
-        Accepted::Tcp(stream) => serve_stream(stream, place, endpoints, tasks).await,
-        Accepted::Unix(stream) => serve_stream(stream, place, endpoints, tasks).await,
-    }
-}
-
-async fn serve_stream<S>(stream: S, place: Place, endpoints: Endpoints, tasks: TaskTracker)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let calls = place.calls();
-    let mut builder = auto::Builder::new(OwnedTasks { tasks, calls: calls.clone(), stall_timeout: WRITE_TIMEOUT });
+/// Serves a connection until it ends, or `closed` is cancelled.
+pub(super) async fn serve(
+    accepted: Accepted,
+    permit: ConnectionPermit,
+    endpoints: Endpoints,
+    tasks: TaskTracker,
+    closed: CancellationToken,
+) {
+    let requests = permit.requests();
+    let mut builder =
+        auto::Builder::new(StreamTasks { tasks, requests: requests.clone(), stall_timeout: WRITE_TIMEOUT });
     builder.http1().timer(TokioTimer::new()).header_read_timeout(NEXT_REQUEST_TIMEOUT);
     builder
         .http2()
@@ -55,31 +49,23 @@ where
         .keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT);
     let service = service_fn(move |request: Request<Incoming>| {
-        let (endpoints, in_progress) = (endpoints.clone(), calls.begin());
+        let (endpoints, active) = (endpoints.clone(), requests.begin());
         async move {
             let response = endpoints.handle(request).await?;
-            drop(in_progress);
-            Ok::<_, Infallible>(watched(response))
+            drop(active);
+            Ok::<_, Infallible>(monitored(response))
         }
     });
-    let io = TokioIo::new(WatchedStream::new(stream, Arc::<Traffic>::default(), WRITE_TIMEOUT));
+    let io = TokioIo::new(WatchedStream::new(accepted.stream, WRITE_TIMEOUT));
     tokio::select! {
         served = builder.serve_connection(io, service) => {
             if let Err(error) = served {
                 tracing::debug!(error, "an admin connection failed");
             }
         }
-        () = place.displaced() => tracing::debug!("closed an admin connection that others had no place for"),
-        () = place.quiet_for(FIRST_REQUEST_TIMEOUT, NEXT_REQUEST_TIMEOUT) => {}
+        () = closed.cancelled() => {}
+        () = permit.evicted() => tracing::debug!("closed an admin connection that others had no place for"),
+        () = permit.idle_for(FIRST_REQUEST_TIMEOUT, NEXT_REQUEST_TIMEOUT) => {}
         () = tokio::time::sleep(MAX_AGE) => {}
-    }
-}
-
-/// Has an answer given up that nobody takes, if it has a task of its own. HTTP/1.1 has none: there, it is the connection that
-/// is given up.
-fn watched(response: Response<Body>) -> Response<Body> {
-    match CALL.try_with(Arc::clone) {
-        Ok(watch) => response_body::watched(response, watch, None),
-        Err(_) => response,
     }
 }

@@ -1,8 +1,8 @@
-//! The admin port: metrics and health in plain text, for those who watch the server from beside it.
+//! The admin port: metrics and health in plain text.
 //!
-//! It shares nothing with the public port, neither its limits nor its security, so that it answers when the other is
-//! full or shut; bind it where only they can reach it. HTTP/1.1 and HTTP/2 on one port. There is always room for one more
-//! connection, since somebody has to be able to ask whether the server lives.
+//! It shares neither limits nor access control with the public port, so that it answers when the other is full or closed;
+//! bind it where only probers and scrapers can reach it. HTTP/1.1 and HTTP/2 on one port. A new connection is always
+//! served, since a probe must be answered; at the limit, the most idle one is closed for it.
 //!
 //! | request | |
 //! | --- | --- |
@@ -12,45 +12,17 @@
 //! | `grpc.health.v1.Health` | the same as on the public port |
 
 mod connection;
+mod endpoints;
 
-use std::convert::Infallible;
-use std::sync::Arc;
-use std::time::Duration;
-
-use futures_util::future::join_all;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
-use procpool_pool::Readiness;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::body::Body;
-use tower::ServiceExt as _;
 
-use crate::listener::{BoundListener, Connections, Displacement, accept_connections};
-use crate::pools::{Pool, Pools};
-use crate::rpc::not_grpc::text;
-use crate::rpc::router::with_details;
-use crate::rpc::{health, not_grpc, status};
-use crate::telemetry::Telemetry;
+pub(crate) use self::endpoints::Endpoints;
+use crate::listener::{BoundListener, Connections, Eviction, accept_connections};
 
-/// The most connections to the admin port at a time: enough for every prober and scraper of a machine. One more has the
-/// quietest closed.
+/// The most connections to the admin port at a time: enough for every prober and scraper of a machine. One more closes
+/// the most idle.
 pub const MAX_ADMIN_CONNECTIONS: usize = 64;
-/// How long to look for the reason why a pool is not ready. A prober waits for a second by default.
-const WHY_TIMEOUT: Duration = Duration::from_millis(500);
-const HEALTH_PATH: &str = "/grpc.health.v1.Health/";
-const PROMETHEUS_TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-
-/// What the admin port serves. Cheap to clone.
-#[derive(Debug, Clone)]
-pub(crate) struct Endpoints {
-    pub(crate) pools: Pools,
-    pub(crate) telemetry: Telemetry,
-    pub(crate) health: health::Health,
-    pub(crate) health_service: health::Service,
-    /// The addresses that calls are for, in words.
-    pub(crate) listen: Arc<str>,
-}
 
 /// Serves until `closed` is cancelled; that cuts every connection. `tasks` owns them.
 pub(crate) async fn serve(
@@ -59,77 +31,8 @@ pub(crate) async fn serve(
     tasks: TaskTracker,
     closed: CancellationToken,
 ) {
-    let connections = Connections::new(MAX_ADMIN_CONNECTIONS, Displacement::Any);
-    let serve = |accepted, place| {
-        let served = connection::serve(accepted, place, endpoints.clone(), tasks.clone());
-        tasks.spawn(closed.clone().run_until_cancelled_owned(served));
-    };
-    accept_connections(listener, connections, closed.clone(), serve).await;
-}
-
-impl Endpoints {
-    /// Answers a request.
-    async fn handle(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-        if request.uri().path().starts_with(HEALTH_PATH) {
-            return self.health_service.oneshot(request).await.map(with_details);
-        }
-        if not_grpc::is_grpc(request.headers()) {
-            return Ok(status::not_for_admin_port(&self.listen).into_http());
-        }
-        let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
-        Ok(match request.uri().path() {
-            "/metrics" | "/healthz" | "/readyz" if !is_get => {
-                let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n");
-                refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-                refused
-            }
-            "/metrics" => self.metrics().await,
-            "/healthz" => text(StatusCode::OK, "ok\n"),
-            "/readyz" => self.readiness().await,
-            _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz, /readyz and grpc.health.v1.Health\n"),
-        })
-    }
-
-    async fn metrics(&self) -> Response<Body> {
-        match self.telemetry.render(&self.pools).await {
-            Ok(metrics) => {
-                let mut response = text(StatusCode::OK, metrics);
-                response.headers_mut().insert(header::CONTENT_TYPE, PROMETHEUS_TEXT);
-                response
-            }
-            Err(error) => {
-                tracing::error!(error, "the metrics cannot be rendered");
-                text(StatusCode::INTERNAL_SERVER_ERROR, format!("the metrics cannot be rendered: {error}\n"))
-            }
-        }
-    }
-
-    async fn readiness(&self) -> Response<Body> {
-        if self.health.is_serving() {
-            return text(StatusCode::OK, "ready\n");
-        }
-        let is_named = self.pools.are_several();
-        let why = join_all(self.pools.iter().map(|pool| why_not(pool, is_named))).await;
-        let why: Vec<String> = why.into_iter().flatten().collect();
-        // Health is the first to know that the server drains.
-        let why = if why.is_empty() { "draining".to_owned() } else { why.join("; ") };
-        text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n"))
-    }
-}
-
-/// Returns why a pool takes no calls; `None` if it does.
-async fn why_not(pool: &Pool, is_named: bool) -> Option<String> {
-    let readiness = *pool.handle.readiness().borrow();
-    let why = match readiness {
-        Readiness::Ready => return None,
-        Readiness::Starting | Readiness::Degraded => {
-            let snapshot = tokio::time::timeout(WHY_TIMEOUT, pool.handle.snapshot()).await;
-            let failure = snapshot.ok().and_then(Result::ok).map_or_else(String::new, |pool| pool.last_start_failure);
-            let because = if failure.is_empty() { failure } else { format!(": {failure}") };
-            format!("no worker is ready{because}")
-        }
-        Readiness::Draining => "draining".to_owned(),
-        Readiness::Stopped => "stopped".to_owned(),
-    };
-    Some(if is_named { format!("pool {}: {why}", pool.name) } else { why })
+    let connections = Connections::new(MAX_ADMIN_CONNECTIONS, Eviction::Any);
+    let serve =
+        |accepted, permit| connection::serve(accepted, permit, endpoints.clone(), tasks.clone(), closed.clone());
+    accept_connections(listener, connections, closed.clone(), tasks.clone(), serve).await;
 }

@@ -1,26 +1,27 @@
-//! Accepting connections, no more than may be open, and without spinning when that fails.
+//! Accepts connections, within their limit, and without spinning when that fails.
 
 use std::io;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use super::BoundListener;
-use super::bound::Accepted;
-use super::connections::{Connections, Place};
+use super::bound::{Accepted, BoundListener};
+use super::connections::{ConnectionPermit, Connections};
 
-/// How long to wait when the system is out of something, such as file descriptors.
+/// How long to wait when the system lacks a resource, such as file descriptors.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
-/// Accepts connections and has each served, until `closed` is cancelled.
+/// Accepts connections until `closed` is cancelled, and serves each in a task that `tasks` owns.
 ///
-/// A connection is accepted before it has its place, so that a listener which nobody connects to takes none. While one
-/// waits for its place, others wait in the kernel's queue.
-pub(crate) async fn accept_connections(
+/// A connection is accepted before it has its permit, so that a listener which nobody connects to takes none. While one
+/// waits for its permit, others wait in the kernel's queue.
+pub(crate) async fn accept_connections<F: Future<Output = ()> + Send + 'static>(
     mut listener: BoundListener,
     connections: Connections,
     closed: CancellationToken,
-    serve: impl Fn(Accepted, Place),
+    tasks: TaskTracker,
+    serve: impl Fn(Accepted, ConnectionPermit) -> F,
 ) {
     let accept_forever = async {
         let mut is_failing = false;
@@ -28,7 +29,8 @@ pub(crate) async fn accept_connections(
             match listener.accept().await {
                 Ok(accepted) => {
                     is_failing = false;
-                    serve(accepted, connections.enter(listener.address()).await);
+                    let permit = connections.enter(listener.address()).await;
+                    tasks.spawn(serve(accepted, permit));
                 }
                 Err(error) if is_about_one_connection(&error) => {
                     tracing::debug!(%error, "a connection was lost early");
@@ -42,13 +44,10 @@ pub(crate) async fn accept_connections(
             }
         }
     };
-    tokio::select! {
-        () = closed.cancelled() => {}
-        () = accept_forever => {}
-    }
+    closed.run_until_cancelled(accept_forever).await;
 }
 
-/// Tells whether the next accept may well succeed.
+/// Returns whether the error concerns one connection only, so that the next accept may succeed.
 fn is_about_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)

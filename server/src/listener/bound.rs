@@ -1,15 +1,15 @@
-//! Addresses that are bound, and open for connections.
+//! Bound addresses.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio_util::either::Either;
 
 use super::unix_socket::UnixSocket;
 use crate::config::ListenAddress;
-use crate::operators::Peer;
+use crate::peer::Peer;
 
-/// A bound address, open for connections.
+/// A bound address that accepts connections.
 #[derive(Debug)]
 pub(crate) struct BoundListener {
     address: ListenAddress,
@@ -24,21 +24,9 @@ enum Socket {
 
 /// A connection that was accepted.
 #[derive(Debug)]
-pub(crate) enum Accepted {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Accepted {
-    /// Returns who is at its other end. One that has gone again is nobody in particular.
-    pub(super) fn peer(&self) -> Peer {
-        match self {
-            Self::Tcp(stream) => {
-                Peer::Tcp(stream.peer_addr().unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))))
-            }
-            Self::Unix(stream) => Peer::Unix { uid: stream.peer_cred().ok().map(|user| user.uid()) },
-        }
-    }
+pub(crate) struct Accepted {
+    pub(crate) stream: Either<TcpStream, UnixStream>,
+    pub(super) peer: Peer,
 }
 
 impl BoundListener {
@@ -56,23 +44,27 @@ impl BoundListener {
         }
     }
 
-    /// Returns the address, with the port that was chosen if any would do.
+    /// Returns the address, with the port that the system chose if it was 0.
     pub(crate) fn address(&self) -> &ListenAddress {
         &self.address
     }
 
-    /// Accepts one connection. The file of a Unix socket is looked after meanwhile.
+    /// Accepts one connection. Meanwhile the file of a Unix socket is checked, and restored if it was removed.
     pub(super) async fn accept(&mut self) -> io::Result<Accepted> {
         match &mut self.socket {
             Socket::Tcp(listener) => {
-                let (stream, peer) = listener.accept().await?;
-                // A call waits for every round trip; a socket that cannot do without the delay still works.
+                let (stream, address) = listener.accept().await?;
+                // Delayed packets would delay every call; a socket without the option still works.
                 if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, %peer, "cannot set TCP_NODELAY");
+                    tracing::debug!(%error, peer = %address, "cannot set TCP_NODELAY");
                 }
-                Ok(Accepted::Tcp(stream))
+                Ok(Accepted { stream: Either::Left(stream), peer: Peer::Tcp(address) })
             }
-            Socket::Unix(socket) => Ok(Accepted::Unix(socket.accept().await?)),
+            Socket::Unix(socket) => {
+                let stream = socket.accept().await?;
+                let uid = stream.peer_cred().ok().map(|user| user.uid());
+                Ok(Accepted { stream: Either::Right(stream), peer: Peer::Unix { uid } })
+            }
         }
     }
 }

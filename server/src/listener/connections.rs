@@ -1,8 +1,8 @@
-//! How many connections may be open at a time, which are, and which of them makes room for another.
+//! The limit of open connections, and which of them is evicted for a new one.
 //!
-//! A client that connects when all places are taken is not refused: it waits until one is free. The connection that has
-//! been quiet longest is asked to leave for it, if there is one that may be asked, see [`Displacement`]. So clients that
-//! connect and do nothing keep nobody out.
+//! A client that connects at the limit is not refused: it waits until another leaves. The connection that has
+//! been idle longest is asked to leave for it, if there is one that may be asked, see [`Eviction`]. So clients that
+//! connect and do nothing cannot block others.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -14,17 +14,17 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How often who waits looks for a connection that has been quiet for long enough by then.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// At most one line in this time says that clients wait.
+/// How often a waiting client looks for a connection that has been idle for long enough by then.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The least time between two warnings that clients wait.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Which connections are asked to leave when another has no place.
+/// Which connections are asked to leave when another has no permit.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Displacement {
-    /// Those that have had no call for this long.
-    Quiet(Duration),
-    /// Any, those without a call before others.
+pub(crate) enum Eviction {
+    /// Those that have been idle for this long.
+    Idle(Duration),
+    /// Any, idle ones first.
     Any,
 }
 
@@ -37,7 +37,7 @@ pub(crate) struct Connections {
 #[derive(Debug)]
 struct Shared {
     limit: usize,
-    displacement: Displacement,
+    eviction: Eviction,
     open: Mutex<Open>,
     left: Notify,
     num_delayed: AtomicU64,
@@ -53,18 +53,18 @@ struct Open {
 /// A connection that is open.
 #[derive(Debug)]
 struct Entry {
-    num_calls: usize,
-    /// It has had a call.
+    num_requests: usize,
+    /// It has had a request.
     is_used: bool,
-    /// Since when it has had no call; since when it has had its last, if that is in progress.
+    /// Since when it has had no request; since when it has had its last, if that is in progress.
     since: Instant,
     leave: CancellationToken,
 }
 
 impl Connections {
-    pub(crate) fn new(limit: usize, displacement: Displacement) -> Self {
+    pub(crate) fn new(limit: usize, eviction: Eviction) -> Self {
         let (open, left, num_delayed) = (Mutex::default(), Notify::new(), AtomicU64::new(0));
-        Self { shared: Arc::new(Shared { limit, displacement, open, left, num_delayed }) }
+        Self { shared: Arc::new(Shared { limit, eviction, open, left, num_delayed }) }
     }
 
     /// Returns how many are open.
@@ -72,48 +72,48 @@ impl Connections {
         self.shared.lock().entries.len()
     }
 
-    /// Returns how many connections have had to wait for a place.
+    /// Returns how many connections have had to wait for a permit.
     pub(crate) fn num_delayed(&self) -> u64 {
         self.shared.num_delayed.load(Ordering::Relaxed)
     }
 
-    /// Takes a place for a connection to this address; waits until there is one.
-    pub(super) async fn enter(&self, address: &impl Display) -> Place {
+    /// Takes a permit for a connection to this address; waits until there is one.
+    pub(super) async fn enter(&self, address: &impl Display) -> ConnectionPermit {
         let mut asked = None;
         let mut is_delayed = false;
         loop {
             let left = self.shared.left.notified();
-            if let Some(place) = self.try_enter(&mut asked) {
-                return place;
+            if let Some(permit) = self.try_enter(&mut asked) {
+                return permit;
             }
             if !std::mem::replace(&mut is_delayed, true) {
                 self.shared.num_delayed.fetch_add(1, Ordering::Relaxed);
                 self.warn(address);
             }
-            let _ = tokio::time::timeout(LOOK_INTERVAL, left).await;
+            let _ = tokio::time::timeout(CHECK_INTERVAL, left).await;
         }
     }
 
-    /// Takes a place if there is one. If not, asks a connection to leave, and remembers which: only when that has left,
+    /// Takes a permit if there is one. If not, asks a connection to leave, and remembers which: only when that has left,
     /// another is asked.
-    fn try_enter(&self, asked: &mut Option<u64>) -> Option<Place> {
+    fn try_enter(&self, asked: &mut Option<u64>) -> Option<ConnectionPermit> {
         let mut open = self.shared.lock();
         if open.entries.len() < self.shared.limit {
             let (id, leave) = (open.next_id, CancellationToken::new());
             open.next_id += 1;
-            let entry = Entry { num_calls: 0, is_used: false, since: Instant::now(), leave: leave.clone() };
+            let entry = Entry { num_requests: 0, is_used: false, since: Instant::now(), leave: leave.clone() };
             open.entries.insert(id, entry);
-            return Some(Place { leave, calls: Calls { id, shared: Arc::clone(&self.shared) } });
+            return Some(ConnectionPermit { leave, requests: ActiveRequests { id, shared: Arc::clone(&self.shared) } });
         }
         if !asked.is_some_and(|id| open.entries.contains_key(&id)) {
             let now = Instant::now();
-            let may_be_asked = |entry: &Entry| match self.shared.displacement {
-                Displacement::Any => true,
-                Displacement::Quiet(time) => entry.num_calls == 0 && entry.since + time <= now,
+            let may_be_asked = |entry: &Entry| match self.shared.eviction {
+                Eviction::Any => true,
+                Eviction::Idle(time) => entry.num_requests == 0 && entry.since + time <= now,
             };
             let candidates =
                 open.entries.iter().filter(|(_, entry)| !entry.leave.is_cancelled() && may_be_asked(entry));
-            let quietest = candidates.min_by_key(|(_, entry)| (entry.num_calls > 0, entry.since));
+            let quietest = candidates.min_by_key(|(_, entry)| (entry.num_requests > 0, entry.since));
             *asked = quietest.map(|(id, entry)| {
                 entry.leave.cancel();
                 *id
@@ -146,36 +146,36 @@ impl Shared {
     }
 }
 
-/// The place of a connection that is open; free again when this is dropped.
+/// The permit of a connection that is open; free again when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct ConnectionPermit {
     leave: CancellationToken,
-    calls: Calls,
+    requests: ActiveRequests,
 }
 
-impl Place {
-    /// Returns when the connection is to make room for another.
-    pub(crate) async fn displaced(&self) {
+impl ConnectionPermit {
+    /// Waits until the connection has to leave for another.
+    pub(crate) async fn evicted(&self) {
         self.leave.cancelled().await;
     }
 
-    /// Returns what counts the connection's calls.
-    pub(crate) fn calls(&self) -> Calls {
-        self.calls.clone()
+    /// Returns what counts the connection's requests.
+    pub(crate) fn requests(&self) -> ActiveRequests {
+        self.requests.clone()
     }
 
-    /// Tells whether a call is in progress.
-    pub(crate) fn has_calls(&self) -> bool {
-        self.calls.read(|entry| entry.num_calls > 0)
+    /// Returns whether a request is in progress.
+    pub(crate) fn has_requests(&self) -> bool {
+        self.requests.read(|entry| entry.num_requests > 0)
     }
 
-    /// Returns when the connection has been without a call for `first`, if it has had none yet, or for `next`.
-    pub(crate) async fn quiet_for(&self, first: Duration, next: Duration) {
+    /// Waits until the connection has been idle for `first`, if it has had no request yet, or for `next`.
+    pub(crate) async fn idle_for(&self, first: Duration, next: Duration) {
         loop {
             let now = Instant::now();
-            let due = self.calls.read(|entry| {
+            let due = self.requests.read(|entry| {
                 let limit = if entry.is_used { next } else { first };
-                if entry.num_calls > 0 { now + next } else { entry.since + limit }
+                if entry.num_requests > 0 { now + next } else { entry.since + limit }
             });
             if due <= now {
                 return;
@@ -185,28 +185,28 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.calls.shared.lock().entries.remove(&self.calls.id);
-        self.calls.shared.left.notify_one();
+        self.requests.shared.lock().entries.remove(&self.requests.id);
+        self.requests.shared.left.notify_one();
     }
 }
 
-/// Counts the calls of a connection.
+/// Counts the requests of a connection.
 #[derive(Debug, Clone)]
-pub(crate) struct Calls {
+pub(crate) struct ActiveRequests {
     id: u64,
     shared: Arc<Shared>,
 }
 
-impl Calls {
-    /// Counts a call until what this returns is dropped. That may be after the connection has gone.
-    pub(crate) fn begin(&self) -> CallInProgress {
+impl ActiveRequests {
+    /// Counts a request until what this returns is dropped. That may be after the connection has gone.
+    pub(crate) fn begin(&self) -> ActiveRequest {
         self.change(|entry| {
-            entry.num_calls += 1;
+            entry.num_requests += 1;
             entry.is_used = true;
         });
-        CallInProgress(self.clone())
+        ActiveRequest(self.clone())
     }
 
     fn change(&self, change: impl FnOnce(&mut Entry)) {
@@ -218,18 +218,22 @@ impl Calls {
 
     fn read<T>(&self, read: impl FnOnce(&Entry) -> T) -> T {
         read(
-            self.shared.lock().entries.get(&self.id).expect("a connection is among the open ones as long as its place"),
+            self.shared
+                .lock()
+                .entries
+                .get(&self.id)
+                .expect("a connection is among the open ones as long as its permit"),
         )
     }
 }
 
-/// A call that is in progress as long as this lives.
+/// Counts as a request in progress until it is dropped.
 #[derive(Debug)]
-pub(crate) struct CallInProgress(Calls);
+pub(crate) struct ActiveRequest(ActiveRequests);
 
-impl Drop for CallInProgress {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        self.0.change(|entry| entry.num_calls -= 1);
+        self.0.change(|entry| entry.num_requests -= 1);
     }
 }
 
@@ -243,7 +247,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_finds_no_place_waits_for_one_and_is_counted() {
-        let connections = Connections::new(2, Displacement::Quiet(QUIET));
+        let connections = Connections::new(2, Eviction::Idle(QUIET));
         let first = connections.enter(&"here").await;
         let second = connections.enter(&"here").await;
         assert_eq!((connections.count(), connections.num_delayed()), (2, 0));
@@ -258,53 +262,53 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_one_that_has_been_quiet_longest_makes_room_and_who_has_a_call_does_not() {
-        let connections = Connections::new(3, Displacement::Quiet(QUIET));
+        let connections = Connections::new(3, Eviction::Idle(QUIET));
         let (busy, used, quiet) =
             (connections.enter(&"").await, connections.enter(&"").await, connections.enter(&"").await);
-        let call = busy.calls().begin();
-        drop(used.calls().begin());
+        let request = busy.requests().begin();
+        drop(used.requests().begin());
         let moment = Duration::from_secs(1);
         tokio::time::advance(moment).await;
-        drop(used.calls().begin());
+        drop(used.requests().begin());
         let began = Instant::now();
         let asked = async {
-            quiet.displaced().await;
+            quiet.evicted().await;
             assert!(began.elapsed() + moment >= QUIET);
             drop(quiet);
         };
         let (next, ()) = tokio::join!(connections.enter(&""), asked);
-        assert!(used.displaced().now_or_never().is_none() && busy.displaced().now_or_never().is_none());
-        drop((call, next, used));
+        assert!(used.evicted().now_or_never().is_none() && busy.evicted().now_or_never().is_none());
+        drop((request, next, used));
     }
 
     #[tokio::test(start_paused = true)]
     async fn where_there_is_always_room_even_who_has_a_call_makes_it() {
-        let connections = Connections::new(1, Displacement::Any);
+        let connections = Connections::new(1, Eviction::Any);
         let busy = connections.enter(&"").await;
-        let call = busy.calls().begin();
+        let request = busy.requests().begin();
         let asked = async {
-            busy.displaced().await;
+            busy.evicted().await;
             drop(busy);
         };
         let (next, ()) = tokio::join!(connections.enter(&""), asked);
-        // The call's task may notice later.
-        drop(call);
-        assert!(!next.has_calls());
+        // The request's task may notice later.
+        drop(request);
+        assert!(!next.has_requests());
     }
 
     #[tokio::test(start_paused = true)]
     async fn it_is_quiet_when_no_call_was_there_for_long_enough() {
         let (first, next) = (Duration::from_secs(5), Duration::from_secs(90));
-        let connections = Connections::new(1, Displacement::Any);
-        let place = connections.enter(&"").await;
+        let connections = Connections::new(1, Eviction::Any);
+        let permit = connections.enter(&"").await;
         let began = Instant::now();
-        place.quiet_for(first, next).await;
+        permit.idle_for(first, next).await;
         assert_eq!(began.elapsed(), first);
-        let call = place.calls().begin();
-        assert!(tokio::time::timeout(10 * next, place.quiet_for(first, next)).await.is_err());
-        drop(call);
+        let request = permit.requests().begin();
+        assert!(tokio::time::timeout(10 * next, permit.idle_for(first, next)).await.is_err());
+        drop(request);
         let ended = Instant::now();
-        place.quiet_for(first, next).await;
+        permit.idle_for(first, next).await;
         assert_eq!(ended.elapsed(), next);
     }
 }

@@ -1,6 +1,5 @@
-//! HTTP/2 on one connection: the handshake, requests as they come, keepalive, and an end in order.
+//! HTTP/2 on one connection: the handshake, requests as they come, keepalive, and graceful shutdown.
 
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,12 +15,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::keepalive::Keepalive;
 use super::stream::RequestStream;
 
-/// A connection, which ends when its client or a graceful shutdown has it end. `answer` is called for each request.
-pub(super) struct Http2<T, A> {
+/// A connection, which ends when its client closes it, or after a graceful shutdown. Calls `answer` for each request.
+pub(super) struct Http2Connection<T, A> {
     state: State<T>,
     answer: A,
     keepalive: (Duration, Duration),
-    /// Something of a call has come since this was looked at.
+    /// Data of a request has arrived since keepalive last checked.
     is_active: Arc<AtomicBool>,
     is_leaving: bool,
 }
@@ -40,19 +39,19 @@ pub(super) enum ConnectionError {
     Unanswered,
 }
 
-impl<T, A> Http2<T, A>
+impl<T, A> Http2Connection<T, A>
 where
     T: AsyncRead + AsyncWrite + Unpin,
     A: FnMut(Request<RequestStream>, SendResponse<Bytes>) + Unpin,
 {
-    /// Begins with the handshake. `keepalive` is how long the peer may be quiet before it is asked for a sign of life, and
-    /// how long it has for that.
+    /// Starts the handshake. `keepalive` is how long the peer may be silent before it gets a ping, and how long it has to
+    /// answer.
     pub(super) fn new(builder: &Builder, io: T, keepalive: (Duration, Duration), answer: A) -> Self {
         let state = State::Handshake(builder.handshake(io));
         Self { state, answer, keepalive, is_active: Arc::default(), is_leaving: false }
     }
 
-    /// Asks the client to open no more calls. When those in progress have ended, the connection does.
+    /// Asks the client to open no more streams. The connection ends with the last one.
     pub(super) fn graceful_shutdown(mut self: Pin<&mut Self>) {
         self.is_leaving = true;
         if let State::Open { connection, .. } = &mut self.state {
@@ -61,7 +60,7 @@ where
     }
 }
 
-impl<T, A> Future for Http2<T, A>
+impl<T, A> Future for Http2Connection<T, A>
 where
     T: AsyncRead + AsyncWrite + Unpin,
     A: FnMut(Request<RequestStream>, SendResponse<Bytes>) + Unpin,
@@ -95,11 +94,5 @@ where
                 }
             }
         }
-    }
-}
-
-impl<T, A> fmt::Debug for Http2<T, A> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Http2").finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! Pings for a peer that has been quiet, and an end for one that does not answer.
+//! Pings a silent peer, and reports one that does not answer.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ pub(super) struct Keepalive {
     interval: Duration,
     timeout: Duration,
     timer: Pin<Box<Sleep>>,
-    /// There is a ping without an answer; the timer is for that.
+    /// A ping is unanswered; the timer is its timeout.
     is_asked: bool,
 }
 
@@ -23,7 +23,8 @@ impl Keepalive {
         Self { pings, interval, timeout, timer: Box::pin(sleep(interval)), is_asked: false }
     }
 
-    /// Is ready when the peer has not answered in time. `is_active` tells that something has come of a call, and is reset.
+    /// Is ready when the peer has not answered in time. `is_active` is set when data of a request arrives, and reset
+    /// here.
     pub(super) fn poll(&mut self, context: &mut Context<'_>, is_active: &AtomicBool) -> Poll<()> {
         loop {
             if self.is_asked && matches!(self.pings.poll_pong(context), Poll::Ready(Ok(_))) {
@@ -34,7 +35,7 @@ impl Keepalive {
             if self.is_asked {
                 return Poll::Ready(());
             }
-            // A connection that takes no ping any more is about to end, and says so itself.
+            // A connection that accepts no ping is about to end by itself.
             self.is_asked = !is_active.swap(false, Ordering::Relaxed) && self.pings.send_ping(Ping::opaque()).is_ok();
             let next = if self.is_asked { self.timeout } else { self.interval };
             self.timer.as_mut().reset(Instant::now() + next);

@@ -1,4 +1,4 @@
-//! One stream of HTTP/2, which is one call: its request as a source of bytes, and its answer on the way out.
+//! One stream of HTTP/2: its request as a source of bytes, and its response on the way out.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -10,19 +10,28 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{Request, Response};
-use http_body::{Body as _, Frame};
-use tonic::Status;
+use http_body::Body as _;
 use tonic::body::Body;
 use tonic::codegen::StdError;
+use tower::ServiceExt as _;
 
-use crate::rpc::body::Source;
-use crate::rpc::router::Router;
+use super::response_body::monitored;
+use super::service::HttpService;
+
+/// Where the bytes of a request come from.
+pub(crate) trait Source: Send + 'static {
+    /// Returns the next bytes of the request.
+    fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, StdError>>>;
+
+    /// Lets the sender send this much more: the length of data that [`Source::poll_data`] returned.
+    fn open_window(&mut self, bytes: usize);
+}
 
 /// The bytes of a request.
 #[derive(Debug)]
 pub(crate) struct RequestStream {
     stream: RecvStream,
-    /// Of its connection; set when something comes.
+    /// Shared with its connection; set when data arrives.
     is_active: Arc<AtomicBool>,
 }
 
@@ -46,12 +55,16 @@ impl Source for RequestStream {
     }
 }
 
-/// Answers a request, unless its client takes it back. If this is dropped before the end, the stream is reset.
-pub(super) async fn answer(router: Router, request: Request<RequestStream>, mut respond: SendResponse<Bytes>) {
+/// Answers a request, unless its client resets the stream. If this is dropped before the end, the stream is reset.
+pub(super) async fn answer<S: HttpService<RequestStream>>(
+    service: S,
+    request: Request<RequestStream>,
+    mut respond: SendResponse<Bytes>,
+) {
     let response = tokio::select! {
         biased;
-        response = router.handle(request) => match response {
-            Ok(response) => response,
+        response = service.oneshot(request) => match response {
+            Ok(response) => monitored(response),
             Err(never) => match never {},
         },
         reset = poll_fn(|context| respond.poll_reset(context)) => {
@@ -71,15 +84,14 @@ pub(super) async fn answer(router: Router, request: Request<RequestStream>, mut 
     }
 }
 
-/// Sends a body to its end. A piece is asked for when at least one byte of the one before may go.
+/// Sends a body to its end. Polls it for the next piece when at least one byte of the last one may be sent.
 async fn send_body(mut body: Body, mut stream: SendStream<Bytes>) -> Result<(), h2::Error> {
     loop {
         let frame = poll_fn(|context| match stream.poll_reset(context) {
             Poll::Ready(reset) => Poll::Ready(Err(reset.map_or_else(|error| error, h2::Error::from))),
             Poll::Pending => Pin::new(&mut body).poll_frame(context).map(Ok),
         });
-        let frame: Option<Result<Frame<Bytes>, Status>> = frame.await?;
-        let frame = match frame {
+        let frame = match frame.await? {
             None => return stream.send_data(Bytes::new(), true),
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
@@ -91,7 +103,7 @@ async fn send_body(mut body: Body, mut stream: SendStream<Bytes>) -> Result<(), 
         match frame.into_data() {
             Ok(data) if data.is_empty() => {}
             Ok(data) => {
-                // Once it is in hand, so that no call keeps a share of the connection's window that it has no use for.
+                // Only now, so that no stream reserves a share of the connection's window that it cannot use yet.
                 stream.reserve_capacity(1);
                 wait_for_room(&mut stream).await?;
                 let is_last = body.is_end_stream();
@@ -108,18 +120,18 @@ async fn send_body(mut body: Body, mut stream: SendStream<Bytes>) -> Result<(), 
     }
 }
 
-/// Waits until the reader takes at least one byte.
+/// Waits until the window of the stream allows at least one byte.
 async fn wait_for_room(stream: &mut SendStream<Bytes>) -> Result<(), h2::Error> {
     poll_fn(|context| {
         while stream.capacity() == 0 {
-            // It may come while there is no room.
+            // The reader may reset the stream while its window is full.
             if let Poll::Ready(reset) = stream.poll_reset(context) {
                 return Poll::Ready(Err(reset.map_or_else(|error| error, h2::Error::from)));
             }
             match ready!(stream.poll_capacity(context)) {
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Poll::Ready(Err(error)),
-                // It has ended otherwise.
+                // The stream has ended otherwise.
                 None => return Poll::Ready(Err(Reason::CANCEL.into())),
             }
         }

@@ -12,18 +12,18 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::Instant;
 
 const BACKLOG: i32 = 1024;
-/// How often a socket's file is looked at.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a socket's file is checked.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A bound socket, whose file is put back if it is removed: cleaners of temporary folders do that, and nobody could connect
-/// any more.
+/// A bound socket, whose file is put back if it is removed: cleaners of temporary folders do that, and nobody could
+/// connect any more.
 #[derive(Debug)]
 pub(super) struct UnixSocket {
     // Dropped before the socket.
     file: SocketFile,
     listener: UnixListener,
-    next_look: Instant,
-    /// Something is wrong with the file, and the log says so.
+    next_check: Instant,
+    /// The file has a problem that was logged.
     is_troubled: bool,
 }
 
@@ -63,24 +63,24 @@ impl UnixSocket {
         }
         remove_stale(path)?;
         let (file, listener) = bind(path)?;
-        Ok(Self { file, listener, next_look: Instant::now() + LOOK_INTERVAL, is_troubled: false })
+        Ok(Self { file, listener, next_check: Instant::now() + CHECK_INTERVAL, is_troubled: false })
     }
 
-    /// Accepts one connection, and looks after the file meanwhile.
+    /// Accepts one connection, and checks the file meanwhile.
     pub(super) async fn accept(&mut self) -> io::Result<UnixStream> {
         loop {
             tokio::select! {
                 accepted = self.listener.accept() => return accepted.map(|(stream, _)| stream),
-                () = tokio::time::sleep_until(self.next_look) => {
-                    self.next_look = Instant::now() + LOOK_INTERVAL;
-                    self.look_after_file();
+                () = tokio::time::sleep_until(self.next_check) => {
+                    self.next_check = Instant::now() + CHECK_INTERVAL;
+                    self.check_file();
                 }
             }
         }
     }
 
     /// Puts the file back if it was removed. What others have put there is theirs.
-    fn look_after_file(&mut self) {
+    fn check_file(&mut self) {
         let path = self.file.path.clone();
         let found = match file_id(&path) {
             Ok(id) if id == self.file.id => {
@@ -178,7 +178,7 @@ mod tests {
         let mut socket = UnixSocket::bind(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         let _successor = UnixSocket::bind(&path).unwrap();
-        socket.look_after_file();
+        socket.check_file();
         assert!(socket.is_troubled);
         drop(socket);
         assert!(path.exists());
@@ -191,10 +191,10 @@ mod tests {
         std::fs::create_dir(path.parent().unwrap()).unwrap();
         let mut socket = UnixSocket::bind(&path).unwrap();
         std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
-        socket.look_after_file();
+        socket.check_file();
         assert!(socket.is_troubled && !path.exists());
         std::fs::create_dir(path.parent().unwrap()).unwrap();
-        socket.look_after_file();
+        socket.check_file();
         assert!(!socket.is_troubled);
         let (connected, accepted) = tokio::join!(UnixStream::connect(&path), socket.accept());
         connected.unwrap();

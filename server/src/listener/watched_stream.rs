@@ -1,4 +1,4 @@
-//! What is noticed of a connection below HTTP/2: how much came in, and that nothing goes out.
+//! A connection below HTTP: counts bytes, edits authorities, and fails if the peer reads nothing.
 
 use std::io;
 use std::pin::Pin;
@@ -10,9 +10,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// The bytes that have come in and gone out.
+use super::authority::Editor;
+
+/// The number of bytes received and sent.
 #[derive(Debug, Default)]
-pub(crate) struct Traffic {
+pub(super) struct Traffic {
     received: AtomicUsize,
     sent: AtomicUsize,
 }
@@ -27,25 +29,36 @@ impl Traffic {
     }
 }
 
-/// A stream that counts the bytes that come in and go out, and fails when its peer takes none of what it is to be sent.
+/// A stream that counts its bytes, and fails when its peer reads nothing for too long.
 ///
-/// The second is what HTTP/2's keepalive cannot do: h2 would send a GOAWAY first, and waits for room to write it, as long
-/// as the peer lives and does not read.
+/// HTTP/2's keepalive cannot detect that: h2 would send a GOAWAY first, and waits until it can be written, as long as the
+/// peer lives and does not read.
 pub(crate) struct WatchedStream<S> {
     stream: S,
     traffic: Arc<Traffic>,
+    /// Edits what is received; only for Unix sockets.
+    editor: Option<Editor>,
     write_timeout: Duration,
-    /// Runs while there is something to write and no room for it.
+    /// Runs while a write is pending.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> WatchedStream<S> {
-    /// Counts into `traffic`.
-    pub(crate) fn new(stream: S, traffic: Arc<Traffic>, write_timeout: Duration) -> Self {
-        Self { stream, traffic, write_timeout, stalled: None }
+    pub(crate) fn new(stream: S, write_timeout: Duration) -> Self {
+        Self { stream, traffic: Arc::default(), editor: None, write_timeout, stalled: None }
     }
 
-    /// Hands on how an attempt to write went, and fails if there has been no room for too long.
+    /// Sets the editor of what is received.
+    pub(super) fn edited_by(self, editor: Option<Editor>) -> Self {
+        Self { editor, ..self }
+    }
+
+    /// Returns the counters of the bytes.
+    pub(super) fn traffic(&self) -> Arc<Traffic> {
+        Arc::clone(&self.traffic)
+    }
+
+    /// Returns the result of an attempt to write, or an error if writes have been pending for too long.
     fn watch(&mut self, context: &mut Context<'_>, attempt: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(result) = attempt {
             self.stalled = None;
@@ -68,6 +81,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         self.traffic.received.fetch_add(buffer.filled().len() - before, Ordering::Relaxed);
+        if let Some(editor) = &mut self.editor {
+            editor.edit(&mut buffer.filled_mut()[before..]);
+        }
         polled
     }
 }
@@ -112,7 +128,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_given_up_and_a_slow_one_is_not() {
         let (ours, mut theirs) = tokio::io::duplex(4);
-        let mut stream = WatchedStream::new(ours, Arc::default(), TIMEOUT);
+        let mut stream = WatchedStream::new(ours, TIMEOUT);
         let read_slowly = async {
             let mut received = [0; 8];
             for part in received.chunks_mut(2) {

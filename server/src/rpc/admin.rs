@@ -1,4 +1,4 @@
-//! The methods of `PoolAdminService`: what operators ask of a pool.
+//! The methods of `PoolAdminService`, for operators.
 
 use std::num::NonZeroU32;
 use std::pin::Pin;
@@ -27,9 +27,9 @@ const MAX_SLOTS: u32 = 4096;
 /// The service, over the pools.
 #[derive(Debug, Clone)]
 pub(crate) struct AdminRpc {
-    /// What is looked at and changed.
+    /// The pools to inspect and change.
     pub(crate) pools: Pools,
-    /// Cancelling it has the server end in order.
+    /// Cancelled to drain the server.
     pub(crate) drain_requested: CancellationToken,
 }
 
@@ -125,7 +125,7 @@ impl PoolAdminService for AdminRpc {
     }
 }
 
-/// The only thing that can be wrong: the pool has stopped, or will not do it any more.
+/// The only possible cause: the pool has stopped or drains.
 fn refused(error: &CallError) -> Status {
     tracing::debug!(%error, "an operator's wish was refused");
     status::shutting_down()
@@ -138,7 +138,7 @@ fn events(pool: Pool, watch: PoolWatch) -> impl Stream<Item = Result<v1::WatchPo
         loop {
             match events.recv().await {
                 Ok(event) => yield Ok(response(watched_event(event))),
-                // What was missed can't be told any more; the whole state can.
+                // Missed events are replaced by a new snapshot.
                 Err(RecvError::Lagged(_)) => match pool.handle.watch().await {
                     Ok(again) => {
                         events = again.events;

@@ -2,17 +2,17 @@
 //!
 //! gRPC puts five bytes before each message: a flag and the length. They are read here as they pass, so that a message
 //! over the limit is refused at its first bytes, and so that all requests that are being received together stay within
-//! one budget. The library's own limit is set higher and never speaks: its code would be the wrong one.
+//! one budget. The library's own limit is set higher and never applies: its code would be the wrong one.
 //!
-//! A body has two ends. The task of its call has [`Intake::receive`] empty the transport whenever something has come, even
-//! while the handler is busy with what came before: what the transport keeps is counted by nobody, and small frames that
-//! wait in it cost the client its connection. The handler takes whole messages out of the other end. The sender may go on
-//! as far as its window goes beyond what the handler has taken; only a message that is not complete, and that the handler
-//! waits for, opens the window as it comes.
+//! A body has two ends. The task of its stream has [`Intake::receive`] empty the transport whenever something has come,
+//! even while the handler is busy with what came before: bytes in the transport are in no budget, and small frames that
+//! wait there end the connection. The handler takes whole messages out of the other end. The sender may go on as far as
+//! its window goes beyond what the handler has taken; only a message that is not complete, and that the handler waits
+//! for, opens the window as it comes.
 //!
 //! A message that stops arriving half-way, or a first one that never comes, ends its call: nothing else would.
 
-use std::future::Future as _;
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,26 +21,19 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Request;
 use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
-use tonic::codegen::StdError;
+use tower::{ServiceExt as _, service_fn};
 
-use super::byte_budget::ByteBudget;
 use super::message_buffer::{MessageBuffer, TooLong};
 use super::status;
+use crate::byte_budget::ByteBudget;
+use crate::listener::{HttpService, Intake, RequestStream, STREAM, Source};
 
 /// What any call may have waiting for its handler. Beyond that it has to leave half of the budget to others.
 const FREE_AHEAD_BYTES: usize = 16 << 10;
-
-/// Where the bytes of a request come from.
-pub(crate) trait Source: Send + 'static {
-    /// Returns what has come.
-    fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, StdError>>>;
-
-    /// Lets the sender send this much more. It was given the same as data before.
-    fn open_window(&mut self, bytes: usize);
-}
 
 /// What a request may be.
 #[derive(Debug, Clone, Copy)]
@@ -51,10 +44,30 @@ pub(crate) struct BodyLimits {
     pub(crate) stall_timeout: Duration,
 }
 
-/// The end of a body that takes what comes out of the transport.
-pub(crate) trait Intake: Send + Sync {
-    /// Takes what has come, and has the task woken when there is more.
-    fn receive(&self, context: &mut Context<'_>);
+/// The body of a request behind the layer.
+pub(super) type RequestBody = LimitedBody<RequestStream>;
+
+/// Limits the messages of each request, and has the task of the stream receive them.
+pub(super) fn layer<S: HttpService<RequestBody>>(
+    inner: S,
+    limits: BodyLimits,
+    budget: Arc<ByteBudget>,
+) -> impl HttpService<RequestStream> {
+    service_fn(move |request: Request<RequestStream>| {
+        let (inner, budget) = (inner.clone(), Arc::clone(&budget));
+        async move {
+            let request = request.map(|body| LimitedBody::new(body, limits, budget));
+            let monitor = STREAM.get();
+            monitor.set_request(request.body().intake());
+            // What came with the headers is there at once.
+            poll_fn(|context| {
+                monitor.receive(context);
+                Poll::Ready(())
+            })
+            .await;
+            inner.oneshot(request).await
+        }
+    })
 }
 
 /// The end of a body that the handler has. When it is dropped, nothing more is received.
@@ -107,7 +120,7 @@ impl<S: Source> LimitedBody<S> {
         Self { shared, stall_timeout: limits.stall_timeout, stall: None }
     }
 
-    /// Returns what tells whether a whole message has come in.
+    /// Returns a flag that is set when a whole message has been received.
     pub(crate) fn first_message(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.shared.first_message)
     }

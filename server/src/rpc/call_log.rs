@@ -1,30 +1,32 @@
 //! The log lines of calls: one for each call that ended, but no more than a bound in a second.
 //!
-//! Errors that the server makes are written out. The text of an exception, or of an item that is wrong, is the users'
-//! data: its line has the reason, the type and the index, and the text stands in a line of level debug.
+//! The server's own error messages are logged in full. The text of an exception or of an invalid item is the user's data:
+//! its line has the reason, the type and the index, and a line of level debug has the text.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use procpool_proto::Reason;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
 
-use super::context::{Envelope, Method, trace_id};
-use super::{PoolRpc, status};
-use crate::operators::Peer;
+use super::error_context::Method;
+use super::request_metadata::{RequestMetadata, trace_id};
+use super::status;
+use crate::peer::Peer;
 
 /// The most lines of calls that failed or were cancelled, in a second.
 const MAX_LINES_PER_SECOND: u32 = 100;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// How many lines there were in this second. Shared by all calls.
+/// Counts the lines of the current second. Shared by all calls.
 #[derive(Debug, Default)]
 pub(crate) struct CallLog {
     second: Mutex<Second>,
-    /// Told with the first line of a second that is left out.
+    /// Notified with the first line that is dropped.
     has_dropped: Notify,
 }
 
@@ -36,7 +38,7 @@ struct Second {
 }
 
 impl CallLog {
-    /// Counts a line, and returns whether it is to be written.
+    /// Counts a line. Returns whether it is within the limit.
     fn admit(&self, now: Instant) -> bool {
         let mut second = self.second();
         if second.began.is_none_or(|began| now >= began + SECOND) {
@@ -53,7 +55,7 @@ impl CallLog {
         false
     }
 
-    /// Says how many lines were left out, a second after the first of them, until it is cancelled.
+    /// Logs how many lines were dropped, a second after the first of them, until `ended` is cancelled.
     pub(crate) async fn report_dropped(self: Arc<Self>, ended: CancellationToken) {
         while ended.run_until_cancelled(self.has_dropped.notified()).await.is_some() {
             let is_ended = ended.run_until_cancelled(tokio::time::sleep(SECOND)).await.is_none();
@@ -75,13 +77,14 @@ impl CallLog {
     }
 }
 
-/// One call in progress. The server does not end while one lives; dropping it writes the call's line to the log.
+/// The log entry of a call in progress. The server does not end while one exists; dropping it writes the line.
 #[derive(Debug)]
-pub(crate) struct CallRecord {
+pub(crate) struct CallLogEntry {
     log: Arc<CallLog>,
     method: Method,
-    function: String,
-    request_id: String,
+    pub(super) function: String,
+    /// The caller's name for the call.
+    pub(super) request_id: String,
     peer: Option<Peer>,
     /// In hex digits; empty: the call has no trace.
     trace_id: String,
@@ -93,63 +96,53 @@ pub(crate) struct CallRecord {
 
 #[derive(Debug)]
 enum Outcome {
-    /// Nobody said how the call ended, so its client went away, or it was given up with its stream.
+    /// The handler was dropped: the client went away, or the stream was given up.
     Dropped,
     Succeeded,
     Failed(Status),
 }
 
-impl CallRecord {
+impl CallLogEntry {
     /// Starts the record of a call that has come in.
-    pub(crate) fn new(method: Method, rpc: &PoolRpc, envelope: &Envelope) -> Self {
+    pub(super) fn new(log: Arc<CallLog>, token: TaskTrackerToken, method: Method, metadata: &RequestMetadata) -> Self {
         Self {
-            log: Arc::clone(&rpc.call_log),
+            log,
             method,
             function: String::new(),
-            request_id: envelope.request_id.clone(),
-            peer: envelope.peer,
-            trace_id: trace_id(&envelope.trace).to_owned(),
+            request_id: metadata.request_id.clone(),
+            peer: metadata.peer,
+            trace_id: trace_id(&metadata.trace).to_owned(),
             items: 0,
             started_at: Instant::now(),
             outcome: Outcome::Dropped,
-            _token: rpc.calls.token(),
+            _token: token,
         }
     }
 
-    /// Says what was asked for, and what the caller calls it.
+    /// Sets the function, and the caller's name for the call.
     pub(crate) fn set_names(&mut self, function: &str, request_id: &str) {
         function.clone_into(&mut self.function);
         request_id.clone_into(&mut self.request_id);
     }
 
-    /// Returns the function that was asked for.
-    pub(crate) fn function(&self) -> &str {
-        &self.function
-    }
-
-    /// Returns what the caller calls it.
-    pub(crate) fn request_id(&self) -> &str {
-        &self.request_id
-    }
-
-    /// Says how many items were taken, or how many results a stream delivered.
+    /// Sets the number of items, or of results that a stream delivered.
     pub(crate) fn set_items(&mut self, items: u64) {
         self.items = items;
     }
 
-    /// Says that the call succeeded.
+    /// Records success.
     pub(crate) fn succeed(&mut self) {
         self.outcome = Outcome::Succeeded;
     }
 
-    /// Says that the call failed, and hands the error on.
+    /// Records a failure, and returns the error.
     pub(crate) fn fail(&mut self, status: Status) -> Status {
         self.outcome = Outcome::Failed(status.clone());
         status
     }
 }
 
-impl Drop for CallRecord {
+impl Drop for CallLogEntry {
     fn drop(&mut self) {
         let Self { log, method, function, request_id, peer, trace_id, items, started_at, outcome, .. } = self;
         let (rpc, elapsed) = (method.name(), started_at.elapsed());
@@ -178,7 +171,7 @@ impl Drop for CallRecord {
         };
         let (outcome, info) = (status.code(), status::error_info(status).unwrap_or_default());
         let reason = info.reason.as_str();
-        let error = if status::has_text_of_users(reason) {
+        let error = if status::has_text_of_users(Reason::parse(reason)) {
             tracing::debug!(target: "procpool::user_text", function, request_id, error = status.message(), "call failed");
             let metadata = |key| info.metadata.get(key).map_or("", String::as_str);
             format!("{} (item {})", metadata("type"), metadata("index")).trim_start().to_owned()

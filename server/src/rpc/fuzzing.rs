@@ -38,10 +38,11 @@ use tonic::codegen::StdError;
 use tonic::{Code, Status};
 use tower::ServiceExt as _;
 
-use super::PoolRpc;
-use super::body::{BodyLimits, LimitedBody, Source};
-use super::byte_budget::ByteBudget;
+use super::body::{BodyLimits, LimitedBody};
 use super::deadline::Deadline;
+use super::pool_rpc::PoolRpc;
+use crate::byte_budget::ByteBudget;
+use crate::listener::Source;
 use crate::pools::{NamedPool, Pools};
 
 const METHODS: [&str; 8] =
@@ -128,7 +129,7 @@ impl Input {
             PoolConfig { max_queued_items: MAX_QUEUED_ITEMS, ..PoolConfig::new(NonZeroU32::MIN.saturating_add(1)) };
         let spawner = Arc::new(Echo { takes_common, workers: workers.clone() });
         let requests = ByteBudget::new(64 << 10);
-        let (pools, pool_tasks) = Pools::start(vec![NamedPool::new("default", config, spawner)], requests, None);
+        let (pools, pool_tasks) = Pools::start(vec![NamedPool::new("default", config, spawner)], requests, |_| None);
         let calls = TaskTracker::new();
         let service = PoolServiceServer::new(PoolRpc {
             call_log: Arc::default(),

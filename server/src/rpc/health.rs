@@ -1,4 +1,4 @@
-//! `grpc.health.v1`: tells whether the server takes calls, and each pool.
+//! `grpc.health.v1`: whether the server accepts calls, and each pool.
 //!
 //! The server as a whole, `""` and the name of the service, is not serving until every pool has had a ready worker, so
 //! that a rollout of a broken pool stops at its first replica; from then on it is serving as long as any pool is ready,
@@ -11,8 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures_util::future::Either;
 use futures_util::stream::{self, Chain, Once, Pending, StreamExt as _};
 use procpool_pool::Readiness;
-use procpool_proto::v1::pool_service_server::PoolServiceServer;
-use tonic::server::NamedService as _;
+use procpool_proto::v1::pool_service_server::SERVICE_NAME;
 use tonic::{Code, Request, Response, Status};
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_check_response::ServingStatus as WireStatus;
@@ -20,15 +19,12 @@ use tonic_health::pb::health_server::{Health as HealthApi, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_health::server::{HealthReporter, HealthService};
 
-use super::PoolRpc;
 use crate::pools::{Pools, any_changed};
 
 /// The health service.
 pub(crate) type Service = HealthServer<HealthRpc>;
 
-const SERVICE: &str = PoolServiceServer::<PoolRpc>::NAME;
-
-/// Sets what the health service tells.
+/// Sets the statuses of the health service.
 #[derive(Debug, Clone)]
 pub(crate) struct Health {
     reporter: HealthReporter,
@@ -38,22 +34,22 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    /// Returns a health service that tells `NOT_SERVING` of pools of these names, and what sets it.
+    /// Returns a health service that reports `NOT_SERVING` for pools of these names, and the handle that sets it.
     pub(crate) async fn new(pools: impl IntoIterator<Item = &str>) -> (Self, Service) {
         let reporter = HealthReporter::new();
-        let pool_services = pools.into_iter().map(|pool| format!("{SERVICE}/{pool}")).collect();
+        let pool_services = pools.into_iter().map(|pool| format!("{SERVICE_NAME}/{pool}")).collect();
         let health = Self { reporter: reporter.clone(), is_serving: Arc::default(), pool_services };
-        // The library says SERVING from the start.
+        // The library reports SERVING from the start.
         health.set_not_serving().await;
         (health, HealthServer::new(HealthRpc(HealthService::from_health_reporter(reporter))))
     }
 
-    /// Returns what it tells of the server as a whole.
+    /// Returns the status of the server as a whole.
     pub(crate) fn is_serving(&self) -> bool {
         self.is_serving.load(Ordering::Relaxed)
     }
 
-    /// Tells `NOT_SERVING` of everything.
+    /// Sets every status to `NOT_SERVING`.
     pub(crate) async fn set_not_serving(&self) {
         self.set_server(false).await;
         for service in &self.pool_services {
@@ -87,7 +83,7 @@ impl Health {
     /// Sets the health of the server as a whole.
     async fn set_server(&self, is_serving: bool) {
         self.is_serving.store(is_serving, Ordering::Relaxed);
-        for service in ["", SERVICE] {
+        for service in ["", SERVICE_NAME] {
             self.set(service, is_serving).await;
         }
     }
@@ -97,8 +93,8 @@ impl Health {
     }
 }
 
-/// The library's service, but for a watch of a name that there is not: that is no error, says the protocol. Names are
-/// known from the start, so such a watch has no other news.
+/// The library's service, except that watching an unknown name is no error, as the protocol demands. All names are
+/// known from the start, so such a watch never changes.
 #[derive(Debug)]
 pub(crate) struct HealthRpc(HealthService);
 

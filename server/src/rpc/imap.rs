@@ -1,21 +1,22 @@
 //! IMap: a function over every item, the results as a stream.
 
-use async_stream::stream;
+use std::sync::{Arc, OnceLock};
+
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 use procpool_items::ItemKind;
-use procpool_pool::{CallError, CallStyle, ResultRun, ResultStream};
+use procpool_pool::CallStyle;
 use procpool_proto::v1;
-use procpool_proto::v1::i_map_request::{Common, Items};
-use procpool_proto::v1::i_map_response::Results;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
-use super::call_log::CallRecord;
-use super::context::{Envelope, Method};
+use super::delivery::{Outputs, Progress, deliver};
+use super::encoded::Encoded;
+use super::error_context::Method;
+use super::pool_rpc::{Messages, PoolRpc};
+use super::request_metadata::RequestMetadata;
 use super::result_messages::{MessageCutter, ResultMessage, padding as padding_of};
-use super::validate::{SentCall, SentItems, check_call, check_items, separate};
-use super::{Messages, PoolRpc, status};
+use super::status;
+use super::validate::{UncheckedCall, check_whole, separate};
 
 pub(super) async fn imap(
     rpc: &PoolRpc,
@@ -23,99 +24,36 @@ pub(super) async fn imap(
 ) -> Result<Response<Messages<v1::IMapResponse>>, Status> {
     let (metadata, extensions, request) = request.into_parts();
     let v1::IMapRequest { function, content_type, options, order, window, star, items, common } = request;
-    let mut items: SentItems = items.map(|items| match items {
-        Items::Values(bytes) => (ItemKind::Values, bytes),
-        Items::Blobs(bytes) => (ItemKind::Blobs, bytes),
-    });
-    let kind = items.as_ref().map(|(kind, _)| *kind);
-    let style = if star { CallStyle::Star } else { CallStyle::Map };
-    let mut sent = SentCall {
+    let mut items = items.map(Encoded::from);
+    let mut unchecked = UncheckedCall {
         method: Method::IMap,
-        style,
+        style: if star { CallStyle::Star } else { CallStyle::Map },
         function,
         content_type,
-        common: common.map(|common| match common {
-            Common::CommonValue(bytes) => (ItemKind::Values, bytes),
-            Common::CommonBlob(bytes) => (ItemKind::Blobs, bytes),
-        }),
+        common: common.map(Encoded::from),
         options,
         stream: Some((order, window)),
     };
-    separate(&mut items, &mut sent.common);
-    let envelope = Envelope::of(&metadata, &extensions);
-    let mut record = CallRecord::new(Method::IMap, rpc, &envelope);
-    let checked = check_call(rpc, sent, kind, envelope, &mut record)?;
+    separate(&mut items, &mut unchecked.common);
+    let metadata = RequestMetadata::of(&metadata, &extensions);
+    let (checked, items, mut entry) = check_whole(rpc, unchecked, items, metadata)?;
     let context = checked.context;
-    let items = check_items(items, style, 0, &context).map_err(|error| record.fail(error))?;
 
     let kind = context.kind;
     let content_type = checked.call.content_type.clone();
     let cutter = MessageCutter::new(context, checked.call.options.on_error, rpc.max_message_bytes);
     let started = rpc.pools.imap(checked.call, items, checked.stream).await;
-    let mut results = started.map_err(|error| record.fail(status::call_failed(&error, cutter.context())))?;
-    // The headers commit the call: until the first result comes, a failure may still be one that is safe to retry.
-    let mut next_run = match next_run(&mut results).await {
-        Some(Err(error)) => return Err(record.fail(status::call_failed(&error, cutter.context()))),
-        first => first,
-    };
-
-    let messages = stream! {
-        let mut delivered = 0;
-        while let Some(run) = next_run {
-            let mut run = match run {
-                Ok(run) => run,
-                Err(error) => {
-                    yield Err(record.fail(status::call_failed(&error, cutter.context())));
-                    return;
-                }
-            };
-            let mut held = std::mem::take(&mut run.held);
-            for message in cutter.cut(run, kind) {
-                let message = match message {
-                    Ok(message) => message,
-                    Err(error) => {
-                        yield Err(record.fail(error));
-                        return;
-                    }
-                };
-                let num_bytes = message.num_bytes;
-                delivered += message.count;
-                record.set_items(delivered);
-                yield Ok(response(message, kind, &content_type));
-                // The transport asks for more, so it has taken this one.
-                held.give_back(num_bytes);
-                results.set_taken(delivered);
-            }
-            drop(held);
-            next_run = self::next_run(&mut results).await;
-        }
-        record.succeed();
-    };
-    Ok(Response::new(messages.boxed()))
+    let results = started.map_err(|error| entry.fail(status::call_failed(&error, cutter.context())))?;
+    let progress = Progress { kind: OnceLock::from(kind), ..Progress::default() };
+    let outputs = Outputs::new(results, Arc::new(progress), false, None);
+    let respond = move |message, kind, _| response(message, kind, &content_type);
+    deliver(outputs, cutter, entry, (), respond).await
 }
 
-/// Waits for more results; passes over what only changes the allowance.
-async fn next_run(results: &mut ResultStream) -> Option<Result<ResultRun, CallError>> {
-    loop {
-        match results.next().await? {
-            Ok(output) => {
-                if let Some(run) = output.run {
-                    return Some(Ok(run));
-                }
-            }
-            Err(error) => return Some(Err(error)),
-        }
-    }
-}
-
-fn response(message: ResultMessage, kind: ItemKind, content_type: &str) -> v1::IMapResponse {
-    let ResultMessage { first_index, indexes, results, errors, .. } = message;
-    let results = match kind {
-        ItemKind::Values => Results::Values(results),
-        ItemKind::Blobs => Results::Blobs(results),
-    };
+fn response(message: Option<ResultMessage>, kind: ItemKind, content_type: &str) -> v1::IMapResponse {
+    let ResultMessage { first_index, indexes, results, errors, .. } = message.unwrap_or_default();
     let content_type = content_type.to_owned();
-    let padding = Bytes::new();
-    let response = v1::IMapResponse { first_index, indexes, results: Some(results), content_type, errors, padding };
+    let (results, padding) = (Some(Encoded { kind, bytes: results }.into()), Bytes::new());
+    let response = v1::IMapResponse { first_index, indexes, results, content_type, errors, padding };
     v1::IMapResponse { padding: padding_of(response.encoded_len()), ..response }
 }

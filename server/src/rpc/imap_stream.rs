@@ -5,68 +5,67 @@
 //!
 //! # Credit
 //!
-//! The pool runs a window ahead of the results *taken*. A client that sends `results_taken`, or has announced that it will,
-//! says itself what it took; for any other, what the transport accepted counts. A client that counts results but sends items beyond
-//! `items_allowed` would lock itself up: the items wait for room, and its counts wait behind the items. While that is
-//! so, what the transport accepted counts for it too.
+//! The pool runs a window ahead of the results *taken*. A client that sends `results_taken`, or has announced that it
+//! will, says itself what it took; for any other, what the transport accepted counts. A client that counts results but
+//! sends items beyond `items_allowed` would lock itself up: the items wait for room, and its counts wait behind the
+//! items. While that is so, what the transport accepted counts for it too.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use async_stream::stream;
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 use procpool_items::{ItemKind, ItemSlab};
-use procpool_pool::{CallError, CallStyle, ItemSink, ResultStream, StreamOutput};
+use procpool_pool::{CallError, CallStyle, ItemSink};
 use procpool_proto::v1;
-use procpool_proto::v1::i_map_stream_config::Common;
 use procpool_proto::v1::i_map_stream_request::Items;
-use procpool_proto::v1::i_map_stream_response::Results;
 use prost::Message as _;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::call_log::CallRecord;
-use super::context::{CallContext, Envelope, Method, list_field};
+use super::delivery::{Outputs, Progress, deliver};
+use super::encoded::Encoded;
+use super::error_context::{ErrorContext, Method, list_field};
+use super::pool_rpc::{Messages, PoolRpc};
+use super::request_metadata::RequestMetadata;
 use super::result_messages::{MessageCutter, ResultMessage, padding};
-use super::validate::{SentCall, SentItems, check_call, check_items, content_type_problem, separate};
-use super::{Messages, PoolRpc, status};
+use super::status;
+use super::validate::{UncheckedCall, check_call, check_items, content_type_problem, separate};
 
 pub(super) async fn imap_stream(
     rpc: &PoolRpc,
     request: Request<Streaming<v1::IMapStreamRequest>>,
 ) -> Result<Response<Messages<v1::IMapStreamResponse>>, Status> {
     let (metadata, extensions, mut requests) = request.into_parts();
-    let envelope = Envelope::of(&metadata, &extensions);
-    let mut record = CallRecord::new(Method::IMapStream, rpc, &envelope);
-    let first = requests.message().await.map_err(|error| record.fail(error))?;
+    let metadata = RequestMetadata::of(&metadata, &extensions);
+    let mut entry = rpc.log_entry(Method::IMapStream, &metadata);
+    let first = requests.message().await.map_err(|error| entry.fail(error))?;
     let (config, first) = first.and_then(|mut message| Some((message.config.take()?, message))).ok_or_else(|| {
         let missing = status::violation("config", "is required in the first message");
-        record.fail(status::invalid_argument(vec![missing], ""))
+        entry.fail(status::invalid_argument(vec![missing], ""))
     })?;
     let v1::IMapStreamConfig { function, content_type, options, order, window, star, common, reports_taken } = config;
     let style = if star { CallStyle::Star } else { CallStyle::Map };
-    let sent = SentCall {
+    let unchecked = UncheckedCall {
         method: Method::IMapStream,
         style,
         function,
         content_type,
-        // Copies: it may be needed for long, and should not keep the items in memory that came with it.
-        common: common.map(|common| match common {
-            Common::CommonValue(bytes) => (ItemKind::Values, Bytes::copy_from_slice(&bytes)),
-            Common::CommonBlob(bytes) => (ItemKind::Blobs, Bytes::copy_from_slice(&bytes)),
+        // A copy: it may be needed for long, and should not keep the items in memory that came with it.
+        common: common.map(|common| {
+            let Encoded { kind, bytes } = common.into();
+            Encoded { kind, bytes: Bytes::copy_from_slice(&bytes) }
         }),
         options,
         stream: Some((order, window)),
     };
-    let checked = check_call(rpc, sent, None, envelope, &mut record)?;
+    let checked = check_call(rpc, unchecked, None, metadata, &mut entry)?;
     let context = checked.context;
 
     let content_type = checked.call.content_type.clone();
     let cutter = MessageCutter::new(context.clone(), checked.call.options.on_error, rpc.max_message_bytes);
     let started = rpc.pools.imap_stream(checked.call, checked.stream).await;
-    let (sink, results) = started.map_err(|error| record.fail(status::call_failed(&error, cutter.context())))?;
+    let (sink, results) = started.map_err(|error| entry.fail(status::call_failed(&error, cutter.context())))?;
 
     let progress = Arc::new(Progress::default());
     let (fail_input, input_failed) = oneshot::channel();
@@ -74,87 +73,14 @@ pub(super) async fn imap_stream(
     let input = Input { context, style, content_type: content_type.clone(), progress: Arc::clone(&progress), sink };
     rpc.calls.spawn(input.forward(first, requests, fail_input, ended.clone()));
 
-    let mut outputs = Outputs {
-        credit: progress.credit.subscribe(),
-        reports_taken,
-        progress,
-        results,
-        input_failed: Some(input_failed),
-        delivered: 0,
-        taken: 0,
-    };
-    let ended = ended.drop_guard();
-    // The headers commit the call: until the pool has accepted it, a failure may still be one that is safe to retry.
-    let mut next = match outputs.next(cutter.context()).await {
-        Some(Err(error)) => return Err(record.fail(error)),
-        first => first,
-    };
-    let messages = stream! {
-        let _ended = ended;
-        while let Some(output) = next {
-            let StreamOutput { run, items_allowed } = match output {
-                Ok(output) => output,
-                Err(error) => {
-                    yield Err(record.fail(error));
-                    return;
-                }
-            };
-            outputs.progress.allowed.store(items_allowed, Ordering::Release);
-            let Some(mut run) = run else {
-                yield Ok(response(None, ItemKind::Values, &content_type, items_allowed));
-                next = outputs.next(cutter.context()).await;
-                continue;
-            };
-            let kind = outputs.progress.kind.get().copied().unwrap_or(ItemKind::Values);
-            let mut held = std::mem::take(&mut run.held);
-            for message in cutter.cut(run, kind) {
-                let message = match message {
-                    Ok(message) => message,
-                    Err(error) => {
-                        yield Err(record.fail(error));
-                        return;
-                    }
-                };
-                let num_bytes = message.num_bytes;
-                outputs.delivering(message.count);
-                record.set_items(outputs.delivered);
-                yield Ok(response(Some(message), kind, &content_type, items_allowed));
-                // The transport asks for more, so it has taken this one.
-                held.give_back(num_bytes);
-                outputs.update_taken();
-            }
-            drop(held);
-            next = outputs.next(cutter.context()).await;
-        }
-        record.succeed();
-    };
-    Ok(Response::new(messages.boxed()))
-}
-
-/// What the two halves of a call tell each other.
-#[derive(Debug, Default)]
-struct Progress {
-    /// The kind of the items; set before the first reaches the pool.
-    kind: OnceLock<ItemKind>,
-    /// How many results were handed to the transport.
-    delivered: AtomicU64,
-    /// The last `items_allowed` that was handed to the transport.
-    allowed: AtomicU64,
-    credit: watch::Sender<Credit>,
-}
-
-/// What the client said it took.
-#[derive(Debug, Clone, Copy, Default)]
-struct Credit {
-    /// 0 if it never said anything.
-    results_taken: u64,
-    /// It sent more items than it was allowed, and they wait for room.
-    is_overrun: bool,
+    let outputs = Outputs::new(results, progress, reports_taken, Some(input_failed));
+    let respond = move |message, kind, allowed| response(message, kind, &content_type, allowed);
+    deliver(outputs, cutter, entry, ended.drop_guard(), respond).await
 }
 
 /// The half that takes items.
 struct Input {
-    context: CallContext,
+    context: ErrorContext,
     style: CallStyle,
     content_type: String,
     progress: Arc<Progress>,
@@ -181,7 +107,7 @@ impl Input {
                     () = self.sink.finish() => {}
                 }
             }
-            // The response stream tells why, and ends.
+            // The response stream reports why, and ends.
             Ok(Forwarded::JobEnded) => {}
             Err(status) => {
                 // Dropping the sink cancels the job, and this error must come before the cancellation. If nobody takes
@@ -214,7 +140,7 @@ impl Input {
         Ok(Forwarded::All)
     }
 
-    /// Checks what is not items, and passes on what the client took.
+    /// Checks everything but the items, and records what the client has taken.
     fn check_message(&self, message: &v1::IMapStreamRequest) -> Result<(), Status> {
         let invalid = |field, problem: String| {
             Err(status::invalid_argument(vec![status::violation(field, problem)], &self.context.request_id))
@@ -239,12 +165,9 @@ impl Input {
     }
 
     fn check_items(&mut self, items: Option<Items>, received: u64) -> Result<ItemSlab, Status> {
-        let mut items: SentItems = items.map(|items| match items {
-            Items::Values(bytes) => (ItemKind::Values, bytes),
-            Items::Blobs(bytes) => (ItemKind::Blobs, bytes),
-        });
+        let mut items = items.map(Encoded::from);
         separate(&mut items, &mut None);
-        if let Some((kind, _)) = items {
+        if let Some(Encoded { kind, .. }) = items {
             let invalid = |field: &str, problem: String| {
                 Err(status::invalid_argument(vec![status::violation(field, problem)], &self.context.request_id))
             };
@@ -264,7 +187,7 @@ impl Input {
         check_items(items, self.style, received, &self.context)
     }
 
-    /// Hands items to the pool, of which `received` were received in all.
+    /// Sends items to the pool; `received` is the number of items received so far.
     async fn send(&mut self, items: ItemSlab, received: u64) -> Result<(), CallError> {
         if items.is_empty() {
             return Ok(());
@@ -286,54 +209,7 @@ enum Forwarded {
     JobEnded,
 }
 
-/// The half that delivers results.
-struct Outputs {
-    progress: Arc<Progress>,
-    credit: watch::Receiver<Credit>,
-    /// The client says what it takes from the start.
-    reports_taken: bool,
-    results: ResultStream,
-    /// `None` once the input has ended well.
-    input_failed: Option<oneshot::Receiver<Status>>,
-    /// How many results the transport was handed.
-    delivered: u64,
-    /// How many of them the pool was told to be taken.
-    taken: u64,
-}
-
-impl Outputs {
-    /// Waits for the pool's next output, and passes on credit meanwhile. `None` after the last.
-    async fn next(&mut self, context: &CallContext) -> Option<Result<StreamOutput, Status>> {
-        loop {
-            tokio::select! {
-                // A job that was cancelled because its input failed must not hide why.
-                biased;
-                failed = wait_for_failure(&mut self.input_failed) => return Some(Err(failed)),
-                output = self.results.next() => {
-                    return output.map(|output| output.map_err(|error| status::call_failed(&error, context)));
-                }
-                Ok(()) = self.credit.changed() => self.update_taken(),
-            }
-        }
-    }
-
-    /// Says that a message with this many results is being handed to the transport.
-    fn delivering(&mut self, count: u64) {
-        self.delivered += count;
-        // Before the message goes out, so that no count of the client's can come too early.
-        self.progress.delivered.store(self.delivered, Ordering::Release);
-    }
-
-    /// Tells the pool what the reader has taken. Only called when the transport has asked for more than was delivered.
-    fn update_taken(&mut self) {
-        let Credit { results_taken, is_overrun } = *self.credit.borrow_and_update();
-        let counts_itself = (self.reports_taken || results_taken > 0) && !is_overrun;
-        self.taken = self.taken.max(if counts_itself { results_taken } else { self.delivered });
-        self.results.set_taken(self.taken);
-    }
-}
-
-/// Returns the response for a message, or one that only tells the allowance.
+/// Returns the response for a message, or one that only has `items_allowed`.
 fn response(
     message: Option<ResultMessage>,
     kind: ItemKind,
@@ -344,24 +220,10 @@ fn response(
     let response = match message {
         None => empty,
         Some(ResultMessage { first_index, indexes, results, errors, .. }) => {
-            let results = Some(match kind {
-                ItemKind::Values => Results::Values(results),
-                ItemKind::Blobs => Results::Blobs(results),
-            });
+            let results = Some(Encoded { kind, bytes: results }.into());
             let content_type = content_type.to_owned();
             v1::IMapStreamResponse { first_index, indexes, results, content_type, errors, ..empty }
         }
     };
     v1::IMapStreamResponse { padding: padding(response.encoded_len()), ..response }
-}
-
-/// Waits for the input to fail; for ever if it ended well.
-async fn wait_for_failure(input_failed: &mut Option<oneshot::Receiver<Status>>) -> Status {
-    if let Some(receiver) = input_failed {
-        if let Ok(status) = receiver.await {
-            return status;
-        }
-        *input_failed = None;
-    }
-    std::future::pending().await
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use procpool_pool::{FunctionInfo, PoolConfig};
 use procpool_proto::v1;
 
-use super::PoolRpc;
+use super::pool_rpc::PoolRpc;
 
 pub(super) fn list_functions(rpc: &PoolRpc) -> v1::ListFunctionsResponse {
     let configs = || rpc.pools.iter().map(|pool| pool.handle.config());

@@ -1,11 +1,11 @@
-//! The bytes of a request that have come in and that nobody has taken: copied out of the frames that they came in, and
-//! handed on by whole messages.
+//! The bytes of a request that the handler has not taken yet: copied out of their frames, and passed on in whole
+//! messages.
 //!
 //! A frame of HTTP/2 that waits takes some 300 bytes whatever it carries, and keeps what was read with it. Here bytes lie
 //! end to end, and take what they are and at most as much again.
 //!
-//! A message is handed on when the whole of it is here. The library takes memory for a message as soon as it has seen the
-//! length that was announced; so it sees that when the bytes have come.
+//! A message is passed on when it is complete: the library allocates memory for a message as soon as it reads the
+//! announced length, so it must not read that before the bytes have come.
 
 use std::collections::VecDeque;
 
@@ -23,15 +23,15 @@ pub(super) struct MessageBuffer {
     max_message_bytes: u32,
     /// Full, in order.
     chunks: VecDeque<Bytes>,
-    /// Behind them, with room for more.
+    /// The last chunk, with spare capacity.
     tail: BytesMut,
     len: usize,
     /// How many of the bytes belong to messages that are complete.
     complete: usize,
     /// How many belong to the one that is not.
     incomplete: usize,
-    pushed: Place,
-    popped: Place,
+    pushed: Cursor,
+    popped: Cursor,
 }
 
 /// A message is longer than it may be, it says of itself.
@@ -47,8 +47,8 @@ impl MessageBuffer {
             len: 0,
             complete: 0,
             incomplete: 0,
-            pushed: Place::default(),
-            popped: Place::default(),
+            pushed: Cursor::default(),
+            popped: Cursor::default(),
         }
     }
 
@@ -62,26 +62,26 @@ impl MessageBuffer {
         self.len
     }
 
-    /// Tells whether there is a message to hand on, or the rest of one.
+    /// Returns whether there is a message to pass on, or the rest of one.
     pub(super) fn has_message(&self) -> bool {
         self.complete > 0
     }
 
-    /// Tells whether the start of a message has come and its end has not.
+    /// Returns whether the last message is incomplete.
     pub(super) fn has_part(&self) -> bool {
         self.incomplete > 0
     }
 
-    /// Tells whether a message has been handed on in part.
+    /// Returns whether a message has been passed on in part.
     pub(super) fn is_handing_on(&self) -> bool {
-        self.popped != Place::default()
+        self.popped != Cursor::default()
     }
 
     /// Adds what has come.
     pub(super) fn push(&mut self, data: &[u8]) -> Result<(), TooLong> {
         let mut rest = data;
         while !rest.is_empty() {
-            let step = self.pushed.walk(rest);
+            let step = self.pushed.advance(rest);
             if let Some(announced) = step.announced.filter(|announced| *announced > self.max_message_bytes) {
                 return Err(TooLong(announced));
             }
@@ -123,7 +123,7 @@ impl MessageBuffer {
         let mut len = 0;
         // No more than one message, so that what is kept of it keeps none of the others.
         loop {
-            let step = self.popped.walk(&front[len..]);
+            let step = self.popped.advance(&front[len..]);
             len += step.len;
             if step.is_end || len == front.len() {
                 break;
@@ -148,9 +148,9 @@ impl MessageBuffer {
     }
 }
 
-/// Where in the sequence of messages somebody is.
+/// A position in the sequence of messages.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Place {
+struct Cursor {
     prefix: [u8; PREFIX_BYTES],
     /// How much of the prefix is behind.
     known: usize,
@@ -158,7 +158,7 @@ struct Place {
     remaining: usize,
 }
 
-/// A step from one place to another.
+/// A step of a cursor.
 struct Step {
     len: usize,
     /// The length of the message, if its prefix ends with this step.
@@ -167,9 +167,9 @@ struct Step {
     is_end: bool,
 }
 
-impl Place {
+impl Cursor {
     /// Walks to the end of a prefix, of a message or of the data, whichever comes first.
-    fn walk(&mut self, data: &[u8]) -> Step {
+    fn advance(&mut self, data: &[u8]) -> Step {
         let is_in_prefix = self.known < PREFIX_BYTES;
         let (len, announced) = if is_in_prefix {
             let len = (PREFIX_BYTES - self.known).min(data.len());

@@ -1,21 +1,34 @@
-//! Requests that are no gRPC: they are answered in HTTP's own words, and not counted as calls.
+//! The layer for requests that are not gRPC: they are answered with an HTTP status, and not counted as calls.
 
 use std::future::poll_fn;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use tonic::body::Body;
+use tower::{ServiceExt as _, service_fn};
 
-use super::body::Source;
+use crate::listener::{HttpService, RequestStream, Source};
 
-/// The most of a request that is refused which is read, and for how long.
+/// How much of a refused request is read, and for how long.
 const SMALL_BYTES: usize = 64 << 10;
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const GRPC: &str = "application/grpc";
 
-/// Returns the answer to a request that is no gRPC; `None` if it is.
-pub(super) fn refuse<B>(request: &Request<B>) -> Option<Response<Body>> {
+/// Answers requests that are not gRPC.
+pub(super) fn layer<S: HttpService<RequestStream>>(inner: S) -> impl HttpService<RequestStream> {
+    service_fn(move |request: Request<RequestStream>| {
+        let inner = inner.clone();
+        async move {
+            let Some(refused) = refuse(&request) else { return inner.oneshot(request).await };
+            read_if_small(request.into_body()).await;
+            Ok(refused)
+        }
+    })
+}
+
+/// Returns the answer to a request that is not gRPC; `None` if it is.
+fn refuse<B>(request: &Request<B>) -> Option<Response<Body>> {
     if *request.method() != Method::POST {
         let mut refused = text(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -32,9 +45,9 @@ pub(super) fn refuse<B>(request: &Request<B>) -> Option<Response<Body>> {
     None
 }
 
-/// Reads a request that is refused, if it is small: some clients (curl) take an answer that comes before they have sent all
-/// for an error of the connection.
-pub(super) async fn read_if_small(mut body: impl Source) {
+/// Reads a request that is refused, if it is small: some clients (curl) take an answer that comes before they have sent
+/// all for an error of the connection.
+async fn read_if_small(mut body: impl Source) {
     let mut left = SMALL_BYTES;
     let read = async {
         while left > 0 {
@@ -42,7 +55,7 @@ pub(super) async fn read_if_small(mut body: impl Source) {
             left = left.saturating_sub(data.len());
         }
     };
-    // What is not read is not needed either.
+    // After the timeout the rest is dropped.
     let _ = tokio::time::timeout(READ_TIMEOUT, read).await;
 }
 

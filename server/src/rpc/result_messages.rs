@@ -1,7 +1,7 @@
-//! Cutting what is ready into response messages.
+//! Cuts runs of results into response messages.
 //!
-//! What the pool hands over at once goes out in one message, so that a fast function's results travel in thousands. A
-//! message is cut at about 1 MiB; one result is never split.
+//! What the pool delivers at once becomes one message, so that a fast function's results travel in thousands. A message
+//! ends at about 1 MiB; a result is never split.
 
 use bytes::Bytes;
 use procpool_items::{ItemKind, Records, SlabProblem};
@@ -9,7 +9,7 @@ use procpool_pool::{ItemError, OnError, ResultRun};
 use procpool_proto::v1;
 use tonic::Status;
 
-use super::context::CallContext;
+use super::error_context::ErrorContext;
 use super::map::lay_end_to_end;
 use super::status;
 
@@ -39,35 +39,35 @@ pub(super) fn padding(num_bytes: usize) -> Bytes {
 }
 
 /// The content of one `IMapResponse` or `IMapStreamResponse`.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct ResultMessage {
     pub(super) first_index: u64,
     pub(super) indexes: Vec<u64>,
     pub(super) count: u64,
     pub(super) results: Bytes,
     pub(super) errors: Vec<v1::ItemError>,
-    /// How much of the run is not needed any more when this message has been taken: what is cut is parts of it, and a part
-    /// is whole in memory as long as any of it is.
+    /// How much of the run is not needed any more when this message has been taken: what is cut is parts of it, and a
+    /// part is whole in memory as long as any of it is.
     pub(super) num_bytes: u64,
 }
 
 /// Cuts runs of results into messages.
 #[derive(Debug)]
 pub(super) struct MessageCutter {
-    context: CallContext,
+    context: ErrorContext,
     on_error: OnError,
     max_message_bytes: u32,
     target_bytes: usize,
 }
 
 impl MessageCutter {
-    pub(super) fn new(context: CallContext, on_error: Option<OnError>, max_message_bytes: u32) -> Self {
+    pub(super) fn new(context: ErrorContext, on_error: Option<OnError>, max_message_bytes: u32) -> Self {
         let target_bytes = TARGET_BYTES.min(max_message_bytes as usize / 4);
         Self { context, on_error: on_error.unwrap_or(OnError::Collect), max_message_bytes, target_bytes }
     }
 
     /// Returns the call that the messages belong to.
-    pub(super) fn context(&self) -> &CallContext {
+    pub(super) fn context(&self) -> &ErrorContext {
         &self.context
     }
 
@@ -136,8 +136,8 @@ impl CutRun<'_> {
             let mut uncut = first;
             let mut is_full = false;
             let mut rest = Records::new(&part[first..]);
-            while let Some(record) = rest.next() {
-                record.map_err(|problem| self.malformed(problem))?;
+            while let Some(entry) = rest.next() {
+                entry.map_err(|problem| self.malformed(problem))?;
                 let end = part.len() - rest.num_bytes_left();
                 let record_bytes = end - position;
                 let index = self.index_of(self.num_cut);
@@ -171,7 +171,7 @@ impl CutRun<'_> {
             return Ok(None);
         }
         let is_ordered = self.indexes.is_empty();
-        records.retain(|record: &Bytes| !record.is_empty());
+        records.retain(|entry: &Bytes| !entry.is_empty());
         Ok(Some(ResultMessage {
             first_index: if is_ordered { self.first_index + start as u64 } else { 0 },
             indexes: if is_ordered { Vec::new() } else { self.indexes[start..self.num_cut].to_vec() },
@@ -191,7 +191,7 @@ impl CutRun<'_> {
         self.indexes.get(offset).copied().unwrap_or(self.first_index + offset as u64)
     }
 
-    /// Returns what stands at the place of a result that no message can carry.
+    /// Returns the error in the place of a result that no message can carry.
     fn refuse(&self, index: u64, num_bytes: usize, errors: &mut Vec<v1::ItemError>) -> Result<Bytes, Status> {
         let (num_bytes, limit) = (num_bytes as u64, u64::from(self.cutter.max_message_bytes));
         if self.cutter.on_error == OnError::FailFast {
@@ -214,11 +214,11 @@ mod tests {
     use procpool_pool::ItemFailure;
     use tonic::Code;
 
-    use super::super::context::Method;
+    use super::super::error_context::Method;
     use super::*;
 
     fn cutter(on_error: OnError) -> MessageCutter {
-        let context = CallContext {
+        let context = ErrorContext {
             method: Method::IMap,
             function: "echo".to_owned(),
             request_id: String::new(),

@@ -1,16 +1,15 @@
 //! StarMap: a Map whose items are lists, the arguments of one call each.
 
-use procpool_items::ItemKind;
 use procpool_pool::CallStyle;
 use procpool_proto::v1;
-use procpool_proto::v1::star_map_request::{Common, Items};
-use procpool_proto::v1::star_map_response::Results;
 use tonic::{Request, Response, Status};
 
-use super::PoolRpc;
-use super::context::{Envelope, Method};
+use super::encoded::Encoded;
+use super::error_context::Method;
 use super::map::run_map;
-use super::validate::SentCall;
+use super::pool_rpc::PoolRpc;
+use super::request_metadata::RequestMetadata;
+use super::validate::UncheckedCall;
 
 pub(super) async fn star_map(
     rpc: &PoolRpc,
@@ -18,31 +17,20 @@ pub(super) async fn star_map(
 ) -> Result<Response<v1::StarMapResponse>, Status> {
     let (metadata, extensions, request) = request.into_parts();
     let v1::StarMapRequest { function, content_type, options, items, common } = request;
-    let items = items.map(|items| match items {
-        Items::Values(bytes) => (ItemKind::Values, bytes),
-        Items::Blobs(bytes) => (ItemKind::Blobs, bytes),
-    });
-    let sent = SentCall {
+    let unchecked = UncheckedCall {
         method: Method::StarMap,
         style: CallStyle::Star,
         function,
         content_type,
-        common: common.map(|common| match common {
-            Common::CommonValue(bytes) => (ItemKind::Values, bytes),
-            Common::CommonBlob(bytes) => (ItemKind::Blobs, bytes),
-        }),
+        common: common.map(Encoded::from),
         options,
         stream: None,
     };
-    let mut outcome = run_map(rpc, sent, items, Envelope::of(&metadata, &extensions)).await?;
-    let results = match outcome.context.kind {
-        ItemKind::Values => Results::Values(outcome.results),
-        ItemKind::Blobs => Results::Blobs(outcome.results),
-    };
-    outcome.record.succeed();
-    let content_type = outcome.content_type;
-    let mut response =
-        Response::new(v1::StarMapResponse { content_type, errors: outcome.errors, results: Some(results) });
-    response.extensions_mut().insert(outcome.held);
-    Ok(response)
+    let metadata = RequestMetadata::of(&metadata, &extensions);
+    let mapped = run_map(rpc, unchecked, items.map(Encoded::from), metadata).await?;
+    Ok(mapped.map(|v1::MapResponse { content_type, errors, results }| v1::StarMapResponse {
+        content_type,
+        errors,
+        results: results.map(|results| Encoded::from(results).into()),
+    }))
 }

@@ -1,6 +1,6 @@
 //! Requests → what the pool takes, or an error that names every wrong field.
 //!
-//! Items are looked at by their first byte only: what is in them is between the caller and the function.
+//! Of an item only the first byte is read: its content is opaque to the server.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -12,9 +12,12 @@ use procpool_proto::google::rpc::bad_request::FieldViolation;
 use procpool_proto::v1;
 use tonic::Status;
 
-use super::call_log::CallRecord;
-use super::context::{CallContext, Envelope, MAX_REQUEST_ID_BYTES, Method, common_field, list_field};
-use super::{PoolRpc, media_type, status};
+use super::call_log::CallLogEntry;
+use super::encoded::Encoded;
+use super::error_context::{ErrorContext, Method, common_field, list_field};
+use super::pool_rpc::PoolRpc;
+use super::request_metadata::{MAX_REQUEST_ID_BYTES, RequestMetadata};
+use super::{media_type, status};
 
 const MAX_CHUNK_SIZE: u32 = 1_000_000;
 const MAX_ATTEMPTS: u32 = 10;
@@ -23,22 +26,16 @@ const MAX_FUNCTION_BYTES: usize = 256;
 const MAX_CONTENT_TYPE_BYTES: usize = 256;
 const PRIORITIES: std::ops::RangeInclusive<i32> = -8..=8;
 
-/// Items as they were sent: of which kind, and encoded; `None` if there was no list at all.
-pub(super) type SentItems = Option<(ItemKind, Bytes)>;
-
-/// A common argument as it was sent: of which kind, and encoded.
-pub(super) type SentCommon = Option<(ItemKind, Bytes)>;
-
-/// What is no longer is copied out of its request: the buffer that this came in has some KiB, however short it is.
+/// Up to this length, values are copied out of the buffer of their request, which has several KiB however short they are.
 const MAX_COPIED_BYTES: usize = 16 << 10;
 
-/// Sees to it that neither the items of a request nor its common argument keep much more in memory than themselves: each goes
-/// when it is needed no more, and is a part of the buffer that the request came in. The longer of the two may keep it.
-pub(super) fn separate(items: &mut SentItems, common: &mut SentCommon) {
-    let length = |sent: &Option<(ItemKind, Bytes)>| sent.as_ref().map_or(0, |(_, bytes)| bytes.len());
+/// Copies the items or the common argument of a request out of its buffer, so that neither keeps much more in memory than
+/// itself: they are dropped at different times. The longer of the two may keep the buffer.
+pub(super) fn separate(items: &mut Option<Encoded>, common: &mut Option<Encoded>) {
+    let length = |encoded: &Option<Encoded>| encoded.as_ref().map_or(0, |encoded| encoded.bytes.len());
     let (items_len, common_len) = (length(items), length(common));
-    for (sent, other_len) in [(items, common_len), (common, items_len)] {
-        if let Some((_, bytes)) = sent
+    for (encoded, other_len) in [(items, common_len), (common, items_len)] {
+        if let Some(Encoded { bytes, .. }) = encoded
             && (bytes.len() <= MAX_COPIED_BYTES || bytes.len() < other_len)
         {
             *bytes = Bytes::copy_from_slice(bytes);
@@ -46,14 +43,14 @@ pub(super) fn separate(items: &mut SentItems, common: &mut SentCommon) {
     }
 }
 
-/// What to run, as it was sent.
+/// What to run, as the request says it.
 #[derive(Debug)]
-pub(super) struct SentCall {
+pub(super) struct UncheckedCall {
     pub(super) method: Method,
     pub(super) style: CallStyle,
     pub(super) function: String,
     pub(super) content_type: String,
-    pub(super) common: SentCommon,
+    pub(super) common: Option<Encoded>,
     pub(super) options: Option<v1::CallOptions>,
     /// Order and window, for streams.
     pub(super) stream: Option<(i32, u32)>,
@@ -64,10 +61,28 @@ pub(super) struct SentCall {
 pub(super) struct CheckedCall {
     pub(super) call: Call,
     pub(super) stream: StreamOptions,
-    pub(super) context: CallContext,
+    pub(super) context: ErrorContext,
 }
 
-/// Checks everything but the items, and names the call in its record. `kind` is the kind of the items, as far as it is
+/// Starts the log entry of a call that came in one message, and checks all of it.
+///
+/// # Errors
+///
+/// With every field that is wrong, or the first item.
+pub(super) fn check_whole(
+    rpc: &PoolRpc,
+    unchecked: UncheckedCall,
+    items: Option<Encoded>,
+    metadata: RequestMetadata,
+) -> Result<(CheckedCall, ItemSlab, CallLogEntry), Status> {
+    let (style, kind) = (unchecked.style, items.as_ref().map(|items| items.kind));
+    let mut entry = rpc.log_entry(unchecked.method, &metadata);
+    let checked = check_call(rpc, unchecked, kind, metadata, &mut entry)?;
+    let items = check_items(items, style, 0, &checked.context).map_err(|error| entry.fail(error))?;
+    Ok((checked, items, entry))
+}
+
+/// Checks everything but the items, and names the call in its entry. `kind` is the kind of the items, as far as it is
 /// known.
 ///
 /// # Errors
@@ -75,60 +90,60 @@ pub(super) struct CheckedCall {
 /// With every field that is wrong.
 pub(super) fn check_call(
     rpc: &PoolRpc,
-    sent: SentCall,
+    unchecked: UncheckedCall,
     kind: Option<ItemKind>,
-    envelope: Envelope,
-    record: &mut CallRecord,
+    metadata: RequestMetadata,
+    entry: &mut CallLogEntry,
 ) -> Result<CheckedCall, Status> {
     // In an IMapStream, these fields are in the config.
-    let prefix = if sent.method == Method::IMapStream { "config." } else { "" };
+    let prefix = if unchecked.method == Method::IMapStream { "config." } else { "" };
     let mut checker = Checker { prefix, violations: Vec::new() };
-    let sent_options = sent.options.unwrap_or_default();
+    let sent_options = unchecked.options.unwrap_or_default();
     let mut options = checker.options(&sent_options);
     if options.request_id.is_empty() {
-        options.request_id = envelope.request_id;
+        options.request_id = metadata.request_id;
     }
-    let stream = sent.stream.map(|(order, window)| checker.stream_options(order, window)).unwrap_or_default();
-    checker.function(&sent.function);
-    let content_type = checker.content_type(&sent.content_type, kind, sent.style);
-    let common = sent.common.map(|(kind, bytes)| checker.common(kind, bytes, &content_type));
-    // What is itself wrong is not repeated.
-    record.set_names(
-        if sent.function.len() <= MAX_FUNCTION_BYTES { &sent.function } else { "" },
+    let stream = unchecked.stream.map(|(order, window)| checker.stream_options(order, window)).unwrap_or_default();
+    checker.function(&unchecked.function);
+    let content_type = checker.content_type(&unchecked.content_type, kind, unchecked.style);
+    let common = unchecked.common.map(|common| checker.common(common, &content_type));
+    // Names that are too long are not repeated in the log.
+    entry.set_names(
+        if unchecked.function.len() <= MAX_FUNCTION_BYTES { &unchecked.function } else { "" },
         if options.request_id.len() <= MAX_REQUEST_ID_BYTES { &options.request_id } else { "" },
     );
-    if let Some(span) = &envelope.span {
-        span.describe(record.function(), record.request_id());
+    if let Some(span) = &metadata.span {
+        span.describe(&entry.function, &entry.request_id);
     }
-    let context = CallContext {
-        method: sent.method,
-        function: sent.function.clone(),
+    let context = ErrorContext {
+        method: unchecked.method,
+        function: unchecked.function.clone(),
         request_id: options.request_id.clone(),
         kind: kind.unwrap_or(ItemKind::Values),
         common_field: common.as_ref().map(|common| format!("{prefix}{}", common_field(common.kind))),
     };
     if !checker.violations.is_empty() {
-        let invalid = status::invalid_argument(checker.violations, record.request_id());
-        return Err(record.fail(invalid));
+        let invalid = status::invalid_argument(checker.violations, &entry.request_id);
+        return Err(entry.fail(invalid));
     }
-    // It would hold a slot while it waits for one.
-    if let Some(pool) = rpc.pools.own_pool(&sent.function, &envelope.caller_pool) {
-        return Err(record.fail(status::nested_call(&pool.name, &context)));
+    // The caller would hold a slot while it waits for one.
+    if let Some(pool) = rpc.pools.own_pool(&unchecked.function, &metadata.caller_pool) {
+        return Err(entry.fail(status::nested_call(&pool.name, &context)));
     }
     let call = Call {
-        function: sent.function,
+        function: unchecked.function,
         content_type,
-        style: sent.style,
+        style: unchecked.style,
         common,
         options,
         max_answer_bytes: None,
-        deadline: envelope.deadline,
-        trace: envelope.trace,
+        deadline: metadata.deadline,
+        trace: metadata.trace,
     };
     Ok(CheckedCall { call, stream, context })
 }
 
-/// Tells what is wrong with the content type, in its canonical form, of items of this kind.
+/// Returns the problem of a canonical content type with items of this kind, if there is one.
 pub(super) fn content_type_problem(kind: ItemKind, style: CallStyle, content_type: &str) -> Option<&'static str> {
     match (kind, style) {
         (ItemKind::Values, _) if !content_type.is_empty() => Some("is not allowed with values"),
@@ -145,12 +160,12 @@ pub(super) fn content_type_problem(kind: ItemKind, style: CallStyle, content_typ
 ///
 /// With the first item that has the wrong form.
 pub(super) fn check_items(
-    sent: SentItems,
+    items: Option<Encoded>,
     style: CallStyle,
     first_index: u64,
-    context: &CallContext,
+    context: &ErrorContext,
 ) -> Result<ItemSlab, Status> {
-    let Some((kind, bytes)) = sent else { return Ok(ItemSlab::empty(context.kind)) };
+    let Some(Encoded { kind, bytes }) = items else { return Ok(ItemSlab::empty(context.kind)) };
     let invalid = |position: usize, problem: String| {
         let field = format!("{}[{position}]", list_field(kind));
         status::invalid_item(field, problem, first_index + position as u64, &context.request_id)
@@ -190,7 +205,7 @@ impl Checker {
         NonZeroU32::new(value)
     }
 
-    /// Tells whether a text is within its bounds.
+    /// Checks a text against its limits. Returns whether it is valid.
     fn text(&mut self, field: &str, value: &str, max_bytes: usize) -> bool {
         let problem = if value.len() > max_bytes {
             format!("has {} bytes, over the limit of {max_bytes}", value.len())
@@ -213,7 +228,7 @@ impl Checker {
             self.reject(FIELD, problem);
             String::new()
         });
-        // What is wrong in itself is not wrong in two ways.
+        // A malformed content type is reported once.
         if (sent.is_empty() || !content_type.is_empty())
             && let Some(problem) = kind.and_then(|kind| content_type_problem(kind, style, &content_type))
         {
@@ -229,7 +244,7 @@ impl Checker {
         self.text("function", function, MAX_FUNCTION_BYTES);
     }
 
-    fn common(&mut self, kind: ItemKind, bytes: Bytes, content_type: &str) -> CommonArgument {
+    fn common(&mut self, Encoded { kind, bytes }: Encoded, content_type: &str) -> CommonArgument {
         if kind == ItemKind::Values && bytes.is_empty() {
             self.reject(common_field(kind), SlabProblem::EmptyValue.to_string());
         }

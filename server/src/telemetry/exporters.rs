@@ -21,7 +21,7 @@ const DEFAULT_SERVICE_NAME: &str = "procpool";
 /// How long a collector may take for what is left at the end. `k8s/base` counts it in the grace period.
 const LAST_EXPORT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What collects and sends.
+/// The providers of meters and tracers, and the registry.
 #[derive(Debug)]
 pub(super) struct Exporters {
     pub(super) meters: SdkMeterProvider,
@@ -76,15 +76,16 @@ async fn wait_for_last_exports(signals: Vec<(&'static str, oneshot::Receiver<OTe
             Ok(Err(_)) => "its thread could not be started, or panicked".to_owned(),
             Err(_) => "the collector did not answer in time".to_owned(),
         };
-        // A collector that is not there is no reason to end badly.
+        // An unreachable collector is no error of the server.
         tracing::warn!(problem, signal, "the last telemetry could not be sent");
     }
 }
 
-/// Runs what blocks on a thread of its own, and returns where its result comes; nothing comes if there is no thread.
+/// Runs blocking work on its own thread, and returns the receiver of its result. The receiver fails if the thread
+/// cannot be started.
 ///
-/// The library's last export of metrics takes five seconds whatever it is told. Unlike a blocking task of the runtime,
-/// this thread holds up nobody who stops waiting: it ends after its five seconds, or with the process.
+/// The library's last export of metrics takes five seconds whatever timeout it is given. Unlike a blocking task, this
+/// thread does not delay the end of the runtime: it ends after its five seconds, or with the process.
 fn on_own_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
     let (ended, result) = oneshot::channel();
     let thread = thread::Builder::new().name("last-telemetry".to_owned()).spawn(move || ended.send(work()));
@@ -94,7 +95,7 @@ fn on_own_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
     result
 }
 
-/// Returns what the environment says that we are, or else our name.
+/// Returns the resource that the environment describes, with our name by default.
 fn resource() -> Resource {
     let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
     let detected = Resource::builder().with_attribute(version.clone()).build();

@@ -3,21 +3,23 @@
 //!
 //! In Prometheus text a dot becomes an underscore, a unit of `s` becomes `_seconds`, and a counter ends in `_total`.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{AsyncInstrument, Counter, Histogram, Meter};
 use procpool_pool::Demand;
+use procpool_proto::Reason;
 
-use super::Demands;
 use crate::listener::Connections;
 
 /// In seconds: from what a frame costs to what a person waits for. (The library's own are for milliseconds.)
 const DURATION_BUCKETS: [f64; 14] =
     [0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0];
 
-/// Why a call is refused that could have been taken by a larger pool, or by another one.
-const CAPACITY_REASONS: [&str; 4] = ["QUEUE_FULL", "DEADLINE_UNREACHABLE", "POOL_DEGRADED", "DRAINING"];
+/// Reasons to refuse a call that a larger pool, or another one, could have accepted.
+const CAPACITY_REASONS: [Reason; 4] =
+    [Reason::QueueFull, Reason::DeadlineUnreachable, Reason::PoolDegraded, Reason::Draining];
 
 /// A metric.
 struct Metric {
@@ -91,10 +93,13 @@ const GUARD_RESTARTS: Metric = Metric {
     unit: "{process}",
     help: "How often the server had to start its guard again, since somebody had killed it",
 };
-/// A metric of what is there now, and how it is read.
+/// The last demand that was read, by the names of the pools.
+pub(super) type Demands = BTreeMap<String, Mutex<Demand>>;
+
+/// A gauge, and how it is read from the demand.
 type Reading<T> = (&'static Metric, fn(&Demand) -> T);
 
-/// What is recorded as it happens.
+/// The instruments that record events.
 #[derive(Debug)]
 pub(super) struct Instruments {
     pub(super) calls: Counter<u64>,
@@ -123,7 +128,7 @@ impl Instruments {
         };
         // A counter that is not there before the first refusal cannot be seen to rise.
         for reason in CAPACITY_REASONS {
-            instruments.refused.add(0, &[KeyValue::new("reason", reason)]);
+            instruments.refused.add(0, &[KeyValue::new("reason", reason.as_str())]);
         }
         instruments.guard_restarts.add(0, &[]);
         instruments
@@ -139,7 +144,7 @@ fn histogram(meter: &Meter, metric: &Metric) -> Histogram<f64> {
     builder.with_boundaries(DURATION_BUCKETS.to_vec()).build()
 }
 
-/// Has what is there now read from the last [`Demand`] of each pool, whenever metrics are collected.
+/// Adds gauges that read the last [`Demand`] of each pool whenever metrics are collected.
 pub(super) fn observe_demand(meter: &Meter, demands: &Arc<Demands>) {
     let counts: [Reading<u64>; 4] = [
         (&JOBS, |demand| demand.num_jobs),
@@ -149,11 +154,8 @@ pub(super) fn observe_demand(meter: &Meter, demands: &Arc<Demands>) {
     ];
     for (metric, read) in counts {
         let demands = Arc::clone(demands);
-        let builder = meter.u64_observable_gauge(metric.name).with_unit(metric.unit).with_description(metric.help);
-        let callback = move |gauge: &dyn AsyncInstrument<u64>| {
-            each(&demands, |pool, demand| gauge.observe(read(demand), &[pool]));
-        };
-        builder.with_callback(callback).build();
+        let gauge = meter.u64_observable_gauge(metric.name).with_unit(metric.unit).with_description(metric.help);
+        gauge.with_callback(move |gauge| each(&demands, |pool, demand| gauge.observe(read(demand), &[pool]))).build();
     }
     let durations: [Reading<f64>; 3] = [
         (&BACKLOG, |demand| demand.backlog.as_secs_f64()),
@@ -162,15 +164,12 @@ pub(super) fn observe_demand(meter: &Meter, demands: &Arc<Demands>) {
     ];
     for (metric, read) in durations {
         let demands = Arc::clone(demands);
-        let builder = meter.f64_observable_gauge(metric.name).with_unit(metric.unit).with_description(metric.help);
-        let callback = move |gauge: &dyn AsyncInstrument<f64>| {
-            each(&demands, |pool, demand| gauge.observe(read(demand), &[pool]));
-        };
-        builder.with_callback(callback).build();
+        let gauge = meter.f64_observable_gauge(metric.name).with_unit(metric.unit).with_description(metric.help);
+        gauge.with_callback(move |gauge| each(&demands, |pool, demand| gauge.observe(read(demand), &[pool]))).build();
     }
     let demands = Arc::clone(demands);
-    let builder = meter.u64_observable_gauge(SLOTS.name).with_unit(SLOTS.unit).with_description(SLOTS.help);
-    let callback = move |gauge: &dyn AsyncInstrument<u64>| {
+    let gauge = meter.u64_observable_gauge(SLOTS.name).with_unit(SLOTS.unit).with_description(SLOTS.help);
+    let observe = move |gauge: &dyn AsyncInstrument<u64>| {
         each(&demands, |pool, demand| {
             let slots = demand.slots;
             let states = [
@@ -185,10 +184,10 @@ pub(super) fn observe_demand(meter: &Meter, demands: &Arc<Demands>) {
             }
         });
     };
-    builder.with_callback(callback).build();
+    gauge.with_callback(observe).build();
 }
 
-/// Has the connections counted whenever metrics are collected.
+/// Adds the metrics of connections, read whenever metrics are collected.
 pub(super) fn observe_connections(meter: &Meter, connections: Connections) {
     let Metric { name, unit, help } = CONNECTIONS;
     let open = connections.clone();

@@ -1,4 +1,4 @@
-//! What happened, in the words of labels and attributes. Every set of words is closed.
+//! The values of labels and attributes. Each is one of a closed set.
 
 use procpool_pool::{ChunkOutcome, ItemFailure};
 use tonic::Code;

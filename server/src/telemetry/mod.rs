@@ -3,13 +3,13 @@
 //! | module | |
 //! | --- | --- |
 //! | `instruments` | every metric: name, unit, help |
-//! | `labels` | what happened, in the words of labels |
+//! | `labels` | the values of labels |
 //! | `spans` | a span for each call and each chunk |
-//! | `call` | what is measured of a call, from the router |
+//! | `call` | what is measured of a call, from its layer |
 //! | `pool` | what is measured of a pool |
 //! | `exporters` | where it all goes |
 //!
-//! What happens in the pool comes by [`PoolObserver`]; what is there now is a [`Demand`], asked for when metrics are
+//! What happens in the pool comes by [`PoolObserver`]; what is there now is a [`Demand`](procpool_pool::Demand), asked for when metrics are
 //! read and once a second. Without an exporter there is no [`Telemetry`] to call: no span, no lock, no allocation.
 //!
 //! # The environment
@@ -27,26 +27,29 @@ mod labels;
 mod pool;
 mod spans;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use http::Request;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::MeterProvider as _;
-use procpool_pool::{Demand, PoolObserver};
+use procpool_pool::PoolObserver;
 use prometheus::TextEncoder;
 
+pub(crate) use self::call::CallTelemetry;
 use self::exporters::Exporters;
-use self::instruments::Instruments;
+use self::instruments::{Demands, Instruments};
 use self::pool::PoolTelemetry;
 pub(crate) use self::spans::CallSpan;
 use self::spans::Spans;
 use crate::config::{ConfigError, TelemetryConfig};
+use crate::headers;
 use crate::listener::Connections;
 use crate::pools::Pools;
 
-/// What has the metrics.
+/// The instrumentation scope of the metrics.
 const SCOPE: &str = "procpool";
 /// How old the demand may be that is sent to a collector.
 const DEMAND_INTERVAL: Duration = Duration::from_secs(1);
@@ -60,16 +63,13 @@ pub(crate) struct Telemetry {
 #[derive(Debug)]
 struct Shared {
     exporters: Exporters,
-    instruments: Instruments,
+    instruments: Arc<Instruments>,
     /// `None`: no traces.
-    spans: Option<Spans>,
-    /// The last that was read, by the names of the pools.
+    spans: Option<Arc<Spans>>,
     demands: Arc<Demands>,
     /// The methods that we serve, as `service/method`: what labels may say.
     methods: BTreeSet<Arc<str>>,
 }
-
-type Demands = BTreeMap<String, Mutex<Demand>>;
 
 impl Telemetry {
     /// Sets up what the settings ask for, for pools of these names; `None` if that is nothing. `is_scraped`:
@@ -91,8 +91,8 @@ impl Telemetry {
         let demands: Arc<Demands> = Arc::new(pools.map(|pool| (pool.to_owned(), Mutex::default())).collect());
         instruments::observe_demand(&meter, &demands);
         let shared = Shared {
-            instruments: Instruments::new(&meter),
-            spans: exporters.tracers.as_ref().map(Spans::new),
+            instruments: Arc::new(Instruments::new(&meter)),
+            spans: exporters.tracers.as_ref().map(|provider| Arc::new(Spans::new(provider))),
             exporters,
             demands,
             methods: call::served_methods(),
@@ -100,20 +100,33 @@ impl Telemetry {
         Ok(Some(Self { shared: Arc::new(shared) }))
     }
 
-    /// Has the server's connections counted.
+    /// Adds the metrics of the server's connections.
     pub(crate) fn observe_connections(&self, connections: Connections) {
         instruments::observe_connections(&self.shared.exporters.meters.meter(SCOPE), connections);
     }
 
-    /// Counts that the guard of the server was started again.
+    /// Counts a restart of the watchdog process.
     pub(crate) fn count_guard_restart(&self) {
         self.shared.instruments.guard_restarts.add(1, &[]);
     }
 
-    /// Returns what the pool of this name is to tell what happens in it.
+    /// Returns the observer of the pool with this name.
     pub(crate) fn observer(&self, pool: &str) -> Arc<dyn PoolObserver> {
         let pool = KeyValue::new("pool", pool.to_owned());
-        Arc::new(PoolTelemetry { shared: Arc::clone(&self.shared), pool, chunks: Mutex::default() })
+        let Shared { instruments, spans, .. } = &*self.shared;
+        let (instruments, spans) = (Arc::clone(instruments), spans.clone());
+        Arc::new(PoolTelemetry { instruments, spans, pool, chunks: Mutex::default() })
+    }
+
+    /// Starts to measure and trace a call to one of our methods, and leaves its span in the request.
+    pub(crate) fn start_call<B>(&self, request: &mut Request<B>) -> Option<CallTelemetry> {
+        let Shared { instruments, spans, methods, .. } = &*self.shared;
+        let method = methods.get(request.uri().path().strip_prefix('/')?)?;
+        let span = spans.as_ref().map(|spans| spans.start_call(method, &headers::trace_context(request.headers())));
+        if let Some(span) = &span {
+            request.extensions_mut().insert(span.clone());
+        }
+        Some(CallTelemetry::new(Arc::clone(instruments), Arc::clone(method), span))
     }
 
     /// Keeps the demand fresh for collectors until the pools are gone.
@@ -134,12 +147,12 @@ impl Telemetry {
         TextEncoder::new().encode_to_string(&families).map_err(|error| error.to_string())
     }
 
-    /// Sends what is left, for two seconds at most.
+    /// Exports what has not been sent yet, for two seconds at most.
     pub(crate) async fn shut_down(self) {
         self.shared.exporters.shut_down().await;
     }
 
-    /// Tells whether any pool still answers.
+    /// Reads the demand of every pool. Returns whether any pool still answers.
     async fn read_demand(&self, pools: &Pools) -> bool {
         let answers = join_all(pools.iter().map(|pool| async { (&pool.name, pool.handle.demand().await) })).await;
         let is_any_there = answers.iter().any(|(_, demand)| demand.is_ok());

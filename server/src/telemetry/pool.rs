@@ -7,12 +7,16 @@ use opentelemetry::KeyValue;
 use opentelemetry_sdk::trace::Span;
 use procpool_pool::{ChunkId, ChunkStart, ObserverEvent, PoolObserver, TraceContext, exit_reason};
 
-use super::{Shared, labels, spans};
+use super::instruments::Instruments;
+use super::labels;
+use super::spans::{self, Spans};
 
-/// Watches a pool.
+/// Records the events of a pool.
 #[derive(Debug)]
 pub(super) struct PoolTelemetry {
-    pub(super) shared: Arc<Shared>,
+    pub(super) instruments: Arc<Instruments>,
+    /// `None`: no traces.
+    pub(super) spans: Option<Arc<Spans>>,
     /// The label that names it.
     pub(super) pool: KeyValue,
     /// The spans of the chunks at workers: at most two a worker.
@@ -27,7 +31,7 @@ impl PoolTelemetry {
 
     fn count_items(&self, function: &str, outcome: &'static str, count: u64) {
         let [pool, function] = self.by_function(function);
-        self.shared.instruments.items.add(count, &[pool, function, KeyValue::new("outcome", outcome)]);
+        self.instruments.items.add(count, &[pool, function, KeyValue::new("outcome", outcome)]);
     }
 
     fn lock_chunks(&self) -> MutexGuard<'_, BTreeMap<ChunkId, Span>> {
@@ -38,7 +42,7 @@ impl PoolTelemetry {
 
 impl PoolObserver for PoolTelemetry {
     fn observe(&self, event: &ObserverEvent<'_>) {
-        let instruments = &self.shared.instruments;
+        let instruments = &self.instruments;
         match event {
             ObserverEvent::JobStarted { function, waited } => {
                 instruments.queue_wait.record(waited.as_secs_f64(), &self.by_function(function));
@@ -65,7 +69,7 @@ impl PoolObserver for PoolTelemetry {
     }
 
     fn chunk_started(&self, chunk: &ChunkStart<'_>) -> Option<TraceContext> {
-        let (span, context) = self.shared.spans.as_ref()?.start_chunk(chunk, &self.pool.value);
+        let (span, context) = self.spans.as_ref()?.start_chunk(chunk, &self.pool.value);
         self.lock_chunks().insert(chunk.chunk, span);
         Some(context)
     }

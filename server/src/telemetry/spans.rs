@@ -13,14 +13,14 @@ use tonic::Code;
 
 use super::labels;
 
-/// Makes spans.
+/// Starts spans.
 #[derive(Debug)]
 pub(super) struct Spans {
     tracer: SdkTracer,
     propagator: TraceContextPropagator,
 }
 
-/// The span of a call, for those who know more about the call.
+/// The span of a call, to which handlers add attributes.
 #[derive(Debug, Clone)]
 pub(crate) struct CallSpan(Context);
 
@@ -84,7 +84,7 @@ impl CallSpan {
         trace_context(self.0.span().span_context())
     }
 
-    /// Says what was called, and what the caller calls it.
+    /// Adds the function and the caller's name for the call.
     pub(crate) fn describe(&self, function: &str, request_id: &str) {
         let span = self.0.span();
         if span.is_recording() {
@@ -99,7 +99,7 @@ impl CallSpan {
     pub(super) fn end(&self, code: Code) {
         let span = self.0.span();
         span.set_attribute(KeyValue::new("rpc.grpc.status_code", i64::from(code as i32)));
-        // The others are about what the caller did.
+        // The other codes report what the caller did wrong.
         let is_servers = matches!(
             code,
             Code::Unknown

@@ -9,6 +9,7 @@ use std::time::Duration;
 use procpool_items::value::{NonFinite, list_to_bytes, to_bytes};
 use procpool_pool::PoolConfig;
 use procpool_pool::supervisor::{ProcessSpawner, SpawnConfig};
+use procpool_proto::Reason;
 use procpool_proto::google::rpc::{self, ErrorInfo, RetryInfo};
 use procpool_proto::v1::pool_admin_service_client::PoolAdminServiceClient;
 use procpool_proto::v1::{
@@ -36,6 +37,7 @@ async fn every_row_of_the_table_happens_and_reads_as_it_says() {
     for row in table() {
         let situation = row["situation"].as_str().unwrap();
         let server = start(&row).await;
+        assert!(Reason::parse(row["reason"].as_str().unwrap()).is_some(), "{situation}");
         let is_to_live = row["worker_lives"] == true;
         let pid = if is_to_live { pid_of_a_working_worker(&server).await } else { 0 };
         let error = within(provoke(&server, &row)).await;

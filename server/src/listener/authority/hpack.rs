@@ -156,8 +156,8 @@ impl Text {
     }
 }
 
-/// How many Huffman codes there are of each length, from one bit on. They are canonical: shorter codes come first, so that
-/// these numbers tell where each code ends.
+/// How many Huffman codes there are of each length, from one bit on. They are canonical: shorter codes come first, so
+/// that these numbers tell where each code ends.
 const CODES_OF_LENGTH: [u32; 30] =
     [0, 0, 0, 0, 10, 26, 32, 6, 0, 5, 3, 2, 6, 2, 3, 0, 0, 0, 3, 8, 13, 26, 29, 12, 4, 15, 19, 29, 0, 4];
 

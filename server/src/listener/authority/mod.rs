@@ -10,8 +10,8 @@
 //! HPACK's fields are only walked. What cannot be parsed is left alone from there on; h2 judges it.
 //!
 //! Nothing may be decided by such an authority. Left to h2, which refuses them: names that are a reference to the dynamic
-//! table (the static one has `:authority`), and in Huffman codes the few characters for which there is no substitute of the
-//! same length, such as `#` and what is not ASCII.
+//! table (the static one has `:authority`), and in Huffman codes the few characters for which there is no substitute of
+//! the same length, such as `#` and what is not ASCII.
 
 mod hpack;
 
@@ -19,12 +19,6 @@ mod hpack;
 mod reference;
 #[cfg(test)]
 mod tests;
-
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use self::hpack::{Block, Malformed};
 
@@ -38,69 +32,17 @@ const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 const PRIORITY_BYTES: u32 = 5;
 
-/// A stream whose requests have authorities that h2 takes.
-#[derive(Debug)]
-pub(super) struct WithAuthorities<S> {
-    stream: S,
-    editor: Editor,
-}
-
-impl<S> WithAuthorities<S> {
-    pub(super) fn new(stream: S) -> Self {
-        Self { stream, editor: Editor::new() }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for WithAuthorities<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.editor.edit(&mut buffer.filled_mut()[before..]);
-        polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for WithAuthorities<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, buffer)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-}
-
 /// Edits the authorities in what a client sends, in pieces of any length.
 #[derive(Debug)]
-struct Editor {
-    place: Place,
+pub(super) struct Editor {
+    position: Position,
     frame: FrameHeader,
     block: Block,
 }
 
 /// What the next byte belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Position {
     /// So many bytes are of no interest.
     Skipped(u32),
     FrameHeader {
@@ -145,70 +87,75 @@ impl FrameHeader {
 }
 
 impl Editor {
-    fn new() -> Self {
-        Self { place: Place::Skipped(PREFACE_BYTES), frame: FrameHeader::default(), block: Block::default() }
+    pub(super) fn new() -> Self {
+        Self { position: Position::Skipped(PREFACE_BYTES), frame: FrameHeader::default(), block: Block::default() }
     }
 
-    fn edit(&mut self, mut bytes: &mut [u8]) {
-        while !bytes.is_empty() && self.place != Place::Lost {
-            let (num_used, next) = self.step(bytes).unwrap_or((0, Place::Lost));
-            self.place = next;
+    /// Edits what came next.
+    pub(super) fn edit(&mut self, mut bytes: &mut [u8]) {
+        while !bytes.is_empty() && self.position != Position::Lost {
+            let (num_used, next) = self.step(bytes).unwrap_or((0, Position::Lost));
+            self.position = next;
             bytes = &mut bytes[num_used..];
         }
     }
 
     /// Looks at the first of some bytes; returns at how many, and what follows them.
-    fn step(&mut self, bytes: &mut [u8]) -> Result<(usize, Place), Malformed> {
+    fn step(&mut self, bytes: &mut [u8]) -> Result<(usize, Position), Malformed> {
         let at_most = |left: u32| left.min(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-        match self.place {
-            Place::Skipped(left) => {
+        match self.position {
+            Position::Skipped(left) => {
                 let num_used = at_most(left);
                 Ok((num_used as usize, skip(left - num_used)))
             }
-            Place::FrameHeader { filled } => {
+            Position::FrameHeader { filled } => {
                 self.frame.0[filled] = bytes[0];
                 let filled = filled + 1;
                 let is_whole = filled == FRAME_HEADER_BYTES;
-                Ok((1, if is_whole { self.begin_frame()? } else { Place::FrameHeader { filled } }))
+                Ok((1, if is_whole { self.begin_frame()? } else { Position::FrameHeader { filled } }))
             }
-            Place::Lead { left, padding } => {
+            Position::Lead { left, padding } => {
                 let padding = padding.unwrap_or_else(|| bytes[0].into());
                 let left = left - 1;
                 Ok((
                     1,
-                    if left == 0 { self.begin_fields(padding)? } else { Place::Lead { left, padding: Some(padding) } },
+                    if left == 0 {
+                        self.begin_fields(padding)?
+                    } else {
+                        Position::Lead { left, padding: Some(padding) }
+                    },
                 ))
             }
-            Place::Fields { left, padding } => {
+            Position::Fields { left, padding } => {
                 let num_used = at_most(left);
                 for byte in &mut bytes[..num_used as usize] {
                     self.block.edit(byte)?;
                 }
                 Ok((num_used as usize, self.go_on_with_fields(left - num_used, padding)?))
             }
-            Place::Lost => Err(Malformed),
+            Position::Lost => Err(Malformed),
         }
     }
 
-    fn begin_frame(&mut self) -> Result<Place, Malformed> {
+    fn begin_frame(&mut self) -> Result<Position, Malformed> {
         if !matches!(self.frame.kind(), HEADERS | CONTINUATION) {
             return Ok(skip(self.frame.length()));
         }
         let padding = if self.frame.kind() == HEADERS && self.frame.has(PADDED) { None } else { Some(0) };
         match (self.frame.lead(), padding) {
             (0, _) => self.begin_fields(0),
-            (left, padding) => Ok(Place::Lead { left, padding }),
+            (left, padding) => Ok(Position::Lead { left, padding }),
         }
     }
 
-    fn begin_fields(&mut self, padding: u32) -> Result<Place, Malformed> {
+    fn begin_fields(&mut self, padding: u32) -> Result<Position, Malformed> {
         let left = self.frame.length().checked_sub(self.frame.lead() + padding).ok_or(Malformed)?;
         self.go_on_with_fields(left, padding)
     }
 
-    fn go_on_with_fields(&self, left: u32, padding: u32) -> Result<Place, Malformed> {
+    fn go_on_with_fields(&self, left: u32, padding: u32) -> Result<Position, Malformed> {
         if left > 0 {
-            return Ok(Place::Fields { left, padding });
+            return Ok(Position::Fields { left, padding });
         }
         if self.frame.has(END_HEADERS) && !self.block.is_between_fields() {
             return Err(Malformed);
@@ -217,7 +164,7 @@ impl Editor {
     }
 }
 
-/// Returns the place of bytes of no interest that are followed by a frame.
-fn skip(left: u32) -> Place {
-    if left == 0 { Place::FrameHeader { filled: 0 } } else { Place::Skipped(left) }
+/// Returns the position before bytes of no interest that are followed by a frame.
+fn skip(left: u32) -> Position {
+    if left == 0 { Position::FrameHeader { filled: 0 } } else { Position::Skipped(left) }
 }

@@ -3,6 +3,7 @@ use std::sync::atomic::AtomicUsize;
 
 use http_body_util::BodyExt as _;
 use tonic::Code;
+use tonic::codegen::StdError;
 
 use super::super::message_buffer::PREFIX_BYTES;
 use super::*;
@@ -50,12 +51,12 @@ impl Source for Sender {
     }
 }
 
-struct Call {
+struct Upload {
     sender: Sender,
     body: LimitedBody<Sender>,
 }
 
-impl Call {
+impl Upload {
     fn new(window: usize, max_message_bytes: u32, budget: &Arc<ByteBudget>) -> Self {
         let sender = Sender::new(window);
         let limits = BodyLimits { max_message_bytes, stall_timeout: Duration::from_secs(60) };
@@ -115,7 +116,7 @@ async fn messages_pass_however_they_are_cut() {
     let sent: Vec<u8> = [message(0), message(10), message(300), message(0), message(1)].concat();
     for piece_size in 1..40 {
         let budget = ByteBudget::new(1000);
-        let call = Call::new(1000, 300, &budget);
+        let call = Upload::new(1000, 300, &budget);
         sent.chunks(piece_size).for_each(|piece| call.send(piece));
         call.end();
         assert_eq!(call.body.collect().await.unwrap().to_bytes(), sent);
@@ -126,7 +127,7 @@ async fn messages_pass_however_they_are_cut() {
 #[tokio::test]
 async fn a_message_over_the_limit_is_refused_at_its_prefix() {
     let budget = ByteBudget::new(1000);
-    let mut call = Call::new(1000, 10, &budget);
+    let mut call = Upload::new(1000, 10, &budget);
     call.send(&message(10));
     assert!(matches!(call.next(), Poll::Ready(Some(Ok(_)))));
     call.send(&message(11)[..PREFIX_BYTES]);
@@ -141,7 +142,7 @@ async fn what_a_message_announces_is_neither_counted_nor_told_before_it_has_come
     let limit: u32 = 64 << 20;
     let calls: Vec<_> = (0..100)
         .map(|_| {
-            let mut call = Call::new(1000, limit, &budget);
+            let mut call = Upload::new(1000, limit, &budget);
             call.send(&[&[0], &limit.to_be_bytes()[..], b"x"].concat());
             assert_eq!(call.next(), Poll::Pending);
             call
@@ -155,7 +156,7 @@ async fn what_a_message_announces_is_neither_counted_nor_told_before_it_has_come
 #[tokio::test]
 async fn a_message_counts_until_the_next_one_is_asked_for() {
     let budget = ByteBudget::new(1000);
-    let mut call = Call::new(1000, 100, &budget);
+    let mut call = Upload::new(1000, 100, &budget);
     call.send(&[message(95), message(45)[..25].to_vec()].concat());
     assert!(matches!(call.next(), Poll::Ready(Some(Ok(_)))));
     assert_eq!(budget.used(), 125);
@@ -171,7 +172,7 @@ async fn a_message_counts_until_the_next_one_is_asked_for() {
 #[tokio::test]
 async fn a_large_message_counts_as_a_whole_until_all_of_it_was_taken() {
     let budget = ByteBudget::new(10 << 20);
-    let mut call = Call::new(MIB / 4, 1 << 20, &budget);
+    let mut call = Upload::new(MIB / 4, 1 << 20, &budget);
     let sent = message(MIB);
     call.send(&sent);
     let mut received = 0;
@@ -185,16 +186,16 @@ async fn a_large_message_counts_as_a_whole_until_all_of_it_was_taken() {
 #[tokio::test]
 async fn past_the_budget_a_request_is_refused_and_may_be_retried() {
     let budget = ByteBudget::new(150);
-    let mut first = Call::new(1000, 100, &budget);
+    let mut first = Upload::new(1000, 100, &budget);
     first.send(&message(95));
     assert!(matches!(first.next(), Poll::Ready(Some(Ok(_)))));
-    let mut second = Call::new(1000, 100, &budget);
+    let mut second = Upload::new(1000, 100, &budget);
     second.send(&message(95));
     let refused = second.body.frame().await.unwrap().unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert!(refused.metadata().get("grpc-retry-pushback-ms").unwrap().to_str().unwrap().parse::<u32>().is_ok());
     drop(first);
-    let mut third = Call::new(1000, 100, &budget);
+    let mut third = Upload::new(1000, 100, &budget);
     third.send(&message(95));
     assert!(matches!(third.next(), Poll::Ready(Some(Ok(_)))));
 }
@@ -204,7 +205,7 @@ async fn past_the_budget_a_request_is_refused_and_may_be_retried() {
 async fn a_client_that_sends_ahead_of_its_handler_may_do_so_by_its_window_and_all_of_it_counts() {
     let budget = ByteBudget::new(10 << 20);
     let window = MIB / 4;
-    let mut call = Call::new(window, 64 << 20, &budget);
+    let mut call = Upload::new(window, 64 << 20, &budget);
     let endless = message(13).repeat(100_000);
     let mut sent = call.send_until_shut(&endless);
     assert_eq!((sent, budget.used()), (window, window as u64));
@@ -225,7 +226,7 @@ async fn a_client_that_sends_ahead_of_its_handler_may_do_so_by_its_window_and_al
 #[tokio::test]
 async fn a_message_larger_than_the_window_comes_in_also_behind_others() {
     let budget = ByteBudget::new(10 << 20);
-    let mut call = Call::new(1000, 1 << 20, &budget);
+    let mut call = Upload::new(1000, 1 << 20, &budget);
     let all = [message(500), message(MIB), message(10)].concat();
     let mut sent = call.send_until_shut(&all);
     assert_eq!(sent, 1000, "the first message waits for the handler");
@@ -243,14 +244,14 @@ async fn a_message_larger_than_the_window_comes_in_also_behind_others() {
 #[tokio::test]
 async fn those_who_send_ahead_leave_half_of_the_budget_to_others() {
     let budget = ByteBudget::new(4 << 20);
-    let mut calls: Vec<_> = (0..20).map(|_| Call::new(MIB / 4, 1 << 20, &budget)).collect();
+    let mut calls: Vec<_> = (0..20).map(|_| Upload::new(MIB / 4, 1 << 20, &budget)).collect();
     for call in &mut calls {
         call.send(&message(13));
         assert!(matches!(call.next(), Poll::Ready(Some(Ok(_)))));
         call.send_until_shut(&message(13).repeat(20_000));
     }
     assert!(budget.used() <= (2 << 20) + 20 * FREE_AHEAD_BYTES as u64);
-    let mut other = Call::new(MIB / 4, 2 << 20, &budget);
+    let mut other = Upload::new(MIB / 4, 2 << 20, &budget);
     other.send(&message(3 * MIB / 2));
     assert!(matches!(other.next(), Poll::Ready(Some(Ok(_)))));
     // Who was refused has given back what waited, and learns of it when it asks.
@@ -263,12 +264,12 @@ async fn those_who_send_ahead_leave_half_of_the_budget_to_others() {
 #[tokio::test]
 async fn a_hang_up_is_not_the_end_of_a_request_and_neither_is_an_end_within_a_message() {
     let budget = ByteBudget::new(1000);
-    let mut call = Call::new(1000, 100, &budget);
+    let mut call = Upload::new(1000, 100, &budget);
     call.sender.pieces.lock().unwrap().push_back(Err(Status::cancelled("h2 protocol error").into()));
     call.receive();
     assert_eq!(call.next(), Poll::Ready(Some(Err(Code::Aborted))));
 
-    let mut call = Call::new(1000, 100, &budget);
+    let mut call = Upload::new(1000, 100, &budget);
     call.send(&[message(10), message(10)[..7].to_vec()].concat());
     call.end();
     assert!(matches!(call.next(), Poll::Ready(Some(Ok(_)))));
@@ -281,7 +282,7 @@ async fn a_message_that_stops_on_its_way_ends_its_call_and_a_pause_between_messa
     let hour = Duration::from_secs(3600);
     for (start, is_ended) in [(vec![], true), (message(10)[..7].to_vec(), true), (message(10), false)] {
         let budget = ByteBudget::new(1000);
-        let mut call = Call::new(1000, 100, &budget);
+        let mut call = Upload::new(1000, 100, &budget);
         call.send(&start);
         if !is_ended {
             assert!(matches!(call.next(), Poll::Ready(Some(Ok(_)))));
@@ -297,7 +298,7 @@ async fn a_message_that_stops_on_its_way_ends_its_call_and_a_pause_between_messa
 #[tokio::test(start_paused = true)]
 async fn a_message_that_comes_slowly_is_waited_for() {
     let budget = ByteBudget::new(1000);
-    let mut call = Call::new(1000, 100, &budget);
+    let mut call = Upload::new(1000, 100, &budget);
     for byte in message(10) {
         call.send(&[byte]);
         let waited = tokio::time::timeout(Duration::from_secs(50), call.body.frame()).await;

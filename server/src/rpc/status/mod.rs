@@ -8,7 +8,7 @@
 //! the default limit of other implementations; the end of a traceback is kept. Errors of items in a message may have
 //! 64 KiB each.
 
-mod envelope;
+mod problem;
 mod text;
 
 #[cfg(test)]
@@ -22,13 +22,14 @@ use procpool_pool::{
 };
 use procpool_proto::google::rpc::bad_request::FieldViolation;
 use procpool_proto::google::rpc::{BadRequest, ErrorInfo, ResourceInfo};
-use procpool_proto::v1;
+use procpool_proto::{Reason, v1};
 use prost::Message as _;
 use tonic::{Code, Status};
 
-use self::envelope::{Problem, Retry};
-use super::context::CallContext;
-use crate::operators::{Operators, Peer};
+use self::problem::{Problem, Retry};
+use super::error_context::ErrorContext;
+use crate::operators::Operators;
+use crate::peer::Peer;
 
 /// When a call that was refused for lack of room may be worth trying again.
 const BUDGET_RETRY_DELAY: Duration = Duration::from_millis(500);
@@ -47,40 +48,33 @@ pub(crate) fn debug_budget(max_message_bytes: u32) -> usize {
 }
 
 /// Returns why a call as a whole has no answer.
-pub(crate) fn call_failed(error: &CallError, context: &CallContext) -> Status {
+pub(crate) fn call_failed(error: &CallError, context: &ErrorContext) -> Status {
     call_problem(error, context).into_status(&context.request_id)
 }
 
 /// Returns why the pool does not take more items of a stream. `is_first`: it was given none before, so that nothing of
 /// the call has started.
-pub(crate) fn items_refused(error: &CallError, is_first: bool, context: &CallContext) -> Status {
+pub(crate) fn items_refused(error: &CallError, is_first: bool, context: &ErrorContext) -> Status {
     let problem = call_problem(error, context);
     let problem = if is_first { problem } else { problem.retry(Retry::Never) };
     problem.into_status(&context.request_id)
 }
 
-fn call_problem<'a>(error: &'a CallError, context: &CallContext) -> Problem<'a> {
+fn call_problem<'a>(error: &'a CallError, context: &ErrorContext) -> Problem<'a> {
     let problem = match error {
         CallError::QueueFull { what, limit, retry_after } => {
-            Problem::new(Code::ResourceExhausted, "QUEUE_FULL", error.to_string())
-                .with("resource", what)
-                .with("limit", limit)
-                .retry(Retry::After(*retry_after))
+            queue_full(error.to_string(), what, *limit).retry(Retry::After(*retry_after))
         }
-        CallError::LargerThanQueue { what, limit, .. } => {
-            Problem::new(Code::ResourceExhausted, "QUEUE_FULL", error.to_string())
-                .with("resource", what)
-                .with("limit", limit)
-        }
+        CallError::LargerThanQueue { what, limit, .. } => queue_full(error.to_string(), what, *limit),
         CallError::ResultsTooLarge { bytes, limit } => response_problem(*bytes, *limit),
         CallError::ResultsFull { limit } => {
-            Problem::new(Code::ResourceExhausted, "RESULTS_FULL", error.to_string()).with("limit_bytes", limit)
+            Problem::new(Code::ResourceExhausted, Reason::ResultsFull, error.to_string()).with("limit_bytes", limit)
         }
-        CallError::Draining { started } => Problem::new(Code::Unavailable, "DRAINING", error.to_string())
+        CallError::Draining { started } => Problem::new(Code::Unavailable, Reason::Draining, error.to_string())
             .with("started", started)
             .retry(retry_unless_started(*started, DRAINING_RETRY_DELAY)),
         CallError::Degraded { started, retry_after, .. } => {
-            Problem::new(Code::Unavailable, "POOL_DEGRADED", error.to_string())
+            Problem::new(Code::Unavailable, Reason::PoolDegraded, error.to_string())
                 .with("started", started)
                 .retry(retry_unless_started(*started, *retry_after))
         }
@@ -89,7 +83,7 @@ fn call_problem<'a>(error: &'a CallError, context: &CallContext) -> Problem<'a> 
         }
         CallError::ItemFailed(item) => item_problem(item, context),
         CallError::CrashLimit { crashes, exit, usage, stderr_tail } => {
-            with_exit(Problem::new(Code::FailedPrecondition, "CRASH_LIMIT", error.to_string()), exit, *usage)
+            with_exit(Problem::new(Code::FailedPrecondition, Reason::CrashLimit, error.to_string()), exit, *usage)
                 .with("attempts", crashes)
                 .output_tail(stderr_tail)
         }
@@ -101,20 +95,24 @@ fn call_problem<'a>(error: &'a CallError, context: &CallContext) -> Problem<'a> 
             deadline_problem(phase)
         }
         CallError::DeadlineUnreachable { expected, remaining, retry_after } => {
-            Problem::new(Code::ResourceExhausted, "DEADLINE_UNREACHABLE", error.to_string())
+            Problem::new(Code::ResourceExhausted, Reason::DeadlineUnreachable, error.to_string())
                 .with("expected_ms", expected.as_millis())
                 .with("remaining_ms", remaining.as_millis())
                 .retry(Retry::After(*retry_after))
         }
         CallError::CommonNotTaken | CallError::CommonTooLong { .. } => {
             let field = context.common_field.as_deref().unwrap_or("common");
-            invalid("INVALID_ARGUMENT", vec![violation(field, error.to_string())])
+            invalid(Reason::InvalidArgument, vec![violation(field, error.to_string())])
         }
-        CallError::MixedKinds => invalid("INVALID_ARGUMENT", vec![violation("items", error.to_string())]),
-        CallError::Cancelled => Problem::new(Code::Cancelled, "CANCELLED", error.to_string()),
-        CallError::JobEnded | CallError::PoolGone => Problem::new(Code::Internal, "INTERNAL", error.to_string()),
+        CallError::MixedKinds => invalid(Reason::InvalidArgument, vec![violation("items", error.to_string())]),
+        CallError::Cancelled => Problem::new(Code::Cancelled, Reason::Cancelled, error.to_string()),
+        CallError::JobEnded | CallError::PoolGone => Problem::new(Code::Internal, Reason::Internal, error.to_string()),
     };
     problem.with("function", &context.function)
+}
+
+fn queue_full(message: String, resource: &str, limit: u64) -> Problem<'static> {
+    Problem::new(Code::ResourceExhausted, Reason::QueueFull, message).with("resource", resource).with("limit", limit)
 }
 
 fn retry_unless_started(started: bool, delay: Duration) -> Retry {
@@ -133,52 +131,52 @@ fn function_not_found(error: &CallError, name: &str, nearest: &[String]) -> Prob
         description: advice.clone(),
         ..ResourceInfo::default()
     };
-    Problem::new(Code::NotFound, "FUNCTION_NOT_FOUND", format!("{error}; {advice}"))
+    Problem::new(Code::NotFound, Reason::FunctionNotFound, format!("{error}; {advice}"))
         .with("nearest", nearest.join(", "))
         .resource(resource)
 }
 
 /// Returns the error of one item, to stand beside the results. [`debug_budget`] is where the
 /// budget of each message starts.
-pub(crate) fn item_failed(error: &ItemError, context: &CallContext, remaining_budget: &mut usize) -> v1::ItemError {
+pub(crate) fn item_failed(error: &ItemError, context: &ErrorContext, remaining_budget: &mut usize) -> v1::ItemError {
     let status = item_problem(error, context).with("function", &context.function).into_item_status(remaining_budget);
     v1::ItemError { index: error.index, status: Some(status) }
 }
 
-fn item_problem<'a>(error: &'a ItemError, context: &CallContext) -> Problem<'a> {
+fn item_problem<'a>(error: &'a ItemError, context: &ErrorContext) -> Problem<'a> {
     let ItemError { index, failure } = error;
     let problem = |code, reason| Problem::new(code, reason, failure.to_string()).with("index", index);
     match failure {
         ItemFailure::Raised { kind, traceback, .. } => {
-            problem(Code::Unknown, "FUNCTION_RAISED").with("type", kind).traceback(traceback)
+            problem(Code::Unknown, Reason::FunctionRaised).with("type", kind).traceback(traceback)
         }
-        ItemFailure::ResultNotEncodable { .. } => problem(Code::Internal, "RESULT_NOT_ENCODABLE"),
+        ItemFailure::ResultNotEncodable { .. } => problem(Code::Internal, Reason::ResultNotEncodable),
         ItemFailure::InvalidItem { part, message } => {
             let field = match part {
                 CallPart::Item => context.item_field(*index),
                 CallPart::Common => context.common_field.clone().unwrap_or_else(|| "common".to_owned()),
                 CallPart::Kwargs => "kwargs".to_owned(),
             };
-            problem(Code::InvalidArgument, "INVALID_ITEM")
+            problem(Code::InvalidArgument, Reason::InvalidItem)
                 .bad_request(BadRequest { field_violations: vec![violation(field, message.clone())] })
         }
         ItemFailure::WorkerCrashed { exit, pid, attempt, usage, stderr_tail } => {
-            let reason = if exit.is_out_of_memory() { "WORKER_OOM_KILLED" } else { "WORKER_CRASHED" };
+            let reason = if exit.is_out_of_memory() { Reason::WorkerOomKilled } else { Reason::WorkerCrashed };
             with_exit(problem(Code::Aborted, reason), exit, *usage)
                 .with("pid", pid)
                 .with("attempt", attempt)
                 .output_tail(stderr_tail)
         }
         ItemFailure::CrashLimit { attempts, exit, usage, stderr_tail } => {
-            with_exit(problem(Code::FailedPrecondition, "CRASH_LIMIT"), exit, *usage)
+            with_exit(problem(Code::FailedPrecondition, Reason::CrashLimit), exit, *usage)
                 .with("attempts", attempts)
                 .output_tail(stderr_tail)
         }
-        ItemFailure::ItemTimeout { limit, attempt, stack } => problem(Code::DeadlineExceeded, "ITEM_TIMEOUT")
+        ItemFailure::ItemTimeout { limit, attempt, stack } => problem(Code::DeadlineExceeded, Reason::ItemTimeout)
             .with("limit_ms", limit.as_millis())
             .with("attempt", attempt)
             .stack(stack),
-        ItemFailure::WorkerProtocol { .. } => problem(Code::Internal, "WORKER_PROTOCOL"),
+        ItemFailure::WorkerProtocol { .. } => problem(Code::Internal, Reason::WorkerProtocol),
     }
 }
 
@@ -208,15 +206,15 @@ pub(crate) fn violation(field: impl Into<String>, description: impl Into<String>
 
 /// Returns that fields of the request are wrong. There must be at least one.
 pub(crate) fn invalid_argument(violations: Vec<FieldViolation>, request_id: &str) -> Status {
-    invalid("INVALID_ARGUMENT", violations).into_status(request_id)
+    invalid(Reason::InvalidArgument, violations).into_status(request_id)
 }
 
 /// Returns that an item has the wrong form.
 pub(crate) fn invalid_item(field: String, description: String, index: u64, request_id: &str) -> Status {
-    invalid("INVALID_ITEM", vec![violation(field, description)]).with("index", index).into_status(request_id)
+    invalid(Reason::InvalidItem, vec![violation(field, description)]).with("index", index).into_status(request_id)
 }
 
-fn invalid(reason: &'static str, mut violations: Vec<FieldViolation>) -> Problem<'static> {
+fn invalid(reason: Reason, mut violations: Vec<FieldViolation>) -> Problem<'static> {
     let message = match violations.as_slice() {
         [only] => format!("{}: {}", only.field, only.description),
         [first, rest @ ..] => format!("{}: {} (and {} more)", first.field, first.description, rest.len()),
@@ -235,7 +233,7 @@ pub(crate) fn request_too_large(bytes: u64, limit: u64) -> Status {
 }
 
 /// Returns that a response message would be over the limit.
-pub(crate) fn response_too_large(bytes: u64, limit: u64, context: &CallContext) -> Status {
+pub(crate) fn response_too_large(bytes: u64, limit: u64, context: &ErrorContext) -> Status {
     response_problem(bytes, limit).into_status(&context.request_id)
 }
 
@@ -255,7 +253,7 @@ pub(crate) fn result_too_large(index: u64, bytes: u64, limit: u64) -> v1::ItemEr
 }
 
 /// Returns that one result is too large for any message, to end the call.
-pub(crate) fn result_too_large_for_call(index: u64, bytes: u64, limit: u64, context: &CallContext) -> Status {
+pub(crate) fn result_too_large_for_call(index: u64, bytes: u64, limit: u64, context: &ErrorContext) -> Status {
     result_problem(index, bytes, limit).into_status(&context.request_id)
 }
 
@@ -265,38 +263,32 @@ fn result_problem(index: u64, bytes: u64, limit: u64) -> Problem<'static> {
 }
 
 fn too_large(message: String, bytes: u64, limit: u64) -> Problem<'static> {
-    Problem::new(Code::ResourceExhausted, "MESSAGE_TOO_LARGE", message).with("bytes", bytes).with("limit_bytes", limit)
+    Problem::new(Code::ResourceExhausted, Reason::MessageTooLarge, message)
+        .with("bytes", bytes)
+        .with("limit_bytes", limit)
 }
 
 /// Returns that too many bytes of requests are being received at this moment.
 pub(crate) fn request_bytes_exhausted(limit: u64) -> Status {
     let message =
         format!("the requests being received would pass the server's limit of {limit} bytes; try again later");
-    Problem::new(Code::ResourceExhausted, "QUEUE_FULL", message)
-        .with("resource", "request bytes in flight")
-        .with("limit", limit)
-        .retry(Retry::After(BUDGET_RETRY_DELAY))
-        .into_status("")
+    queue_full(message, "request bytes in flight", limit).retry(Retry::After(BUDGET_RETRY_DELAY)).into_status("")
 }
 
 /// Returns that there are as many calls in progress as there may be.
 pub(crate) fn too_many_calls(limit: u32) -> Status {
     let message =
         format!("there are {limit} calls in progress, as many as the server takes at a time; try again later");
-    Problem::new(Code::ResourceExhausted, "QUEUE_FULL", message)
-        .with("resource", "calls")
-        .with("limit", limit)
-        .retry(Retry::After(BUDGET_RETRY_DELAY))
-        .into_status("")
+    queue_full(message, "calls", limit.into()).retry(Retry::After(BUDGET_RETRY_DELAY)).into_status("")
 }
 
 /// Returns that an item calls a function of the very pool that it runs in.
-pub(crate) fn nested_call(pool: &str, context: &CallContext) -> Status {
+pub(crate) fn nested_call(pool: &str, context: &ErrorContext) -> Status {
     let message = format!(
         "the caller is itself an item of the pool {pool:?}: it would hold a slot while it waits for one, and when all do so none \
          becomes free; call the function directly, or put one of the two into another pool"
     );
-    Problem::new(Code::FailedPrecondition, "NESTED_CALL", message)
+    Problem::new(Code::FailedPrecondition, Reason::NestedCall, message)
         .with("pool", pool)
         .with("function", &context.function)
         .into_status(&context.request_id)
@@ -306,7 +298,7 @@ pub(crate) fn nested_call(pool: &str, context: &CallContext) -> Status {
 pub(crate) fn not_an_operator(peer: Option<Peer>, operators: Operators) -> Status {
     let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
     let message = format!("only operators may call this, and the caller ({peer}) is none: {}", operators.description());
-    Problem::new(Code::PermissionDenied, "NOT_AN_OPERATOR", message).with("peer", peer).into_status("")
+    Problem::new(Code::PermissionDenied, Reason::NotAnOperator, message).with("peer", peer).into_status("")
 }
 
 /// Returns that the deadline passed outside of the pool.
@@ -315,32 +307,32 @@ pub(crate) fn deadline_exceeded(phase: &'static str) -> Status {
 }
 
 fn deadline_problem(phase: &'static str) -> Problem<'static> {
-    Problem::new(Code::DeadlineExceeded, "DEADLINE", format!("the deadline passed while the call was {phase}"))
+    Problem::new(Code::DeadlineExceeded, Reason::Deadline, format!("the deadline passed while the call was {phase}"))
         .with("phase", phase)
 }
 
 /// Returns that the client went away before its request was complete. Nobody receives it; its use is that the end of
 /// the request is not mistaken for a proper one.
 pub(crate) fn request_cut_short(error: &dyn std::error::Error) -> Status {
-    Problem::new(Code::Aborted, "REQUEST_CUT_SHORT", format!("the request was cut short: {error}")).into_status("")
+    Problem::new(Code::Aborted, Reason::RequestCutShort, format!("the request was cut short: {error}")).into_status("")
 }
 
 /// Returns that nothing more of a request has come for this long.
 pub(crate) fn request_stalled(timeout: Duration) -> Status {
     let message = format!("nothing more of the request has come for {timeout:?}, and it is not complete");
-    Problem::new(Code::Aborted, "REQUEST_CUT_SHORT", message).into_status("")
+    Problem::new(Code::Aborted, Reason::RequestCutShort, message).into_status("")
 }
 
 /// Returns that the server is shutting down, for what is not a call of the pool.
 pub(crate) fn shutting_down() -> Status {
-    Problem::new(Code::Unavailable, "DRAINING", "the server is shutting down")
+    Problem::new(Code::Unavailable, Reason::Draining, "the server is shutting down")
         .retry(Retry::After(DRAINING_RETRY_DELAY))
         .into_status("")
 }
 
 /// Returns that the server is shutting down before the workers were replaced. Some may have been.
 pub(crate) fn restart_cut_short() -> Status {
-    Problem::new(Code::Unavailable, "DRAINING", "the server is shutting down, and not all workers were replaced")
+    Problem::new(Code::Unavailable, Reason::Draining, "the server is shutting down, and not all workers were replaced")
         .with("started", true)
         .into_status("")
 }
@@ -356,7 +348,7 @@ pub(crate) fn restart_unfinished<'a>(pools: impl Iterator<Item = (&'a str, &'a R
         })
         .collect();
     let message = format!("the deadline passed before all workers were replaced, and it goes on: {}", pools.join("; "));
-    Problem::new(Code::DeadlineExceeded, "DEADLINE", message).with("phase", "restarting").into_status("")
+    Problem::new(Code::DeadlineExceeded, Reason::Deadline, message).with("phase", "restarting").into_status("")
 }
 
 /// Returns why a worker's stacks cannot be told.
@@ -364,24 +356,24 @@ pub(crate) fn dump_failed(failure: DumpFailure, worker_id: u64) -> Status {
     let problem = |code, reason| Problem::new(code, reason, failure.to_string()).with("worker_id", worker_id);
     let problem = match failure {
         DumpFailure::PoolStopped => return shutting_down(),
-        DumpFailure::NoSuchWorker => problem(Code::NotFound, "WORKER_NOT_FOUND"),
-        DumpFailure::NotSupported => problem(Code::FailedPrecondition, "DUMP_NOT_SUPPORTED"),
-        DumpFailure::NoAnswer => problem(Code::FailedPrecondition, "DUMP_NOT_ANSWERED"),
-        DumpFailure::Busy => problem(Code::ResourceExhausted, "DUMP_BUSY").retry(Retry::After(BUDGET_RETRY_DELAY)),
+        DumpFailure::NoSuchWorker => problem(Code::NotFound, Reason::WorkerNotFound),
+        DumpFailure::NotSupported => problem(Code::FailedPrecondition, Reason::DumpNotSupported),
+        DumpFailure::NoAnswer => problem(Code::FailedPrecondition, Reason::DumpNotAnswered),
+        DumpFailure::Busy => problem(Code::ResourceExhausted, Reason::DumpBusy).retry(Retry::After(BUDGET_RETRY_DELAY)),
     };
     problem.into_status("")
 }
 
 /// Returns that something is wrong in this program.
-pub(crate) fn internal(message: &str, context: &CallContext) -> Status {
-    Problem::new(Code::Internal, "INTERNAL", message).into_status(&context.request_id)
+pub(crate) fn internal(message: &str, context: &ErrorContext) -> Status {
+    Problem::new(Code::Internal, Reason::Internal, message).into_status(&context.request_id)
 }
 
 /// Returns the reason of an error that says "not now": nothing of the call was run, and it may be tried again.
-pub(crate) fn refusal_reason(status: &Status) -> Option<String> {
-    let pushback = status.metadata().get(envelope::PUSHBACK)?.to_str().ok()?;
+pub(crate) fn refusal_reason(status: &Status) -> Option<Reason> {
+    let pushback = status.metadata().get(problem::PUSHBACK)?.to_str().ok()?;
     pushback.parse::<u64>().ok()?;
-    error_info(status).map(|info| info.reason)
+    Reason::parse(&error_info(status)?.reason)
 }
 
 /// Returns the reason of an error, and what belongs to it; `None` for an error that is not ours.
@@ -392,8 +384,8 @@ pub(crate) fn error_info(status: &Status) -> Option<ErrorInfo> {
 }
 
 /// Tells whether the message of an error for this reason may have what users computed in it.
-pub(crate) fn has_text_of_users(reason: &str) -> bool {
-    matches!(reason, "FUNCTION_RAISED" | "INVALID_ITEM" | "RESULT_NOT_ENCODABLE")
+pub(crate) fn has_text_of_users(reason: Option<Reason>) -> bool {
+    matches!(reason, Some(Reason::FunctionRaised | Reason::InvalidItem | Reason::ResultNotEncodable))
 }
 
 /// Returns that there is no such service.
@@ -406,7 +398,7 @@ pub(crate) fn not_for_admin_port(listen: &str) -> Status {
     let message = format!(
         "this is the admin port, which has /metrics, /healthz, /readyz and grpc.health.v1.Health; make calls to {listen}"
     );
-    Problem::new(Code::Unimplemented, "UNIMPLEMENTED", message).into_status("")
+    Problem::new(Code::Unimplemented, Reason::Unimplemented, message).into_status("")
 }
 
 /// Gives an error of the gRPC libraries themselves (an unknown method, a request that is not protobuf, the health of
@@ -416,11 +408,11 @@ pub(crate) fn with_details(status: &Status) -> Status {
         return status.clone();
     }
     let reason = match status.code() {
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::NotFound => "NOT_FOUND",
-        Code::Cancelled => "CANCELLED",
-        _ => "INTERNAL",
+        Code::Unimplemented => Reason::Unimplemented,
+        Code::InvalidArgument => Reason::InvalidArgument,
+        Code::NotFound => Reason::NotFound,
+        Code::Cancelled => Reason::Cancelled,
+        _ => Reason::Internal,
     };
     let message = match (status.code(), status.message()) {
         (Code::Unimplemented, "") => "there is no such method; ask reflection which there are",

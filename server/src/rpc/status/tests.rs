@@ -2,13 +2,13 @@ use procpool_items::ItemKind;
 use procpool_proto::google::rpc::{BadRequest, DebugInfo, ErrorInfo, RequestInfo, ResourceInfo, RetryInfo};
 use prost::Message as _;
 
-use super::super::context::Method;
+use super::super::error_context::Method;
 use super::*;
 
 const LIMIT_OF_OTHERS: usize = 8 << 10;
 
-fn context() -> CallContext {
-    CallContext {
+fn context() -> ErrorContext {
+    ErrorContext {
         method: Method::Map,
         function: "power".to_owned(),
         request_id: "request-7".to_owned(),
@@ -271,11 +271,8 @@ fn every_reason_is_in_the_tables_that_clients_read() {
     let proto = include_str!("../../../../proto/procpool/v1/pool.proto");
     let admin_proto = include_str!("../../../../proto/procpool/v1/pool_admin.proto");
     let guide = include_str!("../../../../docs/clients.md");
-    // In this module, a text in capitals is a reason.
-    let is_reason = |text: &&str| text.len() > 3 && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
-    let reasons: Vec<&str> = include_str!("mod.rs").split('"').filter(is_reason).collect();
-    assert!(reasons.len() > 20, "{reasons:?}");
-    for reason in reasons {
+    for reason in Reason::ALL.iter().map(|reason| reason.as_str()) {
+        assert_eq!(Reason::parse(reason).map(Reason::as_str), Some(reason));
         let stands_in =
             |text: &str| text.split(|char: char| !char.is_ascii_uppercase() && char != '_').any(|word| word == reason);
         assert!(stands_in(proto) || stands_in(admin_proto), "{reason}");
@@ -306,25 +303,25 @@ fn an_unknown_function_is_a_resource() {
 #[test]
 fn an_invalid_item_is_named_by_its_path() {
     let error = item(ItemFailure::InvalidItem { part: CallPart::Item, message: "not a list".to_owned() });
-    let field_of = |context: &CallContext| {
+    let field_of = |context: &ErrorContext| {
         let request: BadRequest = detail(&call_failed(&error, context), "BadRequest").unwrap();
         request.field_violations[0].field.clone()
     };
     assert_eq!(field_of(&context()), "values[17]");
-    assert_eq!(field_of(&CallContext { kind: ItemKind::Blobs, ..context() }), "blobs[17]");
-    assert_eq!(field_of(&CallContext { method: Method::Apply, ..context() }), "values");
+    assert_eq!(field_of(&ErrorContext { kind: ItemKind::Blobs, ..context() }), "blobs[17]");
+    assert_eq!(field_of(&ErrorContext { method: Method::Apply, ..context() }), "values");
 }
 
 #[test]
 fn what_is_not_the_items_fault_is_named_by_its_own_field() {
-    let field_of = |part: CallPart, context: &CallContext| {
+    let field_of = |part: CallPart, context: &ErrorContext| {
         let error = item(ItemFailure::InvalidItem { part, message: "no".to_owned() });
         let request: BadRequest = detail(&call_failed(&error, context), "BadRequest").unwrap();
         request.field_violations[0].field.clone()
     };
-    let context = CallContext { common_field: Some("config.common_blob".to_owned()), ..context() };
+    let context = ErrorContext { common_field: Some("config.common_blob".to_owned()), ..context() };
     assert_eq!(field_of(CallPart::Common, &context), "config.common_blob");
-    assert_eq!(field_of(CallPart::Kwargs, &CallContext { method: Method::Apply, ..context }), "kwargs");
+    assert_eq!(field_of(CallPart::Kwargs, &ErrorContext { method: Method::Apply, ..context }), "kwargs");
 }
 
 #[test]
@@ -377,7 +374,7 @@ fn however_much_there_is_to_say_it_fits_into_a_header() {
         CallError::FunctionNotFound { name: long.clone(), nearest: vec![long.clone(); 3], started: true },
         CallError::Degraded { reason: long.clone(), started: false, retry_after: Duration::MAX },
     ];
-    let context = CallContext { function: "f".repeat(256), request_id: "r".repeat(128), ..context() };
+    let context = ErrorContext { function: "f".repeat(256), request_id: "r".repeat(128), ..context() };
     let mut statuses: Vec<Status> = errors.iter().map(|error| call_failed(error, &context)).collect();
     statuses.push(invalid_argument(vec![violation(long.clone(), long); 100], &context.request_id));
     for status in statuses {

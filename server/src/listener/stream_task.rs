@@ -1,4 +1,4 @@
-//! The task of one call, which ends by itself, or when its reader takes nothing for too long.
+//! The task of one stream, which ends by itself, or when the reader of its response takes nothing for too long.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,35 +9,34 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 use tokio_util::task::TaskTracker;
 
-use super::connections::Calls;
-use crate::lifecycle::CALL;
-use crate::rpc::response_body::CallWatch;
+use super::connections::ActiveRequests;
+use super::monitor::{STREAM, StreamMonitor};
 
-/// Has the tasks of a connection, one for each call, owned by a tracker, counted by their connection, and each given up when
-/// its reader takes nothing.
+/// Spawns the tasks of a connection, one for each stream: owned by a tracker, counted by the connection, and each given
+/// up when its reader takes nothing.
 #[derive(Debug, Clone)]
-pub(crate) struct OwnedTasks {
+pub(crate) struct StreamTasks {
     pub(crate) tasks: TaskTracker,
-    pub(crate) calls: Calls,
+    pub(crate) requests: ActiveRequests,
     pub(crate) stall_timeout: Duration,
 }
 
-impl OwnedTasks {
-    /// Starts the task of a call.
+impl StreamTasks {
+    /// Starts the task of a stream.
     pub(crate) fn spawn<F>(&self, task: F)
     where
         F: Future + Send + 'static,
     {
-        let (in_progress, watched) = (self.calls.begin(), watched(task, self.stall_timeout));
+        let (active, task) = (self.requests.begin(), with_stall_timeout(task, self.stall_timeout));
         self.tasks.spawn(async move {
-            watched.await;
-            drop(in_progress);
+            task.await;
+            drop(active);
         });
     }
 }
 
-/// The admin port's HTTP is hyper's.
-impl<F> hyper::rt::Executor<F> for OwnedTasks
+/// hyper, which drives the admin port, spawns the tasks of its streams here.
+impl<F> hyper::rt::Executor<F> for StreamTasks
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
@@ -47,45 +46,45 @@ where
     }
 }
 
-/// Returns a task that is given up when what it has for its reader has been waiting for so long. Dropping it drops its end
-/// of the stream, and that resets it.
-fn watched<F>(task: F, stall_timeout: Duration) -> impl Future<Output = ()> + Send
+/// Returns a task that ends early when the reader of its response has read nothing for this long. Dropping the task
+/// drops its end of the stream, which resets the stream.
+fn with_stall_timeout<F>(task: F, stall_timeout: Duration) -> impl Future<Output = ()> + Send
 where
     F: Future + Send + 'static,
 {
-    let watch = Arc::new(CallWatch::default());
-    let task = Box::pin(CALL.scope(Arc::clone(&watch), task));
-    CallTask { task, watch, stall_timeout, next_look: None }
+    let monitor = Arc::new(StreamMonitor::default());
+    let task = Box::pin(STREAM.scope(Arc::clone(&monitor), task));
+    WithStallTimeout { task, monitor, stall_timeout, stall_timer: None }
 }
 
-struct CallTask<F> {
+struct WithStallTimeout<F> {
     task: Pin<Box<F>>,
-    watch: Arc<CallWatch>,
+    monitor: Arc<StreamMonitor>,
     stall_timeout: Duration,
-    /// Not before something waits. Most calls need none.
-    next_look: Option<Pin<Box<Sleep>>>,
+    /// Set when the response first waits for its reader. Most streams need none.
+    stall_timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl<F: Future> Future for CallTask<F> {
+impl<F: Future> Future for WithStallTimeout<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        // Also while the answer waits for its reader: who sends is not to be stopped by that alone.
-        self.watch.receive(context);
+        // Also while the response waits for its reader: that must not stop the sender.
+        self.monitor.receive(context);
         if self.task.as_mut().poll(context).is_ready() {
             return Poll::Ready(());
         }
         loop {
-            let Some(since) = self.watch.waiting_since() else { return Poll::Pending };
+            let Some(since) = self.monitor.waiting_since() else { return Poll::Pending };
             let due = since + self.stall_timeout;
-            let next_look = self.next_look.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
-            ready!(next_look.as_mut().poll(context));
+            let stall_timer = self.stall_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+            ready!(stall_timer.as_mut().poll(context));
             if due <= Instant::now() {
                 tracing::warn!(timeout = ?self.stall_timeout, "the reader of a response takes nothing, giving up its call");
                 return Poll::Ready(());
             }
-            // It has taken something since the timer was set.
-            next_look.as_mut().reset(due);
+            // The reader has taken something since the timer was set.
+            stall_timer.as_mut().reset(due);
         }
     }
 }
@@ -100,7 +99,7 @@ mod tests {
     use tonic::body::Body;
 
     use super::*;
-    use crate::rpc::response_body;
+    use crate::listener::response_body::monitored;
 
     const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -113,9 +112,9 @@ mod tests {
         let frames = messages.map(|message| Ok::<_, Status>(Frame::data(message)));
         let task = async {
             let body = Body::new(StreamBody::new(frames));
-            read(response_body::watched(http::Response::new(body), CALL.get(), None).into_body()).await;
+            read(monitored(http::Response::new(body)).into_body()).await;
         };
-        watched(task, TIMEOUT).await;
+        with_stall_timeout(task, TIMEOUT).await;
         began.elapsed()
     }
 

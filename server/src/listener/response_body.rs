@@ -1,108 +1,70 @@
-//! Response bodies, in pieces, and watched: one that nobody takes is known as such, and what it holds on to is let go with
-//! it.
+//! Response bodies, in pieces, and monitored: a stalled reader is noticed, and values that the response holds are
+//! dropped with it.
 //!
-//! The transport asks for a piece when it has handed on the one before, or at least one byte of it may go. So a body that
-//! is not asked for more waits for its reader, and [`CallWatch`] says since when; a large message is cut into pieces so
-//! that a reader who is slow can be told from one who takes nothing. Nothing within the body could act on that: it is not
-//! polled then. The task of the call does, and drops everything.
+//! The transport polls for a piece when at least one byte of the one before may be sent. So a body that
+//! is not asked for more waits for its reader, and [`StreamMonitor`] says since when; a large message is cut into
+//! pieces so that a reader who is slow can be told from one who takes nothing. Nothing within the body could act on
+//! that: it is not polled then. The task of the stream does, and drops everything.
 //!
 //! After the last piece the transport needs the body no more, though it may still hold that piece. It is short, so that
 //! what a reader leaves lying then is next to nothing.
 
+use std::any::Any;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::Response;
+use http::{Extensions, Response};
 use http_body::{Frame, SizeHint};
-use procpool_pool::ResultBytes;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
 
-use super::body::Intake;
+use super::monitor::{STREAM, StreamMonitor};
 
-/// Who takes as much in `stream_stall_timeout` is not cut.
+/// A reader that takes this much in `stream_stall_timeout` is not stalled.
 const PIECE_BYTES: usize = 64 << 10;
-/// The last piece of what is longer than two of it. Shorter frames would look like an attack, see `result_messages`.
+/// The last piece of data longer than twice this. HTTP/2 libraries take many shorter frames for an attack.
 const LAST_BYTES: usize = 256;
 
-/// What the task of a call looks after while the call is answered: since when it waits for its reader, and the request that
-/// comes in meanwhile.
-#[derive(Default)]
-pub(crate) struct CallWatch {
-    waiting_since: Mutex<Option<Instant>>,
-    request: OnceLock<Arc<dyn Intake>>,
+/// Values that are dropped when the response has ended; an extension of the response.
+#[derive(Clone, Default)]
+struct Held(Vec<Arc<dyn Any + Send + Sync>>);
+
+/// Keeps a value until the response with these extensions has ended.
+pub(crate) fn hold_until_end(extensions: &mut Extensions, value: impl Send + Sync + 'static) {
+    extensions.get_or_insert_default::<Held>().0.push(Arc::new(value));
 }
 
-impl CallWatch {
-    fn set_waiting(&self, since: Option<Instant>) {
-        *self.waiting_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
-    }
-
-    /// Returns since when the reader has taken nothing of what there is for it. `None`: there is nothing.
-    pub(crate) fn waiting_since(&self) -> Option<Instant> {
-        *self.waiting_since.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Has the task receive a request from now on. A call has one.
-    pub(super) fn set_request(&self, request: Arc<dyn Intake>) {
-        self.request.get_or_init(|| request);
-    }
-
-    /// Takes what has come of the request, and has the task woken when there is more.
-    pub(crate) fn receive(&self, context: &mut Context<'_>) {
-        if let Some(request) = self.request.get() {
-            request.receive(context);
-        }
-    }
-}
-
-/// What the results in a response take; an extension of the response.
-#[derive(Debug, Clone)]
-pub(super) struct HeldByResponse {
-    _results: Arc<ResultBytes>,
-}
-
-impl HeldByResponse {
-    pub(super) fn new(held: ResultBytes) -> Self {
-        Self { _results: Arc::new(held) }
-    }
-}
-
-/// Has a response watched, and lets go what it holds when it ends.
-pub(crate) fn watched(
-    mut response: Response<Body>,
-    watch: Arc<CallWatch>,
-    permit: Option<OwnedSemaphorePermit>,
-) -> Response<Body> {
-    let held = response.extensions_mut().remove::<HeldByResponse>();
+/// Reports to the task of the stream how the response is taken. A request of HTTP/1.1 has no task: there, the write
+/// timeout of the connection applies.
+pub(crate) fn monitored(mut response: Response<Body>) -> Response<Body> {
+    let Ok(monitor) = STREAM.try_with(Arc::clone) else { return response };
+    let held = response.extensions_mut().remove::<Held>();
     response.map(|inner| {
         // A refusal has no body, and must not look as if it had one.
         if http_body::Body::is_end_stream(&inner) {
             return inner;
         }
-        watch.set_waiting(Some(Instant::now()));
-        Body::new(ResponseBody { inner, rest: Bytes::new(), watch, _permit: permit, _held: held })
+        monitor.set_waiting(Some(Instant::now()));
+        Body::new(ResponseBody { inner, rest: Bytes::new(), monitor, _held: held })
     })
 }
 
 struct ResponseBody {
     inner: Body,
-    /// What is left of the piece that the service gave.
+    /// The rest of the data that the service returned last.
     rest: Bytes,
-    watch: Arc<CallWatch>,
-    _permit: Option<OwnedSemaphorePermit>,
-    _held: Option<HeldByResponse>,
+    monitor: Arc<StreamMonitor>,
+    _held: Option<Held>,
 }
 
 impl ResponseBody {
-    /// Returns the next piece of what is there.
+    /// Returns the next piece of `rest`.
     fn next_piece(&mut self) -> Bytes {
         match self.rest.len() {
-            // A copy: as a part of the message it would keep all of that in memory, and nobody would count it.
+            // A copy: a slice would keep the whole message in memory, in no budget.
             all if all <= 2 * LAST_BYTES => Bytes::copy_from_slice(&std::mem::take(&mut self.rest)),
             all => self.rest.split_to(PIECE_BYTES.min(all - LAST_BYTES)),
         }
@@ -114,7 +76,7 @@ impl http_body::Body for ResponseBody {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        self.watch.set_waiting(None);
+        self.monitor.set_waiting(None);
         while self.rest.is_empty() {
             match ready!(http_body::Body::poll_frame(Pin::new(&mut self.inner), context)) {
                 Some(Ok(frame)) => match frame.into_data() {
@@ -124,7 +86,7 @@ impl http_body::Body for ResponseBody {
                 end => return Poll::Ready(end),
             }
         }
-        self.watch.set_waiting(Some(Instant::now()));
+        self.monitor.set_waiting(Some(Instant::now()));
         Poll::Ready(Some(Ok(Frame::data(self.next_piece()))))
     }
 
@@ -147,12 +109,13 @@ mod tests {
 
     use super::*;
 
-    fn body_of(messages: Vec<Bytes>) -> (Body, Arc<CallWatch>) {
-        let watch = Arc::new(CallWatch::default());
+    fn body_of(messages: Vec<Bytes>) -> (Body, Arc<StreamMonitor>) {
+        let monitor = Arc::new(StreamMonitor::default());
         let frames = stream::iter(messages).map(|message| Ok::<_, Infallible>(Frame::data(message)));
         // It does not end by itself.
         let inner = Body::new(StreamBody::new(frames.chain(stream::pending())));
-        (watched(Response::new(inner), Arc::clone(&watch), None).into_body(), watch)
+        let body = STREAM.sync_scope(Arc::clone(&monitor), || monitored(Response::new(inner)).into_body());
+        (body, monitor)
     }
 
     #[tokio::test]
@@ -178,14 +141,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_waits_for_its_reader_from_the_start_and_after_each_piece_but_not_for_the_service() {
-        let (mut body, watch) = body_of(vec![Bytes::from_static(b"a message")]);
+        let (mut body, monitor) = body_of(vec![Bytes::from_static(b"a message")]);
         let began = Instant::now();
-        assert_eq!(watch.waiting_since(), Some(began));
+        assert_eq!(monitor.waiting_since(), Some(began));
         tokio::time::advance(std::time::Duration::from_secs(1)).await;
         body.frame().await.unwrap().unwrap();
-        assert_eq!(watch.waiting_since(), Some(began + std::time::Duration::from_secs(1)));
+        assert_eq!(monitor.waiting_since(), Some(began + std::time::Duration::from_secs(1)));
         let mut next = std::pin::pin!(body.frame());
         assert!(futures_util::poll!(next.as_mut()).is_pending());
-        assert_eq!(watch.waiting_since(), None);
+        assert_eq!(monitor.waiting_since(), None);
     }
 }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use procpool_proto::Reason;
 use procpool_proto::google::rpc::{BadRequest, DebugInfo, ErrorInfo, RequestInfo, ResourceInfo, RetryInfo, Status};
 use prost::Message as _;
 use prost_types::Any;
@@ -42,7 +43,7 @@ pub(super) enum Retry {
 #[derive(Debug, Clone)]
 pub(super) struct Problem<'a> {
     code: Code,
-    reason: &'static str,
+    reason: Reason,
     message: String,
     metadata: Vec<(&'static str, String)>,
     retry: Retry,
@@ -54,7 +55,7 @@ pub(super) struct Problem<'a> {
 }
 
 impl<'a> Problem<'a> {
-    pub(super) fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn new(code: Code, reason: Reason, message: impl Into<String>) -> Self {
         Self {
             code,
             reason,
@@ -146,7 +147,7 @@ impl<'a> Problem<'a> {
         details.push(
             "ErrorInfo",
             &ErrorInfo {
-                reason: self.reason.to_owned(),
+                reason: self.reason.as_str().to_owned(),
                 domain: DOMAIN.to_owned(),
                 metadata: metadata
                     .map(|(key, value)| ((*key).to_owned(), keep_start(value, MAX_METADATA_VALUE_BYTES).to_owned()))

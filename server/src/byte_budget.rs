@@ -15,14 +15,14 @@ impl ByteBudget {
         Arc::new(Self { limit, used: AtomicU64::new(0) })
     }
 
-    /// Takes bytes if there is room.
-    pub(super) fn try_take(&self, bytes: u64) -> bool {
+    /// Takes bytes, unless that would exceed the limit.
+    pub(crate) fn try_take(&self, bytes: u64) -> bool {
         self.try_take_below(bytes, self.limit)
     }
 
-    /// Takes bytes for messages that wait for their handler. They have one half of the budget, so that those who send
-    /// faster than is worked do not take it from all others.
-    pub(super) fn try_take_ahead(&self, bytes: u64) -> bool {
+    /// Takes bytes for messages that wait for their handler. These may use half of the budget, so that clients that send
+    /// faster than their handlers work cannot exhaust it for all others.
+    pub(crate) fn try_take_ahead(&self, bytes: u64) -> bool {
         self.try_take_below(bytes, self.limit / 2)
     }
 
@@ -33,23 +33,23 @@ impl ByteBudget {
         taken.is_ok()
     }
 
-    pub(super) fn give_back(&self, bytes: u64) {
+    pub(crate) fn give_back(&self, bytes: u64) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Takes bytes for a request that is complete and that no pool has taken over yet, if there is room.
+    /// Takes bytes for a complete request that waits for a pool, unless that would exceed the limit.
     pub(crate) fn try_hold(self: &Arc<Self>, bytes: u64) -> Option<HeldRequest> {
         self.try_take(bytes).then(|| HeldRequest { budget: Arc::clone(self), bytes })
     }
 
-    /// Returns how many bytes there may be.
+    /// Returns the limit in bytes.
     pub(crate) fn limit(&self) -> u64 {
         self.limit
     }
 
-    /// Returns how many bytes there are.
+    /// Returns the bytes in use.
     #[cfg(test)]
-    pub(super) fn used(&self) -> u64 {
+    pub(crate) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
 }
