@@ -30,6 +30,9 @@ pub mod google {
     }
 }
 
+#[cfg(feature = "serde")]
+mod json;
+
 /// How messages are put on the wire, and taken from it.
 #[cfg(feature = "grpc")]
 mod codec;

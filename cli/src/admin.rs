@@ -1,7 +1,7 @@
 //! `procpool workers`, `resize`, `restart` and `drain`: what operators do.
 
 mod progress;
-mod snapshot;
+mod table;
 
 use std::num::NonZeroU32;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::connect::{ServerArgs, connect};
 use crate::exit::{self, Exit, Failure};
-use crate::output::{AnswerFormat, print_stdout};
+use crate::output::{AnswerFormat, json_value, print_stdout};
 use crate::{quantity, text};
 
 /// One pool of a server.
@@ -114,8 +114,8 @@ pub(crate) async fn workers(args: WorkersArgs) -> Result<Exit, Failure> {
     let admin = connect(&args.server).await?.admin().of_pool(args.pool.pool);
     let pool = admin.pool().await.map_err(Failure::of_question)?;
     let text = match args.output {
-        WorkersOutput::Table => snapshot::as_table(&pool, text::terminal_width()),
-        WorkersOutput::Json => format!("{}\n", text::json(&snapshot::as_json(&pool).to_string())),
+        WorkersOutput::Table => table::of_pool(&pool, text::terminal_width()),
+        WorkersOutput::Json => format!("{}\n", text::json(&json_value(&pool).to_string())),
     };
     print(&text)
 }
@@ -161,4 +161,40 @@ fn answer(format: AnswerFormat, text: &str, json: &Value) -> Result<Exit, Failur
 fn print(text: &str) -> Result<Exit, Failure> {
     print_stdout(text)?;
     Ok(Exit::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use procpool_client::admin::{
+        Duration, MemoryEnforcement, PoolLimits, PoolSnapshot, PoolState, Worker, WorkerState,
+    };
+
+    use super::*;
+
+    #[test]
+    fn json_has_words_for_states_and_seconds_for_durations() {
+        let time = |seconds, nanos| Some(Duration { seconds, nanos });
+        let limits = PoolLimits { crash_limit: 3, cancel_grace_period: time(0, 250_000_000), ..PoolLimits::default() };
+        let (age, cpu_time) = (time(4, 250_000_000), time(1, 0));
+        let pool = PoolSnapshot {
+            state: PoolState::Ready.into(),
+            memory_enforcement: MemoryEnforcement::Monitor.into(),
+            limits: Some(limits),
+            workers: vec![
+                Worker { state: WorkerState::Busy.into(), age, cpu_time, ..Worker::default() },
+                Worker { state: 99, ..Worker::default() },
+            ],
+            ..PoolSnapshot::default()
+        };
+        let pool = json_value(&pool);
+        assert_eq!((&pool["state"], &pool["memory_enforcement"]), (&json!("ready"), &json!("monitor")));
+        assert_eq!((&pool["counts"], &pool["server_version"]), (&Value::Null, &json!("")));
+        let limits = &pool["limits"];
+        assert_eq!((&limits["cancel_grace_period_seconds"], &limits["crash_limit"]), (&json!(0.25), &json!(3)));
+        assert_eq!((&limits["item_timeout_seconds"], &limits["max_items_per_worker"]), (&Value::Null, &Value::Null));
+        let times_of = |worker: &Value| ["state", "age_seconds", "cpu_seconds"].map(|key| worker[key].clone());
+        assert_eq!(times_of(&pool["workers"][0]), [json!("busy"), json!(4.25), json!(1.0)]);
+        let later = times_of(&pool["workers"][1]);
+        assert_eq!(later, [json!("unknown"), Value::Null, Value::Null], "a state of a later version");
+    }
 }

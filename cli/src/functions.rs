@@ -3,12 +3,11 @@
 use anyhow::anyhow;
 use clap::Args;
 use procpool_client::{FunctionInfo, Health};
-use serde_json::json;
 
 use crate::connect::{ServerArgs, connect};
 use crate::exit::{self, Exit, Failure};
 use crate::health::why_not_ready;
-use crate::output::{AnswerFormat, print_stdout};
+use crate::output::{AnswerFormat, json_value, print_stdout};
 use crate::text::{self, shorten, terminal_width};
 
 #[derive(Debug, Args)]
@@ -41,12 +40,7 @@ pub(crate) async fn run(args: FunctionsArgs) -> Result<Exit, Failure> {
 }
 
 fn as_json(functions: &[FunctionInfo]) -> String {
-    let lines = functions.iter().map(|FunctionInfo { name, signature, doc, example, idempotent, pool }| {
-        let function = json!({
-            "name": name, "signature": signature, "doc": doc, "example": example, "idempotent": idempotent, "pool": pool
-        });
-        text::json(&function.to_string()).into_owned()
-    });
+    let lines = functions.iter().map(|function| text::json(&json_value(function).to_string()).into_owned());
     lines.flat_map(|line| [line, "\n".to_owned()]).collect()
 }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use procpool_client::ItemError;
+use serde::Serialize;
 use serde_json::Value;
 
 pub(crate) use self::json_line::OK;
@@ -250,6 +251,11 @@ pub(crate) fn print_message(message: &str) {
 /// Prints lines to stderr, escaped. That nobody may be there to read it is no reason to stop.
 pub(crate) fn print_stderr(text: &str) {
     let _ = io::stderr().lock().write_all(text::lines(text).as_bytes());
+}
+
+/// Returns what an answer is in JSON.
+pub(crate) fn json_value(answer: &impl Serialize) -> Value {
+    serde_json::to_value(answer).expect("answers are plain data with names for keys")
 }
 
 /// Prints an answer to stdout, escaped.

@@ -349,7 +349,7 @@ fn caller_pool() -> Option<&'static MetadataValue<Ascii>> {
 }
 
 /// A function that the workers registered.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FunctionInfo {
     /// The name to call it by.
     pub name: String,
