@@ -13,6 +13,28 @@ use crate::exit::{self, Exit, Failure};
 use crate::output::{AnswerFormat, json_value, print_stdout};
 use crate::{quantity, text};
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum AdminCommand {
+    /// Show the pool and its workers
+    Workers(WorkersArgs),
+    /// Set the number of workers of a running server
+    Resize(ResizeArgs),
+    /// Replace every worker, one at a time and without a failed call, so that they pick up new code
+    Restart(RestartArgs),
+    /// Have a server take nothing new, finish what it has, and end
+    Drain(DrainArgs),
+}
+
+/// Runs a command of an operator.
+pub(crate) async fn run(command: AdminCommand) -> Result<Exit, Failure> {
+    match command {
+        AdminCommand::Workers(args) => workers(args).await,
+        AdminCommand::Resize(args) => resize(args).await,
+        AdminCommand::Restart(args) => restart(args).await,
+        AdminCommand::Drain(args) => drain(args).await,
+    }
+}
+
 /// One pool of a server.
 #[derive(Debug, Args)]
 struct PoolArgs {
@@ -107,7 +129,7 @@ pub(crate) struct DrainArgs {
 }
 
 /// Shows the pool and its workers.
-pub(crate) async fn workers(args: WorkersArgs) -> Result<Exit, Failure> {
+async fn workers(args: WorkersArgs) -> Result<Exit, Failure> {
     if let Some(WorkersCommand::Dump(args)) = args.command {
         return dump(args).await;
     }
@@ -128,14 +150,14 @@ async fn dump(args: DumpArgs) -> Result<Exit, Failure> {
 }
 
 /// Sets the number of slots.
-pub(crate) async fn resize(args: ResizeArgs) -> Result<Exit, Failure> {
+async fn resize(args: ResizeArgs) -> Result<Exit, Failure> {
     let before = connect(&args.server).await?.admin().of_pool(args.pool.pool).resize(args.slots).await?;
     let text = format!("{before} → {} slots", args.slots);
     answer(args.output, &text, &json!({"previous_num_slots": before, "num_slots": args.slots}))
 }
 
 /// Replaces every worker, and tells on stderr how that goes on.
-pub(crate) async fn restart(args: RestartArgs) -> Result<Exit, Failure> {
+async fn restart(args: RestartArgs) -> Result<Exit, Failure> {
     let admin = connect(&args.server).await?.admin().of_pool(args.pool);
     let restart = admin.restart_workers(args.server.timeout);
     let replaced = match args.output {
@@ -146,7 +168,7 @@ pub(crate) async fn restart(args: RestartArgs) -> Result<Exit, Failure> {
 }
 
 /// Has the server end in order.
-pub(crate) async fn drain(args: DrainArgs) -> Result<Exit, Failure> {
+async fn drain(args: DrainArgs) -> Result<Exit, Failure> {
     connect(&args.server).await?.admin().drain().await?;
     answer(args.output, "the server is draining", &json!({"draining": true}))
 }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::admin::{DrainArgs, ResizeArgs, RestartArgs, WorkersArgs};
+use crate::admin::AdminCommand;
 use crate::call::apply::ApplyArgs;
 use crate::call::imap::ImapArgs;
 use crate::call::map::MapArgs;
@@ -80,14 +80,8 @@ pub(crate) enum Command {
     Functions(FunctionsArgs),
     /// Tell whether the server takes calls
     Health(HealthArgs),
-    /// Show the pool and its workers
-    Workers(WorkersArgs),
-    /// Set the number of workers of a running server
-    Resize(ResizeArgs),
-    /// Replace every worker, one at a time and without a failed call, so that they pick up new code
-    Restart(RestartArgs),
-    /// Have a server take nothing new, finish what it has, and end
-    Drain(DrainArgs),
+    #[command(flatten)]
+    Admin(AdminCommand),
     /// Be a worker: the built-in one, or one that runs commands; or check a worker of your own
     Worker(WorkerArgs),
     /// Show what the pool does, on a server of its own

@@ -50,10 +50,7 @@ fn main() -> ExitCode {
         Command::Imap(args) => run_client(call::imap::run(args)),
         Command::Apply(args) => run_client(call::apply::run(args)),
         Command::Functions(args) => run_client(functions::run(args)),
-        Command::Workers(args) => run_client(admin::workers(args)),
-        Command::Resize(args) => run_client(admin::resize(args)),
-        Command::Restart(args) => run_client(admin::restart(args)),
-        Command::Drain(args) => run_client(admin::drain(args)),
+        Command::Admin(command) => run_client(admin::run(command)),
         Command::Health(args) => run_client(health::run(args)),
     };
     match result {
