@@ -1,8 +1,6 @@
 //! Connecting: addresses, and the settings of a connection.
 
-use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
@@ -10,10 +8,8 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
-use crate::client::Client;
-use crate::error::CallError;
-use crate::guard::GuardedChannel;
-use crate::retry::RetryPolicy;
+use crate::error::{CallError, innermost};
+use crate::retry::{RetryNotice, RetryPolicy};
 
 /// The default limit on one message, either way.
 pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 64 << 20;
@@ -53,24 +49,6 @@ pub enum ConnectError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-}
-
-type Notice = dyn Fn(&CallError, Duration) + Send + Sync;
-
-/// What is called before a refused call is made again.
-#[derive(Clone)]
-pub(crate) struct RetryNotice(Arc<Notice>);
-
-impl RetryNotice {
-    pub(crate) fn give(&self, refusal: &CallError, wait: Duration) {
-        (self.0)(refusal, wait);
-    }
-}
-
-impl fmt::Debug for RetryNotice {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("RetryNotice")
-    }
 }
 
 /// Where a server listens.
@@ -157,7 +135,7 @@ impl ClientBuilder {
     }
 
     /// Sets the largest message, in bytes, either way. Default 64 MiB; a server has a limit of its own
-    /// ([`Client::limits`]).
+    /// ([`Client::limits`](crate::Client::limits)).
     #[must_use]
     pub fn max_message_bytes(mut self, bytes: usize) -> Self {
         self.max_message_bytes = bytes;
@@ -182,45 +160,35 @@ impl ClientBuilder {
     /// whoever waits can be told. It must not block.
     #[must_use]
     pub fn on_retry(mut self, notice: impl Fn(&CallError, Duration) + Send + Sync + 'static) -> Self {
-        self.retry_notice = Some(RetryNotice(Arc::new(notice)));
+        self.retry_notice = Some(RetryNotice::new(notice));
         self
     }
 
-    /// Connects. The connection is made again by itself when it breaks.
-    ///
-    /// # Errors
-    ///
-    /// If the address is malformed, or nobody answers there in time.
-    pub async fn connect(self, address: &str) -> Result<Client, ConnectError> {
+    /// Connects, and waits until somebody answers.
+    pub(crate) async fn open(&self, address: &str) -> Result<Channel, ConnectError> {
         let parsed = Address::parse(address)?;
         let endpoint = self.endpoint(&parsed, address)?;
         let connected = match parsed {
             Address::Tcp(_) => endpoint.connect().await,
             Address::Unix(path) => endpoint.connect_with_connector(unix_connector(path)).await,
         };
-        let channel = connected.map_err(|error| {
+        connected.map_err(|error| {
             let address = address.to_owned();
             if is_not_permitted(&error) {
                 return ConnectError::NotPermitted { address, source: error.into() };
             }
             ConnectError::Unreachable { address, problem: innermost(&error), source: error.into() }
-        })?;
-        Ok(Client::new(GuardedChannel(channel), self))
+        })
     }
 
-    /// Returns a client that connects with its first call. Must be called within a tokio runtime.
-    ///
-    /// # Errors
-    ///
-    /// If the address is malformed.
-    pub fn connect_lazy(self, address: &str) -> Result<Client, ConnectError> {
+    /// Returns a channel that connects with its first call.
+    pub(crate) fn open_lazy(&self, address: &str) -> Result<Channel, ConnectError> {
         let parsed = Address::parse(address)?;
         let endpoint = self.endpoint(&parsed, address)?;
-        let channel: Channel = match parsed {
+        Ok(match parsed {
             Address::Tcp(_) => endpoint.connect_lazy(),
             Address::Unix(path) => endpoint.connect_with_connector_lazy(unix_connector(path)),
-        };
-        Ok(Client::new(GuardedChannel(channel), self))
+        })
     }
 
     fn endpoint(&self, parsed: &Address, address: &str) -> Result<Endpoint, ConnectError> {
@@ -267,15 +235,6 @@ fn is_not_permitted(error: &(dyn std::error::Error + 'static)) -> bool {
     let causes = std::iter::successors(Some(error), |cause| cause.source());
     let mut kinds = causes.filter_map(|cause| Some(cause.downcast_ref::<std::io::Error>()?.kind()));
     kinds.any(|kind| kind == std::io::ErrorKind::PermissionDenied)
-}
-
-/// Returns what the innermost cause of an error says; tonic's outermost one says `transport error`.
-pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

@@ -267,3 +267,12 @@ impl CallError {
         matches!(self, Self::QueueFull { retry_after: Some(_), .. } | Self::Unavailable { retry_after: Some(_), .. })
     }
 }
+
+/// Returns what the innermost cause of an error says; tonic's outermost one says `transport error`.
+pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

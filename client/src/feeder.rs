@@ -1,7 +1,7 @@
 //! The sending side of an IMapStream: takes items from the application as the server has room for them.
 //!
 //! It is the request body, polled by the connection; there is no task to own. It never ends by itself before the items
-//! do: an end would tell the server that there are no more. When the call is given up, [`crate::guard`] cuts it off.
+//! do: an end would tell the server that there are no more. When the call is given up, [`crate::transport`] cuts it off.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,11 +12,11 @@ use futures_util::Stream;
 use futures_util::stream::BoxStream;
 use procpool_items::ItemKind;
 use procpool_proto::v1 as proto;
-use procpool_proto::v1::i_map_stream_request::Items;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::CallError;
+use crate::wire::Encoded;
 
 /// The most items in a message; so that a long run of ready items does not keep the thread.
 const MAX_BATCH_ITEMS: u64 = 1024;
@@ -122,7 +122,7 @@ impl Feeder {
                     biased;
                     changed = progress.changed() => match changed {
                         Ok(()) => continue,
-                        // The reading side is gone, and the guard with it.
+                        // The reading side is gone, and with it what stops this body.
                         Err(_) => std::future::pending().await,
                     },
                     batch = next_batch(&mut batches, num_sent, room), if room > 0 => batch,
@@ -130,10 +130,7 @@ impl Feeder {
                 match batch {
                     Batch::Items { list, count } => {
                         num_sent += count;
-                        let items = Some(match kind {
-                            ItemKind::Values => Items::Values(list),
-                            ItemKind::Blobs => Items::Blobs(list),
-                        });
+                        let items = Some(Encoded { kind, bytes: list }.into());
                         yield proto::IMapStreamRequest { items, ..Default::default() };
                     }
                     Batch::End => return,

@@ -8,8 +8,7 @@ use procpool_proto::v1 as proto;
 use prost::Message as _;
 use tonic::{Code, Status};
 
-use crate::connect::innermost;
-use crate::error::{CallError, FieldViolation, ItemError, ItemErrorKind, WorkerUsage};
+use crate::error::{CallError, FieldViolation, ItemError, ItemErrorKind, WorkerUsage, innermost};
 
 const DOMAIN: &str = "procpool";
 /// gRFC A6: after how many milliseconds to try again; a negative number: never.

@@ -19,7 +19,7 @@ use crate::error::{CallError, ItemError};
 use crate::feeder::{Progress, SendFailure};
 use crate::payload::{Decoder, parse_results};
 use crate::status::{call_error, deadline_exceeded, item_error};
-use crate::wire::EncodedList;
+use crate::wire::Encoded;
 
 /// The result of one item of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct ItemResult<R> {
 pub(crate) struct RunMessage {
     first_index: u64,
     indexes: Vec<u64>,
-    results: Option<EncodedList>,
+    results: Option<Encoded>,
     errors: Vec<proto::ItemError>,
     items_allowed: u64,
 }
@@ -43,14 +43,14 @@ pub(crate) struct RunMessage {
 impl From<proto::IMapResponse> for RunMessage {
     fn from(message: proto::IMapResponse) -> Self {
         let proto::IMapResponse { first_index, indexes, results, errors, .. } = message;
-        Self { first_index, indexes, results: results.map(EncodedList::from), errors, items_allowed: 0 }
+        Self { first_index, indexes, results: results.map(Encoded::from), errors, items_allowed: 0 }
     }
 }
 
 impl From<proto::IMapStreamResponse> for RunMessage {
     fn from(message: proto::IMapStreamResponse) -> Self {
         let proto::IMapStreamResponse { first_index, indexes, results, errors, items_allowed, .. } = message;
-        Self { first_index, indexes, results: results.map(EncodedList::from), errors, items_allowed }
+        Self { first_index, indexes, results: results.map(Encoded::from), errors, items_allowed }
     }
 }
 

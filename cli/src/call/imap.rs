@@ -5,7 +5,7 @@ use std::pin::pin;
 
 use clap::Args;
 use futures_util::{FutureExt as _, StreamExt as _};
-use procpool_client::{Call, CallError, IMapStream, ItemResult, ResultStream};
+use procpool_client::{Call, CallError, IMap, ItemResult, ResultStream};
 use serde_json::Value;
 
 use super::reader::while_read;
@@ -88,7 +88,7 @@ async fn call(args: &ImapArgs) -> Result<Exit, Failure> {
     }
 }
 
-fn with_settings<R>(call: Call<IMapStream<R>>, args: &ImapArgs, common: Option<Item>) -> Call<IMapStream<R>> {
+fn with_settings<R>(call: Call<IMap<R>>, args: &ImapArgs, common: Option<Item>) -> Call<IMap<R>> {
     let mut call = with_options(call, &args.call);
     if let Some(chunk_size) = args.items.chunk_size {
         call = call.chunk_size(chunk_size.get());
@@ -111,7 +111,7 @@ fn with_settings<R>(call: Call<IMapStream<R>>, args: &ImapArgs, common: Option<I
 }
 
 async fn print_all<R: 'static>(
-    call: Call<IMapStream<R>>,
+    call: Call<IMap<R>>,
     to_text: ToText<R>,
     output: &mut Output,
     selection: &Selection,

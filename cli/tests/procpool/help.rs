@@ -22,12 +22,12 @@ struct Seen {
 /// commands share stand in the snapshot once: sections as a whole, and of options all but the name.
 fn describe(command: &[&str], seen: &mut Seen, text: &mut String) {
     let help = run(&[command, &["--help"]].concat(), "").expect(0).stdout;
-    text.push_str(&format!("# {}\n\n", [&["procpool"], command].concat().join(" ")));
+    text.extend(["# ", &[&["procpool"], command].concat().join(" "), "\n\n"]);
     for section in help.trim_end().split("\n\n").filter(|section| seen.sections.insert(words(section))) {
         for entry in entries(section) {
             let name = entry.trim_start().split("  ").next().unwrap();
             let is_new = seen.entries.insert(words(&entry)) || !entry.starts_with(' ');
-            text.push_str(&if is_new { entry } else { format!("      {name}  …\n") });
+            text.extend(if is_new { ["", &entry, ""] } else { ["      ", name, "  …\n"] });
         }
         text.push('\n');
     }
