@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::connect::{ServerArgs, connect};
 use crate::exit::{self, Exit, Failure};
-use crate::output::{AnswerFormat, json_value, print_stdout};
+use crate::print::{AnswerFormat, json_value, print_stdout};
 use crate::{quantity, text};
 
 #[derive(Debug, Subcommand)]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use procpool_client::{CallError, ConnectError};
 
 use crate::config::ConfigErrors;
-use crate::output::{print_item_error, print_message};
+use crate::print::{OutputError, print_item_error, print_message};
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +87,17 @@ impl From<CallError> for Failure {
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
         Self::new(Exit::from(&error), error)
+    }
+}
+
+impl From<OutputError> for Failure {
+    fn from(error: OutputError) -> Self {
+        let exit = match &error {
+            OutputError::Closed => Exit::Ok,
+            OutputError::Write(_) => Exit::Failed,
+            OutputError::Open { .. } => Exit::BadInput,
+        };
+        Self::new(exit, error)
     }
 }
 

@@ -7,7 +7,7 @@ use procpool_client::{FunctionInfo, Health};
 use crate::connect::{ServerArgs, connect};
 use crate::exit::{self, Exit, Failure};
 use crate::health::why_not_ready;
-use crate::output::{AnswerFormat, json_value, print_stdout};
+use crate::print::{AnswerFormat, json_value, print_stdout};
 use crate::text::{self, shorten, terminal_width};
 
 #[derive(Debug, Args)]

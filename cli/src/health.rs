@@ -6,7 +6,7 @@ use procpool_client::{Client, Health};
 
 use crate::connect::{ServerArgs, connect};
 use crate::exit::{self, Exit, Failure};
-use crate::output::{print_message, print_stdout};
+use crate::print::{print_message, print_stdout};
 
 #[derive(Debug, Args)]
 #[command(after_help = exit::HELP)]

@@ -15,6 +15,7 @@ mod list_args;
 mod logging;
 mod open_files;
 mod output;
+mod print;
 mod processes;
 mod progress;
 mod quantity;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::output::print_message;
+use crate::print::print_message;
 use crate::text::one_line;
 
 const BAR: &str = "{wide_bar:.cyan} {human_pos}/{human_len} items  {per_sec}  {eta} left";

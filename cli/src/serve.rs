@@ -14,7 +14,7 @@ use crate::config::{Config, ConfigErrors, ServerSettings, SettingFlags};
 use crate::exit::{Exit, Failure};
 use crate::guard::{Guard, NO_GUARD};
 use crate::open_files::OpenFiles;
-use crate::output::OutputError;
+use crate::print::OutputError;
 use crate::{config, exit, logging, telemetry};
 
 /// What tells a worker's clients which pool they are called from.

@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use procpool_client::CallError;
 use procpool_client::admin::{Admin, Event, WorkerChanged, WorkerState};
 
-use crate::output::print_message;
+use crate::print::print_message;
 
 /// Waits for a restart, and meanwhile tells of the workers that become ready or do not. Of several pools it tells
 /// nothing: the server watches one at a time.

@@ -3,7 +3,7 @@
 use procpool_client::admin::{Duration, PoolSnapshot, Worker};
 use serde::Serialize;
 
-use crate::output::json_value;
+use crate::print::json_value;
 use crate::text::{one_line, shorten};
 
 /// Returns the table and what is to be said below it, no line wider than `max_width`.

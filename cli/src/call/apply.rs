@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 use super::{CallArgs, JSON_TYPE, connect_for_call, explained, with_options};
 use crate::exit::{self, Exit, Failure};
 use crate::input::{InputError, Item, ItemForm, Place, parse_item};
-use crate::output::{JsonText, Output, OutputError};
+use crate::output::{JsonText, Output};
+use crate::print::OutputError;
 use crate::progress::Progress;
 
 #[derive(Debug, Args)]

@@ -16,7 +16,8 @@ use super::{
 use crate::exit::{self, Exit, Failure};
 use crate::input::{Input, Item, ItemForm, parse_common};
 use crate::list_args::{ItemsArgs, OnError};
-use crate::output::{Destination, JsonText, Output, OutputError};
+use crate::output::{Destination, JsonText, Output};
+use crate::print::OutputError;
 use crate::progress::Progress;
 use crate::quantity;
 use crate::selection::Selection;

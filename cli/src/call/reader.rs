@@ -9,7 +9,7 @@ use tokio::net::unix::pipe::Sender;
 
 use crate::exit::{Exit, Failure};
 use crate::list_args::{OutputArgs, OutputFormat};
-use crate::output::OutputError;
+use crate::print::OutputError;
 
 /// Runs a call until it ends or nobody reads what it prints. The next result would tell that too, but may be far away.
 pub(super) async fn while_read(

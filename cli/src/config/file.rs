@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use toml_edit::{Document, Item, TableLike};
 
+use super::layer::{Layer, Origin};
 use super::setting::Setting;
 use super::settings::{POOL, SERVER};
 use super::value::Value;
-use super::{Layer, Origin};
 
 const MAX_POOLS: usize = 64;
 /// So long may the value of a Kubernetes label be.

@@ -1,6 +1,6 @@
 //! What a setting is: where it is kept, how it is read, shown and described.
 
-use super::kinds::{Kind, Names};
+use super::kind::{Kind, Names};
 use super::value::{Shown, Value};
 
 /// One setting of `T`.

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use procpool_pool::PoolConfig;
-use procpool_pool::supervisor::{LimitedResource, MemoryLimits};
+use procpool_pool::supervisor::{LimitedResource, MemoryLimits, SpawnConfig};
 use procpool_server::{Operators, ServerConfig};
 use tracing::level_filters::LevelFilter;
 
-use super::env;
+use super::environment;
 use super::kinds::{
     Addresses, Bytes, Count, Folder, Optional, OptionalCount, Positive, Program, Rlimits, Size, TcpAddress, Texts,
     Time, Variables, Word,
@@ -76,7 +76,7 @@ impl Default for PoolSettings {
     fn default() -> Self {
         Self {
             command: Vec::new(),
-            config: PoolConfig::new(env::available_cpus()),
+            config: PoolConfig::new(environment::available_cpus()),
             pass_environment: Vec::new(),
             environment: Vec::new(),
             working_directory: None,
@@ -84,6 +84,37 @@ impl Default for PoolSettings {
             memory: MemoryLimits::default(),
             rlimits: Vec::new(),
         }
+    }
+}
+
+impl PoolSettings {
+    /// Returns how to start a worker: the command, or else this program as the built-in worker. A frame must hold the
+    /// end of one message, the beginning of the next, and what is between them.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not tell which program this is.
+    pub(crate) fn spawn_config(
+        &self,
+        environment: Vec<(OsString, OsString)>,
+        max_message_bytes: u32,
+    ) -> std::io::Result<SpawnConfig> {
+        let mut spawn_config = match self.command.split_first() {
+            Some((program, args)) => SpawnConfig { args: args.to_vec(), ..SpawnConfig::new(program, environment) },
+            None => {
+                SpawnConfig { args: vec!["worker".into()], ..SpawnConfig::new(environment::executable()?, environment) }
+            }
+        };
+        let longest_chunk = max_message_bytes.saturating_mul(2).saturating_add(32 << 20);
+        spawn_config.max_frame_bytes = spawn_config.max_frame_bytes.max(longest_chunk);
+        spawn_config.passed_variables.extend(self.pass_environment.iter().cloned());
+        let variables = self.environment.iter().map(|(name, value)| (name.into(), value.into()));
+        spawn_config.variables = variables.collect();
+        spawn_config.working_directory.clone_from(&self.working_directory);
+        spawn_config.oom_score_raise = u16::try_from(self.oom_score_raise).unwrap_or(u16::MAX);
+        spawn_config.memory = self.memory;
+        spawn_config.rlimits.clone_from(&self.rlimits);
+        Ok(spawn_config)
     }
 }
 

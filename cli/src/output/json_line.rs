@@ -3,7 +3,7 @@
 use procpool_client::{ItemError, ItemErrorKind};
 use serde::Serialize;
 
-use super::JsonText;
+use super::json_text::JsonText;
 
 /// The status of an item that has a result.
 pub(crate) const OK: &str = "ok";
