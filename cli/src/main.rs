@@ -19,7 +19,6 @@ mod print;
 mod processes;
 mod progress;
 mod quantity;
-mod retry;
 mod selection;
 mod serve;
 mod signal;
@@ -32,7 +31,6 @@ use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
 
 use self::args::{Command, CommandLine};
-use self::call::Style;
 use self::exit::{Exit, Failure};
 
 /// A client needs one thread for the connection; the main thread prints.
@@ -46,8 +44,8 @@ fn main() -> ExitCode {
         Command::ServeGuard(args) => return guard::run(&args),
         Command::Serve(args) => run(Builder::new_multi_thread().enable_all().build(), serve::run(args)),
         Command::Demo => run(Builder::new_multi_thread().enable_all().build(), demo::run()),
-        Command::Map(args) => run_client(call::map::run(args, Style::Map)),
-        Command::Starmap(args) => run_client(call::map::run(args, Style::Star)),
+        Command::Map(args) => run_client(call::map::map(args)),
+        Command::Starmap(args) => run_client(call::map::starmap(args)),
         Command::Imap(args) => run_client(call::imap::run(args)),
         Command::Apply(args) => run_client(call::apply::run(args)),
         Command::Functions(args) => run_client(functions::run(args)),

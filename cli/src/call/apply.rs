@@ -7,7 +7,8 @@ use clap::Args;
 use procpool_client::{Apply, Call, CallError, Client};
 use serde_json::{Map, Value};
 
-use super::{CallArgs, JSON_TYPE, connect_for_call, explained, with_options};
+use super::options::{CallArgs, with_options};
+use super::{JSON_TYPE, connect_for_call, explained};
 use crate::exit::{self, Exit, Failure};
 use crate::input::{InputError, Item, ItemForm, Place, parse_item};
 use crate::output::{JsonText, Output};
@@ -35,11 +36,7 @@ pub(crate) struct ApplyArgs {
 
 /// Runs a function once and prints its result.
 pub(crate) async fn run(args: ApplyArgs) -> Result<Exit, Failure> {
-    let form = match (args.call.json, args.blob.is_empty()) {
-        (true, _) => ItemForm::Json,
-        (false, false) => ItemForm::Bytes,
-        (false, true) => ItemForm::Values,
-    };
+    let form = ItemForm::new(args.call.json, !args.blob.is_empty());
     let arguments = args.arguments.iter().map(|text| parse_item(text, form)).collect::<Result<Vec<Item>, _>>()?;
     let kwargs = args.kwarg.iter().map(|text| parse_kwarg(text)).collect::<Result<Map<String, Value>, _>>()?;
     let blobs = args.blob.iter().map(|path| Place::of(path).read_all()).collect::<Result<Vec<_>, _>>()?;

@@ -7,10 +7,10 @@ use serde::Deserializer as _;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::item::{Item, ItemForm};
+use super::error::InputError;
+use super::item::{Item, ItemForm, Take};
 use super::json::JsonError;
 use super::place::{Allowance, Metered, Place};
-use super::{InputError, Take};
 
 pub(super) fn read(place: &Place, form: ItemForm, take: Take<'_>) -> Result<ControlFlow<()>, InputError> {
     let (reader, allowance) = Metered::new(place.open()?);

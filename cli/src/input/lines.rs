@@ -7,12 +7,12 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use serde_json::Value;
 
-use super::item::{Item, ItemForm};
+use super::error::{InputError, MAX_ITEM_BYTES};
+use super::item::{Item, ItemForm, Take};
 use super::place::Place;
-use super::{InputError, MAX_ITEM_BYTES, Take};
 
 /// The lines of a file, none longer than an item may be.
-pub(crate) struct Lines<R> {
+pub(super) struct Lines<R> {
     name: String,
     reader: R,
     number: u64,
@@ -20,12 +20,12 @@ pub(crate) struct Lines<R> {
 }
 
 impl<R: BufRead> Lines<R> {
-    pub(crate) fn new(name: String, reader: R) -> Self {
+    pub(super) fn new(name: String, reader: R) -> Self {
         Self { name, reader, number: 0, buffer: Vec::new() }
     }
 
     /// Reads the next line and its number, from 1; `None` at the end. The last may have no newline.
-    pub(crate) fn next_line(&mut self) -> Result<Option<(u64, &[u8])>, InputError> {
+    pub(super) fn next_line(&mut self) -> Result<Option<(u64, &[u8])>, InputError> {
         self.buffer.clear();
         let mut limited = (&mut self.reader).take(MAX_ITEM_BYTES + 1);
         let length = limited

@@ -6,10 +6,10 @@ use std::ops::ControlFlow;
 use csv::{ErrorKind, ReaderBuilder, StringRecord};
 use serde_json::{Map, Number, Value};
 
-use super::item::{Item, ItemForm};
+use super::error::InputError;
+use super::item::{Item, ItemForm, Take};
 use super::place::{Metered, Place};
 use super::quotes::{OpenQuote, Quoted};
-use super::{InputError, Take};
 
 /// What a record becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

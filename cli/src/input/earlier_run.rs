@@ -8,17 +8,20 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{OFlags, fcntl_getfl, fstat};
 use serde::Deserialize;
 
-use crate::input::{InputError, Lines, Place, problem_of};
+use super::error::InputError;
+use super::json::problem_of;
+use super::lines::Lines;
+use super::place::Place;
 use crate::output::OK;
 use crate::selection::Selection;
 
 /// The items that an earlier run tells of.
 #[derive(Debug)]
-pub(crate) struct EarlierRun {
+pub(super) struct EarlierRun {
     /// Those that have a result in one line or another.
-    pub(crate) done: Selection,
+    pub(super) done: Selection,
     /// The last item that any line is about.
-    pub(crate) last: Option<u64>,
+    pub(super) last: Option<u64>,
 }
 
 /// What we need of a line.
@@ -32,7 +35,7 @@ struct Outcome {
 impl EarlierRun {
     /// Reads all lines of a file. If this run is to go on behind them, in its output file or by stdout, the last gets the
     /// end that it may lack.
-    pub(crate) fn read(path: &Path, output_file: Option<&Path>) -> Result<Self, InputError> {
+    pub(super) fn read(path: &Path, output_file: Option<&Path>) -> Result<Self, InputError> {
         let place = Place::File(PathBuf::from(path));
         let effect = match output_file {
             Some(output_file) => effect_of_file(path, output_file),
