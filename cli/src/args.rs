@@ -10,11 +10,11 @@ use crate::call::apply::ApplyArgs;
 use crate::call::imap::ImapArgs;
 use crate::call::map::MapArgs;
 use crate::functions::FunctionsArgs;
-use crate::guard::GuardArgs;
 use crate::health::HealthArgs;
 use crate::serve::ServeArgs;
+use crate::watchdog::WatchdogArgs;
 use crate::worker::WorkerArgs;
-use crate::{exit, guard, input};
+use crate::{exit, input, watchdog};
 
 /// Run functions over lists on a bounded pool of worker processes: Python's multiprocessing.Pool as a gRPC service.
 #[derive(Debug, Parser)]
@@ -88,8 +88,8 @@ pub(crate) enum Command {
     #[command(after_help = exit::HELP)]
     Demo,
     /// Watch over a server
-    #[command(name = guard::COMMAND, hide = true)]
-    ServeGuard(GuardArgs),
+    #[command(name = watchdog::COMMAND, hide = true)]
+    ServeWatchdog(WatchdogArgs),
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ mod connect;
 mod demo;
 mod exit;
 mod functions;
-mod guard;
 mod health;
 mod input;
 mod list_args;
@@ -24,6 +23,7 @@ mod serve;
 mod signal;
 mod telemetry;
 mod text;
+mod watchdog;
 mod worker;
 
 use std::process::ExitCode;
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     let result = match command {
         // The worker's thread belongs to the functions; it has no runtime.
         Command::Worker(args) => return worker::run(args),
-        Command::ServeGuard(args) => return guard::run(&args),
+        Command::ServeWatchdog(args) => return watchdog::run(&args),
         Command::Serve(args) => run(Builder::new_multi_thread().enable_all().build(), serve::run(args)),
         Command::Demo => run(Builder::new_multi_thread().enable_all().build(), demo::run()),
         Command::Map(args) => run_client(call::map::map(args)),

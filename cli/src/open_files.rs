@@ -6,7 +6,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// What a worker takes while it starts; afterwards it is 6.
 const FILES_PER_WORKER: u64 = 10;
-/// The standard streams, the runtime, listeners, the guard, telemetry, what is read in /proc, and a few to spare.
+/// The standard streams, the runtime, listeners, the watchdog, telemetry, what is read in /proc, and a few to spare.
 const OTHER_FILES: u64 = 32;
 
 /// The limits of open files that this process has come with and has now.

@@ -9,7 +9,7 @@ use procpool_worker::cancelled;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
-use super::guard::Guard;
+use super::watchdog::GroupWatchdog;
 
 /// How much of the end of stderr is kept, in bytes.
 const STDERR_TAIL_BYTES: usize = 4 << 10;
@@ -73,13 +73,13 @@ struct Running<'a> {
 ///
 /// # Errors
 ///
-/// If it cannot be started, or the guard is dead.
+/// If it cannot be started, or the watchdog is dead.
 pub(super) fn run(
     mut command: Command,
     input: Option<&[u8]>,
     max_output_bytes: usize,
     alarm: &Alarm,
-    guard: &mut Guard,
+    watchdog: &mut GroupWatchdog,
 ) -> io::Result<Finished> {
     // A cancellation of an earlier item. One of this item is seen all the same: `cancelled` was true before the alarm.
     alarm.silence();
@@ -87,7 +87,7 @@ pub(super) fn run(
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
     let mut child = command.spawn()?;
     let group = Pid::from_child(&child);
-    let guarded = guard.watch(Some(group)).and_then(|()| {
+    let started = watchdog.watch(Some(group)).and_then(|()| {
         let pidfd = pidfd_open(group, PidfdFlags::empty())?;
         let input_pipe = child.stdin.take();
         let output = child.stdout.take().map(OwnedFd::from);
@@ -99,8 +99,8 @@ pub(super) fn run(
         }
         Ok((pidfd, input_pipe, output, errors))
     });
-    let (pidfd, input_pipe, output, errors) = match guarded {
-        Ok(guarded) => guarded,
+    let (pidfd, input_pipe, output, errors) = match started {
+        Ok(started) => started,
         Err(error) => {
             let _ = kill_process_group(group, Signal::KILL);
             child.wait()?;
@@ -120,11 +120,11 @@ pub(super) fn run(
         stdout: Vec::new(),
         stderr_tail: Vec::new(),
     };
-    running.finish(guard)
+    running.finish(watchdog)
 }
 
 impl Running<'_> {
-    fn finish(mut self, guard: &mut Guard) -> io::Result<Finished> {
+    fn finish(mut self, watchdog: &mut GroupWatchdog) -> io::Result<Finished> {
         let mut killed = None;
         while !self.attend()? {
             if killed.is_some() {
@@ -148,7 +148,7 @@ impl Running<'_> {
             // The next item's first line is not to be glued to this one's last.
             let _ = io::stderr().write_all(b"\n");
         }
-        guard.watch(None)?;
+        watchdog.watch(None)?;
         let status = self.child.wait()?;
         if killed.is_none() && self.stdout.len() > self.max_output_bytes {
             killed = Some(KillReason::TooMuchOutput);
