@@ -1,4 +1,4 @@
-//! Looking at a pool and changing it.
+//! What operators do: get, watch and change the state of a pool.
 //!
 //! The answers are the messages of the administration API themselves: plain structs, documented in
 //! `proto/procpool/v1/pool_admin.proto`.
@@ -25,7 +25,7 @@ use crate::transport::Transport;
 #[derive(Debug, Clone)]
 pub struct Admin {
     connection: Connection,
-    /// Empty: the only one.
+    /// The name of the pool. Empty: the only one.
     pool: String,
 }
 
@@ -44,7 +44,7 @@ impl Admin {
     ///
     /// # Errors
     ///
-    /// If the server can't be reached or its pool has stopped, and if it has several pools and none of the name.
+    /// If the server cannot be reached, if its pool has stopped, and if it has several pools but none of this name.
     pub async fn pool(&self) -> Result<PoolSnapshot, CallError> {
         let message = proto::GetPoolRequest { pool: self.pool.clone() };
         let request = self.request(message);
@@ -52,8 +52,8 @@ impl Admin {
         Ok(response.into_inner().pool.unwrap_or_default())
     }
 
-    /// Returns the state of the pool, and then what changes as it happens, until the server ends or the stream is
-    /// dropped. A watcher that is too slow gets the whole state anew.
+    /// Returns a stream of the state of the pool and then its changes, until the server ends or the stream is dropped. A
+    /// watcher that reads too slowly gets the whole state again.
     ///
     /// # Errors
     ///
@@ -64,7 +64,7 @@ impl Admin {
         Ok(events.filter_map(|message| async { message.map(|message| message.event).map_err(call_error).transpose() }))
     }
 
-    /// Sets the number of slots; returns what it was.
+    /// Sets the number of slots. Returns the previous number.
     ///
     /// # Errors
     ///
@@ -76,7 +76,8 @@ impl Admin {
         Ok(response.into_inner().previous_num_slots)
     }
 
-    /// Replaces every worker, of every pool unless one is [named](Admin::of_pool), one slot at a time and without a failed call; returns how many, when all are ready.
+    /// Replaces every worker, of every pool unless one is [named](Admin::of_pool), one slot at a time and without a failed
+    /// call. Returns the number of workers when all new ones are ready.
     ///
     /// # Errors
     ///
@@ -88,8 +89,7 @@ impl Admin {
         Ok(response.into_inner().num_restarted)
     }
 
-    /// Returns where a worker is at this moment: the stacks of its threads, as its language prints them, that of the item
-    /// that it runs first.
+    /// Returns the current stacks of a worker's threads, as its language prints them, that of the running item first.
     ///
     /// # Errors
     ///
@@ -101,11 +101,11 @@ impl Admin {
         Ok(self.service().dump_worker(request).await.map_err(call_error)?.into_inner().stacks)
     }
 
-    /// Has the server take nothing new, finish what it has, and end.
+    /// Drains the server: it refuses new calls, finishes those in progress, and ends.
     ///
     /// # Errors
     ///
-    /// If the server can't be reached.
+    /// If the server cannot be reached.
     pub async fn drain(&self) -> Result<(), CallError> {
         let request = self.request(proto::DrainPoolRequest {});
         self.service().drain_pool(request).await.map_err(call_error)?;

@@ -1,4 +1,4 @@
-//! Calls that are not yet made: a verb and its options. `run.rs` says what awaiting them does.
+//! Calls before they are made: a verb and its options. `run.rs` makes them.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::connection::Connection;
 use crate::error::CallError;
-use crate::feeder::ItemRecords;
+use crate::item_sender::ItemRecords;
 use crate::payload::{Decoder, Format, Payload, encode_common, encode_kwargs};
 use crate::wire::Encoded;
 
@@ -24,7 +24,7 @@ pub struct Call<V> {
     pub(crate) verb: V,
 }
 
-/// What the calls of all verbs have.
+/// The parts of a call that do not depend on its verb.
 #[derive(Debug)]
 pub(crate) struct CallParts {
     pub(crate) connection: Connection,
@@ -34,7 +34,7 @@ pub(crate) struct CallParts {
     pub(crate) content_type: Option<String>,
     pub(crate) options: proto::CallOptions,
     pub(crate) timeout: Option<Duration>,
-    /// The argument before each item; never in [`Apply`].
+    /// The argument that all items share; never set for [`Apply`].
     pub(crate) common: Result<Option<Encoded>, CallError>,
 }
 
@@ -129,7 +129,7 @@ impl<V> Call<V> {
 
     /// Sets the longest time that one item may run, from its start. Default: the server's.
     pub fn item_timeout(mut self, timeout: Duration) -> Self {
-        // What is too long for the protocol, about 300 billion years, is no limit.
+        // A time that the protocol cannot express, about 300 billion years, is no limit.
         self.parts.options.item_timeout = prost_types::Duration::try_from(timeout).ok();
         self
     }

@@ -53,7 +53,7 @@ impl Client {
 
     /// Returns a client over the same connection whose calls are a part of a trace: the server and the workers continue
     /// it. `traceparent` is what W3C defines, such as `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01`;
-    /// `tracestate` may be empty. What no header can hold is left out.
+    /// `tracestate` may be empty. A value that is not a valid header is ignored.
     #[must_use]
     pub fn with_trace_context(&self, traceparent: &str, tracestate: &str) -> Self {
         Self { connection: self.connection.with_trace_context(traceparent, tracestate), encoding: self.encoding }
@@ -141,8 +141,8 @@ impl Client {
 
     /// Like [`Client::imap`], but the items are a stream too, and may be endless.
     ///
-    /// Items are taken from the stream only as the server has room for them, which it has as results are taken: both
-    /// ends use a bounded amount of memory. For an iterator, use [`iter`](crate::iter).
+    /// Items are taken from the stream only as the server allows them, which it does as results are taken: both ends use
+    /// a bounded amount of memory. For an iterator, use [`iter`](crate::iter).
     ///
     /// ```no_run
     /// # async fn example(client: procpool_client::Client) -> Result<(), procpool_client::CallError> {
@@ -308,12 +308,12 @@ pub struct FunctionInfo {
     pub name: String,
     /// Its parameters as its language writes them; may be empty.
     pub signature: String,
-    /// What it does; may be empty.
+    /// Its documentation; may be empty.
     pub doc: String,
     /// A request as JSON, to paste into grpcurl: of `StarMap` if each of its values is a list and the function takes several
     /// arguments (beside a common one), or else of Map. May be empty.
     pub example: String,
-    /// It may be executed more than once for one item.
+    /// Whether it may be executed more than once for one item.
     pub idempotent: bool,
     /// The pool that runs it; empty if the server is too old to say.
     pub pool: String,
@@ -333,7 +333,7 @@ pub struct Limits {
     pub max_message_bytes: u32,
     /// The most items that may be queued or running at a time, over all calls.
     pub max_queued_items: u32,
-    /// How many items run at a time.
+    /// Number of items that run at a time.
     pub num_slots: u32,
     /// The default time limit of one item. `None`: none.
     pub default_item_timeout: Option<Duration>,
@@ -342,10 +342,10 @@ pub struct Limits {
 /// Whether a server takes calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
-    /// It does.
+    /// The server takes calls.
     Serving,
-    /// No worker is ready, or it is shutting down.
+    /// No worker is ready, or the server is shutting down.
     NotServing,
-    /// It does not say.
+    /// The server does not say.
     Unknown,
 }

@@ -21,31 +21,31 @@ pub enum ConnectError {
     /// The address cannot be used.
     #[error("{address:?} is no address of a server: {problem}; use http://HOST:PORT, HOST:PORT or unix:PATH")]
     InvalidAddress {
-        /// What was given.
+        /// The address as it was given.
         address: String,
-        /// What is wrong with it.
+        /// What is wrong with the address, as a clause.
         problem: String,
     },
-    /// Nobody answers there.
+    /// No server answers at the address.
     #[error("no server answers at {address}: {problem}")]
     Unreachable {
-        /// Where.
+        /// The address as it was given.
         address: String,
         /// The innermost cause, such as `Connection refused`.
         problem: String,
-        /// The whole chain.
+        /// The error of the transport, with its causes.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// There is a socket, and this process may not open it.
+    /// The socket exists, and this process lacks the permission to connect to it.
     #[error(
         "this user may not open the socket of the server at {address}: connecting needs permission to write to the \
          socket, and to search every folder above it"
     )]
     NotPermitted {
-        /// Where.
+        /// The address as it was given.
         address: String,
-        /// The whole chain.
+        /// The error of the transport, with its causes.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -156,8 +156,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets what is called before a refused call is made again: with why it was refused, and how long the wait is. So
-    /// whoever waits can be told. It must not block.
+    /// Sets what is called before a refused call is made again: with the refusal, and the wait
+    /// until then. It must not block.
     #[must_use]
     pub fn on_retry(mut self, notice: impl Fn(&CallError, Duration) + Send + Sync + 'static) -> Self {
         self.retry_notice = Some(RetryNotice::new(notice));
@@ -208,7 +208,7 @@ impl ClientBuilder {
             .tcp_nodelay(true)
             .http2_keep_alive_interval(self.keepalive_interval)
             .keep_alive_timeout(self.keepalive_timeout)
-            // Large items flow without waiting for the window; the reader still holds the server back by items.
+            // Large items flow without waiting for the window; the server is still bounded by the items that the reader takes.
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20))
     }
@@ -230,7 +230,7 @@ fn unix_connector(
     })
 }
 
-/// Tells whether the system says that this process may not connect.
+/// Returns whether the system says that this process may not connect.
 fn is_not_permitted(error: &(dyn std::error::Error + 'static)) -> bool {
     let causes = std::iter::successors(Some(error), |cause| cause.source());
     let mut kinds = causes.filter_map(|cause| Some(cause.downcast_ref::<std::io::Error>()?.kind()));

@@ -72,7 +72,7 @@ mod client;
 mod connect;
 mod connection;
 mod error;
-mod feeder;
+mod item_sender;
 mod payload;
 mod retry;
 mod run;

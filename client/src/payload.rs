@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::error::CallError;
-use crate::feeder::ItemRecords;
+use crate::item_sender::ItemRecords;
 use crate::wire::Encoded;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;

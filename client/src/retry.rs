@@ -61,7 +61,7 @@ impl RetryPolicy {
         self
     }
 
-    /// Returns the longest wait after this many waits of our own choice.
+    /// Returns the longest wait after this many waits whose length the server did not choose.
     fn longest_wait(&self, num_waits: u32) -> Duration {
         self.initial_backoff.saturating_mul(1 << num_waits.min(20)).min(self.max_backoff)
     }
@@ -85,8 +85,7 @@ impl fmt::Debug for RetryNotice {
     }
 }
 
-/// What keeps the clients of a server in trouble from making it worse: a bucket of tokens that all calls of a client
-/// share. A refused call costs one, a call that succeeds earns a tenth; below half of them nothing is tried again.
+/// Limits retries against an overloaded server: a bucket of tokens that all calls of a client share. A refused call costs one, a call that succeeds earns a tenth; below half of them nothing is tried again.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     tenths: AtomicU32,
@@ -123,7 +122,7 @@ pub(crate) struct Attempts {
     notice: Option<RetryNotice>,
     deadline: Option<Instant>,
     num_made: u32,
-    /// How often it was we who chose how long to wait.
+    /// Number of waits whose length the server did not choose.
     num_own_waits: u32,
 }
 

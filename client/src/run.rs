@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 use crate::call::{Apply, Call, CallParts, CollectMap, IMap, ItemSource, Map, StreamSettings};
 use crate::connection::deadline_after;
 use crate::error::{CallError, ItemError};
-use crate::feeder::{Feeder, ItemRecords, Progress, SendFailure, SharedItems};
+use crate::item_sender::{Credit, ItemRecords, ItemSender, SendFailure, SharedItems};
 use crate::payload::{Decoder, Payload, parse_results};
 use crate::status::{call_error, deadline_exceeded, item_error};
-use crate::stream::{ResultStream, RunMessage, SendingSide};
+use crate::stream::{ResultMessage, ResultStream, SenderHandle};
 use crate::transport::{StopBody, Transport};
 use crate::wire::Encoded;
 
@@ -30,7 +30,7 @@ impl CallParts {
         self.content_type.clone().unwrap_or_else(|| self.format.content_type().to_owned())
     }
 
-    /// Takes the argument before each item out of it.
+    /// Takes the argument that all items share.
     fn take_common(&mut self) -> Result<Option<Encoded>, CallError> {
         std::mem::replace(&mut self.common, Ok(None))
     }
@@ -44,7 +44,7 @@ impl CallParts {
         Ok(())
     }
 
-    /// Makes a call, more than once if it is refused, and awaits the answer, at most until the deadline.
+    /// Makes a unary call, retries it if it is refused, and returns the answer, at the latest at the deadline.
     async fn answer<M, T, F>(
         &self,
         message: M,
@@ -85,14 +85,14 @@ impl CallParts {
     }
 }
 
-/// The results of a Map or StarMap as they came.
+/// The answer of a Map or StarMap, not yet decoded.
 struct Results {
     list: Option<Encoded>,
     errors: Vec<proto::ItemError>,
 }
 
 impl Results {
-    /// Decodes the results and puts each error at its place.
+    /// Decodes the results and puts each error in the place of its item.
     fn decode<R>(
         self,
         kind: ItemKind,
@@ -198,7 +198,7 @@ impl<R: 'static> IntoFuture for Call<IMap<R>> {
             let Self { parts, verb: IMap { items, settings, decoder } } = self;
             match items {
                 ItemSource::List(items) if settings.window == 0 => parts.imap(items?.list, settings, decoder).await,
-                // Who asks for a window wants it kept: IMap counts what the connection takes, and that may be far ahead.
+                // IMap's window counts what the connection buffers as taken; IMapStream's is exact.
                 ItemSource::List(items) => parts.imap_stream(items?.into_records()?, settings, decoder).await,
                 ItemSource::Stream(items) => parts.imap_stream(items, settings, decoder).await,
             }
@@ -227,12 +227,12 @@ impl CallParts {
         };
         self.check_length(&message)?;
         let (connection, deadline) = (self.connection, deadline_after(self.timeout));
-        // The headers of the answer come with its first message; from then on nothing is tried again.
+        // The headers of the answer come with its first message; from then on the call is not retried.
         let response = connection.attempts(deadline).run(move |attempt| {
             let (mut service, request) = (connection.pool_service(), connection.attempt(attempt, message.clone()));
             async move { service.i_map(request).await.map(tonic::Response::into_inner) }
         });
-        let messages = response.try_flatten_stream().map_ok(RunMessage::from).boxed();
+        let messages = response.try_flatten_stream().map_ok(ResultMessage::from).boxed();
         ResultStream::start(messages, decoder, deadline, None).await
     }
 
@@ -243,7 +243,7 @@ impl CallParts {
         settings: StreamSettings,
         decoder: Decoder<R>,
     ) -> Result<ResultStream<R>, CallError> {
-        let (progress, progress_receiver) = watch::channel(Progress::default());
+        let (credit, credit_receiver) = watch::channel(Credit::default());
         let stop = CancellationToken::new();
         let failure = SendFailure::default();
         let common = self.take_common()?;
@@ -259,19 +259,19 @@ impl CallParts {
         };
         self.check_length(&config)?;
         let (connection, deadline) = (self.connection, deadline_after(self.timeout));
-        let feeder = Feeder {
+        let sender = ItemSender {
             config,
             kind: self.format.kind(),
             items: SharedItems::new(items),
             max_message_bytes: connection.settings().max_message_bytes,
-            progress: progress_receiver,
+            credit: credit_receiver,
             failure: failure.clone(),
         };
         let stop_all = stop.clone();
-        // No item is taken before the server has allowed some, which it does in the first message of the answer.
+        // No item is taken before the server allows some, which it does in the first message of the answer.
         let response = connection.attempts(deadline).run(move |attempt| {
             let stop = stop_all.child_token();
-            let mut request = connection.attempt(attempt, feeder.requests(attempt.number, stop.clone()));
+            let mut request = connection.attempt(attempt, sender.requests(attempt.number, stop.clone()));
             request.extensions_mut().insert(StopBody(stop.clone()));
             let mut service = connection.pool_service();
             async move {
@@ -282,8 +282,8 @@ impl CallParts {
                 response
             }
         });
-        let messages = response.try_flatten_stream().map_ok(RunMessage::from).boxed();
-        let sending = SendingSide { progress, failure, _stop: stop.drop_guard() };
+        let messages = response.try_flatten_stream().map_ok(ResultMessage::from).boxed();
+        let sending = SenderHandle { credit, failure, _stop: stop.drop_guard() };
         ResultStream::start(messages, decoder, deadline, Some(sending)).await
     }
 }

@@ -32,7 +32,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 #[derive(Debug, Clone)]
 pub(crate) struct StopBody(pub(crate) CancellationToken);
 
-/// A channel that neither panics on bad details nor lets a stopped call linger.
+/// A channel that does not panic on malformed details, and resets the stream of a stopped call at once.
 #[derive(Debug, Clone)]
 pub(crate) struct Transport(pub(crate) Channel);
 

@@ -1,4 +1,4 @@
-//! The oneofs of the generated bindings, which all say the same: values or blobs.
+//! Conversions between the oneofs of the generated bindings: each is either values or blobs.
 
 use bytes::Bytes;
 use procpool_items::ItemKind;
