@@ -1,6 +1,6 @@
 //! `procpool workers`, `resize`, `restart` and `drain`: what operators do.
 
-mod progress;
+mod restart;
 mod table;
 
 use std::num::NonZeroU32;
@@ -161,7 +161,7 @@ async fn restart(args: RestartArgs) -> Result<Exit, Failure> {
     let admin = connect(&args.server).await?.admin().of_pool(args.pool);
     let restart = admin.restart_workers(args.server.timeout);
     let replaced = match args.output {
-        AnswerFormat::Text => progress::tell_while(&admin, restart).await?,
+        AnswerFormat::Text => restart::report_while(&admin, restart).await?,
         AnswerFormat::Json => restart.await?,
     };
     answer(args.output, &format!("{replaced} workers replaced"), &json!({"num_restarted": replaced}))

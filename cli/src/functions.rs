@@ -44,7 +44,7 @@ fn as_json(functions: &[FunctionInfo]) -> String {
     lines.flat_map(|line| [line, "\n".to_owned()]).collect()
 }
 
-/// Returns a line for each function, at most so wide. Tells the pool of each only if there are several.
+/// Returns a line for each function, at most `max_width` columns wide, with the pool if there are several.
 fn as_text(functions: &[FunctionInfo], max_width: Option<usize>) -> String {
     let has_pools = functions.iter().any(|function| function.pool != functions[0].pool);
     let pool_width = functions.iter().map(|function| function.pool.len()).max().unwrap_or(0);

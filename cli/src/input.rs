@@ -5,10 +5,10 @@
 mod array;
 mod earlier_run;
 mod error;
+mod file_or_stdin;
 mod item;
 mod json;
 mod lines;
-mod place;
 mod quotes;
 mod records;
 mod source;
@@ -23,9 +23,9 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use self::earlier_run::EarlierRun;
 pub(crate) use self::error::InputError;
+pub(crate) use self::file_or_stdin::FileOrStdin;
 use self::item::Take;
 pub(crate) use self::item::{Item, ItemForm};
-pub(crate) use self::place::Place;
 use self::records::CsvStyle;
 use self::source::{Source, parse_source};
 pub(crate) use self::source::{is_range, parse_common, parse_item};
@@ -42,7 +42,7 @@ pub(crate) struct Input {
     form: ItemForm,
     /// Which of the items are to run.
     selection: Selection,
-    /// Items that must be there, and who says so.
+    /// Indexes that the list must have, and what names them.
     expected: Vec<(String, u64)>,
 }
 
@@ -50,15 +50,15 @@ impl Input {
     /// `star`: each item is a list, the arguments of one call.
     pub(crate) fn parse(args: &ItemsArgs, star: bool, form: ItemForm) -> Result<Self, InputError> {
         let mut sources = args.items.iter().map(|text| parse_source(text, form)).collect::<Result<Vec<_>, _>>()?;
-        sources.extend(args.file.iter().cloned().map(|path| Source::Values(Place::File(path))));
+        sources.extend(args.file.iter().cloned().map(|path| Source::Values(FileOrStdin::File(path))));
         sources.extend(list_of(args, star)?);
         if sources.is_empty() {
             if io::stdin().is_terminal() {
                 return Err(InputError::NoItems);
             }
-            sources.push(Source::Values(Place::Stdin));
+            sources.push(Source::Values(FileOrStdin::Stdin));
         }
-        sources.iter().filter_map(Source::place).try_for_each(Place::check)?;
+        sources.iter().filter_map(Source::file).try_for_each(FileOrStdin::check)?;
         let (selection, expected) = selection_of(args)?;
         Ok(Self { sources, form, selection, expected })
     }
@@ -78,7 +78,7 @@ impl Input {
         num_items.map(|count| self.selection.count_below(count))
     }
 
-    /// Reads the items that are to run, blocking, until they are not wanted any more.
+    /// Reads the items that are to run, blocking, until `take` breaks.
     fn read(self, take: Take<'_>) -> Result<(), InputError> {
         let Self { sources, form, selection, expected } = self;
         let last_expected = expected.iter().map(|(_, index)| *index).max();
@@ -90,7 +90,7 @@ impl Input {
             if selection.contains(index) {
                 take(item)?;
             }
-            // What follows is read by nobody, and may be endless.
+            // What follows is not selected, and may be endless.
             if index == last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         for source in sources {
@@ -131,7 +131,7 @@ impl Input {
     }
 }
 
-/// Why the items ended before they should have.
+/// The error that ended the items early.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct InputFailure(Arc<Mutex<Option<InputError>>>);
 
@@ -155,12 +155,12 @@ fn list_of(args: &ItemsArgs, star: bool) -> Result<Option<Source>, InputError> {
     let csv_style = CsvStyle { has_header: !list.csv_no_header, as_lists: star, with_numbers: list.csv_numbers };
     match (&list.each_line, &list.each_file) {
         (Some(_), _) if star => Err(InputError::TextsAreNoLists),
-        (Some(path), _) => Ok(Some(Source::Texts(Place::of(path)))),
+        (Some(path), _) => Ok(Some(Source::Texts(FileOrStdin::of(path)))),
         (_, Some(_)) if star => Err(InputError::FilesAreNoLists),
-        (_, Some(path)) => Ok(Some(Source::Files(Place::of(path)))),
+        (_, Some(path)) => Ok(Some(Source::Files(FileOrStdin::of(path)))),
         (None, None) => {
-            let array = list.from_json.as_deref().map(|path| Source::Array(Place::of(path)));
-            Ok(array.or_else(|| list.csv.as_deref().map(|path| Source::Csv(Place::of(path), csv_style))))
+            let array = list.from_json.as_deref().map(|path| Source::Array(FileOrStdin::of(path)));
+            Ok(array.or_else(|| list.csv.as_deref().map(|path| Source::Csv(FileOrStdin::of(path), csv_style))))
         }
     }
 }
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(count(vec![Source::Range(1..=10), Source::Item(Item::Value(Value::Null))], "0-"), Some(11));
         assert_eq!(count(vec![Source::Range(1..=10), Source::Item(Item::Value(Value::Null))], "0,9-20"), Some(3));
         assert_eq!(count(vec![Source::Range(i64::MIN..=i64::MAX)], "0-"), None);
-        assert_eq!(count(vec![Source::Values(Place::Stdin)], "0-"), None);
+        assert_eq!(count(vec![Source::Values(FileOrStdin::Stdin)], "0-"), None);
         let mut items = Vec::new();
         let take = &mut |item| {
             items.push(item);
@@ -214,7 +214,7 @@ mod tests {
             items.push(item);
             ControlFlow::Continue(())
         };
-        let sources = vec![Source::Range(0..=i64::MAX), Source::Values(Place::File("/no/such/file".into()))];
+        let sources = vec![Source::Range(0..=i64::MAX), Source::Values(FileOrStdin::File("/no/such/file".into()))];
         input(sources, "3,5-6").read(take).unwrap();
         assert_eq!(items, [3, 5, 6].map(|number| Item::Value(json!(number))));
     }

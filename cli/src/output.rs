@@ -19,7 +19,7 @@ use crate::print::{OutputError, print_item_error};
 use crate::progress::Progress;
 use crate::text;
 
-/// What a result looks like.
+/// The form of a result.
 #[derive(Debug)]
 enum Form {
     /// The result alone; null for a failed item.
@@ -101,12 +101,12 @@ impl Output {
         Self { writer, form, progress: None, num_printed: 0, num_failed: 0 }
     }
 
-    /// Has the output move a progress bar, and keep out of its way.
+    /// Updates a progress bar with each result, and hides it while something is printed.
     pub(crate) fn beside(self, progress: Progress) -> Self {
         Self { progress: Some(progress), ..self }
     }
 
-    /// Tells whether a failed item has a line of its own even when it ends the call.
+    /// Returns whether a failed item has a line of its own even when it ends the call.
     pub(crate) fn has_status(&self) -> bool {
         matches!(self.form, Form::Json | Form::Table(_))
     }
@@ -115,7 +115,7 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// If it cannot be written, or nobody reads it any more.
+    /// If it cannot be written, or the reader of stdout is gone.
     pub(crate) fn print(&mut self, index: u64, result: &Result<JsonText, ItemError>) -> Result<(), OutputError> {
         self.num_printed += 1;
         if let Some(progress) = &self.progress {
@@ -157,7 +157,7 @@ impl Output {
         Ok(self.writer.write_all(b"\n")?)
     }
 
-    /// Prints what comes after the last result, and hands everything on.
+    /// Prints what comes after the last result, and flushes.
     ///
     /// # Errors
     ///
@@ -170,7 +170,7 @@ impl Output {
         self.flush()
     }
 
-    /// Hands everything to whom it is for.
+    /// Writes what is buffered.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Answers on stdout and messages on stderr. What they tell of others is escaped.
+//! Prints answers to stdout and messages to stderr, escaped.
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ pub(crate) enum AnswerFormat {
 /// Why results cannot be printed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OutputError {
-    /// The reader of our stdout has had enough, as `head` does.
+    /// The reader of stdout is gone, as `head` is after its last line.
     #[error("nobody reads the results any more")]
     Closed,
     #[error("cannot write the results: {0}")]
@@ -54,7 +54,7 @@ pub(crate) fn print_message(message: &str) {
     print_stderr(&format!("procpool: {}\n", text::indented(message)));
 }
 
-/// Prints lines to stderr, escaped. That nobody may be there to read it is no reason to stop.
+/// Prints lines to stderr, escaped. Ignores errors: stderr may be closed.
 pub(crate) fn print_stderr(text: &str) {
     let _ = io::stderr().lock().write_all(text::lines(text).as_bytes());
 }

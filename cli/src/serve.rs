@@ -115,8 +115,7 @@ fn keep_secrets() {
     }
 }
 
-/// Starts what kills that which workers have started, should this server be killed. With process 1 all others end by
-/// themselves.
+/// Starts the watchdog. Process 1 needs none: when it ends, the kernel kills all others.
 fn watchdog(spawner: &ProcessSpawner) -> Option<Watchdog> {
     if rustix::process::getpid().is_init() {
         return None;
@@ -152,8 +151,7 @@ pub(crate) fn cannot_run(error: io::Error) -> Failure {
     Failure::new(Exit::Failed, error)
 }
 
-/// Tells scripts where the server listens: one line on stdout for each address. That nobody may read it is no reason
-/// to stop.
+/// Prints where the server listens, for scripts: a line on stdout for each address. Ignores errors: stdout may be closed.
 fn announce(addresses: &[ListenAddress]) {
     let lines = addresses.iter().map(|address| match address {
         ListenAddress::Tcp(address) => format!("listening on {address}\n"),

@@ -1,11 +1,12 @@
-//! A process that outlives the server by a moment, to kill what its workers have started.
+//! The process that kills what the workers of a killed server have started.
 //!
-//! The kernel ends the workers of a server that is killed, and nobody ends their children. So each server has one watchdog: it
-//! holds the end of a pipe whose other end the server has and nobody else, and the end of the pipe is the end of the
-//! server, however that came. After an orderly end there is nothing left to kill.
+//! The kernel ends the workers of a server that is killed, and nobody ends their children. So each server has one
+//! watchdog: it holds the end of a pipe whose other end the server has and nobody else, and the end of the pipe is the
+//! end of the server, however that came. After an orderly end there is nothing left to kill.
 //!
-//! The pipe also tells the server when its watchdog is gone, killed by somebody or by the kernel: then it starts another. Who
-//! kills both at once gets away with it, and so does who stops the watchdog (SIGSTOP) and kills the server.
+//! The pipe also tells the server when its watchdog is gone, killed by somebody or by the kernel: then it starts
+//! another. Who kills both at once gets away with it, and so does who stops the watchdog (SIGSTOP) and kills the
+//! server.
 
 use std::convert::Infallible;
 use std::ffi::{CStr, OsStr};
@@ -72,7 +73,8 @@ impl Watchdog {
         }
     }
 
-    /// Starts another watchdog whenever there is none, and says so. Dropping the future ends the watchdog that there is by then.
+    /// Starts another watchdog whenever there is none, and says so. Dropping the future ends the watchdog that there is
+    /// by then.
     pub(crate) async fn keep(self, server: ServerTag, count_restart: impl Fn()) -> Infallible {
         let mut watchdog = Some(self);
         let mut started_at = Instant::now();

@@ -192,9 +192,9 @@ impl<R> Call<IMap<R>> {
     /// Sets how many items the pool may run ahead of what is taken from the stream of results. Default: enough to keep
     /// every worker busy, at most 1024.
     ///
-    /// It is exact: nothing begins that is further ahead. For that, items are sent as results are taken, so a small window
-    /// over a long way is slow. [`Client::imap`](crate::Client::imap) without a window sends all items at once, and what the
-    /// connection holds comes on top of the default; it is faster where items are small.
+    /// It is exact: nothing begins that is further ahead. For that, items are sent as results are taken, so a small
+    /// window over a long way is slow. [`Client::imap`](crate::Client::imap) without a window sends all items at once,
+    /// and what the connection holds comes on top of the default; it is faster where items are small.
     pub fn window(mut self, items: u32) -> Self {
         self.verb.settings.window = items;
         self

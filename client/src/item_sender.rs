@@ -1,7 +1,8 @@
 //! The sending side of an IMapStream: takes items from the application as the server allows them.
 //!
 //! It is the request body, polled by the connection; there is no task to own. It never ends by itself before the items
-//! do: an end would tell the server that there are no more. When the call is cancelled, [`crate::transport`] ends it with an error.
+//! do: an end would tell the server that there are no more. When the call is cancelled, [`crate::transport`] ends it
+//! with an error.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -85,7 +85,8 @@ impl fmt::Debug for RetryNotice {
     }
 }
 
-/// Limits retries against an overloaded server: a bucket of tokens that all calls of a client share. A refused call costs one, a call that succeeds earns a tenth; below half of them nothing is tried again.
+/// Limits retries against an overloaded server: a bucket of tokens that all calls of a client share. A refused call
+/// costs one, a call that succeeds earns a tenth; below half of them nothing is tried again.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     tenths: AtomicU32,

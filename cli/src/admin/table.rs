@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::print::json_value;
 use crate::text::{one_line, shorten};
 
-/// Returns the table and what is to be said below it, no line wider than `max_width`.
+/// Returns the table, with rows of at most `max_width` columns, and below it the totals.
 pub(super) fn of_pool(pool: &PoolSnapshot, max_width: Option<usize>) -> String {
     let mut rows = vec![["WORKER", "SLOT", "PID", "STATE", "AGE", "ITEMS", "RSS", "CPU", "RUNS"].map(str::to_owned)];
     rows.extend(pool.workers.iter().map(row));

@@ -24,7 +24,7 @@ use crate::selection::Selection;
 
 /// What the worker's SDK decodes by itself.
 const JSON_TYPE: &str = "application/json";
-/// How long a call may go without a word before it is asked why.
+/// How long a call may go without a result before the server is asked why.
 const SILENCE: Duration = Duration::from_secs(2);
 
 impl From<InputError> for Failure {
@@ -33,7 +33,7 @@ impl From<InputError> for Failure {
     }
 }
 
-/// Connects for a call. Whoever waits for it is told when it is refused and made again.
+/// Connects for a call. Prints a notice when it is refused and retried.
 async fn connect_for_call(args: &CallArgs, notices: Notices) -> Result<Client, ConnectError> {
     let retry = if args.no_retry { RetryPolicy::none() } else { RetryPolicy::default() };
     let builder = Client::builder().retry(retry).on_retry(move |refusal, wait| {
@@ -42,7 +42,7 @@ async fn connect_for_call(args: &CallArgs, notices: Notices) -> Result<Client, C
     connect_with(&args.server, builder).await
 }
 
-/// Waits for a call. If it takes a while because no worker runs anything, says so.
+/// Waits for a call. Prints a notice if it waits long because no worker is ready.
 async fn explained<T>(client: &Client, function: &str, notices: Notices, call: impl Future<Output = T>) -> T {
     let explain = async {
         tokio::time::sleep(SILENCE).await;

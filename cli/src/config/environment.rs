@@ -17,7 +17,7 @@ pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var_os(name)?.into_string().ok().filter(|value| !value.is_empty())
 }
 
-/// Tells whether the user wants no colours (<https://no-color.org>).
+/// Returns whether the user wants no colours (<https://no-color.org>).
 pub(crate) fn no_color() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
@@ -27,7 +27,7 @@ pub(crate) fn executable() -> io::Result<PathBuf> {
     std::env::current_exe()
 }
 
-/// Tells whether there is such a program: at this path, or in a folder of `PATH` if it is a bare name.
+/// Returns whether there is such a program: at this path, or in a folder of `PATH` if it is a bare name.
 pub(crate) fn has_program(name: &str) -> bool {
     let is_program =
         |path: &Path| path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);

@@ -4,9 +4,9 @@ use super::value::{Shown, Value};
 
 /// A kind of value.
 pub(crate) trait Kind: Send + Sync + 'static {
-    /// What it is in the program.
+    /// The type that the program uses.
     type Value: PartialEq;
-    /// The number 0, if it has it.
+    /// The value of 0, for a kind of number.
     const ZERO: Option<Self::Value> = None;
 
     /// Returns what `--help` and the documentation call it.

@@ -1,4 +1,4 @@
-//! The effective configuration: the sources laid on top of each other, and what is wrong with what they come to.
+//! Merges the sources into the effective configuration and checks it as a whole.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -37,7 +37,7 @@ pub(crate) struct Resolved<T> {
 #[error("{}", .0.join("\n"))]
 pub(crate) struct ConfigErrors(pub(crate) Vec<String>);
 
-/// Lays the sources on top of each other.
+/// Merges the sources: flags win over variables over the file over the defaults.
 pub(super) fn merge(
     file: &File,
     variables: &Layers,
@@ -97,7 +97,7 @@ fn resolve<const N: usize, T: Clone + Default>(
     resolved
 }
 
-/// Returns what is said of "the pool" while there are several.
+/// Returns an error for each setting of one pool while there are several.
 fn misplaced(pools: &[(String, Layer)], layers: [&Layer; 2], command: &[OsString]) -> Vec<String> {
     let tables: Vec<String> = pools.iter().map(|(name, _)| format!("[pools.{name}]")).collect();
     let tables = tables.join(" or ");
@@ -110,7 +110,8 @@ fn misplaced(pools: &[(String, Layer)], layers: [&Layer; 2], command: &[OsString
 }
 
 impl Resolved<ServerSettings> {
-    /// Until there are identities, everybody who can connect may call; who listens to a network should know.
+    /// Returns a warning if the server listens to a network and does not say who operates it: there are no identities yet,
+    /// so whoever can connect may call.
     pub(super) fn access_warning(&self) -> Option<String> {
         if self.origins.contains_key("operators") {
             return None;
@@ -130,7 +131,7 @@ impl Resolved<ServerSettings> {
 }
 
 impl Resolved<PoolSettings> {
-    /// A worker would be killed before it could be replaced.
+    /// Returns what is wrong with the limits of memory: a worker must not be killed before it is replaced.
     fn memory_problem(&self, pool: &str) -> Option<String> {
         let MemoryLimits { soft_bytes, hard_bytes } = self.settings.memory;
         if soft_bytes? <= hard_bytes? {

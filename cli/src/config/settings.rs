@@ -12,8 +12,8 @@ use tracing::level_filters::LevelFilter;
 
 use super::environment;
 use super::kinds::{
-    Addresses, Bytes, Count, Folder, Optional, OptionalCount, Positive, Program, Rlimits, Size, TcpAddress, Texts,
-    Time, Variables, Word,
+    Addresses, Count, Folder, MemorySize, MessageSize, Optional, OptionalCount, Positive, Program, Rlimits, TcpAddress,
+    Texts, Time, Variables, Word,
 };
 use super::setting::{Setting, setting, with_default, zeroable};
 
@@ -37,7 +37,7 @@ pub(crate) enum LogCalls {
     All,
 }
 
-/// What concerns the whole server.
+/// The settings of the server as a whole.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerSettings {
     pub(crate) config: ServerConfig,
@@ -57,7 +57,7 @@ impl Default for ServerSettings {
     }
 }
 
-/// What concerns one pool.
+/// The settings of one pool.
 #[derive(Debug, Clone)]
 pub(crate) struct PoolSettings {
     /// Empty: the built-in worker.
@@ -152,13 +152,13 @@ pub(crate) static SERVER: LazyLock<Vec<Setting<ServerSettings>>> = LazyLock::new
         ),
         setting(
             "max_message_bytes",
-            Bytes,
+            MessageSize,
             |server| &mut server.config.max_message_bytes,
             "The largest message, either way; at least 64KiB",
         ),
         setting(
             "max_request_bytes_in_flight",
-            Bytes,
+            MessageSize,
             |server| &mut server.config.max_request_bytes_in_flight,
             "The most bytes of requests that are being received at a time, over all calls; at least max_message_bytes",
         ),
@@ -300,14 +300,14 @@ pub(crate) static POOL: LazyLock<Vec<Setting<PoolSettings>>> = LazyLock::new(|| 
         ),
         zeroable(
             "max_worker_memory",
-            Optional(Size),
+            Optional(MemorySize),
             |pool| &mut pool.memory.soft_bytes,
             "never",
             "Replace a worker that holds more memory than this, after its item",
         ),
         zeroable(
             "worker_memory_limit",
-            Optional(Size),
+            Optional(MemorySize),
             |pool| &mut pool.memory.hard_bytes,
             "no limit",
             "Kill a worker that holds more memory than this: its item fails with WORKER_OOM_KILLED; at least max_worker_memory",
@@ -354,13 +354,13 @@ pub(crate) static POOL: LazyLock<Vec<Setting<PoolSettings>>> = LazyLock::new(|| 
         ),
         setting(
             "max_queued_bytes",
-            Bytes,
+            MessageSize,
             |pool| &mut pool.config.max_queued_bytes,
             "The most bytes of items held at a time, over all calls; more are refused with RESOURCE_EXHAUSTED",
         ),
         setting(
             "max_result_bytes",
-            Bytes,
+            MessageSize,
             |pool| &mut pool.config.max_result_bytes,
             "The most bytes of results held at a time, over all calls: three quarters for those with one answer, of which the \
              largest fail beyond that, and a quarter for streams, which are held back",

@@ -23,10 +23,10 @@ const OTHERS: [&str; 8] = [
     "PROCPOOL_TAG",
 ];
 
-type Variables = [(OsString, OsString)];
+type Environment = [(OsString, OsString)];
 
 /// Returns the path of the configuration file.
-pub(super) fn config_file(environment: &Variables) -> Option<PathBuf> {
+pub(super) fn config_file(environment: &Environment) -> Option<PathBuf> {
     find(environment, CONFIG_FILE).map(PathBuf::from)
 }
 
@@ -35,7 +35,7 @@ pub(super) fn config_file(environment: &Variables) -> Option<PathBuf> {
 /// # Errors
 ///
 /// With every variable that is no text.
-pub(super) fn layers(environment: &Variables) -> Result<(Layers, Vec<String>), Vec<String>> {
+pub(super) fn layers(environment: &Environment) -> Result<(Layers, Vec<String>), Vec<String>> {
     let mut errors = Vec::new();
     let server = layer(&SERVER, environment, &mut errors);
     let pool = layer(&POOL, environment, &mut errors);
@@ -44,7 +44,7 @@ pub(super) fn layers(environment: &Variables) -> Result<(Layers, Vec<String>), V
 
 fn layer<T: Clone + Default>(
     settings: &'static [Setting<T>],
-    environment: &Variables,
+    environment: &Environment,
     errors: &mut Vec<String>,
 ) -> Layer {
     let mut layer = Layer::new();
@@ -60,13 +60,13 @@ fn layer<T: Clone + Default>(
     layer
 }
 
-fn find<'a>(environment: &'a Variables, name: &str) -> Option<&'a OsString> {
+fn find<'a>(environment: &'a Environment, name: &str) -> Option<&'a OsString> {
     environment.iter().find(|(found, value)| found == name && !value.is_empty()).map(|(_, value)| value)
 }
 
 /// Returns what looks like a setting and is none. No error: Kubernetes sets `PROCPOOL_PORT` and more for a service that
 /// is called procpool.
-fn warnings(environment: &Variables) -> Vec<String> {
+fn warnings(environment: &Environment) -> Vec<String> {
     let known: Vec<String> =
         SERVER.iter().filter_map(Setting::variable).chain(POOL.iter().filter_map(Setting::variable)).collect();
     let names = environment.iter().filter_map(|(name, _)| name.to_str()).filter(|name| name.starts_with(PREFIX));

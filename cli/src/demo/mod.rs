@@ -163,7 +163,7 @@ async fn show_unordered(screen: &Screen, client: &Client) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Proves that nobody is left.
+/// Checks that no process is left.
 fn show_end(screen: &Screen, workers: &[Process], elapsed: Duration) -> anyhow::Result<()> {
     screen.heading("The pool is closed");
     let count = workers.len();

@@ -9,9 +9,9 @@ use rustix::fs::{OFlags, fcntl_getfl, fstat};
 use serde::Deserialize;
 
 use super::error::InputError;
+use super::file_or_stdin::FileOrStdin;
 use super::json::problem_of;
 use super::lines::Lines;
-use super::place::Place;
 use crate::output::OK;
 use crate::selection::Selection;
 
@@ -36,18 +36,18 @@ impl EarlierRun {
     /// Reads all lines of a file. If this run is to go on behind them, in its output file or by stdout, the last gets the
     /// end that it may lack.
     pub(super) fn read(path: &Path, output_file: Option<&Path>) -> Result<Self, InputError> {
-        let place = Place::File(PathBuf::from(path));
+        let file = FileOrStdin::File(PathBuf::from(path));
         let effect = match output_file {
             Some(output_file) => effect_of_file(path, output_file),
             None => effect_of_stdout(path),
         };
-        let effect = effect.map_err(|source| place.cannot_read(source))?;
+        let effect = effect.map_err(|source| file.cannot_read(source))?;
         match effect {
-            Effect::Empties => return Err(InputError::Emptied { name: place.name() }),
-            Effect::Overwrites => return Err(InputError::Overwritten { name: place.name() }),
+            Effect::Empties => return Err(InputError::Emptied { name: file.name() }),
+            Effect::Overwrites => return Err(InputError::Overwritten { name: file.name() }),
             Effect::None | Effect::Appends => {}
         }
-        let mut lines = Lines::new(place.name(), place.open()?);
+        let mut lines = Lines::new(file.name(), file.open()?);
         let mut done: Vec<(u64, u64)> = Vec::new();
         let mut last = None;
         let mut has_end = true;
@@ -62,7 +62,7 @@ impl EarlierRun {
                 // The run was killed while it wrote this line.
                 Err(error) if error.is_eof() => continue,
                 Err(error) => {
-                    return Err(InputError::Outcome { name: place.name(), line, problem: problem_of(&error) });
+                    return Err(InputError::Outcome { name: file.name(), line, problem: problem_of(&error) });
                 }
             };
             last = last.max(Some(index));
@@ -75,7 +75,7 @@ impl EarlierRun {
         }
         if effect == Effect::Appends && !has_end {
             let ended = File::options().append(true).open(path).and_then(|mut file| file.write_all(b"\n"));
-            ended.map_err(|source| place.cannot_read(source))?;
+            ended.map_err(|source| file.cannot_read(source))?;
         }
         Ok(Self { done: Selection::from_ranges(done), last })
     }

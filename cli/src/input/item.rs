@@ -28,7 +28,7 @@ impl ItemForm {
     }
 }
 
-/// Takes an item; says whether there should be more.
+/// Takes an item. Breaks when no more are wanted.
 pub(super) type Take<'a> = &'a mut dyn FnMut(Item) -> ControlFlow<()>;
 
 /// An item, or another argument, as it is sent.

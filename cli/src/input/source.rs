@@ -5,8 +5,8 @@ use std::ops::{ControlFlow, RangeInclusive};
 use serde_json::Value;
 
 use super::error::InputError;
+use super::file_or_stdin::FileOrStdin;
 use super::item::{Item, ItemForm, Take};
-use super::place::Place;
 use super::records::CsvStyle;
 use super::{array, lines, records};
 
@@ -16,37 +16,35 @@ pub(super) enum Source {
     Item(Item),
     Range(RangeInclusive<i64>),
     /// One JSON value a line.
-    Values(Place),
+    Values(FileOrStdin),
     /// One string a line.
-    Texts(Place),
+    Texts(FileOrStdin),
     /// The path of one file a line.
-    Files(Place),
-    Array(Place),
-    Csv(Place, CsvStyle),
+    Files(FileOrStdin),
+    Array(FileOrStdin),
+    Csv(FileOrStdin, CsvStyle),
 }
 
 impl Source {
-    pub(super) fn place(&self) -> Option<&Place> {
+    pub(super) fn file(&self) -> Option<&FileOrStdin> {
         match self {
             Self::Item(_) | Self::Range(_) => None,
-            Self::Values(place)
-            | Self::Texts(place)
-            | Self::Files(place)
-            | Self::Array(place)
-            | Self::Csv(place, _) => Some(place),
+            Self::Values(file) | Self::Texts(file) | Self::Files(file) | Self::Array(file) | Self::Csv(file, _) => {
+                Some(file)
+            }
         }
     }
 
-    /// Reads the items, blocking. Breaks when they are not wanted any more.
+    /// Reads the items, blocking. Breaks when `take` does.
     pub(super) fn read(self, form: ItemForm, take: Take<'_>) -> Result<ControlFlow<()>, InputError> {
         match self {
             Self::Item(item) => Ok(take(item)),
             Self::Range(mut range) => Ok(range.try_for_each(|number| take(Item::of(Value::from(number), form)))),
-            Self::Values(place) => lines::read_values(&place, form, take),
-            Self::Texts(place) => lines::read_texts(&place, form, take),
-            Self::Files(place) => lines::read_files(&place, take),
-            Self::Array(place) => array::read(&place, form, take),
-            Self::Csv(place, style) => records::read(&place, style, form, take),
+            Self::Values(file) => lines::read_values(&file, form, take),
+            Self::Texts(file) => lines::read_texts(&file, form, take),
+            Self::Files(file) => lines::read_files(&file, take),
+            Self::Array(file) => array::read(&file, form, take),
+            Self::Csv(file, style) => records::read(&file, style, form, take),
         }
     }
 }
@@ -55,10 +53,10 @@ pub(super) fn parse_source(text: &str, form: ItemForm) -> Result<Source, InputEr
     // There is a space before a range that looks like a flag.
     let text = text.trim();
     if text == "-" || text == "@-" {
-        return Ok(Source::Values(Place::Stdin));
+        return Ok(Source::Values(FileOrStdin::Stdin));
     }
     if let Some(path) = text.strip_prefix('@') {
-        return Ok(Source::Values(Place::File(path.into())));
+        return Ok(Source::Values(FileOrStdin::File(path.into())));
     }
     if let Some((first, last)) = text.split_once("..")
         && is_integer(first)
@@ -71,7 +69,7 @@ pub(super) fn parse_source(text: &str, form: ItemForm) -> Result<Source, InputEr
     parse_item(text, form).map(Source::Item)
 }
 
-/// Tells whether an argument is a range: two integers with two dots between them.
+/// Returns whether an argument is a range: two integers with two dots between them.
 pub(crate) fn is_range(text: &str) -> bool {
     text.split_once("..").is_some_and(|(first, last)| is_integer(first) && is_integer(last))
 }
@@ -116,9 +114,9 @@ mod tests {
             ("-3..-1", Some(Source::Range(-3..=-1))),
             (" -3..1", Some(Source::Range(-3..=1))),
             ("5..5", Some(Source::Range(5..=5))),
-            ("@items.json", Some(Source::Values(Place::File("items.json".into())))),
-            ("-", Some(Source::Values(Place::Stdin))),
-            ("@-", Some(Source::Values(Place::Stdin))),
+            ("@items.json", Some(Source::Values(FileOrStdin::File("items.json".into())))),
+            ("-", Some(Source::Values(FileOrStdin::Stdin))),
+            ("@-", Some(Source::Values(FileOrStdin::Stdin))),
             ("10..1", None),
             ("1..99999999999999999999", None),
             ("1..", None),

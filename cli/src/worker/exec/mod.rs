@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use clap::Args;
 use procpool_worker::{Failure, Function, Input, Worker, current};
 
-use self::item::Payload;
-use self::process::{Alarm, Finished, KillReason};
+use self::item::CommandInput;
+use self::process::{CancelEvent, Finished, KillReason};
 use self::template::Template;
 use self::watchdog::GroupWatchdog;
 use crate::config;
@@ -49,7 +49,7 @@ struct ExecFunction {
 /// What the functions of a worker share.
 struct Shared {
     watchdog: Mutex<GroupWatchdog>,
-    alarm: Alarm,
+    cancel_event: CancelEvent,
 }
 
 /// Runs the worker until its server is done with it.
@@ -79,10 +79,10 @@ fn worker(functions: Vec<ExecFunction>) -> Result<Worker, String> {
     }
     let cannot_start = |error: io::Error| format!("cannot start the watchdog process: {error}");
     let watchdog = Mutex::new(GroupWatchdog::start().map_err(cannot_start)?);
-    let shared = Arc::new(Shared { watchdog, alarm: Alarm::new().map_err(cannot_start)? });
+    let shared = Arc::new(Shared { watchdog, cancel_event: CancelEvent::new().map_err(cannot_start)? });
     let mut worker = Worker::new().on_cancel({
         let shared = shared.clone();
-        move || shared.alarm.ring()
+        move || shared.cancel_event.set()
     });
     for (function, template) in templates {
         let shared = shared.clone();
@@ -117,12 +117,12 @@ fn signature(num_arguments: usize) -> String {
 fn call(template: &Template, shared: &Shared, input: &Input<'_>, buffer: &mut Vec<u8>) -> Result<(), Failure> {
     let payload = item::decode(input, template.num_arguments())?;
     let (command, stdin) = match &payload {
-        Payload::Arguments(arguments) => (command(template, arguments), None),
-        Payload::Stdin(stdin) => (command(template, &[]), Some(stdin.as_slice())),
-        Payload::CommonAndStdin(common, stdin) => (command(template, common), Some(stdin.as_slice())),
+        CommandInput::Arguments(arguments) => (command(template, arguments), None),
+        CommandInput::Stdin(stdin) => (command(template, &[]), Some(stdin.as_slice())),
+        CommandInput::CommonAndStdin(common, stdin) => (command(template, common), Some(stdin.as_slice())),
     };
     let mut watchdog = shared.watchdog.lock().unwrap_or_else(PoisonError::into_inner);
-    let finished = process::run(command, stdin, input.max_result_bytes, &shared.alarm, &mut watchdog);
+    let finished = process::run(command, stdin, input.max_result_bytes, &shared.cancel_event, &mut watchdog);
     let finished = finished.map_err(|error| not_started(template.program(), &error))?;
     if let Some(failure) = failure(&finished, input.max_result_bytes) {
         return Err(failure);

@@ -2,8 +2,8 @@
 //!
 //! A worker may be killed at any time, with the server or by it, and a command is in a process group of its own, out of
 //! reach of what kills the worker. So each worker has one watchdog: it reads from a pipe which group runs now, and the end
-//! of the pipe is the end of the worker, however that came. What has left its group is not the watchdog's business; the
-//! server buries it as it does for every worker.
+//! of the pipe is the end of the worker, however that came. What has left its group is left to the
+//! server, which kills it as it does for every worker.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
