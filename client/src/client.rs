@@ -286,7 +286,8 @@ impl ClientBuilder {
     ///
     /// If the address is malformed, or nobody answers there in time.
     pub async fn connect(self, address: &str) -> Result<Client, ConnectError> {
-        let channel = self.open(address).await?;
+        // On the heap: the future of the transport is large.
+        let channel = Box::pin(self.open(address)).await?;
         Ok(Client { connection: Connection::new(channel, self), encoding: Encoding::default() })
     }
 

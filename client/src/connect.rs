@@ -166,11 +166,9 @@ impl ClientBuilder {
 
     /// Connects, and waits until somebody answers.
     pub(crate) async fn open(&self, address: &str) -> Result<Channel, ConnectError> {
-        let parsed = Address::parse(address)?;
-        let endpoint = self.endpoint(&parsed, address)?;
-        let connected = match parsed {
-            Address::Tcp(_) => endpoint.connect().await,
-            Address::Unix(path) => endpoint.connect_with_connector(unix_connector(path)).await,
+        let connected = match self.endpoint(address)? {
+            (endpoint, None) => endpoint.connect().await,
+            (endpoint, Some(path)) => endpoint.connect_with_connector(unix_connector(path)).await,
         };
         connected.map_err(|error| {
             let address = address.to_owned();
@@ -183,19 +181,18 @@ impl ClientBuilder {
 
     /// Returns a channel that connects with its first call.
     pub(crate) fn open_lazy(&self, address: &str) -> Result<Channel, ConnectError> {
-        let parsed = Address::parse(address)?;
-        let endpoint = self.endpoint(&parsed, address)?;
-        Ok(match parsed {
-            Address::Tcp(_) => endpoint.connect_lazy(),
-            Address::Unix(path) => endpoint.connect_with_connector_lazy(unix_connector(path)),
+        Ok(match self.endpoint(address)? {
+            (endpoint, None) => endpoint.connect_lazy(),
+            (endpoint, Some(path)) => endpoint.connect_with_connector_lazy(unix_connector(path)),
         })
     }
 
-    fn endpoint(&self, parsed: &Address, address: &str) -> Result<Endpoint, ConnectError> {
-        let uri = match parsed {
-            Address::Tcp(uri) => uri.clone(),
+    /// Returns the endpoint of an address, and the path if it is a Unix socket.
+    fn endpoint(&self, address: &str) -> Result<(Endpoint, Option<PathBuf>), ConnectError> {
+        let (uri, path) = match Address::parse(address)? {
+            Address::Tcp(uri) => (uri, None),
             // The name for the `:authority` header; grpc-go sends the same for a Unix socket.
-            Address::Unix(_) => "http://localhost".to_owned(),
+            Address::Unix(path) => ("http://localhost".to_owned(), Some(path)),
         };
         let invalid = |error: tonic::transport::Error| ConnectError::InvalidAddress {
             address: address.to_owned(),
@@ -203,14 +200,16 @@ impl ClientBuilder {
         };
         let endpoint = Endpoint::from_shared(uri).map_err(invalid)?;
         let endpoint = endpoint.user_agent(concat!("procpool-client/", env!("CARGO_PKG_VERSION"))).map_err(invalid)?;
-        Ok(endpoint
+        let endpoint = endpoint
             .connect_timeout(self.connect_timeout)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(self.keepalive_interval)
             .keep_alive_timeout(self.keepalive_timeout)
-            // Large items flow without waiting for the window; the server is still bounded by the items that the reader takes.
+            // Large items flow without waiting for the window; the server is still bounded by the items that the reader
+            // takes.
             .initial_stream_window_size(4 << 20)
-            .initial_connection_window_size(16 << 20))
+            .initial_connection_window_size(16 << 20);
+        Ok((endpoint, path))
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::Arc;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
@@ -70,30 +70,14 @@ impl Screen {
     }
 
     /// Adds a bar, which goes away when it is dropped.
-    pub(super) fn bar(&self, length: u64) -> Bar {
+    pub(super) fn bar(&self, length: u64) -> ProgressBar {
         let style = ProgressStyle::with_template("  {bar:40.cyan} {pos}/{len}  {elapsed}  {eta} left");
         let bar = ProgressBar::new(length).with_style(style.expect("the template is well-formed"));
-        let bar = self.bars.add(bar);
+        let bar = self.bars.add(bar.with_finish(ProgressFinish::AndClear));
         if self.is_terminal {
             bar.enable_steady_tick(std::time::Duration::from_millis(100));
         }
-        Bar(bar)
-    }
-}
-
-/// A progress bar.
-#[derive(Debug)]
-pub(super) struct Bar(ProgressBar);
-
-impl Bar {
-    pub(super) fn step(&self) {
-        self.0.inc(1);
-    }
-}
-
-impl Drop for Bar {
-    fn drop(&mut self) {
-        self.0.finish_and_clear();
+        bar
     }
 }
 
