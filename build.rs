@@ -55,7 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     let mut builder = tonic_prost_build::configure();
-    for file in opaque.file.iter().filter(|file| file.name() == "procpool/v1/pool_admin.proto") {
+    for file in opaque.file.iter().filter(|file| file.package() == "procpool.v1") {
         builder = derive_serialize(builder, file);
     }
     builder
@@ -67,7 +67,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Derives `Serialize` for all that the answers of a service are made of, so that every field is in their JSON.
+/// Derives `Serialize` for what answers tell of functions and pools, so that their JSON has every field.
 fn derive_serialize(mut builder: Builder, file: &FileDescriptorProto) -> Builder {
     const DERIVE: &str = r#"#[cfg_attr(feature = "serde", derive(serde::Serialize))]"#;
     let with = |what: &str| format!(r#"#[cfg_attr(feature = "serde", serde({what}))]"#);
@@ -79,9 +79,12 @@ fn derive_serialize(mut builder: Builder, file: &FileDescriptorProto) -> Builder
             .enum_attribute(&name, with(r#"rename_all = "snake_case""#))
             .field_attribute(unspecified, with(r#"rename = "unknown""#));
     }
-    let is_content =
-        |message: &&DescriptorProto| !["Request", "Response"].iter().any(|end| message.name().ends_with(end));
-    for message in file.message_type.iter().filter(is_content) {
+    let is_of_admin = file.name().ends_with("pool_admin.proto");
+    let has_json = |message: &&DescriptorProto| {
+        let is_content = !["Request", "Response"].iter().any(|end| message.name().ends_with(end));
+        message.name() == "Function" || is_of_admin && is_content
+    };
+    for message in file.message_type.iter().filter(has_json) {
         let name = format!(".{}.{}", file.package(), message.name());
         builder = builder.message_attribute(&name, DERIVE);
         for field in &message.field {

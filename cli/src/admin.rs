@@ -6,6 +6,8 @@ mod table;
 use std::num::NonZeroU32;
 
 use clap::{Args, Subcommand, ValueEnum};
+use procpool_client::ConnectError;
+use procpool_client::admin::Admin;
 use serde_json::{Value, json};
 
 use crate::connect::{ServerArgs, connect};
@@ -38,9 +40,17 @@ pub(crate) async fn run(command: AdminCommand) -> Result<Exit, Failure> {
 /// One pool of a server.
 #[derive(Debug, Args)]
 struct PoolArgs {
+    #[command(flatten)]
+    server: ServerArgs,
     /// The pool, if the server has several; `procpool functions` shows them
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     pool: String,
+}
+
+impl PoolArgs {
+    async fn admin(self) -> Result<Admin, ConnectError> {
+        Ok(connect(&self.server).await?.admin().of_pool(self.pool))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -48,8 +58,6 @@ struct PoolArgs {
 pub(crate) struct WorkersArgs {
     #[command(subcommand)]
     command: Option<WorkersCommand>,
-    #[command(flatten)]
-    server: ServerArgs,
     #[command(flatten)]
     pool: PoolArgs,
     /// How to print it
@@ -70,8 +78,6 @@ struct DumpArgs {
     #[arg(value_name = "ID")]
     worker: u64,
     #[command(flatten)]
-    server: ServerArgs,
-    #[command(flatten)]
     pool: PoolArgs,
 }
 
@@ -88,8 +94,6 @@ pub(crate) struct ResizeArgs {
     /// The number of workers, up to 4096
     #[arg(value_name = "N", value_parser = quantity::positive)]
     slots: NonZeroU32,
-    #[command(flatten)]
-    server: ServerArgs,
     #[command(flatten)]
     pool: PoolArgs,
     /// How to print the answer
@@ -133,8 +137,7 @@ async fn workers(args: WorkersArgs) -> Result<Exit, Failure> {
     if let Some(WorkersCommand::Dump(args)) = args.command {
         return dump(args).await;
     }
-    let admin = connect(&args.server).await?.admin().of_pool(args.pool.pool);
-    let pool = admin.pool().await.map_err(Failure::of_question)?;
+    let pool = args.pool.admin().await?.pool().await.map_err(Failure::of_question)?;
     let text = match args.output {
         WorkersOutput::Table => table::of_pool(&pool, text::terminal_width()),
         WorkersOutput::Json => format!("{}\n", text::json(&json_value(&pool).to_string())),
@@ -144,14 +147,13 @@ async fn workers(args: WorkersArgs) -> Result<Exit, Failure> {
 
 /// Shows where a worker is.
 async fn dump(args: DumpArgs) -> Result<Exit, Failure> {
-    let admin = connect(&args.server).await?.admin().of_pool(args.pool.pool);
-    let stacks = admin.dump_worker(args.worker).await.map_err(Failure::of_question)?;
+    let stacks = args.pool.admin().await?.dump_worker(args.worker).await.map_err(Failure::of_question)?;
     print(&format!("{stacks}\n"))
 }
 
 /// Sets the number of slots.
 async fn resize(args: ResizeArgs) -> Result<Exit, Failure> {
-    let before = connect(&args.server).await?.admin().of_pool(args.pool.pool).resize(args.slots).await?;
+    let before = args.pool.admin().await?.resize(args.slots).await?;
     let text = format!("{before} → {} slots", args.slots);
     answer(args.output, &text, &json!({"previous_num_slots": before, "num_slots": args.slots}))
 }

@@ -73,9 +73,8 @@ mod tests {
             name: name.to_owned(),
             signature: signature.to_owned(),
             doc: doc.to_owned(),
-            example: String::new(),
-            idempotent: false,
             pool: "math".to_owned(),
+            ..FunctionInfo::default()
         };
         let mut functions = [function("power", "(base, exponent)", "Raises.\nMore."), function("f", "", "")];
         assert_eq!(as_text(&functions, None), "power(base, exponent)  Raises.\nf(…)\n");
@@ -91,9 +90,7 @@ mod tests {
             name: "f".to_owned(),
             signature: "(a='\u{1b}[31m',\n  b=1)".to_owned(),
             doc: "Red \u{9b}31m.\r\nMore.".to_owned(),
-            example: String::new(),
-            idempotent: false,
-            pool: String::new(),
+            ..FunctionInfo::default()
         };
         let functions = [function];
         assert_eq!(as_text(&functions, None), "f(a='\\u{1b}[31m',\\n  b=1)  Red \\u{9b}31m.\n");

@@ -96,12 +96,6 @@ impl<R> Apply<R> {
     }
 }
 
-impl<R> Map<R> {
-    pub(crate) fn new(items: Result<Payload, CallError>, decoder: Decoder<R>, star: bool) -> Self {
-        Self { items, decoder, star }
-    }
-}
-
 impl<R> IMap<R> {
     pub(crate) fn new(items: ItemSource, decoder: Decoder<R>) -> Self {
         Self { items, settings: StreamSettings::default(), decoder }

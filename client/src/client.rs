@@ -6,6 +6,8 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use procpool_items::SlabBuilder;
 use procpool_proto::v1 as proto;
+/// A function that the workers registered, as `proto/procpool/v1/pool.proto` documents it.
+pub use procpool_proto::v1::Function as FunctionInfo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tonic_health::pb::HealthCheckRequest;
@@ -87,7 +89,11 @@ impl Client {
         items: impl IntoIterator<Item = impl Serialize>,
     ) -> Call<Map<R>> {
         let format = Format::from(self.encoding);
-        self.call(function, format, Map::new(Payload::encode(format, items), format.decoder(), false))
+        self.call(
+            function,
+            format,
+            Map { items: Payload::encode(format, items), decoder: format.decoder(), star: false },
+        )
     }
 
     /// Like [`Client::map`], but each item is the arguments of one call: a tuple or a list.
@@ -103,7 +109,11 @@ impl Client {
         items: impl IntoIterator<Item = impl Serialize>,
     ) -> Call<Map<R>> {
         let format = Format::from(self.encoding);
-        self.call(function, format, Map::new(Payload::encode(format, items), format.decoder(), true))
+        self.call(
+            function,
+            format,
+            Map { items: Payload::encode(format, items), decoder: format.decoder(), star: true },
+        )
     }
 
     /// Runs a function over every item and returns a stream of the results in the order of the items, each as soon as
@@ -180,7 +190,11 @@ impl Client {
         function: impl Into<String>,
         items: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> Call<Map<Bytes>> {
-        self.call(function, Format::Bytes, Map::new(Ok(Payload::from_blobs(items)), payload::raw, false))
+        self.call(
+            function,
+            Format::Bytes,
+            Map { items: Ok(Payload::from_blobs(items)), decoder: payload::raw, star: false },
+        )
     }
 
     /// Like [`Client::imap`] with bytes as they are.
@@ -213,8 +227,7 @@ impl Client {
     ///
     /// If the server cannot be reached or does not answer.
     pub async fn functions(&self) -> Result<Vec<FunctionInfo>, CallError> {
-        let functions = self.list_functions().await?.functions.into_iter();
-        Ok(functions.map(FunctionInfo::from).collect())
+        Ok(self.list_functions().await?.functions)
     }
 
     /// Returns what the server accepts.
@@ -299,31 +312,6 @@ impl ClientBuilder {
     pub fn connect_lazy(self, address: &str) -> Result<Client, ConnectError> {
         let channel = self.open_lazy(address)?;
         Ok(Client { connection: Connection::new(channel, self), encoding: Encoding::default() })
-    }
-}
-
-/// A function that the workers registered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FunctionInfo {
-    /// The name to call it by.
-    pub name: String,
-    /// Its parameters as its language writes them; may be empty.
-    pub signature: String,
-    /// Its documentation; may be empty.
-    pub doc: String,
-    /// A request as JSON, to paste into grpcurl: of `StarMap` if each of its values is a list and the function takes several
-    /// arguments (beside a common one), or else of Map. May be empty.
-    pub example: String,
-    /// Whether it may be executed more than once for one item.
-    pub idempotent: bool,
-    /// The pool that runs it; empty if the server is too old to say.
-    pub pool: String,
-}
-
-impl From<proto::Function> for FunctionInfo {
-    fn from(function: proto::Function) -> Self {
-        let proto::Function { name, signature, doc, example, idempotent, pool } = function;
-        Self { name, signature, doc, example, idempotent, pool }
     }
 }
 
