@@ -6,8 +6,6 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use procpool_items::SlabBuilder;
 use procpool_proto::v1 as proto;
-/// A function that the workers registered, as `proto/procpool/v1/pool.proto` documents it.
-pub use procpool_proto::v1::Function as FunctionInfo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tonic_health::pb::HealthCheckRequest;
@@ -226,7 +224,7 @@ impl Client {
     /// # Errors
     ///
     /// If the server cannot be reached or does not answer.
-    pub async fn functions(&self) -> Result<Vec<FunctionInfo>, CallError> {
+    pub async fn functions(&self) -> Result<Vec<proto::Function>, CallError> {
         Ok(self.list_functions().await?.functions)
     }
 
