@@ -12,6 +12,7 @@ use prost::Message as _;
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::source_code_info::Location;
 use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet};
+use tonic_prost_build::Builder;
 
 /// Message types that carry user data, opaque to everything but the ends.
 const OPAQUE_TYPES: [&str; 4] =
@@ -20,6 +21,9 @@ const OPAQUE_TYPES: [&str; 4] =
 /// The messages that the server fills up, with a field that the `.proto` files reserve: only it must know of it.
 const PADDED_MESSAGES: [&str; 2] = ["IMapResponse", "IMapStreamResponse"];
 const PADDING_FIELD: i32 = 15;
+
+/// The limit for which 0 stands for none: in JSON it is null.
+const ZERO_IS_NONE: &str = ".procpool.v1.PoolLimits.max_items_per_worker";
 
 fn main() -> Result<(), Box<dyn Error>> {
     // `compile_fds` prints no rerun lines of its own.
@@ -50,13 +54,54 @@ fn main() -> Result<(), Box<dyn Error>> {
             add_padding(file);
         }
     }
-    tonic_prost_build::configure()
+    let mut builder = tonic_prost_build::configure();
+    for file in opaque.file.iter().filter(|file| file.package() == "procpool.v1") {
+        builder = derive_serialize(builder, file);
+    }
+    builder
         .bytes(".procpool")
         .codec_path("crate::codec::LeanCodec")
         .client_mod_attribute(".", "#[cfg(feature = \"grpc\")]")
         .server_mod_attribute(".", "#[cfg(feature = \"grpc\")]")
         .compile_fds(opaque)?;
     Ok(())
+}
+
+/// Derives `Serialize` for what answers tell of functions and pools, so that their JSON has every field.
+fn derive_serialize(mut builder: Builder, file: &FileDescriptorProto) -> Builder {
+    const DERIVE: &str = r#"#[cfg_attr(feature = "serde", derive(serde::Serialize))]"#;
+    let with = |what: &str| format!(r#"#[cfg_attr(feature = "serde", serde({what}))]"#);
+    for an_enum in &file.enum_type {
+        let name = format!(".{}.{}", file.package(), an_enum.name());
+        let unspecified = format!("{name}.{}", an_enum.value[0].name());
+        builder = builder
+            .enum_attribute(&name, DERIVE)
+            .enum_attribute(&name, with(r#"rename_all = "snake_case""#))
+            .field_attribute(unspecified, with(r#"rename = "unknown""#));
+    }
+    let is_of_admin = file.name().ends_with("pool_admin.proto");
+    let has_json = |message: &&DescriptorProto| {
+        let is_content = !["Request", "Response"].iter().any(|end| message.name().ends_with(end));
+        message.name() == "Function" || is_of_admin && is_content
+    };
+    for message in file.message_type.iter().filter(has_json) {
+        let name = format!(".{}.{}", file.package(), message.name());
+        builder = builder.message_attribute(&name, DERIVE);
+        for field in &message.field {
+            let path = format!("{name}.{}", field.name());
+            let attribute = match (field.r#type(), field.type_name().rsplit('.').next().unwrap_or_default()) {
+                (Type::Enum, an_enum) => format!(r#"serialize_with = "crate::json::word::<{an_enum}, _>""#),
+                (Type::Message, "Duration") => {
+                    let quantity = field.name().trim_end_matches("_time");
+                    format!(r#"rename = "{quantity}_seconds", serialize_with = "crate::json::seconds""#)
+                }
+                _ if path == ZERO_IS_NONE => r#"serialize_with = "crate::json::zero_as_null""#.to_owned(),
+                _ => continue,
+            };
+            builder = builder.field_attribute(path, with(&attribute));
+        }
+    }
+    builder
 }
 
 fn make_user_data_opaque(message: &mut DescriptorProto) {

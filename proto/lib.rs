@@ -30,6 +30,8 @@ pub mod google {
     }
 }
 
+#[cfg(feature = "serde")]
+mod json;
 mod reason;
 
 pub use reason::Reason;

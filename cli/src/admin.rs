@@ -1,24 +1,56 @@
 //! `procpool workers`, `resize`, `restart` and `drain`: what operators do.
 
-mod progress;
-mod snapshot;
+mod restart;
+mod table;
 
 use std::num::NonZeroU32;
 
 use clap::{Args, Subcommand, ValueEnum};
+use procpool_client::ConnectError;
+use procpool_client::admin::Admin;
 use serde_json::{Value, json};
 
 use crate::connect::{ServerArgs, connect};
 use crate::exit::{self, Exit, Failure};
-use crate::output::{AnswerFormat, print_stdout};
+use crate::print::{AnswerFormat, json_value, print_stdout};
 use crate::{quantity, text};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AdminCommand {
+    /// Show the pool and its workers
+    Workers(WorkersArgs),
+    /// Set the number of workers of a running server
+    Resize(ResizeArgs),
+    /// Replace every worker, one at a time and without a failed call, so that they pick up new code
+    Restart(RestartArgs),
+    /// Have a server take nothing new, finish what it has, and end
+    Drain(DrainArgs),
+}
+
+/// Runs a command of an operator.
+pub(crate) async fn run(command: AdminCommand) -> Result<Exit, Failure> {
+    match command {
+        AdminCommand::Workers(args) => workers(args).await,
+        AdminCommand::Resize(args) => resize(args).await,
+        AdminCommand::Restart(args) => restart(args).await,
+        AdminCommand::Drain(args) => drain(args).await,
+    }
+}
 
 /// One pool of a server.
 #[derive(Debug, Args)]
 struct PoolArgs {
+    #[command(flatten)]
+    server: ServerArgs,
     /// The pool, if the server has several; `procpool functions` shows them
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     pool: String,
+}
+
+impl PoolArgs {
+    async fn admin(self) -> Result<Admin, ConnectError> {
+        Ok(connect(&self.server).await?.admin().of_pool(self.pool))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -26,8 +58,6 @@ struct PoolArgs {
 pub(crate) struct WorkersArgs {
     #[command(subcommand)]
     command: Option<WorkersCommand>,
-    #[command(flatten)]
-    server: ServerArgs,
     #[command(flatten)]
     pool: PoolArgs,
     /// How to print it
@@ -48,8 +78,6 @@ struct DumpArgs {
     #[arg(value_name = "ID")]
     worker: u64,
     #[command(flatten)]
-    server: ServerArgs,
-    #[command(flatten)]
     pool: PoolArgs,
 }
 
@@ -66,8 +94,6 @@ pub(crate) struct ResizeArgs {
     /// The number of workers, up to 4096
     #[arg(value_name = "N", value_parser = quantity::positive)]
     slots: NonZeroU32,
-    #[command(flatten)]
-    server: ServerArgs,
     #[command(flatten)]
     pool: PoolArgs,
     /// How to print the answer
@@ -107,46 +133,44 @@ pub(crate) struct DrainArgs {
 }
 
 /// Shows the pool and its workers.
-pub(crate) async fn workers(args: WorkersArgs) -> Result<Exit, Failure> {
+async fn workers(args: WorkersArgs) -> Result<Exit, Failure> {
     if let Some(WorkersCommand::Dump(args)) = args.command {
         return dump(args).await;
     }
-    let admin = connect(&args.server).await?.admin().of_pool(args.pool.pool);
-    let pool = admin.pool().await.map_err(Failure::of_question)?;
+    let pool = args.pool.admin().await?.pool().await.map_err(Failure::of_question)?;
     let text = match args.output {
-        WorkersOutput::Table => snapshot::as_table(&pool, text::terminal_width()),
-        WorkersOutput::Json => format!("{}\n", text::json(&snapshot::as_json(&pool).to_string())),
+        WorkersOutput::Table => table::of_pool(&pool, text::terminal_width()),
+        WorkersOutput::Json => format!("{}\n", text::json(&json_value(&pool).to_string())),
     };
     print(&text)
 }
 
 /// Shows where a worker is.
 async fn dump(args: DumpArgs) -> Result<Exit, Failure> {
-    let admin = connect(&args.server).await?.admin().of_pool(args.pool.pool);
-    let stacks = admin.dump_worker(args.worker).await.map_err(Failure::of_question)?;
+    let stacks = args.pool.admin().await?.dump_worker(args.worker).await.map_err(Failure::of_question)?;
     print(&format!("{stacks}\n"))
 }
 
 /// Sets the number of slots.
-pub(crate) async fn resize(args: ResizeArgs) -> Result<Exit, Failure> {
-    let before = connect(&args.server).await?.admin().of_pool(args.pool.pool).resize(args.slots).await?;
+async fn resize(args: ResizeArgs) -> Result<Exit, Failure> {
+    let before = args.pool.admin().await?.resize(args.slots).await?;
     let text = format!("{before} → {} slots", args.slots);
     answer(args.output, &text, &json!({"previous_num_slots": before, "num_slots": args.slots}))
 }
 
 /// Replaces every worker, and tells on stderr how that goes on.
-pub(crate) async fn restart(args: RestartArgs) -> Result<Exit, Failure> {
+async fn restart(args: RestartArgs) -> Result<Exit, Failure> {
     let admin = connect(&args.server).await?.admin().of_pool(args.pool);
     let restart = admin.restart_workers(args.server.timeout);
     let replaced = match args.output {
-        AnswerFormat::Text => progress::tell_while(&admin, restart).await?,
+        AnswerFormat::Text => restart::report_while(&admin, restart).await?,
         AnswerFormat::Json => restart.await?,
     };
     answer(args.output, &format!("{replaced} workers replaced"), &json!({"num_restarted": replaced}))
 }
 
 /// Has the server end in order.
-pub(crate) async fn drain(args: DrainArgs) -> Result<Exit, Failure> {
+async fn drain(args: DrainArgs) -> Result<Exit, Failure> {
     connect(&args.server).await?.admin().drain().await?;
     answer(args.output, "the server is draining", &json!({"draining": true}))
 }
@@ -161,4 +185,40 @@ fn answer(format: AnswerFormat, text: &str, json: &Value) -> Result<Exit, Failur
 fn print(text: &str) -> Result<Exit, Failure> {
     print_stdout(text)?;
     Ok(Exit::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use procpool_client::admin::{
+        Duration, MemoryEnforcement, PoolLimits, PoolSnapshot, PoolState, Worker, WorkerState,
+    };
+
+    use super::*;
+
+    #[test]
+    fn json_has_words_for_states_and_seconds_for_durations() {
+        let time = |seconds, nanos| Some(Duration { seconds, nanos });
+        let limits = PoolLimits { crash_limit: 3, cancel_grace_period: time(0, 250_000_000), ..PoolLimits::default() };
+        let (age, cpu_time) = (time(4, 250_000_000), time(1, 0));
+        let pool = PoolSnapshot {
+            state: PoolState::Ready.into(),
+            memory_enforcement: MemoryEnforcement::Monitor.into(),
+            limits: Some(limits),
+            workers: vec![
+                Worker { state: WorkerState::Busy.into(), age, cpu_time, ..Worker::default() },
+                Worker { state: 99, ..Worker::default() },
+            ],
+            ..PoolSnapshot::default()
+        };
+        let pool = json_value(&pool);
+        assert_eq!((&pool["state"], &pool["memory_enforcement"]), (&json!("ready"), &json!("monitor")));
+        assert_eq!((&pool["counts"], &pool["server_version"]), (&Value::Null, &json!("")));
+        let limits = &pool["limits"];
+        assert_eq!((&limits["cancel_grace_period_seconds"], &limits["crash_limit"]), (&json!(0.25), &json!(3)));
+        assert_eq!((&limits["item_timeout_seconds"], &limits["max_items_per_worker"]), (&Value::Null, &Value::Null));
+        let times_of = |worker: &Value| ["state", "age_seconds", "cpu_seconds"].map(|key| worker[key].clone());
+        assert_eq!(times_of(&pool["workers"][0]), [json!("busy"), json!(4.25), json!(1.0)]);
+        let later = times_of(&pool["workers"][1]);
+        assert_eq!(later, [json!("unknown"), Value::Null, Value::Null], "a state of a later version");
+    }
 }

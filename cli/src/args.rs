@@ -5,16 +5,16 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::admin::{DrainArgs, ResizeArgs, RestartArgs, WorkersArgs};
+use crate::admin::AdminCommand;
 use crate::call::apply::ApplyArgs;
 use crate::call::imap::ImapArgs;
 use crate::call::map::MapArgs;
 use crate::functions::FunctionsArgs;
-use crate::guard::GuardArgs;
 use crate::health::HealthArgs;
 use crate::serve::ServeArgs;
+use crate::watchdog::WatchdogArgs;
 use crate::worker::WorkerArgs;
-use crate::{exit, guard, input};
+use crate::{exit, input, watchdog};
 
 /// Run functions over lists on a bounded pool of worker processes: Python's multiprocessing.Pool as a gRPC service.
 #[derive(Debug, Parser)]
@@ -80,22 +80,16 @@ pub(crate) enum Command {
     Functions(FunctionsArgs),
     /// Tell whether the server takes calls
     Health(HealthArgs),
-    /// Show the pool and its workers
-    Workers(WorkersArgs),
-    /// Set the number of workers of a running server
-    Resize(ResizeArgs),
-    /// Replace every worker, one at a time and without a failed call, so that they pick up new code
-    Restart(RestartArgs),
-    /// Have a server take nothing new, finish what it has, and end
-    Drain(DrainArgs),
+    #[command(flatten)]
+    Admin(AdminCommand),
     /// Be a worker: the built-in one, or one that runs commands; or check a worker of your own
     Worker(WorkerArgs),
     /// Show what the pool does, on a server of its own
     #[command(after_help = exit::HELP)]
     Demo,
     /// Watch over a server
-    #[command(name = guard::COMMAND, hide = true)]
-    ServeGuard(GuardArgs),
+    #[command(name = watchdog::COMMAND, hide = true)]
+    ServeWatchdog(WatchdogArgs),
 }
 
 #[cfg(test)]

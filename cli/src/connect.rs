@@ -29,14 +29,14 @@ pub(crate) async fn connect(args: &ServerArgs) -> Result<Client, ConnectError> {
     connect_with(args, Client::builder()).await
 }
 
-/// Connects, with more to say of the client.
+/// Connects with settings of the client.
 pub(crate) async fn connect_with(args: &ServerArgs, builder: ClientBuilder) -> Result<Client, ConnectError> {
     let builder = match args.timeout {
         None => builder,
         Some(timeout) => builder.default_timeout(timeout),
     };
     let client = builder.connect(&args.server).await?;
-    // The convention of OpenTelemetry for the trace that a process is to continue.
+    // OpenTelemetry's convention for the trace that a process continues.
     let variable = |name| config::variable(name).unwrap_or_default();
     Ok(client.with_trace_context(&variable("TRACEPARENT"), &variable("TRACESTATE")))
 }

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use procpool_client::{CallError, ConnectError};
 
 use crate::config::ConfigErrors;
-use crate::output::{print_item_error, print_message};
+use crate::print::{OutputError, print_item_error, print_message};
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// All is well.
+    /// Success.
     Ok = 0,
     /// Some items failed.
     ItemsFailed = 1,
@@ -58,7 +58,7 @@ impl From<&ConnectError> for Exit {
     fn from(error: &ConnectError) -> Self {
         match error {
             ConnectError::InvalidAddress { .. } => Self::BadInput,
-            // The same would happen again.
+            // A retry would fail as well.
             ConnectError::NotPermitted { .. } => Self::Failed,
             _ => Self::Unavailable,
         }
@@ -87,6 +87,17 @@ impl From<CallError> for Failure {
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
         Self::new(Exit::from(&error), error)
+    }
+}
+
+impl From<OutputError> for Failure {
+    fn from(error: OutputError) -> Self {
+        let exit = match &error {
+            OutputError::Closed => Exit::Ok,
+            OutputError::Write(_) => Exit::Failed,
+            OutputError::Open { .. } => Exit::BadInput,
+        };
+        Self::new(exit, error)
     }
 }
 
@@ -136,7 +147,7 @@ fn with_causes(error: &anyhow::Error) -> String {
     text
 }
 
-/// The server advises by the methods of its API; says how a person at a terminal does the same.
+/// Replaces the names of API methods in the server's advice by those of commands.
 fn in_words_of_commands(message: &str) -> String {
     message
         .replace("ListFunctions tells which there are", "`procpool functions` lists those that there are")
@@ -144,7 +155,7 @@ fn in_words_of_commands(message: &str) -> String {
         .replace("send the items as a stream", "use `procpool imap`")
 }
 
-/// What to do about an error, where the error does not say.
+/// Returns what to do about an error that does not say it.
 fn hint(error: &CallError, exit: Exit) -> Option<String> {
     match error {
         CallError::QueueFull { retry_after: Some(delay), .. }

@@ -3,12 +3,11 @@
 use anyhow::anyhow;
 use clap::Args;
 use procpool_client::{FunctionInfo, Health};
-use serde_json::json;
 
 use crate::connect::{ServerArgs, connect};
 use crate::exit::{self, Exit, Failure};
 use crate::health::why_not_ready;
-use crate::output::{AnswerFormat, print_stdout};
+use crate::print::{AnswerFormat, json_value, print_stdout};
 use crate::text::{self, shorten, terminal_width};
 
 #[derive(Debug, Args)]
@@ -41,16 +40,11 @@ pub(crate) async fn run(args: FunctionsArgs) -> Result<Exit, Failure> {
 }
 
 fn as_json(functions: &[FunctionInfo]) -> String {
-    let lines = functions.iter().map(|FunctionInfo { name, signature, doc, example, idempotent, pool }| {
-        let function = json!({
-            "name": name, "signature": signature, "doc": doc, "example": example, "idempotent": idempotent, "pool": pool
-        });
-        text::json(&function.to_string()).into_owned()
-    });
+    let lines = functions.iter().map(|function| text::json(&json_value(function).to_string()).into_owned());
     lines.flat_map(|line| [line, "\n".to_owned()]).collect()
 }
 
-/// Returns a line for each function, at most so wide. Tells the pool of each only if there are several.
+/// Returns a line for each function, at most `max_width` columns wide, with the pool if there are several.
 fn as_text(functions: &[FunctionInfo], max_width: Option<usize>) -> String {
     let has_pools = functions.iter().any(|function| function.pool != functions[0].pool);
     let pool_width = functions.iter().map(|function| function.pool.len()).max().unwrap_or(0);
@@ -79,9 +73,8 @@ mod tests {
             name: name.to_owned(),
             signature: signature.to_owned(),
             doc: doc.to_owned(),
-            example: String::new(),
-            idempotent: false,
             pool: "math".to_owned(),
+            ..FunctionInfo::default()
         };
         let mut functions = [function("power", "(base, exponent)", "Raises.\nMore."), function("f", "", "")];
         assert_eq!(as_text(&functions, None), "power(base, exponent)  Raises.\nf(…)\n");
@@ -97,9 +90,7 @@ mod tests {
             name: "f".to_owned(),
             signature: "(a='\u{1b}[31m',\n  b=1)".to_owned(),
             doc: "Red \u{9b}31m.\r\nMore.".to_owned(),
-            example: String::new(),
-            idempotent: false,
-            pool: String::new(),
+            ..FunctionInfo::default()
         };
         let functions = [function];
         assert_eq!(as_text(&functions, None), "f(a='\\u{1b}[31m',\\n  b=1)  Red \\u{9b}31m.\n");

@@ -6,7 +6,7 @@ use procpool_client::{Client, Health};
 
 use crate::connect::{ServerArgs, connect};
 use crate::exit::{self, Exit, Failure};
-use crate::output::{print_message, print_stdout};
+use crate::print::{print_message, print_stdout};
 
 #[derive(Debug, Args)]
 #[command(after_help = exit::HELP)]
@@ -15,7 +15,7 @@ pub(crate) struct HealthArgs {
     server: ServerArgs,
 }
 
-/// Tells on stdout whether the server takes calls, and on stderr why not.
+/// Prints to stdout whether the server takes calls, and to stderr why not.
 pub(crate) async fn run(args: HealthArgs) -> Result<Exit, Failure> {
     let client = connect(&args.server).await?;
     let (text, exit) = match client.health().await.map_err(Failure::of_question)? {
@@ -30,13 +30,13 @@ pub(crate) async fn run(args: HealthArgs) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-/// Returns why pools of a server do not run items now: a reason for each. Empty if all do, or nobody says.
+/// Returns a reason for each pool that does not run items now. Empty if all do, or if the server does not say.
 pub(crate) async fn why_not_ready(client: &Client) -> Vec<String> {
     pools(client).await.iter().filter_map(reason_of).collect()
 }
 
-/// Returns why a call that the server has taken waits: no worker has been ready yet that might have the function. `None` if
-/// that is not so, or nobody says.
+/// Returns why an accepted call waits: no worker that may have the function has been ready yet. `None` if that is not the
+/// cause, or if the server does not say.
 pub(crate) async fn why_it_waits(client: &Client, function: &str) -> Option<String> {
     let pools = pools(client).await;
     let starting = pools.iter().filter(|pool| pool.state() == PoolState::Starting);
@@ -47,7 +47,7 @@ pub(crate) async fn why_it_waits(client: &Client, function: &str) -> Option<Stri
     Some(reasons.join("; "))
 }
 
-/// Returns what the server tells of its pools.
+/// Returns the state of the pools that the server lists and shows.
 async fn pools(client: &Client) -> Vec<PoolSnapshot> {
     let mut names = client.pools().await.unwrap_or_default();
     if names.is_empty() {

@@ -12,7 +12,7 @@ use tracing_subscriber::fmt::format::{DefaultFields, FmtSpan, Writer};
 use crate::config::{self, LogCalls, LogFormat};
 use crate::text::one_line;
 
-/// Libraries log their own affairs below this level only. Prefixes: `h2` is also `h2::codec`.
+/// The most verbose level of libraries. Prefixes: `h2` is also `h2::codec`.
 const QUIET_LIBRARIES: &str =
     "h2=warn,hyper=warn,opentelemetry=warn,hyper_util=warn,tonic=warn,tower=warn,tokio_util=warn";
 

@@ -8,22 +8,22 @@ mod connect;
 mod demo;
 mod exit;
 mod functions;
-mod guard;
 mod health;
 mod input;
 mod list_args;
 mod logging;
 mod open_files;
 mod output;
+mod print;
 mod processes;
 mod progress;
 mod quantity;
-mod retry;
 mod selection;
 mod serve;
 mod signal;
 mod telemetry;
 mod text;
+mod watchdog;
 mod worker;
 
 use std::process::ExitCode;
@@ -31,7 +31,6 @@ use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
 
 use self::args::{Command, CommandLine};
-use self::call::Style;
 use self::exit::{Exit, Failure};
 
 /// A client needs one thread for the connection; the main thread prints.
@@ -42,18 +41,15 @@ fn main() -> ExitCode {
     let result = match command {
         // The worker's thread belongs to the functions; it has no runtime.
         Command::Worker(args) => return worker::run(args),
-        Command::ServeGuard(args) => return guard::run(&args),
+        Command::ServeWatchdog(args) => return watchdog::run(&args),
         Command::Serve(args) => run(Builder::new_multi_thread().enable_all().build(), serve::run(args)),
         Command::Demo => run(Builder::new_multi_thread().enable_all().build(), demo::run()),
-        Command::Map(args) => run_client(call::map::run(args, Style::Map)),
-        Command::Starmap(args) => run_client(call::map::run(args, Style::Star)),
+        Command::Map(args) => run_client(call::map::map(args)),
+        Command::Starmap(args) => run_client(call::map::starmap(args)),
         Command::Imap(args) => run_client(call::imap::run(args)),
         Command::Apply(args) => run_client(call::apply::run(args)),
         Command::Functions(args) => run_client(functions::run(args)),
-        Command::Workers(args) => run_client(admin::workers(args)),
-        Command::Resize(args) => run_client(admin::resize(args)),
-        Command::Restart(args) => run_client(admin::restart(args)),
-        Command::Drain(args) => run_client(admin::drain(args)),
+        Command::Admin(command) => run_client(admin::run(command)),
         Command::Health(args) => run_client(health::run(args)),
     };
     match result {

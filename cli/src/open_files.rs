@@ -6,7 +6,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// What a worker takes while it starts; afterwards it is 6.
 const FILES_PER_WORKER: u64 = 10;
-/// The standard streams, the runtime, listeners, the guard, telemetry, what is read in /proc, and a few to spare.
+/// The standard streams, the runtime, listeners, the watchdog, telemetry, what is read in /proc, and a few to spare.
 const OTHER_FILES: u64 = 32;
 
 /// The limits of open files that this process has come with and has now.
@@ -29,7 +29,7 @@ impl OpenFiles {
         Self { soft_limit, limit: limit.unwrap_or(u64::MAX) }
     }
 
-    /// Lowers the most connections to what is left beside so many workers, if that is less. One there is in any case.
+    /// Lowers the limit on connections to what `num_workers` leave, if that is less; at least 1.
     pub(crate) fn limit_connections(self, config: &mut ServerConfig, num_workers: u64) {
         let admin_files = if config.admin_listen.is_some() { MAX_ADMIN_CONNECTIONS as u64 } else { 0 };
         let reserved = OTHER_FILES + admin_files + num_workers * FILES_PER_WORKER;

@@ -6,58 +6,20 @@ mod table;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Stdout, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use clap::ValueEnum;
 use procpool_client::ItemError;
 use serde_json::Value;
 
 pub(crate) use self::json_line::OK;
 pub(crate) use self::json_text::JsonText;
 use self::table::Table;
-use crate::exit::{Exit, Failure};
 use crate::list_args::{OutputArgs, OutputFormat};
+use crate::print::{OutputError, print_item_error};
 use crate::progress::Progress;
 use crate::text;
 
-/// How an answer is printed: as a sentence, or as one JSON object.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum AnswerFormat {
-    #[default]
-    Text,
-    Json,
-}
-
-/// Why results cannot be printed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum OutputError {
-    /// The reader of our stdout has had enough, as `head` does.
-    #[error("nobody reads the results any more")]
-    Closed,
-    #[error("cannot write the results: {0}")]
-    Write(io::Error),
-    #[error("cannot write to {}: {source}", path.display())]
-    Open { path: PathBuf, source: io::Error },
-}
-
-impl From<io::Error> for OutputError {
-    fn from(error: io::Error) -> Self {
-        if error.kind() == io::ErrorKind::BrokenPipe { Self::Closed } else { Self::Write(error) }
-    }
-}
-
-impl From<OutputError> for Failure {
-    fn from(error: OutputError) -> Self {
-        let exit = match &error {
-            OutputError::Closed => Exit::Ok,
-            OutputError::Write(_) => Exit::Failed,
-            OutputError::Open { .. } => Exit::BadInput,
-        };
-        Self::new(exit, error)
-    }
-}
-
-/// What a result looks like.
+/// The form of a result.
 #[derive(Debug)]
 enum Form {
     /// The result alone; null for a failed item.
@@ -139,12 +101,12 @@ impl Output {
         Self { writer, form, progress: None, num_printed: 0, num_failed: 0 }
     }
 
-    /// Has the output move a progress bar, and keep out of its way.
+    /// Updates a progress bar with each result, and hides it while something is printed.
     pub(crate) fn beside(self, progress: Progress) -> Self {
         Self { progress: Some(progress), ..self }
     }
 
-    /// Tells whether a failed item has a line of its own even when it ends the call.
+    /// Returns whether a failed item has a line of its own even when it ends the call.
     pub(crate) fn has_status(&self) -> bool {
         matches!(self.form, Form::Json | Form::Table(_))
     }
@@ -153,7 +115,7 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// If it cannot be written, or nobody reads it any more.
+    /// If it cannot be written, or the reader of stdout is gone.
     pub(crate) fn print(&mut self, index: u64, result: &Result<JsonText, ItemError>) -> Result<(), OutputError> {
         self.num_printed += 1;
         if let Some(progress) = &self.progress {
@@ -195,7 +157,7 @@ impl Output {
         Ok(self.writer.write_all(b"\n")?)
     }
 
-    /// Prints what comes after the last result, and hands everything on.
+    /// Prints what comes after the last result, and flushes.
     ///
     /// # Errors
     ///
@@ -208,7 +170,7 @@ impl Output {
         self.flush()
     }
 
-    /// Hands everything to whom it is for.
+    /// Writes what is buffered.
     ///
     /// # Errors
     ///
@@ -227,36 +189,4 @@ impl Output {
     pub(crate) fn num_failed(&self) -> u64 {
         self.num_failed
     }
-}
-
-/// Prints a failed item with all that is known of it.
-pub(crate) fn print_item_error(error: &ItemError) {
-    let mut text = format!("procpool: {}\n", text::indented(&error.to_string()));
-    for details in [error.traceback(), error.stderr_tail()].into_iter().flatten() {
-        for line in details.lines() {
-            text.push_str("    ");
-            text.push_str(line);
-            text.push('\n');
-        }
-    }
-    print_stderr(&text);
-}
-
-/// Prints a message to stderr. Its further lines are indented, so that none looks like another message.
-pub(crate) fn print_message(message: &str) {
-    print_stderr(&format!("procpool: {}\n", text::indented(message)));
-}
-
-/// Prints lines to stderr, escaped. That nobody may be there to read it is no reason to stop.
-pub(crate) fn print_stderr(text: &str) {
-    let _ = io::stderr().lock().write_all(text::lines(text).as_bytes());
-}
-
-/// Prints an answer to stdout, escaped.
-///
-/// # Errors
-///
-/// If stdout is closed or cannot be written.
-pub(crate) fn print_stdout(text: &str) -> Result<(), OutputError> {
-    Ok(io::stdout().write_all(text::lines(text).as_bytes())?)
 }

@@ -1,4 +1,4 @@
-//! Who is alive, as the kernel tells it in /proc.
+//! Reads /proc: which processes are alive.
 
 use std::{fs, io};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::output::print_message;
+use crate::print::print_message;
 use crate::text::one_line;
 
 const BAR: &str = "{wide_bar:.cyan} {human_pos}/{human_len} items  {per_sec}  {eta} left";
@@ -13,7 +13,7 @@ const COUNTER: &str = "{spinner:.cyan} {human_pos} items  {per_sec}  {elapsed}";
 const SPINNER: &str = "{spinner:.cyan} {msg}  {elapsed}";
 const TICK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How far a call has come.
+/// The progress of a call.
 #[derive(Debug)]
 pub(crate) struct Progress {
     bar: ProgressBar,
@@ -28,7 +28,7 @@ impl Progress {
         Self::new(num_items, template, "", quiet)
     }
 
-    /// Returns a sign of life for a call that answers all at once.
+    /// Returns a spinner for a call that answers once.
     pub(crate) fn of_call(message: String, quiet: bool) -> Self {
         Self::new(None, SPINNER, message, quiet)
     }
@@ -54,7 +54,7 @@ impl Progress {
         self.bar.set_position(num_items);
     }
 
-    /// Tells whether stdout is the terminal that the bar stands on.
+    /// Returns whether stdout is the terminal that the bar stands on.
     pub(crate) fn shares_terminal(&self) -> bool {
         self.is_shared
     }

@@ -12,9 +12,9 @@ use procpool_server::{App, AppError, ListenAddress, NamedPool, ServerConfig, Shu
 
 use crate::config::{Config, ConfigErrors, ServerSettings, SettingFlags};
 use crate::exit::{Exit, Failure};
-use crate::guard::{Guard, NO_GUARD};
 use crate::open_files::OpenFiles;
-use crate::output::OutputError;
+use crate::print::OutputError;
+use crate::watchdog::{NO_WATCHDOG, Watchdog};
 use crate::{config, exit, logging, telemetry};
 
 /// What tells a worker's clients which pool they are called from.
@@ -77,7 +77,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     let shutdown = Shutdown::on_signals().map_err(cannot_run)?;
     let files = OpenFiles::raise();
     let (pools, spawner) = pools(&config, files)?;
-    let guard = guard(&spawner);
+    let watchdog = watchdog(&spawner);
     if let Err(error) = spawner.adopt_orphans() {
         tracing::warn!(%error, "cannot adopt orphans: what workers leave behind may outlive them");
     }
@@ -91,15 +91,15 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
         let _ = io::stdout().write_all(format!("admin on {address}\n").as_bytes());
     }
     let count_restart = app.guard_counter();
-    let guarded = async {
-        match guard {
-            Some(guard) => guard.keep(spawner.server_tag(), count_restart).await,
+    let keep_watchdog = async {
+        match watchdog {
+            Some(watchdog) => watchdog.keep(spawner.server_tag(), count_restart).await,
             None => std::future::pending().await,
         }
     };
     let served = tokio::select! {
         served = app.serve(shutdown) => served,
-        never = guarded => match never {},
+        never = keep_watchdog => match never {},
     };
     spawner.closed().await;
     served?;
@@ -115,13 +115,12 @@ fn keep_secrets() {
     }
 }
 
-/// Starts what kills that which workers have started, should this server be killed. With process 1 all others end by
-/// themselves.
-fn guard(spawner: &ProcessSpawner) -> Option<Guard> {
+/// Starts the watchdog. Process 1 needs none: when it ends, the kernel kills all others.
+fn watchdog(spawner: &ProcessSpawner) -> Option<Watchdog> {
     if rustix::process::getpid().is_init() {
         return None;
     }
-    Guard::start(spawner.server_tag()).inspect_err(|error| tracing::warn!(%error, "{NO_GUARD}")).ok()
+    Watchdog::start(spawner.server_tag()).inspect_err(|error| tracing::warn!(%error, "{NO_WATCHDOG}")).ok()
 }
 
 /// Returns the pools, and the spawner that stands for those of all.
@@ -152,8 +151,7 @@ pub(crate) fn cannot_run(error: io::Error) -> Failure {
     Failure::new(Exit::Failed, error)
 }
 
-/// Tells scripts where the server listens: one line on stdout for each address. That nobody may read it is no reason
-/// to stop.
+/// Prints where the server listens, for scripts: a line on stdout for each address. Ignores errors: stdout may be closed.
 fn announce(addresses: &[ListenAddress]) {
     let lines = addresses.iter().map(|address| match address {
         ListenAddress::Tcp(address) => format!("listening on {address}\n"),

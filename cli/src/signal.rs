@@ -24,7 +24,7 @@ pub(crate) async fn until_interrupted(command: impl Future<Output = Result<Exit,
                 _ = terminate.recv() => {}
             }
             match first.take() {
-                // The command may have ended in this moment.
+                // The command may have ended just now.
                 Some(first) => drop(first.send(())),
                 None => end_at_once(),
             }

@@ -1,5 +1,5 @@
-//! Text of others on a terminal. What a server, a worker, a function or a file says is shown and not obeyed: what would
-//! move the cursor, change colors or turn the direction of text is escaped. Long text is cut to the width of the terminal.
+//! Escapes untrusted text for a terminal: what a server, a worker, a function or a file says must not move the cursor,
+//! change colors or turn the direction of text. Cuts long text to the width of the terminal.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal as _};
 
 use unicode_width::UnicodeWidthChar as _;
 
-/// Tells whether a character acts on the terminal, or on the text around it: control characters, line separators, and
+/// Returns whether a character acts on the terminal, or on the text around it: control characters, line separators, and
 /// the marks that set the direction of text.
 fn is_active(character: char) -> bool {
     let turns_text = matches!(
@@ -63,11 +63,11 @@ pub(crate) fn terminal_width() -> Option<usize> {
         return None;
     }
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
-    // Some terminals do not know.
+    // Some terminals report 0.
     (size.ws_col > 0).then(|| size.ws_col.into())
 }
 
-/// Returns the first line of a text, escaped, at most so wide.
+/// Returns the first line of a text, escaped, at most `max_width` columns wide.
 pub(crate) fn shorten(text: &str, max_width: usize) -> String {
     let mut lines = text.lines();
     let line = one_line(lines.next().unwrap_or_default());

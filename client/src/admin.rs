@@ -1,4 +1,4 @@
-//! Looking at a pool and changing it.
+//! What operators do: get, watch and change the state of a pool.
 //!
 //! The answers are the messages of the administration API themselves: plain structs, documented in
 //! `proto/procpool/v1/pool_admin.proto`.
@@ -16,22 +16,22 @@ pub use procpool_proto::v1::{
 /// A length of time, as protobuf has it.
 pub use prost_types::Duration;
 
-use crate::client::Client;
+use crate::connection::Connection;
 use crate::error::CallError;
-use crate::guard::GuardedChannel;
 use crate::status::call_error;
+use crate::transport::Transport;
 
-/// The operator's side of a [`Client`]: [`Client::admin`] returns it.
+/// The operator's side of a client: [`Client::admin`](crate::Client::admin) returns it.
 #[derive(Debug, Clone)]
 pub struct Admin {
-    client: Client,
-    /// Empty: the only one.
+    connection: Connection,
+    /// The name of the pool. Empty: the only one.
     pool: String,
 }
 
 impl Admin {
-    pub(crate) fn new(client: Client) -> Self {
-        Self { client, pool: String::new() }
+    pub(crate) fn new(connection: Connection) -> Self {
+        Self { connection, pool: String::new() }
     }
 
     /// Returns the operator's side of one pool of a server that has several.
@@ -44,52 +44,52 @@ impl Admin {
     ///
     /// # Errors
     ///
-    /// If the server can't be reached or its pool has stopped, and if it has several pools and none of the name.
+    /// If the server cannot be reached, if its pool has stopped, and if it has several pools but none of this name.
     pub async fn pool(&self) -> Result<PoolSnapshot, CallError> {
         let message = proto::GetPoolRequest { pool: self.pool.clone() };
-        let request = self.client.request(message, self.client.settings().default_timeout);
-        let response = self.grpc().get_pool(request).await.map_err(call_error)?;
+        let request = self.request(message);
+        let response = self.service().get_pool(request).await.map_err(call_error)?;
         Ok(response.into_inner().pool.unwrap_or_default())
     }
 
-    /// Returns the state of the pool, and then what changes as it happens, until the server ends or the stream is
-    /// dropped. A watcher that is too slow gets the whole state anew.
+    /// Returns a stream of the state of the pool and then its changes, until the server ends or the stream is dropped. A
+    /// watcher that reads too slowly gets the whole state again.
     ///
     /// # Errors
     ///
     /// As [`Admin::pool`].
     pub async fn watch(&self) -> Result<impl Stream<Item = Result<Event, CallError>> + use<>, CallError> {
-        let request = self.client.request(proto::WatchPoolRequest { pool: self.pool.clone() }, None);
-        let events = self.grpc().watch_pool(request).await.map_err(call_error)?.into_inner();
+        let request = self.connection.request(proto::WatchPoolRequest { pool: self.pool.clone() }, None);
+        let events = self.service().watch_pool(request).await.map_err(call_error)?.into_inner();
         Ok(events.filter_map(|message| async { message.map(|message| message.event).map_err(call_error).transpose() }))
     }
 
-    /// Sets the number of slots; returns what it was.
+    /// Sets the number of slots. Returns the previous number.
     ///
     /// # Errors
     ///
     /// As [`Admin::pool`], and if there are more slots than the server allows.
     pub async fn resize(&self, slots: NonZeroU32) -> Result<u32, CallError> {
         let message = proto::ResizePoolRequest { num_slots: slots.get(), pool: self.pool.clone() };
-        let request = self.client.request(message, self.client.settings().default_timeout);
-        let response = self.grpc().resize_pool(request).await.map_err(call_error)?;
+        let request = self.request(message);
+        let response = self.service().resize_pool(request).await.map_err(call_error)?;
         Ok(response.into_inner().previous_num_slots)
     }
 
-    /// Replaces every worker, of every pool unless one is [named](Admin::of_pool), one slot at a time and without a failed call; returns how many, when all are ready.
+    /// Replaces every worker, of every pool unless one is [named](Admin::of_pool), one slot at a time and without a failed
+    /// call. Returns the number of workers when all new ones are ready.
     ///
     /// # Errors
     ///
     /// As [`Admin::pool`]; if the server ends before that; and if that takes longer than `timeout`. Then the restart goes
     /// on, and the error tells how many workers are left and why the last new one did not start.
     pub async fn restart_workers(&self, timeout: Option<std::time::Duration>) -> Result<u32, CallError> {
-        let request = self.client.request(proto::RestartWorkersRequest { pool: self.pool.clone() }, timeout);
-        let response = self.grpc().restart_workers(request).await.map_err(call_error)?;
+        let request = self.connection.request(proto::RestartWorkersRequest { pool: self.pool.clone() }, timeout);
+        let response = self.service().restart_workers(request).await.map_err(call_error)?;
         Ok(response.into_inner().num_restarted)
     }
 
-    /// Returns where a worker is at this moment: the stacks of its threads, as its language prints them, that of the item
-    /// that it runs first.
+    /// Returns the current stacks of a worker's threads, as its language prints them, that of the running item first.
     ///
     /// # Errors
     ///
@@ -97,22 +97,26 @@ impl Admin {
     /// the reason).
     pub async fn dump_worker(&self, worker_id: u64) -> Result<String, CallError> {
         let message = proto::DumpWorkerRequest { worker_id, pool: self.pool.clone() };
-        let request = self.client.request(message, self.client.settings().default_timeout);
-        Ok(self.grpc().dump_worker(request).await.map_err(call_error)?.into_inner().stacks)
+        let request = self.request(message);
+        Ok(self.service().dump_worker(request).await.map_err(call_error)?.into_inner().stacks)
     }
 
-    /// Has the server take nothing new, finish what it has, and end.
+    /// Drains the server: it refuses new calls, finishes those in progress, and ends.
     ///
     /// # Errors
     ///
-    /// If the server can't be reached.
+    /// If the server cannot be reached.
     pub async fn drain(&self) -> Result<(), CallError> {
-        let request = self.client.request(proto::DrainPoolRequest {}, self.client.settings().default_timeout);
-        self.grpc().drain_pool(request).await.map_err(call_error)?;
+        let request = self.request(proto::DrainPoolRequest {});
+        self.service().drain_pool(request).await.map_err(call_error)?;
         Ok(())
     }
 
-    fn grpc(&self) -> PoolAdminServiceClient<GuardedChannel> {
-        PoolAdminServiceClient::new(self.client.channel())
+    fn request<M>(&self, message: M) -> tonic::Request<M> {
+        self.connection.request(message, self.connection.settings().default_timeout)
+    }
+
+    fn service(&self) -> PoolAdminServiceClient<Transport> {
+        PoolAdminServiceClient::new(self.connection.transport())
     }
 }

@@ -1,28 +1,23 @@
 //! The client and its verbs.
 
-use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use procpool_items::SlabBuilder;
 use procpool_proto::v1 as proto;
-use procpool_proto::v1::pool_service_client::PoolServiceClient;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::Instant;
-use tonic::metadata::{Ascii, MetadataValue};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::admin::Admin;
-use crate::call::{Apply, Call, IMap, IMapStream, Map};
+use crate::call::{Apply, Call, IMap, ItemSource, Map};
 use crate::connect::{ClientBuilder, ConnectError};
+use crate::connection::{Connection, deadline_after};
 use crate::error::CallError;
-use crate::guard::GuardedChannel;
 use crate::payload::{self, Encoding, Format, Payload};
-use crate::retry::{Attempts, Throttle};
 use crate::status::call_error;
 
 /// A connection to a pool. Cheap to clone; clones share the connection.
@@ -31,18 +26,8 @@ use crate::status::call_error;
 /// Dropping the future, or the stream that it returned, cancels the call on the server: queued items never run.
 #[derive(Debug, Clone)]
 pub struct Client {
-    channel: GuardedChannel,
-    settings: Arc<ClientBuilder>,
-    throttle: Arc<Throttle>,
+    connection: Connection,
     encoding: Encoding,
-    trace: Trace,
-}
-
-/// The W3C trace context that calls are a part of.
-#[derive(Debug, Clone, Default)]
-struct Trace {
-    traceparent: Option<MetadataValue<Ascii>>,
-    tracestate: Option<MetadataValue<Ascii>>,
 }
 
 impl Client {
@@ -60,16 +45,6 @@ impl Client {
         ClientBuilder::default()
     }
 
-    pub(crate) fn new(channel: GuardedChannel, settings: ClientBuilder) -> Self {
-        Self {
-            channel,
-            settings: Arc::new(settings),
-            throttle: Arc::new(Throttle::new()),
-            encoding: Encoding::default(),
-            trace: Trace::default(),
-        }
-    }
-
     /// Returns a client over the same connection that encodes items another way.
     #[must_use]
     pub fn with_encoding(&self, encoding: Encoding) -> Self {
@@ -78,12 +53,10 @@ impl Client {
 
     /// Returns a client over the same connection whose calls are a part of a trace: the server and the workers continue
     /// it. `traceparent` is what W3C defines, such as `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01`;
-    /// `tracestate` may be empty. What no header can hold is left out.
+    /// `tracestate` may be empty. A value that is not a valid header is ignored.
     #[must_use]
     pub fn with_trace_context(&self, traceparent: &str, tracestate: &str) -> Self {
-        let header = |text: &str| text.parse().ok().filter(|_| !text.is_empty());
-        let trace = Trace { traceparent: header(traceparent), tracestate: header(tracestate) };
-        Self { trace, ..self.clone() }
+        Self { connection: self.connection.with_trace_context(traceparent, tracestate), encoding: self.encoding }
     }
 
     /// Runs a function once; the arguments are a tuple, a list, or `()`. A tuple of one is `(x,)`.
@@ -95,7 +68,8 @@ impl Client {
     /// ```
     pub fn apply<R: DeserializeOwned>(&self, function: impl Into<String>, arguments: impl Serialize) -> Call<Apply<R>> {
         let format = Format::from(self.encoding);
-        self.call(function, Apply::new(Payload::encode_arguments(format, &arguments), format.decoder()))
+        let arguments = Payload::encode_arguments(format, &arguments);
+        self.call(function, format, Apply::new(arguments, format.decoder()))
     }
 
     /// Runs a function over every item; the results are in the order of the items.
@@ -113,7 +87,11 @@ impl Client {
         items: impl IntoIterator<Item = impl Serialize>,
     ) -> Call<Map<R>> {
         let format = Format::from(self.encoding);
-        self.call(function, Map::new(Payload::encode(format, items), format.decoder(), false))
+        self.call(
+            function,
+            format,
+            Map { items: Payload::encode(format, items), decoder: format.decoder(), star: false },
+        )
     }
 
     /// Like [`Client::map`], but each item is the arguments of one call: a tuple or a list.
@@ -129,7 +107,11 @@ impl Client {
         items: impl IntoIterator<Item = impl Serialize>,
     ) -> Call<Map<R>> {
         let format = Format::from(self.encoding);
-        self.call(function, Map::new(Payload::encode(format, items), format.decoder(), true))
+        self.call(
+            function,
+            format,
+            Map { items: Payload::encode(format, items), decoder: format.decoder(), star: true },
+        )
     }
 
     /// Runs a function over every item and returns a stream of the results in the order of the items, each as soon as
@@ -152,7 +134,8 @@ impl Client {
         items: impl IntoIterator<Item = impl Serialize>,
     ) -> Call<IMap<R>> {
         let format = Format::from(self.encoding);
-        self.call(function, IMap::new(Payload::encode(format, items), format.decoder()))
+        let items = ItemSource::List(Payload::encode(format, items));
+        self.call(function, format, IMap::new(items, format.decoder()))
     }
 
     /// Like [`Client::imap`], but the results come as they finish; each has the index of its item.
@@ -166,8 +149,8 @@ impl Client {
 
     /// Like [`Client::imap`], but the items are a stream too, and may be endless.
     ///
-    /// Items are taken from the stream only as the server has room for them, which it has as results are taken: both
-    /// ends use a bounded amount of memory. For an iterator, use [`iter`](crate::iter).
+    /// Items are taken from the stream only as the server allows them, which it does as results are taken: both ends use
+    /// a bounded amount of memory. For an iterator, use [`iter`](crate::iter).
     ///
     /// ```no_run
     /// # async fn example(client: procpool_client::Client) -> Result<(), procpool_client::CallError> {
@@ -183,11 +166,11 @@ impl Client {
         &self,
         function: impl Into<String>,
         items: impl Stream<Item = impl Serialize> + Send + 'static,
-    ) -> Call<IMapStream<R>> {
+    ) -> Call<IMap<R>> {
         let format = Format::from(self.encoding);
         let mut builder = SlabBuilder::new();
         let items = items.map(move |item| format.push(&mut builder, &item).map(|()| builder.take()));
-        self.call(function, IMapStream::new(format, items.boxed(), format.decoder()))
+        self.call(function, format, IMap::new(ItemSource::Stream(items.boxed()), format.decoder()))
     }
 
     /// Like [`Client::apply`] with bytes as they are; no item means no arguments.
@@ -196,7 +179,7 @@ impl Client {
         function: impl Into<String>,
         arguments: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> Call<Apply<Bytes>> {
-        self.call(function, Apply::new(Ok(Payload::from_blobs(arguments)), payload::raw))
+        self.call(function, Format::Bytes, Apply::new(Ok(Payload::from_blobs(arguments)), payload::raw))
     }
 
     /// Like [`Client::map`] with bytes as they are.
@@ -205,7 +188,11 @@ impl Client {
         function: impl Into<String>,
         items: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> Call<Map<Bytes>> {
-        self.call(function, Map::new(Ok(Payload::from_blobs(items)), payload::raw, false))
+        self.call(
+            function,
+            Format::Bytes,
+            Map { items: Ok(Payload::from_blobs(items)), decoder: payload::raw, star: false },
+        )
     }
 
     /// Like [`Client::imap`] with bytes as they are.
@@ -214,7 +201,8 @@ impl Client {
         function: impl Into<String>,
         items: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> Call<IMap<Bytes>> {
-        self.call(function, IMap::new(Ok(Payload::from_blobs(items)), payload::raw))
+        let items = ItemSource::List(Ok(Payload::from_blobs(items)));
+        self.call(function, Format::Bytes, IMap::new(items, payload::raw))
     }
 
     /// Like [`Client::imap_stream`] with bytes as they are.
@@ -222,13 +210,13 @@ impl Client {
         &self,
         function: impl Into<String>,
         items: impl Stream<Item = impl AsRef<[u8]>> + Send + 'static,
-    ) -> Call<IMapStream<Bytes>> {
+    ) -> Call<IMap<Bytes>> {
         let mut builder = SlabBuilder::new();
         let items = items.map(move |item| {
             builder.push(item.as_ref());
             Ok(builder.take())
         });
-        self.call(function, IMapStream::new(Format::Bytes, items.boxed(), payload::raw))
+        self.call(function, Format::Bytes, IMap::new(ItemSource::Stream(items.boxed()), payload::raw))
     }
 
     /// Returns the functions that the workers registered, by name.
@@ -236,9 +224,8 @@ impl Client {
     /// # Errors
     ///
     /// If the server cannot be reached or does not answer.
-    pub async fn functions(&self) -> Result<Vec<FunctionInfo>, CallError> {
-        let functions = self.list_functions().await?.functions.into_iter();
-        Ok(functions.map(FunctionInfo::from).collect())
+    pub async fn functions(&self) -> Result<Vec<proto::Function>, CallError> {
+        Ok(self.list_functions().await?.functions)
     }
 
     /// Returns what the server accepts.
@@ -267,10 +254,12 @@ impl Client {
     }
 
     async fn list_functions(&self) -> Result<proto::ListFunctionsResponse, CallError> {
-        let deadline = self.settings.default_timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let response = self.attempts(deadline).run(|attempt| {
-            let (mut grpc, request) = (self.grpc(), attempt.request(self, proto::ListFunctionsRequest {}));
-            async move { grpc.list_functions(request).await }
+        let connection = &self.connection;
+        let deadline = deadline_after(connection.settings().default_timeout);
+        let response = connection.attempts(deadline).run(|attempt| {
+            let request = connection.attempt(attempt, proto::ListFunctionsRequest {});
+            let mut service = connection.pool_service();
+            async move { service.list_functions(request).await }
         });
         Ok(response.await.map_err(call_error)?.into_inner())
     }
@@ -281,8 +270,9 @@ impl Client {
     ///
     /// If the server cannot be reached or does not answer.
     pub async fn health(&self) -> Result<Health, CallError> {
-        let request = self.request(HealthCheckRequest { service: String::new() }, self.settings.default_timeout);
-        let response = HealthClient::new(self.channel.clone()).check(request).await.map_err(call_error)?;
+        let timeout = self.connection.settings().default_timeout;
+        let request = self.connection.request(HealthCheckRequest { service: String::new() }, timeout);
+        let response = HealthClient::new(self.connection.transport()).check(request).await.map_err(call_error)?;
         Ok(match response.into_inner().status() {
             ServingStatus::Serving => Health::Serving,
             ServingStatus::NotServing => Health::NotServing,
@@ -292,84 +282,34 @@ impl Client {
 
     /// Returns the operator's side of this client.
     pub fn admin(&self) -> Admin {
-        Admin::new(self.clone())
+        Admin::new(self.connection.clone())
     }
 
-    pub(crate) fn channel(&self) -> GuardedChannel {
-        self.channel.clone()
-    }
-
-    fn call<V>(&self, function: impl Into<String>, verb: V) -> Call<V> {
-        Call::new(self.clone(), function.into(), verb)
-    }
-
-    pub(crate) fn settings(&self) -> &ClientBuilder {
-        &self.settings
-    }
-
-    /// Returns the attempts of a call.
-    pub(crate) fn attempts(&self, deadline: Option<Instant>) -> Attempts {
-        let ClientBuilder { retry, retry_notice, .. } = &*self.settings;
-        Attempts::new(retry.clone(), retry_notice.clone(), Arc::clone(&self.throttle), deadline)
-    }
-
-    pub(crate) fn grpc(&self) -> PoolServiceClient<GuardedChannel> {
-        PoolServiceClient::new(self.channel.clone())
-            .max_decoding_message_size(self.settings.max_message_bytes)
-            .max_encoding_message_size(self.settings.max_message_bytes)
-    }
-
-    pub(crate) fn request<M>(&self, message: M, timeout: Option<Duration>) -> tonic::Request<M> {
-        let mut request = tonic::Request::new(message);
-        if let Some(timeout) = timeout {
-            request.set_timeout(timeout);
-        }
-        let Trace { traceparent, tracestate } = &self.trace;
-        for (name, value) in [("traceparent", traceparent), ("tracestate", tracestate)] {
-            if let Some(value) = value {
-                request.metadata_mut().insert(name, value.clone());
-            }
-        }
-        if let Some(pool) = caller_pool() {
-            request.metadata_mut().insert(CALLER_POOL, pool.clone());
-        }
-        request
+    fn call<V>(&self, function: impl Into<String>, format: Format, verb: V) -> Call<V> {
+        Call::new(self.connection.clone(), function.into(), format, verb)
     }
 }
 
-/// The header by which a server knows a call that an item of its own makes.
-const CALLER_POOL: &str = "procpool-caller-pool";
+impl ClientBuilder {
+    /// Connects. The connection is made again by itself when it breaks.
+    ///
+    /// # Errors
+    ///
+    /// If the address is malformed, or nobody answers there in time.
+    pub async fn connect(self, address: &str) -> Result<Client, ConnectError> {
+        // On the heap: the future of the transport is large.
+        let channel = Box::pin(self.open(address)).await?;
+        Ok(Client { connection: Connection::new(channel, self), encoding: Encoding::default() })
+    }
 
-/// Returns the pool that this process is a worker of; `None` if it is none.
-#[expect(clippy::disallowed_methods, reason = "what tells a worker's clients who they are; read once")]
-fn caller_pool() -> Option<&'static MetadataValue<Ascii>> {
-    static POOL: LazyLock<Option<MetadataValue<Ascii>>> =
-        LazyLock::new(|| std::env::var("PROCPOOL_POOL").ok().and_then(|pool| pool.parse().ok()));
-    POOL.as_ref()
-}
-
-/// A function that the workers registered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FunctionInfo {
-    /// The name to call it by.
-    pub name: String,
-    /// Its parameters as its language writes them; may be empty.
-    pub signature: String,
-    /// What it does; may be empty.
-    pub doc: String,
-    /// A request as JSON, to paste into grpcurl: of `StarMap` if each of its values is a list and the function takes several
-    /// arguments (beside a common one), or else of Map. May be empty.
-    pub example: String,
-    /// It may be executed more than once for one item.
-    pub idempotent: bool,
-    /// The pool that runs it; empty if the server is too old to say.
-    pub pool: String,
-}
-
-impl From<proto::Function> for FunctionInfo {
-    fn from(function: proto::Function) -> Self {
-        let proto::Function { name, signature, doc, example, idempotent, pool } = function;
-        Self { name, signature, doc, example, idempotent, pool }
+    /// Returns a client that connects with its first call. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// If the address is malformed.
+    pub fn connect_lazy(self, address: &str) -> Result<Client, ConnectError> {
+        let channel = self.open_lazy(address)?;
+        Ok(Client { connection: Connection::new(channel, self), encoding: Encoding::default() })
     }
 }
 
@@ -380,7 +320,7 @@ pub struct Limits {
     pub max_message_bytes: u32,
     /// The most items that may be queued or running at a time, over all calls.
     pub max_queued_items: u32,
-    /// How many items run at a time.
+    /// Number of items that run at a time.
     pub num_slots: u32,
     /// The default time limit of one item. `None`: none.
     pub default_item_timeout: Option<Duration>,
@@ -389,10 +329,10 @@ pub struct Limits {
 /// Whether a server takes calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
-    /// It does.
+    /// The server takes calls.
     Serving,
-    /// No worker is ready, or it is shutting down.
+    /// No worker is ready, or the server is shutting down.
     NotServing,
-    /// It does not say.
+    /// The server does not say.
     Unknown,
 }

@@ -1,8 +1,6 @@
 //! Connecting: addresses, and the settings of a connection.
 
-use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
@@ -10,10 +8,8 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
-use crate::client::Client;
-use crate::error::CallError;
-use crate::guard::GuardedChannel;
-use crate::retry::RetryPolicy;
+use crate::error::{CallError, innermost};
+use crate::retry::{RetryNotice, RetryPolicy};
 
 /// The default limit on one message, either way.
 pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 64 << 20;
@@ -25,52 +21,34 @@ pub enum ConnectError {
     /// The address cannot be used.
     #[error("{address:?} is no address of a server: {problem}; use http://HOST:PORT, HOST:PORT or unix:PATH")]
     InvalidAddress {
-        /// What was given.
+        /// The address as it was given.
         address: String,
-        /// What is wrong with it.
+        /// What is wrong with the address, as a clause.
         problem: String,
     },
-    /// Nobody answers there.
+    /// No server answers at the address.
     #[error("no server answers at {address}: {problem}")]
     Unreachable {
-        /// Where.
+        /// The address as it was given.
         address: String,
         /// The innermost cause, such as `Connection refused`.
         problem: String,
-        /// The whole chain.
+        /// The error of the transport, with its causes.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// There is a socket, and this process may not open it.
+    /// The socket exists, and this process lacks the permission to connect to it.
     #[error(
         "this user may not open the socket of the server at {address}: connecting needs permission to write to the \
          socket, and to search every folder above it"
     )]
     NotPermitted {
-        /// Where.
+        /// The address as it was given.
         address: String,
-        /// The whole chain.
+        /// The error of the transport, with its causes.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-}
-
-type Notice = dyn Fn(&CallError, Duration) + Send + Sync;
-
-/// What is called before a refused call is made again.
-#[derive(Clone)]
-pub(crate) struct RetryNotice(Arc<Notice>);
-
-impl RetryNotice {
-    pub(crate) fn give(&self, refusal: &CallError, wait: Duration) {
-        (self.0)(refusal, wait);
-    }
-}
-
-impl fmt::Debug for RetryNotice {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("RetryNotice")
-    }
 }
 
 /// Where a server listens.
@@ -157,7 +135,7 @@ impl ClientBuilder {
     }
 
     /// Sets the largest message, in bytes, either way. Default 64 MiB; a server has a limit of its own
-    /// ([`Client::limits`]).
+    /// ([`Client::limits`](crate::Client::limits)).
     #[must_use]
     pub fn max_message_bytes(mut self, bytes: usize) -> Self {
         self.max_message_bytes = bytes;
@@ -178,56 +156,43 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets what is called before a refused call is made again: with why it was refused, and how long the wait is. So
-    /// whoever waits can be told. It must not block.
+    /// Sets what is called before a refused call is made again: with the refusal, and the wait
+    /// until then. It must not block.
     #[must_use]
     pub fn on_retry(mut self, notice: impl Fn(&CallError, Duration) + Send + Sync + 'static) -> Self {
-        self.retry_notice = Some(RetryNotice(Arc::new(notice)));
+        self.retry_notice = Some(RetryNotice::new(notice));
         self
     }
 
-    /// Connects. The connection is made again by itself when it breaks.
-    ///
-    /// # Errors
-    ///
-    /// If the address is malformed, or nobody answers there in time.
-    pub async fn connect(self, address: &str) -> Result<Client, ConnectError> {
-        let parsed = Address::parse(address)?;
-        let endpoint = self.endpoint(&parsed, address)?;
-        let connected = match parsed {
-            Address::Tcp(_) => endpoint.connect().await,
-            Address::Unix(path) => endpoint.connect_with_connector(unix_connector(path)).await,
+    /// Connects, and waits until somebody answers.
+    pub(crate) async fn open(&self, address: &str) -> Result<Channel, ConnectError> {
+        let connected = match self.endpoint(address)? {
+            (endpoint, None) => endpoint.connect().await,
+            (endpoint, Some(path)) => endpoint.connect_with_connector(unix_connector(path)).await,
         };
-        let channel = connected.map_err(|error| {
+        connected.map_err(|error| {
             let address = address.to_owned();
             if is_not_permitted(&error) {
                 return ConnectError::NotPermitted { address, source: error.into() };
             }
             ConnectError::Unreachable { address, problem: innermost(&error), source: error.into() }
-        })?;
-        Ok(Client::new(GuardedChannel(channel), self))
+        })
     }
 
-    /// Returns a client that connects with its first call. Must be called within a tokio runtime.
-    ///
-    /// # Errors
-    ///
-    /// If the address is malformed.
-    pub fn connect_lazy(self, address: &str) -> Result<Client, ConnectError> {
-        let parsed = Address::parse(address)?;
-        let endpoint = self.endpoint(&parsed, address)?;
-        let channel: Channel = match parsed {
-            Address::Tcp(_) => endpoint.connect_lazy(),
-            Address::Unix(path) => endpoint.connect_with_connector_lazy(unix_connector(path)),
-        };
-        Ok(Client::new(GuardedChannel(channel), self))
+    /// Returns a channel that connects with its first call.
+    pub(crate) fn open_lazy(&self, address: &str) -> Result<Channel, ConnectError> {
+        Ok(match self.endpoint(address)? {
+            (endpoint, None) => endpoint.connect_lazy(),
+            (endpoint, Some(path)) => endpoint.connect_with_connector_lazy(unix_connector(path)),
+        })
     }
 
-    fn endpoint(&self, parsed: &Address, address: &str) -> Result<Endpoint, ConnectError> {
-        let uri = match parsed {
-            Address::Tcp(uri) => uri.clone(),
+    /// Returns the endpoint of an address, and the path if it is a Unix socket.
+    fn endpoint(&self, address: &str) -> Result<(Endpoint, Option<PathBuf>), ConnectError> {
+        let (uri, path) = match Address::parse(address)? {
+            Address::Tcp(uri) => (uri, None),
             // The name for the `:authority` header; grpc-go sends the same for a Unix socket.
-            Address::Unix(_) => "http://localhost".to_owned(),
+            Address::Unix(path) => ("http://localhost".to_owned(), Some(path)),
         };
         let invalid = |error: tonic::transport::Error| ConnectError::InvalidAddress {
             address: address.to_owned(),
@@ -235,14 +200,16 @@ impl ClientBuilder {
         };
         let endpoint = Endpoint::from_shared(uri).map_err(invalid)?;
         let endpoint = endpoint.user_agent(concat!("procpool-client/", env!("CARGO_PKG_VERSION"))).map_err(invalid)?;
-        Ok(endpoint
+        let endpoint = endpoint
             .connect_timeout(self.connect_timeout)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(self.keepalive_interval)
             .keep_alive_timeout(self.keepalive_timeout)
-            // Large items flow without waiting for the window; the reader still holds the server back by items.
+            // Large items flow without waiting for the window; the server is still bounded by the items that the reader
+            // takes.
             .initial_stream_window_size(4 << 20)
-            .initial_connection_window_size(16 << 20))
+            .initial_connection_window_size(16 << 20);
+        Ok((endpoint, path))
     }
 }
 
@@ -262,20 +229,11 @@ fn unix_connector(
     })
 }
 
-/// Tells whether the system says that this process may not connect.
+/// Returns whether the system says that this process may not connect.
 fn is_not_permitted(error: &(dyn std::error::Error + 'static)) -> bool {
     let causes = std::iter::successors(Some(error), |cause| cause.source());
     let mut kinds = causes.filter_map(|cause| Some(cause.downcast_ref::<std::io::Error>()?.kind()));
     kinds.any(|kind| kind == std::io::ErrorKind::PermissionDenied)
-}
-
-/// Returns what the innermost cause of an error says; tonic's outermost one says `transport error`.
-pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

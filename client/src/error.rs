@@ -10,9 +10,9 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub struct ItemError {
     /// The index of the item in the caller's list, from 0.
     pub index: u64,
-    /// What happened.
+    /// The cause, with what is known of it.
     pub kind: ItemErrorKind,
-    /// The server's words.
+    /// The message of the server, for people.
     pub message: String,
 }
 
@@ -52,7 +52,7 @@ impl fmt::Display for ItemError {
 
 impl std::error::Error for ItemError {}
 
-/// What happened to an item.
+/// Why an item failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ItemErrorKind {
@@ -60,14 +60,14 @@ pub enum ItemErrorKind {
     Raised {
         /// The type of the error in its language, such as `ValueError`; may be empty.
         type_name: String,
-        /// What it says, without the type.
+        /// The message of the error, without the type.
         message: String,
-        /// Where, as its language prints it; may be empty.
+        /// The traceback as the language prints it; may be empty.
         traceback: String,
     },
-    /// The function returned what cannot be sent.
+    /// The result cannot be encoded.
     ResultNotEncodable,
-    /// The function returned more than fits into a message.
+    /// The result does not fit into a message.
     ResultTooLarge,
     /// The function cannot be called with this item.
     InvalidItem,
@@ -81,7 +81,7 @@ pub enum ItemErrorKind {
         pid: u32,
         /// Which execution of the item it was, from 1; 0 if the server did not say.
         attempt: u32,
-        /// What it had used.
+        /// The memory and processor time that the worker had used.
         usage: WorkerUsage,
         /// The end of what it wrote to stderr; may be empty.
         stderr_tail: String,
@@ -101,7 +101,7 @@ pub enum ItemErrorKind {
     },
     /// The item killed as many workers as one item may.
     CrashLimit {
-        /// How many; 0 if the server did not say.
+        /// Number of workers that it killed; 0 if the server did not say.
         attempts: u32,
         /// The end of what the last one wrote to stderr; may be empty.
         stderr_tail: String,
@@ -110,13 +110,13 @@ pub enum ItemErrorKind {
     ItemTimeout {
         /// Which execution of the item it was, from 1; 0 if the server did not say.
         attempt: u32,
-        /// Where it was then: the stacks of the worker's threads, as its language prints them, that of the item first;
-        /// may be empty.
+        /// The stacks of the worker's threads at that moment, as its language prints them, that of the item first; may
+        /// be empty.
         stack: String,
     },
     /// The worker broke the protocol and was killed.
     WorkerProtocol,
-    /// What this version does not know.
+    /// A cause that this version of the client does not know.
     Other {
         /// The gRPC code, such as `INTERNAL`.
         code: &'static str,
@@ -139,7 +139,7 @@ pub struct WorkerUsage {
 pub struct FieldViolation {
     /// The path of the field, such as `values[17]`.
     pub field: String,
-    /// What is wrong with it.
+    /// What is wrong with the field.
     pub description: String,
 }
 
@@ -150,9 +150,9 @@ pub enum CallError {
     /// Too much is queued on the server. Nothing has started; try again later.
     #[error("{message}")]
     QueueFull {
-        /// The server's words.
+        /// The message of the server, for people.
         message: String,
-        /// When it may be worth trying again.
+        /// The delay to retry after.
         retry_after: Option<Duration>,
     },
     /// The server is shutting down, has no worker, or cannot be reached.
@@ -160,23 +160,23 @@ pub enum CallError {
     Unavailable {
         /// `DRAINING` or `POOL_DEGRADED`; empty if the server could not be reached.
         reason: String,
-        /// The server's words, or what the connection says.
+        /// The message of the server or of the connection.
         message: String,
-        /// When it may be worth trying again. `None`: some items may have been executed already.
+        /// The delay to retry after. `None`: some items may have been executed already.
         retry_after: Option<Duration>,
     },
     /// The connection broke during the call. Some items may have been executed.
     #[error("the connection to the server broke: {message}")]
     ConnectionLost {
-        /// What the connection says.
+        /// The message of the connection's error.
         message: String,
-        /// The whole chain.
+        /// The error of the transport, with its causes.
         source: BoxError,
     },
     /// No worker registered this function.
     #[error("{message}")]
     FunctionNotFound {
-        /// The server's words.
+        /// The message of the server, for people.
         message: String,
         /// The nearest names that are registered, best first; may be empty.
         nearest: Vec<String>,
@@ -184,9 +184,9 @@ pub enum CallError {
     /// The server does not accept a field of the request.
     #[error("{}", invalid_argument(.message, .violations))]
     InvalidArgument {
-        /// The server's words.
+        /// The message of the server, for people.
         message: String,
-        /// Which fields.
+        /// The fields, and what is wrong with each.
         violations: Vec<FieldViolation>,
     },
     /// An item cannot be encoded. It was not sent, nor was what comes after it.
@@ -194,13 +194,13 @@ pub enum CallError {
     Encode {
         /// The index of the item in the caller's list, from 0.
         index: u64,
-        /// Why.
+        /// The error of the encoder or decoder.
         source: BoxError,
     },
     /// The argument that all items share cannot be encoded. Nothing was sent.
     #[error("the common argument cannot be sent: {source}")]
     EncodeCommon {
-        /// Why.
+        /// The error of the encoder or decoder.
         source: BoxError,
     },
     /// A result is not of the type that the caller asked for.
@@ -208,51 +208,51 @@ pub enum CallError {
     Decode {
         /// The index of the item in the caller's list, from 0.
         index: u64,
-        /// Why.
+        /// The error of the encoder or decoder.
         source: BoxError,
     },
     /// An item failed, and the call was to fail with the first failure.
     #[error("{0}")]
     ItemFailed(#[source] Box<ItemError>),
-    /// The call's time is over.
+    /// The deadline of the call passed.
     #[error("{message}")]
     DeadlineExceeded {
-        /// The server's words.
+        /// The message of the server, for people.
         message: String,
         /// Where the call was: `queued` or `running`; empty if it is not known.
         phase: String,
     },
-    /// The call was cancelled on the way.
+    /// The call was cancelled, by the server or between client and server.
     #[error("the call was cancelled: {message}")]
     Cancelled {
-        /// Who says so.
+        /// The message of whoever cancelled it.
         message: String,
     },
     /// A message is over a limit.
     #[error("{message}")]
     MessageTooLarge {
-        /// Which, and what to do.
+        /// The message, its size and its limit, and what to do.
         message: String,
     },
-    /// The server answered what it should not.
+    /// The server's answer breaks the protocol.
     #[error("the server broke the protocol: {message}")]
     Protocol {
-        /// What.
+        /// What is wrong with the answer.
         message: String,
     },
-    /// Anything else.
+    /// An error of any other kind.
     #[error("{code}: {message}")]
     Other {
         /// The gRPC code, such as `INTERNAL`.
         code: &'static str,
         /// The reason; may be empty.
         reason: String,
-        /// The server's words.
+        /// The message of the server, for people.
         message: String,
     },
 }
 
-/// Names the field if the message does not.
+/// Returns the message, with the name of the field if it lacks it.
 fn invalid_argument(message: &str, violations: &[FieldViolation]) -> String {
     match violations.first() {
         Some(violation) if !message.contains(&violation.field) => format!("{}: {message}", violation.field),
@@ -261,9 +261,18 @@ fn invalid_argument(message: &str, violations: &[FieldViolation]) -> String {
 }
 
 impl CallError {
-    /// Tells whether nothing of the call has started, so that the same call may be made again without running anything
+    /// Returns whether nothing of the call has started, so that the same call may be made again without running anything
     /// twice.
     pub fn is_safe_to_retry(&self) -> bool {
         matches!(self, Self::QueueFull { retry_after: Some(_), .. } | Self::Unavailable { retry_after: Some(_), .. })
     }
+}
+
+/// Returns what the innermost cause of an error says; tonic's outermost one says `transport error`.
+pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }

@@ -70,22 +70,25 @@ pub mod admin;
 mod call;
 mod client;
 mod connect;
+mod connection;
 mod error;
-mod feeder;
-mod guard;
+mod item_sender;
 mod payload;
 mod retry;
 mod run;
 mod status;
 mod stream;
+mod transport;
 mod wire;
 
-pub use call::{Apply, Call, CollectMap, IMap, IMapStream, Map};
-pub use client::{Client, FunctionInfo, Health, Limits};
+pub use call::{Apply, Call, CollectMap, IMap, Map};
+pub use client::{Client, Health, Limits};
 pub use connect::{ClientBuilder, ConnectError, DEFAULT_MAX_MESSAGE_BYTES};
 pub use error::{CallError, FieldViolation, ItemError, ItemErrorKind, WorkerUsage};
 /// Makes a stream of an iterator, for [`Client::imap_stream`].
 pub use futures_util::stream::iter;
 pub use payload::Encoding;
+/// A function that the workers registered, as `proto/procpool/v1/pool.proto` documents it.
+pub use procpool_proto::v1::Function as FunctionInfo;
 pub use retry::RetryPolicy;
 pub use stream::{ItemResult, ResultStream};

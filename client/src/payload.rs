@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::error::CallError;
-use crate::feeder::ItemRecords;
-use crate::wire::{EncodedCommon, EncodedList};
+use crate::item_sender::ItemRecords;
+use crate::wire::Encoded;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -93,22 +93,22 @@ pub(crate) fn raw(bytes: Bytes) -> Result<Bytes, BoxError> {
 /// An encoded list of items.
 #[derive(Debug, Clone)]
 pub(crate) struct Payload {
-    pub(crate) format: Format,
-    pub(crate) list: Bytes,
+    pub(crate) list: Encoded,
     pub(crate) count: usize,
 }
 
 impl Payload {
     /// Returns the items one by one, each as it is in the list.
     pub(crate) fn into_records(self) -> Result<ItemRecords, CallError> {
-        let slab = ItemSlab::parse(self.format.kind(), self.list);
+        let slab = ItemSlab::parse(self.list.kind, self.list.bytes);
         let slab = slab.map_err(|error| encode_error(error.index as u64, error))?;
         let records = (0..slab.len()).map(move |index| Ok(slab.range(index..index + 1)));
         Ok(futures_util::stream::iter(records).boxed())
     }
 
-    pub(crate) fn into_list(self) -> EncodedList {
-        EncodedList { kind: self.format.kind(), bytes: self.list }
+    fn of_blobs(mut builder: SlabBuilder) -> Self {
+        let count = builder.len();
+        Self { list: Encoded { kind: ItemKind::Blobs, bytes: builder.take() }, count }
     }
 
     pub(crate) fn encode<T: Serialize>(format: Format, items: impl IntoIterator<Item = T>) -> Result<Self, CallError> {
@@ -117,20 +117,20 @@ impl Payload {
             let counted = items.into_iter().inspect(|_| count += 1);
             let list = value::list_to_bytes(counted, NonFinite::default());
             let list = list.map_err(|problem| encode_error(problem.index as u64, problem.error))?;
-            return Ok(Self { format, list, count });
+            return Ok(Self { list: Encoded { kind: ItemKind::Values, bytes: list }, count });
         }
         let mut builder = SlabBuilder::new();
         for item in items {
             let index = builder.len() as u64;
             format.push(&mut builder, &item).map_err(|source| CallError::Encode { index, source })?;
         }
-        Ok(Self { format, count: builder.len(), list: builder.take() })
+        Ok(Self::of_blobs(builder))
     }
 
     pub(crate) fn from_blobs<B: AsRef<[u8]>>(blobs: impl IntoIterator<Item = B>) -> Self {
         let mut builder = SlabBuilder::new();
         blobs.into_iter().for_each(|blob| builder.push(blob.as_ref()));
-        Self { format: Format::Bytes, count: builder.len(), list: builder.take() }
+        Self::of_blobs(builder)
     }
 
     /// Encodes what stands for an argument list: a tuple, a list, or `()`.
@@ -139,13 +139,13 @@ impl Payload {
         match format {
             Format::Values => {
                 let encoded = value::to_bytes(arguments).map_err(|error| encode_error(0, error))?;
-                let list = match value::as_list(&encoded).map_err(|error| encode_error(0, error))? {
+                let bytes = match value::as_list(&encoded).map_err(|error| encode_error(0, error))? {
                     Some(list) => Bytes::copy_from_slice(list),
                     None if encoded == NULL => Bytes::new(),
                     None => return Err(encode_error(0, NO_LIST)),
                 };
-                let count = ItemSlab::count(ItemKind::Values, &list).map_err(|error| encode_error(0, error))?;
-                Ok(Self { format, list, count })
+                let count = ItemSlab::count(ItemKind::Values, &bytes).map_err(|error| encode_error(0, error))?;
+                Ok(Self { list: Encoded { kind: ItemKind::Values, bytes }, count })
             }
             Format::Json | Format::Bytes => {
                 let text = json_of(arguments).map_err(|error| encode_error(0, error))?;
@@ -154,7 +154,7 @@ impl Payload {
                     serde_json::from_slice(&text).map_err(|_| encode_error(0, NO_LIST))?;
                 let mut builder = SlabBuilder::new();
                 arguments.unwrap_or_default().iter().for_each(|argument| builder.push(argument.get().as_bytes()));
-                Ok(Self { format, count: builder.len(), list: builder.take() })
+                Ok(Self::of_blobs(builder))
             }
         }
     }
@@ -173,14 +173,14 @@ pub(crate) fn encode_kwargs<T: Serialize>(kwargs: &T) -> Result<Bytes, CallError
 }
 
 /// Encodes an argument that all items share. Beside items that are bytes it is a value.
-pub(crate) fn encode_common<T: Serialize>(format: Format, common: &T) -> Result<EncodedCommon, CallError> {
+pub(crate) fn encode_common<T: Serialize>(format: Format, common: &T) -> Result<Encoded, CallError> {
     let encoded = match format {
         Format::Values | Format::Bytes => value::to_bytes(common).map_err(BoxError::from),
         Format::Json => json_of(common).map_err(BoxError::from),
     };
     let kind = if matches!(format, Format::Json) { ItemKind::Blobs } else { ItemKind::Values };
     let bytes = encoded.map_err(|source| CallError::EncodeCommon { source })?.into();
-    Ok(EncodedCommon { kind, bytes })
+    Ok(Encoded { kind, bytes })
 }
 
 fn encode_error(index: u64, source: impl Into<BoxError>) -> CallError {
@@ -188,7 +188,7 @@ fn encode_error(index: u64, source: impl Into<BoxError>) -> CallError {
 }
 
 /// Finds the results in a response.
-pub(crate) fn parse_results(list: EncodedList) -> Result<ItemSlab, CallError> {
+pub(crate) fn parse_results(list: Encoded) -> Result<ItemSlab, CallError> {
     ItemSlab::parse(list.kind, list.bytes)
         .map_err(|error| CallError::Protocol { message: format!("malformed results: {error}") })
 }
@@ -213,7 +213,7 @@ mod tests {
             assert!(Payload::encode_arguments(format, &"text").is_err());
         }
         let exact = Payload::encode_arguments(Format::Json, &(u128::MAX, i128::MIN)).unwrap();
-        assert!(exact.list.ends_with(i128::MIN.to_string().as_bytes()), "{exact:?}");
+        assert!(exact.list.bytes.ends_with(i128::MIN.to_string().as_bytes()), "{exact:?}");
     }
 
     #[test]
@@ -221,7 +221,7 @@ mod tests {
         let too_large = Payload::encode(Format::Values, [1_u64, 2, 1 << 53]);
         assert!(matches!(too_large, Err(CallError::Encode { index: 2, .. })), "{too_large:?}");
         let exact = Payload::encode(Format::Json, [(1_u64 << 53) + 1]).unwrap();
-        assert!(exact.list.ends_with(b"9007199254740993"));
+        assert!(exact.list.bytes.ends_with(b"9007199254740993"));
     }
 
     #[test]

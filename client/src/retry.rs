@@ -3,6 +3,7 @@
 //! Only what has provably not started: the server says so (its error comes with a time to try again), or the request
 //! never left. And only before the first message of the answer, within the deadline, and as long as most calls succeed.
 
+use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
@@ -12,12 +13,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::Status;
 
-use crate::client::Client;
-use crate::connect::RetryNotice;
+use crate::error::CallError;
 use crate::status::{Refusal, call_error, refusal};
-
-/// gRFC A6: how many attempts came before this one.
-const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
 
 /// When a call that the server refused is made again: only when nothing of it has started, so nothing runs twice.
 ///
@@ -64,14 +61,32 @@ impl RetryPolicy {
         self
     }
 
-    /// Returns the longest wait after this many waits of our own choice.
+    /// Returns the longest wait after this many waits whose length the server did not choose.
     fn longest_wait(&self, num_waits: u32) -> Duration {
         self.initial_backoff.saturating_mul(1 << num_waits.min(20)).min(self.max_backoff)
     }
 }
 
-/// What keeps the clients of a server in trouble from making it worse: a bucket of tokens that all calls of a client
-/// share. A refused call costs one, a call that succeeds earns a tenth; below half of them nothing is tried again.
+type Notice = dyn Fn(&CallError, Duration) + Send + Sync;
+
+/// What is called before a refused call is made again.
+#[derive(Clone)]
+pub(crate) struct RetryNotice(Arc<Notice>);
+
+impl RetryNotice {
+    pub(crate) fn new(notice: impl Fn(&CallError, Duration) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(notice))
+    }
+}
+
+impl fmt::Debug for RetryNotice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("RetryNotice")
+    }
+}
+
+/// Limits retries against an overloaded server: a bucket of tokens that all calls of a client share. A refused call
+/// costs one, a call that succeeds earns a tenth; below half of them nothing is tried again.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     tenths: AtomicU32,
@@ -108,7 +123,7 @@ pub(crate) struct Attempts {
     notice: Option<RetryNotice>,
     deadline: Option<Instant>,
     num_made: u32,
-    /// How often it was we who chose how long to wait.
+    /// Number of waits whose length the server did not choose.
     num_own_waits: u32,
 }
 
@@ -117,17 +132,8 @@ pub(crate) struct Attempts {
 pub(crate) struct Attempt {
     /// From 1.
     pub(crate) number: u32,
-    timeout: Option<Duration>,
-}
-
-impl Attempt {
-    pub(crate) fn request<M>(self, client: &Client, message: M) -> tonic::Request<M> {
-        let mut request = client.request(message, self.timeout);
-        if self.number > 1 {
-            request.metadata_mut().insert(PREVIOUS_ATTEMPTS, (self.number - 1).into());
-        }
-        request
-    }
+    /// What is left of the time for the call. `None`: there is no limit.
+    pub(crate) timeout: Option<Duration>,
 }
 
 impl Attempts {
@@ -159,8 +165,8 @@ impl Attempts {
                 }
                 Err(status) => match self.wait_after(&status) {
                     Some(wait) => {
-                        if let Some(notice) = &self.notice {
-                            notice.give(&call_error(status), wait);
+                        if let Some(RetryNotice(notice)) = &self.notice {
+                            notice(&call_error(status), wait);
                         }
                         tokio::time::sleep(wait).await;
                     }

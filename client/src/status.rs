@@ -8,13 +8,12 @@ use procpool_proto::v1 as proto;
 use prost::Message as _;
 use tonic::{Code, Status};
 
-use crate::connect::innermost;
-use crate::error::{CallError, FieldViolation, ItemError, ItemErrorKind, WorkerUsage};
+use crate::error::{CallError, FieldViolation, ItemError, ItemErrorKind, WorkerUsage, innermost};
 
 const DOMAIN: &str = "procpool";
 /// gRFC A6: after how many milliseconds to try again; a negative number: never.
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
-/// When it may be worth calling a server again that could not be reached.
+/// The delay that is suggested before calling a server again that could not be reached.
 const UNREACHABLE_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// The details of a status that this crate understands. What is malformed counts as absent.
@@ -85,27 +84,27 @@ impl Details {
     }
 }
 
-/// Whether a call was refused, and what that says about another attempt.
+/// Whether a call was refused and may be retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// It was not refused: it has failed, or may have started.
+    /// Not refused: the call failed, or may have started.
     None,
-    /// It was, and the server wants no other attempt.
+    /// Refused, and not to be retried.
     Final,
-    /// It was, and nothing of it has started.
+    /// Refused before anything started.
     Retry {
-        /// When to try again, if the server has said so.
+        /// The delay that the server asks for.
         after: Option<Duration>,
     },
 }
 
-/// Tells whether the call of this status was refused.
+/// Returns whether the call of this status was refused.
 pub(crate) fn refusal(status: &Status) -> Refusal {
     if !matches!(status.code(), Code::Unavailable | Code::ResourceExhausted) {
         return Refusal::None;
     }
     if let Some(pushback) = status.metadata().get(PUSHBACK) {
-        // A negative number forbids it, and so does what is none.
+        // A negative number, or text that is not a number, forbids a retry.
         let millis = pushback.to_str().ok().and_then(|text| text.parse().ok());
         return millis.map_or(Refusal::Final, |millis| Refusal::Retry { after: Some(Duration::from_millis(millis)) });
     }
@@ -113,14 +112,14 @@ pub(crate) fn refusal(status: &Status) -> Refusal {
     let details = Details::decode(&decoded.details);
     match (details.reason.as_str(), details.retry_after) {
         ("", _) if was_never_sent(status) => Refusal::Retry { after: None },
-        // Somebody on the way; who knows how far the call came.
+        // From a proxy: the call may have reached the server.
         ("", _) => Refusal::None,
         (_, None) => Refusal::Final,
         (_, after) => Refusal::Retry { after },
     }
 }
 
-/// Tells whether a call failed before the server could see it: there was no connection, or the server says that it has
+/// Returns whether a call failed before the server could see it: there was no connection, or the server says that it has
 /// not looked at the stream.
 fn was_never_sent(status: &Status) -> bool {
     let mut cause = std::error::Error::source(status);
@@ -206,7 +205,7 @@ pub(crate) fn call_error(status: Status) -> CallError {
             return CallError::FunctionNotFound { message, nearest: names.map(str::to_owned).collect() };
         }
         "INVALID_ARGUMENT" => return CallError::InvalidArgument { message, violations: details.violations },
-        // The server finds a malformed item before it starts anything, and names the field; a worker finds one later.
+        // From the server, which names the field, nothing has started; from a worker, the call is under way.
         "INVALID_ITEM" if !details.violations.is_empty() => {
             return CallError::InvalidArgument { message, violations: details.violations };
         }
@@ -246,7 +245,7 @@ fn call_error_without_reason(status: Status, message: String, details: Details) 
     }
 }
 
-/// Returns the error of a call whose time is over on this side before the server said so.
+/// Returns the error of a call whose deadline passed on this side first.
 pub(crate) fn deadline_exceeded() -> CallError {
     CallError::DeadlineExceeded { message: "the deadline passed".to_owned(), phase: String::new() }
 }

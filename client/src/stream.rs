@@ -16,48 +16,48 @@ use tokio_util::sync::DropGuard;
 use tonic::Status;
 
 use crate::error::{CallError, ItemError};
-use crate::feeder::{Progress, SendFailure};
+use crate::item_sender::{Credit, SendFailure};
 use crate::payload::{Decoder, parse_results};
 use crate::status::{call_error, deadline_exceeded, item_error};
-use crate::wire::EncodedList;
+use crate::wire::Encoded;
 
 /// The result of one item of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ItemResult<R> {
     /// The index of the item in the caller's list, from 0.
     pub index: u64,
-    /// What the function returned, or why there is nothing.
+    /// What the function returned, or the error of the item.
     pub result: Result<R, ItemError>,
 }
 
 /// One message of a stream of results.
 #[derive(Debug)]
-pub(crate) struct RunMessage {
+pub(crate) struct ResultMessage {
     first_index: u64,
     indexes: Vec<u64>,
-    results: Option<EncodedList>,
+    results: Option<Encoded>,
     errors: Vec<proto::ItemError>,
     items_allowed: u64,
 }
 
-impl From<proto::IMapResponse> for RunMessage {
+impl From<proto::IMapResponse> for ResultMessage {
     fn from(message: proto::IMapResponse) -> Self {
         let proto::IMapResponse { first_index, indexes, results, errors, .. } = message;
-        Self { first_index, indexes, results: results.map(EncodedList::from), errors, items_allowed: 0 }
+        Self { first_index, indexes, results: results.map(Encoded::from), errors, items_allowed: 0 }
     }
 }
 
-impl From<proto::IMapStreamResponse> for RunMessage {
+impl From<proto::IMapStreamResponse> for ResultMessage {
     fn from(message: proto::IMapStreamResponse) -> Self {
         let proto::IMapStreamResponse { first_index, indexes, results, errors, items_allowed, .. } = message;
-        Self { first_index, indexes, results: results.map(EncodedList::from), errors, items_allowed }
+        Self { first_index, indexes, results: results.map(Encoded::from), errors, items_allowed }
     }
 }
 
-/// What an IMapStream needs beside its messages.
+/// The reading side's handle on the sending side of an IMapStream.
 #[derive(Debug)]
-pub(crate) struct SendingSide {
-    pub(crate) progress: watch::Sender<Progress>,
+pub(crate) struct SenderHandle {
+    pub(crate) credit: watch::Sender<Credit>,
     pub(crate) failure: SendFailure,
     /// Stops the request body when the stream is dropped.
     pub(crate) _stop: DropGuard,
@@ -69,13 +69,13 @@ pub(crate) struct SendingSide {
 #[must_use = "dropping the stream cancels the call"]
 pub struct ResultStream<R> {
     /// `None` after the end or an error.
-    messages: Option<BoxStream<'static, Result<RunMessage, Status>>>,
-    /// A message that came while the call was started.
-    early: Option<RunMessage>,
-    run: Run,
+    messages: Option<BoxStream<'static, Result<ResultMessage, Status>>>,
+    /// A message that arrived while the call was started.
+    early: Option<ResultMessage>,
+    batch: ResultBatch,
     decoder: Decoder<R>,
     deadline: Option<Pin<Box<Sleep>>>,
-    sending: Option<SendingSide>,
+    sending: Option<SenderHandle>,
 }
 
 impl<R> fmt::Debug for ResultStream<R> {
@@ -85,16 +85,16 @@ impl<R> fmt::Debug for ResultStream<R> {
 }
 
 impl<R> ResultStream<R> {
-    /// Sends the request, and does not wait for the answer.
+    /// Sends the request without waiting for the answer.
     pub(crate) async fn start(
-        messages: BoxStream<'static, Result<RunMessage, Status>>,
+        messages: BoxStream<'static, Result<ResultMessage, Status>>,
         decoder: Decoder<R>,
         deadline: Option<Instant>,
-        sending: Option<SendingSide>,
+        sending: Option<SenderHandle>,
     ) -> Result<Self, CallError> {
         let deadline = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline)));
         let mut started =
-            Self { messages: Some(messages), early: None, run: Run::default(), decoder, deadline, sending };
+            Self { messages: Some(messages), early: None, batch: ResultBatch::default(), decoder, deadline, sending };
         let first = std::future::poll_fn(|context| Poll::Ready(started.poll_message(context))).await;
         if let Poll::Ready(Some(message)) = first {
             started.early = Some(message?);
@@ -116,7 +116,7 @@ impl<R> ResultStream<R> {
         self.next().await.transpose()
     }
 
-    fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<RunMessage, CallError>>> {
+    fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<ResultMessage, CallError>>> {
         if let Some(message) = self.early.take() {
             return Poll::Ready(Some(Ok(message)));
         }
@@ -128,7 +128,7 @@ impl<R> ResultStream<R> {
             }
             return Poll::Ready(result);
         }
-        // The server tells of the deadline first, with its reasons; this is for a server that does not.
+        // The server reports the deadline first, with its reason; this is for a server that does not.
         let deadline = self.deadline.as_mut().map(|deadline| deadline.as_mut().poll(context));
         if deadline == Some(Poll::Ready(())) {
             self.end();
@@ -147,32 +147,31 @@ impl<R> ResultStream<R> {
         self.sending = None;
     }
 
-    /// Tells the sending side how far the application has come: when it has taken all there is, or a good part of what
-    /// the server may run ahead.
+    /// Reports to the sending side how many results the application has taken: when none is left, or when they are a
+    /// quarter of what the server may run ahead.
     fn report_taken(&mut self) {
         let Some(sending) = &self.sending else { return };
-        let taken = self.run.num_taken_before + self.run.position as u64;
-        let run_is_over = self.run.is_over();
-        sending.progress.send_if_modified(|progress| {
-            let good_part = (progress.allowed.saturating_sub(progress.taken) / 4).max(1);
-            let worth_telling = taken > progress.taken && (run_is_over || taken - progress.taken >= good_part);
+        let taken = self.batch.num_taken();
+        let batch_is_over = self.batch.is_over();
+        sending.credit.send_if_modified(|credit| {
+            let quarter = (credit.allowed.saturating_sub(credit.taken) / 4).max(1);
+            let worth_telling = taken > credit.taken && (batch_is_over || taken - credit.taken >= quarter);
             if worth_telling {
-                progress.taken = taken;
+                credit.taken = taken;
             }
             worth_telling
         });
     }
 
-    fn accept(&mut self, message: RunMessage) -> Result<(), CallError> {
+    fn accept(&mut self, message: ResultMessage) -> Result<(), CallError> {
         if let Some(sending) = &self.sending {
-            sending.progress.send_if_modified(|progress| {
-                let is_more = message.items_allowed > progress.allowed;
-                progress.allowed = progress.allowed.max(message.items_allowed);
+            sending.credit.send_if_modified(|credit| {
+                let is_more = message.items_allowed > credit.allowed;
+                credit.allowed = credit.allowed.max(message.items_allowed);
                 is_more
             });
         }
-        let num_taken_before = self.run.num_taken_before + self.run.position as u64;
-        self.run = Run::new(message, num_taken_before)?;
+        self.batch = ResultBatch::new(message, self.batch.num_taken())?;
         Ok(())
     }
 }
@@ -184,7 +183,7 @@ impl<R> Stream for ResultStream<R> {
         let this = &mut *self;
         loop {
             this.report_taken();
-            if let Some((index, result)) = this.run.next() {
+            if let Some((index, result)) = this.batch.next() {
                 let decoder = this.decoder;
                 let result = match result {
                     Err(error) => Err(error),
@@ -210,7 +209,7 @@ impl<R> Stream for ResultStream<R> {
 
 /// The results of one message, and how many of them the application has taken.
 #[derive(Debug, Default)]
-struct Run {
+struct ResultBatch {
     first_index: u64,
     indexes: Vec<u64>,
     results: Option<ItemSlab>,
@@ -219,9 +218,9 @@ struct Run {
     num_taken_before: u64,
 }
 
-impl Run {
-    fn new(message: RunMessage, num_taken_before: u64) -> Result<Self, CallError> {
-        let RunMessage { first_index, indexes, results, errors, .. } = message;
+impl ResultBatch {
+    fn new(message: ResultMessage, num_taken_before: u64) -> Result<Self, CallError> {
+        let ResultMessage { first_index, indexes, results, errors, .. } = message;
         let results = results.map(parse_results).transpose()?;
         let count = results.as_ref().map_or(0, ItemSlab::len);
         if !indexes.is_empty() && indexes.len() != count {
@@ -230,6 +229,11 @@ impl Run {
         }
         let errors = errors.into_iter().map(item_error).collect();
         Ok(Self { first_index, indexes, results, errors, position: 0, num_taken_before })
+    }
+
+    /// Number of results of the call that the application has taken.
+    fn num_taken(&self) -> u64 {
+        self.num_taken_before + self.position as u64
     }
 
     fn is_over(&self) -> bool {
@@ -242,7 +246,7 @@ impl Run {
         }
         let results = self.results.as_ref()?;
         let index = self.indexes.get(self.position).copied().unwrap_or(self.first_index + self.position as u64);
-        // Errors are sorted by index; the results of an unordered run are not.
+        // Errors are sorted by index; the results of an unordered batch are not.
         let error = self.errors.iter().position(|error| error.index == index).and_then(|at| self.errors.remove(at));
         let result = error.map_or_else(|| Ok(results.item_to_keep(self.position)), Err);
         self.position += 1;

@@ -1,55 +1,39 @@
-//! The oneofs of the generated bindings, which all say the same: values or blobs.
+//! Conversions between the oneofs of the generated bindings: each is either values or blobs.
 
 use bytes::Bytes;
 use procpool_items::ItemKind;
 use procpool_proto::v1 as proto;
 
-/// An encoded list of items or results.
+/// An encoded list of items or results, or an encoded argument that all items share.
 #[derive(Debug, Clone)]
-pub(crate) struct EncodedList {
+pub(crate) struct Encoded {
     pub(crate) kind: ItemKind,
     pub(crate) bytes: Bytes,
 }
 
-/// An encoded argument that all items share.
-#[derive(Debug, Clone)]
-pub(crate) struct EncodedCommon {
-    pub(crate) kind: ItemKind,
-    pub(crate) bytes: Bytes,
-}
-
-macro_rules! to_common {
-    ($($oneof:path),*) => {$(
-        impl From<EncodedCommon> for $oneof {
-            fn from(common: EncodedCommon) -> Self {
-                match common.kind {
-                    ItemKind::Values => Self::CommonValue(common.bytes),
-                    ItemKind::Blobs => Self::CommonBlob(common.bytes),
+macro_rules! into_oneof {
+    ($values:ident, $blobs:ident, $($oneof:path),*) => {$(
+        impl From<Encoded> for $oneof {
+            fn from(Encoded { kind, bytes }: Encoded) -> Self {
+                match kind {
+                    ItemKind::Values => Self::$values(bytes),
+                    ItemKind::Blobs => Self::$blobs(bytes),
                 }
             }
         }
     )*};
 }
-to_common!(
+into_oneof!(
+    CommonValue,
+    CommonBlob,
     proto::map_request::Common,
     proto::star_map_request::Common,
     proto::i_map_request::Common,
     proto::i_map_stream_config::Common
 );
-
-macro_rules! to_oneof {
-    ($($oneof:path),*) => {$(
-        impl From<EncodedList> for $oneof {
-            fn from(list: EncodedList) -> Self {
-                match list.kind {
-                    ItemKind::Values => Self::Values(list.bytes),
-                    ItemKind::Blobs => Self::Blobs(list.bytes),
-                }
-            }
-        }
-    )*};
-}
-to_oneof!(
+into_oneof!(
+    Values,
+    Blobs,
     proto::apply_request::Args,
     proto::map_request::Items,
     proto::star_map_request::Items,
@@ -59,7 +43,7 @@ to_oneof!(
 
 macro_rules! from_oneof {
     ($($oneof:path),*) => {$(
-        impl From<$oneof> for EncodedList {
+        impl From<$oneof> for Encoded {
             fn from(results: $oneof) -> Self {
                 use $oneof as Oneof;
                 match results {

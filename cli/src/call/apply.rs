@@ -7,10 +7,12 @@ use clap::Args;
 use procpool_client::{Apply, Call, CallError, Client};
 use serde_json::{Map, Value};
 
-use super::{CallArgs, JSON_TYPE, connect_for_call, explained, with_options};
+use super::options::{CallArgs, with_options};
+use super::{JSON_TYPE, connect_for_call, explained};
 use crate::exit::{self, Exit, Failure};
-use crate::input::{InputError, Item, ItemForm, Place, parse_item};
-use crate::output::{JsonText, Output, OutputError};
+use crate::input::{FileOrStdin, InputError, Item, ItemForm, parse_item};
+use crate::output::{JsonText, Output};
+use crate::print::OutputError;
 use crate::progress::Progress;
 
 #[derive(Debug, Args)]
@@ -34,32 +36,28 @@ pub(crate) struct ApplyArgs {
 
 /// Runs a function once and prints its result.
 pub(crate) async fn run(args: ApplyArgs) -> Result<Exit, Failure> {
-    let form = match (args.call.json, args.blob.is_empty()) {
-        (true, _) => ItemForm::Json,
-        (false, false) => ItemForm::Bytes,
-        (false, true) => ItemForm::Values,
-    };
+    let form = ItemForm::new(args.call.json, !args.blob.is_empty());
     let arguments = args.arguments.iter().map(|text| parse_item(text, form)).collect::<Result<Vec<Item>, _>>()?;
     let kwargs = args.kwarg.iter().map(|text| parse_kwarg(text)).collect::<Result<Map<String, Value>, _>>()?;
-    let blobs = args.blob.iter().map(|path| Place::of(path).read_all()).collect::<Result<Vec<_>, _>>()?;
+    let blobs = args.blob.iter().map(|path| FileOrStdin::of(path).read_all()).collect::<Result<Vec<_>, _>>()?;
     let progress = Progress::of_call(format!("{} runs", args.function), false);
     let client = connect_for_call(&args.call, progress.notices()).await?;
-    let caller = Caller { client: &client, args: &args, kwargs, progress };
+    let apply = ApplyCall { client: &client, args: &args, kwargs, progress };
     let text = match form {
         ItemForm::Bytes => {
-            let result = caller.result_of(client.apply_bytes(&args.function, blobs)).await?;
+            let result = apply.result_of(client.apply_bytes(&args.function, blobs)).await?;
             io::stdout().write_all(&result).map_err(OutputError::from)?;
             return Ok(Exit::Ok);
         }
         ItemForm::Json => {
             let arguments = arguments.into_iter().map(Item::into_bytes);
             let call = client.apply_bytes(&args.function, arguments).content_type(JSON_TYPE);
-            let result = caller.result_of(call).await?;
+            let result = apply.result_of(call).await?;
             JsonText::of_json(&result).map_err(|error| CallError::Decode { index: 0, source: error.into() })?
         }
         ItemForm::Values => {
             let arguments: Vec<Value> = arguments.into_iter().map(Item::into_value).collect();
-            caller.result_of(client.apply::<Value>(&args.function, arguments)).await?.into()
+            apply.result_of(client.apply::<Value>(&args.function, arguments)).await?.into()
         }
     };
     let mut output = Output::of_values();
@@ -69,14 +67,14 @@ pub(crate) async fn run(args: ApplyArgs) -> Result<Exit, Failure> {
 }
 
 /// What a call of any form needs.
-struct Caller<'a> {
+struct ApplyCall<'a> {
     client: &'a Client,
     args: &'a ApplyArgs,
     kwargs: Map<String, Value>,
     progress: Progress,
 }
 
-impl Caller<'_> {
+impl ApplyCall<'_> {
     async fn result_of<R: 'static>(self, call: Call<Apply<R>>) -> Result<R, CallError> {
         let mut call = with_options(call, &self.args.call);
         if !self.kwargs.is_empty() {

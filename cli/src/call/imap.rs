@@ -1,24 +1,17 @@
 //! `procpool imap`
 
-use std::num::NonZeroU32;
-use std::pin::pin;
-
 use clap::Args;
 use futures_util::{FutureExt as _, StreamExt as _};
-use procpool_client::{Call, CallError, IMapStream, ItemResult, ResultStream};
-use serde_json::Value;
+use procpool_client::Client;
 
+use super::list::{Items, ListCall, StreamArgs};
+use super::options::CallArgs;
 use super::reader::while_read;
-use super::{
-    CallArgs, JSON_TYPE, Style, ToText, connect_for_call, exit_after, explained, fail, form_of, print, text_of,
-    with_options,
-};
+use super::{connect_for_call, exit_after, explained, fail, print};
 use crate::exit::{self, Exit, Failure};
-use crate::input::{Input, Item, ItemForm, parse_common};
 use crate::list_args::{ItemsArgs, OnError};
-use crate::output::{Destination, JsonText, Output, OutputError};
+use crate::output::{Destination, Output};
 use crate::progress::Progress;
-use crate::quantity;
 use crate::selection::Selection;
 
 #[derive(Debug, Args)]
@@ -28,15 +21,8 @@ pub(crate) struct ImapArgs {
     pub(crate) items: ItemsArgs,
     #[command(flatten)]
     pub(crate) call: CallArgs,
-    /// Print results as they finish instead of in the order of the items
-    #[arg(long)]
-    pub(crate) unordered: bool,
-    /// Each item is a list, the arguments of one call
-    #[arg(long)]
-    pub(crate) star: bool,
-    /// How many items the pool may run ahead of the reader. Default: enough to keep it busy
-    #[arg(long, value_name = "N", value_parser = quantity::positive)]
-    pub(crate) window: Option<NonZeroU32>,
+    #[command(flatten)]
+    pub(crate) stream: StreamArgs,
 }
 
 /// Runs a function over a stream of items and prints each result as it comes.
@@ -45,10 +31,10 @@ pub(crate) async fn run(args: ImapArgs) -> Result<Exit, Failure> {
 }
 
 async fn call(args: &ImapArgs) -> Result<Exit, Failure> {
-    let form = form_of(&args.items, &args.call);
-    let common = args.items.common.as_deref().map(|text| parse_common(text, form)).transpose()?;
+    let is_fail_fast = args.items.on_error == Some(OnError::Fail);
+    let list = ListCall::new(&args.items, &args.call, &args.stream, is_fail_fast)?;
     let destination = Destination::open(args.items.output.output_file.as_deref())?;
-    let input = Input::parse(&args.items, if args.star { Style::Star } else { Style::Map }, form)?;
+    let input = list.input()?;
     let (num_items, selection) = (input.count(), input.selection().clone());
     let progress = Progress::of_stream(num_items, args.items.output.hides_progress());
     let notices = progress.notices();
@@ -56,23 +42,8 @@ async fn call(args: &ImapArgs) -> Result<Exit, Failure> {
     let (items, input_failure) = input.into_stream();
     let last_index = num_items.map(|count| selection.nth(count.saturating_sub(1)).unwrap_or(0));
     let mut output = Output::new(&args.items.output, last_index, destination).beside(progress);
-    let function = &args.items.function;
-    let printing = async {
-        match form {
-            ItemForm::Values => {
-                let call = client.imap_stream::<Value>(function, items.map(Item::into_value));
-                print_all(with_settings(call, args, common), JsonText::of_value, &mut output, &selection).await
-            }
-            ItemForm::Json | ItemForm::Bytes => {
-                let call = client.imap_stream_bytes(function, items.map(Item::into_bytes));
-                let (content_type, to_text): (_, ToText<_>) =
-                    if form == ItemForm::Json { (JSON_TYPE, JsonText::of_json) } else { ("", JsonText::of_bytes) };
-                let call = with_settings(call.content_type(content_type), args, common);
-                print_all(call, to_text, &mut output, &selection).await
-            }
-        }
-    };
-    let printed = explained(&client, function, notices, printing).await;
+    let printing = print_all(list, &client, Items::Stream(items.boxed()), &mut output, &selection);
+    let printed = explained(&client, &args.items.function, notices, printing).await;
     match &printed {
         Ok(()) => output.finish()?,
         // What came before an error is worth as much as without it.
@@ -88,59 +59,29 @@ async fn call(args: &ImapArgs) -> Result<Exit, Failure> {
     }
 }
 
-fn with_settings<R>(call: Call<IMapStream<R>>, args: &ImapArgs, common: Option<Item>) -> Call<IMapStream<R>> {
-    let mut call = with_options(call, &args.call);
-    if let Some(chunk_size) = args.items.chunk_size {
-        call = call.chunk_size(chunk_size.get());
-    }
-    call = match common {
-        None => call,
-        Some(Item::Value(value)) => call.common(value),
-        Some(Item::Blob(text)) => call.common_bytes(text),
-    };
-    if let Some(window) = args.window {
-        call = call.window(window.get());
-    }
-    if args.star {
-        call = call.star();
-    }
-    if args.unordered {
-        call = call.unordered();
-    }
-    if args.items.on_error == Some(OnError::Fail) { call.fail_fast() } else { call }
-}
-
-async fn print_all<R: 'static>(
-    call: Call<IMapStream<R>>,
-    to_text: ToText<R>,
+/// Prints the results as they come. Hands what was printed to stdout before it waits for the next.
+async fn print_all(
+    list: ListCall<'_>,
+    client: &Client,
+    items: Items,
     output: &mut Output,
     selection: &Selection,
 ) -> Result<(), Failure> {
-    let mut results = match call.await {
+    let mut results = match list.start(client, items).await {
         Ok(results) => results,
         Err(error) => return fail(output, selection, error),
     };
     loop {
-        match next(&mut results, output).await? {
-            Ok(Some(ItemResult { index: position, result })) => match text_of(position, result, to_text) {
-                Ok(result) => print(output, selection, position, result)?,
-                Err(error) => return fail(output, selection, error),
-            },
-            Ok(None) => return Ok(()),
-            Err(error) => return fail(output, selection, error),
+        let next = if let Some(next) = results.next().now_or_never() {
+            next
+        } else {
+            output.flush()?;
+            results.next().await
+        };
+        match next {
+            Some(Ok((position, result))) => print(output, selection, position, result)?,
+            Some(Err(error)) => return fail(output, selection, error),
+            None => return Ok(()),
         }
     }
-}
-
-/// Returns the next result; hands what was printed to stdout before it waits.
-async fn next<R>(
-    results: &mut ResultStream<R>,
-    output: &mut Output,
-) -> Result<Result<Option<ItemResult<R>>, CallError>, OutputError> {
-    let mut next = pin!(results.try_next());
-    if let Some(next) = next.as_mut().now_or_never() {
-        return Ok(next);
-    }
-    output.flush()?;
-    Ok(next.await)
 }

@@ -5,13 +5,13 @@ use procpool_client::{CallError, ItemError};
 
 use crate::selection::Selection;
 
-/// Names an item by its index in the list.
+/// Replaces the position of a failed item by its index in the list.
 pub(super) fn locate_item(mut error: ItemError, selection: &Selection) -> ItemError {
     error.index = selection.nth(error.index).unwrap_or(error.index);
     error
 }
 
-/// Names the items of an error by their indexes in the list.
+/// Replaces the positions in an error by indexes in the list.
 pub(super) fn locate(error: CallError, selection: &Selection) -> CallError {
     let index_of = |position| selection.nth(position).unwrap_or(position);
     match error {

@@ -1,4 +1,4 @@
-//! Whoever reads our stdout, such as `head`: when it is gone, the call is for nobody.
+//! Ends a call when the reader of stdout, such as `head`, is gone.
 
 use std::fs::File;
 use std::io;
@@ -9,9 +9,10 @@ use tokio::net::unix::pipe::Sender;
 
 use crate::exit::{Exit, Failure};
 use crate::list_args::{OutputArgs, OutputFormat};
-use crate::output::OutputError;
+use crate::print::OutputError;
 
-/// Runs a call until it ends or nobody reads what it prints. The next result would tell that too, but may be far away.
+/// Runs a call until it ends or the reader of stdout is gone. Writing the next result would fail too, but that may come
+/// late.
 pub(super) async fn while_read(
     call: impl Future<Output = Result<Exit, Failure>>,
     output: &OutputArgs,

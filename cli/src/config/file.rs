@@ -4,15 +4,15 @@ use std::ops::Range;
 
 use toml_edit::{Document, Item, TableLike};
 
+use super::layer::{Layer, Origin};
 use super::setting::Setting;
 use super::settings::{POOL, SERVER};
 use super::value::Value;
-use super::{Layer, Origin};
 
 const MAX_POOLS: usize = 64;
-/// So long may the value of a Kubernetes label be.
+/// The limit of a Kubernetes label.
 const MAX_POOL_NAME_BYTES: usize = 63;
-/// How alike a key must be to what was meant.
+/// The least Jaro-Winkler similarity of a key to a suggested one.
 const MIN_LIKENESS: f64 = 0.8;
 
 /// What a file says.

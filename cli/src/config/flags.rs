@@ -2,10 +2,10 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
+use super::layer::{Layers, Origin};
 use super::setting::Setting;
 use super::settings::{POOL, SERVER};
 use super::value::Value;
-use super::{Layers, Origin};
 
 /// The settings that were given as flags.
 #[derive(Debug, Default)]

@@ -1,4 +1,4 @@
-//! What a setting can be: a type for each kind of value, which reads it, shows it and says what it is called.
+//! The kinds of values that settings have.
 
 mod address;
 #[cfg(test)]
@@ -12,6 +12,7 @@ use std::time::Duration;
 use procpool_pool::supervisor::LimitedResource;
 
 pub(crate) use self::address::{Addresses, TcpAddress, show_address};
+use super::kind::{Kind, Names};
 use super::value::{Shown, Value};
 use crate::quantity;
 
@@ -28,55 +29,7 @@ const RLIMITS: [(&str, LimitedResource); 5] = [
     ("nofile", LimitedResource::OpenFiles),
 ];
 
-/// A kind of value.
-pub(crate) trait Kind: Send + Sync + 'static {
-    /// What it is in the program.
-    type Value: PartialEq;
-    /// The number 0, if it has it.
-    const ZERO: Option<Self::Value> = None;
-
-    /// Returns what `--help` and the documentation call it.
-    fn names(&self) -> Names;
-
-    /// Reads a value.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with it, and what would be right.
-    fn read(&self, value: &Value) -> Result<Self::Value, String>;
-
-    /// Returns the value as the file would have it; `None` if there is none.
-    fn show(&self, value: &Self::Value) -> Option<Shown>;
-}
-
-/// What a kind of value is called, and where it can be given.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Names {
-    /// In `--help`.
-    pub(crate) value: &'static str,
-    pub(crate) unit: &'static str,
-    pub(crate) is_number: bool,
-    /// The flag may be given more than once.
-    pub(crate) is_list: bool,
-    /// It fits into a variable of the environment.
-    pub(crate) has_variable: bool,
-}
-
-impl Names {
-    const fn one(value: &'static str, unit: &'static str) -> Self {
-        Self { value, unit, is_number: false, is_list: false, has_variable: true }
-    }
-
-    const fn number(value: &'static str, unit: &'static str) -> Self {
-        Self { is_number: true, ..Self::one(value, unit) }
-    }
-
-    const fn list(value: &'static str, unit: &'static str) -> Self {
-        Self { is_list: true, ..Self::one(value, unit) }
-    }
-}
-
-/// A time; 0 needs no unit.
+/// A duration; 0 needs no unit.
 pub(crate) struct Time;
 
 impl Kind for Time {
@@ -105,10 +58,10 @@ impl Kind for Time {
     }
 }
 
-/// Bytes that memory can have.
-pub(crate) struct Size;
+/// A size in bytes, up to 64 bits.
+pub(crate) struct MemorySize;
 
-impl Kind for Size {
+impl Kind for MemorySize {
     type Value = u64;
     const ZERO: Option<Self::Value> = Some(0);
 
@@ -136,28 +89,28 @@ impl Kind for Size {
     }
 }
 
-/// Bytes that a message or a queue can have.
-pub(crate) struct Bytes;
+/// A size in bytes, up to 32 bits: of a message or a queue.
+pub(crate) struct MessageSize;
 
-impl Kind for Bytes {
+impl Kind for MessageSize {
     type Value = u32;
     const ZERO: Option<Self::Value> = Some(0);
 
     fn names(&self) -> Names {
-        Size.names()
+        MemorySize.names()
     }
 
     fn read(&self, value: &Value) -> Result<u32, String> {
-        let bytes = Size.read(value)?;
+        let bytes = MemorySize.read(value)?;
         u32::try_from(bytes).map_err(|_| format!("{} is too much: less than 4GiB", show_bytes(bytes)))
     }
 
     fn show(&self, value: &u32) -> Option<Shown> {
-        Size.show(&u64::from(*value))
+        MemorySize.show(&u64::from(*value))
     }
 }
 
-/// A number of these things, at most so many.
+/// A number of the first, at most the second.
 pub(crate) struct Count(pub(crate) &'static str, pub(crate) u32);
 
 impl Kind for Count {
@@ -204,7 +157,7 @@ impl Kind for Positive {
     }
 }
 
-/// A number that is off if it is 0.
+/// A number that is `None` if it is 0.
 pub(crate) struct Optional<K>(pub(crate) K);
 
 impl<K: Kind> Kind for Optional<K> {
@@ -338,7 +291,7 @@ impl Kind for Rlimits {
                 let names = RLIMITS.map(|(name, _)| name).join(", ");
                 format!("{name:?} is no limit that can be set: only {names}")
             })?;
-            let number = Size.read(&Value::Text(number)).map_err(|problem| format!("{name}: {problem}"))?;
+            let number = MemorySize.read(&Value::Text(number)).map_err(|problem| format!("{name}: {problem}"))?;
             Ok((*resource, number))
         };
         entries.into_iter().map(limit).collect()
@@ -425,7 +378,7 @@ fn show_duration(duration: Duration) -> String {
     }
 }
 
-/// Writes a size as [`Size`] reads it.
+/// Writes a size as [`MemorySize`] reads it.
 fn show_bytes(bytes: u64) -> String {
     match SIZE_UNITS.iter().rev().find(|(_, unit)| bytes != 0 && bytes.is_multiple_of(*unit)) {
         Some((name, unit)) => format!("{}{name}", bytes / unit),

@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
+use super::layer::Origin;
+use super::merge::{Config, Resolved};
 use super::setting::Setting;
 use super::settings::{POOL, SERVER};
 use super::value::Shown;
-use super::{Config, Origin, Resolved};
 
 const REDACTED: &str = "<redacted>";
 

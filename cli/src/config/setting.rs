@@ -1,6 +1,6 @@
 //! What a setting is: where it is kept, how it is read, shown and described.
 
-use super::kinds::{Kind, Names};
+use super::kind::{Kind, Names};
 use super::value::{Shown, Value};
 
 /// One setting of `T`.
@@ -13,11 +13,11 @@ pub(crate) struct Setting<T: 'static> {
     /// The default, where the value says too little.
     default: Option<&'static str>,
     pub(crate) about: &'static str,
-    place: Box<dyn Place<T>>,
+    field: Box<dyn Field<T>>,
 }
 
-/// Where a value of some kind is kept.
-trait Place<T>: Send + Sync {
+/// The field of `T` that keeps a value of some kind.
+trait Field<T>: Send + Sync {
     /// Reads and keeps a value. Returns whether it is 0.
     fn set(&self, target: &mut T, value: &Value) -> Result<bool, String>;
 
@@ -25,7 +25,7 @@ trait Place<T>: Send + Sync {
     fn show(&self, target: &mut T) -> (Option<Shown>, bool);
 }
 
-impl<T, K: Kind> Place<T> for (K, fn(&mut T) -> &mut K::Value) {
+impl<T, K: Kind> Field<T> for (K, fn(&mut T) -> &mut K::Value) {
     fn set(&self, target: &mut T, value: &Value) -> Result<bool, String> {
         let field = self.1(target);
         *field = self.0.read(value)?;
@@ -46,7 +46,7 @@ pub(super) fn setting<T, K: Kind>(
     about: &'static str,
 ) -> Setting<T> {
     let names = kind.names();
-    Setting { key, names, zero_means: None, default: None, about, place: Box::new((kind, field)) }
+    Setting { key, names, zero_means: None, default: None, about, field: Box::new((kind, field)) }
 }
 
 /// Returns a number that may be 0.
@@ -84,7 +84,7 @@ impl<T: Clone + Default> Setting<T> {
 
     /// Returns the default in words.
     pub(crate) fn default_text(&self) -> String {
-        let (shown, is_zero) = self.place.show(&mut T::default());
+        let (shown, is_zero) = self.field.show(&mut T::default());
         if let Some(words) = self.default.or_else(|| self.zero_means.filter(|_| is_zero)) {
             return words.to_owned();
         }
@@ -101,18 +101,18 @@ impl<T: Clone + Default> Setting<T> {
         self.zero_means.unwrap_or(if self.names.is_number { "an error" } else { "" })
     }
 
-    /// Sets it.
+    /// Sets the value in `target`.
     ///
     /// # Errors
     ///
     /// What is wrong with the value, and what would be right.
     pub(crate) fn set(&self, target: &mut T, value: &Value) -> Result<(), String> {
-        let is_zero = self.place.set(target, value)?;
+        let is_zero = self.field.set(target, value)?;
         if is_zero && self.zero_means.is_none() { Err("must be more than 0".to_owned()) } else { Ok(()) }
     }
 
     /// Returns it as the file would have it; `None` if it is not set.
     pub(crate) fn show(&self, target: &T) -> Option<Shown> {
-        self.place.show(&mut target.clone()).0
+        self.field.show(&mut target.clone()).0
     }
 }

@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use procpool_pool::PoolConfig;
-use procpool_pool::supervisor::{LimitedResource, MemoryLimits};
+use procpool_pool::supervisor::{LimitedResource, MemoryLimits, SpawnConfig};
 use procpool_server::{Operators, ServerConfig};
 use tracing::level_filters::LevelFilter;
 
-use super::env;
+use super::environment;
 use super::kinds::{
-    Addresses, Bytes, Count, Folder, Optional, OptionalCount, Positive, Program, Rlimits, Size, TcpAddress, Texts,
-    Time, Variables, Word,
+    Addresses, Count, Folder, MemorySize, MessageSize, Optional, OptionalCount, Positive, Program, Rlimits, TcpAddress,
+    Texts, Time, Variables, Word,
 };
 use super::setting::{Setting, setting, with_default, zeroable};
 
@@ -37,7 +37,7 @@ pub(crate) enum LogCalls {
     All,
 }
 
-/// What concerns the whole server.
+/// The settings of the server as a whole.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerSettings {
     pub(crate) config: ServerConfig,
@@ -57,7 +57,7 @@ impl Default for ServerSettings {
     }
 }
 
-/// What concerns one pool.
+/// The settings of one pool.
 #[derive(Debug, Clone)]
 pub(crate) struct PoolSettings {
     /// Empty: the built-in worker.
@@ -76,7 +76,7 @@ impl Default for PoolSettings {
     fn default() -> Self {
         Self {
             command: Vec::new(),
-            config: PoolConfig::new(env::available_cpus()),
+            config: PoolConfig::new(environment::available_cpus()),
             pass_environment: Vec::new(),
             environment: Vec::new(),
             working_directory: None,
@@ -84,6 +84,37 @@ impl Default for PoolSettings {
             memory: MemoryLimits::default(),
             rlimits: Vec::new(),
         }
+    }
+}
+
+impl PoolSettings {
+    /// Returns how to start a worker: the command, or else this program as the built-in worker. A frame must hold the
+    /// end of one message, the beginning of the next, and what is between them.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not tell which program this is.
+    pub(crate) fn spawn_config(
+        &self,
+        environment: Vec<(OsString, OsString)>,
+        max_message_bytes: u32,
+    ) -> std::io::Result<SpawnConfig> {
+        let mut spawn_config = match self.command.split_first() {
+            Some((program, args)) => SpawnConfig { args: args.to_vec(), ..SpawnConfig::new(program, environment) },
+            None => {
+                SpawnConfig { args: vec!["worker".into()], ..SpawnConfig::new(environment::executable()?, environment) }
+            }
+        };
+        let longest_chunk = max_message_bytes.saturating_mul(2).saturating_add(32 << 20);
+        spawn_config.max_frame_bytes = spawn_config.max_frame_bytes.max(longest_chunk);
+        spawn_config.passed_variables.extend(self.pass_environment.iter().cloned());
+        let variables = self.environment.iter().map(|(name, value)| (name.into(), value.into()));
+        spawn_config.variables = variables.collect();
+        spawn_config.working_directory.clone_from(&self.working_directory);
+        spawn_config.oom_score_raise = u16::try_from(self.oom_score_raise).unwrap_or(u16::MAX);
+        spawn_config.memory = self.memory;
+        spawn_config.rlimits.clone_from(&self.rlimits);
+        Ok(spawn_config)
     }
 }
 
@@ -121,13 +152,13 @@ pub(crate) static SERVER: LazyLock<Vec<Setting<ServerSettings>>> = LazyLock::new
         ),
         setting(
             "max_message_bytes",
-            Bytes,
+            MessageSize,
             |server| &mut server.config.max_message_bytes,
             "The largest message, either way; at least 64KiB",
         ),
         setting(
             "max_request_bytes_in_flight",
-            Bytes,
+            MessageSize,
             |server| &mut server.config.max_request_bytes_in_flight,
             "The most bytes of requests that are being received at a time, over all calls; at least max_message_bytes",
         ),
@@ -269,14 +300,14 @@ pub(crate) static POOL: LazyLock<Vec<Setting<PoolSettings>>> = LazyLock::new(|| 
         ),
         zeroable(
             "max_worker_memory",
-            Optional(Size),
+            Optional(MemorySize),
             |pool| &mut pool.memory.soft_bytes,
             "never",
             "Replace a worker that holds more memory than this, after its item",
         ),
         zeroable(
             "worker_memory_limit",
-            Optional(Size),
+            Optional(MemorySize),
             |pool| &mut pool.memory.hard_bytes,
             "no limit",
             "Kill a worker that holds more memory than this: its item fails with WORKER_OOM_KILLED; at least max_worker_memory",
@@ -323,13 +354,13 @@ pub(crate) static POOL: LazyLock<Vec<Setting<PoolSettings>>> = LazyLock::new(|| 
         ),
         setting(
             "max_queued_bytes",
-            Bytes,
+            MessageSize,
             |pool| &mut pool.config.max_queued_bytes,
             "The most bytes of items held at a time, over all calls; more are refused with RESOURCE_EXHAUSTED",
         ),
         setting(
             "max_result_bytes",
-            Bytes,
+            MessageSize,
             |pool| &mut pool.config.max_result_bytes,
             "The most bytes of results held at a time, over all calls: three quarters for those with one answer, of which the \
              largest fail beyond that, and a quarter for streams, which are held back",

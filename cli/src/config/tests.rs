@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
-use procpool_pool::supervisor::{DEFAULT_PASSED_VARIABLES, LimitedResource};
+use procpool_pool::supervisor::{DEFAULT_PASSED_VARIABLES, LimitedResource, MemoryLimits};
 
 use super::setting::Setting;
 use super::settings::{POOL, SERVER};
@@ -16,7 +16,7 @@ fn merged(file: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Result<
     let file = super::file::parse("p.toml", file).map_err(|errors| errors.join("\n"))?;
     let environment: Vec<(OsString, OsString)> =
         variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
-    let (variables, warnings) = super::env::layers(&environment).map_err(|errors| errors.join("\n"))?;
+    let (variables, warnings) = super::variables::layers(&environment).map_err(|errors| errors.join("\n"))?;
     let line = ["procpool", "serve"].iter().chain(arguments);
     let parsed = args::CommandLine::try_parse_from(line).map_err(|error| error.to_string())?;
     let args::Command::Serve(serve) = parsed.command else { panic!("serve was asked for") };

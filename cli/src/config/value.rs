@@ -11,7 +11,7 @@ pub(crate) enum Value {
     List(Vec<String>),
     /// A table of strings in the file.
     Table(Vec<(String, String)>),
-    /// What no setting can be; the text says what it is.
+    /// A type that no setting has; the text names it.
     Other(&'static str),
 }
 
@@ -45,6 +45,6 @@ pub(crate) enum Shown {
     Number(u64),
     List(Vec<String>),
     Table(Vec<(String, String)>),
-    /// The names of variables whose values are nobody's business.
+    /// The names of variables whose values are secret.
     Redacted(Vec<String>),
 }

@@ -96,7 +96,7 @@ async fn show_matches(screen: &Screen, client: &Client) -> anyhow::Result<()> {
     let mut results = Vec::new();
     while let Some(item) = stream.try_next().await? {
         results.push(item.result?);
-        bar.step();
+        bar.inc(1);
     }
     let pool_time = began.elapsed();
     drop(bar);
@@ -113,7 +113,7 @@ async fn show_matches(screen: &Screen, client: &Client) -> anyhow::Result<()> {
     let alone = tokio::task::spawn_blocking(move || {
         (0..NUM_MATCHES).for_each(|_| {
             std::hint::black_box(worker::analysis_checksum());
-            bar.step();
+            bar.inc(1);
         });
     });
     alone.await.context("the comparison did not end")?;
@@ -163,7 +163,7 @@ async fn show_unordered(screen: &Screen, client: &Client) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Proves that nobody is left.
+/// Checks that no process is left.
 fn show_end(screen: &Screen, workers: &[Process], elapsed: Duration) -> anyhow::Result<()> {
     screen.heading("The pool is closed");
     let count = workers.len();

@@ -1,10 +1,10 @@
-//! How the demo looks, and how the lines of the workers get there.
+//! The output of the demo: colours, a progress bar, and the log lines of the workers.
 
 use std::fmt::{self, Display};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::Arc;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
@@ -35,8 +35,8 @@ impl Screen {
 
     /// Has the screen show what the workers print, and warnings. Once per process.
     pub(super) fn show_worker_output(&self) {
-        let narrator = Narrator { screen: self.clone() };
-        tracing_subscriber::registry().with(narrator.with_filter(LevelFilter::INFO)).init();
+        let layer = ScreenLayer { screen: self.clone() };
+        tracing_subscriber::registry().with(layer.with_filter(LevelFilter::INFO)).init();
     }
 
     pub(super) fn heading(&self, text: &str) {
@@ -55,7 +55,7 @@ impl Screen {
     }
 
     pub(super) fn line(&self, text: &str) {
-        // That nobody may be there to read it is no reason to stop.
+        // stdout may be closed.
         self.bars.suspend(|| {
             let _ = io::stdout().write_all(format!("{text}\n").as_bytes());
         });
@@ -70,39 +70,23 @@ impl Screen {
     }
 
     /// Adds a bar, which goes away when it is dropped.
-    pub(super) fn bar(&self, length: u64) -> Bar {
+    pub(super) fn bar(&self, length: u64) -> ProgressBar {
         let style = ProgressStyle::with_template("  {bar:40.cyan} {pos}/{len}  {elapsed}  {eta} left");
         let bar = ProgressBar::new(length).with_style(style.expect("the template is well-formed"));
-        let bar = self.bars.add(bar);
+        let bar = self.bars.add(bar.with_finish(ProgressFinish::AndClear));
         if self.is_terminal {
             bar.enable_steady_tick(std::time::Duration::from_millis(100));
         }
-        Bar(bar)
+        bar
     }
 }
 
-/// How far something has come.
-#[derive(Debug)]
-pub(super) struct Bar(ProgressBar);
-
-impl Bar {
-    pub(super) fn step(&self) {
-        self.0.inc(1);
-    }
-}
-
-impl Drop for Bar {
-    fn drop(&mut self) {
-        self.0.finish_and_clear();
-    }
-}
-
-/// Shows the log lines that matter to somebody who watches.
-struct Narrator {
+/// Shows warnings and what workers print.
+struct ScreenLayer {
     screen: Screen,
 }
 
-impl<S: Subscriber> Layer<S> for Narrator {
+impl<S: Subscriber> Layer<S> for ScreenLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
         let is_output = metadata.target() == WORKER_OUTPUT;
@@ -110,9 +94,9 @@ impl<S: Subscriber> Layer<S> for Narrator {
         if !is_output && !is_warning {
             return;
         }
-        let mut line = Line::default();
+        let mut line = LogLine::default();
         event.record(&mut line);
-        let Line { text, pid, slot } = line;
+        let LogLine { text, pid, slot } = line;
         let text = one_line(&text);
         if is_output {
             let who = self.screen.paint("36", &format!("worker {} · pid {pid}", slot + 1));
@@ -125,13 +109,13 @@ impl<S: Subscriber> Layer<S> for Narrator {
 
 /// What is shown of a log line.
 #[derive(Default)]
-struct Line {
+struct LogLine {
     text: String,
     pid: u64,
     slot: u64,
 }
 
-impl Visit for Line {
+impl Visit for LogLine {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
             self.text = format!("{value:?}");

@@ -7,36 +7,36 @@ use serde::Deserializer as _;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::item::{Item, ItemForm};
+use super::error::InputError;
+use super::file_or_stdin::{BudgetedReader, FileOrStdin, ItemBudget};
+use super::item::{Item, ItemForm, Take};
 use super::json::JsonError;
-use super::place::{Allowance, Metered, Place};
-use super::{InputError, Take};
 
-pub(super) fn read(place: &Place, form: ItemForm, take: Take<'_>) -> Result<ControlFlow<()>, InputError> {
-    let (reader, allowance) = Metered::new(place.open()?);
+pub(super) fn read(file: &FileOrStdin, form: ItemForm, take: Take<'_>) -> Result<ControlFlow<()>, InputError> {
+    let (reader, budget) = BudgetedReader::new(file.open()?);
     let mut deserializer = serde_json::Deserializer::from_reader(reader);
     let (mut num_taken, mut has_enough, mut wrong_element) = (0, false, None);
     let elements = Elements {
         form,
         take,
-        allowance,
+        budget,
         num_taken: &mut num_taken,
         has_enough: &mut has_enough,
         wrong_element: &mut wrong_element,
     };
     let result = deserializer.deserialize_seq(elements).and_then(|()| deserializer.end());
     if let Some(error) = wrong_element {
-        let name = place.name();
+        let name = file.name();
         return Err(error.at(format!("item {num_taken} of {name}"), |problem| InputError::Array { name, problem }));
     }
     match result {
         Ok(()) => Ok(ControlFlow::Continue(())),
         Err(_) if has_enough => Ok(ControlFlow::Break(())),
         Err(error) if error.io_error_kind() == Some(io::ErrorKind::FileTooLarge) => {
-            Err(InputError::LongItem { name: place.name(), position: num_taken })
+            Err(InputError::LongItem { name: file.name(), position: num_taken })
         }
-        Err(error) if error.is_io() => Err(place.cannot_read(error.into())),
-        Err(error) => Err(InputError::Array { name: place.name(), problem: error.to_string() }),
+        Err(error) if error.is_io() => Err(file.cannot_read(error.into())),
+        Err(error) => Err(InputError::Array { name: file.name(), problem: error.to_string() }),
     }
 }
 
@@ -44,7 +44,7 @@ pub(super) fn read(place: &Place, form: ItemForm, take: Take<'_>) -> Result<Cont
 struct Elements<'a, 'b> {
     form: ItemForm,
     take: Take<'a>,
-    allowance: Allowance,
+    budget: ItemBudget,
     num_taken: &'b mut u64,
     /// Nobody wants more elements; to serde, that is an error.
     has_enough: &'b mut bool,
@@ -67,7 +67,7 @@ impl<'de> Visitor<'de> for Elements<'_, '_> {
                     return Err(A::Error::custom("no item"));
                 }
             };
-            self.allowance.renew();
+            self.budget.reset();
             *self.num_taken += 1;
             if (self.take)(item).is_break() {
                 *self.has_enough = true;

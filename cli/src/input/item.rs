@@ -1,5 +1,7 @@
 //! What an item is on its way from a list to a call.
 
+use std::ops::ControlFlow;
+
 use serde_json::Value;
 
 use super::json::{self, JsonError};
@@ -14,6 +16,20 @@ pub(crate) enum ItemForm {
     /// As bytes that only the function understands.
     Bytes,
 }
+
+impl ItemForm {
+    /// Returns the form that the command line asks for.
+    pub(crate) fn new(is_json: bool, is_bytes: bool) -> Self {
+        match (is_json, is_bytes) {
+            (true, _) => Self::Json,
+            (false, true) => Self::Bytes,
+            (false, false) => Self::Values,
+        }
+    }
+}
+
+/// Takes an item. Breaks when no more are wanted.
+pub(super) type Take<'a> = &'a mut dyn FnMut(Item) -> ControlFlow<()>;
 
 /// An item, or another argument, as it is sent.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,7 +4,7 @@ use procpool_items::json::too_large_integer;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::InputError;
+use super::error::InputError;
 
 /// Why a text is no item.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(super) fn check(text: &[u8]) -> Result<(), JsonError> {
 }
 
 /// Returns what is wrong with a line of JSON, and where; serde's own words say `line 1` of any line.
-pub(crate) fn problem_of(error: &serde_json::Error) -> String {
+pub(super) fn problem_of(error: &serde_json::Error) -> String {
     let place = format!(" at line {} column {}", error.line(), error.column());
     let text = error.to_string();
     format!("{} at column {}", text.strip_suffix(&place).unwrap_or(&text), error.column())

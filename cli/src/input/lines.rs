@@ -7,12 +7,12 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use serde_json::Value;
 
-use super::item::{Item, ItemForm};
-use super::place::Place;
-use super::{InputError, MAX_ITEM_BYTES, Take};
+use super::error::{InputError, MAX_ITEM_BYTES};
+use super::file_or_stdin::FileOrStdin;
+use super::item::{Item, ItemForm, Take};
 
 /// The lines of a file, none longer than an item may be.
-pub(crate) struct Lines<R> {
+pub(super) struct Lines<R> {
     name: String,
     reader: R,
     number: u64,
@@ -20,12 +20,12 @@ pub(crate) struct Lines<R> {
 }
 
 impl<R: BufRead> Lines<R> {
-    pub(crate) fn new(name: String, reader: R) -> Self {
+    pub(super) fn new(name: String, reader: R) -> Self {
         Self { name, reader, number: 0, buffer: Vec::new() }
     }
 
     /// Reads the next line and its number, from 1; `None` at the end. The last may have no newline.
-    pub(crate) fn next_line(&mut self) -> Result<Option<(u64, &[u8])>, InputError> {
+    pub(super) fn next_line(&mut self) -> Result<Option<(u64, &[u8])>, InputError> {
         self.buffer.clear();
         let mut limited = (&mut self.reader).take(MAX_ITEM_BYTES + 1);
         let length = limited
@@ -43,15 +43,15 @@ impl<R: BufRead> Lines<R> {
 }
 
 /// Reads one JSON value a line. Empty lines are none.
-pub(super) fn read_values(place: &Place, form: ItemForm, take: Take<'_>) -> Result<ControlFlow<()>, InputError> {
-    let mut lines = Lines::new(place.name(), place.open()?);
+pub(super) fn read_values(file: &FileOrStdin, form: ItemForm, take: Take<'_>) -> Result<ControlFlow<()>, InputError> {
+    let mut lines = Lines::new(file.name(), file.open()?);
     while let Some((line, text)) = lines.next_line()? {
         let text = text.trim_ascii();
         if text.is_empty() {
             continue;
         }
         let item = Item::parse(text, form).map_err(|error| {
-            let name = place.name();
+            let name = file.name();
             error.at(format!("line {line} of {name}"), |problem| InputError::Line { name, line, problem })
         })?;
         if take(item).is_break() {
@@ -62,12 +62,12 @@ pub(super) fn read_values(place: &Place, form: ItemForm, take: Take<'_>) -> Resu
 }
 
 /// Reads one text a line, empty ones too, without the end of the line.
-pub(super) fn read_texts(place: &Place, form: ItemForm, take: Take<'_>) -> Result<ControlFlow<()>, InputError> {
-    let mut lines = Lines::new(place.name(), place.open()?);
+pub(super) fn read_texts(file: &FileOrStdin, form: ItemForm, take: Take<'_>) -> Result<ControlFlow<()>, InputError> {
+    let mut lines = Lines::new(file.name(), file.open()?);
     while let Some((line, text)) = lines.next_line()? {
         let text = without_end(text);
         let text = std::str::from_utf8(text).map_err(|error| InputError::Encoding {
-            name: place.name(),
+            name: file.name(),
             line,
             byte: error.valid_up_to() + 1,
         })?;
@@ -79,14 +79,14 @@ pub(super) fn read_texts(place: &Place, form: ItemForm, take: Take<'_>) -> Resul
 }
 
 /// Reads the file that each line names; empty lines name none.
-pub(super) fn read_files(place: &Place, take: Take<'_>) -> Result<ControlFlow<()>, InputError> {
-    let mut lines = Lines::new(place.name(), place.open()?);
+pub(super) fn read_files(file: &FileOrStdin, take: Take<'_>) -> Result<ControlFlow<()>, InputError> {
+    let mut lines = Lines::new(file.name(), file.open()?);
     while let Some((_, path)) = lines.next_line()? {
         let path = without_end(path);
         if path.is_empty() {
             continue;
         }
-        let item = Place::File(OsStr::from_bytes(path).into()).read_all()?;
+        let item = FileOrStdin::File(OsStr::from_bytes(path).into()).read_all()?;
         if take(Item::Blob(item)).is_break() {
             return Ok(ControlFlow::Break(()));
         }

@@ -6,10 +6,10 @@ use std::ops::ControlFlow;
 use csv::{ErrorKind, ReaderBuilder, StringRecord};
 use serde_json::{Map, Number, Value};
 
-use super::item::{Item, ItemForm};
-use super::place::{Metered, Place};
+use super::error::InputError;
+use super::file_or_stdin::{BudgetedReader, FileOrStdin};
+use super::item::{Item, ItemForm, Take};
 use super::quotes::{OpenQuote, Quoted};
-use super::{InputError, Take};
 
 /// What a record becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,32 +22,32 @@ pub(crate) struct CsvStyle {
 }
 
 pub(super) fn read(
-    place: &Place,
+    file: &FileOrStdin,
     style: CsvStyle,
     form: ItemForm,
     take: Take<'_>,
 ) -> Result<ControlFlow<()>, InputError> {
-    let (reader, allowance) = Metered::new(place.open()?);
+    let (reader, budget) = BudgetedReader::new(file.open()?);
     let (reader, open_quote) = Quoted::new(reader);
     let mut reader = ReaderBuilder::new().has_headers(style.has_header).from_reader(reader);
     let mut num_taken = 0;
-    let problem = |error: csv::Error, num_taken| problem_of(place, error, num_taken);
+    let problem = |error: csv::Error, num_taken| problem_of(file, error, num_taken);
     let header =
         if style.has_header { Some(reader.headers().map_err(|error| problem(error, 0))?.clone()) } else { None };
-    check_closed(place, &open_quote)?;
+    check_closed(file, &open_quote)?;
     let names = header.filter(|_| !style.as_lists);
     if let Some(name) = names.as_ref().and_then(first_repeated) {
-        return Err(InputError::Header { name: place.name(), field: name.to_owned() });
+        return Err(InputError::Header { name: file.name(), field: name.to_owned() });
     }
     let mut record = StringRecord::new();
     loop {
         let has_record = reader.read_record(&mut record);
         // What is wrong then is the quote, whatever that makes of the fields.
-        check_closed(place, &open_quote)?;
+        check_closed(file, &open_quote)?;
         if !has_record.map_err(|error| problem(error, num_taken))? {
             return Ok(ControlFlow::Continue(()));
         }
-        allowance.renew();
+        budget.reset();
         num_taken += 1;
         let values = record.iter().map(|field| value_of(field, style.with_numbers));
         let item = match &names {
@@ -61,10 +61,10 @@ pub(super) fn read(
 }
 
 /// Looks whether the file has ended within quotes: the rest of it is one field then.
-fn check_closed(place: &Place, quote: &OpenQuote) -> Result<(), InputError> {
+fn check_closed(file: &FileOrStdin, quote: &OpenQuote) -> Result<(), InputError> {
     match quote.line_at_end() {
         None => Ok(()),
-        Some(line) => Err(InputError::OpenQuote { name: place.name(), line }),
+        Some(line) => Err(InputError::OpenQuote { name: file.name(), line }),
     }
 }
 
@@ -87,13 +87,13 @@ fn number_of(field: &str) -> Option<Number> {
     (!has_spaces && (!is_integer || !number.is_f64())).then_some(number)
 }
 
-fn problem_of(place: &Place, error: csv::Error, num_taken: u64) -> InputError {
-    let name = place.name();
+fn problem_of(file: &FileOrStdin, error: csv::Error, num_taken: u64) -> InputError {
+    let name = file.name();
     match error.into_kind() {
         ErrorKind::Io(error) if error.kind() == io::ErrorKind::FileTooLarge => {
             InputError::LongItem { name, position: num_taken }
         }
-        ErrorKind::Io(error) => place.cannot_read(error),
+        ErrorKind::Io(error) => file.cannot_read(error),
         ErrorKind::UnequalLengths { pos, expected_len, len } => {
             InputError::Fields { name, position: num_taken, line: line_of(pos), count: len, expected: expected_len }
         }

@@ -3,7 +3,7 @@
 use procpool_client::{ItemError, ItemErrorKind};
 use serde::Serialize;
 
-use super::JsonText;
+use super::json_text::JsonText;
 
 /// The status of an item that has a result.
 pub(crate) const OK: &str = "ok";
@@ -11,7 +11,7 @@ pub(super) const FAILED: &str = "failed";
 
 // Not `json!`, which would sort the fields by name.
 #[derive(Serialize)]
-struct Line<'a> {
+struct JsonLine<'a> {
     index: u64,
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,8 +63,8 @@ fn is_unknown(number: &u32) -> bool {
 /// Returns the line of an item.
 pub(super) fn of(index: u64, result: &Result<JsonText, ItemError>) -> String {
     let line = match result {
-        Ok(value) => Line { index, status: OK, result: Some(value), error: None },
-        Err(error) => Line { index, status: FAILED, result: None, error: Some(fields_of(error)) },
+        Ok(value) => JsonLine { index, status: OK, result: Some(value), error: None },
+        Err(error) => JsonLine { index, status: FAILED, result: None, error: Some(fields_of(error)) },
     };
     serde_json::to_string(&line).expect("strings, numbers and values are JSON")
 }

@@ -2,8 +2,8 @@
 
 use procpool_client::ItemError;
 
-use super::JsonText;
 use super::json_line::{FAILED, OK};
+use super::json_text::JsonText;
 use crate::text::{shorten, terminal_width};
 
 const INDEX: &str = "INDEX";

@@ -19,68 +19,52 @@ pub(crate) fn run() -> ExitCode {
 }
 
 fn worker() -> Worker {
-    Worker::new()
-        .register(
-            Function::new("analyze_match", analyze_match)
-                .doc("Analyzes a match, the long way: a few tenths of a second of computing.")
-                .signature("(id)")
-                .example(r#"{"function":"analyze_match","values":[1,2,3]}"#)
-                .idempotent(),
-        )
-        .register(
-            Function::new("power", power)
-                .doc("Raises a number to a power.")
-                .signature("(base, exponent)")
-                .example(r#"{"function":"power","values":[[2,10],[3,3]]}"#)
-                .idempotent(),
-        )
-        .register(
-            Function::new("is_prime", is_prime)
-                .doc("Tells whether a whole number is prime, by trial division.")
-                .signature("(n)")
-                .example(r#"{"function":"is_prime","values":[2,3,4]}"#)
-                .idempotent(),
-        )
-        .register(
-            Function::new("sum_to", sum_to)
-                .doc("Adds up 1 to n, the long way.")
-                .signature("(n)")
-                .example(r#"{"function":"sum_to","values":[10,100]}"#)
-                .idempotent(),
-        )
-        .register(
-            Function::new("echo", |value: Value| value)
-                .doc("Returns its argument.")
-                .signature("(value)")
-                .example(r#"{"function":"echo","values":[1,"two",[3]]}"#)
-                .idempotent(),
-        )
-        .register(
-            Function::new("lookup", lookup)
-                .doc("Returns what an object has at a key, or null; the object is the common argument of a map.")
-                .signature("(object, key)")
-                .example(r#"{"function":"lookup","common_value":{"a":1,"b":2},"values":["a","b"]}"#)
-                .idempotent(),
-        )
-        .register(
-            Function::bytes("echo_bytes", Ok::<_, std::convert::Infallible>)
-                .doc("Returns its argument; for blobs.")
-                .signature("(blob)")
-                .example(r#"{"function":"echo_bytes","blobs":{"blobs":["aGVsbG8="]}}"#)
-                .idempotent(),
-        )
-        .register(
-            Function::new("sleep_ms", sleep_ms)
-                .doc("Sleeps so many milliseconds and returns how many it slept; less if it is cancelled.")
-                .signature("(milliseconds)")
-                .example(r#"{"function":"sleep_ms","values":[100,200]}"#),
-        )
-        .register(
-            Function::fallible("fail", |message: String| Err::<(), _>(message))
-                .doc("Fails with a message.")
-                .signature("(message)")
-                .example(r#"{"function":"fail","values":["no luck"]}"#),
-        )
+    let functions = [
+        Function::new("analyze_match", analyze_match)
+            .doc("Analyzes a match, the long way: a few tenths of a second of computing.")
+            .signature("(id)")
+            .example(r#"{"function":"analyze_match","values":[1,2,3]}"#)
+            .idempotent(),
+        Function::new("power", power)
+            .doc("Raises a number to a power.")
+            .signature("(base, exponent)")
+            .example(r#"{"function":"power","values":[[2,10],[3,3]]}"#)
+            .idempotent(),
+        Function::new("is_prime", is_prime)
+            .doc("Tells whether a whole number is prime, by trial division.")
+            .signature("(n)")
+            .example(r#"{"function":"is_prime","values":[2,3,4]}"#)
+            .idempotent(),
+        Function::new("sum_to", sum_to)
+            .doc("Adds up 1 to n, the long way.")
+            .signature("(n)")
+            .example(r#"{"function":"sum_to","values":[10,100]}"#)
+            .idempotent(),
+        Function::new("echo", |value: Value| value)
+            .doc("Returns its argument.")
+            .signature("(value)")
+            .example(r#"{"function":"echo","values":[1,"two",[3]]}"#)
+            .idempotent(),
+        Function::new("lookup", lookup)
+            .doc("Returns what an object has at a key, or null; the object is the common argument of a map.")
+            .signature("(object, key)")
+            .example(r#"{"function":"lookup","common_value":{"a":1,"b":2},"values":["a","b"]}"#)
+            .idempotent(),
+        Function::bytes("echo_bytes", Ok::<_, std::convert::Infallible>)
+            .doc("Returns its argument; for blobs.")
+            .signature("(blob)")
+            .example(r#"{"function":"echo_bytes","blobs":{"blobs":["aGVsbG8="]}}"#)
+            .idempotent(),
+        Function::new("sleep_ms", sleep_ms)
+            .doc("Sleeps so many milliseconds and returns how many it slept; less if it is cancelled.")
+            .signature("(milliseconds)")
+            .example(r#"{"function":"sleep_ms","values":[100,200]}"#),
+        Function::fallible("fail", |message: String| Err::<(), _>(message))
+            .doc("Fails with a message.")
+            .signature("(message)")
+            .example(r#"{"function":"fail","values":["no luck"]}"#),
+    ];
+    functions.into_iter().fold(Worker::new(), Worker::register)
 }
 
 /// What the original script does with a match.

@@ -10,7 +10,7 @@ use procpool_conformance::{Options, check};
 use procpool_pool::supervisor::SpawnConfig;
 
 use crate::exit::Exit;
-use crate::output::print_stderr;
+use crate::print::print_stderr;
 use crate::{config, quantity};
 
 const HELP: &str = "\

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 pub(crate) use self::builtin::analysis_checksum;
 use self::check::CheckArgs;
 use self::exec::ExecArgs;
-pub(crate) use self::exec::guard as exec_guard;
+pub(crate) use self::exec::watchdog as exec_watchdog;
 
 /// Without a command: be the built-in worker, which a server starts as its child.
 #[derive(Debug, Args)]
@@ -25,8 +25,8 @@ enum WorkerCommand {
     /// Be a worker that runs a command for each item; a server starts this as its child
     Exec(ExecArgs),
     /// Watch over an exec worker
-    #[command(name = exec_guard::COMMAND, hide = true)]
-    ExecGuard,
+    #[command(name = exec_watchdog::COMMAND, hide = true)]
+    ExecWatchdog,
     /// Start a worker and check that it keeps the protocol
     Check(CheckArgs),
 }
@@ -36,7 +36,7 @@ pub(crate) fn run(args: WorkerArgs) -> ExitCode {
     match args.command {
         None => builtin::run(),
         Some(WorkerCommand::Exec(args)) => exec::run(args),
-        Some(WorkerCommand::ExecGuard) => exec_guard::run(),
+        Some(WorkerCommand::ExecWatchdog) => exec_watchdog::run(),
         Some(WorkerCommand::Check(args)) => check::run(args),
     }
 }

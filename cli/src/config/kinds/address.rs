@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use procpool_server::ListenAddress;
 
-use super::{Kind, Names};
+use crate::config::kind::{Kind, Names};
 use crate::config::value::{Shown, Value};
 
 /// Where to listen for calls.

@@ -28,18 +28,18 @@ fn durations_need_a_unit() {
 
 #[test]
 fn sizes_are_bytes_or_have_a_binary_unit() {
-    assert_eq!(Bytes.read(&text("64MiB")), Ok(64 << 20));
-    assert_eq!(Bytes.read(&text("64 KiB")), Ok(64 << 10));
-    assert_eq!(Bytes.read(&text("1000")), Ok(1000));
-    assert_eq!(Bytes.read(&Value::Integer(1000)), Ok(1000));
+    assert_eq!(MessageSize.read(&text("64MiB")), Ok(64 << 20));
+    assert_eq!(MessageSize.read(&text("64 KiB")), Ok(64 << 10));
+    assert_eq!(MessageSize.read(&text("1000")), Ok(1000));
+    assert_eq!(MessageSize.read(&Value::Integer(1000)), Ok(1000));
     for wrong in
         ["64MB", "64M", "-1", "", "MiB", "1.5MiB", "4GiB", "99999999999999999999GiB", "18446744073709551615KiB"]
     {
-        assert!(Bytes.read(&text(wrong)).is_err(), "{wrong:?}");
+        assert!(MessageSize.read(&text(wrong)).is_err(), "{wrong:?}");
     }
-    assert!(Bytes.read(&Value::Integer(-1)).is_err());
+    assert!(MessageSize.read(&Value::Integer(-1)).is_err());
     for size in ["0", "1000", "64KiB", "3MiB", "1GiB", "1025KiB"] {
-        assert_eq!(show_bytes(Bytes.read(&text(size)).unwrap().into()), size);
+        assert_eq!(show_bytes(MessageSize.read(&text(size)).unwrap().into()), size);
     }
 }
 
@@ -53,7 +53,7 @@ fn limits_of_the_kernel_have_its_names() {
     assert!(Rlimits.read(&text("as")).is_err());
     assert!(Rlimits.read(&text("as=lots")).unwrap_err().starts_with("as: a size is"));
     assert!(Rlimits.read(&Value::Other("a table of other things than texts")).is_err());
-    assert_eq!(Size.read(&text("64GiB")), Ok(64 << 30));
+    assert_eq!(MemorySize.read(&text("64GiB")), Ok(64 << 30));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 /// What a command is given.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Payload {
+pub(super) enum CommandInput {
     /// For the places in its command line.
     Arguments(Vec<Vec<u8>>),
     /// For a command line without places.
@@ -32,12 +32,12 @@ enum Argument<'a> {
 /// # Errors
 ///
 /// If it can't be called with this item.
-pub(super) fn decode(input: &Input<'_>, num_arguments: usize) -> Result<Payload, Failure> {
+pub(super) fn decode(input: &Input<'_>, num_arguments: usize) -> Result<CommandInput, Failure> {
     let mut arguments = arguments(input)?;
     if let Some(common) = input.common {
         let common = common_argument(common)?;
         if input.style == Style::Map && num_arguments == 1 {
-            return Ok(Payload::CommonAndStdin([text(common)?], stdin(arguments.remove(0))?));
+            return Ok(CommandInput::CommonAndStdin([text(common)?], stdin(arguments.remove(0))?));
         }
         arguments.insert(0, common);
     } else if input.style == Style::Map && num_arguments > 1 {
@@ -53,9 +53,9 @@ pub(super) fn decode(input: &Input<'_>, num_arguments: usize) -> Result<Payload,
         return Err(Failure::invalid_item(problem));
     }
     if num_arguments == 0 {
-        return stdin(arguments.remove(0)).map(Payload::Stdin);
+        return stdin(arguments.remove(0)).map(CommandInput::Stdin);
     }
-    Ok(Payload::Arguments(arguments.into_iter().map(text).collect::<Result<_, _>>()?))
+    Ok(CommandInput::Arguments(arguments.into_iter().map(text).collect::<Result<_, _>>()?))
 }
 
 /// Returns the argument for a place in a command line.

@@ -4,7 +4,7 @@ use procpool_items::{SlabBuilder, value};
 use procpool_worker::{Encoding, Input, RawCommon, Style};
 use serde_json::{Value, json};
 
-use super::item::{Payload, decode, encode};
+use super::item::{CommandInput, decode, encode};
 
 fn list(blobs: &[&[u8]]) -> Vec<u8> {
     let mut builder = SlabBuilder::new();
@@ -14,24 +14,24 @@ fn list(blobs: &[&[u8]]) -> Vec<u8> {
     builder.take().to_vec()
 }
 
-fn decoded(encoding: Encoding, style: Style, content: &[u8], num_arguments: usize) -> Result<Payload, String> {
+fn decoded(encoding: Encoding, style: Style, content: &[u8], num_arguments: usize) -> Result<CommandInput, String> {
     let input = Input { encoding, style, content, common: None, max_result_bytes: 1 << 20 };
     decode(&input, num_arguments).map_err(|failure| format!("{failure:?}"))
 }
 
-fn decoded_with(common: &RawCommon, style: Style, item: &Value, num_arguments: usize) -> Result<Payload, String> {
+fn decoded_with(common: &RawCommon, style: Style, item: &Value, num_arguments: usize) -> Result<CommandInput, String> {
     let content = value::to_bytes(item).unwrap();
     let input =
         Input { encoding: Encoding::Values, style, content: &content, common: Some(common), max_result_bytes: 1 << 20 };
     decode(&input, num_arguments).map_err(|failure| format!("{failure:?}"))
 }
 
-fn arguments(texts: &[&str]) -> Payload {
-    Payload::Arguments(texts.iter().map(|text| text.as_bytes().to_vec()).collect())
+fn arguments(texts: &[&str]) -> CommandInput {
+    CommandInput::Arguments(texts.iter().map(|text| text.as_bytes().to_vec()).collect())
 }
 
-fn stdin(text: &str) -> Payload {
-    Payload::Stdin(text.as_bytes().to_vec())
+fn stdin(text: &str) -> CommandInput {
+    CommandInput::Stdin(text.as_bytes().to_vec())
 }
 
 #[test]
@@ -73,9 +73,9 @@ fn the_elements_of_a_list_fill_one_place_each() {
     assert_eq!(decoded(Encoding::Json, Style::Apply, &list(&[b"\"a\""]), 0), Ok(stdin("a\n")));
     assert_eq!(
         decoded(Encoding::Bytes, Style::Apply, &list(&[b"a", b"\xff"]), 2),
-        Ok(Payload::Arguments(vec![b"a".to_vec(), b"\xff".to_vec()]))
+        Ok(CommandInput::Arguments(vec![b"a".to_vec(), b"\xff".to_vec()]))
     );
-    assert_eq!(decoded(Encoding::Bytes, Style::Map, b"\0\xff", 0), Ok(Payload::Stdin(b"\0\xff".to_vec())));
+    assert_eq!(decoded(Encoding::Bytes, Style::Map, b"\0\xff", 0), Ok(CommandInput::Stdin(b"\0\xff".to_vec())));
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn a_common_argument_takes_the_first_place_and_leaves_stdin_to_the_item_if_it_is
     assert_eq!(decoded_with(&common, Style::Map, &json!("i"), 2), Ok(arguments(&[text, "i"])));
     assert_eq!(decoded_with(&common, Style::Star, &json!(["i", 2]), 3), Ok(arguments(&[text, "i", "2"])));
     assert_eq!(decoded_with(&common, Style::Star, &json!([]), 1), Ok(arguments(&[text])));
-    let both = Payload::CommonAndStdin([text.into()], b"i\n".to_vec());
+    let both = CommandInput::CommonAndStdin([text.into()], b"i\n".to_vec());
     assert_eq!(decoded_with(&common, Style::Map, &json!("i"), 1), Ok(both));
     for (style, item, num_arguments) in
         [(Style::Map, json!("i"), 0), (Style::Map, json!("i"), 3), (Style::Star, json!(["i"]), 1)]
@@ -181,7 +181,9 @@ fn a_common_argument_takes_the_first_place_and_leaves_stdin_to_the_item_if_it_is
         (RawCommon::new(Encoding::Json, &b" 12345678901234567890 "[..]), "12345678901234567890"),
         (RawCommon::new(Encoding::Bytes, &b"\xff"[..]), "\u{ff}"),
     ] {
-        let Ok(Payload::Arguments(filled)) = decoded_with(&common, Style::Map, &json!(1), 2) else { panic!("{text}") };
+        let Ok(CommandInput::Arguments(filled)) = decoded_with(&common, Style::Map, &json!(1), 2) else {
+            panic!("{text}")
+        };
         assert_eq!(filled[0], if text.is_ascii() { text.as_bytes() } else { b"\xff" });
     }
     let broken = RawCommon::new(Encoding::Json, &b"{"[..]);

@@ -1,14 +1,14 @@
 //! `procpool worker exec`: a worker whose functions are commands, for programs without an SDK.
 //!
-//! `template` is the command line, `item` what goes in and comes out, `process` one run of it, and `guard` sees to it
+//! `template` is the command line, `item` what goes in and comes out, `process` one run of it, and `watchdog` sees to it
 //! that no command outlives the worker. `docs/exec.md` tells the rules.
 
-pub(crate) mod guard;
 mod item;
 #[cfg(test)]
 mod item_tests;
 mod process;
 mod template;
+pub(crate) mod watchdog;
 
 use std::io::{self, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
@@ -18,10 +18,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use clap::Args;
 use procpool_worker::{Failure, Function, Input, Worker, current};
 
-use self::guard::Guard;
-use self::item::Payload;
-use self::process::{Alarm, Finished, KillReason};
+use self::item::CommandInput;
+use self::process::{CancelEvent, Finished, KillReason};
 use self::template::Template;
+use self::watchdog::GroupWatchdog;
 use crate::config;
 
 #[derive(Debug, Args)]
@@ -48,8 +48,8 @@ struct ExecFunction {
 
 /// What the functions of a worker share.
 struct Shared {
-    guard: Mutex<Guard>,
-    alarm: Alarm,
+    watchdog: Mutex<GroupWatchdog>,
+    cancel_event: CancelEvent,
 }
 
 /// Runs the worker until its server is done with it.
@@ -77,12 +77,12 @@ fn worker(functions: Vec<ExecFunction>) -> Result<Worker, String> {
         }
         templates.push((function, template));
     }
-    let cannot_start = |error: io::Error| format!("cannot start the guard process: {error}");
-    let guard = Mutex::new(Guard::start().map_err(cannot_start)?);
-    let shared = Arc::new(Shared { guard, alarm: Alarm::new().map_err(cannot_start)? });
+    let cannot_start = |error: io::Error| format!("cannot start the watchdog process: {error}");
+    let watchdog = Mutex::new(GroupWatchdog::start().map_err(cannot_start)?);
+    let shared = Arc::new(Shared { watchdog, cancel_event: CancelEvent::new().map_err(cannot_start)? });
     let mut worker = Worker::new().on_cancel({
         let shared = shared.clone();
-        move || shared.alarm.ring()
+        move || shared.cancel_event.set()
     });
     for (function, template) in templates {
         let shared = shared.clone();
@@ -117,12 +117,12 @@ fn signature(num_arguments: usize) -> String {
 fn call(template: &Template, shared: &Shared, input: &Input<'_>, buffer: &mut Vec<u8>) -> Result<(), Failure> {
     let payload = item::decode(input, template.num_arguments())?;
     let (command, stdin) = match &payload {
-        Payload::Arguments(arguments) => (command(template, arguments), None),
-        Payload::Stdin(stdin) => (command(template, &[]), Some(stdin.as_slice())),
-        Payload::CommonAndStdin(common, stdin) => (command(template, common), Some(stdin.as_slice())),
+        CommandInput::Arguments(arguments) => (command(template, arguments), None),
+        CommandInput::Stdin(stdin) => (command(template, &[]), Some(stdin.as_slice())),
+        CommandInput::CommonAndStdin(common, stdin) => (command(template, common), Some(stdin.as_slice())),
     };
-    let mut guard = shared.guard.lock().unwrap_or_else(PoisonError::into_inner);
-    let finished = process::run(command, stdin, input.max_result_bytes, &shared.alarm, &mut guard);
+    let mut watchdog = shared.watchdog.lock().unwrap_or_else(PoisonError::into_inner);
+    let finished = process::run(command, stdin, input.max_result_bytes, &shared.cancel_event, &mut watchdog);
     let finished = finished.map_err(|error| not_started(template.program(), &error))?;
     if let Some(failure) = failure(&finished, input.max_result_bytes) {
         return Err(failure);

@@ -9,13 +9,13 @@ use procpool_worker::cancelled;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
-use super::guard::Guard;
+use super::watchdog::GroupWatchdog;
 
 /// How much of the end of stderr is kept, in bytes.
 const STDERR_TAIL_BYTES: usize = 4 << 10;
 const READ_BYTES: usize = 16 << 10;
 
-/// What became of a command.
+/// The outcome of a command.
 #[derive(Debug)]
 pub(super) struct Finished {
     pub(super) status: ExitStatus,
@@ -28,28 +28,28 @@ pub(super) struct Finished {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KillReason {
-    /// Nobody waits for it any more.
+    /// The item was cancelled.
     Cancelled,
     /// It printed more than a result can have.
     TooMuchOutput,
 }
 
-/// Wakes up whoever waits for a command, when it is cancelled.
+/// Wakes the wait for a command when its item is cancelled.
 #[derive(Debug)]
-pub(super) struct Alarm(OwnedFd);
+pub(super) struct CancelEvent(OwnedFd);
 
-impl Alarm {
+impl CancelEvent {
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
     }
 
-    pub(super) fn ring(&self) {
-        // It can only fail when it has rung 2^64 times.
+    pub(super) fn set(&self) {
+        // Fails only if it was set 2^64 times.
         let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
     }
 
-    fn silence(&self) {
-        // It fails if it has not rung.
+    fn clear(&self) {
+        // Fails if it is not set.
         let _ = rustix::io::read(&self.0, &mut [0; 8]);
     }
 }
@@ -59,7 +59,7 @@ struct Running<'a> {
     child: Child,
     group: Pid,
     pidfd: OwnedFd,
-    alarm: &'a Alarm,
+    cancel_event: &'a CancelEvent,
     input: Option<ChildStdin>,
     rest_of_input: &'a [u8],
     output: Option<OwnedFd>,
@@ -73,21 +73,21 @@ struct Running<'a> {
 ///
 /// # Errors
 ///
-/// If it cannot be started, or the guard is dead.
+/// If it cannot be started, or the watchdog is dead.
 pub(super) fn run(
     mut command: Command,
     input: Option<&[u8]>,
     max_output_bytes: usize,
-    alarm: &Alarm,
-    guard: &mut Guard,
+    cancel_event: &CancelEvent,
+    watchdog: &mut GroupWatchdog,
 ) -> io::Result<Finished> {
-    // A cancellation of an earlier item. One of this item is seen all the same: `cancelled` was true before the alarm.
-    alarm.silence();
+    // A cancellation of an earlier item. One of this item is seen all the same: `cancelled` was true before the event.
+    cancel_event.clear();
     command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
     let mut child = command.spawn()?;
     let group = Pid::from_child(&child);
-    let guarded = guard.watch(Some(group)).and_then(|()| {
+    let started = watchdog.watch(Some(group)).and_then(|()| {
         let pidfd = pidfd_open(group, PidfdFlags::empty())?;
         let input_pipe = child.stdin.take();
         let output = child.stdout.take().map(OwnedFd::from);
@@ -99,8 +99,8 @@ pub(super) fn run(
         }
         Ok((pidfd, input_pipe, output, errors))
     });
-    let (pidfd, input_pipe, output, errors) = match guarded {
-        Ok(guarded) => guarded,
+    let (pidfd, input_pipe, output, errors) = match started {
+        Ok(started) => started,
         Err(error) => {
             let _ = kill_process_group(group, Signal::KILL);
             child.wait()?;
@@ -111,7 +111,7 @@ pub(super) fn run(
         child,
         group,
         pidfd,
-        alarm,
+        cancel_event,
         input: input_pipe,
         rest_of_input: input.unwrap_or_default(),
         output,
@@ -120,11 +120,11 @@ pub(super) fn run(
         stdout: Vec::new(),
         stderr_tail: Vec::new(),
     };
-    running.finish(guard)
+    running.finish(watchdog)
 }
 
 impl Running<'_> {
-    fn finish(mut self, guard: &mut Guard) -> io::Result<Finished> {
+    fn finish(mut self, watchdog: &mut GroupWatchdog) -> io::Result<Finished> {
         let mut killed = None;
         while !self.attend()? {
             if killed.is_some() {
@@ -145,10 +145,10 @@ impl Running<'_> {
         self.read_output();
         self.read_errors();
         if self.stderr_tail.last().is_some_and(|&byte| byte != b'\n') {
-            // The next item's first line is not to be glued to this one's last.
+            // The next item's first line must not follow on this one's last.
             let _ = io::stderr().write_all(b"\n");
         }
-        guard.watch(None)?;
+        watchdog.watch(None)?;
         let status = self.child.wait()?;
         if killed.is_none() && self.stdout.len() > self.max_output_bytes {
             killed = Some(KillReason::TooMuchOutput);
@@ -158,7 +158,8 @@ impl Running<'_> {
 
     /// Waits until something happens and handles it. Returns whether the command is dead.
     fn attend(&mut self) -> io::Result<bool> {
-        let mut descriptors = vec![PollFd::new(&self.pidfd, PollFlags::IN), PollFd::new(&self.alarm.0, PollFlags::IN)];
+        let mut descriptors =
+            vec![PollFd::new(&self.pidfd, PollFlags::IN), PollFd::new(&self.cancel_event.0, PollFlags::IN)];
         descriptors.extend(self.output.iter().map(|pipe| PollFd::new(pipe, PollFlags::IN)));
         descriptors.extend(self.errors.iter().map(|pipe| PollFd::new(pipe, PollFlags::IN)));
         descriptors.extend(self.input.iter().map(|pipe| PollFd::new(pipe, PollFlags::OUT)));
@@ -167,7 +168,7 @@ impl Running<'_> {
             Err(error) => return Err(error.into()),
         }
         let is_dead = !descriptors[0].revents().is_empty();
-        self.alarm.silence();
+        self.cancel_event.clear();
         self.write_input();
         self.read_output();
         self.read_errors();

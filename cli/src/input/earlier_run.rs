@@ -8,17 +8,20 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{OFlags, fcntl_getfl, fstat};
 use serde::Deserialize;
 
-use crate::input::{InputError, Lines, Place, problem_of};
+use super::error::InputError;
+use super::file_or_stdin::FileOrStdin;
+use super::json::problem_of;
+use super::lines::Lines;
 use crate::output::OK;
 use crate::selection::Selection;
 
 /// The items that an earlier run tells of.
 #[derive(Debug)]
-pub(crate) struct EarlierRun {
+pub(super) struct EarlierRun {
     /// Those that have a result in one line or another.
-    pub(crate) done: Selection,
+    pub(super) done: Selection,
     /// The last item that any line is about.
-    pub(crate) last: Option<u64>,
+    pub(super) last: Option<u64>,
 }
 
 /// What we need of a line.
@@ -32,19 +35,19 @@ struct Outcome {
 impl EarlierRun {
     /// Reads all lines of a file. If this run is to go on behind them, in its output file or by stdout, the last gets the
     /// end that it may lack.
-    pub(crate) fn read(path: &Path, output_file: Option<&Path>) -> Result<Self, InputError> {
-        let place = Place::File(PathBuf::from(path));
+    pub(super) fn read(path: &Path, output_file: Option<&Path>) -> Result<Self, InputError> {
+        let file = FileOrStdin::File(PathBuf::from(path));
         let effect = match output_file {
             Some(output_file) => effect_of_file(path, output_file),
             None => effect_of_stdout(path),
         };
-        let effect = effect.map_err(|source| place.cannot_read(source))?;
+        let effect = effect.map_err(|source| file.cannot_read(source))?;
         match effect {
-            Effect::Empties => return Err(InputError::Emptied { name: place.name() }),
-            Effect::Overwrites => return Err(InputError::Overwritten { name: place.name() }),
+            Effect::Empties => return Err(InputError::Emptied { name: file.name() }),
+            Effect::Overwrites => return Err(InputError::Overwritten { name: file.name() }),
             Effect::None | Effect::Appends => {}
         }
-        let mut lines = Lines::new(place.name(), place.open()?);
+        let mut lines = Lines::new(file.name(), file.open()?);
         let mut done: Vec<(u64, u64)> = Vec::new();
         let mut last = None;
         let mut has_end = true;
@@ -59,7 +62,7 @@ impl EarlierRun {
                 // The run was killed while it wrote this line.
                 Err(error) if error.is_eof() => continue,
                 Err(error) => {
-                    return Err(InputError::Outcome { name: place.name(), line, problem: problem_of(&error) });
+                    return Err(InputError::Outcome { name: file.name(), line, problem: problem_of(&error) });
                 }
             };
             last = last.max(Some(index));
@@ -72,7 +75,7 @@ impl EarlierRun {
         }
         if effect == Effect::Appends && !has_end {
             let ended = File::options().append(true).open(path).and_then(|mut file| file.write_all(b"\n"));
-            ended.map_err(|source| place.cannot_read(source))?;
+            ended.map_err(|source| file.cannot_read(source))?;
         }
         Ok(Self { done: Selection::from_ranges(done), last })
     }

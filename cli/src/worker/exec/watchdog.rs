@@ -1,9 +1,9 @@
 //! A process that outlives the worker by a moment, to kill the command that the worker leaves behind.
 //!
 //! A worker may be killed at any time, with the server or by it, and a command is in a process group of its own, out of
-//! reach of what kills the worker. So each worker has one guard: it reads from a pipe which group runs now, and the end
-//! of the pipe is the end of the worker, however that came. What has left its group is not the guard's business; the
-//! server buries it as it does for every worker.
+//! reach of what kills the worker. So each worker has one watchdog: it reads from a pipe which group runs now, and the end
+//! of the pipe is the end of the worker, however that came. What has left its group is left to the
+//! server, which kills it as it does for every worker.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -13,17 +13,17 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::config;
 
-/// The name of the hidden command that is the guard.
-pub(crate) const COMMAND: &str = "exec-guard";
+/// The name of the hidden command that is the watchdog.
+pub(crate) const COMMAND: &str = "exec-watchdog";
 
 /// The worker's end of the pipe.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(super) struct GroupWatchdog {
     pipe: ChildStdin,
 }
 
-impl Guard {
-    /// Starts the guard of this process.
+impl GroupWatchdog {
+    /// Starts the watchdog of this process.
     ///
     /// # Errors
     ///
@@ -37,7 +37,7 @@ impl Guard {
         Ok(Self { pipe })
     }
 
-    /// Says which process group runs now. To be told before its leader has been reaped, that it is none. If the guard is
+    /// Says which process group runs now. To be told before its leader has been reaped, that it is none. If the watchdog is
     /// dead, another one takes its place.
     ///
     /// # Errors
@@ -53,7 +53,7 @@ impl Guard {
     }
 }
 
-/// Is the guard: waits for the end of stdin, and kills the last group that came out of it.
+/// Is the watchdog: waits for the end of stdin, and kills the last group that came out of it.
 pub(crate) fn run() -> ExitCode {
     let mut group = None;
     let mut word = [0; 4];

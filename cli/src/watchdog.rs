@@ -1,11 +1,12 @@
-//! A process that outlives the server by a moment, to kill what its workers have started.
+//! The process that kills what the workers of a killed server have started.
 //!
-//! The kernel ends the workers of a server that is killed, and nobody ends their children. So each server has one guard: it
-//! holds the end of a pipe whose other end the server has and nobody else, and the end of the pipe is the end of the
-//! server, however that came. After an orderly end there is nothing left to kill.
+//! The kernel ends the workers of a server that is killed, and nobody ends their children. So each server has one
+//! watchdog: it holds the end of a pipe whose other end the server has and nobody else, and the end of the pipe is the
+//! end of the server, however that came. After an orderly end there is nothing left to kill.
 //!
-//! The pipe also tells the server when its guard is gone, killed by somebody or by the kernel: then it starts another. Who
-//! kills both at once gets away with it, and so does who stops the guard (SIGSTOP) and kills the server.
+//! The pipe also tells the server when its watchdog is gone, killed by somebody or by the kernel: then it starts
+//! another. Who kills both at once gets away with it, and so does who stops the watchdog (SIGSTOP) and kills the
+//! server.
 
 use std::convert::Infallible;
 use std::ffi::{CStr, OsStr};
@@ -25,34 +26,34 @@ use tokio::time::Instant;
 use crate::config;
 
 /// What the log says when there is none.
-pub(crate) const NO_GUARD: &str = "the server has no guard: if it is killed, what its workers started lives on";
+pub(crate) const NO_WATCHDOG: &str = "the server has no watchdog: if it is killed, what its workers started lives on";
 
-/// The name of the hidden command that is the guard.
-pub(crate) const COMMAND: &str = "serve-guard";
+/// The name of the hidden command that is the watchdog.
+pub(crate) const COMMAND: &str = "serve-watchdog";
 
 /// What it is called where processes are listed, so that whoever kills by name (`pkill -9 procpool`) leaves it to its work.
-const NAME: &CStr = c"pool-guard";
+const NAME: &CStr = c"pool-watchdog";
 
-/// How long to wait before a guard that has lived for less than this is replaced.
+/// How long to wait before a watchdog that has lived for less than this is replaced.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
-pub(crate) struct GuardArgs {
+pub(crate) struct WatchdogArgs {
     /// What the descendants of the server's workers are known by
     server: ServerTag,
-    /// Be the guard, instead of starting it
+    /// Be the watchdog, instead of starting it
     #[arg(long)]
     stay: bool,
 }
 
 /// The server's end of the pipe.
 #[derive(Debug)]
-pub(crate) struct Guard {
+pub(crate) struct Watchdog {
     pipe: pipe::Sender,
 }
 
-impl Guard {
-    /// Starts the guard of this server. It should be no child of it, since everybody may take the server's children for
+impl Watchdog {
+    /// Starts the watchdog of this server. It should be no child of it, since everybody may take the server's children for
     /// workers: so start the first before the server adopts orphans. Later ones become its children.
     ///
     /// # Errors
@@ -66,20 +67,21 @@ impl Guard {
         // It ends as soon as it has started the one that stays.
         match child.wait() {
             Ok(status) if !status.success() => Err(io::Error::other(format!("it ended with {status}"))),
-            // What reaps orphans was faster. If there is no guard now, the pipe will tell.
+            // What reaps orphans was faster. If there is no watchdog now, the pipe will tell.
             Err(error) if error.raw_os_error() != Some(Errno::CHILD.raw_os_error()) => Err(error),
             Ok(_) | Err(_) => Ok(Self { pipe }),
         }
     }
 
-    /// Starts another guard whenever there is none, and says so. Dropping the future ends the guard that there is by then.
+    /// Starts another watchdog whenever there is none, and says so. Dropping the future ends the watchdog that there is
+    /// by then.
     pub(crate) async fn keep(self, server: ServerTag, count_restart: impl Fn()) -> Infallible {
-        let mut guard = Some(self);
+        let mut watchdog = Some(self);
         let mut started_at = Instant::now();
         loop {
-            if let Some(guard) = guard.take() {
-                guard.gone().await;
-                tracing::warn!("the guard of the server was killed; starting another");
+            if let Some(watchdog) = watchdog.take() {
+                watchdog.gone().await;
+                tracing::warn!("the watchdog of the server was killed; starting another");
             }
             if started_at.elapsed() < RESTART_PAUSE {
                 tokio::time::sleep(RESTART_PAUSE).await;
@@ -87,9 +89,9 @@ impl Guard {
             started_at = Instant::now();
             count_restart();
             let started = tokio::task::spawn_blocking(move || Self::start(server)).await.map_err(io::Error::other);
-            guard = started
+            watchdog = started
                 .and_then(|started| started)
-                .inspect_err(|error| tracing::error!(%error, "{NO_GUARD}; trying again"))
+                .inspect_err(|error| tracing::error!(%error, "{NO_WATCHDOG}; trying again"))
                 .ok();
         }
     }
@@ -114,14 +116,14 @@ fn command(server: ServerTag) -> io::Result<Command> {
     Ok(command)
 }
 
-/// Is the guard, or starts the one that stays.
-pub(crate) fn run(args: &GuardArgs) -> ExitCode {
+/// Is the watchdog, or starts the one that stays.
+pub(crate) fn run(args: &WatchdogArgs) -> ExitCode {
     let done = if args.stay { stay(args.server) } else { leave_one_behind(args.server) };
     if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn leave_one_behind(server: ServerTag) -> io::Result<()> {
-    // What is sent to the server's group, or by its terminal, is not for the guard, from the start. It leads no group yet,
+    // What is sent to the server's group, or by its terminal, is not for the watchdog, from the start. It leads no group yet,
     // so this succeeds.
     let _ = rustix::process::setsid();
     command(server)?.arg("--stay").stdin(Stdio::inherit()).spawn().map(drop)

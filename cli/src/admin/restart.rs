@@ -1,4 +1,4 @@
-//! Telling how a restart goes on, on stderr: it may take long, and new code may not even start.
+//! Reports the progress of a restart on stderr: it may take long, and new code may fail to start.
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -7,11 +7,11 @@ use futures_util::StreamExt as _;
 use procpool_client::CallError;
 use procpool_client::admin::{Admin, Event, WorkerChanged, WorkerState};
 
-use crate::output::print_message;
+use crate::print::print_message;
 
-/// Waits for a restart, and meanwhile tells of the workers that become ready or do not. Of several pools it tells
-/// nothing: the server watches one at a time.
-pub(super) async fn tell_while(
+/// Waits for a restart and meanwhile reports the workers that become ready or fail to. Reports nothing for several pools:
+/// the server's watch is for one.
+pub(super) async fn report_while(
     admin: &Admin,
     restart: impl Future<Output = Result<u32, CallError>>,
 ) -> Result<u32, CallError> {
@@ -28,7 +28,7 @@ pub(super) async fn tell_while(
         tokio::select! {
             biased;
             event = events.next() => match event {
-                Some(Ok(Event::WorkerChanged(change))) => tell(&change, &mut starting),
+                Some(Ok(Event::WorkerChanged(change))) => report(&change, &mut starting),
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return restart.await,
             },
@@ -38,7 +38,7 @@ pub(super) async fn tell_while(
 }
 
 /// `starting`: the workers that were seen to start, and not to become ready.
-fn tell(change: &WorkerChanged, starting: &mut BTreeSet<u64>) {
+fn report(change: &WorkerChanged, starting: &mut BTreeSet<u64>) {
     let WorkerChanged { worker_id, slot, pid, reason, .. } = change;
     match change.state() {
         WorkerState::Starting => {

@@ -1,16 +1,13 @@
-//! The state of a pool, as a table for people and as JSON for programs.
+//! The state of a pool as a table for people.
 
-use std::collections::BTreeMap;
+use procpool_client::admin::{Duration, PoolSnapshot, Worker};
+use serde::Serialize;
 
-use procpool_client::admin::{
-    MemoryEnforcement, PoolCounts, PoolLimits, PoolSnapshot, PoolState, SlotCounts, Worker, WorkerState,
-};
-use serde_json::{Value, json};
-
+use crate::print::json_value;
 use crate::text::{one_line, shorten};
 
-/// Returns the table and what is to be said below it, no line wider than `max_width`.
-pub(super) fn as_table(pool: &PoolSnapshot, max_width: Option<usize>) -> String {
+/// Returns the table, with rows of at most `max_width` columns, and below it the totals.
+pub(super) fn of_pool(pool: &PoolSnapshot, max_width: Option<usize>) -> String {
     let mut rows = vec![["WORKER", "SLOT", "PID", "STATE", "AGE", "ITEMS", "RSS", "CPU", "RUNS"].map(str::to_owned)];
     rows.extend(pool.workers.iter().map(row));
     let widths: Vec<usize> = (0..rows[0].len())
@@ -36,7 +33,7 @@ pub(super) fn as_table(pool: &PoolSnapshot, max_width: Option<usize>) -> String 
     lines.push(format!(
         "{version}pool {} is {}{restarting}: {} slots, {} jobs, {} items queued, {} running{ended}; {} workers started so far",
         pool.name,
-        pool_state(pool),
+        word(pool.state()),
         pool.num_slots,
         pool.num_jobs,
         pool.num_queued_items,
@@ -85,7 +82,7 @@ fn row(worker: &Worker) -> [String; 9] {
         worker.worker_id.to_string(),
         worker.slot.to_string(),
         worker.pid.to_string(),
-        worker_state(worker).to_owned(),
+        word(worker.state()),
         worker.age.as_ref().map_or_else(String::new, seconds),
         worker.num_finished_items.to_string(),
         format!("{:.1} MiB", mebibytes(worker.rss_bytes)),
@@ -94,113 +91,9 @@ fn row(worker: &Worker) -> [String; 9] {
     ]
 }
 
-pub(super) fn as_json(pool: &PoolSnapshot) -> Value {
-    let workers = pool.workers.iter().map(|worker| {
-        let running = worker.running.as_ref().map(|running| {
-            json!({
-                "job": running.job,
-                "function": running.function,
-                "first_index": running.first_index,
-                "count": running.count,
-            })
-        });
-        json!({
-            "worker_id": worker.worker_id,
-            "slot": worker.slot,
-            "pid": worker.pid,
-            "state": worker_state(worker),
-            "age_seconds": worker.age.as_ref().map(as_seconds),
-            "num_finished_items": worker.num_finished_items,
-            "rss_bytes": worker.rss_bytes,
-            "cpu_seconds": worker.cpu_time.as_ref().map(as_seconds),
-            "running": running,
-        })
-    });
-    json!({
-        "server_version": pool.server_version,
-        "name": pool.name,
-        "state": pool_state(pool),
-        "num_slots": pool.num_slots,
-        "num_jobs": pool.num_jobs,
-        "num_queued_items": pool.num_queued_items,
-        "num_running_items": pool.num_running_items,
-        "workers_started_total": pool.workers_started_total,
-        "last_start_failure": pool.last_start_failure,
-        "restarting": pool.restarting,
-        "held_slots": pool.held_slots,
-        "max_worker_memory_bytes": pool.max_worker_memory_bytes,
-        "worker_memory_limit_bytes": pool.worker_memory_limit_bytes,
-        "memory_enforcement": memory_enforcement(pool),
-        "num_held_items": pool.num_held_items,
-        "held_bytes": pool.held_bytes,
-        "limits": pool.limits.as_ref().map(limits_as_json),
-        "slots": pool.slots.as_ref().map(slots_as_json),
-        "counts": pool.counts.as_ref().map(counts_as_json),
-        "workers": workers.collect::<Vec<_>>(),
-    })
-}
-
-/// `null`: there is no limit.
-fn limits_as_json(limits: &PoolLimits) -> Value {
-    let max_items_per_worker = Some(limits.max_items_per_worker).filter(|&most| most > 0);
-    json!({
-        "max_queued_items": limits.max_queued_items,
-        "max_queued_bytes": limits.max_queued_bytes,
-        "item_timeout_seconds": limits.item_timeout.as_ref().map(as_seconds),
-        "worker_start_timeout_seconds": limits.worker_start_timeout.as_ref().map(as_seconds),
-        "cancel_grace_period_seconds": limits.cancel_grace_period.as_ref().map(as_seconds),
-        "kill_grace_period_seconds": limits.kill_grace_period.as_ref().map(as_seconds),
-        "max_items_per_worker": max_items_per_worker,
-        "max_worker_age_seconds": limits.max_worker_age.as_ref().map(as_seconds),
-        "idle_timeout_seconds": limits.idle_timeout.as_ref().map(as_seconds),
-        "crash_limit": limits.crash_limit,
-    })
-}
-
-fn slots_as_json(slots: &SlotCounts) -> Value {
-    let SlotCounts { starting, ready, busy, stopping, empty } = slots;
-    json!({"starting": starting, "ready": ready, "busy": busy, "stopping": stopping, "empty": empty})
-}
-
-fn counts_as_json(counts: &PoolCounts) -> Value {
-    json!({
-        "jobs_total": counts.jobs_total,
-        "jobs_failed_total": counts.jobs_failed_total,
-        "items_succeeded_total": counts.items_succeeded_total,
-        "items_failed_total": counts.items_failed_total,
-        "items_dropped_total": counts.items_dropped_total,
-        "worker_exits_total": counts.worker_exits_total.iter().collect::<BTreeMap<_, _>>(),
-    })
-}
-
-fn memory_enforcement(pool: &PoolSnapshot) -> &'static str {
-    match pool.memory_enforcement() {
-        MemoryEnforcement::Unspecified => "unknown",
-        MemoryEnforcement::None => "none",
-        MemoryEnforcement::Monitor => "monitor",
-    }
-}
-
-fn pool_state(pool: &PoolSnapshot) -> &'static str {
-    match pool.state() {
-        PoolState::Unspecified => "unknown",
-        PoolState::Starting => "starting",
-        PoolState::Ready => "ready",
-        PoolState::Degraded => "degraded",
-        PoolState::Draining => "draining",
-        PoolState::Stopped => "stopped",
-    }
-}
-
-fn worker_state(worker: &Worker) -> &'static str {
-    match worker.state() {
-        WorkerState::Unspecified => "unknown",
-        WorkerState::Starting => "starting",
-        WorkerState::Ready => "ready",
-        WorkerState::Busy => "busy",
-        WorkerState::Stopping => "stopping",
-        WorkerState::Exited => "exited",
-    }
+/// Returns the word that stands for a state, as in JSON.
+fn word(state: impl Serialize) -> String {
+    json_value(&state).as_str().unwrap_or_default().to_owned()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "it is for reading")]
@@ -209,12 +102,12 @@ fn mebibytes(bytes: u64) -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "it is for reading")]
-fn as_seconds(duration: &procpool_client::admin::Duration) -> f64 {
+fn as_seconds(duration: &Duration) -> f64 {
     duration.seconds as f64 + f64::from(duration.nanos) / 1e9
 }
 
 /// Returns a length of time as two units at most: `4.2 s`, `17m 13s`, `3d 4h`.
-fn seconds(duration: &procpool_client::admin::Duration) -> String {
+fn seconds(duration: &Duration) -> String {
     let whole = duration.seconds;
     match whole {
         ..60 => format!("{:.1} s", as_seconds(duration)),
@@ -226,7 +119,7 @@ fn seconds(duration: &procpool_client::admin::Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use procpool_client::admin::{Duration, RunningItems};
+    use procpool_client::admin::{PoolCounts, RunningItems};
 
     use super::*;
 
@@ -238,7 +131,7 @@ mod tests {
     #[test]
     fn an_item_of_a_job_that_has_ended_is_told_as_one() {
         let pool = PoolSnapshot { name: "p".to_owned(), workers: vec![worker("")], ..PoolSnapshot::default() };
-        let text = as_table(&pool, None);
+        let text = of_pool(&pool, None);
         assert!(text.contains("item 0 of job 4, which has ended"), "{text}");
         assert!(text.contains("0 running and 1 of jobs that have ended"), "{text}");
     }
@@ -246,7 +139,7 @@ mod tests {
     #[test]
     fn calls_that_failed_are_not_told_as_unanswered() {
         let counts = PoolCounts { jobs_total: 30, jobs_failed_total: 22, ..PoolCounts::default() };
-        let text = as_table(&PoolSnapshot { counts: Some(counts), ..PoolSnapshot::default() }, None);
+        let text = of_pool(&PoolSnapshot { counts: Some(counts), ..PoolSnapshot::default() }, None);
         assert!(text.contains("so far: 30 jobs (22 failed or cancelled)"), "{text}");
     }
 
@@ -255,7 +148,7 @@ mod tests {
         let failure = "worker\u{1b}[31m said\nno, and a long explanation that nobody should miss".to_owned();
         let workers = vec![worker("a\u{1b}[m_function_of_a_long_name")];
         let pool = PoolSnapshot { workers, last_start_failure: failure, ..PoolSnapshot::default() };
-        let text = as_table(&pool, Some(60));
+        let text = of_pool(&pool, Some(60));
         assert!(!text.contains('\u{1b}'), "{text}");
         let rows: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).collect();
         assert!(rows.len() == 2 && rows.iter().all(|row| row.chars().count() <= 60), "{text}");

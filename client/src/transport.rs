@@ -1,4 +1,4 @@
-//! What stands between tonic and its channel, for two things that tonic does not do.
+//! The channel that all requests go through: tonic's, and two things that tonic does not do.
 //!
 //! A response whose `grpc-status-details-bin` is not base64 makes tonic panic; here the header is taken out first.
 //! And when the reader of a bidirectional call goes away, hyper resets the stream only once the request body ends too;
@@ -32,14 +32,14 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 #[derive(Debug, Clone)]
 pub(crate) struct StopBody(pub(crate) CancellationToken);
 
-/// A channel that neither panics on bad details nor lets a stopped call linger.
+/// A channel that does not panic on malformed details, and resets the stream of a stopped call at once.
 #[derive(Debug, Clone)]
-pub(crate) struct GuardedChannel(pub(crate) Channel);
+pub(crate) struct Transport(pub(crate) Channel);
 
-type GuardedBody = MapFrame<Body, fn(Frame<Bytes>) -> Frame<Bytes>>;
+type ResponseBody = MapFrame<Body, fn(Frame<Bytes>) -> Frame<Bytes>>;
 
-impl Service<http::Request<Body>> for GuardedChannel {
-    type Response = http::Response<GuardedBody>;
+impl Service<http::Request<Body>> for Transport {
+    type Response = http::Response<ResponseBody>;
     type Error = tonic::transport::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
@@ -55,12 +55,12 @@ impl Service<http::Request<Body>> for GuardedChannel {
         Box::pin(async move {
             let mut response = response.await?;
             remove_malformed_details(response.headers_mut());
-            Ok(response.map(|body| body.map_frame(guard_trailers as fn(Frame<Bytes>) -> Frame<Bytes>)))
+            Ok(response.map(|body| body.map_frame(check_trailers as fn(Frame<Bytes>) -> Frame<Bytes>)))
         })
     }
 }
 
-fn guard_trailers(mut frame: Frame<Bytes>) -> Frame<Bytes> {
+fn check_trailers(mut frame: Frame<Bytes>) -> Frame<Bytes> {
     if let Some(trailers) = frame.trailers_mut() {
         remove_malformed_details(trailers);
     }

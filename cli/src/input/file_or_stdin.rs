@@ -6,19 +6,19 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::{InputError, MAX_ITEM_BYTES};
+use super::error::{InputError, MAX_ITEM_BYTES};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A file or stdin.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Place {
+pub(crate) enum FileOrStdin {
     File(PathBuf),
     Stdin,
 }
 
-impl Place {
-    /// Returns the place of a path; `-` is stdin.
+impl FileOrStdin {
+    /// Returns what a path names; `-` is stdin.
     pub(crate) fn of(path: &Path) -> Self {
         if path == Path::new("-") { Self::Stdin } else { Self::File(path.to_owned()) }
     }
@@ -71,34 +71,34 @@ impl Place {
     }
 }
 
-/// How many bytes the next item may take from a [`Metered`] reader.
+/// How many bytes the next item may take from a [`BudgetedReader`].
 #[derive(Debug, Clone)]
-pub(super) struct Allowance(Rc<Cell<u64>>);
+pub(super) struct ItemBudget(Rc<Cell<u64>>);
 
-impl Allowance {
-    pub(super) fn renew(&self) {
+impl ItemBudget {
+    pub(super) fn reset(&self) {
         self.0.set(MAX_ITEM_BYTES);
     }
 }
 
-/// A reader that fails with `FileTooLarge` when an item takes more than its allowance, and so much memory.
-pub(super) struct Metered<R> {
+/// A reader that fails with `FileTooLarge` when an item takes more than its budget, and so much memory.
+pub(super) struct BudgetedReader<R> {
     reader: R,
-    allowance: Allowance,
+    budget: ItemBudget,
 }
 
-impl<R: Read> Metered<R> {
-    pub(super) fn new(reader: R) -> (Self, Allowance) {
-        let allowance = Allowance(Rc::new(Cell::new(MAX_ITEM_BYTES)));
-        (Self { reader, allowance: allowance.clone() }, allowance)
+impl<R: Read> BudgetedReader<R> {
+    pub(super) fn new(reader: R) -> (Self, ItemBudget) {
+        let budget = ItemBudget(Rc::new(Cell::new(MAX_ITEM_BYTES)));
+        (Self { reader, budget: budget.clone() }, budget)
     }
 }
 
-impl<R: Read> Read for Metered<R> {
+impl<R: Read> Read for BudgetedReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.reader.read(buffer)?;
-        let rest = self.allowance.0.get().checked_sub(length as u64).ok_or(io::ErrorKind::FileTooLarge)?;
-        self.allowance.0.set(rest);
+        let rest = self.budget.0.get().checked_sub(length as u64).ok_or(io::ErrorKind::FileTooLarge)?;
+        self.budget.0.set(rest);
         Ok(length)
     }
 }

@@ -1,0 +1,112 @@
+//! A connection to a server, shared by clones: its channel, its settings, and what every request over it carries.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use procpool_proto::v1::pool_service_client::PoolServiceClient;
+use tokio::time::Instant;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::Channel;
+
+use crate::connect::ClientBuilder;
+use crate::retry::{Attempt, Attempts, Throttle};
+use crate::transport::Transport;
+
+/// gRFC A6: how many attempts came before this one.
+const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
+
+#[derive(Debug, Clone)]
+pub(crate) struct Connection {
+    transport: Transport,
+    settings: Arc<ClientBuilder>,
+    throttle: Arc<Throttle>,
+    trace: Trace,
+}
+
+/// The W3C trace context that calls are a part of.
+#[derive(Debug, Clone, Default)]
+struct Trace {
+    traceparent: Option<MetadataValue<Ascii>>,
+    tracestate: Option<MetadataValue<Ascii>>,
+}
+
+impl Connection {
+    pub(crate) fn new(channel: Channel, settings: ClientBuilder) -> Self {
+        Self {
+            transport: Transport(channel),
+            settings: Arc::new(settings),
+            throttle: Arc::new(Throttle::new()),
+            trace: Trace::default(),
+        }
+    }
+
+    /// Returns the same connection for calls that are a part of a trace.
+    pub(crate) fn with_trace_context(&self, traceparent: &str, tracestate: &str) -> Self {
+        let header = |text: &str| text.parse().ok().filter(|_| !text.is_empty());
+        let trace = Trace { traceparent: header(traceparent), tracestate: header(tracestate) };
+        Self { trace, ..self.clone() }
+    }
+
+    pub(crate) fn settings(&self) -> &ClientBuilder {
+        &self.settings
+    }
+
+    pub(crate) fn transport(&self) -> Transport {
+        self.transport.clone()
+    }
+
+    pub(crate) fn pool_service(&self) -> PoolServiceClient<Transport> {
+        PoolServiceClient::new(self.transport())
+            .max_decoding_message_size(self.settings.max_message_bytes)
+            .max_encoding_message_size(self.settings.max_message_bytes)
+    }
+
+    /// Returns the attempts of a call.
+    pub(crate) fn attempts(&self, deadline: Option<Instant>) -> Attempts {
+        let ClientBuilder { retry, retry_notice, .. } = &*self.settings;
+        Attempts::new(retry.clone(), retry_notice.clone(), Arc::clone(&self.throttle), deadline)
+    }
+
+    /// Returns the request of one attempt at a call.
+    pub(crate) fn attempt<M>(&self, attempt: Attempt, message: M) -> tonic::Request<M> {
+        let mut request = self.request(message, attempt.timeout);
+        if attempt.number > 1 {
+            request.metadata_mut().insert(PREVIOUS_ATTEMPTS, (attempt.number - 1).into());
+        }
+        request
+    }
+
+    /// Returns a request; without a timeout it may take for ever.
+    pub(crate) fn request<M>(&self, message: M, timeout: Option<Duration>) -> tonic::Request<M> {
+        let mut request = tonic::Request::new(message);
+        if let Some(timeout) = timeout {
+            request.set_timeout(timeout);
+        }
+        let Trace { traceparent, tracestate } = &self.trace;
+        for (name, value) in [("traceparent", traceparent), ("tracestate", tracestate)] {
+            if let Some(value) = value {
+                request.metadata_mut().insert(name, value.clone());
+            }
+        }
+        if let Some(pool) = caller_pool() {
+            request.metadata_mut().insert(CALLER_POOL, pool.clone());
+        }
+        request
+    }
+}
+
+/// Returns when a time is over. `None`: never, also if it is too long for the clock.
+pub(crate) fn deadline_after(timeout: Option<Duration>) -> Option<Instant> {
+    Instant::now().checked_add(timeout?)
+}
+
+/// The header by which a server knows a call that an item of its own makes.
+const CALLER_POOL: &str = "procpool-caller-pool";
+
+/// Returns the pool that this process is a worker of; `None` if it is none.
+#[expect(clippy::disallowed_methods, reason = "what tells a worker's clients who they are; read once")]
+fn caller_pool() -> Option<&'static MetadataValue<Ascii>> {
+    static POOL: LazyLock<Option<MetadataValue<Ascii>>> =
+        LazyLock::new(|| std::env::var("PROCPOOL_POOL").ok().and_then(|pool| pool.parse().ok()));
+    POOL.as_ref()
+}
