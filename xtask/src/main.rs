@@ -1,7 +1,13 @@
 //! The project's own chores: `cargo xtask test` sets up what the tests need and runs everything, cheap checks first.
 
 mod command;
+#[cfg(test)]
+mod design_rules;
 mod fuzz;
+mod measure;
+mod metadata;
+mod msrv;
+mod sources;
 mod steps;
 mod tools;
 
@@ -42,6 +48,13 @@ enum Chore {
         #[arg(long, default_value_t = 60, value_name = "SECONDS")]
         seconds: u32,
     },
+    /// Count each crate's lines of product code, without comments, blanks and tests, and list the circles of imports
+    /// among its modules.
+    Measure {
+        /// Fail if one of these crates has a circle.
+        #[arg(long, value_name = "CRATE", num_args = 1..)]
+        fail_on_circles: Vec<String>,
+    },
     /// Write the generated Python code anew.
     Generate,
     /// Run the simulations of the scheduler and of the pool's driver, optimised, for these seeds.
@@ -65,6 +78,7 @@ fn main() -> Result<()> {
         }
         Chore::Setup => tools::set_up().map(drop),
         Chore::Fuzz { targets, seconds } => fuzz::run(&targets, seconds),
+        Chore::Measure { fail_on_circles } => measure::run(&fail_on_circles),
         Chore::Generate => tools::set_up()?.generate_python(),
         Chore::Simulate { seeds } => steps::simulate(&seeds),
     }
