@@ -63,18 +63,6 @@ pub(crate) fn run(only: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Runs the simulations for the seeds of a range.
-///
-/// # Errors
-///
-/// If a promise is broken; the output names the seed.
-pub(crate) fn simulate(seeds: &str) -> Result<()> {
-    let tests = ["test", "--release", "--locked", "--package", "procpool-scheduler", "--package", "procpool-pool"];
-    // The checks that the tests of the scheduler have, too.
-    let checked = ["--config", "profile.release.debug-assertions=true", "--test", "simulation"];
-    exec(command(env!("CARGO")).args(tests).args(checked).args(["--", "--nocapture"]).env("PROCPOOL_SEEDS", seeds))
-}
-
 fn format(_: &Tools) -> Result<()> {
     cargo(&["xfmt", "--check"])
 }
