@@ -185,6 +185,7 @@ fn watch(
             failures.len()
         );
     }
+    ensure!(done == total, "only {done} of {total} seeds were run");
     Ok(failures)
 }
 
@@ -213,7 +214,17 @@ fn failed_seed(output: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{failed_seed, parse};
+    use super::{Simulation, failed_seed, parse, root, run_pieces};
+
+    #[test]
+    fn what_fails_does_not_stop_the_other_seeds() {
+        let program = root().join("xtask/testdata/simulation.sh");
+        let mut failures = run_pieces(Simulation::Scheduler, &program, &(0..60), 3).unwrap();
+        failures.sort_by_key(|failure| failure.seed);
+        assert_eq!(failures.iter().map(|failure| failure.seed).collect::<Vec<_>>(), [None, Some(13)]);
+        let log = std::fs::read_to_string(&failures[1].log).unwrap();
+        assert_eq!(log, "replay it with the world of 13 and 150 steps\n");
+    }
 
     #[test]
     fn the_seed_is_read_off_what_either_simulation_says() {
