@@ -35,8 +35,6 @@
 mod app;
 mod byte_budget;
 mod config;
-#[cfg(test)]
-mod design_rules;
 mod headers;
 mod http;
 mod lifecycle;

@@ -52,6 +52,22 @@ pub(crate) fn run(targets: &[String], seconds: u32) -> Result<()> {
     Ok(())
 }
 
+/// Compiles the targets as far as types are checked, without sanitizer, libFuzzer and linking: that is what a change of
+/// the code that they call breaks.
+///
+/// # Errors
+///
+/// If one does not compile, or `fuzz/Cargo.lock` lags behind.
+pub(crate) fn check() -> Result<()> {
+    let arguments = ["check", "--locked", "--no-default-features", "--manifest-path", "fuzz/Cargo.toml"];
+    let mut check = command(env!("CARGO"));
+    // Its own folder: with other flags, everything else would be built anew.
+    check.args(arguments).env("RUSTFLAGS", "--cfg fuzzing -D warnings");
+    exec(check.env("CARGO_TARGET_DIR", root().join("target/fuzz-check"))).context(
+        "a target does not compile; if its lock is out of date: cargo metadata --manifest-path fuzz/Cargo.toml",
+    )
+}
+
 /// Installs cargo-fuzz below `target/` if it is not there, and returns where it is.
 fn install() -> Result<PathBuf> {
     let tools = root().join("target/tools");

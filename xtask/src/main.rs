@@ -1,12 +1,23 @@
 //! The project's own chores: `cargo xtask test` sets up what the tests need and runs everything, cheap checks first.
 
 mod command;
+#[cfg(test)]
+mod design_rules;
 mod fuzz;
+mod measure;
+mod metadata;
+mod msrv;
+mod simulate;
+mod sources;
 mod steps;
 mod tools;
 
+use std::num::NonZeroUsize;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+
+use crate::simulate::Simulation;
 
 #[derive(Parser)]
 #[command(about = "The project's own chores")]
@@ -42,13 +53,27 @@ enum Chore {
         #[arg(long, default_value_t = 60, value_name = "SECONDS")]
         seconds: u32,
     },
+    /// Count each crate's lines of product code, without comments, blanks and tests, and list the circles of imports
+    /// among its modules.
+    Measure {
+        /// Fail if one of these crates has a circle.
+        #[arg(long, value_name = "CRATE", num_args = 1..)]
+        fail_on_circles: Vec<String>,
+    },
     /// Write the generated Python code anew.
     Generate,
-    /// Run the simulations of the scheduler and of the pool's driver, optimised, for these seeds.
+    /// Run the simulations of the scheduler and of the pool's driver, optimised and with their checks, for these seeds;
+    /// those that fail do not stop the others.
     Simulate {
         /// FIRST..END. One seed alone is printed step by step.
         #[arg(long, value_name = "SEEDS", default_value = "0..1000000")]
         seeds: String,
+        /// Only this one.
+        #[arg(long)]
+        only: Option<Simulation>,
+        /// How many processes run at once; by default one for each CPU.
+        #[arg(long, value_name = "N")]
+        processes: Option<NonZeroUsize>,
     },
 }
 
@@ -65,7 +90,11 @@ fn main() -> Result<()> {
         }
         Chore::Setup => tools::set_up().map(drop),
         Chore::Fuzz { targets, seconds } => fuzz::run(&targets, seconds),
+        Chore::Measure { fail_on_circles } => measure::run(&fail_on_circles),
         Chore::Generate => tools::set_up()?.generate_python(),
-        Chore::Simulate { seeds } => steps::simulate(&seeds),
+        Chore::Simulate { seeds, only, processes } => {
+            let processes = processes.or_else(|| std::thread::available_parallelism().ok());
+            simulate::run(&seeds, only, processes.map_or(1, NonZeroUsize::get))
+        }
     }
 }

@@ -11,11 +11,17 @@ use crate::tools::{Tools, set_up};
 /// A step: its name, what it is for, and how it is run.
 type Step = (&'static str, &'static str, fn(&Tools) -> Result<()>);
 
-const STEPS: [Step; 12] = [
+/// Crates whose modules do not import each other in circles, and stay so.
+const WITHOUT_CIRCLES: [&str; 5] = ["proto", "ipc", "chaos", "test-workers", "xtask"];
+
+const STEPS: [Step; 15] = [
     ("format", "rustfmt agrees", format),
     ("proto", "buf agrees, and the generated Python code is what the .proto files say", proto),
     ("deny", "the licences, sources and versions of what we depend on are those that deny.toml allows", deny),
+    ("msrv", "no dependency needs a newer Rust than Cargo.toml names", |_| crate::msrv::check()),
+    ("circles", "no crate that had no circle of imports has one", circles),
     ("clippy", "clippy agrees, warnings are errors", clippy),
+    ("fuzz", "the fuzz targets compile", |_| crate::fuzz::check()),
     ("docs", "the documentation builds, warnings are errors", docs),
     ("build", "every program that the tests start is there", build),
     ("unit", "the Rust tests", unit),
@@ -55,18 +61,6 @@ pub(crate) fn run(only: &[String]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Runs the simulations for the seeds of a range.
-///
-/// # Errors
-///
-/// If a promise is broken; the output names the seed.
-pub(crate) fn simulate(seeds: &str) -> Result<()> {
-    let tests = ["test", "--release", "--locked", "--package", "procpool-scheduler", "--package", "procpool-pool"];
-    // The checks that the tests of the scheduler have, too.
-    let checked = ["--config", "profile.release.debug-assertions=true", "--test", "simulation"];
-    exec(command(env!("CARGO")).args(tests).args(checked).args(["--", "--nocapture"]).env("PROCPOOL_SEEDS", seeds))
 }
 
 fn format(_: &Tools) -> Result<()> {
@@ -116,10 +110,17 @@ fn deny(tools: &Tools) -> Result<()> {
         "--workspace",
         "check",
         "--hide-inclusion-graph",
+        // An exception that is not needed any more goes.
+        "--deny",
+        "unmatched-skip",
         "bans",
         "licenses",
         "sources",
     ]))
+}
+
+fn circles(_: &Tools) -> Result<()> {
+    crate::measure::run(&WITHOUT_CIRCLES.map(str::to_owned))
 }
 
 fn clippy(_: &Tools) -> Result<()> {
