@@ -6,6 +6,8 @@
 //!
 //! This crate knows neither jobs nor workers nor gRPC.
 
+#![warn(missing_docs)]
+
 pub mod json;
 mod slab;
 pub mod value;

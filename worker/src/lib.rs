@@ -53,6 +53,8 @@
 //!
 //! It has no async runtime, starts no processes, and decides nothing about which item runs where.
 
+#![warn(missing_docs)]
+
 mod arguments;
 mod attendant;
 mod channel;
