@@ -59,7 +59,7 @@ fn a_good_worker_has_no_fault() {
 #[test]
 fn results_must_fit_what_was_given() {
     for (begun, results, expected) in [
-        (2, results(1, 0, &[NULL, NULL, NULL]), "the result of item 2 of chunk 1, which it never said has begun"),
+        (2, results(1, 0, &[NULL, NULL, NULL]), "the result of item 2 of chunk 1, which it never reported as begun"),
         (5, results(1, 1, &[NULL]), "from offset 1 instead of 0"),
         (5, results(2, 0, &[b"x"]), "before those of chunk 1"),
         (5, Results { count: 2, ..results(1, 0, &[NULL]) }, "announced 2 results and sent 1"),
@@ -106,7 +106,7 @@ fn an_item_that_cannot_be_decoded_has_begun() {
     for (uses_page, begun) in [(true, 0), (true, 1), (false, 0)] {
         let frame = Frame::Results(Results { failures: vec![failure.clone()], ..results(1, 0, &[NULL]) });
         let fault = fault_of(uses_page, begun, [frame]);
-        let expected = if begun == 1 { "nothing wrong" } else { "which it never said has begun" };
+        let expected = if begun == 1 { "nothing wrong" } else { "which it never reported as begun" };
         assert!(fault.contains(expected), "{fault}");
     }
 }
@@ -121,7 +121,7 @@ fn frames_come_in_their_order() {
         (true, started(1, 0), "sent Started, though it uses the progress page"),
         (false, started(1, 1), "began item 1 of chunk 1 out of order"),
         (false, started(2, 0), "began item 0 of chunk 2 out of order"),
-        (false, Frame::Results(results(1, 0, &[NULL])), "which it never said has begun"),
+        (false, Frame::Results(results(1, 0, &[NULL])), "which it never reported as begun"),
     ] {
         assert!(fault_of(uses_page, 0, [frame]).contains(expected), "{expected}");
     }
