@@ -1,4 +1,4 @@
-//! Recall of what is queued and of what runs, and Ping while an item runs.
+//! Recall of queued and running chunks, and Ping while an item runs.
 
 use std::time::{Duration, Instant};
 
@@ -18,12 +18,12 @@ pub(crate) const CHECKS: [Check; 6] = [
     ("answers Ping while an item runs", Needs::Answers, ping_while_running),
 ];
 
-/// How long a worker may go on after a chunk is done, to send what it must not.
+/// How long to watch for invalid frames after a chunk is done.
 const AFTERMATH: Duration = Duration::from_millis(50);
-/// Sleeps so many milliseconds, in the workers that have it.
+/// A function that sleeps for the given number of milliseconds.
 const SLEEP: &str = "sleep_ms";
 
-/// Waits for the rest of a chunk that was recalled, and a moment longer.
+/// Waits for the rest of a recalled chunk, and a moment longer.
 fn settle(session: &mut Session, chunk: u64) -> Result<Option<u32>, Fault> {
     session.collect(chunk)?;
     session.quiet()?;
@@ -36,7 +36,7 @@ fn recall_running(kit: &mut Kit) -> Outcome {
     let count = kit.long_count();
     let mut session = kit.start()?;
     let chunk = session.run(subject.run_many(count));
-    // It may be one that answers nothing before it is recalled; then it has had its time.
+    // Some workers answer only after the recall; then the chunk has had time to run.
     let first = Instant::now() + Duration::from_millis(200);
     session.wait_until_or(first, |transcript| transcript.chunk(chunk).num_received() > 0)?;
     session.recall(chunk, false);
@@ -70,7 +70,7 @@ fn recall_again(kit: &mut Kit) -> Outcome {
     let subject = kit.subject();
     let mut session = kit.start()?;
     let done = session.call(subject.run_many(2))?.id;
-    // Of a chunk that is done, twice, and of one that never was.
+    // Recalls a finished chunk twice, and an unknown chunk.
     session.recall(done, false);
     session.recall(done, true);
     session.recall(u64::MAX, true);
@@ -78,7 +78,7 @@ fn recall_again(kit: &mut Kit) -> Outcome {
     session.recall(running, false);
     session.recall(running, true);
     settle(&mut session, running)?;
-    // Nobody is told of a recall that is long past: the next chunk runs.
+    // An old recall must not affect the next chunk.
     let last = session.call(subject.run_many(3))?;
     if !last.failures.is_empty() && subject.is_echo {
         return Ok(Verdict::Note("items that came after a cancelled chunk failed".to_owned()));
@@ -107,16 +107,16 @@ fn cancel(kit: &mut Kit) -> Outcome {
     Ok(Verdict::Ok)
 }
 
-/// The time of the first item is up, and it has ended when the worker is told so: the second runs, and goes on.
+/// The first item times out but has ended when the worker gets the cancel: the second runs and must continue.
 fn cancel_of_the_item_before(kit: &mut Kit) -> Outcome {
     needs_sleep(kit)?;
-    // Shorter than the time after which silence is a fault.
+    // Shorter than the timeout for silence.
     let item_time = (kit.timeout / 2).min(Duration::from_millis(400));
     let mut session = kit.start()?;
     let began = Instant::now();
     let chunk = session.run(run_values(SLEEP, CallStyle::Map, &[json!(1), json!(item_time.as_millis())]));
     session.wait_until(|transcript| transcript.chunk(chunk).num_received() > 0)?;
-    // Until then it has begun the second.
+    // By then it has begun the second item.
     session.listen_for(item_time / 8)?;
     session.cancel_item(chunk, 0);
     session.collect(chunk)?;
@@ -132,14 +132,14 @@ fn cancel_of_the_item_before(kit: &mut Kit) -> Outcome {
     if began.elapsed() < item_time * 9 / 10 {
         return Err(fault(rules::CANCEL_OFFSET, "ended the item after one that timed out"));
     }
-    // What is past is not kept for later either.
+    // The cancel must not be remembered for later items either.
     session.call(run_values(SLEEP, CallStyle::Map, &[json!(1), json!(1)]))?;
     session.done()
 }
 
 fn ping_while_running(kit: &mut Kit) -> Outcome {
     needs_sleep(kit)?;
-    // Shorter than the time after which silence is a fault.
+    // Shorter than the timeout for silence.
     let item_time = (kit.timeout / 2).min(Duration::from_millis(400));
     let mut session = kit.start()?;
     let chunk = session.run(run_values(SLEEP, CallStyle::Map, &[json!(item_time.as_millis())]));
