@@ -259,7 +259,7 @@ fn a_worker_finds_its_server_by_a_path() {
 #[expect(clippy::disallowed_methods, reason = "the supervisor is not what is tested here")]
 fn a_worker_that_was_started_by_hand_says_how_to_start_it() {
     for (name, value, message) in [
-        ("X", "", "is started by `procpool serve -- COMMAND`"),
+        ("X", "", "start it with `procpool serve -- COMMAND`"),
         ("PROCPOOL_FD", "three", "PROCPOOL_FD=three is not an inherited socket: it is not a number"),
         ("PROCPOOL_FD", "1", "PROCPOOL_FD=1 is not an inherited socket"),
         ("PROCPOOL_FD", "500", "PROCPOOL_FD=500 is not an inherited socket: Bad file descriptor"),
