@@ -2,7 +2,8 @@
 //!
 //! Fields that carry user data (`ListValue`, `BlobList`, `Value`, `Struct`) are [`bytes::Bytes`] here: the encoded
 //! message, undecoded. `procpool-items` reads and writes them. `build.rs` says how and why.
-#![allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all)]
+#![warn(missing_docs)]
+#![allow(clippy::all, clippy::pedantic, rustdoc::all)]
 
 pub use procpool::{v1, worker};
 

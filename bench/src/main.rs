@@ -1,7 +1,7 @@
-//! Measures a whole server under load, in processes of their own: `cargo run --release -p procpool-bench -- overload`.
+//! Measures a whole server under load, in separate processes: `cargo run --release -p procpool-bench -- overload`.
 //!
-//! Prints a table, and exits with 1 if a bound is broken that does not depend on how fast the machine is. The program is
-//! its own server (`serve`) and its own worker (`worker`).
+//! Prints a table, and exits with 1 if a bound is violated that does not depend on the speed of the machine. The
+//! program is its own server (`serve`) and its own worker (`worker`).
 
 mod overload;
 mod server;
@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 
 const USAGE: &str = "usage: procpool-bench overload [SECONDS] | sleeping-reader [ITEMS] [SECONDS]";
 
-/// One line of the table: what was measured, what came out, and whether that is within its bound, if it has one.
+/// One line of the table: the measurement, its value, and whether it is within its bound, if it has one.
 #[derive(Debug)]
 struct Row {
     name: &'static str,

@@ -1,8 +1,8 @@
-//! Ten times as many calls as the pool can do: what is refused is told when to come back, what is accepted is done in
-//! time, the pool does as much as ever, and memory is bounded.
+//! Ten times as many calls as the pool can process: refused calls get a time to retry, accepted ones are done in time,
+//! throughput stays at its peak, and memory is bounded.
 //!
-//! The peak is measured first, by as many callers as keep every slot busy, each waiting for its answer. Then calls are
-//! sent at ten times that rate, whatever becomes of them (an open loop), each with a deadline.
+//! The peak is measured first, with enough callers to keep every slot busy, each waiting for its response. Then calls
+//! with a deadline are sent at ten times that rate, independent of their outcome (an open loop).
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ use tonic::{Code, Request, Status};
 use crate::Row;
 use crate::server::{SLOTS, Server, mebibytes, most_growth};
 
-/// How long a call's item takes; long beside what ten calls cost, and beside how long a busy machine lets a process wait,
-/// so that the slots are what there is too little of.
+/// How long a call's item takes: long compared with the cost of ten calls and with scheduling delays on a busy machine,
+/// so that the slots are the bottleneck.
 const ITEM: Duration = Duration::from_millis(100);
 const DEADLINE: Duration = Duration::from_secs(2);
 const PEAK_TIME: Duration = Duration::from_secs(10);
@@ -32,7 +32,7 @@ const OVERLOAD: u64 = 10;
 const CONNECTIONS: usize = 8;
 const MOST_MEMORY: u64 = 64 << 20;
 
-/// What became of the calls.
+/// The outcomes of the calls.
 #[derive(Debug, Default)]
 struct Outcomes {
     done: u64,
@@ -115,7 +115,7 @@ pub(crate) async fn run(time: Duration) -> Result<Vec<Row>> {
     ])
 }
 
-/// Calls, and says what came of it and after how long.
+/// Makes a call; returns its outcome and duration.
 async fn call(mut client: PoolServiceClient<Channel>, items: Bytes) -> (Result<(), Status>, Duration) {
     let request =
         MapRequest { function: "sleep_ms".to_owned(), items: Some(Items::Values(items)), ..MapRequest::default() };
@@ -126,7 +126,7 @@ async fn call(mut client: PoolServiceClient<Channel>, items: Bytes) -> (Result<(
     (result, started_at.elapsed())
 }
 
-/// Returns how many calls a second the pool can do.
+/// Returns the pool's peak rate, in calls per second.
 async fn measure_peak(client: &PoolServiceClient<Channel>, items: &Bytes) -> Result<u64> {
     let end = Instant::now() + PEAK_TIME;
     let mut callers = JoinSet::new();
@@ -148,7 +148,7 @@ async fn measure_peak(client: &PoolServiceClient<Channel>, items: &Bytes) -> Res
     Ok(done / PEAK_TIME.as_secs())
 }
 
-/// Calls at this rate for this time, and waits for the last answers.
+/// Makes calls at this rate for this time, and waits for the last responses.
 async fn overload(
     clients: &[PoolServiceClient<Channel>],
     items: &Bytes,

@@ -1,4 +1,4 @@
-//! The server under test, and its workers: this program again, so that nothing else need be built.
+//! The server under test, and its workers: this same program, so that nothing else need be built.
 
 use std::io::Write as _;
 use std::num::NonZeroU32;
@@ -83,7 +83,7 @@ impl Server {
         &self.address
     }
 
-    /// Connects to it, with nothing between the caller and the generated client.
+    /// Connects to it with the generated client.
     pub(crate) async fn client(&self) -> Result<PoolServiceClient<Channel>> {
         let channel = Channel::from_shared(self.address.clone())?.connect().await?;
         Ok(PoolServiceClient::new(channel).max_decoding_message_size(64 << 20).max_encoding_message_size(64 << 20))
@@ -99,7 +99,7 @@ impl Server {
     }
 }
 
-/// Follows the memory of a server, and returns how much it grew at most.
+/// Samples the memory of a server, and returns its largest growth.
 pub(crate) async fn most_growth<T>(server: &Server, load: impl Future<Output = Result<T>>) -> Result<(T, u64)> {
     let before = server.memory()?;
     let mut most = before;
@@ -113,7 +113,7 @@ pub(crate) async fn most_growth<T>(server: &Server, load: impl Future<Output = R
     Ok((result, most.saturating_sub(before)))
 }
 
-/// Writes bytes for people.
+/// Formats bytes for people.
 pub(crate) fn mebibytes(bytes: u64) -> String {
     format!("{}.{} MiB", bytes >> 20, ((bytes & 0xf_ffff) * 10) >> 20)
 }

@@ -1,8 +1,8 @@
-//! Millions of tiny results for a reader that sleeps before it takes the first: its connection lives, the results come
-//! in order, and the pool never runs further ahead of it than the window.
+//! Millions of tiny results for a reader that sleeps before it takes the first: its connection survives, the results
+//! arrive in order, and the pool never runs further ahead than the window.
 //!
-//! How far the pool is ahead is what its workers have finished, less what the reader has taken. The first is asked for
-//! before the second is read, so what is shown is never more than it was.
+//! The pool is ahead by the items that its workers have finished minus those that the reader has taken. The first
+//! number is requested before the second is read, so the result is never too large.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

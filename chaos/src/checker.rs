@@ -1,10 +1,10 @@
-//! Holds what the clients saw against what the workers wrote down: plain counting.
+//! Compares what the clients received with what the workers wrote down, by counting.
 //!
 //! The invariants are those of the project's plan for reliability. I1: an item has exactly one outcome. I2: it is not
-//! executed more often than allowed, nor twice at a time. I3: a result is of the last execution of its item, which ended.
-//! I4, the order, is checked by the clients as the results come. I5: no more items run than there are slots. I6, that all
-//! is given back, is measured by the run itself. What failed must have a cause: a death interrupts one execution and fails
-//! one item; only what hung was out of time.
+//! executed more often than allowed, nor twice at a time. I3: a result is of the last execution of its item, which
+//! ended. The clients check I4, the order, as results arrive. I5: no more items run than there are slots. The run
+//! itself measures I6, that everything is released. Every failure must have a cause: a death interrupts one execution
+//! and fails one item; only items that hung may time out.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -15,23 +15,23 @@ use crate::plan::Language;
 use crate::saboteur::Strike;
 use crate::server::{ITEM_TIMEOUT, slots};
 
-/// As many are described; all are counted.
+/// The number of violations that are described; all are counted.
 const MAX_DESCRIBED: usize = 40;
-/// As many workers may an item kill: the server's default.
+/// How many workers an item may kill: the server's default.
 const CRASH_LIMIT: usize = 3;
 
-/// What is wrong, and some figures.
+/// The violations, and some figures.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     pub(crate) lost: u64,
     pub(crate) unaccounted: u64,
     pub(crate) duplicated: u64,
-    /// What is wrong, for people.
+    /// Descriptions of violations.
     pub(crate) problems: Vec<String>,
     pub(crate) num_problems: u64,
     pub(crate) outcomes: BTreeMap<String, u64>,
     pub(crate) num_executions: u64,
-    /// Executions of items that had been executed before.
+    /// Repeated executions.
     pub(crate) num_retries: u64,
     pub(crate) most_running: BTreeMap<&'static str, i64>,
 }
@@ -45,19 +45,19 @@ impl Findings {
     }
 }
 
-/// Who was killed, and how often.
+/// The killed workers, and how often each was killed.
 #[derive(Debug, Default)]
 struct Deaths {
-    /// How often a process of this number was killed; numbers come again in a long run.
+    /// How often a process with this pid was killed; pids are reused in a long run.
     killed: HashMap<u64, u64>,
     stopped: HashSet<u64>,
     vicious: HashSet<u64>,
     /// How many items failed with it.
     blamed: HashMap<u64, u64>,
-    /// How many executions began in it and have no end, in calls that somebody waited for.
+    /// How many executions began in it and did not end, in calls whose client waited.
     interrupted: HashMap<u64, u64>,
-    /// Items that were out of time, or failed with a worker that broke the protocol, before anybody wrote down that they
-    /// began: only their number can be checked.
+    /// Items that timed out, or failed with a worker that broke the protocol, before their begin was recorded: only
+    /// their number can be checked.
     num_unrecorded_timeouts: u64,
     num_unrecorded_protocol_failures: u64,
 }
@@ -78,7 +78,7 @@ impl Deaths {
         deaths
     }
 
-    /// Checks what can only be told of all items together.
+    /// Checks the totals over all items.
     fn check(&self, num_vices: usize, findings: &mut Findings) {
         for (what, by_process) in [("failed", &self.blamed), ("were interrupted", &self.interrupted)] {
             for (pid, count) in by_process {
@@ -100,7 +100,7 @@ impl Deaths {
     }
 }
 
-/// Checks everything.
+/// Checks all invariants.
 pub(crate) fn check(
     items: &[ItemHistory],
     executions: &[Execution],
@@ -151,7 +151,7 @@ fn check_item(id: u64, item: &ItemHistory, runs: &[Execution], deaths: &mut Deat
     }
 }
 
-/// Returns what does not agree between an outcome and the executions.
+/// Returns the contradictions between an outcome and the executions.
 fn unaccounted(item: &ItemHistory, outcome: &Outcome, runs: &[Execution], deaths: &mut Deaths) -> Option<&'static str> {
     let last = runs.last();
     let last_ended = last.is_some_and(|last| last.ended.is_some());
@@ -173,13 +173,13 @@ fn unaccounted(item: &ItemHistory, outcome: &Outcome, runs: &[Execution], deaths
         Outcome::Failed(Failure::Unexpected(_)) => Some("failed as none should"),
         Outcome::Failed(Failure::TimedOut) => {
             let limit = u64::try_from(ITEM_TIMEOUT.as_nanos()).unwrap_or(u64::MAX);
-            // Without an end, or without a start, it may have been as slow as any.
+            // Without a start or an end, its duration is unknown.
             let was_quick = last.is_some_and(|last| last.ended.is_some_and(|ended| ended - last.id.began < limit));
             let was_stopped = last.is_some_and(|last| deaths.stopped.contains(&last.id.pid));
             deaths.num_unrecorded_timeouts += u64::from(last.is_none());
             (was_quick && !was_stopped).then_some("was out of time although it was quick")
         }
-        // What a worker sends behind garbage is not read: results that it had not sent before are lost with it.
+        // The server does not read what follows garbage: results that were not sent before are lost.
         Outcome::Failed(Failure::Protocol) => {
             let had_a_vice = last.is_none_or(|last| deaths.vicious.contains(&last.id.pid));
             deaths.num_unrecorded_protocol_failures += u64::from(last.is_none());
@@ -187,7 +187,7 @@ fn unaccounted(item: &ItemHistory, outcome: &Outcome, runs: &[Execution], deaths
         }
         Outcome::Failed(failure @ (Failure::Crashed(pid) | Failure::OutOfMemory(pid))) => {
             *deaths.blamed.entry(*pid).or_default() += 1;
-            // A worker may be killed before it could write down that it began.
+            // A worker may be killed before it recorded the begin.
             let is_another = last.is_some_and(|last| last.id.pid != *pid);
             if is_another && runs.len() == item.most_executions as usize {
                 Some("failed with another worker than it ran on")
@@ -224,7 +224,7 @@ fn name(outcome: &Outcome) -> String {
     }
 }
 
-/// Counts how many items ran at a time. Only executions that ended count: when the others did, only the kernel knows.
+/// Counts how many items ran at a time. Only executions that ended count: the end of the others is unknown.
 fn check_slots(items: &[ItemHistory], executions: &[Execution], findings: &mut Findings) {
     for language in Language::ALL {
         let mut moments: Vec<(u64, i64)> = executions

@@ -1,4 +1,4 @@
-//! The clients: they make the calls of the plan and note what came of each item.
+//! The clients: they make the calls of the plan and record the outcome of each item.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -13,19 +13,19 @@ use tokio::sync::{Mutex, watch};
 use crate::history::{ClientHistory, ExecutionId, Failure, ItemHistory, Outcome};
 use crate::plan::{Ending, Job, Plan, Verb};
 
-/// In a time as long as this some call ends, however busy the machine is.
+/// If no call ends for this long, the pool hangs, however busy the machine is.
 const HANGS_AFTER: Duration = Duration::from_secs(180);
-/// How often a call that was refused before anything started is made again.
+/// How often a call that was refused before anything started is retried.
 const MAX_REFUSALS: u32 = 100;
-/// How long a slow reader rests after a result.
+/// How long a slow reader pauses after a result.
 const READER_REST: Duration = Duration::from_micros(300);
 
-/// An item on its way.
+/// An item as it is sent.
 type Item = (u64, u64, String, u64);
-/// What a worker answers: the item's number, the answer to its nonce, a process and a moment.
+/// The result of a worker: the item's number, the answer to its nonce, the process and the start time.
 type Answer = (u64, u64, u64, u64);
 
-/// What all clients share.
+/// The state that all clients share.
 #[derive(Debug)]
 pub(crate) struct Clients {
     pub(crate) plan: Plan,
@@ -36,19 +36,19 @@ pub(crate) struct Clients {
     pub(crate) next: Mutex<(u64, u64)>,
     /// How many items have ended.
     pub(crate) done: Arc<AtomicU64>,
-    /// How many items may begin so far, for the kills to keep up.
+    /// How many items may begin so far, so that the kills keep pace.
     pub(crate) allowed: watch::Receiver<u64>,
     pub(crate) refusals: AtomicU64,
-    /// How many calls were left before their end.
+    /// How many calls their clients abandoned.
     pub(crate) departures: AtomicU64,
 }
 
 impl Clients {
-    /// Makes calls until there are no more items.
+    /// Makes calls until all items are used.
     ///
     /// # Errors
     ///
-    /// If a call hangs or ends as none should.
+    /// If a call hangs or ends with an unexpected error.
     pub(crate) async fn run(self: Arc<Self>) -> Result<()> {
         while let Some(job) = self.next_job().await? {
             self.run_job(&job).await.with_context(|| describe(&job))?;
@@ -101,8 +101,8 @@ impl Clients {
         bail!("the call was refused {MAX_REFUSALS} times")
     }
 
-    /// Waits for the call. It hangs when for a long time no call at all has ended: on a busy machine the Python pool, whose
-    /// workers die as fast as they start, may well take minutes for one.
+    /// Waits for the call. It counts as hung when no call at all has ended for a long time: on a busy machine the
+    /// Python pool, whose workers die as fast as they start, may take minutes for one.
     async fn unless_it_hangs<T>(&self, mut call: Pin<&mut impl Future<Output = T>>) -> Result<T> {
         loop {
             let before = self.done.load(Ordering::Relaxed);
@@ -113,7 +113,7 @@ impl Clients {
         }
     }
 
-    /// Makes the call once, and leaves it if the plan says so.
+    /// Makes the call once, and abandons it if the plan says so.
     async fn call(&self, job: &Job, client: &Client, items: Vec<Item>) -> Result<(), CallError> {
         let whole = async {
             if job.verb.is_stream() {

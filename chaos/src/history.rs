@@ -1,4 +1,4 @@
-//! What happened: what the clients saw of each item, and what the workers wrote down.
+//! The history: the outcomes that clients saw, and the executions that workers recorded.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,19 +7,19 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::plan::Language;
 
-/// The length of a record of a worker.
+/// The size of a worker's record.
 const RECORD_BYTES: usize = 64;
 
-/// What a client saw of an item.
+/// The outcome of an item, as its client saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// A result: the answer to the nonce, and the execution that it says it is of.
+    /// A result: the answer to the nonce, and the execution that it names.
     Done {
         answer: u64,
         execution: ExecutionId,
     },
     Failed(Failure),
-    /// The call ended before, because the client left, its time was over, or another item failed.
+    /// The call ended before: the client left, the deadline passed, or another item failed.
     Abandoned,
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct ExecutionId {
     pub(crate) pid: u64,
 }
 
-/// What a worker wrote down of an execution.
+/// A worker's record of an execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Execution {
     pub(crate) item: u64,
@@ -53,15 +53,15 @@ pub(crate) struct Execution {
     pub(crate) ended: Option<u64>,
 }
 
-/// What an item was to do, and what became of it.
+/// What an item should do, and its outcome.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ItemHistory {
     pub(crate) language: Option<Language>,
     pub(crate) job: u64,
     pub(crate) most_executions: u32,
-    /// The answer that its nonce has.
+    /// The expected answer to its nonce.
     pub(crate) answer: u64,
-    /// It was asked to raise.
+    /// It should raise.
     pub(crate) raises: bool,
     pub(crate) outcome: Option<Outcome>,
     pub(crate) num_outcomes: u32,
@@ -78,14 +78,14 @@ impl ClientHistory {
         Ok(Self { items: Mutex::new(vec![ItemHistory::default(); usize::try_from(num_items)?]) })
     }
 
-    /// Notes that somebody asks for items.
+    /// Records items that are sent.
     pub(crate) fn invoke(&self, first: u64, asked: impl Iterator<Item = ItemHistory>) {
         for (history, asked) in self.lock().iter_mut().skip(index(first)).zip(asked) {
             *history = asked;
         }
     }
 
-    /// Notes what became of an item.
+    /// Records the outcome of an item.
     pub(crate) fn note(&self, item: u64, outcome: Outcome) {
         if let Some(history) = self.lock().get_mut(index(item)) {
             history.num_outcomes += 1;
@@ -93,7 +93,7 @@ impl ClientHistory {
         }
     }
 
-    /// Notes that items without an outcome will have none.
+    /// Records that items without an outcome will have none.
     pub(crate) fn abandon(&self, items: impl Iterator<Item = u64>) {
         let mut histories = self.lock();
         for item in items {
@@ -117,17 +117,17 @@ fn index(item: u64) -> usize {
     usize::try_from(item).unwrap_or(usize::MAX)
 }
 
-/// Returns how many vices workers have had so far, which is how many of them have died of one or are about to.
+/// Returns how many faults workers have executed so far, which is how many have died of one or are about to.
 pub(crate) fn count_vices(directory: &Path) -> u64 {
     std::fs::metadata(directory.join("vices")).map_or(0, |file| file.len() / RECORD_BYTES as u64)
 }
 
-/// Reads which workers had a vice.
+/// Reads which workers executed a fault.
 pub(crate) fn read_vices(directory: &Path) -> Result<Vec<Execution>> {
     read_records(directory, "vices").map(|records| records.into_iter().map(|(_, vice)| vice).collect())
 }
 
-/// Reads what the workers wrote down: the executions by item and then by time.
+/// Reads the workers' records: the executions by item, then by time.
 pub(crate) fn read_executions(directory: &Path) -> Result<Vec<Execution>> {
     let records = read_records(directory, "history")?;
     let (mut executions, mut ends) = (Vec::with_capacity(records.len() / 2), Vec::with_capacity(records.len() / 2));

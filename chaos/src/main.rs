@@ -1,7 +1,7 @@
-//! The chaos run: a real server, many clients, and a saboteur; and afterwards the question what became of every item.
+//! The chaos run: a real server, many clients, and a saboteur; afterwards every item is accounted for.
 //!
-//! `cargo xtask chaos` builds what this needs and starts it. What is decided is decided by the seed, and when it happens
-//! by the machine: a seed gives the same jobs, the same vices and the same choice of signals, not the same moments.
+//! `cargo xtask chaos` builds everything and starts it. The seed determines all decisions, the machine their timing: a
+//! seed gives the same jobs, faults and signals, but not at the same moments.
 
 mod checker;
 mod client;

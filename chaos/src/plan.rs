@@ -1,4 +1,4 @@
-//! What is to be done: every job, its items and its end, from the seed and nothing else.
+//! The plan: every job, its items and its end, determined by the seed alone.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use fastrand::Rng;
 
 /// The most items of a job.
 const MAX_JOB_ITEMS: u64 = 400;
-/// One item in so many has a vice, when there are as many items as the full run has for each kill.
+/// One item in this many has a fault, at the full run's ratio of items to kills.
 const VICES_PER_KILL: f64 = 0.25;
 
-/// What the whole run is.
+/// The parameters of a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
@@ -61,12 +61,12 @@ impl Verb {
     }
 }
 
-/// How a job ends, if nothing goes wrong.
+/// How a job ends if nothing fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// Every item has an outcome.
     Complete,
-    /// As before, or with the first item that fails.
+    /// As before, or the job fails with the first failed item.
     FailFast,
     /// The client goes away after this time, or after this many results.
     Leave { after: Duration, results: u64 },
@@ -132,7 +132,7 @@ impl Plan {
         if count == 0 {
             return None;
         }
-        // Python's share is small, for a worker of it takes a tenth of a second of processor time to start.
+        // Python's share is small, since a Python worker takes a tenth of a second of CPU time to start.
         let language = if rng.u8(..6) == 0 { Language::Python } else { Language::Rust };
         let verb = Verb::ALL[rng.usize(..Verb::ALL.len())];
         let ending = match rng.u8(..20) {
@@ -166,7 +166,7 @@ impl Plan {
     fn task(&self, rng: &mut Rng, ending: Ending, slowest: u64) -> Task {
         let microseconds = rng.u64(0..=slowest);
         let vices_per_item = VICES_PER_KILL * self.kills as f64 / self.items as f64;
-        // Where an item may be dropped, nobody knows whether its vice came to pass.
+        // If an item may be dropped, it is unknown whether its fault occurred.
         let what = if ending == Ending::Complete && rng.f64() < vices_per_item / 0.65 {
             let times = if rng.u8(..4) == 0 { "always" } else { "once" };
             format!("{}!{times}", vice(rng))

@@ -1,4 +1,4 @@
-//! What people read.
+//! Prints the report.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "people, and CI, read this")]
 
@@ -11,24 +11,24 @@ use crate::plan::{Language, Plan};
 use crate::saboteur::Sabotage;
 use crate::server::Resources;
 
-/// All about a run.
+/// The results of a run.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) plan: Plan,
     pub(crate) sabotage: Sabotage,
-    /// How many calls their clients left.
+    /// How many calls their clients abandoned.
     pub(crate) num_departures: u64,
     pub(crate) num_vices: u64,
     pub(crate) findings: Findings,
     pub(crate) before: Resources,
     pub(crate) after: Resources,
     pub(crate) elapsed: Duration,
-    /// By language: from the kill to the news of the end, and to the successor.
+    /// By language: from the kill to the event of the exit, and to the next ready worker.
     pub(crate) times: [(Vec<Duration>, Vec<Duration>); 2],
 }
 
 impl Report {
-    /// Tells whether all went as promised.
+    /// Returns whether all promises were kept.
     pub(crate) fn is_good(&self) -> bool {
         let Findings { lost, unaccounted, duplicated, num_problems, .. } = self.findings;
         lost + unaccounted + duplicated + num_problems == 0
@@ -100,17 +100,17 @@ pub(crate) fn print_server_kills(seed: u64, kills: u64, num_with_remains: u64, s
     println!("chaos: seed={seed} server-kills={kills} left-something={num_with_remains}");
 }
 
-/// Says how far things are.
+/// Prints progress.
 pub(crate) fn print_step(text: &str) {
     eprintln!("chaos: {text}");
 }
 
-/// Says where what was written down can be read.
+/// Prints where the records are.
 pub(crate) fn print_directory(directory: &Path) {
     eprintln!("chaos: the server's log and the workers' history are in {}", directory.display());
 }
 
-/// Says why a run could not be finished.
+/// Prints why a run could not be finished.
 pub(crate) fn print_error(seed: u64, error: &anyhow::Error) {
     eprintln!("chaos: seed={seed} failed: {error:?}");
 }

@@ -1,4 +1,4 @@
-//! A run from the start of the server to the verdict.
+//! A run, from the start of the server to the verdict.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,16 +26,16 @@ use crate::stopwatch::Stopwatch;
 const NUM_CLIENTS: usize = 16;
 /// The most items of the warm-up.
 const MAX_WARM_UP_ITEMS: u64 = 1_000_000;
-/// The most that a list has beside the bytes of one item.
+/// The largest overhead of a list of one item, in bytes.
 const ITEM_OVERHEAD: usize = 1 << 10;
-/// How long the server may take to give back what it held.
+/// How long the server may take to release everything.
 const QUIET_AFTER: Duration = Duration::from_secs(20);
 /// The memory at rest may grow by a tenth, and after a short run, which has a short warm-up, by this much more, which is about a
 /// thread's cache of the allocator.
 const SHORT_RUN_ITEMS: u64 = 200_000;
 const SHORT_RUN_TOLERANCE_KIB: u64 = 4 << 10;
 
-/// Runs a plan; tells whether all went as promised.
+/// Runs a plan; returns whether all promises were kept.
 ///
 /// # Errors
 ///
@@ -96,14 +96,14 @@ async fn run_in(programs: &Programs, plan: Plan, directory: &Path) -> Result<Rep
     })
 }
 
-/// Has the server go through what it will go through, and forgets what was written down of it. The allocator keeps some
-/// megabytes at rest, the more the longer it was busy without a rest, up to a limit: so it is as long as the run.
+/// Runs a warm-up like the run, and drops its records. The allocator keeps some megabytes when idle, more the longer it
+/// was busy, up to a limit, so the warm-up is as long as the run.
 async fn warm_up(server: &Server, client: &Client, plan: Plan) -> Result<()> {
     let items = plan.items.min(MAX_WARM_UP_ITEMS);
     let kills = (plan.kills * items / plan.items).max(1);
     let (_, sabotage) = play(server, client, Plan { seed: plan.seed ^ 0xca1a, kills, items, ..plan }).await?;
     wait_until_gone(server.pid, &sabotage.strikes).await?;
-    // What was abandoned may still run.
+    // Abandoned items may still run.
     quiet(server, client, None).await?;
     for name in ["history", "vices"] {
         // The workers go on at the new end.
@@ -137,7 +137,7 @@ async fn run_clients(clients: &Arc<Clients>) -> Result<()> {
     Ok(())
 }
 
-/// The run itself: clients and saboteur side by side.
+/// The run itself: clients and saboteur concurrently.
 async fn play(server: &Server, client: &Client, plan: Plan) -> Result<(Arc<Clients>, Sabotage)> {
     let (allowed, receiver) = watch::channel(0);
     let clients = clients(server, client, plan, receiver)?;
@@ -168,8 +168,8 @@ async fn play(server: &Server, client: &Client, plan: Plan) -> Result<(Arc<Clien
     Ok((Arc::clone(&clients), sabotage))
 }
 
-/// Waits until nothing runs, every slot has a worker that works, and the server holds what it held `before`, or until it
-/// is clear that it will not; returns what it holds.
+/// Waits until nothing runs, every slot has a working worker, and the server holds what it held `before`, or until the
+/// time is over; returns what it holds.
 async fn quiet(server: &Server, client: &Client, before: Option<&Resources>) -> Result<Resources> {
     for language in Language::ALL {
         wait_until("the pool has nothing to do and all its workers", async || {
@@ -196,8 +196,7 @@ async fn quiet(server: &Server, client: &Client, before: Option<&Resources>) -> 
     }
 }
 
-/// Calls each pool with as many items, and then with as many bytes, as it takes at all: nothing that was given out for
-/// items may be missing.
+/// Calls each pool with its maximum of items, and then of bytes, to show that no permit is missing.
 async fn fill(client: &Client) -> Result<()> {
     for language in Language::ALL {
         let name = format!("{}_length", language.name());

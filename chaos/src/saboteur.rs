@@ -20,11 +20,11 @@ use crate::history::count_vices;
 use crate::plan::{Language, Plan};
 use crate::server::{PATIENCE, pid, slots, state_and_parent};
 
-/// The last part of the items is left alone, so that what was stopped is found and cut while there is still work.
+/// The last items run without kills, so that stopped workers are found and killed while there is still work.
 const SHARE_WITH_KILLS: f64 = 0.93;
 /// How far the items may be ahead of the kills.
 const SLACK: f64 = 0.04;
-/// The longest pause between two looks.
+/// The longest pause between two polls.
 const LONGEST_PAUSE: Duration = Duration::from_millis(8);
 /// How often the workers of a pool are restarted, or a slot is taken and given back, in kills.
 const KILLS_PER_ORDER: u64 = 20;
@@ -36,12 +36,12 @@ pub(crate) struct Strike {
     pub(crate) slot: u32,
     pub(crate) language: Language,
     pub(crate) signal: Signal,
-    /// The worker was ready: it had been told of, and is not about to end anyway.
+    /// The worker was ready: its start was reported, and it is not about to exit anyway.
     pub(crate) was_ready: bool,
     pub(crate) at: Instant,
 }
 
-/// What the saboteur has done.
+/// The saboteur's actions.
 #[derive(Debug, Default)]
 pub(crate) struct Sabotage {
     pub(crate) strikes: Vec<Strike>,
@@ -81,7 +81,7 @@ pub(crate) struct Saboteur {
 }
 
 impl Saboteur {
-    /// Strikes until there were as many kills as the plan has; those that items did themselves count.
+    /// Kills workers until there were as many kills as the plan has, including those by items.
     ///
     /// # Errors
     ///
@@ -152,7 +152,7 @@ impl Saboteur {
         let pool = self.client.admin().of_pool(language.name()).pool().await.context("the pool does not tell")?;
         let is_up = |worker: &Worker| matches!(worker.state(), WorkerState::Ready | WorkerState::Busy);
         let num_up = pool.workers.iter().filter(|worker| is_up(worker)).count();
-        // As long as others are up, those that start and stop are struck, too.
+        // As long as others are up, starting and stopping workers are killed, too.
         let targets: Vec<&Worker> =
             pool.workers.iter().filter(|worker| worker.pid != 0 && (num_up > 1 || is_up(worker))).collect();
         if targets.is_empty() {
@@ -164,7 +164,7 @@ impl Saboteur {
             4 | 5 if self.may_stop(kills, sabotage) && is_up(target) => Signal::STOP,
             _ => Signal::KILL,
         };
-        // The number of a worker that is gone may be somebody else's by now; a descriptor stays what it is.
+        // The pid of an exited worker may have been reused; a pidfd still names the same process.
         let Ok(process) = rustix::process::pidfd_open(pid(target.pid)?, PidfdFlags::empty()) else { return Ok(None) };
         let is_ours = state_and_parent(target.pid)
             .is_some_and(|(state, parent)| parent == self.server_pid && !matches!(state, 'Z' | 'X' | 'T'));
@@ -193,7 +193,7 @@ impl Saboteur {
     }
 }
 
-/// Has the workers of a pool restarted, or a slot of it taken away and given back.
+/// Restarts the workers of a pool, or removes a slot and adds it again.
 async fn order(client: Client, language: Language, is_resize: bool) -> Result<()> {
     let admin = client.admin().of_pool(language.name());
     if is_resize {
@@ -208,7 +208,7 @@ async fn order(client: Client, language: Language, is_resize: bool) -> Result<()
     Ok(())
 }
 
-/// Waits until every worker that was struck is gone.
+/// Waits until every killed worker is gone.
 pub(crate) async fn wait_until_gone(server_pid: u32, strikes: &[Strike]) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     for strike in strikes {

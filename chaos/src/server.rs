@@ -1,4 +1,4 @@
-//! The server: a real `procpool serve` with two pools in a folder of its own, and what the kernel says of it.
+//! The server: a real `procpool serve` with two pools in a folder of its own, and its resources in /proc.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -13,16 +13,16 @@ use tokio::process::{Child, Command};
 
 use crate::plan::Language;
 
-/// How long what must come may take.
+/// How long to wait for an event.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// How often something is looked at that nobody tells of.
+/// The poll interval for state without events.
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// How long an item may run: long beside every item, so that only what hangs is cut.
 pub(crate) const ITEM_TIMEOUT: Duration = Duration::from_secs(2);
 /// How many items, and how many bytes of them, a pool takes at a time: more than the clients send.
 pub(crate) const MAX_QUEUED_ITEMS: usize = 10_000;
 pub(crate) const MAX_QUEUED_BYTES: usize = 16 << 20;
-/// What a worker may hold: more than any does that was not told to leak.
+/// The memory limit of a worker: more than any worker uses that does not leak.
 const WORKER_MEMORY_LIMIT: usize = 160 << 20;
 /// How long a worker that hangs may take to end at each of the two steps.
 pub(crate) const GRACE_PERIOD: Duration = Duration::from_millis(200);
@@ -84,7 +84,7 @@ impl Server {
         let mut process = command(&programs.procpool)
             .args(["serve", "--config"])
             .arg(&config)
-            // Everything that comes of it can be told by that.
+            // Identifies all of its descendants.
             .current_dir(directory)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -120,7 +120,7 @@ impl Server {
         let count = |name: &str| -> Result<u64> { Ok(std::fs::read_dir(folder.join(name))?.count() as u64) };
         let children = children(self.pid)?;
         Ok(Resources {
-            // The server hides them from its own user, for its workers run as that, too. Root sees them.
+            // The server hides them from its own user, as which its workers run. Root can read them.
             fds: open_files(&folder.join("fd")).unwrap_or_default(),
             threads: count("task")?,
             zombies: children.iter().filter(|&&child| is_zombie(child)).count() as u64,
@@ -180,7 +180,7 @@ fn open_files(folder: &Path) -> Result<BTreeMap<String, u64>> {
 /// What a process holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Resources {
-    /// How many open files of each kind (`socket`, `pipe`, or a path): a leak is found by what leaked.
+    /// The number of open files of each kind (`socket`, `pipe`, or a path), to identify leaks.
     pub(crate) fds: BTreeMap<String, u64>,
     pub(crate) threads: u64,
     pub(crate) children: u64,
@@ -226,8 +226,8 @@ fn status_kib(folder: &Path, name: &str) -> Result<u64> {
     amount.and_then(|amount| amount.split_ascii_whitespace().next()?.parse().ok()).context("no such line")
 }
 
-/// Returns the processes that are in this folder: of a server that was started there everything that it has started, with
-/// whatever environment, session and parent. The dead are nowhere.
+/// Returns the processes whose working directory is this folder: all descendants of a server that was started there,
+/// with whatever environment, session and parent. Zombies have no directory.
 pub(crate) fn processes_of(directory: &Path) -> Result<Vec<u32>> {
     let directory = directory.canonicalize()?;
     let mut found = Vec::new();
@@ -241,7 +241,7 @@ pub(crate) fn processes_of(directory: &Path) -> Result<Vec<u32>> {
     Ok(found)
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 pub(crate) async fn wait_until(what: &str, mut is_so: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !is_so().await? {

@@ -1,4 +1,4 @@
-//! Kills the server itself, again and again, and looks for what is left of it.
+//! Kills the server itself repeatedly, and looks for surviving processes.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use crate::plan::Language;
 use crate::report::{print_server_kills, print_step};
 use crate::server::{LOOK_INTERVAL, Programs, Server, pid, processes_of, slots};
 
-/// How many servers run at a time.
+/// How many servers run concurrently.
 const NUM_SERVERS: usize = 3;
-/// After this time nothing may be left of a server that was killed.
+/// The time after which nothing may be left of a killed server.
 const PROMISE: Duration = Duration::from_secs(1);
 
 /// When a server is killed.
@@ -30,16 +30,16 @@ enum Moment {
     Settled,
 }
 
-/// What was left of a server after it was killed.
+/// The processes left of a killed server.
 #[derive(Debug)]
 struct Remains {
     /// How long it took until nothing was left; `None` if something was left after [`PROMISE`].
     gone_after: Option<Duration>,
-    /// What was left then.
+    /// The processes left then.
     left: Vec<String>,
 }
 
-/// Kills so many servers; tells whether nothing was left of any.
+/// Kills this many servers; returns whether nothing was left of any.
 ///
 /// # Errors
 ///
@@ -85,7 +85,7 @@ async fn kill_one(programs: &Programs, moment: Moment) -> Result<Remains> {
     match moment {
         Moment::Starting => {}
         Moment::Working => {
-            // Half-way between nothing and all: the first worker has said that it is at it.
+            // In between: the first worker has reported that it starts children.
             let begun = directory.path().join("brood");
             let first_child = async {
                 while !begun.exists() {
@@ -99,7 +99,7 @@ async fn kill_one(programs: &Programs, moment: Moment) -> Result<Remains> {
         }
         Moment::Settled => {
             let families = brood.await.context("the workers could not start children")?;
-            // Or what is found afterwards says nothing.
+            // Otherwise an empty result would prove nothing.
             let found = processes_of(directory.path())?;
             let missing: Vec<&u32> = families.iter().flatten().filter(|&process| !found.contains(process)).collect();
             ensure!(families.len() == slots(Language::Python) as usize, "{families:?}");
@@ -116,7 +116,7 @@ async fn kill_one(programs: &Programs, moment: Moment) -> Result<Remains> {
     let gone_after = left.is_empty().then(|| killed.elapsed());
     let described = left.iter().map(|&process| describe(process)).collect();
     for process in left {
-        // They bear the name of a folder that is ours alone.
+        // They are identified by a folder that only this run uses.
         let _ = rustix::process::kill_process(pid(process)?, Signal::KILL);
     }
     Ok(Remains { gone_after, left: described })
@@ -125,7 +125,7 @@ async fn kill_one(programs: &Programs, moment: Moment) -> Result<Remains> {
 fn describe(process: u32) -> String {
     let folder = Path::new("/proc").join(process.to_string());
     let read = |file: &str| std::fs::read(folder.join(file)).unwrap_or_default();
-    // Who is about to die has a name and a state yet, but no command line any more.
+    // A dying process still has a name and a state, but no command line.
     let (stat, line) = (read("stat"), read("cmdline"));
     let stat: Vec<&[u8]> = stat.split(|byte| *byte == b' ').take(4).collect();
     format!("{}: {}", String::from_utf8_lossy(&stat.join(&b' ')), String::from_utf8_lossy(&line).replace('\0', " "))

@@ -1,4 +1,4 @@
-//! How long the pool took to notice a death and to fill the slot again, as anybody sees it who watches the pool.
+//! Measures how long the pool took to report a death and to start the next worker, through `WatchPool`.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -33,8 +33,8 @@ impl Stopwatch {
         }
     }
 
-    /// Returns from each kill of a ready worker to the news of its end, and to that of its successor's readiness, in
-    /// rising order.
+    /// Returns the times from each kill of a ready worker to the event of its exit, and to the event of the next ready
+    /// worker, in ascending order.
     pub(crate) fn times(&self, strikes: &[Strike], language: Language) -> (Vec<Duration>, Vec<Duration>) {
         let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         let mut by_slot: HashMap<u32, Vec<(Instant, &WorkerChanged)>> = HashMap::new();
@@ -49,7 +49,7 @@ impl Stopwatch {
             let is_its_end = |(at, change): &(Instant, &WorkerChanged)| {
                 change.state() == WorkerState::Exited && change.pid == strike.pid && *at >= strike.at
             };
-            // A watcher that was too slow was not told.
+            // A watcher that was too slow missed it.
             let Some(end) = changes.iter().position(is_its_end) else { continue };
             detections.push(changes[end].0 - strike.at);
             let is_ready = |change: &WorkerChanged| matches!(change.state(), WorkerState::Ready | WorkerState::Busy);

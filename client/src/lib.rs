@@ -66,6 +66,8 @@
 //! Dropping a future or a [`ResultStream`] cancels the call on the server: queued items never run, running ones are
 //! told to stop. [`Call::timeout`] bounds a call as a whole, streams included.
 
+#![warn(missing_docs)]
+
 pub mod admin;
 mod call;
 mod client;

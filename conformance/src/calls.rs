@@ -1,4 +1,4 @@
-//! What functions are called with, and what comes back.
+//! Calls of functions and their results.
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +7,10 @@ use procpool_ipc::proto::{CallStyle, FailureKind, ItemFailure, Run};
 use procpool_items::value;
 use serde_json::{Value, json};
 
-use crate::ledger::Chunk;
 use crate::report::{Fault, Outcome, Verdict, fault, skip};
 use crate::session::Session;
 use crate::subject::{Subject, echo_items, run_apply, run_blobs, run_values};
+use crate::transcript::Chunk;
 use crate::{Check, Kit, Needs, rules, subject};
 
 pub(crate) const CHECKS: [Check; 8] = [
@@ -21,7 +21,7 @@ pub(crate) const CHECKS: [Check; 8] = [
     ("takes blobs of bytes", Needs::Answers, byte_blobs),
     ("runs many items, in order", Needs::Answers, many),
     ("runs chunks in the order of their frames", Needs::Answers, chunks_in_order),
-    ("stamps the start of items if asked to", Needs::Answers, stamps),
+    ("stamps the start of items if requested", Needs::Answers, stamps),
 ];
 
 /// Calls echo, and expects its arguments.
@@ -32,7 +32,7 @@ fn expect_echo(session: &mut Session, run: Run, expected: &[Value]) -> Result<()
         return Err(Fault::new(rules::ECHO, format!("failed item {offset} of echo: {}", describe(failure))));
     }
     let values = if is_json { json_values(chunk)? } else { chunk.values() };
-    // Numbers as a reader of values sees them: 1.0 is 1.
+    // Normalises numbers as a reader of values does: 1.0 is 1.
     let normal = |item: &Value| -> Value { value::from_bytes(&subject::encode(item)).unwrap_or_default() };
     match values.iter().zip(expected).position(|(value, expected)| normal(value) != normal(expected)) {
         None => Ok(()),
@@ -42,9 +42,8 @@ fn expect_echo(session: &mut Session, run: Run, expected: &[Value]) -> Result<()
 
 fn json_values(chunk: &Chunk) -> Result<Vec<Value>, Fault> {
     let decode = |content: &bytes::Bytes| {
-        serde_json::from_slice(content).map_err(|error| {
-            Fault::new(rules::ITEMS, format!("answered application/json with what is no JSON: {error}"))
-        })
+        serde_json::from_slice(content)
+            .map_err(|error| Fault::new(rules::ITEMS, format!("answered application/json with invalid JSON: {error}")))
     };
     chunk.contents.iter().map(decode).collect()
 }
@@ -53,7 +52,7 @@ pub(crate) fn describe(failure: &ItemFailure) -> String {
     format!("{} {} {}", failure.kind().as_str_name(), failure.r#type, failure.message)
 }
 
-/// Calls every function with the items of its example. That it fails is its own affair.
+/// Calls every function with the items of its example. It may fail.
 fn call_examples(kit: &mut Kit, style: CallStyle) -> Outcome {
     let subjects: Vec<Subject> = kit.subjects.iter().filter(|subject| subject.style == style).cloned().collect();
     if subjects.is_empty() {
@@ -154,7 +153,7 @@ fn many(kit: &mut Kit) -> Outcome {
     Ok(Verdict::Note(note))
 }
 
-/// Nothing is left in the journal of a worker that has nothing to send.
+/// Checks that the journal is empty when everything was sent.
 fn flushed(session: &Session) -> Result<(), Fault> {
     let Some(page) = session.page.as_ref().filter(|_| session.hello().uses_progress_page) else { return Ok(()) };
     match page.journal() {
@@ -171,7 +170,7 @@ fn chunks_in_order(kit: &mut Kit) -> Outcome {
     let subject = kit.subject();
     let unknown = subject::unknown();
     let mut session = kit.start()?;
-    // All of them are there before the first has been answered; the ledger sees to the order.
+    // All are sent before the first is answered; the transcript checks the order.
     let chunks: Vec<u64> = (0..10)
         .map(|index| if index % 4 == 3 { session.run(unknown.run_many(2)) } else { session.run(subject.run_many(3)) })
         .collect();

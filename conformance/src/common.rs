@@ -13,27 +13,27 @@ use crate::{Check, Kit, Needs, rules};
 pub(crate) const CHECKS: [Check; 5] = [
     ("passes a common argument before the item", Needs::Answers, passes_it_first),
     ("takes a common argument that is JSON in a blob", Needs::Answers, takes_json),
-    ("keeps two of them apart, from chunk to chunk", Needs::Answers, keeps_two_apart),
-    ("has it for what came before it was dropped", Needs::Answers, has_it_for_what_came_before),
-    ("fails the items of one that cannot be decoded", Needs::Answers, fails_if_malformed),
+    ("keeps two common arguments apart", Needs::Answers, keeps_two_apart),
+    ("keeps it for chunks sent before DropCommon", Needs::Answers, has_it_for_what_came_before),
+    ("fails items whose common argument cannot be decoded", Needs::Answers, fails_if_malformed),
 ];
 
-/// A function of two arguments, and what to call it with.
+/// A function of two arguments, and arguments for it.
 struct Pairs {
     function: String,
-    /// The common argument and the item of some calls.
+    /// Pairs of a common argument and an item.
     calls: Vec<(Value, Value)>,
-    /// What the function makes of them, as it says when it gets them as the two arguments that they are.
+    /// The results when the function is called with both as ordinary arguments.
     results: Vec<Value>,
 }
 
-/// Returns what to call, and a worker that has answered it without a common argument.
+/// Returns the function, and a worker that has run it without a common argument.
 fn prepare(kit: &mut Kit) -> Result<(Session, Pairs), Stop> {
     if !kit.hello.takes_common {
         return Err(skip("its Hello does not say takes_common"));
     }
     let (function, calls) = subject::pairs(&kit.hello)
-        .ok_or_else(|| skip("it takes a function named `pair`, or one whose example shows two arguments"))?;
+        .ok_or_else(|| skip("it needs a function named `pair`, or one whose example shows two arguments"))?;
     let mut session = kit.start()?;
     let lists: Vec<Value> = calls.iter().map(|(first, second)| json!([first, second])).collect();
     let chunk = session.call(run_values(&function, CallStyle::Star, &lists))?;
@@ -54,14 +54,14 @@ fn set_value(session: &mut Session, common: u64, value: &Value) {
 }
 
 impl Pairs {
-    /// Returns a chunk whose one item goes behind a common argument.
+    /// Returns a chunk of one item with a common argument.
     fn run(&self, index: usize, common: u64, style: CallStyle) -> Run {
         let (_, item) = &self.calls[index];
         let item = if style == CallStyle::Star { json!([item]) } else { item.clone() };
         Run { common, ..run_values(&self.function, style, &[item]) }
     }
 
-    /// Takes the answer to such a chunk.
+    /// Checks the result of such a chunk.
     fn expect(&self, session: &mut Session, chunk: u64, index: usize) -> Result<(), Fault> {
         let chunk = session.collect(chunk)?;
         let ((common, item), expected) = (&self.calls[index], &self.results[index]);
@@ -110,7 +110,7 @@ fn keeps_two_apart(kit: &mut Kit) -> Outcome {
         pairs.call(&mut session, 0, 7, CallStyle::Map)?;
         pairs.call(&mut session, last, 1 << 40, CallStyle::Map)?;
     }
-    // One goes, the other stays.
+    // Drops one and keeps the other.
     session.send(ServerFrame::DropCommon(DropCommon { common: 7 }));
     pairs.call(&mut session, last, 1 << 40, CallStyle::Map)?;
     session.done()

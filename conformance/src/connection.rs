@@ -1,4 +1,4 @@
-//! The beginning, and what the bytes on the socket look like.
+//! The start of a connection, and the framing.
 
 use bytes::Bytes;
 use procpool_ipc::Frame as _;
@@ -18,7 +18,7 @@ pub(crate) const CHECKS: [Check; 6] = [
     ("exits when it gets a frame over max_frame_bytes", Needs::Ready, exits_after_oversize),
 ];
 
-/// The first check of all.
+/// The first check.
 pub(crate) fn says_hello(kit: &mut Kit) -> Outcome {
     let session = kit.start()?;
     let hello = session.hello();
@@ -27,7 +27,7 @@ pub(crate) fn says_hello(kit: &mut Kit) -> Outcome {
     }
     let no_json = |example: &str| serde_json::from_str::<serde_json::Value>(example).is_err();
     match hello.functions.iter().find(|function| !function.example.is_empty() && no_json(&function.example)) {
-        Some(function) => Ok(Verdict::Note(format!("the example of {:?} is no JSON", function.name))),
+        Some(function) => Ok(Verdict::Note(format!("the example of {:?} is not JSON", function.name))),
         None => Ok(Verdict::Ok),
     }
 }
@@ -45,17 +45,17 @@ fn reads_pieces(kit: &mut Kit) -> Outcome {
     let nonces = 1_000..1_020;
     let mut stream = Vec::new();
     for nonce in nonces.clone() {
-        session.ledger.note_ping(nonce);
+        session.transcript.note_ping(nonce);
         stream.extend_from_slice(&ServerFrame::Ping(Ping { nonce }).encode());
     }
-    // Some together, the rest byte by byte; each piece is a write of its own, and the worker has time to read it.
+    // Half in one write, the rest byte by byte, so that the worker reads each separately.
     let (together, single) = stream.split_at(stream.len() / 2 + 1);
     session.send_raw(Bytes::copy_from_slice(together));
     for byte in single.chunks(1) {
         session.send_raw(Bytes::copy_from_slice(byte));
         session.listen_for(std::time::Duration::from_millis(1))?;
     }
-    session.wait_until(|ledger| nonces.clone().all(|nonce| ledger.is_answered(nonce)))?;
+    session.wait_until(|transcript| nonces.clone().all(|nonce| transcript.is_answered(nonce)))?;
     Ok(Verdict::Ok)
 }
 
@@ -72,7 +72,7 @@ fn works_without_page(kit: &mut Kit) -> Outcome {
     session.done()
 }
 
-/// The frame limit is smaller than what the results of a chunk have together.
+/// The frame limit is smaller than the results of a chunk together.
 fn keeps_frame_limit(kit: &mut Kit) -> Outcome {
     let subject = kit.echo()?;
     let terms = Terms { max_frame_bytes: 64 << 10, ..kit.terms() };
@@ -81,7 +81,7 @@ fn keeps_frame_limit(kit: &mut Kit) -> Outcome {
     let chunks: Vec<u64> =
         (0..4).map(|_| session.run(subject.run(&[long.as_str().into(), long.as_str().into(), 1.into()]))).collect();
     for id in chunks {
-        // A frame over the limit is found where it is read.
+        // The reader detects a frame over the limit.
         if session.collect(id)?.values()[0] != *long {
             return Err(fault(rules::ECHO, "returned another value than a string of 20,000 bytes"));
         }
@@ -105,7 +105,7 @@ fn exits_after(kit: &mut Kit, bytes: Bytes) -> Outcome {
     session.send_raw(bytes);
     let status = session.wait_for_exit(rules::BAD_FRAME)?;
     if status.success() {
-        return Ok(Verdict::Note("its exit code is 0, which says that all was well".to_owned()));
+        return Ok(Verdict::Note("its exit code is 0, which means success".to_owned()));
     }
     Ok(Verdict::Ok)
 }

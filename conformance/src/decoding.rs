@@ -1,4 +1,4 @@
-//! Items that are hard to decode, and what a worker keeps of large ones.
+//! Items that are hard to decode, and memory that a worker keeps after large ones.
 
 use std::time::{Duration, Instant};
 
@@ -12,21 +12,22 @@ use crate::{Check, Kit, Needs, rules};
 
 pub(crate) const CHECKS: [Check; 2] = [
     ("begins an item before it decodes it", Needs::Answers, begins_first),
-    ("keeps nothing of a large item", Needs::Answers, keeps_nothing),
+    ("releases the memory of a large item", Needs::Answers, keeps_nothing),
 ];
 
-/// How many empty lists an item has that takes many times its length when it is decoded.
+/// The number of empty lists in an item whose decoded size is many times its length.
 const NUM_LISTS: usize = 2 << 20;
-/// Enough to receive it, and in most languages not enough to decode it.
+/// Enough memory to receive it, but in most languages not enough to decode it.
 const SPARE_BYTES: u64 = 48 << 20;
-/// More than the C library ever keeps of one block that was freed.
+/// More than the C library keeps of a freed block.
 const LARGE_BYTES: usize = 33 << 20;
-/// What a worker may hold more after a large item than before it.
+/// How much more memory a worker may hold after a large item than before.
 const KEPT_BYTES: u64 = 16 << 20;
-/// How long a language may take to collect its garbage.
+/// How long garbage collection may take.
 const REST: Duration = Duration::from_secs(2);
 
-/// Lets a worker run out of memory while it decodes an item. It may fail the item or die of it; but then of this item.
+/// Makes a worker run out of memory while it decodes an item. It may fail the item or die; then this item must be the
+/// one that has begun.
 fn begins_first(kit: &mut Kit) -> Outcome {
     kit.echo()?;
     let mut session = kit.start()?;
@@ -41,12 +42,12 @@ fn begins_first(kit: &mut Kit) -> Outcome {
     let items: [&[u8]; 3] = [b"1", &lists, b"2"];
     let id = session.run(run_blobs("echo", CallStyle::Map, "application/json", &items));
     let deadline = Instant::now() + kit.timeout * 3;
-    session.wait_until_or(deadline, |ledger| ledger.chunk(id).is_done())?;
-    if session.ledger.chunk(id).is_done() {
-        let failed = session.ledger.chunk(id).failures.contains_key(&1);
+    session.wait_until_or(deadline, |transcript| transcript.chunk(id).is_done())?;
+    if session.transcript.chunk(id).is_done() {
+        let failed = session.transcript.chunk(id).failures.contains_key(&1);
         session.quiet()?;
         return Ok(Verdict::Note(
-            if failed { "an item that takes too much memory fails" } else { "it has room for it" }.to_owned(),
+            if failed { "an item that takes too much memory fails" } else { "its memory suffices" }.to_owned(),
         ));
     }
     session.kill()?;
@@ -60,7 +61,7 @@ fn begins_first(kit: &mut Kit) -> Outcome {
     }
 }
 
-/// How much a language keeps is its own affair, but worth knowing.
+/// Not a rule of the protocol, so too much memory is only a note.
 fn keeps_nothing(kit: &mut Kit) -> Outcome {
     let function = kit.echo_of_bytes()?;
     // A function of values may refuse it.
@@ -85,7 +86,7 @@ fn keeps_nothing(kit: &mut Kit) -> Outcome {
     }
 }
 
-/// Returns the process of a worker and a field of its `statm`, in bytes: its size, or what is resident.
+/// Returns the process of a worker and a field of its `statm`, in bytes: its size, or its resident memory.
 fn memory_of(session: &Session, field: usize) -> Result<(Pid, u64), Stop> {
     let pid = session.hello().pid;
     let read = || {

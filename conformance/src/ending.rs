@@ -1,24 +1,24 @@
-//! How a worker ends: by Shutdown, with its server, or by a kill.
+//! The exit of a worker: by Shutdown, with its server, or by a kill.
 
 use std::time::Duration;
 
 use procpool_items::Records;
 
-use crate::ledger::Chunk;
 use crate::process::describe;
 use crate::report::{Fault, Outcome, Verdict, fault, skip};
 use crate::session::{Session, expect_no_orphans};
+use crate::transcript::Chunk;
 use crate::{Check, Kit, Needs, rules, subject};
 
 pub(crate) const CHECKS: [Check; 8] = [
     ("exits when the socket ends", Needs::Ready, socket_ends),
     ("exits when the socket ends while items run", Needs::Ready, socket_ends_while_running),
     ("exits with code 0 after Shutdown", Needs::Ready, shutdown),
-    ("reads while it has a chunk: Shutdown ends it", Needs::Ready, shutdown_with_chunk),
-    ("drops what has not begun at Shutdown", Needs::Answers, shutdown_while_running),
+    ("reads Shutdown while it has a chunk", Needs::Ready, shutdown_with_chunk),
+    ("drops items that have not begun at Shutdown", Needs::Answers, shutdown_while_running),
     ("ends at SIGTERM", Needs::Ready, sigterm),
     ("leaves no process behind", Needs::Answers, leaves_nothing),
-    ("leaves the truth behind when it is killed", Needs::Answers, killed),
+    ("leaves a correct page when it is killed", Needs::Answers, killed),
 ];
 
 fn socket_ends(kit: &mut Kit) -> Outcome {
@@ -60,11 +60,11 @@ fn shutdown_while_running(kit: &mut Kit) -> Outcome {
     let mut session = kit.start()?;
     let running = session.run(subject.run_many(kit.long_count()));
     let queued = session.run(subject.run_many(5));
-    session.wait_until(|ledger| ledger.chunk(running).num_received() > 0)?;
+    session.wait_until(|transcript| transcript.chunk(running).num_received() > 0)?;
     session.shut_down();
     expect_success(&mut session)?;
     for id in [running, queued] {
-        let chunk = session.ledger.chunk(id);
+        let chunk = session.transcript.chunk(id);
         if let Some(offset) = last_begun(&session, chunk)?
             && chunk.num_received() <= offset
         {
@@ -72,7 +72,7 @@ fn shutdown_while_running(kit: &mut Kit) -> Outcome {
             return Err(fault(rules::SHUTDOWN, got));
         }
     }
-    let (done, count) = (session.ledger.chunk(running).num_received(), session.ledger.chunk(running).count());
+    let (done, count) = (session.transcript.chunk(running).num_received(), session.transcript.chunk(running).count());
     Ok(Verdict::Note(format!("{done} of {count} items had begun")))
 }
 
@@ -83,7 +83,7 @@ fn sigterm(kit: &mut Kit) -> Outcome {
     Ok(Verdict::Ok)
 }
 
-/// Calls functions, and looks for what is left of the worker once it is gone.
+/// Calls functions, and looks for processes that are left after the worker's exit.
 fn leaves_nothing(kit: &mut Kit) -> Outcome {
     let mut session = kit.start()?;
     let examples = if kit.calls_examples { subject::examples(&kit.hello) } else { Vec::new() };
@@ -96,7 +96,7 @@ fn leaves_nothing(kit: &mut Kit) -> Outcome {
     Ok(Verdict::Ok)
 }
 
-/// Returns the offset of the item begun last, if it is of this chunk; by the page.
+/// Returns the offset of the item that began last, according to the page, if it is of this chunk.
 fn last_begun(session: &Session, chunk: &Chunk) -> Result<Option<u32>, Fault> {
     let Some(page) = session.page.as_ref().filter(|_| session.hello().uses_progress_page) else { return Ok(None) };
     let begun =
@@ -104,7 +104,8 @@ fn last_begun(session: &Session, chunk: &Chunk) -> Result<Option<u32>, Fault> {
     Ok(chunk.offset_of(begun))
 }
 
-/// Kills workers at several moments: what they leave must tell which items have begun, and the results of the others.
+/// Kills workers at several moments: page and frames must tell which items had begun, and have the results of all but
+/// the last.
 fn killed(kit: &mut Kit) -> Outcome {
     let subject = kit.subject();
     let mut num_saved = 0;
@@ -114,17 +115,17 @@ fn killed(kit: &mut Kit) -> Outcome {
             return Err(skip("it keeps no progress page"));
         }
         let id = session.run(subject.run_many(kit.long_count()));
-        session.wait_until(|ledger| ledger.chunk(id).num_received() > 0)?;
+        session.wait_until(|transcript| transcript.chunk(id).num_received() > 0)?;
         session.listen_for(Duration::from_micros(700 * round))?;
         session.kill()?;
-        num_saved += truth_of(&session, id)?;
+        num_saved += check_page(&session, id)?;
     }
     Ok(Verdict::Note(format!("{num_saved} results were found in the journals of four dead workers")))
 }
 
-/// Checks what a dead worker left. Returns how many results were in the journal alone.
-fn truth_of(session: &Session, id: u64) -> Result<u32, Fault> {
-    let chunk = session.ledger.chunk(id);
+/// Checks the page of a dead worker. Returns how many results were only in the journal.
+fn check_page(session: &Session, id: u64) -> Result<u32, Fault> {
+    let chunk = session.transcript.chunk(id);
     let unreadable = |error: &dyn std::fmt::Display| {
         Fault::new(rules::JOURNAL, format!("left a journal that cannot be read: {error}"))
     };

@@ -1,4 +1,4 @@
-//! Items that cannot be run, or fail.
+//! Items that cannot run, or fail.
 
 use procpool_ipc::proto::{CallStyle, FailureKind, ItemKind, Run};
 use serde_json::json;
@@ -10,10 +10,10 @@ use crate::{Check, Kit, Needs, rules, subject};
 
 pub(crate) const CHECKS: [Check; 5] = [
     ("fails the items of an unknown function", Needs::Answers, unknown_function),
-    ("fails a value that cannot be decoded, and no other", Needs::Answers, bad_value),
-    ("fails JSON that cannot be decoded, and no other", Needs::Answers, bad_json),
-    ("fails an item that is no list in the style STAR, and no other", Needs::Answers, no_list),
-    ("fails an item whose function raises, and lives on", Needs::Answers, raises),
+    ("fails only the value that cannot be decoded", Needs::Answers, bad_value),
+    ("fails only the JSON that cannot be decoded", Needs::Answers, bad_json),
+    ("fails only the item that is not a list in the style STAR", Needs::Answers, no_list),
+    ("fails an item whose function raises, and continues", Needs::Answers, raises),
 ];
 
 fn unknown_function(kit: &mut Kit) -> Outcome {
@@ -42,11 +42,11 @@ fn unknown_function(kit: &mut Kit) -> Outcome {
             }
         }
     }
-    lives_on(kit, session)
+    continues(kit, session)
 }
 
-/// Sends a bad item between two good ones.
-fn one_is_bad(kit: &mut Kit, run: Run) -> Outcome {
+/// Sends an invalid item between two valid ones.
+fn one_is_invalid(kit: &mut Kit, run: Run) -> Outcome {
     let mut session = kit.start()?;
     let chunk = session.call(run)?;
     match chunk.failures.get(&1) {
@@ -57,10 +57,10 @@ fn one_is_bad(kit: &mut Kit, run: Run) -> Outcome {
     if let Some((offset, failure)) = chunk.failures.iter().find(|(offset, _)| **offset != 1) {
         return Err(fault(rules::ITEM_ERROR, format!("failed item {offset}, too: {}", describe(failure))));
     }
-    lives_on(kit, session)
+    continues(kit, session)
 }
 
-fn lives_on(kit: &Kit, mut session: super::Session) -> Outcome {
+fn continues(kit: &Kit, mut session: super::Session) -> Outcome {
     session.call(kit.subject().run_many(1))?;
     session.done()
 }
@@ -70,22 +70,22 @@ fn bad_value(kit: &mut Kit) -> Outcome {
     let good = encode(&json!("good"));
     // A string that is longer than its value.
     let items = list([&good[..], b"\x1a\x7fx", &good[..]]);
-    one_is_bad(kit, run(&function, style, ItemKind::Values, "", &items))
+    one_is_invalid(kit, run(&function, style, ItemKind::Values, "", &items))
 }
 
 fn bad_json(kit: &mut Kit) -> Outcome {
     let Subject { function, style, .. } = kit.echo()?;
-    one_is_bad(kit, run_blobs(&function, style, "application/json", &[b"\"good\"", b"{\"a\":", b"[1]"]))
+    one_is_invalid(kit, run_blobs(&function, style, "application/json", &[b"\"good\"", b"{\"a\":", b"[1]"]))
 }
 
 fn no_list(kit: &mut Kit) -> Outcome {
     let function = kit.echo()?.function;
-    one_is_bad(kit, run_values(&function, CallStyle::Star, &[json!(["good"]), json!("no list"), json!(["good"])]))
+    one_is_invalid(kit, run_values(&function, CallStyle::Star, &[json!(["good"]), json!("no list"), json!(["good"])]))
 }
 
 fn raises(kit: &mut Kit) -> Outcome {
     if !has_function(&kit.hello, "fail") {
-        return Err(skip("it takes a function named `fail`, which raises"));
+        return Err(skip("it needs a function named `fail`, which raises"));
     }
     let mut session = kit.start()?;
     let chunk = session.call(run_values("fail", CallStyle::Map, &[json!("one"), json!("two")]))?;
@@ -97,5 +97,5 @@ fn raises(kit: &mut Kit) -> Outcome {
             return Err(skip(format!("its function `fail` raises nothing: {}", describe(failure))));
         }
     }
-    lives_on(kit, session)
+    continues(kit, session)
 }

@@ -1,8 +1,8 @@
-//! The conformance kit: starts a worker as the server does, speaks the protocol with it, and says what it does wrong.
+//! The conformance kit: starts a worker as the server does, speaks the protocol with it, and reports violations.
 //!
-//! `process` starts it, `session` plays the server by hand, and `ledger` holds every frame against the protocol; so a
-//! fault is found wherever it shows. The checks themselves, in `connection`, `calls`, `common`, `failures`, `decoding`,
-//! `recall` and `ending`, bring the worker into the situations in which faults show. Each has a worker process of its own.
+//! `process` starts it, `session` acts as the server, and `transcript` validates every frame, so a violation is found
+//! in any check. The checks in `connection`, `calls`, `common`, `failures`, `decoding`, `recall` and `ending` create
+//! the situations in which violations occur. Each check has a worker process of its own.
 
 mod calls;
 mod common;
@@ -10,15 +10,15 @@ mod connection;
 mod decoding;
 mod ending;
 mod failures;
-mod ledger;
-#[cfg(test)]
-mod ledger_tests;
 mod process;
 mod recall;
 mod report;
 mod rules;
 mod session;
 mod subject;
+mod transcript;
+#[cfg(test)]
+mod transcript_tests;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -32,33 +32,33 @@ use self::report::{Fault, Outcome, Report, Stop, Verdict, skip};
 use self::session::{Session, Terms};
 use self::subject::{Subject, has_function};
 
-/// How long a chunk should take that is long enough to do something meanwhile.
+/// The duration of a chunk that leaves time to act while it runs.
 const LONG_CHUNK: Duration = Duration::from_millis(300);
-/// How long a chunk must take to tell how long its items do.
+/// The shortest duration of a chunk from which the run time of its items is measured.
 const MEASURED_CHUNK: Duration = Duration::from_millis(20);
 /// The most items of such a chunk.
 const MAX_ITEMS: u128 = 100_000;
 
-/// A check: what a good worker does, what the check needs of it, and how it is made.
+/// A check: its title, what it needs of the worker, and its function.
 type Check = (&'static str, Needs, fn(&mut Kit) -> Outcome);
 
 /// What a check needs of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Needs {
-    /// That it becomes ready.
+    /// It becomes ready.
     Ready,
-    /// That it answers chunks.
+    /// It answers chunks.
     Answers,
 }
 
 const GROUPS: [(&str, &[Check]); 7] = [
     ("connection", &connection::CHECKS),
     ("calls", &calls::CHECKS),
-    ("a common argument", &common::CHECKS),
+    ("common argument", &common::CHECKS),
     ("failures", &failures::CHECKS),
     ("large items", &decoding::CHECKS),
     ("recall and ping", &recall::CHECKS),
-    ("the end", &ending::CHECKS),
+    ("exit", &ending::CHECKS),
 ];
 
 /// Which worker to check, and how.
@@ -66,28 +66,28 @@ const GROUPS: [(&str, &[Check]); 7] = [
 pub struct Options {
     /// The program and its arguments. Not empty.
     pub command: Vec<OsString>,
-    /// The variables that the worker gets, beside those of the protocol.
+    /// The worker's environment, beside the variables of the protocol.
     pub environment: Vec<(OsString, OsString)>,
-    /// How long to wait for what a worker must do; ten times as long for its start.
+    /// How long to wait for an answer of the worker; ten times as long for its start.
     pub timeout: Duration,
-    /// Call every function that says how, too, to see whether it leaves processes behind.
+    /// Also call every function that has an example, to check whether it leaves processes behind.
     pub calls_examples: bool,
 }
 
-/// What the checks share.
+/// The state that the checks share.
 pub(crate) struct Kit {
     launcher: Launcher,
     timeout: Duration,
     calls_examples: bool,
     hello: Hello,
-    /// What to call; the first is the one to call often. Never empty once the worker was ready.
+    /// The functions to call, the fastest first. Not empty once the worker was ready.
     subjects: Vec<Subject>,
     /// How long an item of the first subject takes.
     item_time: Duration,
 }
 
 impl Kit {
-    /// Returns the usual terms of a connection.
+    /// Returns the default terms of a connection.
     fn terms(&self) -> Terms {
         Terms { max_frame_bytes: DEFAULT_MAX_FRAME_BYTES, journal_bytes: DEFAULT_JOURNAL_BYTES, timeout: self.timeout }
     }
@@ -102,35 +102,35 @@ impl Kit {
         Session::start(&mut self.launcher, terms)
     }
 
-    /// Returns the function to call often.
+    /// Returns the fastest function.
     fn subject(&self) -> Subject {
         self.subjects.first().cloned().unwrap_or_else(subject::unknown)
     }
 
     /// Returns the function `echo`.
     fn echo(&self) -> Result<Subject, Stop> {
-        Some(self.subject()).filter(|subject| subject.is_echo).ok_or_else(|| skip("it takes a function named `echo`"))
+        Some(self.subject()).filter(|subject| subject.is_echo).ok_or_else(|| skip("it needs a function named `echo`"))
     }
 
-    /// Returns the name of a function that returns its argument, and may take bytes.
+    /// Returns the name of a function that returns its argument and may take bytes.
     fn echo_of_bytes(&self) -> Result<&'static str, Stop> {
         let name = ["echo_bytes", "echo"].into_iter().find(|name| has_function(&self.hello, name));
-        name.ok_or_else(|| skip("it takes a function named `echo_bytes` or `echo`"))
+        name.ok_or_else(|| skip("it needs a function named `echo_bytes` or `echo`"))
     }
 
-    /// Returns how many items take about so long.
+    /// Returns how many items take about this long.
     fn count_for(&self, duration: Duration) -> usize {
         let count = duration.as_nanos() / self.item_time.as_nanos().max(1);
-        // It fits: the bound does.
+        // The upper bound fits.
         usize::try_from(count.clamp(8, MAX_ITEMS)).unwrap_or(8)
     }
 
-    /// Returns how many items take long enough to do something meanwhile.
+    /// Returns how many items make a chunk that leaves time to act while it runs.
     fn long_count(&self) -> usize {
         self.count_for(LONG_CHUNK)
     }
 
-    /// Finds out whom to call and how long that takes.
+    /// Determines the functions to call and how long an item takes.
     fn meet(&mut self) -> Result<(), Fault> {
         let mut session = self.start()?;
         self.hello = session.hello().clone();
@@ -146,7 +146,7 @@ impl Kit {
     }
 }
 
-/// Measures what an item takes in a chunk that is as long as can be waited for.
+/// Measures the time per item, with chunks of increasing size.
 fn time_item(session: &mut Session, subject: &Subject) -> Result<Duration, Fault> {
     let mut count = 8;
     loop {
@@ -160,12 +160,12 @@ fn time_item(session: &mut Session, subject: &Subject) -> Result<Duration, Fault
     }
 }
 
-/// Runs all checks and prints what comes of them. Returns whether no check failed. For a process that has opened no files
-/// yet, and has no children: what workers leave behind becomes its own.
+/// Runs all checks and prints their outcomes. Returns whether no check failed. Call it in a process that has opened no
+/// files and has no children: it adopts the orphans of workers.
 ///
 /// # Errors
 ///
-/// If the checks cannot be made.
+/// If the checks cannot be run.
 pub fn check(options: &Options, output: &mut dyn Write) -> io::Result<bool> {
     let mut kit = Kit {
         launcher: Launcher::new(&options.command, &options.environment)?,
@@ -191,7 +191,7 @@ pub fn check(options: &Options, output: &mut dyn Write) -> io::Result<bool> {
         for (title, needs, check) in checks {
             let outcome = match needs {
                 _ if !is_ready => Err(skip("it does not become ready")),
-                Needs::Answers if !answers => Err(skip("it does not answer a chunk as it should")),
+                Needs::Answers if !answers => Err(skip("it does not answer a chunk correctly")),
                 Needs::Ready | Needs::Answers => check(&mut kit),
             };
             report.add(title, &outcome);
@@ -200,7 +200,7 @@ pub fn check(options: &Options, output: &mut dyn Write) -> io::Result<bool> {
     Ok(report.finish())
 }
 
-/// Says who is checked, and with what.
+/// Describes the worker and the functions that are called.
 fn introduction(kit: &Kit) -> String {
     let Hello { sdk, functions, uses_progress_page, .. } = &kit.hello;
     let page = if *uses_progress_page { "keeps the progress page" } else { "keeps no progress page" };

@@ -18,7 +18,7 @@ use rustix::process::{
 };
 
 const STDERR_TAIL_BYTES: usize = 4 << 10;
-/// How often orphans are killed that start others as they die.
+/// How many times to kill orphans that start others when they die.
 const MAX_ROUNDS: usize = 100;
 
 /// Starts workers.
@@ -26,15 +26,14 @@ const MAX_ROUNDS: usize = 100;
 pub(crate) struct Launcher {
     command: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
-    /// Keeps descriptor 3 for the socket of the next worker. If something else has that number, so be it: the variable
-    /// tells.
+    /// Reserves descriptor 3 for the socket of the next worker. Another number works too: `PROCPOOL_FD` names it.
     channel: OwnedFd,
     null: OwnedFd,
 }
 
 impl Launcher {
-    /// To be made before anything else opens a file. From now on what workers leave behind, in whatever session,
-    /// becomes a child of this process.
+    /// Call it before anything else opens a file, so that descriptor 3 is free. From now on, this process adopts the
+    /// orphans of workers, in whatever session.
     ///
     /// # Errors
     ///
@@ -46,7 +45,7 @@ impl Launcher {
         Ok(Self { command: command.to_vec(), environment: environment.to_vec(), channel, null: open_null()? })
     }
 
-    /// Starts a worker with this end of a socket.
+    /// Starts a worker with one end of a socket.
     ///
     /// # Errors
     ///
@@ -57,7 +56,7 @@ impl Launcher {
         command.args(&self.command[1..]).env_clear().envs(self.environment.iter().cloned());
         command.env("PROCPOOL_FD", self.channel.as_raw_fd().to_string()).env("PROCPOOL_SLOT", "0");
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // This clears close-on-exec, which is the point.
+        // `dup2` clears close-on-exec, so the worker inherits it.
         rustix::io::dup2(channel, &mut self.channel)?;
         let spawned = command.spawn();
         rustix::io::dup2(&self.null, &mut self.channel)?;
@@ -66,7 +65,7 @@ impl Launcher {
     }
 }
 
-/// A worker that runs. Dropping it kills its process group.
+/// A running worker. Dropping it kills its process group.
 #[derive(Debug)]
 pub(crate) struct WorkerProcess {
     child: Child,
@@ -88,7 +87,8 @@ impl WorkerProcess {
         Ok(Self { child, group, pidfd, outputs, stderr_tail: Vec::new(), status: None })
     }
 
-    /// Waits until the socket is ready, the process has died or it is time; reads what the worker prints meanwhile.
+    /// Waits until the socket is ready, the process has died or the deadline passes; reads the worker's output
+    /// meanwhile.
     ///
     /// # Errors
     ///
@@ -119,7 +119,7 @@ impl WorkerProcess {
         self.status
     }
 
-    /// Waits for the end of the process; `None` if it does not come in time.
+    /// Waits for the exit of the process; `None` if it does not exit in time.
     ///
     /// # Errors
     ///
@@ -133,7 +133,7 @@ impl WorkerProcess {
         Ok(self.status)
     }
 
-    /// Kills it at once and waits for its death.
+    /// Kills the process group and reaps the worker.
     ///
     /// # Errors
     ///
@@ -146,14 +146,14 @@ impl WorkerProcess {
         Ok(())
     }
 
-    /// Asks it and its group to end, as the server does.
+    /// Sends SIGTERM to the process group, as the server does.
     pub(crate) fn terminate(&self) {
         // It may be gone already.
         let _ = kill_process_group(self.group, Signal::TERM);
     }
 
     /// Returns the last line that it wrote to stderr.
-    pub(crate) fn last_words(&self) -> Option<String> {
+    pub(crate) fn last_line(&self) -> Option<String> {
         let text = String::from_utf8_lossy(&self.stderr_tail);
         text.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
     }
@@ -184,14 +184,15 @@ impl WorkerProcess {
 
 impl Drop for WorkerProcess {
     fn drop(&mut self) {
-        // What it left in its group, too: while it is not reaped, or somebody is in it, the number is the group's own.
+        // Also kills the rest of the group: while the leader is not reaped, or the group is not empty, its id is not
+        // reused.
         self.signal_group();
         let _ = self.kill();
         kill_orphans();
     }
 }
 
-/// Waits until nothing is left of what dead workers have started. Returns the names of what is, at the deadline.
+/// Waits until no descendant of dead workers is left. Returns the names of those left at the deadline.
 ///
 /// # Errors
 ///
@@ -203,7 +204,7 @@ pub(crate) fn wait_for_orphans(deadline: Instant) -> io::Result<Vec<String>> {
         if orphans.is_empty() || rest.is_zero() {
             return Ok(orphans.into_iter().map(name_of).collect());
         }
-        // When one ends, another may have become ours.
+        // When one ends, its children may become ours.
         let pidfds: Vec<OwnedFd> =
             orphans.into_iter().filter_map(|orphan| pidfd_open(orphan, PidfdFlags::empty()).ok()).collect();
         let mut descriptors: Vec<PollFd<'_>> =
@@ -215,16 +216,16 @@ pub(crate) fn wait_for_orphans(deadline: Instant) -> io::Result<Vec<String>> {
     }
 }
 
-/// Returns the children that live, once the worker is dead, and reaps the others.
+/// Returns the living children of this process, and reaps the dead ones. Valid once the worker is dead.
 fn orphans() -> io::Result<Vec<Pid>> {
     let own_pid = getpid().as_raw_nonzero().to_string();
     let mut orphans = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let name = entry?.file_name();
         let Some(pid) = name.to_str().and_then(|name| Pid::from_raw(name.parse().ok()?)) else { continue };
-        // A process that ended since the folder was read is none.
+        // The process may have ended since the folder was read.
         let Ok(stat) = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())) else { continue };
-        // The name stands in parentheses, and may have some too.
+        // The name is in parentheses, and may contain some.
         let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(1));
         if parent == Some(&*own_pid) && matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(None)) {
             orphans.push(pid);
@@ -252,7 +253,7 @@ fn kill_orphans() {
     }
 }
 
-/// Says how a process ended, as the end of "it …".
+/// Describes how a process ended, as the end of a sentence.
 pub(crate) fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exited with code {code}"),

@@ -1,4 +1,4 @@
-//! Recall of what is queued and of what runs, and Ping while an item runs.
+//! Recall of queued and running chunks, and Ping while an item runs.
 
 use std::time::{Duration, Instant};
 
@@ -10,25 +10,25 @@ use crate::subject::{has_function, run_values};
 use crate::{Check, Kit, Needs, Session, rules};
 
 pub(crate) const CHECKS: [Check; 6] = [
-    ("gives back a chunk that runs, and sends no more of it", Needs::Ready, recall_running),
-    ("gives back a chunk that is queued", Needs::Ready, recall_queued),
-    ("answers a recall once, and none of a chunk that it does not have", Needs::Answers, recall_again),
-    ("tells a function that it is cancelled", Needs::Answers, cancel),
-    ("cancels no item for the one before it", Needs::Answers, cancel_of_the_item_before),
+    ("gives back the rest of a running chunk", Needs::Ready, recall_running),
+    ("gives back a queued chunk", Needs::Ready, recall_queued),
+    ("answers a recall once, and ignores unknown chunks", Needs::Answers, recall_again),
+    ("notifies a cancelled function", Needs::Answers, cancel),
+    ("does not cancel the item after the timed-out one", Needs::Answers, cancel_of_the_item_before),
     ("answers Ping while an item runs", Needs::Answers, ping_while_running),
 ];
 
-/// How long a worker may go on after a chunk is done, to send what it must not.
+/// How long to watch for invalid frames after a chunk is done.
 const AFTERMATH: Duration = Duration::from_millis(50);
-/// Sleeps so many milliseconds, in the workers that have it.
+/// A function that sleeps for the given number of milliseconds.
 const SLEEP: &str = "sleep_ms";
 
-/// Waits for the rest of a chunk that was recalled, and a moment longer.
+/// Waits for the rest of a recalled chunk, and a moment longer.
 fn settle(session: &mut Session, chunk: u64) -> Result<Option<u32>, Fault> {
     session.collect(chunk)?;
     session.quiet()?;
     session.listen_for(AFTERMATH)?;
-    Ok(session.ledger.chunk(chunk).given_back_from)
+    Ok(session.transcript.chunk(chunk).given_back_from)
 }
 
 fn recall_running(kit: &mut Kit) -> Outcome {
@@ -36,9 +36,9 @@ fn recall_running(kit: &mut Kit) -> Outcome {
     let count = kit.long_count();
     let mut session = kit.start()?;
     let chunk = session.run(subject.run_many(count));
-    // It may be one that answers nothing before it is recalled; then it has had its time.
+    // Some workers answer only after the recall; then the chunk has had time to run.
     let first = Instant::now() + Duration::from_millis(200);
-    session.wait_until_or(first, |ledger| ledger.chunk(chunk).num_received() > 0)?;
+    session.wait_until_or(first, |transcript| transcript.chunk(chunk).num_received() > 0)?;
     session.recall(chunk, false);
     let given_back = settle(&mut session, chunk)?;
     session.call(subject.run_many(1))?;
@@ -70,7 +70,7 @@ fn recall_again(kit: &mut Kit) -> Outcome {
     let subject = kit.subject();
     let mut session = kit.start()?;
     let done = session.call(subject.run_many(2))?.id;
-    // Of a chunk that is done, twice, and of one that never was.
+    // Recalls a finished chunk twice, and an unknown chunk.
     session.recall(done, false);
     session.recall(done, true);
     session.recall(u64::MAX, true);
@@ -78,7 +78,7 @@ fn recall_again(kit: &mut Kit) -> Outcome {
     session.recall(running, false);
     session.recall(running, true);
     settle(&mut session, running)?;
-    // Nobody is told of a recall that is long past: the next chunk runs.
+    // An old recall must not affect the next chunk.
     let last = session.call(subject.run_many(3))?;
     if !last.failures.is_empty() && subject.is_echo {
         return Ok(Verdict::Note("items that came after a cancelled chunk failed".to_owned()));
@@ -98,8 +98,8 @@ fn cancel(kit: &mut Kit) -> Outcome {
             session.recall(chunk, true);
         }
         let limit = Instant::now() + kit.timeout;
-        session.wait_until_or(limit, |ledger| ledger.chunk(chunk).is_done())?;
-        if !session.ledger.chunk(chunk).is_done() {
+        session.wait_until_or(limit, |transcript| transcript.chunk(chunk).is_done())?;
+        if !session.transcript.chunk(chunk).is_done() {
             return Ok(Verdict::Note("its `sleep_ms` does not ask: the server will kill the worker for it".to_owned()));
         }
         session.call(kit.subject().run_many(1))?;
@@ -107,50 +107,50 @@ fn cancel(kit: &mut Kit) -> Outcome {
     Ok(Verdict::Ok)
 }
 
-/// The time of the first item is up, and it has ended when the worker is told so: the second runs, and goes on.
+/// The first item times out but has ended when the worker gets the cancel: the second runs and must continue.
 fn cancel_of_the_item_before(kit: &mut Kit) -> Outcome {
     needs_sleep(kit)?;
-    // Shorter than the time after which silence is a fault.
+    // Shorter than the timeout for silence.
     let item_time = (kit.timeout / 2).min(Duration::from_millis(400));
     let mut session = kit.start()?;
     let began = Instant::now();
     let chunk = session.run(run_values(SLEEP, CallStyle::Map, &[json!(1), json!(item_time.as_millis())]));
-    session.wait_until(|ledger| ledger.chunk(chunk).num_received() > 0)?;
-    // Until then it has begun the second.
+    session.wait_until(|transcript| transcript.chunk(chunk).num_received() > 0)?;
+    // By then it has begun the second item.
     session.listen_for(item_time / 8)?;
     session.cancel_item(chunk, 0);
     session.collect(chunk)?;
-    let chunk = session.ledger.chunk(chunk);
+    let chunk = session.transcript.chunk(chunk);
     if chunk.num_received() < 2 {
         return Ok(Verdict::Note("it gave the second item back: it begins nothing while results travel".to_owned()));
     }
     if let Some(failure) = chunk.failures.get(&1) {
-        let got = format!("failed the item after one whose time was up: {}: {}", failure.r#type, failure.message);
+        let got = format!("failed the item after one that timed out: {}: {}", failure.r#type, failure.message);
         return Err(fault(rules::CANCEL_OFFSET, got));
     }
     // Some clocks wake a little early.
     if began.elapsed() < item_time * 9 / 10 {
-        return Err(fault(rules::CANCEL_OFFSET, "ended the item after one whose time was up"));
+        return Err(fault(rules::CANCEL_OFFSET, "ended the item after one that timed out"));
     }
-    // What is past is not kept for later either.
+    // The cancel must not be remembered for later items either.
     session.call(run_values(SLEEP, CallStyle::Map, &[json!(1), json!(1)]))?;
     session.done()
 }
 
 fn ping_while_running(kit: &mut Kit) -> Outcome {
     needs_sleep(kit)?;
-    // Shorter than the time after which silence is a fault.
+    // Shorter than the timeout for silence.
     let item_time = (kit.timeout / 2).min(Duration::from_millis(400));
     let mut session = kit.start()?;
     let chunk = session.run(run_values(SLEEP, CallStyle::Map, &[json!(item_time.as_millis())]));
     session.listen_for(item_time / 8)?;
     session.quiet()?;
-    let was_running = !session.ledger.chunk(chunk).is_done();
+    let was_running = !session.transcript.chunk(chunk).is_done();
     session.collect(chunk)?;
     Ok(if was_running { Verdict::Ok } else { Verdict::Note("only when the item was done".to_owned()) })
 }
 
 fn needs_sleep(kit: &Kit) -> Result<(), Stop> {
-    let why = "it takes a function named `sleep_ms`, which sleeps so many milliseconds";
+    let why = "it needs a function named `sleep_ms`, which sleeps so many milliseconds";
     if has_function(&kit.hello, SLEEP) { Ok(()) } else { Err(skip(why)) }
 }

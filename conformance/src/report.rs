@@ -1,13 +1,13 @@
-//! What a check found, and how it is printed.
+//! The outcomes of checks, and their printed form.
 
 use std::io::Write;
 
-/// How a worker breaks the protocol.
+/// A violation of the protocol.
 #[derive(Debug)]
 pub(crate) struct Fault {
-    /// What it did, as the end of a sentence about it.
+    /// What the worker did, as the end of a sentence.
     pub(crate) got: String,
-    /// What the protocol says about that.
+    /// The rule that it violates.
     pub(crate) rule: &'static str,
 }
 
@@ -17,11 +17,11 @@ impl Fault {
     }
 }
 
-/// What is said of a check that found no fault.
+/// The verdict of a check that found no fault.
 #[derive(Debug)]
 pub(crate) enum Verdict {
     Ok,
-    /// It is within the protocol, and there is something to say.
+    /// No violation, with a remark.
     Note(String),
 }
 
@@ -29,7 +29,7 @@ pub(crate) enum Verdict {
 #[derive(Debug)]
 pub(crate) enum Stop {
     Fault(Fault),
-    /// It could not be made; the text says what it takes.
+    /// It could not be run; the text says what it needs.
     Skipped(String),
 }
 
@@ -39,7 +39,7 @@ impl From<Fault> for Stop {
     }
 }
 
-/// What became of a check.
+/// The outcome of a check.
 pub(crate) type Outcome = Result<Verdict, Stop>;
 
 pub(crate) fn fault(rule: &'static str, got: impl Into<String>) -> Stop {
@@ -50,7 +50,7 @@ pub(crate) fn skip(why: impl Into<String>) -> Stop {
     Stop::Skipped(why.into())
 }
 
-/// Prints the checks as they are done, and counts them.
+/// Prints outcomes as they arrive, and counts them.
 pub(crate) struct Report<'a> {
     output: &'a mut dyn Write,
     ok: usize,
@@ -63,7 +63,7 @@ impl<'a> Report<'a> {
         Self { output, ok: 0, failed: 0, skipped: 0 }
     }
 
-    /// Prints at once: a check may take a while. That nobody may read it is no reason to stop.
+    /// Prints at once, since a check may take a while. Ignores errors: the checks continue without a reader.
     pub(crate) fn print(&mut self, text: &str) {
         let _ = self.output.write_all(text.as_bytes()).and_then(|()| self.output.flush());
     }
@@ -82,7 +82,7 @@ impl<'a> Report<'a> {
         self.print(&text);
     }
 
-    /// Prints the sum. Returns whether no check failed.
+    /// Prints the totals. Returns whether no check failed.
     pub(crate) fn finish(mut self) -> bool {
         let Self { ok, failed, skipped, .. } = self;
         self.print(&format!("\n{ok} ok, {failed} failed, {skipped} skipped\n"));

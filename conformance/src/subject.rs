@@ -1,4 +1,4 @@
-//! What a worker is checked with: the function `echo`, if it has one; else those whose examples tell how to call them.
+//! The functions to check a worker with: `echo`, if it has one, otherwise those with examples.
 
 use bytes::Bytes;
 use procpool_ipc::proto::{ApplyArguments, CallStyle, Function, Hello, ItemKind, Run};
@@ -22,7 +22,7 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    /// Returns so many items. Those of echo are all different.
+    /// Returns this many items. Those of echo are all different.
     pub(crate) fn items(&self, count: usize) -> Vec<Value> {
         if self.is_echo {
             return (0..count).map(Value::from).collect();
@@ -40,14 +40,14 @@ impl Subject {
         run_values(&self.function, self.style, items)
     }
 
-    /// Returns a chunk of so many items.
+    /// Returns a chunk of this many items.
     pub(crate) fn run_many(&self, count: usize) -> Run {
         self.run(&self.items(count))
     }
 }
 
-/// Returns what to call: echo alone, or every function with an example. An unknown function if there is neither: its
-/// items fail, and can be counted all the same.
+/// Returns the functions to call: echo alone, or every function with an example. If there is neither, the kit calls an
+/// unknown function, whose failures can still be counted.
 pub(crate) fn subjects(hello: &Hello) -> Vec<Subject> {
     if has_function(hello, ECHO) {
         return vec![Subject { function: ECHO.to_owned(), style: CallStyle::Map, items: echo_items(), is_echo: true }];
@@ -55,12 +55,12 @@ pub(crate) fn subjects(hello: &Hello) -> Vec<Subject> {
     examples(hello)
 }
 
-/// Returns every function that says how to call it.
+/// Returns every function that has an example.
 pub(crate) fn examples(hello: &Hello) -> Vec<Subject> {
     hello.functions.iter().filter_map(from_example).collect()
 }
 
-/// Returns what calls a function that no worker has.
+/// Returns a function that no worker has.
 pub(crate) fn unknown() -> Subject {
     let function = "procpool.check.no_such_function".to_owned();
     Subject { function, style: CallStyle::Map, items: vec![json!(1)], is_echo: false }
@@ -70,7 +70,7 @@ pub(crate) fn has_function(hello: &Hello, name: &str) -> bool {
     hello.functions.iter().any(|function| function.name == name)
 }
 
-/// Every kind of value, and numbers at the borders.
+/// Returns every kind of value, and numbers at the limits.
 pub(crate) fn echo_items() -> Vec<Value> {
     let items = json!([
         null, true, false, 0, -1, 1.5, 9_007_199_254_740_991_u64, -9_007_199_254_740_991_i64, 1e300, "", "text",
@@ -79,7 +79,7 @@ pub(crate) fn echo_items() -> Vec<Value> {
     items.as_array().cloned().unwrap_or_default()
 }
 
-/// Reads an example, a request as JSON. If every item is a list, they are lists of arguments.
+/// Parses an example, a request as JSON. If every item is a list, the items are lists of arguments.
 fn from_example(function: &Function) -> Option<Subject> {
     let example: Value = serde_json::from_str(&function.example).ok()?;
     let items = example["values"].as_array().filter(|items| !items.is_empty())?.clone();
@@ -90,8 +90,7 @@ fn from_example(function: &Function) -> Option<Subject> {
     Some(Subject { function: function.name.clone(), style, items, is_echo: false })
 }
 
-/// Returns a function of two arguments, and some pairs to call it with: at least one. The more the two of a pair differ,
-/// the better.
+/// Returns a function of two arguments, and at least one pair of arguments, preferably different ones.
 pub(crate) fn pairs(hello: &Hello) -> Option<(String, Vec<(Value, Value)>)> {
     if has_function(hello, PAIR) {
         return Some((PAIR.to_owned(), vec![(json!(1), json!(2)), (json!([3]), json!(4))]));
@@ -101,7 +100,7 @@ pub(crate) fn pairs(hello: &Hello) -> Option<(String, Vec<(Value, Value)>)> {
     pairs.max_by_key(|(_, pairs)| differ(pairs))
 }
 
-/// Reads an example that shows a common argument, or lists of two arguments.
+/// Parses an example with a common argument, or with lists of two arguments.
 fn example_pairs(function: &Function) -> Option<Vec<(Value, Value)>> {
     let example: Value = serde_json::from_str(&function.example).ok()?;
     let items = example["values"].as_array().filter(|items| !items.is_empty())?;
@@ -130,7 +129,7 @@ pub(crate) fn run_blobs(function: &str, style: CallStyle, content_type: &str, bl
     run(function, style, ItemKind::Blobs, content_type, &list(blobs.iter().copied()))
 }
 
-/// Returns a call in the style Apply: a chunk of one item, which is a message of its own.
+/// Returns a call in the style Apply: a chunk of one item, an `ApplyArguments` message.
 pub(crate) fn run_apply(function: &str, arguments: &[Value]) -> Run {
     let contents: Vec<Vec<u8>> = arguments.iter().map(encode).collect();
     let arguments = ApplyArguments { args: list(contents.iter().map(Vec::as_slice)), kwargs: Bytes::new() };
@@ -151,14 +150,14 @@ pub(crate) fn run(function: &str, style: CallStyle, kind: ItemKind, content_type
     }
 }
 
-/// Lays items end to end.
+/// Encodes a list of items.
 pub(crate) fn list<'a>(contents: impl IntoIterator<Item = &'a [u8]>) -> Bytes {
     let mut builder = SlabBuilder::new();
     contents.into_iter().for_each(|content| builder.push(content));
     builder.take()
 }
 
-/// Encodes a value; what none can hold, from an example, becomes null.
+/// Encodes a value; one from an example that cannot be encoded becomes null.
 pub(crate) fn encode(item: &Value) -> Vec<u8> {
     value::to_bytes_with(item, value::NonFinite::Null).unwrap_or_else(|_| vec![0x08, 0x00])
 }

@@ -1,4 +1,4 @@
-//! File descriptors that come over a Unix socket, and the one that comes by inheritance.
+//! File descriptors that are passed over a Unix socket, and the inherited one.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -10,15 +10,15 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
 };
 
-/// The most file descriptors that come with a frame: the progress page, and the pipe for dumps.
+/// The most file descriptors that are sent with a frame: the progress page, and the pipe for dumps.
 pub const MAX_FDS: usize = 2;
 
-/// Sends bytes over a Unix socket, and file descriptors with the first of them, at most [`MAX_FDS`]. Returns how many
-/// bytes were taken; the descriptors went with them if that is not 0.
+/// Sends bytes over a Unix socket, and file descriptors with the first byte, at most [`MAX_FDS`]. Returns how many
+/// bytes were sent; if that is not 0, so were the descriptors.
 ///
 /// # Errors
 ///
-/// As `sendmsg(2)`; `WouldBlock` on a socket that does not wait.
+/// As `sendmsg(2)`; `WouldBlock` on a non-blocking socket.
 pub fn send_with_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -27,14 +27,14 @@ pub fn send_with_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) ->
     Ok(rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?)
 }
 
-/// Receives bytes from a Unix socket, and the file descriptors that came with them, at most [`MAX_FDS`]: more are closed.
-/// 0 bytes: the end.
+/// Receives bytes from a Unix socket, and the file descriptors sent with them, at most [`MAX_FDS`]; more are closed. 0
+/// bytes: the end of the connection.
 ///
 /// The descriptors are not inherited by child processes.
 ///
 /// # Errors
 ///
-/// As `recvmsg(2)`; `WouldBlock` on a socket that does not wait.
+/// As `recvmsg(2)`; `WouldBlock` on a non-blocking socket.
 pub fn recv_with_fds(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -48,8 +48,8 @@ pub fn recv_with_fds(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize,
     Ok((received.bytes, descriptors))
 }
 
-/// Takes over the socket that this process inherited under a number, such as the one that `PROCPOOL_FD` names. From
-/// then on child processes no longer inherit it. Works once in a process.
+/// Takes ownership of an inherited socket by its number, such as that in `PROCPOOL_FD`, and sets close-on-exec. Works
+/// once per process.
 ///
 /// # Errors
 ///

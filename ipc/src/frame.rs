@@ -1,4 +1,4 @@
-//! Bytes to frames and back. Sans I/O: whoever has the socket reads and writes.
+//! Encodes and decodes frames, without I/O.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
@@ -9,7 +9,7 @@ use prost::encoding::{
 
 use crate::proto::{Results, Run, ServerFrame, SetCommon, WorkerFrame, server_frame, worker_frame};
 
-/// The length in front of every frame.
+/// The size of the length before every frame.
 const LENGTH_BYTES: usize = 4;
 /// The field number of `items` in Run and Results, and of `value` in `SetCommon`: the highest, so that it comes last.
 const ITEMS_FIELD: u32 = 15;
@@ -19,37 +19,38 @@ const RUN_FIELD: u32 = 2;
 const SET_COMMON_FIELD: u32 = 6;
 /// The field number of `results` in `WorkerFrame`.
 const RESULTS_FIELD: u32 = 4;
-/// Room for the next read, made when less than [`MIN_ROOM`] is left. A frame that is longer gets memory of its own.
+/// The buffer space for the next read, reserved when less than [`MIN_ROOM`] is left. A longer frame gets a buffer of
+/// its own.
 const ROOM: usize = 64 << 10;
 const MIN_ROOM: usize = 8 << 10;
-/// Results may keep so large a part of their length alive beside themselves: what else is in their frame.
+/// Results that are slices of their frame may keep the rest of it alive, up to this fraction of their length.
 const MAX_WASTE_DIVISOR: usize = 16;
-/// The most fields in a frame from a worker: more than a chunk has items. A failure or a function takes two bytes or more
-/// in a frame, and 80 or more when it is decoded.
+/// The most fields in a frame from a worker: more than a chunk has items. A failure or a function takes as little as
+/// two bytes in a frame, but at least 80 when decoded.
 const MAX_FIELDS: usize = 1 << 20;
 
-/// Why bytes are no frame. The connection is of no use after any of these.
+/// Why bytes are not a valid frame. After any of these, the connection cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// The length in front of the frame is over the limit.
+    /// The announced length is over the limit.
     #[error("a frame of {length} bytes is over the limit of {limit}")]
     TooLong {
-        /// The length that was claimed.
+        /// The announced length.
         length: u32,
         /// The limit.
         limit: u32,
     },
-    /// The frame would take many times its length when it is decoded.
+    /// The decoded frame would take many times its length.
     #[error("a frame of more than {limit} fields")]
     TooManyFields {
         /// The limit.
         limit: usize,
     },
-    /// The bytes are no protobuf message of the right type.
+    /// The bytes are not a protobuf message of this type.
     #[error("malformed frame: {0}")]
     Malformed(#[from] prost::DecodeError),
-    /// A message without a frame in it, or with one that this version does not know.
+    /// A message without a frame, or with an unknown one.
     #[error("empty or unknown frame")]
     Unknown,
 }
@@ -69,12 +70,12 @@ impl FrameDecoder {
         Self { buffer: BytesMut::new(), max_frame_bytes }
     }
 
-    /// Changes the limit, for the frames that were not yet returned.
+    /// Changes the limit for frames that have not been returned yet.
     pub fn set_max_frame_bytes(&mut self, max_frame_bytes: u32) {
         self.max_frame_bytes = max_frame_bytes;
     }
 
-    /// Returns where to append what was read; there is always spare capacity.
+    /// Returns the buffer to append received bytes to; it always has spare capacity.
     pub fn buffer(&mut self) -> &mut BytesMut {
         if self.buffer.capacity() - self.buffer.len() < MIN_ROOM && !self.holds_room_for_frame() {
             self.buffer.reserve(ROOM);
@@ -82,14 +83,14 @@ impl FrameDecoder {
         &mut self.buffer
     }
 
-    /// Returns the next whole frame, without its length; `None` if more bytes are needed.
+    /// Returns the next complete frame, without its length; `None` if more bytes are needed.
     ///
-    /// The frame keeps its own length in memory and no more, however long it is kept: a short one is copied out of the
-    /// buffer, and a long one was read into memory of its own.
+    /// A frame keeps no more than its own length in memory: a short one is copied out of the buffer, and a long one has
+    /// a buffer of its own.
     ///
     /// # Errors
     ///
-    /// If the next frame is over the limit, as soon as its length is known; and from then on always.
+    /// If the next frame is over the limit, as soon as its length is known; every later call fails too.
     pub fn next_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
         let Some(length) = self.next_length() else { return Ok(None) };
         if length > self.max_frame_bytes {
@@ -98,7 +99,7 @@ impl FrameDecoder {
         let total = LENGTH_BYTES + length as usize;
         if self.buffer.len() < total {
             if total > ROOM && self.buffer.capacity() != total {
-                // No more than it takes: what comes behind it must not share it.
+                // Exactly its size: the next frame must not share it.
                 let mut own = BytesMut::with_capacity(total);
                 own.extend_from_slice(&self.buffer);
                 self.buffer = own;
@@ -115,8 +116,7 @@ impl FrameDecoder {
         Ok(Some(frame))
     }
 
-    /// Tells whether the stream would end in the middle of a frame if it ended now. Only after
-    /// [`FrameDecoder::next_frame`] returned `None`.
+    /// Returns whether the buffer has part of a frame. Valid after [`FrameDecoder::next_frame`] returned `None`.
     pub fn has_partial_frame(&self) -> bool {
         !self.buffer.is_empty()
     }
@@ -125,7 +125,7 @@ impl FrameDecoder {
         self.buffer.first_chunk::<LENGTH_BYTES>().map(|length| u32::from_be_bytes(*length))
     }
 
-    /// Tells whether the rest of the frame that has begun fits the spare capacity, which must not be moved then.
+    /// Returns whether the rest of the partial frame fits the spare capacity, which must not be reallocated then.
     fn holds_room_for_frame(&self) -> bool {
         self.next_length().is_some_and(|length| {
             let total = LENGTH_BYTES + length as usize;
@@ -134,7 +134,7 @@ impl FrameDecoder {
     }
 }
 
-/// Decodes a frame from the server. User data stays a part of `frame`, not a copy.
+/// Decodes a frame from the server. User data is a slice of `frame`.
 ///
 /// # Errors
 ///
@@ -143,12 +143,12 @@ pub fn decode_server_frame(frame: Bytes) -> Result<server_frame::Frame, FrameErr
     ServerFrame::decode(frame)?.frame.ok_or(FrameError::Unknown)
 }
 
-/// Decodes a frame from a worker. Results stay a part of `frame`, not a copy, unless they would keep much more alive than
-/// themselves; what becomes of the rest is limited, too.
+/// Decodes a frame from a worker. Results are a slice of `frame`, unless that would keep much more memory alive than
+/// their length. The decoded size of the rest is limited.
 ///
 /// # Errors
 ///
-/// If it is malformed, empty, of an unknown kind, or has more failures or functions than can be meant.
+/// If it is malformed, empty, of an unknown kind, or has too many fields.
 pub fn decode_worker_frame(frame: Bytes) -> Result<worker_frame::Frame, FrameError> {
     if count_fields(&frame) > MAX_FIELDS {
         return Err(FrameError::TooManyFields { limit: MAX_FIELDS });
@@ -214,7 +214,7 @@ pub fn encode_results_header(results: &Results, items_len: usize) -> Bytes {
     encode_header(RESULTS_FIELD, results, items_len)
 }
 
-/// Counts the fields of a frame and of the messages directly in it, up to what is malformed or too much.
+/// Counts the fields of a frame and of the messages directly in it, up to the first malformed one or the limit.
 fn count_fields(mut frame: &[u8]) -> usize {
     let mut count = 0;
     while let Some(mut content) = next_field(&mut frame) {
@@ -226,8 +226,8 @@ fn count_fields(mut frame: &[u8]) -> usize {
     count
 }
 
-/// Takes the next field of a message; returns its content, which is empty unless it is a message or the like. `None` if
-/// there is no more, or it is malformed.
+/// Takes the next field of a message; returns its content, which is empty unless it is length-delimited. `None` at the
+/// end or if it is malformed.
 fn next_field<'a>(message: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (tag, wire_type) = decode_key(message).ok()?;
     if wire_type == WireType::LengthDelimited {

@@ -1,20 +1,19 @@
-//! Frames between the server and its workers, and the page of memory that they share.
+//! Frames between the server and its workers, and the progress page that they share.
 //!
-//! This crate knows how bytes become frames and what the progress page looks like. It does no waiting of its own but for [`Peer`], knows
-//! nothing of processes, and gives the frames no meaning: `proto/procpool/worker/v1/worker.proto` does.
+//! This crate encodes and decodes frames and the progress page. Only [`Peer`] blocks. The crate knows nothing about
+//! processes, nor the meaning of the frames, which is in `proto/procpool/worker/v1/worker.proto`.
 //!
 //! # Theory of operation
 //!
-//! - [`FrameDecoder`] is fed with bytes and yields frames. It checks a length before it makes room for it, and splits
-//!   frames off its buffer without copying; [`decode_server_frame`] and [`decode_worker_frame`] keep user data as
-//!   slices of that buffer.
-//! - [`encode_run_header`], [`encode_set_common_header`] and [`encode_results_header`] write everything but the user data, which then follows in a
-//!   vectored write, uncopied.
+//! - [`FrameDecoder`] takes bytes and yields frames. It checks a length before it allocates. [`decode_server_frame`]
+//!   and [`decode_worker_frame`] keep user data as slices of the frame.
+//! - [`encode_run_header`], [`encode_set_common_header`] and [`encode_results_header`] encode everything except the
+//!   user data, which follows in a vectored write without a copy.
 //! - [`page`] is the progress page: the server reads it ([`page::PageReader`]), the worker writes it
 //!   ([`page::PageWriter`]).
-//! - [`send_with_fds`] and [`recv_with_fds`] carry the page's file descriptor beside the Welcome frame, and
-//!   [`take_inherited_socket`] is how a worker gets its end of the connection.
-//! - [`Peer`] is one end of a connection, for who plays it by hand.
+//! - [`send_with_fds`] and [`recv_with_fds`] pass the page's file descriptor with the Welcome frame; with
+//!   [`take_inherited_socket`] a worker takes its end of the connection.
+//! - [`Peer`] is one end of a connection, for tests and tools.
 
 mod descriptor;
 mod frame;
@@ -28,11 +27,11 @@ pub use frame::{
     encode_server_frame, encode_set_common_header, encode_worker_frame,
 };
 pub use peer::{Frame, Peer};
-/// The frames.
+/// The messages of the protocol.
 pub use procpool_proto::worker::v1 as proto;
 pub use receive::receive;
 
-/// The version of the protocol that this crate speaks.
+/// The protocol version that this crate implements.
 pub const PROTOCOL_VERSION: u32 = 1;
 
 /// The default limit on the length of a frame, in bytes. A chunk may begin in one message of a stream and end in

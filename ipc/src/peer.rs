@@ -1,5 +1,5 @@
-//! One end of the connection, played by hand: for the conformance kit, and for tests of either side. It knows no order of
-//! frames, and so can break it.
+//! One end of a connection, for the conformance kit and for tests of either side. It does not enforce the order of
+//! frames, so that tests can violate it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,19 +18,19 @@ use crate::{
     encode_server_frame, encode_worker_frame, recv_with_fds, send_with_fds,
 };
 
-/// What one side sends, and so which side it is.
+/// The frames that one side sends; the type that determines the side.
 pub trait Frame: Sized {
-    /// What the other side sends.
+    /// The frames that the other side sends.
     type Reply;
 
-    /// Encodes it, its length included.
+    /// Encodes the frame with its length.
     fn encode(self) -> Bytes;
 
-    /// Decodes what the other side sent.
+    /// Decodes a frame of the other side.
     ///
     /// # Errors
     ///
-    /// If it is no frame.
+    /// If the frame is invalid.
     fn decode_reply(frame: Bytes) -> Result<Self::Reply, FrameError>;
 }
 
@@ -58,7 +58,7 @@ impl Frame for worker_frame::Frame {
     }
 }
 
-/// The end that sends frames `F`. It waits if its socket does.
+/// The end that sends frames `F`. It blocks if its socket does.
 #[derive(Debug)]
 pub struct Peer<F> {
     socket: UnixStream,
@@ -70,7 +70,7 @@ pub struct Peer<F> {
 }
 
 impl<F: Frame> Peer<F> {
-    /// Returns this end of a connection. It takes no frame that is longer.
+    /// Returns one end of a connection, which refuses frames longer than the limit.
     pub fn new(socket: UnixStream, max_frame_bytes: u32) -> Self {
         Self {
             socket,
@@ -81,7 +81,7 @@ impl<F: Frame> Peer<F> {
         }
     }
 
-    /// Returns the socket, to wait for it, or to close it.
+    /// Returns the socket, to poll or to close it.
     pub fn socket(&self) -> &UnixStream {
         &self.socket
     }
@@ -95,7 +95,7 @@ impl<F: Frame> Peer<F> {
         self.send_bytes(frame.encode())
     }
 
-    /// Sends bytes, a frame or not.
+    /// Sends raw bytes, which may be an invalid frame.
     ///
     /// # Errors
     ///
@@ -105,21 +105,21 @@ impl<F: Frame> Peer<F> {
         self.flush().map(drop)
     }
 
-    /// Leaves bytes to the next [`Peer::flush`], which writes them by themselves.
+    /// Queues bytes for the next [`Peer::flush`], which writes them separately.
     pub fn queue(&mut self, bytes: impl Into<Bytes>) {
         self.outgoing.push_back(bytes.into());
     }
 
-    /// Tells whether there is something to write.
+    /// Returns whether there are queued bytes.
     pub fn has_queued(&self) -> bool {
         !self.outgoing.is_empty()
     }
 
-    /// Writes what there is; only what the socket takes, if that does not wait. Returns whether anything was written.
+    /// Writes the queued bytes; on a non-blocking socket, as many as it accepts. Returns whether anything was written.
     ///
     /// # Errors
     ///
-    /// If the other side is gone. The rest is dropped then.
+    /// If the other side is gone. The queued bytes are dropped then.
     pub fn flush(&mut self) -> io::Result<bool> {
         let mut has_written = false;
         while let Some(bytes) = self.outgoing.front_mut() {
@@ -142,12 +142,12 @@ impl<F: Frame> Peer<F> {
         Ok(has_written)
     }
 
-    /// Receives once, and keeps the descriptors that come with it. Returns the number of bytes; 0 at the end, which is
-    /// also a reset, by a side that has closed with our frames unread.
+    /// Receives once, and keeps the descriptors that arrive. Returns the number of bytes; 0 at the end of the
+    /// connection, also if the other side reset it.
     ///
     /// # Errors
     ///
-    /// As `recvmsg(2)`; `WouldBlock` if nothing is there and the socket does not wait, or not as long.
+    /// As `recvmsg(2)`; `WouldBlock` if no data arrives on a non-blocking socket or within its timeout.
     pub fn receive(&mut self) -> io::Result<usize> {
         let mut bytes = [0; 16 << 10];
         loop {
@@ -165,26 +165,25 @@ impl<F: Frame> Peer<F> {
         }
     }
 
-    /// Returns the next frame of what was received, if it is whole.
+    /// Returns the next received frame, if it is complete.
     ///
     /// # Errors
     ///
-    /// If it is no frame.
+    /// If the frame is invalid.
     pub fn received(&mut self) -> Result<Option<F::Reply>, FrameError> {
         self.decoder.next_frame()?.map(F::decode_reply).transpose()
     }
 
-    /// Tells whether the other side would end in the middle of a frame if it ended now. Only after [`Peer::received`]
-    /// returned `None`.
+    /// Returns whether part of a frame was received. Valid after [`Peer::received`] returned `None`.
     pub fn has_partial_frame(&self) -> bool {
         self.decoder.has_partial_frame()
     }
 
-    /// Returns the next frame, receiving until it is whole; `None` at the end.
+    /// Receives until the next frame is complete and returns it; `None` at the end of the connection.
     ///
     /// # Errors
     ///
-    /// As [`Peer::receive`]; `InvalidData` if it is no frame, `UnexpectedEof` if the end comes within one.
+    /// As [`Peer::receive`]; `InvalidData` if the frame is invalid, `UnexpectedEof` if the connection ends within it.
     pub fn next_frame(&mut self) -> io::Result<Option<F::Reply>> {
         let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
         loop {
@@ -200,7 +199,7 @@ impl<F: Frame> Peer<F> {
 }
 
 impl Peer<server_frame::Frame> {
-    /// Sends the first frame to a worker, and with it the progress page that it promises. Returns the server's end.
+    /// Sends Welcome to a worker, with the progress page that it announces. Returns the server's end.
     ///
     /// # Errors
     ///
@@ -209,18 +208,18 @@ impl Peer<server_frame::Frame> {
         let Welcome { max_frame_bytes, journal_bytes, .. } = welcome;
         let (page, memory) = (journal_bytes > 0).then(|| PageReader::create(journal_bytes)).transpose()?.unzip();
         let descriptor: Option<BorrowedFd<'_>> = memory.as_ref().map(|memory| memory.as_fd());
-        // The socket is empty and takes it whole.
+        // The socket buffer is empty and takes all of it.
         send_with_fds(&socket, &server_frame::Frame::Welcome(welcome).encode(), descriptor.as_slice())?;
         Ok((Self::new(socket, max_frame_bytes), page))
     }
 }
 
 impl Peer<worker_frame::Frame> {
-    /// Receives the first frame from a server, and the descriptors that come with it. Returns the worker's end.
+    /// Receives Welcome from a server, with its descriptors. Returns the worker's end.
     ///
     /// # Errors
     ///
-    /// If something else comes.
+    /// If the first frame is another one, or the connection fails.
     pub fn connect(socket: UnixStream) -> io::Result<(Self, Welcome, Vec<OwnedFd>)> {
         let mut peer = Self::new(socket, DEFAULT_MAX_FRAME_BYTES);
         match peer.next_frame()? {

@@ -1,4 +1,4 @@
-//! Reading a socket straight into a decoder's buffer, for a side that blocks. An async runtime does the same itself.
+//! Reads a socket directly into a decoder's buffer, for blocking code. An async runtime does this itself.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -7,7 +7,8 @@ use rustix::net::RecvFlags;
 
 use crate::FrameDecoder;
 
-/// Receives once from a socket into the decoder's spare capacity. Returns the number of bytes; 0 at the end.
+/// Receives once from a socket into the decoder's spare capacity. Returns the number of bytes; 0 at the end of the
+/// connection.
 ///
 /// # Errors
 ///

@@ -1,10 +1,11 @@
 //! Items on the wire.
 //!
 //! [`ItemSlab`] finds the items of an encoded list without decoding them, so that a chunk of work is a byte range.
-//! [`value`] turns serde types into encoded `google.protobuf.Value`s and back, and [`json`] into JSON texts, for the two
-//! ends that do look inside.
+//! [`value`] converts serde types to encoded `google.protobuf.Value`s and back, and [`json`] to JSON texts, for clients and workers.
 //!
-//! This crate knows neither jobs nor workers nor gRPC.
+//! This crate knows nothing about jobs, workers or gRPC.
+
+#![warn(missing_docs)]
 
 pub mod json;
 mod slab;

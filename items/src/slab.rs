@@ -1,4 +1,4 @@
-//! Finding items in an encoded list, and laying them end to end.
+//! Finds items in an encoded list, and concatenates them.
 //!
 //! `google.protobuf.ListValue` and `procpool.v1.BlobList` have the same shape on the wire: field 1, length-delimited,
 //! repeated. protobuf lets encodings of a repeated field be concatenated, so any run of records is a list again.
@@ -9,12 +9,12 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::value::LIST_TAG;
 
-/// The tag of field 1, length-delimited: what every record starts with.
+/// The tag of field 1, length-delimited, with which every record starts.
 pub(crate) const RECORD_TAG: u8 = 0x0a;
 /// A varint of a 64-bit number has at most this many bytes.
 const MAX_VARINT_BYTES: usize = 10;
 
-/// What the records of a slab are.
+/// The kind of the records of a slab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ItemKind {
     /// Encoded `google.protobuf.Value`s.
@@ -24,7 +24,7 @@ pub enum ItemKind {
 }
 
 impl ItemKind {
-    /// Returns the record that stands at the place of a failed item: null, or an empty blob.
+    /// Returns the record that represents a failed item: null, or an empty blob.
     pub fn placeholder(self) -> &'static [u8] {
         match self {
             Self::Values => &[RECORD_TAG, 2, 0x08, 0x00],
@@ -33,21 +33,21 @@ impl ItemKind {
     }
 }
 
-/// Why bytes are not a list of items, and at which item.
+/// Why bytes are not a list of items, and which item is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("item {index}: {problem}")]
 pub struct SlabError {
     /// The index of the item in the list.
     pub index: usize,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: SlabProblem,
 }
 
-/// What is wrong with an item of a list.
+/// The problem with an item of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SlabProblem {
-    /// The bytes are no protobuf list.
-    #[error("the list is malformed here")]
+    /// The bytes are not a protobuf list.
+    #[error("the list is malformed")]
     Malformed,
     /// A `Value` with none of its fields set; printing tools refuse the whole message that has one.
     #[error("an empty Value; send null_value for null")]
@@ -57,12 +57,12 @@ pub enum SlabProblem {
     TooLong,
 }
 
-/// An encoded list of items and where each of them is. Cheap to slice; the items are never decoded.
+/// An encoded list of items and the position of each. Cheap to slice; the items are never decoded.
 #[derive(Debug, Clone)]
 pub struct ItemSlab {
     kind: ItemKind,
     bytes: Bytes,
-    /// Where each record starts, and the end of the last.
+    /// The start of each record, and the end of the last.
     starts: Vec<u32>,
 }
 
@@ -71,7 +71,7 @@ impl ItemSlab {
     ///
     /// # Errors
     ///
-    /// If the bytes are not such a list, or one of the values is empty.
+    /// If the bytes are not such a list, or a value is empty.
     pub fn parse(kind: ItemKind, bytes: Bytes) -> Result<Self, SlabError> {
         let total = u32::try_from(bytes.len()).map_err(|_| SlabError { index: 0, problem: SlabProblem::TooLong })?;
         let mut starts = Vec::new();
@@ -84,7 +84,7 @@ impl ItemSlab {
             starts.push(start);
         }
         starts.push(total);
-        // It may be kept for long.
+        // It may be kept for a long time.
         starts.shrink_to_fit();
         Ok(Self { kind, bytes, starts })
     }
@@ -94,7 +94,7 @@ impl ItemSlab {
         Self { kind, bytes: Bytes::new(), starts: vec![0] }
     }
 
-    /// Returns the slab of an encoded list of one item, whatever the item is.
+    /// Returns the slab of an encoded list of one item, without checking it.
     ///
     /// # Panics
     ///
@@ -104,7 +104,7 @@ impl ItemSlab {
         Self { kind, bytes, starts: vec![0, end] }
     }
 
-    /// Returns what the items are.
+    /// Returns the kind of the items.
     pub fn kind(&self) -> ItemKind {
         self.kind
     }
@@ -114,7 +114,7 @@ impl ItemSlab {
         self.starts.len() - 1
     }
 
-    /// Tells whether there is no item.
+    /// Returns whether there are no items.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -124,7 +124,7 @@ impl ItemSlab {
         &self.bytes
     }
 
-    /// Returns how much memory it takes: the list, and where each item is.
+    /// Returns the memory that it takes, in bytes: the list and the positions.
     pub fn held_bytes(&self) -> usize {
         self.bytes.len() + self.starts.len() * size_of::<u32>()
     }
@@ -149,8 +149,8 @@ impl ItemSlab {
         record.slice(header..)
     }
 
-    /// Returns the content of one item as [`ItemSlab::item`] does, to be kept when the list is not: a copy, unless it is the
-    /// better part of the list.
+    /// Returns the content of one item like [`ItemSlab::item`], to be kept after the list is dropped: a copy, unless
+    /// the item is at least half of the list.
     ///
     /// # Panics
     ///
@@ -168,7 +168,7 @@ impl ItemSlab {
         })
     }
 
-    /// Counts the items of an encoded list without keeping where they are.
+    /// Counts the items of an encoded list without storing positions.
     ///
     /// # Errors
     ///
@@ -183,7 +183,7 @@ impl ItemSlab {
     }
 }
 
-/// Lays items end to end as an encoded list.
+/// Builds an encoded list of items.
 #[derive(Debug, Default)]
 pub struct SlabBuilder {
     bytes: BytesMut,
@@ -205,7 +205,7 @@ impl SlabBuilder {
         self.count += 1;
     }
 
-    /// Appends the record that stands at the place of a failed item.
+    /// Appends the record that represents a failed item.
     pub fn push_placeholder(&mut self, kind: ItemKind) {
         self.bytes.put_slice(kind.placeholder());
         self.count += 1;
@@ -216,7 +216,7 @@ impl SlabBuilder {
         self.count
     }
 
-    /// Tells whether there is no item yet.
+    /// Returns whether there are no items yet.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -233,8 +233,8 @@ impl SlabBuilder {
     }
 }
 
-/// The contents of the records of an encoded list, one after the other: encoded `Value`s, or blobs. Ends after the
-/// first record that is malformed.
+/// An iterator over the contents of the records of an encoded list: encoded `Value`s, or blobs. Ends after the first
+/// malformed record.
 #[derive(Debug, Clone)]
 pub struct Records<'a> {
     rest: &'a [u8],
@@ -246,7 +246,7 @@ impl<'a> Records<'a> {
         Self { rest: list }
     }
 
-    /// Returns how many bytes of the list come after the records so far.
+    /// Returns how many bytes of the list follow the records so far.
     pub fn num_bytes_left(&self) -> usize {
         self.rest.len()
     }
@@ -299,7 +299,7 @@ pub(crate) fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
     for (position, &byte) in bytes.iter().take(MAX_VARINT_BYTES).enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * position);
         if byte < 0x80 {
-            // The tenth byte has room for one bit.
+            // The tenth byte has space for one bit.
             let overflows = position + 1 == MAX_VARINT_BYTES && byte > 1;
             return if overflows { None } else { Some((value, position + 1)) };
         }

@@ -1,4 +1,4 @@
-"""What a function can ask about the item that it works on."""
+"""The running item, as a function sees it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Protocol
 
 
 class Cancelled(BaseException):
-    """Nobody waits for the result any more: the caller hung up, or the item's time is over.
+    """Nobody waits for the result any more: the caller went away, or the item timed out.
 
-    It is raised in the function that runs, on the main thread, between two of its bytecodes; a wait such as
-    `time.sleep` ends for it. Functions may raise it too. It is no `Exception`, for the reason that
-    `asyncio.CancelledError` is none: code that catches those, to go on or to try again, shall let it pass.
+    It is raised in the running function, on the main thread, between two of its bytecodes; a wait such as `time.sleep`
+    ends for it. Functions may raise it too. It is no `Exception`, for the reason that `asyncio.CancelledError` is none:
+    code that catches those, to go on or to try again, shall let it pass.
     """
 
-    # As users import it, and so what callers read in error messages.
+    # The name under which users import it, which callers see in error messages.
     __module__ = "procpool"
 
 
 def call_metadata() -> list[tuple[str, str]]:
-    """Returns what a function passes as ``metadata=`` to the calls that it makes itself, to any procpool server.
+    """Return the ``metadata=`` for calls that a function makes itself to any procpool server.
 
-    A server knows by it that a function calls its own pool, and refuses that: the function would hold a slot while it waits
-    for one. Empty outside of a worker.
+    A server knows by it that a function calls its own pool, and refuses that: the function would hold a slot while it
+    waits for one. Empty outside of a worker.
     """
     pool = os.environ.get("PROCPOOL_POOL")
     return [("procpool-caller-pool", pool)] if pool else []
@@ -31,16 +31,16 @@ def call_metadata() -> list[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class CurrentItem:
-    """The item that runs."""
+    """The running item."""
 
     index: int
     """Its index in the caller's list, from 0."""
     attempt: int
     """Which execution of this item this is, from 1."""
     chunk: int
-    """The number of the chunk that it came in; unique in the life of the server."""
+    """The number of its chunk; unique in the life of the server."""
     function: str
-    """The name that the caller called."""
+    """The name by which the function was called."""
     traceparent: str
     """The caller's W3C trace context; empty if there is none."""
     tracestate: str
@@ -53,25 +53,25 @@ class _Running(Protocol):
     def cancelled(self) -> bool: ...
 
 
-# Set once, by the worker, before it runs anything; a process has one worker at most.
+# Set once by the worker, before it runs anything; a process has at most one worker.
 _running: _Running | None = None
 
 
 def set_running(running: _Running) -> None:
-    """Says whom to ask. For the worker alone."""
+    """Set the source of the running item. For the worker only."""
     global _running
     _running = running
 
 
 def current() -> CurrentItem | None:
-    """Return the item that runs; None outside of one, such as when the module is used without a worker."""
+    """Return the running item; None outside of one, such as when the module is used without a worker."""
     return None if _running is None else _running.current()
 
 
 def cancelled() -> bool:
-    """Tell whether nobody waits for the result of the item that runs: its caller hung up, or its time is over.
+    """Return whether the running item is cancelled: its caller went away, or it timed out.
 
-    `Cancelled` has been raised in the function then, once. This is for what that does not reach: other threads, and code
-    that caught it.
+    `Cancelled` has been raised in the function then, once. This is for what that does not reach: other threads, and
+    code that caught it.
     """
     return _running is not None and _running.cancelled()

@@ -1,4 +1,4 @@
-"""The decorator for functions that want options."""
+"""The decorator that gives functions options."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ATTRIBUTE = "__procpool_options__"
 
 @dataclass(frozen=True)
 class FunctionOptions:
-    """What `function` was told."""
+    """The options given to `function`."""
 
     name: str | None = None
     idempotent: bool = False
@@ -43,7 +43,7 @@ def function(
     example: str | list[Any] | None = None,
     nan: Literal["error", "null"] = "error",
 ) -> F | Callable[[F], F]:
-    """Give a function options; it stays the function that it is.
+    """Give a function options; the function itself is unchanged.
 
     Args:
         wrapped: The function, when the decorator is used without parentheses.
@@ -68,6 +68,6 @@ def function(
 
 
 def options_of(wrapped: object) -> FunctionOptions | None:
-    """Return what `function` was told about this object; None if it was not decorated."""
+    """Return the options of this object; None if it was not decorated."""
     options = getattr(wrapped, _ATTRIBUTE, None)
     return options if isinstance(options, FunctionOptions) else None

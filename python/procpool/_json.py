@@ -1,4 +1,4 @@
-"""Python values as JSON in blobs, and back, by the rules of `_values`: what keeps its meaning there does so here.
+"""Python values as JSON in blobs, and back, by the rules of `_values`: values keep their meaning.
 
 The two differ in what the format itself carries: JSON has integers of any size, and tells 1 from 1.0.
 
@@ -18,7 +18,7 @@ from ._values import NotEncodableError, bad_key, lone_surrogate, not_finite, sho
 from ._wire import MalformedError
 
 MAX_LEVELS = 127
-"""How deep lists and dicts may be nested in a result: `serde_json`, for one, reads no more."""
+"""How deep lists and dicts may be nested in a result: `serde_json`, among others, refuses more."""
 
 _LEAVES = frozenset((str, int, float, bool, type(None)))
 _PLAIN = _LEAVES | {dict, list, tuple, range}
@@ -28,7 +28,7 @@ _TOO_DEEP = f"nested more than {MAX_LEVELS} lists or dicts deep, which some read
 
 
 def decode_json(data: bytes, start: int, end: int) -> Any:
-    """Decode a JSON text in the midst of other bytes. Of two entries with the same key, the last is it.
+    """Decode a JSON text within other bytes. Of two entries with the same key, the last one wins.
 
     Raises:
         MalformedError: If it is none, or no Python value keeps its meaning.
@@ -38,16 +38,16 @@ def decode_json(data: bytes, start: int, end: int) -> Any:
         text = data[start:end].decode()
         value = _DECODER.decode(text)
         if _SURROGATE_ESCAPE.search(text):
-            # It may be one of a pair; alone, it could never be sent back.
+            # It may be one of a pair; a lone one could never be sent back.
             _ENCODER.encode(value).encode()
     except UnicodeDecodeError:
-        raise MalformedError("it is no JSON: a text is not UTF-8") from None
+        raise MalformedError("it is not JSON: a text is not UTF-8") from None
     except UnicodeEncodeError as error:
-        raise MalformedError(f"it is no JSON: {lone_surrogate(error)}") from None
+        raise MalformedError(f"it is not JSON: {lone_surrogate(error)}") from None
     except RecursionError:
-        raise MalformedError("the JSON is nested too deep") from None
+        raise MalformedError("the JSON is nested too deeply") from None
     except ValueError as error:
-        raise MalformedError(f"it is no JSON: {error}") from None
+        raise MalformedError(f"it is not JSON: {error}") from None
     return value
 
 
@@ -58,7 +58,7 @@ def _refuse_constant(constant: str) -> Any:
 def _finite_float(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        raise ValueError(f"{text[:60]} is more than a double holds")
+        raise ValueError(f"{text[:60]} is beyond the doubles")
     return number
 
 
@@ -77,18 +77,18 @@ def encode_json(value: object, *, nan_as_null: bool = False) -> bytes:
         if _is_plain(value, MAX_LEVELS):
             return _ENCODER.encode(value).encode()
     except ValueError:
-        # NaN or a surrogate: below it is found out which, and where.
+        # NaN or a surrogate: the code below finds out which, and where.
         pass
     plain = _plain(value, MAX_LEVELS, nan_as_null)
     try:
         return _ENCODER.encode(plain).encode()
     except ValueError as error:
-        # An integer of more digits than Python prints.
+        # An integer with more digits than Python prints.
         raise NotEncodableError(str(error)) from None
 
 
 def _is_plain(value: Any, levels: int) -> bool:
-    """Tell whether a value has nothing in it but what the `json` module writes as it is."""
+    """Return whether the `json` module can write a value unchanged."""
     kind = type(value)
     if kind in _LEAVES:
         return True
@@ -101,14 +101,14 @@ def _is_plain(value: Any, levels: int) -> bool:
         return False
     if levels == 0:
         return False
-    # Most of what there is holds nothing but leaves; this is one loop in C.
+    # Most containers hold only leaves; this is one loop in C.
     if _LEAVES.issuperset(map(type, items)):
         return True
     return all(_is_plain(item, levels - 1) for item in items)
 
 
 def _plain(value: Any, levels: int, nan_as_null: bool) -> Any:
-    """Return a value that is plain, and can be written."""
+    """Return a plain value that can be written."""
     value = _simplified(value)
     kind = type(value)
     if kind is float and not math.isfinite(value):
@@ -131,7 +131,7 @@ def _simplified(value: Any) -> Any:
         if type(value) in _PLAIN:
             return value
         value = simplify(value)
-    # Objects that turn into each other.
+    # Objects that convert into each other.
     raise NotEncodableError(_TOO_DEEP)
 
 

@@ -1,4 +1,4 @@
-"""Python values as `google.protobuf.Value`, and back, such that they keep their meaning.
+"""Python values as `google.protobuf.Value`, and back, without a change of meaning.
 
 Written by hand: going through `struct_pb2` costs ten times as much, rounds integers beyond 2^53 without a word, and
 turns every integer into a float. `_json` does the same for JSON in blobs, by the same ladder (`simplify`).
@@ -20,16 +20,16 @@ from typing import Any
 from ._wire import RECORD_TAG, MalformedError, read_length, read_varint, record, split_records, varint
 
 MAX_SAFE_INTEGER = 2**53 - 1
-"""The largest integer that is surely the one that was meant: 2^53 + 1, rounded to a double, is 2^53."""
+"""The largest integer that cannot be a rounded one: 2^53 + 1, rounded to a double, is 2^53."""
 
 MAX_LEVELS = 100
 """How deep messages may be nested: protobuf's readers refuse more. A list is two levels, a dict three."""
 
-# A value stands in a list in a response, which may stand in other messages.
+# A value is in a list in a response, which may be within other messages.
 _LEVELS_ABOVE = 4
 
 NUMBER_RECORD_PREFIX = b"\n\t\x11"
-"""A record of a list that is a number: this and the double, little-endian."""
+"""The prefix of a record that is a number; the double follows, little-endian."""
 NUMBER_RECORD_BYTES = 11
 _NEGATIVE_ZERO = NUMBER_RECORD_PREFIX + struct.pack("<d", -0.0)
 
@@ -89,7 +89,7 @@ def _encode_int(value: int, _level: int, _nan_as_null: bool) -> bytes:
     if -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
         return _NUMBER.pack(0x11, value)
     shown = str(value) if value.bit_length() < 256 else f"an integer of {value.bit_length()} bits"
-    raise NotEncodableError(f"{shown} is beyond ±(2^53 - 1), and no number carries it for sure; return it as a str")
+    raise NotEncodableError(f"{shown} is beyond ±(2^53 - 1) and may be rounded; return it as a str")
 
 
 def _encode_float(value: float, _level: int, nan_as_null: bool) -> bytes:
@@ -101,7 +101,7 @@ def _encode_float(value: float, _level: int, nan_as_null: bool) -> bytes:
 
 
 def not_finite(value: float) -> str:
-    """Say why NaN or an infinity cannot be sent."""
+    """Describe why NaN or an infinity cannot be sent."""
     return f"JSON has no {value}; return None instead, or decorate the function with @procpool.function(nan='null')"
 
 
@@ -114,8 +114,8 @@ def _encode_str(value: str, _level: int, _nan_as_null: bool) -> bytes:
 
 
 def lone_surrogate(error: UnicodeEncodeError) -> str:
-    """Say why a str cannot be sent."""
-    return f"a str with a lone surrogate at {error.start} is no Unicode text"
+    """Describe why a str cannot be sent."""
+    return f"a str with a lone surrogate at {error.start} is not Unicode text"
 
 
 def _encode_list(value: Any, level: int, nan_as_null: bool) -> bytes:
@@ -155,7 +155,7 @@ def _encode_mapping(value: Mapping[str, Any], level: int, nan_as_null: bool) -> 
 
 
 def bad_key(key: object) -> str:
-    """Say why a dict with this key cannot be sent."""
+    """Describe why a dict with this key cannot be sent."""
     return f"a dict with the key {short_repr(key)}: keys must be str"
 
 
@@ -180,13 +180,13 @@ def _encode_other(value: Any, level: int, nan_as_null: bool) -> bytes:
     simpler = simplify(value)
     encoder = _ENCODERS.get(type(simpler))
     if encoder is None:
-        # One level down, so that an object which turns into itself comes to an end.
+        # One level down, so that an object which converts into itself ends.
         return _encode_other(simpler, level + 1, nan_as_null)
     return encoder(simpler, level, nan_as_null)
 
 
 def simplify(value: Any) -> Any:
-    """Turn a value of no plain type into a plainer one: one rung of the ladder.
+    """Convert a value that is not of a plain type into a plainer one, by one step.
 
     Raises:
         NotEncodableError: If there is no rung for it.
@@ -219,17 +219,17 @@ def simplify(value: Any) -> Any:
             simpler = _converted(value, method, convert)
             if type(simpler) is kind:
                 break
-            # What pandas says of no time.
+            # What pandas returns for a missing time.
             return math.nan if simpler == "NaT" else simpler
     raise NotEncodableError(_cannot_be_sent(value))
 
 
 def _simplify_odd_numpy(value: Any, dtype: Any) -> Any:
-    """Simplify what numpy's own `tolist()` strips of its meaning: dates, durations and records."""
+    """Simplify types whose meaning numpy's own `tolist()` loses: dates, durations and records."""
     if value.shape:
         return list(value)
     if dtype.kind == "M":
-        # Of nanoseconds, tolist() makes an int.
+        # tolist() turns nanoseconds into an int.
         text = str(value)
         return math.nan if text == "NaT" else text
     if dtype.kind == "V" and dtype.names:
@@ -264,7 +264,7 @@ def _cannot_be_sent(value: Any) -> str:
 
 
 def short_repr(value: Any) -> str:
-    """Show a key of a dict, in a few words."""
+    """Return a short text for a key of a dict."""
     if isinstance(value, str):
         return repr(value if len(value) <= 60 else value[:60] + "…")
     if isinstance(value, (int, float, bytes, tuple, type(None))):
@@ -287,7 +287,7 @@ def decode_value(data: bytes) -> Any:
 
 
 def decode_value_at(data: bytes, start: int, end: int) -> Any:
-    """Decode a `Value` in the midst of other bytes."""
+    """Decode a `Value` within other bytes."""
     return _decode(data, start, end, _LEVELS_ABOVE)
 
 
@@ -298,7 +298,7 @@ def decode_list(data: bytes) -> list[Any]:
         MalformedError: If it is none.
 
     """
-    # Its elements are values by themselves.
+    # Its elements are nested as values.
     return _decode_list(data, 0, len(data), _LEVELS_ABOVE - 1)
 
 
@@ -309,12 +309,12 @@ def decode_struct(data: bytes) -> dict[str, Any]:
         MalformedError: If it is none.
 
     """
-    # The values in its entries are values by themselves.
+    # The values in its entries are nested as values.
     return _decode_struct(data, 0, len(data), _LEVELS_ABOVE - 2)
 
 
 def decode_number_list(data: bytes, count: int) -> list[int | float] | None:
-    """Decode a `ListValue` of this many numbers and nothing else in bulk; None if it is not that."""
+    """Decode a `ListValue` of exactly this many numbers in bulk; None if it is anything else."""
     if count == 0 or len(data) != NUMBER_RECORD_BYTES * count:
         return None
     for position, byte in enumerate(NUMBER_RECORD_PREFIX):
@@ -330,7 +330,7 @@ def decode_number_list(data: bytes, count: int) -> list[int | float] | None:
     floats = numbers.tolist()
     try:
         integers = list(map(int, floats))
-    except (ValueError, OverflowError):  # NaN or an infinity is among them.
+    except (ValueError, OverflowError):  # One of them is NaN or infinite.
         return list(map(_number, floats))
     is_safe = integers == floats and min(integers) >= -MAX_SAFE_INTEGER and max(integers) <= MAX_SAFE_INTEGER
     if is_safe and _NEGATIVE_ZERO not in data:
@@ -339,17 +339,17 @@ def decode_number_list(data: bytes, count: int) -> list[int | float] | None:
 
 
 def _number(value: float) -> int | float:
-    """Return an int for a whole number that is surely the one that was meant. -0.0 would lose its sign."""
+    """Return an int for a whole number that cannot be a rounded one. -0.0 would lose its sign."""
     if value.is_integer() and -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
         return int(value) if value or math.copysign(1, value) > 0 else value
     return value
 
 
 def _decode(data: bytes, position: int, end: int, level: int) -> Any:
-    """Decode a value, which must have exactly one field, as every writer makes it."""
+    """Decode a value, which must have exactly one field."""
     if level > MAX_LEVELS:
         raise MalformedError(_TOO_DEEP)
-    # Numbers and short texts as every writer writes them; what follows is for all other values.
+    # A fast path for numbers and short texts in their usual encoding; the rest handles all other values.
     size = end - position
     if size == 9 and data[position] == 0x11:
         return _number(_DOUBLE.unpack_from(data, position + 1)[0])
@@ -386,20 +386,20 @@ def _decode_list(data: bytes, position: int, end: int, level: int) -> list[Any]:
     values = []
     while position < end:
         if data[position] != RECORD_TAG:
-            raise MalformedError("a list has what is no element")
+            raise MalformedError("a list has an invalid element")
         start, position = read_length(data, position + 1, end)
         values.append(_decode(data, start, position, level + 1))
     return values
 
 
 def _decode_struct(data: bytes, position: int, end: int, level: int) -> dict[str, Any]:
-    """Decode a struct. Of two entries with the same key, the last is it, as in every protobuf map."""
+    """Decode a struct. Of two entries with the same key, the last one wins, as in every protobuf map."""
     if level > MAX_LEVELS:
         raise MalformedError(_TOO_DEEP)
     fields = {}
     while position < end:
         if data[position] != RECORD_TAG:
-            raise MalformedError("a struct has what is no entry")
+            raise MalformedError("a struct has an invalid entry")
         start, position = read_length(data, position + 1, end)
         key, value = _decode_entry(data, start, position, level + 1)
         fields[key] = value
@@ -407,8 +407,8 @@ def _decode_struct(data: bytes, position: int, end: int, level: int) -> dict[str
 
 
 def _decode_entry(data: bytes, position: int, end: int, level: int) -> tuple[str, Any]:
-    """Decode an entry, which may leave out an empty key."""
-    # A key and a value as every writer writes them; what follows is for all other entries.
+    """Decode an entry, which may omit an empty key."""
+    # A fast path for the usual encoding; the rest handles all other entries.
     if end - position > 3 and data[position] == 0x0A and data[position + 1] < 0x80:
         key_end = position + 2 + data[position + 1]
         if key_end + 1 < end and data[key_end] == 0x12:

@@ -1,4 +1,4 @@
-"""The few pieces of the protobuf wire format that user data needs.
+"""The parts of the protobuf wire format that user data needs.
 
 Records of a list, `google.protobuf.ListValue` and `procpool.v1.BlobList` alike, are field 1, length-delimited. The
 `worker_pb2` messages are left to protobuf itself.
@@ -14,7 +14,7 @@ RECORD_TAG = 0x0A
 
 
 class MalformedError(ValueError):
-    """Bytes that are not what they should be."""
+    """Malformed bytes."""
 
 
 def _long_varint(number: int) -> bytes:
@@ -26,12 +26,12 @@ def _long_varint(number: int) -> bytes:
     return bytes(encoded)
 
 
-# Nearly every length is one of these.
+# Nearly every length is one byte.
 _SHORT_VARINTS = tuple(_long_varint(number) for number in range(1024))
 
 
 def varint(number: int) -> bytes:
-    """Encode a number that is not negative."""
+    """Encode a non-negative number."""
     return _SHORT_VARINTS[number] if number < 1024 else _long_varint(number)
 
 
@@ -61,7 +61,7 @@ def read_length(data: bytes | mmap, position: int, end: int) -> tuple[int, int]:
 
 
 def skip_field(data: bytes | mmap, position: int, end: int, tag: int) -> int:
-    """Return the position after a field that nobody knows."""
+    """Return the position after an unknown field."""
     wire_type = tag & 7
     if tag >> 3 == 0:
         raise MalformedError("a field has the number 0")
@@ -92,9 +92,9 @@ def iterate_records(data: bytes | mmap, position: int = 0, end: int | None = Non
         end = len(data)
     while position < end:
         if data[position] != RECORD_TAG:
-            raise MalformedError("no list starts like this")
+            raise MalformedError("the bytes are not a list")
         start = position + 2
-        # What read_length does, without the call where the length is one byte.
+        # Inlines read_length for lengths of one byte.
         if start <= end and (length := data[position + 1]) < 0x80:
             position = start + length
             if position > end:

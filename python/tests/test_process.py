@@ -319,7 +319,7 @@ def test_output_appears_as_it_is_printed_and_disturbs_nothing(server):
 
 def test_a_forked_copy_that_comes_back_ends_and_the_worker_goes_on(server):
     assert server.values("fork_and_return", [0, 0]) == [1, 1]
-    assert "a process that the function forked came back from it" in server.error_output()
+    assert "a process forked by the function returned from it" in server.error_output()
     assert server.values("echo", [1]) == [1]
 
 
@@ -366,7 +366,7 @@ def server_proc(server):
     ("data", "complaint"),
     [
         (struct.pack(">I", 0xFFFFFFFF), "a frame of 4294967295 bytes is over the limit"),
-        (struct.pack(">I", 4) + b"\xff\xff\xff\xff", "a frame is no ServerFrame"),
+        (struct.pack(">I", 4) + b"\xff\xff\xff\xff", "a frame is not a ServerFrame"),
         (struct.pack(">I", 0), "a frame of the unexpected kind None"),
     ],
 )
@@ -391,9 +391,9 @@ def test_another_version_of_the_protocol_is_refused():
     ("environment", "complaint"),
     [
         ({}, "neither PROCPOOL_FD nor PROCPOOL_SOCKET is set"),
-        ({"PROCPOOL_FD": "99"}, "PROCPOOL_FD=99 is no open socket"),
-        ({"PROCPOOL_FD": "x"}, "PROCPOOL_FD=x is no open socket"),
-        ({"PROCPOOL_FD": "2"}, "PROCPOOL_FD=2 is no open socket"),
+        ({"PROCPOOL_FD": "99"}, "PROCPOOL_FD=99 is not an open socket"),
+        ({"PROCPOOL_FD": "x"}, "PROCPOOL_FD=x is not an open socket"),
+        ({"PROCPOOL_FD": "2"}, "PROCPOOL_FD=2 is not an open socket"),
         ({"PROCPOOL_SOCKET": "/nowhere"}, "can't connect to PROCPOOL_SOCKET=/nowhere"),
     ],
 )

@@ -98,7 +98,7 @@ def test_a_stream_that_ends_within_a_frame_is_closed(vector):
 
 @vectors(sender="server", outcome="malformed")
 def test_malformed_frames_are_refused(vector):
-    with pytest.raises(ProtocolError, match="is no ServerFrame"):
+    with pytest.raises(ProtocolError, match="is not a ServerFrame"):
         read((VECTORS / vector["file"]).read_bytes())
 
 

@@ -1,4 +1,4 @@
-//! A server that is played by the test: it sends frames and says what it got.
+//! A fake server for tests: sends frames and returns what the worker sent.
 #![expect(clippy::missing_panics_doc, reason = "what helps a test panics when the test has failed")]
 
 use std::os::unix::net::UnixStream;
@@ -15,7 +15,7 @@ use serde_json::Value;
 
 /// The size of the journal that most tests use.
 pub const JOURNAL_BYTES: u32 = 64 << 10;
-/// Longer than anything here takes; a test that waits this long has failed.
+/// Longer than any wait here takes; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The server's end of the connection to one worker.
@@ -24,27 +24,27 @@ pub struct FakeServer {
     /// The connection.
     pub peer: Peer<ServerFrame>,
     page: Option<PageReader>,
-    /// What the worker said.
+    /// The worker's Hello.
     pub hello: Hello,
     next_chunk: u64,
     next_sequence: u64,
 }
 
-/// What became of a chunk.
+/// The outcome of a chunk.
 #[derive(Debug, Default)]
 pub struct ChunkOutcome {
-    /// One for each item that has a result or failed; null where it failed.
+    /// One for each item with a result or a failure; null for a failure.
     pub results: Vec<Value>,
-    /// What failed, by rising offset.
+    /// The failures, by increasing offset.
     pub failures: Vec<ItemFailure>,
-    /// How many frames they came in.
+    /// The number of Results frames.
     pub num_frames: usize,
-    /// How long the items ran, as the worker says.
+    /// The run time of the items, as the worker reported it.
     pub busy: Duration,
 }
 
 impl FakeServer {
-    /// Welcomes a worker at the other end of a socket and waits until it is ready.
+    /// Sends Welcome over a socket and waits until the worker is ready.
     pub fn welcome(socket: UnixStream, max_frame_bytes: u32, journal_bytes: u32) -> Self {
         let mut server = Self::welcome_only(socket, max_frame_bytes, journal_bytes);
         let WorkerFrame::Hello(hello) = server.expect_frame() else { panic!("Hello comes first") };
@@ -53,7 +53,7 @@ impl FakeServer {
         server
     }
 
-    /// Welcomes a worker at the other end of a socket and waits for nothing.
+    /// Sends Welcome over a socket without waiting.
     pub fn welcome_only(socket: UnixStream, max_frame_bytes: u32, journal_bytes: u32) -> Self {
         socket.set_read_timeout(Some(PATIENCE)).expect("the timeout is not 0");
         let welcome = welcome_frame(max_frame_bytes, journal_bytes);
@@ -76,7 +76,7 @@ impl FakeServer {
         self.peer.next_frame().expect("the worker keeps the protocol")
     }
 
-    /// Returns the next frame, which must come.
+    /// Returns the next frame; fails if the connection ends.
     pub fn expect_frame(&mut self) -> WorkerFrame {
         self.next_frame().expect("the worker has not ended")
     }
@@ -97,7 +97,7 @@ impl FakeServer {
         }
     }
 
-    /// Sends items that are JSON values; returns the chunk's name and the sequence number of its first item.
+    /// Sends a chunk of JSON values; returns its id and the sequence number of its first item.
     pub fn run(&mut self, function: &str, style: CallStyle, items: &[Value]) -> (u64, u64) {
         let items = value::list_to_bytes(items, value::NonFinite::Error).expect("the items are values");
         self.run_frame(Run {
@@ -109,7 +109,7 @@ impl FakeServer {
         })
     }
 
-    /// Sends items that are blobs.
+    /// Sends a chunk of blobs.
     pub fn run_blobs(&mut self, function: &str, style: CallStyle, content_type: &str, items: &[&[u8]]) -> u64 {
         self.run_frame(Run {
             function: function.to_owned(),
@@ -122,7 +122,7 @@ impl FakeServer {
         .0
     }
 
-    /// Sends a chunk; fills in its name and the numbers of its items.
+    /// Sends a chunk, with its id and sequence numbers filled in.
     pub fn run_frame(&mut self, mut run: Run) -> (u64, u64) {
         let names = (self.next_chunk, self.next_sequence);
         if run.count == 0 {
@@ -177,12 +177,12 @@ impl FakeServer {
         self.send(ServerFrame::Recall(Recall { chunk, cancel, cancel_offset: None }));
     }
 
-    /// Recalls a chunk because the time of one of its items is up.
+    /// Recalls a chunk and cancels one of its items as timed out.
     pub fn cancel_item(&mut self, chunk: u64, offset: u32) {
         self.send(ServerFrame::Recall(Recall { chunk, cancel: true, cancel_offset: Some(offset) }));
     }
 
-    /// Sends Shutdown to an idle worker and waits for its end.
+    /// Sends Shutdown to an idle worker and waits for its exit.
     pub fn shut_down(&mut self) {
         self.send(ServerFrame::Shutdown(Shutdown {}));
         assert!(self.next_frame().is_none(), "the worker ends");
@@ -190,7 +190,7 @@ impl FakeServer {
 }
 
 impl ChunkOutcome {
-    /// Takes a frame's results, which must follow those before.
+    /// Adds the results of a frame, which must follow the previous ones.
     pub fn add(&mut self, results: &Results) {
         assert_eq!(results.first as usize, self.results.len(), "results come in order and without gaps");
         let values: Vec<Value> = value::list_from_bytes(&results.items).expect("results are values");

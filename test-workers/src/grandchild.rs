@@ -1,4 +1,4 @@
-//! Processes that workers leave behind.
+//! Processes that survive their worker.
 
 use std::io;
 use std::process::{Command, Stdio};
@@ -7,10 +7,10 @@ use std::time::Duration;
 /// The argument that makes a program a grandchild.
 const GRANDCHILD: &str = "be-grandchild";
 const GRANDCHILD_IN_NEW_SESSION: &str = "be-grandchild-in-new-session";
-/// Longer than any test waits, and the end all the same.
+/// Longer than any test waits, but finite.
 const LIFE: Duration = Duration::from_secs(60);
 
-/// Where a grandchild lives.
+/// The process group of a grandchild.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Session {
     /// In the worker's process group.
@@ -24,7 +24,7 @@ pub enum Session {
 ///
 /// # Errors
 ///
-/// If the system starts no process.
+/// If the process cannot be started.
 #[expect(clippy::disallowed_methods, reason = "a fixture that leaves processes behind")]
 pub fn spawn_grandchild(session: Session) -> io::Result<u32> {
     let argument = match session {
@@ -32,7 +32,7 @@ pub fn spawn_grandchild(session: Session) -> io::Result<u32> {
         Session::New => GRANDCHILD_IN_NEW_SESSION,
     };
     let mut command = Command::new(std::env::current_exe()?);
-    // Nothing of the worker's is left to know it by.
+    // Without the worker's environment, from which it could be recognised.
     command.arg(argument).stdin(Stdio::null()).env_clear();
     Ok(command.spawn()?.id())
 }
@@ -43,7 +43,7 @@ pub fn be_grandchild_if_asked() {
     match std::env::args().nth(1).as_deref() {
         Some(GRANDCHILD) => {}
         Some(GRANDCHILD_IN_NEW_SESSION) => {
-            // It cannot fail: a process that was just forked leads no group.
+            // Cannot fail: a process that was just forked does not lead a group.
             let _ = rustix::process::setsid();
         }
         _ => return,

@@ -1,4 +1,4 @@
-//! A worker that speaks the protocol by hand, and so can speak it wrongly.
+//! A worker without the SDK, which can therefore violate the protocol.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -13,44 +13,44 @@ use procpool_ipc::{Peer, take_inherited_socket};
 
 use crate::support::start_watchdog;
 
-/// The variable with the path of a file that the first worker makes; whoever finds it there has no vice.
+/// The variable with the path of a file that the first worker creates; workers that find it behave correctly.
 pub const ONCE: &str = "PROCPOOL_TEST_ONCE";
 
 /// The worker's end of the connection. Its one function is `echo`.
 #[derive(Debug)]
 pub struct HandWorker {
     peer: Peer<WorkerFrame>,
-    /// What the server said.
+    /// The server's Welcome.
     pub welcome: Welcome,
-    /// The progress page, if one came.
+    /// The progress page, if one was sent.
     pub page: Option<PageWriter>,
 }
 
 impl HandWorker {
-    /// Starts the watchdog, connects by `PROCPOOL_FD` and takes the Welcome frame.
+    /// Starts the watchdog, connects by `PROCPOOL_FD` and receives Welcome.
     ///
     /// # Errors
     ///
-    /// If there is no such connection, or something else comes.
+    /// If there is no such connection, or the first frame is another one.
     pub fn connect() -> io::Result<Self> {
         start_watchdog();
         let number = std::env::var_os("PROCPOOL_FD").ok_or_else(|| io::Error::other("PROCPOOL_FD is not set"))?;
         let number = number.to_string_lossy().parse().map_err(io::Error::other)?;
         let (peer, welcome, descriptors) = Peer::connect(take_inherited_socket(number)?.into())?;
-        // The pipe for dumps may come, too.
+        // The pipe for dumps may be sent, too.
         let page_file = descriptors.into_iter().next().filter(|_| welcome.journal_bytes > 0);
         let page = page_file.map(|file| PageWriter::map(file, welcome.journal_bytes)).transpose()?;
         Ok(Self { peer, welcome, page })
     }
 
-    /// Connects and says Hello and Ready, as a worker that keeps the progress page if one came.
+    /// Connects and sends Hello and Ready, as a worker that uses the progress page if there is one.
     ///
     /// # Errors
     ///
     /// As [`HandWorker::connect`], or if the server is gone.
     ///
-    /// With [`ONCE`] in its environment, only the first worker returns and so has its vice: the others behave to their
-    /// end, which is also that of their process.
+    /// With [`ONCE`] in the environment, only the first worker returns and so misbehaves: the others behave correctly
+    /// until their process exits.
     pub fn start() -> io::Result<Self> {
         let mut worker = Self::connect()?;
         let uses_progress_page = worker.page.is_some();
@@ -64,7 +64,7 @@ impl HandWorker {
         Ok(worker)
     }
 
-    /// Echoes chunks until the server wants the end.
+    /// Echoes chunks until Shutdown.
     fn behave(&mut self) -> io::Result<()> {
         while let Some(run) = self.next_run()? {
             for offset in 0..run.count {
@@ -101,7 +101,7 @@ impl HandWorker {
         self.peer.send(frame)
     }
 
-    /// Sends bytes, a frame or not.
+    /// Sends raw bytes, which may be an invalid frame.
     ///
     /// # Errors
     ///
@@ -110,11 +110,11 @@ impl HandWorker {
         self.peer.send_bytes(bytes.to_vec())
     }
 
-    /// Returns the next frame that is no Ping, which is answered; `None` when the server is gone.
+    /// Answers Pings and returns the next other frame; `None` when the server is gone.
     ///
     /// # Errors
     ///
-    /// If the connection fails, or something comes that is no frame.
+    /// If the connection fails, or an invalid frame arrives.
     pub fn next_frame(&mut self) -> io::Result<Option<ServerFrame>> {
         loop {
             match self.peer.next_frame()? {
@@ -124,7 +124,7 @@ impl HandWorker {
         }
     }
 
-    /// As [`HandWorker::next_frame`], but for so long at most; `None` also if nothing has come by then.
+    /// Like [`HandWorker::next_frame`], with a time limit; `None` also if no frame arrives in time.
     ///
     /// # Errors
     ///
@@ -139,7 +139,7 @@ impl HandWorker {
         }
     }
 
-    /// Waits for a chunk; `None` when the server is gone or wants the end.
+    /// Waits for a chunk; `None` after Shutdown or the end of the connection.
     ///
     /// # Errors
     ///
@@ -154,7 +154,7 @@ impl HandWorker {
         }
     }
 
-    /// Begins an item of a chunk, on the progress page.
+    /// Stores the begin of an item in the progress page.
     pub fn begin(&mut self, run: &Run, offset: u32) {
         if let Some(page) = &mut self.page {
             page.stamp_start(procpool_ipc::page::monotonic_ns());
@@ -177,12 +177,12 @@ impl HandWorker {
         drop(self);
     }
 
-    /// Returns the results that echo makes of a whole chunk.
+    /// Returns the echo results of a whole chunk.
     pub fn echo(run: &Run) -> Results {
         Results { chunk: run.chunk, count: run.count, busy_ns: 1000, items: run.items.clone(), ..Results::default() }
     }
 
-    /// Returns the result that echo makes of one item of a chunk.
+    /// Returns the echo result of one item of a chunk.
     pub fn echo_one(run: &Run, offset: u32) -> Results {
         let record_len = |list: &[u8]| {
             let total = procpool_items::Records::new(list).next().and_then(Result::ok).map_or(0, <[u8]>::len);
@@ -204,7 +204,7 @@ fn exit_well() -> ! {
     std::process::exit(0)
 }
 
-/// Returns how long a length is when it is written.
+/// Returns the encoded size of a length.
 fn varint_len(mut value: usize) -> usize {
     let mut length = 1;
     while value >= 0x80 {

@@ -1,8 +1,8 @@
-//! Tiny worker programs, one per vice, and what tests need to use them.
+//! Tiny worker programs, one per fault, and helpers for tests that use them.
 //!
-//! The programs are in `src/bin/`; each says in its first line what it does wrong. Those whose vice is in the protocol
-//! speak it by hand ([`HandWorker`]). All of them end by themselves after a minute ([`start_watchdog`]), whatever a
-//! test forgets.
+//! The programs are in `src/bin/`; the first line of each says what it does wrong. Those that violate the protocol use
+//! [`HandWorker`] instead of the SDK. All of them exit after a minute ([`start_watchdog`]), even if a test forgets
+//! them.
 
 mod fake_server;
 mod grandchild;

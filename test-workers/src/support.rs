@@ -1,4 +1,4 @@
-//! Finding the programs, waiting for them, and cleaning up after them.
+//! Finds the programs, waits for them, and cleans up after them.
 
 use std::path::{Path, PathBuf};
 use std::process::Child;
@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
-/// A fixture that is older than this is one that a test has forgotten.
+/// A fixture older than this was forgotten by its test.
 const WATCHDOG_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a test waits for what must come. Long, since it is only waited for when the test fails.
+/// How long a test waits for an event. Long, since only a failing test waits that long.
 const PATIENCE: Duration = Duration::from_secs(20);
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -53,11 +53,11 @@ fn exit_by_watchdog() -> ! {
     std::process::exit(99)
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 ///
 /// # Panics
 ///
-/// If it is not so within 20 seconds.
+/// If it does not hold within 20 seconds.
 #[track_caller]
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -67,7 +67,7 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A file by which a test and a worker wait for each other.
+/// A file with which a test and a worker synchronise.
 #[derive(Debug, Clone)]
 pub struct Marker {
     path: PathBuf,
@@ -113,7 +113,7 @@ impl Marker {
     }
 }
 
-/// Kills a process group when it is dropped, so that a test that fails leaves nothing behind.
+/// Kills a process group when it is dropped, so that a failed test leaves no processes.
 #[derive(Debug)]
 pub struct GroupGuard {
     group: Pid,
@@ -125,13 +125,13 @@ impl GroupGuard {
         Self { group: Pid::from_child(leader) }
     }
 
-    /// Guards the group with this number; `None` if no group can have it.
+    /// Guards the group with this id; `None` if the id is invalid.
     pub fn from_raw(group: i32) -> Option<Self> {
-        // kill(-1) would be every process there is.
+        // kill(-1) would signal every process.
         Pid::from_raw(group).filter(|group| group.as_raw_nonzero().get() > 1).map(|group| Self { group })
     }
 
-    /// Tells whether no process of the group is left, zombies included.
+    /// Returns whether no process of the group is left, zombies included.
     pub fn is_gone(&self) -> bool {
         rustix::process::test_kill_process_group(self.group) == Err(rustix::io::Errno::SRCH)
     }
@@ -139,7 +139,7 @@ impl GroupGuard {
 
 impl Drop for GroupGuard {
     fn drop(&mut self) {
-        // It may be gone already, which is as well.
+        // It may be gone already.
         let _ = rustix::process::kill_process_group(self.group, Signal::KILL);
     }
 }

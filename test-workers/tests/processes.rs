@@ -75,7 +75,7 @@ fn the_functions_and_the_files_of_a_worker_are_as_expected() {
     let num_of = |prefix: &str| {
         files.values().filter(|target| target.as_str().is_some_and(|target| target.starts_with(prefix))).count()
     };
-    // The page is mapped and its descriptor closed. The attendant is woken by an eventfd.
+    // The page is mapped and its descriptor closed. The I/O thread is woken by an eventfd.
     assert_eq!((num_of("socket:"), num_of("/memfd:"), num_of("anon_inode:")), (1, 0, 1), "{files:?}");
     process.server.shut_down();
     assert_eq!(process.wait().code(), Some(0));
@@ -259,8 +259,8 @@ fn a_worker_finds_its_server_by_a_path() {
 #[expect(clippy::disallowed_methods, reason = "the supervisor is not what is tested here")]
 fn a_worker_that_was_started_by_hand_says_how_to_start_it() {
     for (name, value, message) in [
-        ("X", "", "is started by `procpool serve -- COMMAND`"),
-        ("PROCPOOL_FD", "three", "PROCPOOL_FD=three is not an inherited socket: it is no number"),
+        ("X", "", "start it with `procpool serve -- COMMAND`"),
+        ("PROCPOOL_FD", "three", "PROCPOOL_FD=three is not an inherited socket: it is not a number"),
         ("PROCPOOL_FD", "1", "PROCPOOL_FD=1 is not an inherited socket"),
         ("PROCPOOL_FD", "500", "PROCPOOL_FD=500 is not an inherited socket: Bad file descriptor"),
         ("PROCPOOL_SOCKET", "/no/such/socket", "cannot connect to PROCPOOL_SOCKET=/no/such/socket"),

@@ -1,4 +1,4 @@
-//! From an item to the arguments of a function.
+//! Decodes an item into the arguments of a function.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ pub enum Encoding {
     Values,
     /// As JSON in blobs.
     Json,
-    /// As bytes that only the function understands.
+    /// As opaque bytes.
     Bytes,
 }
 
@@ -30,35 +30,34 @@ pub enum Style {
     Apply,
 }
 
-/// What a function is called with, not yet decoded.
+/// The undecoded input of a function.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
-    /// How the item is encoded, and how its result must be.
+    /// The encoding of the item and of its result.
     pub encoding: Encoding,
     /// How the function is called with it.
     pub style: Style,
     /// The item. In the style [`Style::Apply`], the encoded list of the arguments.
     pub content: &'a [u8],
-    /// The argument that goes before those of the item; `None` if there is none, and always in the style
-    /// [`Style::Apply`].
+    /// The common argument, which goes before those of the item; always `None` in the style [`Style::Apply`].
     pub common: Option<&'a RawCommon>,
-    /// The longest result that a frame can hold, in bytes.
+    /// The longest result that fits a frame, in bytes.
     pub max_result_bytes: usize,
 }
 
-/// The arguments of a function: tuples of up to eight types that can be deserialised. The first may be a [`Common`].
+/// The arguments of a function: tuples of up to eight types that serde can deserialise. The first may be a [`Common`].
 ///
-/// Only this crate implements it.
+/// This trait is sealed.
 pub trait Arguments: Sized + sealed::Sealed {}
 
 pub(crate) mod sealed {
     use super::{Failure, Input};
 
     pub trait Sealed: Sized {
-        /// Returns the arguments of a call.
+        /// Returns all arguments of a call.
         fn from_input(input: Input<'_>) -> Result<Self, Failure>;
 
-        /// Returns those that come from the item.
+        /// Returns the arguments that the item has.
         fn from_item(input: Input<'_>) -> Result<Self, Failure>;
     }
 }
@@ -82,7 +81,7 @@ fn from_list<T: DeserializeOwned>(input: Input<'_>, count: usize) -> Result<T, F
     }
 }
 
-/// Decodes arguments that are a JSON text each.
+/// Decodes arguments that are one JSON text each.
 fn from_json_blobs<T: DeserializeOwned>(input: Input<'_>, count: usize) -> Result<T, Failure> {
     let texts: Vec<&[u8]> = Records::new(input.content).collect::<Result<_, _>>().map_err(unusable)?;
     check_count(input, texts.len(), count)?;
@@ -140,12 +139,12 @@ impl sealed::Sealed for () {
         if input.style == Style::Map {
             return Err(one_item_for(input, 0));
         }
-        // serde takes () for null, not for an empty list.
+        // For serde, () is null, not an empty list.
         from_list::<[(); 0]>(input, 0).map(|[]| ())
     }
 }
 
-/// Returns the arguments that an item is, if there are so many.
+/// Returns the arguments in an item, if it has `count`.
 fn from_item<T: DeserializeOwned>(input: Input<'_>, count: usize) -> Result<T, Failure> {
     if input.style == Style::Map { Err(one_item_for(input, count)) } else { from_list(input, count) }
 }

@@ -1,7 +1,9 @@
-//! The connection as the threads of a worker share it: which chunk runs, what of it has begun, what was recalled.
+//! The connection state that the threads of a worker share: which chunk runs, which items have begun, what was
+//! recalled.
 //!
-//! One mutex holds all of it. The main thread takes it once between two items, the attendant and whoever reads a frame
-//! take it for a moment. So what has begun is always known exactly, and frames leave in the order of what they tell.
+//! One mutex protects all of it. The main thread locks it once between two items; the I/O thread and the reader of a
+//! frame lock it briefly. So which items have begun is always known exactly, and frames are sent in the order of the
+//! events.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
@@ -23,25 +25,25 @@ use crate::failure::Failure;
 use crate::results::{Finished, MAX_PENDING_NS, Sender};
 use crate::worker::CancelHook;
 
-/// The most chunks that may wait here. The server sends one or two ahead.
+/// The most queued chunks. The server sends one or two ahead.
 const MAX_QUEUED_CHUNKS: usize = 256;
 
-/// The item that runs, or the last one that did, should end soon.
+/// Whether the running item, or the last one that ran, is cancelled.
 static CANCELLED: AtomicBool = AtomicBool::new(false);
 
-/// Tells whether nobody waits for the result of the item that runs any more: its caller is gone, or its time is up. A
-/// function that runs for long should look now and then and return early; its result no longer matters.
+/// Returns whether the running item is cancelled: its caller is gone, or it timed out. A long function should check
+/// this now and then and return early; its result is dropped.
 pub fn cancelled() -> bool {
     CANCELLED.load(Ordering::Relaxed)
 }
 
-/// What the threads share.
+/// The state that the threads share.
 pub(crate) struct Channel {
     pub(crate) socket: Arc<OwnedFd>,
-    /// Whoever holds it reads from the socket. To be taken before `state`, never after.
+    /// Its owner reads from the socket. Lock it before `state`, never after.
     pub(crate) reader: Mutex<FrameDecoder>,
-    /// An eventfd that wakes the attendant.
-    pub(crate) kick: OwnedFd,
+    /// An eventfd that wakes the I/O thread.
+    pub(crate) wakeup: OwnedFd,
     state: Mutex<State>,
 }
 
@@ -52,23 +54,23 @@ struct State {
     /// The common arguments that Run frames may name.
     commons: HashMap<u64, Arc<RawCommon>>,
     current: Option<Current>,
-    /// The main thread is at work, not waiting for frames.
+    /// The main thread is busy, not waiting for frames.
     is_running: bool,
-    /// How often the main thread has gone to work.
+    /// How often the main thread has become busy.
     num_periods: u64,
-    /// The attendant sleeps until it is kicked.
-    attendant_sleeps: bool,
+    /// The I/O thread sleeps until it is woken.
+    io_thread_sleeps: bool,
     phase: Phase,
-    /// The connection is of no use any more; the main thread has yet to learn it.
+    /// Why the connection failed, until the main thread takes it.
     failure: Option<WorkerError>,
 }
 
-/// How far the worker is in its life.
+/// The phase of the worker's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// It runs what comes.
+    /// It runs chunks as they arrive.
     Serving,
-    /// It finishes the item that runs and begins no other.
+    /// It finishes the running item and begins no other.
     Stopping,
     /// The main thread is done.
     Ended,
@@ -77,11 +79,11 @@ pub(crate) enum Phase {
 /// A Run frame, and the common argument that it names.
 pub(crate) struct QueuedRun {
     pub(crate) run: Arc<Run>,
-    /// It may be dropped before the chunk has run.
+    /// Kept here, since `DropCommon` may arrive before the chunk has run.
     pub(crate) common: Option<Arc<RawCommon>>,
 }
 
-/// The chunk that runs.
+/// The running chunk.
 struct Current {
     chunk: u64,
     kind: ItemKind,
@@ -89,10 +91,10 @@ struct Current {
     stamp_start: bool,
     /// How many of its items have begun.
     num_begun: u32,
-    /// From here on none will begin.
+    /// The offset from which on no item will begin.
     end: u32,
     was_recalled: bool,
-    /// When the item that runs began, or the one before it finished.
+    /// When the running item began, or the one before it finished.
     since_ns: u64,
 }
 
@@ -103,7 +105,7 @@ enum Next {
     End,
 }
 
-/// What the attendant needs to know.
+/// The state that the I/O thread needs.
 pub(crate) struct Outlook {
     pub(crate) phase: Phase,
     pub(crate) is_running: bool,
@@ -112,10 +114,10 @@ pub(crate) struct Outlook {
     pub(crate) pending_since_ns: Option<u64>,
 }
 
-/// What became of reading.
+/// The outcome of a receive.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Received {
-    /// Some bytes came, and the frames in them were handled.
+    /// Some bytes arrived, and the complete frames were handled.
     Frames,
     /// The server has closed the connection.
     End,
@@ -130,7 +132,7 @@ impl Channel {
         Ok(Self {
             socket: sender.socket(),
             reader: Mutex::new(decoder),
-            kick: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            wakeup: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             state: Mutex::new(State {
                 sender,
                 cancel_hook,
@@ -139,7 +141,7 @@ impl Channel {
                 current: None,
                 is_running: false,
                 num_periods: 0,
-                attendant_sleeps: false,
+                io_thread_sleeps: false,
                 phase: Phase::Serving,
                 failure: None,
             }),
@@ -151,25 +153,25 @@ impl Channel {
         Ok(self.lock().sender.send(frame)?)
     }
 
-    /// The main thread goes to work.
+    /// Marks the main thread as busy.
     pub(crate) fn enter_work(&self) {
         let mut state = self.lock();
         state.enter_work();
-        self.wake_attendant(&mut state);
+        self.wake_io_thread(&mut state);
     }
 
-    /// The main thread has done its work.
+    /// Marks the main thread as idle.
     pub(crate) fn leave_work(&self) {
         self.lock().is_running = false;
     }
 
-    /// The main thread is done, and so is the attendant.
+    /// Ends the I/O thread.
     pub(crate) fn end(&self) {
         self.lock().phase = Phase::Ended;
-        self.kick();
+        self.wake();
     }
 
-    /// Returns the next chunk, waiting for it; `None` if the server wants no more.
+    /// Waits for the next chunk and returns it; `None` after Shutdown or the end of the connection.
     pub(crate) fn next_chunk(&self) -> Result<Option<QueuedRun>, WorkerError> {
         loop {
             match self.poll_chunk()? {
@@ -208,38 +210,38 @@ impl Channel {
             since_ns: 0,
         });
         state.enter_work();
-        self.wake_attendant(&mut state);
+        self.wake_io_thread(&mut state);
         Ok(Next::Chunk(Box::new(queued)))
     }
 
-    /// Waits until frames have come; the attendant may be the one that reads them.
+    /// Waits until frames have arrived; the I/O thread may have read them.
     fn wait_for_frames(&self) -> Result<Received, WorkerError> {
         let mut decoder = match self.reader.try_lock() {
             Ok(decoder) => decoder,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => {
-                self.kick();
+                self.wake();
                 drop(self.reader.lock());
-                // What the attendant has read meanwhile comes first.
+                // The frames that the I/O thread has read meanwhile come first.
                 return Ok(Received::Frames);
             }
         };
-        // Some may have come with the Welcome.
+        // Some may have arrived with the Welcome.
         self.handle_frames(&mut decoder)?;
-        if self.has_news() { Ok(Received::Frames) } else { self.receive(&mut decoder) }
+        if self.has_work_or_ended() { Ok(Received::Frames) } else { self.receive(&mut decoder) }
     }
 
-    fn has_news(&self) -> bool {
+    fn has_work_or_ended(&self) -> bool {
         let state = self.lock();
         !state.queue.is_empty() || state.phase != Phase::Serving || state.failure.is_some()
     }
 
-    /// Begins the first item of the chunk; `false` if none of it may begin.
+    /// Begins the first item of the chunk; returns `false` if none may begin.
     pub(crate) fn begin(&self) -> Result<bool, WorkerError> {
         self.lock().begin_next(monotonic_ns())
     }
 
-    /// Takes the result of the item that ran and begins the next one; `false` if the chunk ends here.
+    /// Stores the result of the item that ran and begins the next one; returns `false` if the chunk ends here.
     pub(crate) fn finish(&self, result: Result<&[u8], Failure>) -> Result<bool, WorkerError> {
         let mut now_ns = monotonic_ns();
         let mut state = self.lock();
@@ -250,19 +252,19 @@ impl Channel {
             Err(failure) => state.sender.push_failure(finished, failure)?,
         }
         match state.sender.pending_since_ns() {
-            // Either the oldest result has waited, or this one took so long that the time of a flush is nothing.
+            // Either the oldest result has waited long enough, or this item ran so long that a flush costs little.
             Some(since_ns) if now_ns - since_ns + finished.busy_ns >= MAX_PENDING_NS => state.sender.flush()?,
             Some(_) => {
                 let is_begun = state.begin_next(now_ns)?;
                 if is_begun && !had_pending {
-                    // The next item may run for long, and then the attendant sends this result.
-                    self.wake_attendant(&mut state);
+                    // The next item may run long; then the I/O thread sends this result.
+                    self.wake_io_thread(&mut state);
                 }
                 return Ok(is_begun);
             }
             None => {}
         }
-        // Sending took its time, which is not the next item's.
+        // Sending took time, which must not count for the next item.
         now_ns = monotonic_ns();
         state.begin_next(now_ns)
     }
@@ -276,10 +278,10 @@ impl Channel {
         Ok(())
     }
 
-    /// Returns what the attendant needs to know; it is awake then.
+    /// Returns the state that the I/O thread needs, and marks it as awake.
     pub(crate) fn outlook(&self) -> Outlook {
         let mut state = self.lock();
-        state.attendant_sleeps = false;
+        state.io_thread_sleeps = false;
         Outlook {
             phase: state.phase,
             is_running: state.is_running,
@@ -288,30 +290,31 @@ impl Channel {
         }
     }
 
-    /// Says that the attendant will sleep until it is kicked. `false`, and it must not, if that is already due.
-    pub(crate) fn let_attendant_sleep(&self, outlook: &Outlook) -> bool {
+    /// Marks the I/O thread as asleep until it is woken. Returns `false`, and it must not sleep, if the state has
+    /// changed.
+    pub(crate) fn let_io_thread_sleep(&self, outlook: &Outlook) -> bool {
         let mut state = self.lock();
         let unchanged = state.is_running == outlook.is_running
             && state.num_periods == outlook.num_periods
             && state.sender.pending_since_ns().is_none();
-        state.attendant_sleeps = unchanged;
+        state.io_thread_sleeps = unchanged;
         unchanged
     }
 
-    /// Tells the main thread that the connection is of no use any more. Returns whether it is at work.
+    /// Stores why the connection failed, for the main thread. Returns whether that is busy.
     pub(crate) fn fail(&self, failure: WorkerError) -> bool {
         let mut state = self.lock();
         state.failure.get_or_insert(failure);
         state.is_running
     }
 
-    /// Receives once, waiting if nothing is there, and handles the frames that are whole then.
+    /// Receives once, blocking until data arrives, and handles the complete frames.
     pub(crate) fn receive(&self, decoder: &mut FrameDecoder) -> Result<Received, WorkerError> {
         let count = loop {
             match receive(&self.socket, decoder) {
                 Ok(count) => break count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                // A server that died with our frames unread.
+                // The server died with our frames unread.
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break 0,
                 Err(error) => return Err(error.into()),
             }
@@ -323,31 +326,32 @@ impl Channel {
         Ok(Received::Frames)
     }
 
-    /// Handles the frames that are whole.
+    /// Handles the complete frames.
     pub(crate) fn handle_frames(&self, decoder: &mut FrameDecoder) -> Result<(), WorkerError> {
         while let Some(frame) = decoder.next_frame()? {
             let frame = decode_server_frame(frame)?;
             let dropped = self.lock().handle(frame)?;
-            // Outside of the lock: it may be large, and the main thread waits for nobody.
+            // Outside of the lock: it may be large, and the main thread must not wait for the drop.
             drop(dropped);
         }
         Ok(())
     }
 
-    fn wake_attendant(&self, state: &mut State) {
-        if state.attendant_sleeps {
-            state.attendant_sleeps = false;
-            self.kick();
+    fn wake_io_thread(&self, state: &mut State) {
+        if state.io_thread_sleeps {
+            state.io_thread_sleeps = false;
+            self.wake();
         }
     }
 
-    fn kick(&self) {
-        // It can only fail when 2^64 kicks are waiting; then one more changes nothing.
-        let _ = rustix::io::write(&self.kick, &1_u64.to_ne_bytes());
+    fn wake(&self) {
+        // It can only fail when 2^64 wake-ups are pending; then one more changes nothing.
+        let _ = rustix::io::write(&self.wakeup, &1_u64.to_ne_bytes());
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // The user's code never runs under the lock, so a panic in here is a bug of ours; the state is still whole.
+        // User code never runs under the lock, so a panic under it is a bug of this crate; the state is still
+        // consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -362,13 +366,13 @@ impl State {
         self.current.as_mut().expect("a chunk runs while its items do")
     }
 
-    /// Begins the next item of the chunk, or ends the chunk and sends what is left of its results.
+    /// Begins the next item of the chunk, or ends the chunk and sends its remaining results.
     fn begin_next(&mut self, now_ns: u64) -> Result<bool, WorkerError> {
         let may_begin = self.phase == Phase::Serving && self.failure.is_none();
         let current = self.current.as_mut().expect("a chunk runs while its items do");
         if !may_begin || current.num_begun >= current.end {
             self.current = None;
-            // Before the server knows: it may go away once it has the results, and that is no reason to exit in haste.
+            // Before the server gets the results: it may go away then, and the process need not exit at once.
             self.is_running = false;
             self.sender.flush()?;
             return Ok(false);
@@ -388,7 +392,7 @@ impl State {
         Ok(true)
     }
 
-    /// Handles a frame. Returns the common argument that is not needed any more.
+    /// Handles a frame. Returns the common argument that it drops.
     fn handle(&mut self, frame: ServerFrame) -> Result<Option<Arc<RawCommon>>, WorkerError> {
         match frame {
             ServerFrame::Run(run) => {
@@ -398,8 +402,7 @@ impl State {
                 let common = match run.common {
                     0 => None,
                     name => {
-                        let unknown =
-                            || protocol_error(&run, &format!("names the common argument {name}, which is not here"));
+                        let unknown = || protocol_error(&run, &format!("names the unknown common argument {name}"));
                         Some(self.commons.get(&name).cloned().ok_or_else(unknown)?)
                     }
                 };
@@ -420,7 +423,7 @@ impl State {
     fn recall(&mut self, recall: &Recall) -> Result<(), WorkerError> {
         let first_not_begun = match &mut self.current {
             Some(current) if current.chunk == recall.chunk => {
-                // Whatever is told here is told of the last item of this chunk: no other begins.
+                // A cancel here can only hit the last item of this chunk: no other begins.
                 if recall.cancel && recall.cancel_offset.is_none_or(|offset| current.is_last_begun(offset)) {
                     CANCELLED.store(true, Ordering::Relaxed);
                     self.cancel_hook.iter().for_each(|hook| hook());
@@ -446,7 +449,7 @@ impl State {
 }
 
 impl Current {
-    /// Tells whether no item has begun after the one at this offset, which has.
+    /// Returns whether the item at this offset was the last one to begin.
     fn is_last_begun(&self, offset: u32) -> bool {
         self.num_begun.checked_sub(1) == Some(offset)
     }

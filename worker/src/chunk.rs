@@ -9,9 +9,9 @@ use crate::arguments::{Encoding, Input, Style};
 use crate::common::RawCommon;
 use crate::error::WorkerError;
 
-/// The items of a Run frame and how the function is called with them.
+/// The items of a Run frame, and how the function is called with them.
 pub(crate) struct Chunk {
-    /// The encoded list of items; for a call in the style Apply, that of its arguments.
+    /// The encoded list of items; in the style Apply, of the arguments.
     pub(crate) items: Bytes,
     pub(crate) has_kwargs: bool,
     encoding: Encoding,
@@ -19,7 +19,7 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
-    /// Reads what the frame says about its items, and none of these.
+    /// Reads the description of the items, but not the items.
     pub(crate) fn new(run: &Run) -> Result<Self, WorkerError> {
         let encoding = match (kind_of(run)?, run.content_type.as_str()) {
             (ItemKind::Values, _) => Encoding::Values,
@@ -35,7 +35,7 @@ impl Chunk {
         if style != Style::Apply {
             return Ok(Self { items: run.items.clone(), has_kwargs: false, encoding, style });
         }
-        // Its one item is no value: it is in a list like any item, but whatever the kind, its content is a message.
+        // The content of the one item is an ApplyArguments message, whatever the kind.
         let list = ItemSlab::parse(ItemKind::Blobs, run.items.clone()).ok().filter(|list| list.len() == 1);
         let item = list.ok_or_else(|| protocol_error(run, "does not have exactly one item"))?.item(0);
         let arguments = ApplyArguments::decode(item)
@@ -51,7 +51,7 @@ impl Chunk {
         }
     }
 
-    /// Returns what the function is called with for an item.
+    /// Returns the input of the function for an item.
     pub(crate) fn input<'a>(
         &self,
         content: &'a [u8],
@@ -77,7 +77,7 @@ impl<'a> Iterator for Contents<'a> {
     }
 }
 
-/// Returns what the items of a Run frame are.
+/// Returns the kind of the items of a Run frame.
 pub(crate) fn kind_of(run: &Run) -> Result<ItemKind, WorkerError> {
     match run.kind() {
         proto::ItemKind::Values => Ok(ItemKind::Values),
@@ -86,7 +86,7 @@ pub(crate) fn kind_of(run: &Run) -> Result<ItemKind, WorkerError> {
     }
 }
 
-/// Returns the error for a chunk that the server must not send.
+/// Returns the error for a chunk that violates the protocol.
 pub(crate) fn protocol_error(run: &Run, problem: &str) -> WorkerError {
     WorkerError::Protocol(format!("chunk {} {problem}", run.chunk))
 }

@@ -1,4 +1,4 @@
-//! The argument that all items of a job share: decoded once, whatever number of items there is.
+//! The argument that all items of a job share, which is decoded once.
 
 use std::any::{Any, TypeId};
 use std::fmt;
@@ -16,8 +16,7 @@ use crate::failure::Failure;
 
 /// The argument that all items of a call share, as the first parameter of a function.
 ///
-/// It is decoded once for each call that this worker runs items of, and every item sees the same `T`, which stays until
-/// the call has ended:
+/// A worker decodes it once per call, and every item gets the same `T`, until the call has ended:
 ///
 /// ```no_run
 /// use std::collections::HashMap;
@@ -34,12 +33,12 @@ use crate::failure::Failure;
 /// ```
 ///
 /// `procpool map price --common '{"tea":2.5}' '"tea"'` calls it. A first parameter of any other type takes the common
-/// argument, too, but gets a `T` of its own for each item, decoded anew. Without a common argument, a `Common<T>` is the
-/// first argument of a `starmap` or `apply` like any other.
+/// argument too, but it is decoded again for each item. Without a common argument, a `Common<T>` is the first argument
+/// of a `starmap` or `apply` like any other.
 pub struct Common<T>(Arc<T>);
 
 impl<T> Common<T> {
-    /// Returns what a function is called with; for tests of it.
+    /// Wraps a value; for tests of a function.
     pub fn new(value: T) -> Self {
         Self(Arc::new(value))
     }
@@ -67,16 +66,16 @@ impl<T: fmt::Debug> fmt::Debug for Common<T> {
 
 type Decoded = Result<Arc<dyn Any + Send + Sync>, String>;
 
-/// A common argument as it came.
+/// A common argument before decoding.
 pub struct RawCommon {
     encoding: Encoding,
     content: Bytes,
-    /// What the first function that asked for it made of it, and of which type that is.
+    /// The type and the result of the first decoding.
     decoded: OnceLock<(TypeId, Decoded)>,
 }
 
 impl RawCommon {
-    /// Returns what a function sees; for tests of it.
+    /// Returns an argument as a function gets it; for tests of a function.
     pub fn new(encoding: Encoding, content: impl Into<Bytes>) -> Self {
         Self { encoding, content: content.into(), decoded: OnceLock::new() }
     }
@@ -93,7 +92,7 @@ impl RawCommon {
         Ok(Self::new(encoding, set.value))
     }
 
-    /// Returns how it is encoded, which need not be how the items are.
+    /// Returns its encoding, which may differ from that of the items.
     pub fn encoding(&self) -> Encoding {
         self.encoding
     }
@@ -103,11 +102,11 @@ impl RawCommon {
         &self.content
     }
 
-    /// Returns it decoded; the same for every item of the call.
+    /// Returns the decoded argument, the same for every item of the call.
     ///
     /// # Errors
     ///
-    /// If it is no `T`.
+    /// If it is not a `T`.
     pub fn decode<T: DeserializeOwned + Send + Sync + 'static>(&self) -> Result<Common<T>, Failure> {
         let (type_id, decoded) = self.decoded.get_or_init(|| {
             let decoded = self.decode_text::<T>();
@@ -116,7 +115,7 @@ impl RawCommon {
         match decoded {
             Ok(shared) => match Arc::clone(shared).downcast() {
                 Ok(shared) => Ok(Common(shared)),
-                // A call has one function, and that one type; so this is for servers that do as they like.
+                // A call has one function with one type, so this happens only if the server mixes calls.
                 Err(_) => self.decode_owned().map(Common::new),
             },
             Err(problem) if *type_id == TypeId::of::<T>() => Err(Failure::invalid_common(problem.clone())),
@@ -124,7 +123,7 @@ impl RawCommon {
         }
     }
 
-    /// Decodes it for somebody who keeps it.
+    /// Decodes an owned copy.
     pub(crate) fn decode_owned<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         self.decode_text().map_err(Failure::invalid_common)
     }

@@ -1,4 +1,4 @@
-//! How a worker finds its server: the only place that reads the environment. And the first frame.
+//! Connects a worker to its server and receives the first frame. Only this module reads the environment.
 
 use std::ffi::OsStr;
 use std::io;
@@ -15,10 +15,10 @@ use rustix::fs::OFlags;
 
 use crate::error::WorkerError;
 
-/// The shortest limit on frames that a worker can live with: room for a failure with something to say.
+/// The smallest limit on frames that a worker accepts: a failure with a message must fit.
 const MIN_MAX_FRAME_BYTES: u32 = 1024;
 
-/// A connection whose server has introduced itself.
+/// A connection after its Welcome.
 pub(crate) struct Connection {
     pub(crate) socket: OwnedFd,
     pub(crate) decoder: FrameDecoder,
@@ -26,7 +26,7 @@ pub(crate) struct Connection {
     pub(crate) page: Option<PageWriter>,
 }
 
-/// Connects as the environment says.
+/// Connects to the server that the environment names.
 pub(crate) fn socket_of_environment() -> Result<OwnedFd, WorkerError> {
     if let Some(number) = std::env::var_os("PROCPOOL_FD") {
         return inherited_socket(&number);
@@ -41,7 +41,7 @@ fn inherited_socket(number: &OsStr) -> Result<OwnedFd, WorkerError> {
     let value = number.to_string_lossy();
     value
         .parse()
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "it is no number"))
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "it is not a number"))
         .and_then(take_inherited_socket)
         .map_err(|error| WorkerError::BadDescriptor { value: value.into_owned(), error })
 }
@@ -49,7 +49,7 @@ fn inherited_socket(number: &OsStr) -> Result<OwnedFd, WorkerError> {
 impl Connection {
     /// Receives the Welcome frame, and the progress page that comes with it.
     pub(crate) fn open(socket: OwnedFd) -> Result<Self, WorkerError> {
-        // Whoever made the socket may have made it for a reader that never waits; we do.
+        // The socket may have been made non-blocking for an async server; this side blocks.
         let flags = rustix::fs::fcntl_getfl(&socket)?;
         rustix::fs::fcntl_setfl(&socket, flags - OFlags::NONBLOCK)?;
 
@@ -73,7 +73,7 @@ impl Connection {
         };
         check(&welcome)?;
         decoder.set_max_frame_bytes(welcome.max_frame_bytes);
-        // Without the page we say Started instead, which costs more and tells as much.
+        // Without the page, the worker sends Started frames, which cost more.
         let page = page_file
             .filter(|_| welcome.journal_bytes > 0)
             .and_then(|page_file| PageWriter::map(page_file, welcome.journal_bytes).ok());

@@ -1,32 +1,32 @@
-//! What a function can learn of the item that it is called with, from any thread.
+//! The running item, as a function sees it from any thread.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use procpool_ipc::proto::Run;
 
-/// The chunk that runs.
+/// The running chunk.
 static CHUNK: Mutex<Option<Arc<Run>>> = Mutex::new(None);
-/// The offset in the chunk of the item that runs.
+/// The offset of the running item in the chunk.
 static OFFSET: AtomicU32 = AtomicU32::new(0);
 
-/// The item that runs.
+/// The running item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CurrentItem {
-    /// The name that the function was called by.
+    /// The name by which the function was called.
     pub function: String,
     /// The index of the item in the caller's list.
     pub index: u64,
     /// Which execution of the item this is, from 1.
     pub attempt: u32,
-    /// The W3C trace context to continue: what a request of the function's sends in the header of this name. Empty: none.
+    /// The W3C trace context to continue: requests of the function send it in the header of this name. Empty: none.
     pub traceparent: String,
     /// The rest of the trace context.
     pub tracestate: String,
 }
 
-/// Returns the item that runs; `None` outside of one. It can be called from threads that the function started.
+/// Returns the running item; `None` outside of one. Can be called from threads that the function started.
 pub fn current() -> Option<CurrentItem> {
     let run = chunk().clone()?;
     Some(CurrentItem {
@@ -38,7 +38,7 @@ pub fn current() -> Option<CurrentItem> {
     })
 }
 
-/// Says which chunk runs, until it is dropped.
+/// Publishes the running chunk until it is dropped.
 pub(crate) struct Running;
 
 impl Running {
@@ -47,7 +47,7 @@ impl Running {
         Self
     }
 
-    /// Says which item runs.
+    /// Publishes the offset of the running item.
     #[expect(clippy::unused_self, reason = "while a chunk runs")]
     pub(crate) fn set_offset(&self, offset: u32) {
         OFFSET.store(offset, Ordering::Relaxed);

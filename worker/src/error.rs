@@ -4,39 +4,39 @@ use std::io;
 
 use procpool_ipc::FrameError;
 
-/// Why a worker could not go on.
+/// Why a worker failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WorkerError {
-    /// The program was started by hand.
+    /// The program was not started by a pool.
     #[error(
-        "neither PROCPOOL_FD nor PROCPOOL_SOCKET is set: this program is a worker, and is started by \
+        "neither PROCPOOL_FD nor PROCPOOL_SOCKET is set: this program is a worker; start it with \
          `procpool serve -- COMMAND`"
     )]
     NotStartedByPool,
     /// `PROCPOOL_FD` is not the number of an inherited socket.
     #[error("PROCPOOL_FD={value} is not an inherited socket: {error}")]
     BadDescriptor {
-        /// What the variable says.
+        /// The value of the variable.
         value: String,
-        /// What is wrong with it.
+        /// Why it cannot be used.
         error: io::Error,
     },
-    /// The socket at `PROCPOOL_SOCKET` does not answer.
+    /// The socket at `PROCPOOL_SOCKET` cannot be connected.
     #[error("cannot connect to PROCPOOL_SOCKET={path}: {error}")]
     Connect {
-        /// What the variable says.
+        /// The value of the variable.
         path: String,
-        /// What the system said.
+        /// The error of the system.
         error: io::Error,
     },
     /// The initialiser failed.
     #[error("the worker's initialiser failed: {0}")]
     Initializer(String),
-    /// The server sent what the protocol does not allow.
+    /// The server violated the protocol.
     #[error("the server broke the protocol: {0}")]
     Protocol(String),
-    /// The server sent something that is no frame.
+    /// The server sent an invalid frame.
     #[error("the server broke the protocol: {0}")]
     Frame(#[from] FrameError),
     /// The functions with their documentation do not fit in a frame.
@@ -53,7 +53,7 @@ pub enum WorkerError {
 }
 
 impl WorkerError {
-    /// Tells whether the server has gone away, which is no failure of the worker.
+    /// Returns whether the server is gone, which is not a failure of the worker.
     pub(crate) fn is_disconnect(&self) -> bool {
         let Self::Io(error) = self else { return false };
         matches!(

@@ -1,4 +1,4 @@
-//! What goes wrong with one item, and how it is told: errors that a function returns, and panics.
+//! The failure of one item, and its form on the wire: errors that a function returns, and panics.
 
 use std::any::{Any, type_name};
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -17,13 +17,12 @@ const MAX_TYPE_BYTES: usize = 256;
 const CUT_MARK: &str = " … (cut)";
 
 thread_local! {
-    /// Where the last panic of this thread was, for whoever catches it.
+    /// The location of this thread's last panic, for the code that catches it.
     static LAST_PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Why one item has no result: what a function that sees the raw item ([`Function::dynamic`](crate::Function::dynamic))
-/// says.
-// In a box, since it is rare and every result has room for it.
+/// Why an item has no result, as returned by a function on raw items ([`Function::dynamic`](crate::Function::dynamic)).
+// Boxed, since it is rare and every result has space for it.
 #[derive(Debug)]
 pub struct Failure(Box<Details>);
 
@@ -70,7 +69,7 @@ impl Failure {
         Self::new(FailureKind::NotEncodable, message)
     }
 
-    /// The function failed, by an error that has no Rust type: with a type, a message, and where it was.
+    /// The function failed with an error that is not a Rust type.
     pub fn raised_as(type_name: impl Into<String>, message: impl Into<String>, traceback: impl Into<String>) -> Self {
         Self::with_place(FailureKind::Raised, type_name.into(), message.into(), traceback.into())
     }
@@ -90,7 +89,7 @@ impl Failure {
             source = cause.source();
         }
         let type_name = match type_name::<E>() {
-            // A string, and an error in a box, say nothing by their type.
+            // The type of a string or a boxed error carries no information.
             "&str" | "alloc::string::String" | "anyhow::Error" => String::new(),
             boxed if boxed.starts_with("alloc::boxed::Box<dyn ") => String::new(),
             name => name.to_owned(),
@@ -104,12 +103,12 @@ impl Failure {
         Self::with_place(FailureKind::Raised, "panic".to_owned(), panic_message(payload).to_owned(), traceback)
     }
 
-    /// Returns what happened, for people.
+    /// Returns the message.
     pub(crate) fn into_message(self) -> String {
         self.0.message
     }
 
-    /// Returns what is sent: at most `max_bytes` of texts.
+    /// Returns the message for the server, with at most `max_bytes` of texts.
     pub(crate) fn into_proto(self, offset: u32, max_bytes: usize) -> ItemFailure {
         let max_text = MAX_TEXT_BYTES.min(max_bytes / 2);
         ItemFailure {
@@ -123,7 +122,7 @@ impl Failure {
     }
 }
 
-/// Shortens a text to at most this many bytes, and says so.
+/// Truncates a text to at most this many bytes, with a mark.
 fn cut(mut text: String, max_bytes: usize) -> String {
     if text.len() > max_bytes {
         let kept = max_bytes.saturating_sub(CUT_MARK.len());
@@ -134,7 +133,7 @@ fn cut(mut text: String, max_bytes: usize) -> String {
     text
 }
 
-/// Has every panic remembered with its place. The message still goes to stderr as before.
+/// Installs a panic hook that records the location. The message still goes to stderr.
 pub(crate) fn remember_panics() {
     static DONE: Once = Once::new();
     DONE.call_once(set_hook);
@@ -144,23 +143,23 @@ fn set_hook() {
     let previous = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         let mut place = info.location().map(|location| format!("at {location}\n")).unwrap_or_default();
-        // As everywhere in Rust, only with RUST_BACKTRACE: finding the names takes milliseconds.
+        // Only with RUST_BACKTRACE, as usual in Rust: resolving the names takes milliseconds.
         let backtrace = Backtrace::capture();
         if backtrace.status() == BacktraceStatus::Captured {
             let _ = write!(place, "{backtrace}");
         }
-        // A panic while the thread's locals are being destroyed is caught by nobody.
+        // A panic while the thread's locals are being destroyed is not caught.
         let _ = LAST_PANIC.try_with(|last| last.replace(Some(place)));
         previous(info);
     }));
 }
 
-/// Runs something, and makes a failure of a panic.
+/// Runs a closure and turns a panic into a failure.
 pub(crate) fn catch_panic<T>(run: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    // What the function left half done is seen by the function alone: it runs again, and a panic is its own doing.
+    // Only the function itself can see a state that it left inconsistent by its panic.
     panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| {
         let failure = Failure::panicked(payload.as_ref());
-        // Dropping the payload runs code of the user's, which may panic once more.
+        // Dropping the payload runs user code, which may panic again.
         std::mem::forget(payload);
         Err(failure)
     })

@@ -1,4 +1,4 @@
-//! Functions that a worker offers.
+//! The functions of a worker.
 
 use std::any::type_name;
 use std::error::Error;
@@ -16,28 +16,28 @@ use crate::failure::Failure;
 /// The longest name of a function, in bytes.
 const MAX_NAME_BYTES: usize = 256;
 
-/// What a function made of an item.
+/// The result of a function.
 #[derive(Debug)]
 pub(crate) enum Output {
-    /// It is in the buffer that was lent.
+    /// It is in the lent buffer.
     InBuffer,
     /// It is here.
     Owned(Bytes),
 }
 
-/// What a call is lent for its result.
+/// What a call can use for its result.
 pub(crate) struct Lent<'a> {
-    /// The items of the chunk, which a result may be a part of.
+    /// The items of the chunk; a result may be a slice of them.
     pub(crate) items: &'a Bytes,
-    /// Where the result goes, unless it is bytes of its own.
+    /// The buffer for the result, unless the function returns bytes.
     pub(crate) buffer: &'a mut Vec<u8>,
-    /// What becomes of NaN and the infinities.
+    /// How NaN and the infinities are encoded.
     non_finite: NonFinite,
 }
 
 type Call = dyn FnMut(Input<'_>, &mut Lent<'_>) -> Result<Output, Failure> + Send;
 
-/// A function that a worker offers, and what there is to say about it.
+/// A function of a worker, and its description.
 pub struct Function {
     pub(crate) description: proto::Function,
     non_finite: NonFinite,
@@ -45,7 +45,7 @@ pub struct Function {
 }
 
 impl Function {
-    /// Returns a function that cannot fail but by a panic.
+    /// Returns a function that does not return a `Result`.
     ///
     /// # Panics
     ///
@@ -108,7 +108,7 @@ impl Function {
         })
     }
 
-    /// As [`Function::bytes`], for a function that takes a common argument, a blob like its items, before each item.
+    /// Like [`Function::bytes`], for a function that takes a common argument, also bytes, before each item.
     ///
     /// # Panics
     ///
@@ -128,8 +128,8 @@ impl Function {
         })
     }
 
-    /// Returns a function that sees the item as it came and writes its result into a buffer, in the encoding of the
-    /// item: an encoded `google.protobuf.Value`, JSON text, or bytes. For adapters that learn only at run time what they
+    /// Returns a function that gets the undecoded item and writes its result into a buffer, in the encoding of the
+    /// item: an encoded `google.protobuf.Value`, JSON text, or bytes. For adapters that know only at run time what they
     /// call.
     ///
     /// # Panics
@@ -148,56 +148,55 @@ impl Function {
     ) -> Self {
         assert!(
             !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.contains(char::is_control),
-            "{name:?} is no name for a function: 1 to {MAX_NAME_BYTES} bytes without control characters are"
+            "{name:?} is no name for a function: use 1 to {MAX_NAME_BYTES} bytes without control characters"
         );
         let description = proto::Function { name, ..proto::Function::default() };
         Self { description, non_finite: NonFinite::Error, call: Box::new(call) }
     }
 
-    /// Says what the function does.
+    /// Sets the documentation.
     #[must_use]
     pub fn doc(mut self, doc: impl Into<String>) -> Self {
         self.description.doc = doc.into();
         self
     }
 
-    /// Says what the parameters are, such as `(base, exponent)`.
+    /// Sets the signature, such as `(base, exponent)`.
     #[must_use]
     pub fn signature(mut self, signature: impl Into<String>) -> Self {
         self.description.signature = signature.into();
         self
     }
 
-    /// Gives a request as JSON, for people to paste into `grpcurl -d`: of `StarMap` if each of its values is a list and the
-    /// function takes several arguments (beside a common one), or else of Map.
+    /// Sets an example request as JSON, to paste into `grpcurl -d`: for `StarMap` if each of its values is a list and
+    /// the function takes several arguments (beside a common one), otherwise for Map.
     #[must_use]
     pub fn example(mut self, example: impl Into<String>) -> Self {
         self.description.example = example.into();
         self
     }
 
-    /// Says that the function may be executed more than once for one item, so that the pool may try again when a
-    /// worker dies.
+    /// Allows more than one execution per item, so that the pool may retry it when a worker dies.
     #[must_use]
     pub fn idempotent(mut self) -> Self {
         self.description.idempotent = true;
         self
     }
 
-    /// Has NaN and the infinities in results sent as null. Without this, they fail the item: JSON has no such numbers.
-    /// It is of no use to a function that writes its result itself.
+    /// Sends NaN and the infinities in results as null. Otherwise they fail the item, since JSON has no such numbers.
+    /// Has no effect on a function that writes its own result.
     #[must_use]
     pub fn nan_as_null(mut self) -> Self {
         self.non_finite = NonFinite::Null;
         self
     }
 
-    /// Runs it for an item.
+    /// Runs the function for an item.
     pub(crate) fn call(&mut self, input: Input<'_>, items: &Bytes, buffer: &mut Vec<u8>) -> Result<Output, Failure> {
         (self.call)(input, &mut Lent { items, buffer, non_finite: self.non_finite })
     }
 
-    /// Returns the name to call it by.
+    /// Returns the name by which it is called.
     pub fn name(&self) -> &str {
         &self.description.name
     }
@@ -211,10 +210,10 @@ impl fmt::Debug for Function {
 
 /// A function or closure with up to eight arguments.
 pub trait Callable<A>: Send + 'static {
-    /// What it returns.
+    /// The type of the result.
     type Output;
 
-    /// Calls it.
+    /// Calls the function.
     fn call(&mut self, arguments: A) -> Self::Output;
 }
 
@@ -243,7 +242,7 @@ impl_callable!(A a, B b, C c, D d, E e, F f);
 impl_callable!(A a, B b, C c, D d, E e, F f, G g);
 impl_callable!(A a, B b, C c, D d, E e, F f, G g, H h);
 
-/// Writes a result into the buffer that was lent.
+/// Encodes a result into the lent buffer.
 fn encode<T: Serialize>(encoding: Encoding, result: &T, lent: &mut Lent<'_>) -> Result<Output, Failure> {
     let encoded = match encoding {
         Encoding::Values => value::append_with(result, lent.non_finite, lent.buffer).map_err(|error| error.to_string()),

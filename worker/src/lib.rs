@@ -1,4 +1,4 @@
-//! Write a procpool worker in Rust: functions that a pool runs for its callers, in a process of their own.
+//! Write a procpool worker in Rust: functions that a pool runs for its callers, in a separate process.
 //!
 //! ```no_run
 //! use std::process::ExitCode;
@@ -39,22 +39,23 @@
 //! | `starmap` with a list | `f(list[0])` | `f(list[0], list[1], …)` |
 //! | `apply` with arguments | `f(args[0])` | `f(args[0], args[1], …)` |
 //!
-//! A call may come with a common argument, which goes before all others: `f(common, item)`. Take it as a [`Common`], and
-//! it is decoded once for all items.
+//! A call may have a common argument, which goes before all others: `f(common, item)`. A parameter of type [`Common`]
+//! is decoded once for all items.
 //!
 //! Items are values (JSON, with numbers that are doubles) or blobs. With the content type `application/json` a blob is
 //! decoded as JSON for the same functions; other blobs go to functions that take bytes ([`Function::bytes`]).
 //!
 //! A function runs on the main thread, one item at a time, and may keep state between items. An `Err` or a panic fails
-//! the item, not the worker. What the function prints is logged by the server. [`current`] tells which item it is, and
-//! [`cancelled`] whether anybody still waits for its result.
+//! the item, not the worker. The server logs what the function prints. [`current`] returns the running item, and
+//! [`cancelled`] whether it is cancelled.
 //!
 //! # What this crate is not
 //!
-//! It has no async runtime, starts no processes, and decides nothing about which item runs where.
+//! It has no async runtime, starts no processes, and does not decide which item runs where.
+
+#![warn(missing_docs)]
 
 mod arguments;
-mod attendant;
 mod channel;
 mod chunk;
 mod common;
@@ -63,6 +64,7 @@ mod current;
 mod error;
 mod failure;
 mod function;
+mod io_thread;
 mod results;
 mod worker;
 

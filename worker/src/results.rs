@@ -1,4 +1,4 @@
-//! Writing to the socket, and the results that have finished and were not yet sent.
+//! Writes to the socket, and batches finished results in the journal.
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,11 +14,11 @@ use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 use crate::failure::Failure;
 
-/// The longest that a result waits for others, in nanoseconds.
+/// The longest time for which a result is held for a batch, in nanoseconds.
 pub(crate) const MAX_PENDING_NS: u64 = 1_000_000;
-/// More than a Results frame takes beside its items and failures.
+/// An upper bound on a Results frame without its items and failures.
 const RESULTS_OVERHEAD: usize = 64;
-/// More than a failure takes beside its message and traceback, its type included.
+/// An upper bound on a failure, with its type, without its message and traceback.
 const FAILURE_OVERHEAD: usize = 400;
 /// The tag of a record of a list.
 const RECORD_TAG: u8 = 0x0a;
@@ -41,7 +41,7 @@ struct Pending {
     busy_ns: u64,
 }
 
-/// Which item, and how long it ran.
+/// A finished item, and how long it ran.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Finished {
     pub(crate) chunk: u64,
@@ -61,7 +61,7 @@ impl Sender {
         Arc::clone(&self.socket)
     }
 
-    /// Returns the longest content of a result that a frame can hold.
+    /// Returns the length of the longest result that fits a frame.
     pub(crate) fn max_result_bytes(&self) -> usize {
         let (_, header_len) = record_header(self.max_frame_bytes);
         self.max_frame_bytes.saturating_sub(RESULTS_OVERHEAD + header_len)
@@ -82,7 +82,7 @@ impl Sender {
         write_all(&self.socket, &mut [IoSlice::new(&bytes)])
     }
 
-    /// Takes a result: into the journal if it fits, to the server at once if not.
+    /// Adds a result to the journal, or sends it at once if it does not fit.
     pub(crate) fn push_result(&mut self, finished: Finished, content: &[u8]) -> rustix::io::Result<()> {
         let (header, header_len) = record_header(content.len());
         let header = &header[..header_len];
@@ -113,7 +113,7 @@ impl Sender {
         write_all(&self.socket, &mut [IoSlice::new(&frame), IoSlice::new(header), IoSlice::new(content)])
     }
 
-    /// Tells the server about a failure, after all results before it.
+    /// Sends a failure, after all results before it.
     pub(crate) fn push_failure(&mut self, finished: Finished, failure: Failure) -> rustix::io::Result<()> {
         self.flush()?;
         let failure = failure.into_proto(finished.offset, self.max_frame_bytes - RESULTS_OVERHEAD - FAILURE_OVERHEAD);
@@ -143,7 +143,7 @@ impl Sender {
         Ok(())
     }
 
-    /// Puts a result into the journal; `false` if there is none, or no room.
+    /// Appends a result to the journal; returns `false` if there is no journal or it does not fit.
     fn append(&mut self, finished: Finished, header: &[u8], content: &[u8]) -> bool {
         let Some(page) = &mut self.page else { return false };
         let length = header.len() + content.len();
@@ -164,7 +164,7 @@ impl Sender {
     }
 }
 
-/// Returns the tag and the length of a record, and how many of these bytes there are.
+/// Returns the tag and the length of a record, and the number of these bytes.
 fn record_header(content_len: usize) -> ([u8; 11], usize) {
     let mut header = [RECORD_TAG; 11];
     let mut rest = content_len as u64;
@@ -182,11 +182,11 @@ fn record_header(content_len: usize) -> ([u8; 11], usize) {
 
 /// Writes all the parts, one after the other.
 fn write_all(socket: impl AsFd, mut parts: &mut [IoSlice<'_>]) -> rustix::io::Result<()> {
-    // Empty parts at the front would look like a connection that takes nothing.
+    // With empty parts at the front, a write of 0 bytes would look like an error.
     IoSlice::advance_slices(&mut parts, 0);
     while !parts.is_empty() {
         let mut no_control = SendAncillaryBuffer::default();
-        // NOSIGNAL: a server that is gone is an error here, not a SIGPIPE.
+        // NOSIGNAL: a closed connection is an error here, not a SIGPIPE.
         match rustix::net::sendmsg(&socket, parts, &mut no_control, SendFlags::NOSIGNAL) {
             Ok(count) => IoSlice::advance_slices(&mut parts, count),
             Err(rustix::io::Errno::INTR) => {}

@@ -1,4 +1,4 @@
-//! A worker: what it offers, and the loop that runs it.
+//! A worker: its functions, and the loop that runs chunks.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -14,7 +14,6 @@ use procpool_ipc::{PROTOCOL_VERSION, encode_worker_frame};
 use serde::Serialize;
 
 use crate::arguments::Arguments;
-use crate::attendant::attend;
 use crate::channel::{Channel, QueuedRun};
 use crate::chunk::{Chunk, protocol_error};
 use crate::connect::{Connection, socket_of_environment};
@@ -22,15 +21,16 @@ use crate::current::Running;
 use crate::error::WorkerError;
 use crate::failure::{Failure, catch_panic, remember_panics};
 use crate::function::{Callable, Function, Output};
+use crate::io_thread::run_io_thread;
 use crate::results::Sender;
 
-/// A buffer that has grown beyond this for one result is given back.
+/// A buffer that has grown beyond this for one result is shrunk.
 const MAX_KEPT_BUFFER_BYTES: usize = 1 << 20;
 
 pub(crate) type CancelHook = Box<dyn Fn() + Send>;
 type Initializer = Box<dyn FnOnce() -> Result<(), Box<dyn Error + Send + Sync>> + Send>;
 
-/// A worker and the functions that it offers.
+/// A worker and its functions.
 #[derive(Default)]
 pub struct Worker {
     functions: HashMap<String, Function>,
@@ -59,7 +59,7 @@ impl Worker {
         self
     }
 
-    /// Adds a function that cannot fail but by a panic: [`Function::new`].
+    /// Adds a function that does not return a `Result`: [`Function::new`].
     ///
     /// # Panics
     ///
@@ -105,7 +105,7 @@ impl Worker {
         self.register(Function::bytes(name, function))
     }
 
-    /// Sets what runs once, before the first item; if it fails, so does the worker.
+    /// Sets a function that runs once, before the first item; if it fails, so does the worker.
     #[must_use]
     pub fn initializer<F, E>(mut self, initializer: F) -> Self
     where
@@ -116,34 +116,33 @@ impl Worker {
         self
     }
 
-    /// Sets what is called when the server says that nobody waits for the item that runs any more: from then on
-    /// [`cancelled`](crate::cancelled) is true until the item has ended. For functions that wait for something that can
-    /// be woken up. It is called on another thread while the worker sends nothing, so it must be quick. The item may end
-    /// in the same moment, but no other begins before the call returns: so wake up whoever waits and let them ask
-    /// `cancelled`, and keep nothing for later.
+    /// Sets a hook that is called when the running item is cancelled: from then on [`cancelled`](crate::cancelled) is
+    /// true until the item has ended. For functions that block and can be woken. The hook is called on another thread
+    /// under a lock that sending needs, so it must be quick. The item may end at the same moment, but no other begins
+    /// before the hook returns: so wake the blocked function, let it check `cancelled`, and remember nothing for later.
     #[must_use]
     pub fn on_cancel(mut self, hook: impl Fn() + Send + 'static) -> Self {
         self.cancel_hook = Some(Box::new(hook));
         self
     }
 
-    /// Runs the worker on the calling thread until the server is done with it, and returns the exit code: 1 after an
-    /// error, which is written to stderr.
+    /// Runs the worker on the calling thread until the server ends it, and returns the exit code: 1 after an error,
+    /// which is written to stderr.
     pub fn main(self) -> ExitCode {
         match self.run() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                // Without stderr there is nobody to tell.
+                // Without stderr, the error cannot be reported.
                 let _ = writeln!(std::io::stderr(), "worker failed: {error}");
                 ExitCode::FAILURE
             }
         }
     }
 
-    /// Runs the worker on the calling thread until the server is done with it. It finds the server by `PROCPOOL_FD` or
-    /// `PROCPOOL_SOCKET`.
+    /// Runs the worker on the calling thread until the server ends it. `PROCPOOL_FD` or `PROCPOOL_SOCKET` names the
+    /// connection.
     ///
-    /// Ends the whole process if the server goes away in the middle of an item.
+    /// Exits the process if the server goes away in the middle of an item.
     ///
     /// # Errors
     ///
@@ -152,7 +151,7 @@ impl Worker {
         self.run_on(socket_of_environment()?)
     }
 
-    /// As [`Worker::run`], with a socket that is connected to the server. A process runs one worker at a time.
+    /// Like [`Worker::run`], with a connected socket. A process runs one worker at a time.
     ///
     /// # Errors
     ///
@@ -178,12 +177,12 @@ impl Worker {
         channel.send(hello)?;
 
         std::thread::scope(|scope| {
-            // Ends the attendant however this ends.
+            // Ends the I/O thread however this ends.
             let _end = EndOnDrop(&channel);
             std::thread::Builder::new()
-                .name("procpool-attendant".to_owned())
+                .name("procpool-io".to_owned())
                 .stack_size(256 << 10)
-                .spawn_scoped(scope, || attend(&channel))?;
+                .spawn_scoped(scope, || run_io_thread(&channel))?;
             self.initialize(&channel)?;
             channel.send(WorkerFrame::Ready(Ready {}))?;
             self.run_chunks(&channel, max_result_bytes)
@@ -220,7 +219,7 @@ impl Worker {
                 Some(queued) => self.run_chunk(channel, &queued, &mut buffer, max_result_bytes)?,
                 None => return Ok(()),
             }
-            give_back(&mut buffer);
+            clear_buffer(&mut buffer);
         }
     }
 
@@ -240,10 +239,10 @@ impl Worker {
         while is_begun {
             running.set_offset(offset);
             offset += 1;
-            let content = contents.next().ok_or_else(|| protocol_error(run, "has fewer items than it says"))?;
-            let content = content.map_err(|problem| protocol_error(run, &problem.to_string()))?;
-            // The result of the item before has been sent: nothing of it lives on beside this one.
-            give_back(buffer);
+            let content = contents.next().ok_or_else(|| protocol_error(run, "has fewer items than its count"))?;
+            let content = content.map_err(|problem| protocol_error(run, &format!("has invalid items: {problem}")))?;
+            // The previous result has been sent: release its memory before the next item.
+            clear_buffer(buffer);
             let output = match &mut function {
                 None => Err(Failure::unknown_function(&run.function)),
                 Some(_) if chunk.has_kwargs => Err(Failure::invalid_kwargs(
@@ -264,8 +263,8 @@ impl Worker {
     }
 }
 
-/// Empties a buffer, and keeps it if it is of a common size.
-fn give_back(buffer: &mut Vec<u8>) {
+/// Clears a buffer, and frees its memory if it is large.
+fn clear_buffer(buffer: &mut Vec<u8>) {
     buffer.clear();
     buffer.shrink_to(MAX_KEPT_BUFFER_BYTES);
 }

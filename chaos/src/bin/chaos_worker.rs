@@ -1,8 +1,8 @@
-//! The Rust worker of the chaos run: it writes down what it begins and what it finishes, and has the vices that items
-//! ask for. `chaos/worker.py` is the same in Python.
+//! The Rust worker of the chaos run: it records what it begins and finishes, and has the faults that items ask for.
+//! `chaos/worker.py` is the same in Python.
 //!
-//! Records have 64 bytes, and one write each: no page boundary lies in one, so that the kernel writes all of it or
-//! nothing, whenever the worker is killed.
+//! Each record has 64 bytes and is one write: it crosses no page boundary, so the kernel writes all of it or nothing,
+//! whenever the worker is killed.
 
 use std::error::Error;
 use std::fs::{File, OpenOptions};
@@ -18,9 +18,9 @@ use procpool_worker::{Function, Worker};
 use rustix::process::{Resource, Rlimit, Signal};
 use rustix::time::{ClockId, clock_gettime};
 
-/// How much more memory a worker may have that was told to allocate until it dies.
+/// How much more memory a worker may have that allocates until it dies.
 const MEMORY_ROOM: u64 = 64 << 20;
-/// Longer than anybody waits for a worker that broke the protocol to be killed.
+/// Longer than it takes to kill a worker that broke the protocol.
 const FOR_EVER: Duration = Duration::from_secs(120);
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -63,7 +63,7 @@ fn run() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Writes the history, and misbehaves.
+/// Writes the history, and executes faults.
 struct Scribe {
     directory: PathBuf,
     history: File,
@@ -131,7 +131,7 @@ impl Scribe {
         Ok(())
     }
 
-    /// A limit of its own stands for the kernel's: the machine has other things to do.
+    /// A limit of the process simulates the kernel's, to spare the machine.
     fn allocate_until_dead() -> Result<(), BoxError> {
         let pages: u64 = std::fs::read_to_string("/proc/self/statm")?.split(' ').next().unwrap_or("0").parse()?;
         let limit = Some(pages * rustix::param::page_size() as u64 + MEMORY_ROOM);

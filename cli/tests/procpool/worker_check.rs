@@ -24,9 +24,9 @@ enum Expected {
 use Expected::{Fails, Passes};
 
 const VICES: [(&str, Expected); 31] = [
-    ("bad_frame", Fails("sent what is no frame: malformed frame")),
-    ("cancels_the_next", Fails("failed the item after one whose time was up: Cancelled")),
-    ("closes_channel", Fails("closed its socket and lives on, and had 2 of 2 results to send")),
+    ("bad_frame", Fails("sent an invalid frame: malformed frame")),
+    ("cancels_the_next", Fails("failed the item after one that timed out: Cancelled")),
+    ("closes_channel", Fails("closed its socket but still runs, and had 2 of 2 results to send")),
     ("common_kills", Fails("returned a result of a function that it does not have")),
     ("common_last", Fails("made [2,1] when pair was called with 2 and the common argument 1")),
     (

@@ -1,8 +1,8 @@
-//! The progress page: what a worker leaves behind when it is killed.
+//! The progress page: which items a worker began and finished, readable after it was killed.
 //!
-//! A memfd that server and worker share. The worker maps it and stores, before it begins an item, which one it begins,
-//! and after it has finished one, its result; that costs a few stores and no system call. The server reads the file
-//! when the worker has died, and, for a look at the item that runs, while it lives. worker.proto has the layout.
+//! A memfd that server and worker share. The worker maps it; it stores the number of an item before it begins it, and
+//! the result after it has finished. That takes a few stores and no system call. The server reads the file when the
+//! worker has died, and to find the running item while it lives. worker.proto has the layout.
 
 mod reader;
 mod writer;
@@ -10,15 +10,15 @@ mod writer;
 pub use reader::PageReader;
 pub use writer::PageWriter;
 
-/// Where the sequence number of the item begun last is.
+/// The offset of the sequence number of the item that began last.
 const BEGUN_OFFSET: usize = 0;
-/// Where the number of valid bytes in the journal is.
+/// The offset of the number of valid bytes in the journal.
 const JOURNAL_LEN_OFFSET: usize = 8;
-/// Where the sequence number of the first item in the journal is.
+/// The offset of the sequence number of the first item in the journal.
 const JOURNAL_FIRST_OFFSET: usize = 16;
-/// Where the start time of the item begun last is.
+/// The offset of the start time of the item that began last.
 const BEGUN_AT_OFFSET: usize = 24;
-/// Where the journal begins.
+/// The offset of the journal.
 const JOURNAL_OFFSET: usize = 4096;
 
 /// Returns the time by the clock of the page's start times: `CLOCK_MONOTONIC`, in nanoseconds.

@@ -1,4 +1,4 @@
-//! The server's side of the page: plain reads of the file, which see what the worker's mapping holds.
+//! The server's side of the page: reads of the file, which return the contents of the worker's mapping.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,11 +16,11 @@ pub struct PageReader {
 }
 
 impl PageReader {
-    /// Makes a page; returns its reader and the descriptor to send to the worker. Its size can't be changed by anyone.
+    /// Creates a page; returns its reader and the descriptor to send to the worker. Nobody can change its size.
     ///
     /// # Errors
     ///
-    /// If the system has no memory or no descriptor left.
+    /// If the system is out of memory or descriptors.
     pub fn create(journal_bytes: u32) -> io::Result<(Self, OwnedFd)> {
         let memory = rustix::fs::memfd_create("procpool-progress", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         rustix::fs::ftruncate(&memory, JOURNAL_OFFSET as u64 + u64::from(journal_bytes))?;
@@ -29,7 +29,7 @@ impl PageReader {
         Ok((Self { memory, journal_bytes }, to_send))
     }
 
-    /// Returns the sequence number of the item begun last; 0 if none has begun. Exact when the worker is dead.
+    /// Returns the sequence number of the item that began last; 0 if none has begun. Exact when the worker is dead.
     ///
     /// # Errors
     ///
@@ -38,11 +38,11 @@ impl PageReader {
         self.word(BEGUN_OFFSET)
     }
 
-    /// Returns when the item begun last began, by [`monotonic_ns`](super::monotonic_ns). Only of a worker that was
-    /// asked to stamp.
+    /// Returns when the item that began last began, by [`monotonic_ns`](super::monotonic_ns). Valid only if the Run had
+    /// `stamp_start`.
     ///
-    /// While the worker lives, read [`PageReader::begun`] first: the start time is then that item's or a later one's,
-    /// and no item seems to have run longer than it has.
+    /// While the worker lives, read [`PageReader::begun`] first: the start time is then that of this item or a later
+    /// one, so no item appears to have run longer than it has.
     ///
     /// # Errors
     ///
@@ -51,10 +51,10 @@ impl PageReader {
         self.word(BEGUN_AT_OFFSET)
     }
 
-    /// Returns the results that a dead worker had finished and perhaps not sent, in the form of `Results.items`, and
-    /// the sequence number of the first of them. `None` if there are none.
+    /// Returns the results that a dead worker had finished but may not have sent, in the form of `Results.items`, and
+    /// the sequence number of the first. `None` if there are none.
     ///
-    /// A worker that died between sending its results and emptying the journal leaves results here that were sent.
+    /// If the worker died between sending its results and clearing the journal, these results were sent.
     ///
     /// # Errors
     ///
@@ -74,10 +74,10 @@ impl PageReader {
         Ok(Some((first_sequence, journal.freeze())))
     }
 
-    /// Reads a word twice until both agree: the copy that the kernel makes of a living worker's word need not be atomic.
+    /// Reads a word twice until both agree: the kernel's copy of a living worker's word need not be atomic.
     fn word(&self, offset: usize) -> io::Result<u64> {
         let mut last = self.word_once(offset)?;
-        // A worker that begins an item between any two of these reads is moving along; its last word is as good as any.
+        // If the worker begins an item between any two reads, any of the values will do.
         for _ in 0..8 {
             let word = self.word_once(offset)?;
             if word == last {

@@ -1,21 +1,20 @@
-//! The worker's side of the page: a shared mapping, which makes most of the unsafe code of this crate; the rest is in
+//! The worker's side of the page: a shared mapping. It needs most of the unsafe code of this crate; the rest is in
 //! `receive` and `descriptor`.
 //!
 //! # Why this is sound
 //!
-//! - The mapping is made over a file whose size was checked, and whose seals forbid to shrink it; so no access faults.
-//! - All of it is written through this type alone, which is not cloneable and asks for `&mut self`. A child process
-//!   does not inherit the mapping, nor the descriptor. The server only reads.
+//! - The size of the mapped file was checked, and its seals forbid shrinking it, so no access faults.
+//! - Only this type writes to it; it is not cloneable and needs `&mut self`. A child process inherits neither the
+//!   mapping nor the descriptor. The server only reads.
 //! - The words are accessed as atomics: they are aligned, since the mapping is.
 //!
-//! # Why a kill at any instruction leaves the truth behind
+//! # Why the page is correct after a kill at any instruction
 //!
 //! A signal that ends a thread ends it between two instructions: every store before that point in program order has
-//! happened, none after it. The reader looks when the process is gone, by which time the kernel has ordered all of its
-//! memory. So all that can go wrong is a compiler that moves stores: a store of a word is a `Release`, which keeps
-//! everything that was written before it before it (the record before the length that makes it valid, the result of
-//! one item before the begin of the next), and a fence for the compiler after the begun word keeps the user's
-//! function, which may be inlined, after it.
+//! happened, none after it. The reader reads after the process is gone, when all of its stores are visible. So only the
+//! compiler could reorder stores: a store of a word is a `Release`, so earlier stores stay before it (the record before
+//! the length that makes it valid, the result of one item before the begin of the next), and a compiler fence after the
+//! begun word keeps the user's function, which may be inlined, after it.
 
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
@@ -41,7 +40,7 @@ unsafe impl Send for PageWriter {}
 
 #[expect(unsafe_code, reason = "mapping shared memory and writing to it")]
 impl PageWriter {
-    /// Maps the page that came with the Welcome frame. The descriptor may be closed afterwards.
+    /// Maps the page that was sent with the Welcome frame. The descriptor may be closed afterwards.
     ///
     /// # Errors
     ///
@@ -69,8 +68,8 @@ impl PageWriter {
         };
         let base = NonNull::new(address.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
         let writer = Self { base, mapped_bytes, journal_used: 0 };
-        // A forked child of the user's code must not be able to write our words.
-        // SAFETY: the range is exactly the mapping made above; this process keeps it.
+        // A process forked by user code must not be able to write the page. SAFETY: the range is exactly the mapping
+        // made above; this process keeps it.
         unsafe { rustix::mm::madvise(address, mapped_bytes, Advice::LinuxDontFork)? };
         Ok(writer)
     }
@@ -87,8 +86,8 @@ impl PageWriter {
         compiler_fence(Ordering::SeqCst);
     }
 
-    /// Appends a record, in two parts, to the journal and makes it valid. `sequence` is that of its item; the ones of
-    /// the records after the first must follow on. Returns `false`, and does nothing, if it does not fit.
+    /// Appends a record, in two parts, to the journal and makes it valid. `sequence` is that of its item; successive
+    /// records must have successive numbers. Returns `false`, and does nothing, if the record does not fit.
     pub fn append(&mut self, sequence: u64, header: &[u8], content: &[u8]) -> bool {
         let offset = JOURNAL_OFFSET + self.journal_used;
         let length = header.len() + content.len();
@@ -116,7 +115,7 @@ impl PageWriter {
         unsafe { slice::from_raw_parts(self.base.as_ptr().add(JOURNAL_OFFSET), self.journal_used) }
     }
 
-    /// Empties the journal; its records have been sent.
+    /// Clears the journal, after its records have been sent.
     pub fn clear(&mut self) {
         self.journal_used = 0;
         self.word(JOURNAL_LEN_OFFSET).store(0, Ordering::Release);

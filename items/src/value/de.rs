@@ -1,4 +1,4 @@
-//! Reading a `Value`.
+//! Decodes a `Value`.
 
 use serde::de::value::{BorrowedStrDeserializer, StrDeserializer};
 use serde::de::{self, DeserializeSeed, Error as _, IntoDeserializer, Unexpected, Visitor};
@@ -31,7 +31,7 @@ enum Kind<'de> {
     List(&'de [u8]),
 }
 
-/// Takes a `Value` apart. It must have exactly one field, as every writer of one makes it.
+/// Parses a `Value`, which must have exactly one field.
 fn parse(bytes: &[u8]) -> Result<Kind<'_>, DecodeError> {
     let (&tag, rest) = bytes.split_first().ok_or(DecodeError::Empty)?;
     match tag {
@@ -58,20 +58,20 @@ fn whole_varint(bytes: &[u8]) -> Result<u64, DecodeError> {
     }
 }
 
-/// Reads a length and the content of that length, which must be all that is left.
+/// Reads a length and the content of that length, which must be the rest of the bytes.
 fn whole_content(bytes: &[u8]) -> Result<&[u8], DecodeError> {
     let (content, rest) = split_content(bytes)?;
     if rest.is_empty() { Ok(content) } else { Err(DecodeError::Malformed) }
 }
 
-/// Reads a length and the content of that length; returns it and what follows.
+/// Reads a length and the content of that length; returns the content and the rest.
 fn split_content(bytes: &[u8]) -> Result<(&[u8], &[u8]), DecodeError> {
     let (length, header) = read_varint(bytes).ok_or(DecodeError::Malformed)?;
     let length = usize::try_from(length).map_err(|_| DecodeError::Malformed)?;
     bytes[header..].split_at_checked(length).ok_or(DecodeError::Malformed)
 }
 
-/// Reads one `Value`.
+/// Decodes one `Value`.
 pub(super) struct Decoder<'de> {
     source: Source<'de>,
     depth: i32,
@@ -87,12 +87,12 @@ impl<'de> Decoder<'de> {
         Self { source: Source::Value(bytes), depth: 0 }
     }
 
-    /// Reads a list that is no value itself: its elements may be nested as deep as any.
+    /// Decodes a list that is not itself a value: its elements may be nested as deeply as any value.
     pub(super) fn of_list(list: &'de [u8]) -> Self {
         Self { source: Source::Parsed(Kind::List(list)), depth: -LIST_DEPTH }
     }
 
-    /// Reads an object that is no value itself: its fields may be nested as deep as any.
+    /// Decodes an object that is not itself a value: its fields may be nested as deeply as any value.
     pub(super) fn of_struct(fields: &'de [u8]) -> Self {
         Self { source: Source::Parsed(Kind::Struct(fields)), depth: -STRUCT_DEPTH }
     }
@@ -128,11 +128,11 @@ impl<'de> Decoder<'de> {
     fn visit<V: Visitor<'de>>(&self, kind: Kind<'de>, visitor: V) -> Result<V::Value, DecodeError> {
         match kind {
             Kind::Null => visitor.visit_unit(),
-            // A double cannot tell 1 from 1.0, and an integer fits where a float was meant, but not the other way
-            // round. -0.0 is not an integer: it would lose its sign.
+            // A double does not distinguish 1 from 1.0. An integer is accepted where a float is expected, but not the
+            // other way round. -0.0 is not an integer: it would lose its sign.
             Kind::Number(number) => match to_integer(number) {
                 Ok(integer) if integer != 0 || number.is_sign_positive() => visit_integer(integer, visitor),
-                // A type that takes anything is JSON's, and would make null of it without a word.
+                // A type that takes anything is a JSON type, and would silently turn it into null.
                 _ if !number.is_finite() => Err(DecodeError::NotFinite(number)),
                 _ => visitor.visit_f64(number),
             },
@@ -266,7 +266,7 @@ impl<'de> de::SeqAccess<'de> for Elements<'de> {
     }
 }
 
-/// What a target that took this many elements expected.
+/// The length that a target expected that took this many elements.
 struct Fewer(usize);
 
 impl de::Expected for Fewer {
@@ -275,8 +275,8 @@ impl de::Expected for Fewer {
     }
 }
 
-/// Takes an entry of an object apart. An entry may leave out an empty key. One with two keys or two values is malformed,
-/// as a `Value` with two fields is: readers would not agree on what it holds.
+/// Parses an entry of an object. An entry may omit an empty key. One with two keys or two values is malformed, like a
+/// `Value` with two fields: readers would not agree on its meaning.
 fn split_entry(mut entry: &[u8]) -> Result<(&str, &[u8]), DecodeError> {
     let mut key = None;
     let mut value = None;
@@ -315,12 +315,12 @@ impl<'de> de::MapAccess<'de> for Entries<'de> {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, DecodeError> {
         let value =
-            self.next_value.take().ok_or_else(|| DecodeError::custom("a value was asked for before its key"))?;
+            self.next_value.take().ok_or_else(|| DecodeError::custom("a value was requested before its key"))?;
         seed.deserialize(Decoder { source: Source::Value(value), depth: self.depth })
     }
 }
 
-/// A key of an object: a string, or the number or bool that was written as one.
+/// A key of an object: a string, or a number or bool written as one.
 struct Key<'de> {
     key: &'de str,
 }

@@ -4,7 +4,7 @@ use serde::ser::{self, Impossible, Serialize};
 
 use super::EncodeError;
 
-/// Makes a string of a key.
+/// Converts a key to a string.
 pub(super) struct KeyEncoder;
 
 macro_rules! shown_as_key {
@@ -62,7 +62,7 @@ impl ser::Serializer for KeyEncoder {
         if !key.is_finite() {
             return Err(EncodeError::NonFinite(key.to_string()));
         }
-        // As it is in JSON.
+        // As in JSON.
         serde_json::to_string(&key).map_err(ser::Error::custom)
     }
 

@@ -1,18 +1,18 @@
-//! serde types as encoded `google.protobuf.Value`s, and back, without a tree in between.
+//! serde types as encoded `google.protobuf.Value`s, and back, without an intermediate tree.
 //!
-//! The rules are those of JSON, with these differences, all for the sake of values that keep their meaning:
+//! The rules are those of JSON, with these differences, so that values keep their meaning:
 //!
 //! - A number is a double. An integer beyond ±(2^53 - 1) is an error, never rounded. An integral double within these
-//!   bounds is an integer to a target that asks for one or takes what comes, and a float to a target that asks for a
-//!   float. Beyond them it need not be the integer that was meant, since other libraries round without a word: to a
-//!   target that takes what comes it is a float, and one that asks for an integer gets an error.
-//! - NaN and the infinities are an error, or null if asked for ([`NonFinite`]): printing tools refuse a whole message
-//!   that has one.
+//!   bounds is an integer to a target that asks for an integer or for any type, and a float to a target that asks for a
+//!   float. Beyond the bounds, the sender's library may have rounded it: a target that asks for any type gets a float,
+//!   and one that asks for an integer gets an error.
+//! - NaN and the infinities are an error, or null on request ([`NonFinite`]): tools that print messages refuse a whole
+//!   message that has one.
 //! - None and `()` are `null_value`. A `Value` of zero bytes is an error on both sides.
 //! - Bytes are an error: they belong in blobs.
 //!
-//! Nesting is limited as in other protobuf libraries, which count messages: at most 48 lists or 32 objects, one in the
-//! other. Deeper values could be sent, but a reader would refuse the whole reply for one of them.
+//! Nesting is limited as in other protobuf libraries, which count messages: at most 48 nested lists or 32 objects. A
+//! reader would refuse a whole response for one deeper value.
 
 mod de;
 mod key;
@@ -34,16 +34,16 @@ pub(crate) const LIST_TAG: u8 = 0x32;
 const KEY_TAG: u8 = 0x0a;
 const ENTRY_VALUE_TAG: u8 = 0x12;
 
-/// The largest integer that is surely the one that was meant: 2^53 + 1, rounded to a double, is 2^53.
+/// The largest integer that cannot be a rounded one: 2^53 + 1, rounded to a double, is 2^53.
 const MAX_INTEGER: u64 = (1 << 53) - 1;
-/// How deep messages may be nested below a `Value`. Other libraries allow 100 in all, and a reply has a few around it.
+/// How deep messages may be nested below a `Value`. Other libraries allow 100 in all, and a response adds a few.
 const MAX_MESSAGE_DEPTH: i32 = 96;
 /// The messages that a list adds to the depth: `ListValue` and `Value`.
 const LIST_DEPTH: i32 = 2;
 /// The messages that an object adds to the depth: `Struct`, its entry and `Value`.
 const STRUCT_DEPTH: i32 = 3;
 
-/// What becomes of NaN and the infinities.
+/// How NaN and the infinities are encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NonFinite {
     /// An error.
@@ -57,10 +57,8 @@ pub enum NonFinite {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// An integer that a double need not hold.
-    #[error(
-        "the integer {0} is beyond ±(2^53 - 1), and no value carries it for sure: send it as a string or in a blob"
-    )]
+    /// An integer that a double may not represent.
+    #[error("the integer {0} is beyond ±(2^53 - 1) and may be rounded in a value: send it as a string or in a blob")]
     IntegerTooLarge(String),
     /// NaN or an infinity.
     #[error("the number {0} cannot be in a value: send null or a string")]
@@ -68,60 +66,60 @@ pub enum EncodeError {
     /// Bytes.
     #[error("bytes cannot be in a value: send blobs")]
     Bytes,
-    /// A map key that is no string, number or bool.
+    /// A map key that is not a string, number or bool.
     #[error("the keys of a map must be strings")]
     Key,
-    /// Lists or objects nested too deep.
-    #[error("the value is nested too deep: at most 48 lists or 32 objects, one in the other")]
+    /// Lists or objects nested too deeply.
+    #[error("the value is nested too deeply: at most 48 lists or 32 objects")]
     TooDeep,
     /// Keyword arguments that are not a map.
     #[error("keyword arguments must be a map or a struct")]
     NotAStruct,
-    /// What the type said.
+    /// An error of the type.
     #[error("{0}")]
     Custom(String),
 }
 
-/// Why bytes are not a value of the type that was asked for.
+/// Why bytes are not a value of the requested type.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
     /// A `Value` with none of its fields set.
     #[error("an empty Value; send null_value for null")]
     Empty,
-    /// A `Value` of a kind that this version does not know.
+    /// A `Value` of an unknown kind.
     #[error("a Value of an unknown kind (tag {0:#04x})")]
     UnknownKind(u8),
-    /// The bytes are no protobuf message of the right type.
+    /// The bytes are not a protobuf message of this type.
     #[error("the value is malformed")]
     Malformed,
     /// A string that is not UTF-8.
     #[error("a string is not UTF-8")]
     InvalidUtf8,
-    /// Lists or objects nested too deep.
-    #[error("the value is nested too deep: at most 48 lists or 32 objects, one in the other")]
+    /// Lists or objects nested too deeply.
+    #[error("the value is nested too deeply: at most 48 lists or 32 objects")]
     TooDeep,
     /// A number with a fraction, where an integer is needed.
     #[error("{0} is not an integer")]
     NotAnInteger(f64),
     /// A number beyond ±(2^53 - 1), where an integer is needed.
-    #[error("{0} is beyond ±(2^53 - 1) and need not be the integer that was meant: send it as a string or in a blob")]
+    #[error("{0} is beyond ±(2^53 - 1) and may be a rounded integer: send it as a string or in a blob")]
     IntegerTooLarge(f64),
-    /// NaN or an infinity, where anything but a float is meant.
-    #[error("{0} is no JSON number: only what takes a float can have it")]
+    /// NaN or an infinity, where a float was not asked for.
+    #[error("{0} is not a JSON number: only a function that takes a float can get it")]
     NotFinite(f64),
-    /// What the type said.
+    /// An error of the type.
     #[error("{0}")]
     Custom(String),
 }
 
-/// An error and the index of the item that has it.
+/// An error and the index of its item.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("item {index}: {error}")]
 pub struct ItemProblem<E> {
     /// The index of the item.
     pub index: usize,
-    /// What is wrong with it.
+    /// The problem.
     pub error: E,
 }
 
@@ -129,7 +127,7 @@ pub struct ItemProblem<E> {
 ///
 /// # Errors
 ///
-/// If it is nothing that a value can hold.
+/// If a value cannot represent it.
 pub fn to_bytes<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, EncodeError> {
     to_bytes_with(value, NonFinite::Error)
 }
@@ -158,16 +156,16 @@ pub fn append_with<T: Serialize + ?Sized>(
     value.serialize(&mut ser::Encoder::new(bytes, non_finite))
 }
 
-/// Checks that there is no NaN and no infinity in something that is written as JSON, which would make null of them.
+/// Checks that a value to be written as JSON has no NaN or infinity, which JSON writers turn into null.
 ///
 /// # Errors
 ///
-/// If there is one.
+/// If it has one.
 pub fn check_finite<T: Serialize + ?Sized>(value: &T) -> Result<(), EncodeError> {
     let mut thrown_away = Vec::new();
     match value.serialize(&mut ser::Encoder::checking(&mut thrown_away)) {
         Err(error @ EncodeError::NonFinite(_)) => Err(error),
-        // Whatever else there is, is for the other format to say.
+        // Other errors are left to the other format.
         _ => Ok(()),
     }
 }
@@ -176,7 +174,7 @@ pub fn check_finite<T: Serialize + ?Sized>(value: &T) -> Result<(), EncodeError>
 ///
 /// # Errors
 ///
-/// If the bytes are no value, or not one of this type.
+/// If the bytes are not a value, or not of this type.
 pub fn from_bytes<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, DecodeError> {
     T::deserialize(de::Decoder::new(bytes))
 }
@@ -185,7 +183,7 @@ pub fn from_bytes<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Decod
 ///
 /// # Errors
 ///
-/// If one of them is nothing that a value can hold.
+/// If a value cannot represent one of them.
 pub fn list_to_bytes<I>(items: I, non_finite: NonFinite) -> Result<Bytes, ItemProblem<EncodeError>>
 where
     I: IntoIterator,
@@ -205,9 +203,9 @@ where
 ///
 /// # Errors
 ///
-/// If the bytes are no list, or one of the items is not of this type.
+/// If the bytes are not a list, or an item is not of this type.
 pub fn list_from_bytes<'de, T: Deserialize<'de>>(list: &'de [u8]) -> Result<Vec<T>, ItemProblem<DecodeError>> {
-    // A number takes 11 bytes. The guess must not make room for more than a few times of what came.
+    // A number takes 11 bytes. The estimate must not allocate more than a few times the input.
     let mut items = Vec::with_capacity(list.len() / size_of::<T>().div_ceil(4).max(11));
     for record in Records::new(list) {
         let item = record.map_err(DecodeError::from).and_then(from_bytes);
@@ -220,7 +218,7 @@ pub fn list_from_bytes<'de, T: Deserialize<'de>>(list: &'de [u8]) -> Result<Vec<
 ///
 /// # Errors
 ///
-/// If the bytes are no list, or one of another length or other types.
+/// If the bytes are not a list, or have another length or other types.
 pub fn sequence_from_bytes<'de, T: Deserialize<'de>>(list: &'de [u8]) -> Result<T, DecodeError> {
     T::deserialize(de::Decoder::of_list(list))
 }
@@ -229,7 +227,7 @@ pub fn sequence_from_bytes<'de, T: Deserialize<'de>>(list: &'de [u8]) -> Result<
 ///
 /// # Errors
 ///
-/// If the bytes are no value.
+/// If the bytes are not a value.
 pub fn as_list(bytes: &[u8]) -> Result<Option<&[u8]>, DecodeError> {
     de::as_list(bytes)
 }
@@ -238,7 +236,7 @@ pub fn as_list(bytes: &[u8]) -> Result<Option<&[u8]>, DecodeError> {
 ///
 /// # Errors
 ///
-/// If it is neither, or holds what a value cannot.
+/// If it is neither, or a value cannot represent a part of it.
 pub fn struct_to_bytes<T: Serialize + ?Sized>(fields: &T, non_finite: NonFinite) -> Result<Vec<u8>, EncodeError> {
     let value = to_bytes_with(fields, non_finite)?;
     match de::as_struct(&value) {
@@ -251,7 +249,7 @@ pub fn struct_to_bytes<T: Serialize + ?Sized>(fields: &T, non_finite: NonFinite)
 ///
 /// # Errors
 ///
-/// If the bytes are no such message, or not of this type.
+/// If the bytes are not such a message, or not of this type.
 pub fn struct_from_bytes<'de, T: Deserialize<'de>>(fields: &'de [u8]) -> Result<T, DecodeError> {
     T::deserialize(de::Decoder::of_struct(fields))
 }

@@ -1,7 +1,7 @@
-//! Writing a `Value`.
+//! Encodes a `Value`.
 //!
-//! A message stands behind its length, which is not known before it is written. Nearly all are shorter than 128 bytes,
-//! so one byte is left for the length, and a longer message is moved up when it is done.
+//! A message follows its length, which is known only after it is written. Nearly all are shorter than 128 bytes, so one
+//! byte is reserved for the length, and a longer message is moved when it is complete.
 
 use std::fmt::Display;
 
@@ -18,7 +18,7 @@ use crate::slab::{RECORD_TAG, put_varint};
 pub(super) struct Encoder<'b> {
     bytes: &'b mut Vec<u8>,
     non_finite: NonFinite,
-    /// What only a `Value` cannot hold is let through, since the output is thrown away.
+    /// Values that only a `Value` cannot represent are accepted, since the output is dropped.
     is_lenient: bool,
     depth: i32,
 }
@@ -28,7 +28,7 @@ impl<'b> Encoder<'b> {
         Self { bytes, non_finite, is_lenient: false, depth: 0 }
     }
 
-    /// Returns an encoder that finds NaN and the infinities in what is for another format.
+    /// Returns an encoder that only detects NaN and the infinities, for another format.
     pub(super) fn checking(bytes: &'b mut Vec<u8>) -> Self {
         Self { bytes, non_finite: NonFinite::Error, is_lenient: true, depth: 0 }
     }
@@ -58,13 +58,13 @@ impl<'b> Encoder<'b> {
         self.bytes.extend_from_slice(content);
     }
 
-    /// Begins a message; returns where its length goes.
+    /// Begins a message; returns the position of its length.
     fn begin(&mut self, tag: u8) -> usize {
         self.bytes.extend_from_slice(&[tag, 0]);
         self.bytes.len() - 1
     }
 
-    /// Ends the message whose length goes there.
+    /// Ends the message whose length is at this position.
     fn end(&mut self, length_at: usize) {
         let content_at = length_at + 1;
         let length = self.bytes.len() - content_at;
@@ -85,7 +85,7 @@ impl<'b> Encoder<'b> {
         if self.depth > MAX_MESSAGE_DEPTH && !self.is_lenient { Err(EncodeError::TooDeep) } else { Ok(()) }
     }
 
-    /// Begins an object with one field, the form of an enum's variant that has content.
+    /// Begins an object with one field, the form of an enum's variant with content.
     fn begin_variant(&mut self, variant: &str) -> Result<Variant, EncodeError> {
         self.descend(STRUCT_DEPTH)?;
         let fields = self.begin(STRUCT_TAG);
@@ -103,7 +103,7 @@ impl<'b> Encoder<'b> {
     }
 }
 
-/// Where the lengths of a variant's object go.
+/// The positions of the lengths of a variant's object.
 struct Variant {
     fields: usize,
     entry: usize,
@@ -318,7 +318,7 @@ impl<'a, 'b> List<'a, 'b> {
 pub(super) struct Object<'a, 'b> {
     encoder: &'a mut Encoder<'b>,
     fields_at: usize,
-    /// Where the length of the entry whose key has been written goes.
+    /// The position of the length of the entry whose key has been written.
     entry_at: usize,
     variant: Option<Variant>,
 }

@@ -1,4 +1,4 @@
-"""`python -m procpool.worker MODULE_OR_FILE`: the life of a worker, from the command line to its end."""
+"""`python -m procpool.worker MODULE_OR_FILE`: runs a worker from the command line to its exit."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from .session import Session, exit_after, exit_at_once
 _SWITCH_INTERVAL_SECONDS = 0.0005
 
 DUMP_SIGNAL = 16
-"""The signal on which the stacks are dumped: SIGSTKFLT, which Linux has and nobody uses."""
+"""The signal on which the stacks are dumped: SIGSTKFLT, which Linux does not use."""
 
 _EXIT_LOAD_FAILED = 1
 _EXIT_USAGE = 2
 
 
 def main() -> None:
-    """Run a worker until the server says that it is enough, or goes away."""
+    """Run a worker until the server shuts it down or goes away."""
     arguments = _parse_arguments()
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
         print("procpool.worker: needs the global interpreter lock; start Python with PYTHON_GIL=1", file=sys.stderr)
@@ -50,7 +50,7 @@ def main() -> None:
     except ChannelClosedError:
         exit_at_once(0)
     except Exception as error:
-        # Not by way of sys.exit: threads of the user's code could keep the process, and the server waiting.
+        # Not sys.exit: threads of user code could keep the process alive, and the server waiting.
         exit_after(error)
 
 
@@ -84,25 +84,25 @@ def _serve(channel: Channel, target: str, initializer_name: str | None) -> None:
     session.interrupter.install()
     can_dump = _register_dump(descriptors.dump_pipe)
 
-    # From now on the process ends when the server does, however long the import takes. This thread has the floor, so
+    # From now on the process ends when the server does, however long the import takes. This thread holds the lock, so
     # that no Pong overtakes Hello.
     session.start_threads()
     initializer, functions = _load(target, initializer_name)
     session.send(hello=_hello(session, functions, can_dump))
-    session.floor.leave()
+    session.lock.release()
     if initializer is not None:
         _call_initializer(initializer)
-    # What is there now stays: the collector need not look at it again, nor copy its pages after a fork.
+    # Objects that exist now stay: the collector need not visit them again, nor copy their pages after a fork.
     gc.collect()
     gc.freeze()
-    session.floor.take()
+    session.lock.acquire()
     session.send(ready=worker_pb2.Ready())
-    session.floor.leave()
+    session.lock.release()
 
     runner = Runner(session, functions)
     while (chunk := session.queue.get()) is not None:
         runner.run_chunk(chunk)
-        # An idle worker keeps nothing of its last chunk.
+        # An idle worker keeps no memory of its last chunk.
         del chunk
         if runner.has_had_large and session.queue.empty():
             runner.has_had_large = False
@@ -111,10 +111,10 @@ def _serve(channel: Channel, target: str, initializer_name: str | None) -> None:
 
 def _prepare_process() -> None:
     faulthandler.enable()
-    # Before the import, so that a module can set it as it likes.
+    # Before the import, so that a module can change it.
     sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
-    # Ctrl-C is for the server, which ends its workers in order. A handler and not SIG_IGN, which programs that the
-    # user's code starts would inherit.
+    # Ctrl-C is for the server, which ends its workers. A handler and not SIG_IGN, which programs started by user code
+    # would inherit.
     signal.signal(signal.SIGINT, _ignore_signal)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # The server logs what is printed, line by line, as it is printed.
@@ -131,23 +131,25 @@ def _map_page(memory_fd: int | None, journal_bytes: int) -> ProgressPage:
     try:
         return ProgressPage(memory_fd, journal_bytes) if journal_bytes else NoPage()
     except (OSError, ValueError) as error:
-        print(f"procpool.worker: can't map the progress page, going on without: {error}", file=sys.stderr)
+        print(f"procpool.worker: can't map the progress page, continuing without it: {error}", file=sys.stderr)
         return NoPage()
     finally:
         os.close(memory_fd)
 
 
 def _register_dump(pipe_fd: int | None) -> bool:
-    """Have the stacks of all threads written to the pipe on a signal, even from within C code; tell whether they are."""
+    """Install a signal handler that writes the stacks of all threads to the pipe, even from C code; return whether it
+    is.
+    """
     if pipe_fd is None:
         return False
-    # It does not wait for the interpreter lock, and the pipe does not wait for its reader.
+    # It does not need the interpreter lock, and the pipe does not block.
     faulthandler.register(DUMP_SIGNAL, file=pipe_fd, all_threads=True)
     return True
 
 
 def _end_of_dump() -> str:
-    """Return what a dump ends with: the main thread comes last, and its outermost frame last of all."""
+    """Return the end of a dump: the main thread comes last, and its outermost frame last of all."""
     frame = sys._getframe()
     while frame.f_back is not None:
         frame = frame.f_back
@@ -178,7 +180,7 @@ def _call_initializer(initializer) -> None:
 
 def _exit_unloaded() -> None:
     sys.stdout.flush()
-    # Not sys.exit: threads that the module started could keep the process, and the server waiting.
+    # Not sys.exit: threads that the module started could keep the process alive, and the server waiting.
     os._exit(_EXIT_LOAD_FAILED)
 
 

@@ -1,4 +1,4 @@
-"""The socket to the server: whole frames in, whole frames out. What they mean is not its concern."""
+"""The socket to the server: receives and sends whole frames. Their meaning is not its concern."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROTOCOL_VERSION = 1
 
 _LENGTH = struct.Struct(">I")
 _READ_BYTES = 256 << 10
-# Until Welcome tells the real limit.
+# Until Welcome has the real limit.
 _MAX_WELCOME_BYTES = 64 << 10
 # WorkerFrame.results, and Results.items: both length-delimited.
 _RESULTS_TAG = b"\x22"
@@ -38,7 +38,7 @@ class ChannelClosedError(Exception):
 
 
 class ProtocolError(Exception):
-    """The server sent what this worker cannot understand."""
+    """The server violated the protocol."""
 
 
 class NotStartedByServerError(Exception):
@@ -47,17 +47,17 @@ class NotStartedByServerError(Exception):
 
 @dataclass(frozen=True)
 class Descriptors:
-    """What came with Welcome."""
+    """The contents of Welcome."""
 
     page: int | None
     """The memory of the progress page."""
     dump_pipe: int | None
-    """The writing end of the pipe for stack dumps."""
+    """The write end of the pipe for stack dumps."""
 
 
 @dataclass(frozen=True)
 class Payload:
-    """The user data of a Run or SetCommon: `data` from `start` to `end`, of which nothing is copied."""
+    """The user data of a Run or SetCommon: `data` from `start` to `end`, without a copy."""
 
     data: bytes | mmap
     start: int
@@ -65,7 +65,7 @@ class Payload:
 
 
 def whole(data: bytes) -> Payload:
-    """Return a payload that is all of these bytes."""
+    """Return a payload of all these bytes."""
     return Payload(data, 0, len(data))
 
 
@@ -74,15 +74,15 @@ class Frame(NamedTuple):
 
     message: worker_pb2.ServerFrame
     large: Payload | None = None
-    """What is not in the message, though it belongs there, since it is large."""
+    """The large field that was left out of the message."""
 
 
 class Channel:
-    """The connection to the server. Sending is for one thread at a time, and so is receiving."""
+    """The connection to the server. One thread at a time may send, and one may receive."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
-        # A program that the user's code starts must not keep the channel open.
+        # A program started by user code must not keep the channel open.
         connection.set_inheritable(False)
         # The server may have made both ends non-blocking.
         connection.setblocking(True)
@@ -91,7 +91,7 @@ class Channel:
 
     @classmethod
     def open(cls) -> Channel:
-        """Connect to the server as the environment says, and forget how: it is of no use to anybody else.
+        """Connect to the server that the environment names, and remove the variables: only this worker may use them.
 
         Raises:
             NotStartedByServerError: If the environment does not say it, or what it says is not so.
@@ -103,7 +103,7 @@ class Channel:
             try:
                 return cls(socket.socket(fileno=int(fd_text)))
             except (ValueError, OSError) as error:
-                raise NotStartedByServerError(f"{FD_VARIABLE}={fd_text} is no open socket: {error}") from error
+                raise NotStartedByServerError(f"{FD_VARIABLE}={fd_text} is not an open socket: {error}") from error
         if path:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
@@ -115,7 +115,7 @@ class Channel:
         raise NotStartedByServerError(f"neither {FD_VARIABLE} nor {SOCKET_VARIABLE} is set")
 
     def receive_welcome(self) -> tuple[worker_pb2.Welcome, Descriptors]:
-        """Receive the first frame, and the descriptors that came along.
+        """Receive the first frame and its descriptors.
 
         Raises:
             ChannelClosedError: If the server went away.
@@ -138,7 +138,7 @@ class Channel:
         self._received = received[end:]
         message = _parse(received[_LENGTH.size : end])
         if message.WhichOneof("frame") != "welcome":
-            raise ProtocolError("the first frame is no Welcome")
+            raise ProtocolError("the first frame is not Welcome")
         welcome = message.welcome
         if welcome.protocol_version != PROTOCOL_VERSION:
             raise ProtocolError(
@@ -175,7 +175,7 @@ class Channel:
                 head, received, position = received[start:], b"", 0
                 yield _split(self._receive_large(head, length))
             else:
-                # While more is awaited, nothing is kept of what was handled.
+                # Keep no memory of handled frames while waiting.
                 received, position = received[position:], 0
                 received += self._receive()
 
@@ -189,7 +189,7 @@ class Channel:
         return data
 
     def _receive_large(self, head: bytes, length: int) -> mmap:
-        """Receive a frame that begins like this, and nothing else, into memory of its own."""
+        """Receive one frame, which begins with these bytes, into memory of its own."""
         try:
             frame = mmap(-1, length)
         except OSError as error:
@@ -207,7 +207,7 @@ class Channel:
         return frame
 
     def _frame_length(self, received: bytes, position: int) -> int:
-        """Return the length of the frame at this position; 0 while that is not known."""
+        """Return the length of the frame at this position; 0 while it is not known."""
         if len(received) < position + _LENGTH.size:
             return 0
         (length,) = _LENGTH.unpack_from(received, position)
@@ -266,11 +266,11 @@ def _parse(frame: bytes) -> worker_pb2.ServerFrame:
     try:
         return worker_pb2.ServerFrame.FromString(frame)
     except DecodeError as error:
-        raise ProtocolError("a frame is no ServerFrame") from error
+        raise ProtocolError("a frame is not a ServerFrame") from error
 
 
 def _split(frame: mmap) -> Frame:
-    """Parse a large frame, but for its payload: a message would keep it as long as anything else that it tells."""
+    """Parse a large frame without its payload, which the message would keep alive."""
     if frame[0] not in (_RUN_TAG, _SET_COMMON_TAG):
         return Frame(_parse(frame[:]))
     try:
@@ -287,7 +287,7 @@ def _split(frame: mmap) -> Frame:
                 position = skip_field(frame, position, end, tag)
                 rest += frame[field_start:position]
     except MalformedError as error:
-        raise ProtocolError(f"a frame is no ServerFrame: {error}") from error
+        raise ProtocolError(f"a frame is not a ServerFrame: {error}") from error
     if payload is None or end != len(frame):
         return Frame(_parse(frame[:]))
     return Frame(_parse(frame[:1] + varint(len(rest)) + rest), Payload(frame, *payload))

@@ -1,4 +1,4 @@
-"""What a function raised, as text for people far away. Nothing here may raise, whatever the exception does."""
+"""The exception of a function as text for the caller. Nothing here may raise, whatever the exception does."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ErrorText:
 
 
 def describe(error: BaseException) -> ErrorText:
-    """Describe an exception that the user's function raised, without the worker's own frames."""
+    """Describe an exception of the user's function, without the worker's own frames."""
     try:
         kind = type_name(type(error))
     except BaseException:
@@ -47,7 +47,7 @@ def describe(error: BaseException) -> ErrorText:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the type and the message of an exception as one short line, for who sees the last line of a log alone."""
+    """Return the type and the message of an exception as one short line, for the last line of a log."""
     text = describe(error)
     return shorten(" ".join(f"{text.type}: {text.message}".split()), MAX_LINE_BYTES)
 
@@ -66,7 +66,7 @@ def _users_part(trace: TracebackType | None) -> TracebackType | None:
 
 
 def shorten(text: str, max_bytes: int) -> str:
-    """Return the text such that protobuf takes it and it is within this many bytes: its beginning and its end."""
+    """Return the text, valid for protobuf and cut in the middle to at most this many bytes."""
     data = text.encode(errors="backslashreplace")
     if len(data) <= max_bytes:
         return data.decode()

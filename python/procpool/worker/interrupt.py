@@ -1,14 +1,14 @@
-"""Raises `Cancelled` in the function that runs, and in nothing else.
+"""Raises `Cancelled` in the running function, and nowhere else.
 
 The reader thread sends the main thread a signal; the handler, which Python runs on the main thread, raises. The signal
-also ends system calls that wait, which an exception set from another thread would not.
+also interrupts blocking system calls, which an exception set from another thread would not.
 
-Why no other code is ever hit. Between the reader's decision and the handler the item may have ended, and the next begun:
-so the handler asks whether the item that was meant is the one that runs. It is the main thread that answers, about
-itself, so nothing changes meanwhile. What is left is that the main thread is in the worker's own frames, just after the
-call, or (before Python 3.11) just before it: the handler sees in which frame it came, and raises in none of the runner's.
-Just before the call the interruption is lost then, and the item ends as one that catches `Cancelled` does, by SIGTERM.
-The frames that decode the item are none of the runner's: they may be interrupted like the function.
+Why no other code is hit. Between the reader's decision and the handler the item may have ended, and the next begun: so
+the handler checks whether the intended item is the running one. It runs on the main thread, so this cannot change
+meanwhile. The remaining case is that the main thread is in the worker's own frames, just after the call, or (before
+Python 3.11) just before it: the handler looks at the frame, and never raises in one of the runner's. Just before the
+call the interruption is then lost, and the item ends like one that catches `Cancelled`, by SIGTERM. The frames that
+decode the item are not the runner's: they can be interrupted like the function.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from types import FrameType
 
 from .._context import Cancelled
 
-# A real-time signal: programs and libraries leave the upper ones alone. Handlers do not survive exec.
+# A real-time signal: programs and libraries rarely use the upper ones. Handlers do not survive exec.
 CANCEL_SIGNAL = signal.SIGRTMAX - 3
 
 _SIGNAL_INTERVAL_SECONDS = 0.02
@@ -46,23 +46,23 @@ class Interrupter:
         self._is_running = is_running
         self._target = 0
         self.is_off = False
-        """The function has ended, though its item seems to run. For the main thread."""
+        """The function has ended, although its item still counts as running. For the main thread."""
 
     def install(self) -> None:
-        """Take the signal. For the main thread."""
+        """Install the signal handler. For the main thread."""
         signal.signal(CANCEL_SIGNAL, self._handle)
 
     def interrupt(self, sequence: int) -> None:
-        """Have the item of this sequence number interrupted, if it still runs then. For whoever has the floor."""
+        """Interrupt the item with this sequence number, if it still runs then. The caller holds the lock."""
         self._target = sequence
         _signal_main_thread()
         threading.Thread(target=self._signal_again, args=(sequence,), name="procpool-interrupter", daemon=True).start()
 
     def _signal_again(self, sequence: int) -> None:
-        """Send the signal again until it was handled.
+        """Repeat the signal until it is handled.
 
-        One that comes after the interpreter's last look, and before the function is in the system call in which it waits, does
-        not end that call.
+        A signal that arrives after the interpreter's last check, but before a blocking system call, does not interrupt
+        that call.
         """
         for _ in range(_MAX_SIGNALS):
             time.sleep(_SIGNAL_INTERVAL_SECONDS)

@@ -1,4 +1,4 @@
-"""The items of a chunk as the arguments of calls, and results as records: all that depends on kind and style."""
+"""Decodes items into arguments and encodes results as records: everything that depends on kind and style."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class InvalidItemError(Exception):
         super().__init__(problem)
         self.problem = problem
         self.part = part
-        """What of the call is wrong, if it is not the item."""
+        """The invalid part of the call, if it is not the item."""
 
 
 class Common:
-    """An argument that all items of a job share: decoded by the first of them that runs, and then kept."""
+    """An argument that all items of a job share, decoded by the first of them that runs."""
 
     __slots__ = ("_content", "_content_type", "_kind", "_problem", "_value")
 
@@ -54,12 +54,12 @@ class Common:
         self._kind = frame.kind
         self._content_type = frame.content_type
         self._content: Payload | None = content
-        """What is still to be decoded: an item that is ended meanwhile leaves it to the next."""
+        """The undecoded argument: if an item is ended while it decodes, the next item decodes it."""
         self._value: Any = None
         self._problem = ""
 
     def get(self) -> Any:
-        """Return the argument, the same object each time. For the item that runs.
+        """Return the argument, the same object each time. For the running item.
 
         Raises:
             InvalidItemError: If it cannot be decoded.
@@ -81,12 +81,12 @@ class Common:
 
 
 def placeholder(kind: int) -> bytes:
-    """Return the record that stands at the place of a failed item."""
+    """Return the record that represents a failed item."""
     return _NULL_RECORD if kind == worker_pb2.ITEM_KIND_VALUES else _EMPTY_BLOB_RECORD
 
 
 class ChunkItems:
-    """Where the items of a chunk are, and the call that one of them asks for. Nothing is decoded before that call."""
+    """The positions of the items of a chunk, and the call of an item. Nothing is decoded before the call."""
 
     __slots__ = ("call", "places")
 
@@ -108,7 +108,7 @@ class ChunkItems:
         if run.kind not in (worker_pb2.ITEM_KIND_VALUES, worker_pb2.ITEM_KIND_BLOBS):
             raise ProtocolError(f"chunk {run.chunk} has items of the unknown kind {run.kind}")
         if run.style not in (worker_pb2.CALL_STYLE_MAP, worker_pb2.CALL_STYLE_STAR, worker_pb2.CALL_STYLE_APPLY):
-            raise ProtocolError(f"chunk {run.chunk} is to be called in the unknown style {run.style}")
+            raise ProtocolError(f"chunk {run.chunk} has the unknown call style {run.style}")
         is_values = run.kind == worker_pb2.ITEM_KIND_VALUES
         decode = decode_value_at if is_values else _blob_decoder(run.content_type)
         self.places = _places(run, items)
@@ -124,7 +124,7 @@ class ChunkItems:
 
 
 def _places(run: worker_pb2.Run, items: Payload) -> Iterator[tuple[int, int]]:
-    """Yield where each item starts and ends."""
+    """Yield the start and the end of each item."""
     count = 0
     try:
         for place in iterate_records(items.data, items.start, items.end):
@@ -133,13 +133,13 @@ def _places(run: worker_pb2.Run, items: Payload) -> Iterator[tuple[int, int]]:
                 break
             yield place
     except MalformedError as error:
-        raise ProtocolError(f"the items of chunk {run.chunk} are no list: {error}") from error
+        raise ProtocolError(f"the items of chunk {run.chunk} are not a list: {error}") from error
     if count != run.count:
         found = "more than" if count > run.count else f"{count} items instead of"
         raise ProtocolError(f"chunk {run.chunk} has {found} {run.count}")
 
 
-# What a decoder runs into with an item that is too much for this process.
+# Errors of a decoder for an item that is too large for this process.
 _TOO_MUCH = (MemoryError, RecursionError)
 
 
@@ -151,7 +151,7 @@ _Decode = Callable[[bytes, int, int], Any]
 
 
 def decode_at(decode: _Decode, data: bytes | mmap, start: int, end: int) -> Any:
-    """Decode what stands in the midst of data that may be large: then of a copy, since decoders are made for bytes."""
+    """Decode a part of the data, from a copy if the data is large, since decoders need bytes."""
     return decode(data, start, end) if type(data) is bytes else decode(data[start:end], 0, end - start)
 
 
@@ -168,7 +168,7 @@ def _item_decoder(data: bytes | mmap, decode: _Decode) -> Callable[[tuple[int, i
 
 
 def _number_records(items: Payload, count: int) -> bytes | None:
-    """Return the items if all are numbers as every writer writes them, which are of one length."""
+    """Return the items if all are numbers in their usual encoding, which have one length."""
     data, start, end = items.data, items.start, items.end
     prefix = NUMBER_RECORD_PREFIX
     if count == 0 or end - start != NUMBER_RECORD_BYTES * count or data[start : start + len(prefix)] != prefix:
@@ -189,7 +189,7 @@ def _number_decoder(items: bytes, count: int) -> Callable[[int], Any]:
             numbers = decode_number_list(
                 items[offset * NUMBER_RECORD_BYTES : end * NUMBER_RECORD_BYTES], end - offset
             )
-            # Behind it: after an interruption in between, the next item finds numbers that are too old for it.
+            # Stored last: after an interruption in between, the next item detects that the numbers are outdated.
             first = offset
         return numbers[offset - first]
 
@@ -252,7 +252,7 @@ def _blob_decoder(content_type: str) -> Callable[[bytes, int, int], Any]:
 
 
 def result_encoder(kind: int, content_type: str, *, nan_as_null: bool) -> Callable[[Any], bytes]:
-    """Return what makes a record of a result; it raises NotEncodableError for what cannot be sent."""
+    """Return the encoder of results, which raises NotEncodableError for what cannot be sent."""
     if kind == worker_pb2.ITEM_KIND_VALUES:
         return partial(encode_record, nan_as_null=nan_as_null)
     if content_type == JSON_TYPE:

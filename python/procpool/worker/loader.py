@@ -29,12 +29,12 @@ _MAX_EXAMPLE_BYTES = 16 << 10
 
 
 class LoadError(Exception):
-    """The module is not what a worker can run; the message says why and what to do."""
+    """A worker cannot run the module; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class WorkerFunction:
-    """A function that callers can name."""
+    """A function that can be called by name."""
 
     name: str
     call: Callable[..., Any]
@@ -46,7 +46,7 @@ class WorkerFunction:
 
 
 def load_module(target: str) -> ModuleType:
-    """Import a module by its dotted name, or from a `.py` file; what the import raises is for the caller.
+    """Import a module by its dotted name, or from a `.py` file. Exceptions of the import are not caught.
 
     Raises:
         LoadError: If there is no such file, or it would hide a module of Python itself.
@@ -55,7 +55,7 @@ def load_module(target: str) -> ModuleType:
     sys.argv = [target]
     load_by_content()
     if not target.endswith(".py") and os.sep not in target:
-        # As for `python -m`, modules of the current directory can be named.
+        # As with `python -m`, modules of the current directory can be imported.
         if "" not in sys.path and str(Path.cwd()) not in sys.path:
             sys.path.insert(0, str(Path.cwd()))
         return importlib.import_module(target)
@@ -63,11 +63,11 @@ def load_module(target: str) -> ModuleType:
     if not path.is_file():
         raise LoadError(f"there is no file {path}")
     if path.suffix != ".py":
-        raise LoadError(f"{path} is no Python file: its name must end in .py")
+        raise LoadError(f"{path} is not a Python file: its name must end in .py")
     name = path.stem
     if name in sys.stdlib_module_names or name in sys.modules:
         raise LoadError(f"{path.name} has the name of a module that Python itself imports; rename the file")
-    # The module's neighbours can be imported, and processes that it starts can import it by its name.
+    # The modules beside it can be imported, and processes that it starts can import it by its name.
     sys.path.insert(0, str(path.parent))
     loader = SourceLoader(name, str(path))
     spec = importlib.util.spec_from_file_location(name, path, loader=loader)
@@ -79,7 +79,7 @@ def load_module(target: str) -> ModuleType:
 
 
 def find_initializer(module: ModuleType, name: str) -> Callable[[], Any]:
-    """Return the function that is to run before the first item.
+    """Return the function to run before the first item.
 
     Raises:
         LoadError: If the module has no such function.
@@ -124,7 +124,7 @@ def _public_names(module: ModuleType) -> list[str]:
         if missing:
             raise LoadError(f"__all__ of the module {module.__name__} lists {missing[0]!r}, which it does not have")
         return [name for name in dict.fromkeys(listed) if callable(getattr(module, name))]
-    # A copy: looking at an object may run code that adds a name.
+    # A copy: inspecting an object may run code that adds a name.
     return [name for name, value in list(vars(module).items()) if _is_exposed(module, name, value)]
 
 
@@ -134,16 +134,16 @@ def _is_exposed(module: ModuleType, name: str, value: object) -> bool:
             return False
         if options_of(value) is not None:
             return True
-        # An object of a class with __call__ is a function only if somebody says so.
+        # An object of a class with __call__ is a function only if it is decorated or listed.
         is_function = inspect.isroutine(value) or hasattr(value, "__wrapped__")
         return is_function and not name.startswith("_")
 
-    # What cannot be asked this is no function, such as a proxy of something that is not there yet.
+    # An object that fails these checks is not a function, such as a proxy of something that does not exist yet.
     return _attempt(look, False)
 
 
 def _attempt(look: Callable[[], _T], otherwise: _T) -> _T:
-    """Look at an object of the user's, whose own code may raise anything: one function must not take all others away."""
+    """Inspect a user's object, whose code may raise anything: one function must not make all others unavailable."""
     try:
         return look()
     except BaseException:
@@ -164,7 +164,7 @@ def _describe(attribute: str, value: Callable[..., Any]) -> WorkerFunction:
         call=_runnable(value),
         signature=_text(lambda: "" if signature is None else str(signature), _MAX_SIGNATURE_BYTES),
         doc=_text(lambda: inspect.getdoc(value) or "", _MAX_DOC_BYTES),
-        # Half an example is none.
+        # An incomplete example is dropped.
         example=example if len(example.encode()) <= _MAX_EXAMPLE_BYTES else "",
         idempotent=options.idempotent,
         nan_as_null=options.nan == "null",
@@ -172,12 +172,12 @@ def _describe(attribute: str, value: Callable[..., Any]) -> WorkerFunction:
 
 
 def _text(look: Callable[[], str], max_bytes: int) -> str:
-    """Return a text for people; none if it cannot be had."""
+    """Return a text for people; empty if it cannot be determined."""
     return _attempt(lambda: shorten(look(), max_bytes), "")
 
 
 def _runnable(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what runs the function to its end: a coroutine function gets an event loop for each item."""
+    """Return a function that runs to completion: a coroutine function gets an event loop for each item."""
     # An object may have a coroutine function as its __call__.
     is_coroutine_function = _attempt(lambda: inspect.iscoroutinefunction(function), False) or _attempt(
         lambda: inspect.iscoroutinefunction(type(function).__call__), False
@@ -185,7 +185,7 @@ def _runnable(function: Callable[..., Any]) -> Callable[..., Any]:
     return (lambda *args, **kwargs: asyncio.run(function(*args, **kwargs))) if is_coroutine_function else function
 
 
-# By the type that a parameter is annotated with: what to show for the first and for the second item.
+# By the annotated type of a parameter: example values for the first and the second item.
 _SAMPLES: dict[str, tuple[Any, Any]] = {
     "int": (2, 3),
     "float": (0.5, 1.5),
@@ -197,14 +197,14 @@ _SAMPLES: dict[str, tuple[Any, Any]] = {
 
 
 def _example(name: str, signature: inspect.Signature | None, wanted: str | list[Any] | None) -> str:
-    """Return a request as JSON, to paste: the one that the author wanted, or one made from the signature."""
+    """Return a request as JSON, to paste: the author's, or one made from the signature."""
     if isinstance(wanted, str):
         return wanted
     if wanted is not None:
         try:
             return json.dumps({"function": name, "values": wanted}, allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise LoadError(f"the example of {name} is no JSON: {error}") from error
+            raise LoadError(f"the example of {name} is not JSON: {error}") from error
     return "" if signature is None else _attempt(lambda: _example_for(name, signature), "")
 
 

@@ -1,4 +1,4 @@
-"""The progress page: memory shared with the server, from which it learns how far a dead worker came."""
+"""The progress page: memory shared with the server, which shows the progress of a dead worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BEGUN_AT = 3
 
 
 class ProgressPage:
-    """The page, mapped. A store to one of `words` is one machine store: it happens whole or not at all."""
+    """The mapped page. A store to one of `words` is one machine store, so it is atomic."""
 
     words: MutableSequence[int]
     journal: memoryview | bytearray
@@ -26,7 +26,7 @@ class ProgressPage:
         size = HEADER_BYTES + journal_bytes
         actual = os.fstat(memory_fd).st_size
         if actual < size:
-            # Touching what the file lacks would be a SIGBUS in the midst of an item.
+            # An access beyond the end of the file would be a SIGBUS in the middle of an item.
             raise OSError(f"the progress page has {actual} bytes instead of {size}")
         memory = memoryview(mmap.mmap(memory_fd, size, mmap.MAP_SHARED))
         self.words = memory[:HEADER_BYTES].cast("Q")
@@ -36,7 +36,7 @@ class ProgressPage:
 
 
 class NoPage(ProgressPage):
-    """Stands in where there is no shared memory. Nothing fits into its journal, so every result is sent at once."""
+    """The replacement without shared memory. Nothing fits into its journal, so every result is sent at once."""
 
     def __init__(self) -> None:
         self.words = [0, 0, 0, 0]

@@ -23,7 +23,7 @@ from .memory import LARGE_BYTES
 from .page import BEGUN, BEGUN_AT, JOURNAL_FIRST, JOURNAL_LENGTH
 from .session import COALESCE_NS, Chunk, Session
 
-# What a Results frame needs beside its items.
+# The size of a Results frame without its items.
 _FRAME_OVERHEAD_BYTES = 128
 # So that the frame stays small when a whole chunk fails.
 _FAILURES_PER_FRAME = 1000
@@ -34,7 +34,7 @@ _pack_number_record = struct.Struct(f"<{len(NUMBER_RECORD_PREFIX)}sd").pack_into
 
 
 def _failure_of(error: BaseException) -> tuple[int, ErrorText, int]:
-    """Return the kind of a failure, its text, and the part of the call that is to blame."""
+    """Return the kind of a failure, its text, and the invalid part of the call."""
     if isinstance(error, InvalidItemError):
         text = ErrorText("", shorten(error.problem, _MAX_PROBLEM_BYTES), "")
         return worker_pb2.FAILURE_KIND_INVALID_ITEM, text, error.part
@@ -48,13 +48,13 @@ class Runner:
         self._session = session
         self._functions = functions
         self.has_had_large = False
-        """An item or a result was so large that the memory that it took is worth giving back."""
+        """An item or a result was so large that its memory should be returned to the system."""
 
     def run_chunk(self, chunk: Chunk) -> None:
         """Run what was not recalled of a chunk and send its results."""
         session = self._session
         function = self._functions.get(chunk.run.function)
-        session.floor.take()
+        session.lock.acquire()
         session.running = chunk
         session.num_finished = 0
         session.start_busy_time()
@@ -63,14 +63,14 @@ class Runner:
         else:
             self._run_items(chunk, function)
         session.flush()
-        # From here on a Recall of this chunk is ignored; before, it is answered ahead of the last results.
+        # From here on a Recall of this chunk is ignored; until here, it was answered before the last results.
         session.running = None
         del session.chunks[chunk.run.chunk]
-        session.floor.leave()
+        session.lock.release()
 
     def _run_items(self, chunk: Chunk, function: WorkerFunction) -> None:
-        """Run the items. Has the floor, and leaves it only while an item is decoded and the user's function runs."""
-        session, floor, page = self._session, self._session.floor, self._session.page
+        """Run the items. Holds the lock, except while an item is decoded and the user's function runs."""
+        session, lock, page = self._session, self._session.lock, self._session.page
         run = chunk.run
         items = ChunkItems(run, chunk.items, function.call, chunk.common)
         self.has_had_large |= chunk.items.end - chunk.items.start >= LARGE_BYTES
@@ -86,7 +86,7 @@ class Runner:
         for offset, place in enumerate(items.places):
             if offset >= chunk.limit:
                 break
-            # Nothing of the item before lives on beside this one.
+            # Release the memory of the previous item.
             result = record = None
             if not is_plain:
                 self._announce(run, offset)
@@ -97,20 +97,20 @@ class Runner:
                 session.flusher_is_idle = False
                 session.wake_flusher.put(None)
 
-            floor.is_free = True
+            lock.is_free = True
             try:
                 result = call(place)
             except BaseException as error:
                 interrupter.is_off = True
                 kind, text, part = _failure_of(error)
-                self._take_floor()
+                self._acquire_lock()
                 interrupter.is_off = False
                 session.busy_until = monotonic_ns()
                 self._send_failure(run, offset, kind, text, part)
                 continue
-            # This is _take_floor.
-            floor.is_free = False
-            if floor.is_wanted:
+            # This is _acquire_lock.
+            lock.is_free = False
+            if lock.is_wanted:
                 self._make_way()
 
             now = session.busy_until = monotonic_ns()
@@ -141,36 +141,36 @@ class Runner:
                 session.start_busy_time()
 
     def _announce(self, run: worker_pb2.Run, offset: int) -> None:
-        """Do what most chunks do not need before an item begins."""
+        """Send Started and store the start time, for chunks that need it."""
         session = self._session
         if not session.page.is_shared:
             session.send(started=worker_pb2.Started(chunk=run.chunk, offset=offset))
         if run.stamp_start:
             session.page.words[BEGUN_AT] = monotonic_ns()
 
-    def _take_floor(self) -> None:
-        self._session.floor.is_free = False
-        if self._session.floor.is_wanted:
+    def _acquire_lock(self) -> None:
+        self._session.lock.is_free = False
+        if self._session.lock.is_wanted:
             self._make_way()
 
     def _make_way(self) -> None:
         if self._session.is_forked_copy:
             print(
-                "procpool.worker: a process that the function forked came back from it; it ends here, the worker "
+                "procpool.worker: a process forked by the function returned from it and is ended; the worker "
                 "goes on",
                 file=sys.stderr,
             )
             os._exit(1)
-        # Whoever is let in here may still ask to interrupt the item that has ended.
+        # The thread that gets the lock here may still interrupt the item that has ended.
         interrupter = self._session.interrupter
         was_off, interrupter.is_off = interrupter.is_off, True
-        self._session.floor.make_way()
+        self._session.lock.yield_once()
         interrupter.is_off = was_off
 
     def _encode_or_fail(
         self, run: worker_pb2.Run, offset: int, encode: Callable[[Any], bytes], result: Any
     ) -> bytes | None:
-        """Return the record to put into the journal; None if the result was dealt with."""
+        """Return the record for the journal; None if the result was already sent."""
         session = self._session
         try:
             record = encode(result)
@@ -225,7 +225,7 @@ class Runner:
         session.start_busy_time()
 
     def _fail_all(self, chunk: Chunk) -> None:
-        """Answer every item of a chunk whose function is not here."""
+        """Fail every item of a chunk whose function is unknown."""
         run = chunk.run
         message = f"this worker has no function {run.function!r}"
         for first in range(0, chunk.limit, _FAILURES_PER_FRAME):

@@ -1,8 +1,7 @@
-"""The conversation with the server: what is pending, what was recalled, and who may send.
+"""The state of the connection: pending results, recalls, and sending.
 
-The floor (`floor`) is the main thread's whenever it is not in the user's function or waiting for work, so another
-thread that has it sees whole items only. It also orders what is sent: a Recalled never follows the last results of its
-chunk.
+The main thread holds the lock whenever it is not in the user's function or waiting for work, so another thread never
+sees an item between two states. The lock also orders frames: a Recalled never follows the last results of its chunk.
 """
 
 from __future__ import annotations
@@ -18,77 +17,77 @@ from typing import Any, NoReturn
 from .._context import CurrentItem
 from .._proto import worker_pb2
 from .channel import Channel, ChannelClosedError, Frame, Payload, ProtocolError, whole
-from .floor import Floor
+from .biased_lock import BiasedLock
 from .interrupt import Interrupter
 from .items import Common
 from .page import BEGUN, JOURNAL_LENGTH, ProgressPage
 
 COALESCE_NS = 1_000_000
-"""The longest time that a result waits for company."""
+"""The longest time for which a result is held for a batch."""
 
 _FLUSHER_PATIENCE_NS = 250_000
-"""How much longer the flusher waits: while short items run, the main thread sends at less cost."""
+"""How much longer the flusher waits: while short items run, it is cheaper if the main thread sends."""
 
 NEVER = 1 << 62
-"""A time that does not come, in nanoseconds."""
+"""A time that never comes, in nanoseconds."""
 
 EXIT_PROTOCOL = 70
-"""The exit code when the server broke the protocol, or this worker is at fault itself (EX_SOFTWARE)."""
+"""The exit code after a protocol error of the server, or a bug of this worker (EX_SOFTWARE)."""
 
 
 class Chunk:
-    """A Run frame and what became of it."""
+    """A Run frame and its progress."""
 
     __slots__ = ("common", "items", "limit", "recalled", "run")
 
     def __init__(self, run: worker_pb2.Run, items: Payload, common: Common | None) -> None:
         self.run = run
         self.items = items
-        """The encoded list of items, which `run` need not have."""
+        """The encoded list of items; `run` may lack it."""
         self.common = common
-        """The argument before each item; it may be dropped while this chunk still needs it."""
+        """The common argument, kept here because DropCommon may arrive before this chunk has run."""
         self.limit = run.count
-        """Items from this offset on do not begin."""
+        """Items from this offset on must not begin."""
         self.recalled = False
 
 
 class Session:
-    """All that the three threads share. Fields are for whoever has the floor, unless they say otherwise."""
+    """The state that the three threads share. The lock protects all fields, except where noted."""
 
     def __init__(self, channel: Channel, page: ProgressPage) -> None:
-        self.floor = Floor()
+        self.lock = BiasedLock()
         self.channel = channel
         self.page = page
         self.chunks: dict[int, Chunk] = {}
-        """Those of which something may still be said to the server."""
+        """The chunks about which a frame may still be sent."""
         self.queue: SimpleQueue[Chunk | None] = SimpleQueue()
-        """What the main thread takes its work from; None is the end. For everybody."""
+        """The queue of the main thread; None ends it. Needs no lock."""
         self.running: Chunk | None = None
-        """The chunk that the main thread works on."""
+        """The chunk that the main thread runs."""
 
-        # The results in the journal, all of the chunk that runs: those from pending_first to before num_finished.
+        # The results in the journal, all of the running chunk: from pending_first up to num_finished.
         self.pending_first = 0
         self.pending_bytes = 0
-        """0 if there is none: a record is never empty."""
+        """0 if there are none: a record is never empty."""
         self.flush_at = NEVER
-        """When the results in the journal have waited long enough."""
+        """When the results in the journal must be sent."""
         self.num_finished = 0
-        """How many items of the chunk that runs have finished."""
+        """How many items of the running chunk have finished."""
         self.busy_since = 0
-        """When the item after the last that was reported began, or the one before it ended."""
+        """When the first unreported item began, or the one before it ended."""
         self.busy_until = 0
-        """When the last item that finished did so."""
+        """When the last finished item ended."""
         self.flusher_is_idle = True
         self.wake_flusher: SimpleQueue[None] = SimpleQueue()
         self.is_forked_copy = False
         self.interrupter = Interrupter(self.is_running)
         self.cancelled_sequence = 0
-        """The item that was cancelled last. No other has its number: there is nothing to be taken back."""
+        """The last cancelled item. Numbers are unique, so this need not be reset."""
         self._commons: dict[int, Common] = {}
-        """What Run frames may name. For the reader thread alone."""
+        """The common arguments by number. For the reader thread only."""
 
     def start_threads(self) -> None:
-        """Start reading frames, and sending results that have waited."""
+        """Start the threads that read frames and flush results."""
         threading.Thread(target=self._read_frames, name="procpool-reader", daemon=True).start()
         if self.page.is_shared:
             threading.Thread(target=self._flush_when_due, name="procpool-flusher", daemon=True).start()
@@ -99,7 +98,7 @@ class Session:
         self.channel.send(worker_pb2.WorkerFrame(**frame))
 
     def flush(self) -> None:
-        """Send what is in the journal and empty it."""
+        """Send the journal and clear it."""
         if self.pending_bytes == 0:
             return
         assert self.running is not None, "results are pending only while their chunk runs"
@@ -122,26 +121,26 @@ class Session:
         return max(0, begun_last - chunk.run.first_sequence + 1)
 
     def is_running(self, sequence: int) -> bool:
-        """Tell the main thread, when a signal stopped it, whether it is within the call of this item."""
-        return self.floor.is_free and self.running is not None and self.page.words[BEGUN] == sequence
+        """Return whether the main thread, when a signal interrupts it, is within the call of this item."""
+        return self.lock.is_free and self.running is not None and self.page.words[BEGUN] == sequence
 
     def start_busy_time(self) -> None:
-        """Count from now how long the next item runs."""
+        """Start the run time of the next item."""
         self.busy_since = self.busy_until = time.monotonic_ns()
 
     def take_busy_ns(self) -> int:
-        """Return how long the items ran that were not reported yet."""
+        """Return the run time of the unreported items."""
         busy_ns = self.busy_until - self.busy_since
         self.busy_since = self.busy_until
         return max(0, busy_ns)
 
-    # What follows is for the reader thread.
+    # The reader thread.
 
     def _read_frames(self) -> None:
         try:
             frames = self.channel.frames()
             while True:
-                # Without a name: while the next one is awaited, nothing keeps this one.
+                # Not bound to a name, so that a frame is freed while the next one is awaited.
                 self._handle(next(frames))
         except ChannelClosedError:
             exit_at_once(0)
@@ -153,7 +152,7 @@ class Session:
         kind = frame.WhichOneof("frame")
         if kind == "run":
             chunk = Chunk(frame.run, large or whole(frame.run.items), self._common_of(frame.run))
-            # Without the lock: no other thread adds chunks, and the main thread shall not be disturbed for this.
+            # Without the lock: no other thread adds chunks, and the main thread must not be slowed down for this.
             self.chunks[frame.run.chunk] = chunk
             self.queue.put(chunk)
         elif kind == "recall":
@@ -165,10 +164,10 @@ class Session:
         elif kind == "drop_common":
             self._commons.pop(frame.drop_common.common, None)
         elif kind == "ping":
-            with self.floor:
+            with self.lock:
                 self.send(pong=worker_pb2.Pong(nonce=frame.ping.nonce))
         elif kind == "shutdown":
-            with self.floor:
+            with self.lock:
                 for chunk in self.chunks.values():
                     chunk.limit = self.num_begun(chunk)
             self.queue.put(None)
@@ -180,11 +179,11 @@ class Session:
             return None
         common = self._commons.get(run.common)
         if common is None:
-            raise ProtocolError(f"chunk {run.chunk} names the common argument {run.common}, which is not here")
+            raise ProtocolError(f"chunk {run.chunk} names the unknown common argument {run.common}")
         return common
 
     def _recall(self, recall: worker_pb2.Recall) -> None:
-        with self.floor:
+        with self.lock:
             chunk = self.chunks.get(recall.chunk)
             if chunk is None:
                 return
@@ -202,12 +201,12 @@ class Session:
         if num_begun == 0 or begun_last == self.cancelled_sequence:
             return
         if recall.HasField("cancel_offset") and recall.cancel_offset != num_begun - 1:
-            # It has ended, and another runs, which is not meant.
+            # The intended item has ended, and another one runs.
             return
         self.cancelled_sequence = begun_last
         self.interrupter.interrupt(begun_last)
 
-    # What follows is for the flusher thread.
+    # The flusher thread.
 
     def _flush_when_due(self) -> None:
         try:
@@ -223,21 +222,21 @@ class Session:
         wait_ns = COALESCE_NS + _FLUSHER_PATIENCE_NS
         while True:
             time.sleep(wait_ns / 1e9)
-            # Without the floor: while short items run, the main thread flushes by itself and shall not wait for us.
+            # Without the lock: while short items run, the main thread flushes by itself and must not wait.
             wait_ns = self.flush_at + _FLUSHER_PATIENCE_NS - time.monotonic_ns()
             if 0 < wait_ns < COALESCE_NS * 2:
                 continue
-            with self.floor:
+            with self.lock:
                 self.flush()
                 self.flusher_is_idle = True
                 return
 
-    # What follows is for whoever runs the user's function.
+    # The thread that runs the user's function.
 
     def current(self) -> CurrentItem | None:
-        """Return the item that runs."""
+        """Return the running item."""
         chunk = self.running
-        if chunk is None or not self.floor.is_free:
+        if chunk is None or not self.lock.is_free:
             return None
         run = chunk.run
         return CurrentItem(
@@ -250,23 +249,23 @@ class Session:
         )
 
     def cancelled(self) -> bool:
-        """Tell whether the server said that the item that runs shall end."""
+        """Return whether the running item is cancelled."""
         return self.running is not None and self.page.words[BEGUN] == self.cancelled_sequence
 
     def _after_fork_in_child(self) -> None:
         self.is_forked_copy = True
-        # So that the main thread, which in the child is the one that forked, looks up before it goes on.
-        self.floor.is_wanted = True
+        # So that the thread that forked, the main thread of the child, checks before it continues.
+        self.lock.is_wanted = True
         self.channel.close()
 
 
 def exit_at_once(code: int) -> NoReturn:
-    """End the process from whichever thread, whatever the user's code is doing."""
+    """End the process from any thread, whatever user code is doing."""
     os._exit(code)
 
 
 def exit_after(error: BaseException) -> NoReturn:
-    """End the process because the conversation cannot go on, and say why on stderr."""
+    """End the process after a failure of the connection, and print the reason to stderr."""
     try:
         if isinstance(error, ProtocolError):
             print(f"procpool.worker: the server broke the protocol: {error}", file=sys.stderr)

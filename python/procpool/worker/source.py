@@ -1,8 +1,8 @@
-"""Imports the user's modules as their files are now.
+"""Imports the user's modules from their current source.
 
-Python's cache of compiled modules goes by the size of a file and the second in which it was written, so that a worker that
-was started after a quick edit would run the code from before it. Here a cached module counts only if it has the hash of
-its source, and is written in this form, which plain Python reads, too (PEP 552).
+Python's cache of compiled modules goes by the size of a file and the second in which it was written, so that a worker
+that was started after a quick edit would run the code from before it. Here a cached module counts only if it has the
+hash of its source, and is written in this form, which plain Python reads, too (PEP 552).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class SourceLoader(SourceFileLoader):
     """Loads a module by the content of its file."""
 
     def get_code(self, fullname: str) -> CodeType:
-        """Return the code of a module, from the cache if that was made of this very source."""
+        """Return the code of a module, from the cache if that was compiled from this source."""
         path = self.get_filename(fullname)
         source = self.get_data(path)
         header = MAGIC_NUMBER + _CHECKED_HASH + source_hash(source)
@@ -41,11 +41,11 @@ class SourceLoader(SourceFileLoader):
         except NotImplementedError:  # This Python has no cache.
             return self.source_to_code(source, path)
         code = self._cached(cache_path, header)
-        # It has another name if somebody has moved the folder.
+        # The code has another file name if the folder was moved.
         if code is None or code.co_filename != path:
             code = self.source_to_code(source, path)
             if not sys.dont_write_bytecode:
-                # If it cannot be written, so be it.
+                # The cache is optional.
                 self.set_data(cache_path, header + marshal.dumps(code))
         return code
 
@@ -59,7 +59,7 @@ class SourceLoader(SourceFileLoader):
 
 
 def load_by_content() -> None:
-    """From now on, import by content whatever is neither of Python itself nor installed."""
+    """From now on, import by content all modules outside the standard library and site-packages."""
     hook = FileFinder.path_hook(
         (ExtensionFileLoader, EXTENSION_SUFFIXES),
         (SourceLoader, SOURCE_SUFFIXES),

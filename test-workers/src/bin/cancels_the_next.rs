@@ -1,4 +1,4 @@
-//! Ends whatever runs when it is told that the time of an item is up, though that item has ended.
+//! Cancels the running item when a cancel names an item that has already ended.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// Waits for as long as the item says. `false` if it is cancelled.
+/// Waits for the duration in the item. Returns `false` if it is cancelled.
 fn sleep(worker: &mut HandWorker, run: &Run, offset: u32, count: &mut u32) -> io::Result<bool> {
     let item = Records::new(&run.items).nth(offset as usize).and_then(Result::ok).unwrap_or_default();
     let milliseconds: u64 = value::from_bytes(item).map_err(io::Error::other)?;

@@ -1,4 +1,4 @@
-//! Closes its connection when a chunk comes, and lives on.
+//! Closes its connection when it gets a chunk, but keeps running.
 
 use std::time::Duration;
 

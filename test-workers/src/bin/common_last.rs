@@ -1,4 +1,4 @@
-//! Passes the common argument behind the item instead of before it.
+//! Passes the common argument after the item instead of before it.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Exits with code 3 before it says Hello.
+//! Exits with code 3 before it sends Hello.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Is overwhelmed by a large item before it says that the item has begun.
+//! Runs out of memory while it decodes a large item, before the item has begun.
 
 use std::io;
 

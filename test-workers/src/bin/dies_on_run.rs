@@ -1,5 +1,5 @@
-//! Exits with code 9 when it gets a chunk, before it begins it, if its slot is bad: if there is a file `bad_slot_N` where it
-//! runs, with the number of its slot. Otherwise it behaves.
+//! Exits with code 9 when it gets a chunk, before it begins it, if its slot is bad: if there is a file `bad_slot_N`
+//! where it runs, with the number of its slot. Otherwise it behaves correctly.
 
 use std::process::ExitCode;
 

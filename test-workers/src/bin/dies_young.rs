@@ -1,4 +1,5 @@
-//! Exits with code 7 soon after it was ready, until there is a file `healed` where it runs; then it behaves.
+//! Exits with code 7 soon after it was ready, until there is a file `healed` in its directory; then it behaves
+//! correctly.
 
 use std::process::ExitCode;
 use std::thread::sleep;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use procpool_ipc::proto::worker_frame::Frame;
 use procpool_test_workers::HandWorker;
 
-/// Long enough for it to have been ready, to all who look.
+/// Long enough for the server to see it ready.
 const LIFE: Duration = Duration::from_millis(50);
 
 #[expect(clippy::print_stderr, reason = "what a program says before it fails")]

@@ -1,4 +1,4 @@
-//! Exits with code 0 when the second item of a chunk has begun; the first has its result.
+//! Exits with code 0 when the second item of a chunk has begun; the result of the first was sent.
 
 use procpool_ipc::proto::worker_frame::Frame;
 use procpool_test_workers::HandWorker;

@@ -1,4 +1,5 @@
-//! Its function `flood` writes so many bytes to stderr and to stdout, without a newline; `flood_lines` so many lines.
+//! Its function `flood` writes the given number of bytes to stderr and to stdout, without a newline; `flood_lines` the
+//! given number of lines.
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         .main()
 }
 
-/// Runs this program again under a shell that ignores SIGTERM: that is inherited, and needs no unsafe code.
+/// Runs this program again under a shell that ignores SIGTERM: this is inherited and needs no unsafe code.
 #[expect(clippy::disallowed_methods, reason = "it becomes another program and starts none")]
 fn become_ignoring() -> ExitCode {
     let Ok(program) = std::env::current_exe() else { return ExitCode::FAILURE };

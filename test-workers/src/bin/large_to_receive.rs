@@ -1,5 +1,5 @@
-//! If there is a file `large` where it runs, it takes 64 MiB for each chunk before it begins it, and a second for that, in
-//! which it gives the chunk back if it is asked. When it has run the chunk, it keeps the memory.
+//! If there is a file `large` in its directory, it allocates 64 MiB for each chunk before it begins it, and takes a
+//! second for that, in which it answers a recall. After the chunk it keeps the memory.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
 use procpool_test_workers::HandWorker;
 
 const BYTES: usize = 64 << 20;
-/// Several times as long as it takes the server to see how much memory it holds.
+/// Several times the interval in which the server checks its memory.
 const TIME: Duration = Duration::from_secs(1);
 
 fn main() -> std::io::Result<ExitCode> {

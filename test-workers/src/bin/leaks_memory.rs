@@ -1,4 +1,4 @@
-//! Its function `leak` keeps so many bytes for ever and returns how many it has in all; `leak_and_wait` does not return.
+//! Its function `leak` leaks the given number of bytes and returns the total; `leak_and_wait` does not return.
 
 use std::process::ExitCode;
 use std::thread;

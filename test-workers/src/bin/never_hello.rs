@@ -1,4 +1,4 @@
-//! Says nothing at all.
+//! Sends nothing.
 
 use procpool_test_workers::HandWorker;
 

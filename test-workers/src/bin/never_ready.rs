@@ -1,4 +1,4 @@
-//! Says Hello and never Ready.
+//! Sends Hello, but never Ready.
 
 use procpool_test_workers::HandWorker;
 

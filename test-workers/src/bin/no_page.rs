@@ -1,4 +1,5 @@
-//! Keeps no progress page and behaves: says Started before each item. Its function `crash` kills it at the second item.
+//! Uses no progress page and behaves correctly: sends Started before each item. Its function `crash` kills it at the
+//! second item.
 
 use procpool_ipc::proto::worker_frame::Frame;
 use procpool_ipc::proto::{Function, Hello, Ready, Started};

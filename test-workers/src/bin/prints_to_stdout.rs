@@ -18,10 +18,10 @@ fn main() -> ExitCode {
         .main()
 }
 
-/// Prints a line, control characters, what looks like a frame, bytes that are no UTF-8, and half a line.
+/// Prints a line, control characters, bytes like a frame, bytes that are not UTF-8, and half a line.
 fn print_oddities() {
     let oddities = b"a line\n\x1b[31mred\x1b[0m\x07\rover\n\x00\x00\x00\x02\x32\x00\n\xff\xfe\n\nhalf a line";
-    // A test that closed the pipes does not want them.
+    // The test may have closed the pipes.
     let _ = std::io::stdout().write_all(oddities);
     let _ = std::io::stdout().flush();
     let _ = std::io::stderr().write_all(oddities);

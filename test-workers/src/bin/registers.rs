@@ -1,4 +1,4 @@
-//! Registers functions of the names that are its arguments. Each tells what this process is and was given.
+//! Registers a function for each of its arguments. Each returns a description of this process and its input.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! Its function `fork` leaves a process in a session of its own, out of the reach of its group.
+//! Its function `fork` leaves a process in a session of its own, out of reach of signals to its group.
 
 use std::process::ExitCode;
 

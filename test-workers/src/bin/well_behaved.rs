@@ -1,4 +1,4 @@
-//! A worker without a vice of its own: its functions have them all.
+//! A correct worker whose functions misbehave on request.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -91,7 +91,7 @@ fn open_files() -> std::io::Result<BTreeMap<String, String>> {
         std::fs::read_dir("/proc/self/fd")?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
     let mut files = BTreeMap::new();
     for path in paths {
-        // The descriptor that the directory was read by is closed by now.
+        // The descriptor of the directory itself is closed by now.
         if let (Ok(target), Some(number)) = (std::fs::read_link(&path), path.file_name()) {
             files.insert(number.to_string_lossy().into_owned(), target.to_string_lossy().into_owned());
         }

@@ -1,4 +1,4 @@
-//! Answers a chunk with results of another one, that never was.
+//! Answers a chunk with results of another chunk that does not exist.
 
 use procpool_ipc::proto::Results;
 use procpool_ipc::proto::worker_frame::Frame;

@@ -362,7 +362,7 @@ fn an_idle_worker_ends_with_its_server() {
 fn a_worker_that_was_idle_for_long_still_answers() {
     let (mut server, thread) = start(worker().0);
     for pause in [0, 1, 5, 40, 1, 40] {
-        // Longer than the attendant looks in; it is the worker's timing that is tested.
+        // Longer than the poll interval of the I/O thread: this tests the worker's timing.
         std::thread::sleep(Duration::from_millis(pause));
         assert_eq!(server.call("identity", Map, &numbers(0..10)).results, numbers(0..10));
         assert_quiet(&mut server);

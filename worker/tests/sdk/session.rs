@@ -90,8 +90,11 @@ fn a_server_that_breaks_the_protocol_is_left() {
         ..Run::default()
     };
     let bad = [
-        (run.clone(), "chunk 3 has fewer items than it says"),
-        (Run { items: Bytes::from_static(b"\x0a\x09"), ..run.clone() }, "chunk 3 the list is malformed here"),
+        (run.clone(), "chunk 3 has fewer items than its count"),
+        (
+            Run { items: Bytes::from_static(b"\x0a\x09"), ..run.clone() },
+            "chunk 3 has invalid items: the list is malformed",
+        ),
         (Run { kind: 0, ..run.clone() }, "chunk 3 has no item kind"),
         (Run { style: 0, ..run.clone() }, "chunk 3 has no call style"),
         (

@@ -1,4 +1,4 @@
-//! What the worker was given and what it said: every frame is held against the protocol as it comes.
+//! Everything sent to and by the worker: every frame is validated against the protocol as it arrives.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::report::Fault;
 use crate::rules;
 
-/// How far the worker is in its life.
+/// The stage of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
     Connected,
@@ -19,21 +19,21 @@ pub(crate) enum Stage {
     Ready,
 }
 
-/// A chunk that the worker was given, and what came back.
+/// A chunk that was sent to the worker, and its results.
 #[derive(Debug)]
 pub(crate) struct Chunk {
     pub(crate) id: u64,
     kind: ItemKind,
     count: u32,
     first_sequence: u64,
-    /// How many of its items run: all, or fewer after a recall.
+    /// How many of its items have results: all, or fewer after a recall.
     end: u32,
     pub(crate) contents: Vec<Bytes>,
     pub(crate) failures: BTreeMap<u32, ItemFailure>,
     pub(crate) num_frames: usize,
     num_started: u32,
     was_recalled: bool,
-    /// What the answer to the recall said.
+    /// `first_not_begun` of the answer to the recall.
     pub(crate) given_back_from: Option<u32>,
 }
 
@@ -58,11 +58,11 @@ impl Chunk {
 
     /// Returns the results as JSON values.
     pub(crate) fn values(&self) -> Vec<Value> {
-        // They were decoded before they were taken.
+        // They were decoded when they arrived.
         self.contents.iter().map(|content| value::from_bytes(content).unwrap_or_default()).collect()
     }
 
-    /// Returns how many of its items have begun, given the last one that the page names, if there is a page.
+    /// Returns how many of its items have begun, given the number in the page, if there is a page.
     pub(crate) fn num_begun(&self, last_begun: Option<u64>) -> u32 {
         match last_begun {
             Some(sequence) => self.offset_of(sequence).map_or(0, |offset| offset + 1),
@@ -75,9 +75,9 @@ impl Chunk {
     }
 }
 
-/// All that was said in one connection.
+/// Everything sent over one connection.
 #[derive(Debug)]
-pub(crate) struct Ledger {
+pub(crate) struct Transcript {
     pub(crate) stage: Stage,
     pub(crate) hello: Hello,
     pub(crate) chunks: Vec<Chunk>,
@@ -87,7 +87,7 @@ pub(crate) struct Ledger {
     last_begun: u64,
 }
 
-impl Ledger {
+impl Transcript {
     pub(crate) fn new(has_page: bool) -> Self {
         Self {
             stage: Stage::Connected,
@@ -100,7 +100,7 @@ impl Ledger {
         }
     }
 
-    /// Gives a chunk its name and its sequence numbers, and notes it.
+    /// Assigns a chunk its id and sequence numbers, and records it.
     pub(crate) fn add(&mut self, run: &mut Run) {
         run.chunk = self.chunks.len() as u64 + 1;
         run.first_sequence = self.next_sequence;
@@ -134,7 +134,7 @@ impl Ledger {
         !self.pings.contains(&nonce)
     }
 
-    /// Returns a chunk by its name, which `add` gave it.
+    /// Returns a chunk by its id, which `add` assigned.
     pub(crate) fn chunk(&self, id: u64) -> &Chunk {
         self.chunks.iter().find(|chunk| chunk.id == id).expect("the chunk was added")
     }
@@ -143,7 +143,7 @@ impl Ledger {
         self.chunks.iter_mut().find(|chunk| chunk.id == id)
     }
 
-    /// Says what is still to come, for a fault.
+    /// Returns what the worker still has to send, for a fault.
     pub(crate) fn expectation(&self) -> String {
         match self.stage {
             Stage::Connected => "Hello".to_owned(),
@@ -156,7 +156,7 @@ impl Ledger {
         }
     }
 
-    /// Checks the word of the progress page that names the item begun last.
+    /// Checks the begun word of the progress page.
     pub(crate) fn take_begun(&mut self, begun: u64) -> Result<(), Fault> {
         if !self.hello.uses_progress_page {
             return Ok(());
@@ -181,7 +181,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Checks a frame and takes what it says.
+    /// Validates a frame and records it.
     pub(crate) fn take(&mut self, frame: WorkerFrame) -> Result<(), Fault> {
         match (self.stage, frame) {
             (Stage::Connected, WorkerFrame::Hello(hello)) => self.take_hello(hello),
@@ -240,7 +240,7 @@ impl Ledger {
                 chunk.num_started = offset + 1;
                 Ok(())
             }
-            _ => Err(Fault::new(rules::STARTED, format!("began item {offset} of chunk {id} out of turn"))),
+            _ => Err(Fault::new(rules::STARTED, format!("began item {offset} of chunk {id} out of order"))),
         }
     }
 
@@ -309,7 +309,7 @@ impl Ledger {
             let has_begun =
                 if uses_page { chunk.first_sequence + u64::from(offset) <= begun } else { offset < chunk.num_started };
             if !has_begun {
-                let got = format!("sent the result of item {offset} of chunk {id}, which it never said has begun");
+                let got = format!("sent the result of item {offset} of chunk {id}, which it never reported as begun");
                 return Err(Fault::new(if uses_page { rules::BEGUN } else { rules::STARTED }, got));
             }
             if !uses_page && results.count > 1 {
@@ -323,12 +323,12 @@ impl Ledger {
     }
 }
 
-/// Tells whether nothing was done with an item, not even decoding it, so that it need not have begun.
+/// Returns whether the item need not have begun: it was not even decoded.
 fn is_refusal(failure: &ItemFailure) -> bool {
     failure.kind() == FailureKind::UnknownFunction
 }
 
-/// Splits the items of a frame, and decodes them to see that this can be done.
+/// Splits the items of a frame, and decodes them to validate them.
 pub(crate) fn contents(kind: ItemKind, results: &Results) -> Result<Vec<Bytes>, Fault> {
     let mut contents = Vec::with_capacity(results.count as usize);
     for record in Records::new(&results.items) {
@@ -354,7 +354,7 @@ fn failures(kind: ItemKind, results: &Results, contents: &[Bytes]) -> Result<BTr
     for failure in &results.failures {
         let offset = failure.offset;
         if offset < next || offset >= results.first + results.count {
-            return Err(Fault::new(rules::FAILURES, format!("sent a failure at offset {offset}, out of its turn")));
+            return Err(Fault::new(rules::FAILURES, format!("sent a failure at offset {offset}, out of order")));
         }
         next = offset + 1;
         if failure.kind() == FailureKind::Unspecified {

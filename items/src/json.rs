@@ -1,26 +1,26 @@
-//! serde types as JSON in blobs, and back, by `serde_json`, but for what it changes without a word:
+//! serde types as JSON in blobs, and back, by `serde_json`, except where it changes a value without an error:
 //!
-//! - An integer of more than 64 bits becomes the nearest double to a target that takes what comes, such as
-//!   `serde_json::Value`. Here that is an error. A target that asks for an `i128` or `u128`, or for a
-//!   `Box<RawValue>`, gets it exactly; one that asks for a float gets a float.
-//! - NaN and the infinities become null. Here that is an error, unless [`NonFinite::Null`] is asked for.
-//! - Bytes become a list of numbers. Here they are an error, as in a value.
-//! - An `f32` becomes the shortest decimal that is nearest to it, which is another double. Here it is the same double as
-//!   in a value.
+//! - It rounds an integer of more than 64 bits to the nearest double. Here such an integer is an error, whatever type
+//!   is asked for.
+//! - It writes NaN and the infinities as null. Here they are an error, unless [`NonFinite::Null`] is asked for.
+//! - It writes bytes as a list of numbers. Here they are an error, as in a value.
+//! - It writes an `f32` as the shortest decimal that is nearest to it, which is another double. Here the text is that of
+//!   the double in a value.
 //!
-//! Doubles are read to the bit, which takes the feature `float_roundtrip`.
-
-mod exact;
+//! Doubles are read to the bit, which takes `serde_json`'s feature `float_roundtrip`.
 
 use std::io;
+use std::marker::PhantomData;
 
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{DeserializeSeed, Error as _, SeqAccess};
 use serde::{Deserialize, Serialize};
 use serde_json::ser::Formatter;
 
-use self::exact::Exact;
 use crate::value::{self, EncodeError, NonFinite};
+
+/// The longest part of a large integer that an error quotes, in digits.
+const MAX_DIGITS_SHOWN: usize = 40;
 
 /// Why something cannot be written as JSON.
 #[derive(Debug, thiserror::Error)]
@@ -69,15 +69,9 @@ impl Formatter for Strict {
 ///
 /// # Errors
 ///
-/// If it is none, not of this type, or has an integer that would be rounded.
+/// If it is not JSON, not of this type, or has an integer of more than 64 bits.
 pub fn from_slice<'de, T: Deserialize<'de>>(text: &'de [u8]) -> Result<T, serde_json::Error> {
-    if too_large_integer(text).is_none() {
-        return serde_json::from_slice(text);
-    }
-    let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let value = T::deserialize(Exact::new(&mut deserializer))?;
-    deserializer.end()?;
-    Ok(value)
+    decode(PhantomData, text)
 }
 
 /// Decodes several JSON texts as one sequence, such as a tuple of arguments.
@@ -95,53 +89,66 @@ impl<'de> SeqAccess<'de> for Texts<'_, 'de> {
     type Error = serde_json::Error;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, serde_json::Error> {
-        let Some(text) = self.0.next() else { return Ok(None) };
-        let mut deserializer = serde_json::Deserializer::from_slice(text);
-        let element = match too_large_integer(text) {
-            None => seed.deserialize(&mut deserializer)?,
-            Some(_) => seed.deserialize(Exact::new(&mut deserializer))?,
-        };
-        deserializer.end()?;
-        Ok(Some(element))
+        self.0.next().map(|text| decode(seed, text)).transpose()
     }
 }
 
-/// The error for a number that has been rounded, or may have been.
-fn rounded(number: f64) -> serde_json::Error {
+fn decode<'de, S: DeserializeSeed<'de>>(seed: S, text: &'de [u8]) -> Result<S::Value, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let value = seed.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    match find_too_large_integer(text) {
+        None => Ok(value),
+        Some((place, integer)) => Err(too_large(&text[..place], integer)),
+    }
+}
+
+fn too_large(before: &[u8], integer: &str) -> serde_json::Error {
+    let lines = before.split(|byte| *byte == b'\n');
+    let (line, column) = lines.enumerate().last().map_or((1, 1), |(line, start)| (line + 1, start.len() + 1));
+    let (start, rest) = integer.split_at(integer.len().min(MAX_DIGITS_SHOWN));
+    let ellipsis = if rest.is_empty() { "" } else { "…" };
+    // serde_json takes the place at the end as its own.
     serde_json::Error::custom(format!(
-        "an integer of more than 64 bits, about {number:e}, would be rounded: send it as a string, or decode it as an \
-         i128 or u128"
+        "the integer {start}{ellipsis} has more than 64 bits and would be rounded (send it as a string, or as a float \
+         with a decimal point) at line {line} column {column}"
     ))
 }
 
 /// Finds an integer of more than 64 bits in a JSON text, which must be valid.
 pub fn too_large_integer(json: &[u8]) -> Option<&str> {
+    find_too_large_integer(json).map(|(_, integer)| integer)
+}
+
+/// Finds an integer of more than 64 bits in a valid JSON text; returns its offset and its digits.
+fn find_too_large_integer(json: &[u8]) -> Option<(usize, &str)> {
     let mut rest = json;
     loop {
         let start = rest.iter().position(|byte| matches!(byte, b'"' | b'-' | b'0'..=b'9'))?;
         rest = &rest[start..];
         if let Some(string) = rest.strip_prefix(b"\"") {
-            rest = behind_string(string);
+            rest = after_string(string);
             continue;
         }
+        let offset = json.len() - rest.len();
         let end = rest.iter().position(|byte| !matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'));
-        let (number, behind) = rest.split_at(end.unwrap_or(rest.len()));
+        let (number, after) = rest.split_at(end.unwrap_or(rest.len()));
         let number = str::from_utf8(number).ok()?;
         let is_integer = !number.contains(['.', 'e', 'E']);
         if is_integer && number.parse::<i64>().is_err() && number.parse::<u64>().is_err() {
-            return Some(number);
+            return Some((offset, number));
         }
-        rest = behind;
+        rest = after;
     }
 }
 
-/// Returns what is behind the end of a string, whose first quote is gone.
-fn behind_string(mut text: &[u8]) -> &[u8] {
+/// Returns the text after a string whose opening quote has been removed.
+fn after_string(mut text: &[u8]) -> &[u8] {
     while let Some(place) = text.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
         if text[place] == b'"' {
             return &text[place + 1..];
         }
-        // What is escaped ends nothing.
+        // An escaped quote does not end the string.
         text = text.get(place + 2..).unwrap_or_default();
     }
     &[]
