@@ -90,7 +90,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     if let Some(address) = app.admin_address() {
         let _ = io::stdout().write_all(format!("admin on {address}\n").as_bytes());
     }
-    let count_restart = app.guard_counter();
+    let count_restart = app.watchdog_counter();
     let keep_watchdog = async {
         match watchdog {
             Some(watchdog) => watchdog.keep(spawner.server_tag(), count_restart).await,

@@ -180,9 +180,9 @@ impl App {
     }
 
     /// Returns a function that counts, in the metrics, each restart of the watchdog process.
-    pub fn guard_counter(&self) -> impl Fn() + Send + 'static {
+    pub fn watchdog_counter(&self) -> impl Fn() + Send + 'static {
         let telemetry = self.telemetry.clone();
-        move || telemetry.iter().for_each(Telemetry::count_guard_restart)
+        move || telemetry.iter().for_each(Telemetry::count_watchdog_restart)
     }
 
     /// Serves until told to stop, and returns when every worker is gone.

@@ -88,10 +88,10 @@ const CONNECTIONS_DELAYED: Metric = Metric {
     unit: "{connection}",
     help: "Connections that had to wait for another to end, since there were max_connections",
 };
-const GUARD_RESTARTS: Metric = Metric {
-    name: "procpool.guard_restarts",
+const WATCHDOG_RESTARTS: Metric = Metric {
+    name: "procpool.watchdog_restarts",
     unit: "{process}",
-    help: "How often the server had to start its guard again, since somebody had killed it",
+    help: "How often the server had to start its watchdog again, since somebody had killed it",
 };
 /// The last demand that was read, by the names of the pools.
 pub(super) type Demands = BTreeMap<String, Mutex<Demand>>;
@@ -110,7 +110,7 @@ pub(super) struct Instruments {
     pub(super) chunk_run: Histogram<f64>,
     pub(super) worker_starts: Counter<u64>,
     pub(super) worker_exits: Counter<u64>,
-    pub(super) guard_restarts: Counter<u64>,
+    pub(super) watchdog_restarts: Counter<u64>,
 }
 
 impl Instruments {
@@ -124,13 +124,13 @@ impl Instruments {
             chunk_run: histogram(meter, &CHUNK_RUN),
             worker_starts: counter(meter, &WORKER_STARTS),
             worker_exits: counter(meter, &WORKER_EXITS),
-            guard_restarts: counter(meter, &GUARD_RESTARTS),
+            watchdog_restarts: counter(meter, &WATCHDOG_RESTARTS),
         };
         // A counter that is not there before the first refusal cannot be seen to rise.
         for reason in CAPACITY_REASONS {
             instruments.refused.add(0, &[KeyValue::new("reason", reason.as_str())]);
         }
-        instruments.guard_restarts.add(0, &[]);
+        instruments.watchdog_restarts.add(0, &[]);
         instruments
     }
 }

@@ -106,8 +106,8 @@ impl Telemetry {
     }
 
     /// Counts a restart of the watchdog process.
-    pub(crate) fn count_guard_restart(&self) {
-        self.shared.instruments.guard_restarts.add(1, &[]);
+    pub(crate) fn count_watchdog_restart(&self) {
+        self.shared.instruments.watchdog_restarts.add(1, &[]);
     }
 
     /// Returns the observer of the pool with this name.
