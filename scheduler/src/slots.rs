@@ -14,7 +14,7 @@ use crate::worker::{Slot, Worker};
 /// All slots, in the order of their numbers. They are read like a slice.
 #[derive(Debug)]
 pub(crate) struct Slots {
-    slots: Vec<Slot>,
+    all: Vec<Slot>,
     /// Those that may have changed since `update`; some more than once.
     changed: Vec<usize>,
     /// Those whose workers could begin a chunk at once.
@@ -36,7 +36,7 @@ impl Slots {
     /// Returns so many empty slots.
     pub(crate) fn new(count: u32) -> Self {
         let mut slots = Self {
-            slots: Vec::new(),
+            all: Vec::new(),
             changed: Vec::new(),
             free: SlotSet::default(),
             divisible: SlotSet::default(),
@@ -53,7 +53,7 @@ impl Slots {
     /// Adds empty slots until there are so many.
     pub(crate) fn grow(&mut self, count: usize) {
         let count = count.max(self.len());
-        self.slots.resize_with(count, Slot::default);
+        self.all.resize_with(count, Slot::default);
         self.asked_at.resize(count, None);
         self.only_chunks.resize(count, None);
         for set in [&mut self.free, &mut self.divisible, &mut self.to_ask] {
@@ -63,7 +63,7 @@ impl Slots {
 
     /// Returns a slot, to be changed.
     pub(crate) fn get_mut(&mut self, slot: usize) -> Option<&mut Slot> {
-        let entry = self.slots.get_mut(slot)?;
+        let entry = self.all.get_mut(slot)?;
         if self.changed.last() != Some(&slot) {
             self.changed.push(slot);
         }
@@ -73,7 +73,7 @@ impl Slots {
     /// Brings up to date what all but [`Slots::next_ahead`] go by.
     pub(crate) fn update(&mut self) {
         while let Some(slot) = self.changed.pop() {
-            let entry = &self.slots[slot];
+            let entry = &self.all[slot];
             self.free.set(slot, entry.is_free());
             let worker = entry.worker.as_ref();
             self.divisible.set(slot, worker.is_some_and(|worker| worker.divisible_chunks().next().is_some()));
@@ -110,7 +110,7 @@ impl Slots {
         self.update();
         while let Some(slot) = self.to_ask.next_from(0) {
             self.to_ask.set(slot, false);
-            let chunk = self.slots[slot].only_chunk().map(|chunk| (chunk.function, chunk.remaining()));
+            let chunk = self.all[slot].only_chunk().map(|chunk| (chunk.function, chunk.remaining()));
             let before = std::mem::replace(&mut self.only_chunks[slot], chunk);
             if chunk != before {
                 let position = |(function, left)| self.by_only_chunk.binary_search(&(function, left, slot));
@@ -134,7 +134,7 @@ impl Slots {
     /// Returns the workers that have a chunk that could be taken apart.
     pub(crate) fn divisible(&self) -> impl Iterator<Item = &Worker> {
         debug_assert!(self.changed.is_empty(), "the set is up to date");
-        self.divisible.iter_from(0).filter_map(|slot| self.slots[slot].worker.as_ref())
+        self.divisible.iter_from(0).filter_map(|slot| self.all[slot].worker.as_ref())
     }
 
     /// Returns when a worker was last asked for a chunk, of those that have not answered.
@@ -146,12 +146,12 @@ impl Slots {
     /// Checks that the sets are what a look at every slot gives.
     #[cfg(any(test, debug_assertions))]
     pub(crate) fn check(&self) {
-        let asked = (0..).zip(&self.slots).filter_map(|(slot, entry)| Some((entry.worker.as_ref()?.asked_at()?, slot)));
+        let asked = (0..).zip(&self.all).filter_map(|(slot, entry)| Some((entry.worker.as_ref()?.asked_at()?, slot)));
         assert_eq!(self.by_asked_at, asked.collect(), "the slots that were asked for a chunk");
         let chunks = (0..).zip(&self.only_chunks).filter_map(|(slot, chunk)| chunk.map(|(of, left)| (of, left, slot)));
         let by_only_chunk: BTreeSet<_> = chunks.collect();
         assert!(self.by_only_chunk.iter().eq(&by_only_chunk), "the slots by their only chunks");
-        for (slot, entry) in self.slots.iter().enumerate() {
+        for (slot, entry) in self.all.iter().enumerate() {
             assert_eq!(self.free.has(slot), entry.is_free(), "slot {slot}: in the set of free ones if it is");
             let is_divisible = entry.worker.iter().any(|worker| worker.divisible_chunks().next().is_some());
             assert_eq!(self.divisible.has(slot), is_divisible, "slot {slot}: in the set of divisible ones if it is");
@@ -169,7 +169,7 @@ impl Deref for Slots {
     type Target = [Slot];
 
     fn deref(&self) -> &[Slot] {
-        &self.slots
+        &self.all
     }
 }
 
@@ -212,5 +212,23 @@ impl SlotSet {
     /// Returns the slots of the set from this one on.
     fn iter_from(&self, first: usize) -> impl Iterator<Item = usize> {
         std::iter::successors(self.next_from(first), |&slot| self.next_from(slot + 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SlotSet;
+
+    #[test]
+    fn a_set_gives_its_slots_in_order_across_words() {
+        let mut set = SlotSet { words: vec![0; 4], len: 0 };
+        for slot in [200, 64, 0, 63, 64, 128] {
+            set.set(slot, true);
+        }
+        set.set(128, false);
+        set.set(129, false);
+        assert_eq!(set.iter_from(0).collect::<Vec<_>>(), [0, 63, 64, 200]);
+        assert_eq!([1, 64, 65, 201].map(|first| set.next_from(first)), [Some(63), Some(64), Some(200), None]);
+        assert_eq!((set.len, set.next_from(256)), (4, None));
     }
 }

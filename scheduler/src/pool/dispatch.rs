@@ -75,10 +75,8 @@ impl PoolState {
     /// Tells whether the worker in a slot will be idle within a round trip, and may hold the next chunk. Bounded by time,
     /// never by hope: where nothing is known about a function, nothing is held.
     fn may_hold_ahead(&self, slot: usize) -> bool {
-        self.slots[slot].only_chunk().is_some_and(|running| {
-            self.run_times.average(running.function).is_some()
-                && self.run_times.estimate(running.function, running.remaining()) <= AHEAD
-        })
+        let running = self.slots[slot].only_chunk();
+        running.is_some_and(|chunk| chunk.remaining() <= self.run_times.items_within(chunk.function, AHEAD))
     }
 
     /// Gives a chunk ahead to each worker that may hold one.
@@ -91,14 +89,17 @@ impl PoolState {
         let (mut first, last) = (0, self.slots.len() - 1);
         while let Some(slot) = self.slots.next_ahead(first).filter(|_| !self.queue.is_empty()) {
             first = slot + 1;
-            if self.may_hold_ahead(slot)
-                && !self.renew_if_due(slot)
+            if !self.may_hold_ahead(slot) {
+                continue;
+            }
+            if !self.renew_if_due(slot)
                 && let Some((job, next)) = self.next_for(slot, Choice::Ahead)
                 && self.run_times.average(self.jobs[&job].spec.function).is_some()
             {
                 self.hand_out(slot, job, next);
             }
             if slot < last {
+                // What the slots behind this one may take next.
                 self.refuse_late_jobs();
             }
         }
