@@ -8,7 +8,10 @@ macro_rules! reasons {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Reason {
-            $($name,)*
+            $(
+                #[doc = concat!("`", $text, "` on the wire.")]
+                $name,
+            )*
         }
 
         impl Reason {
