@@ -26,9 +26,9 @@ pub(crate) struct Slots {
     by_asked_at: BTreeSet<(Time, usize)>,
     /// The only chunk of each worker, if another may wait behind it: its function, and how many of its items are left.
     only_chunks: Vec<Option<(FunctionId, u32)>>,
-    /// By those. Sorted; a tree would be slower up to thousands of slots.
+    /// By those. Sorted: a tree costs more with few slots, and saves a quarter of a microsecond with 4,096.
     by_only_chunk: Vec<(FunctionId, u32, usize)>,
-    /// Those of which that may not be so any more, and during a dispatch those that may hold a chunk ahead.
+    /// Those whose only chunk may be another by now, and during a dispatch those that may hold a chunk ahead, too.
     to_ask: SlotSet,
 }
 
@@ -104,8 +104,8 @@ impl Slots {
         self.to_ask.next_from(first)
     }
 
-    /// Brings up to date by what slots are found. That is done once an event, and only while a job waits, since what ends
-    /// of a chunk most often begins with the next.
+    /// Brings up to date what [`Slots::find_ahead`] goes by. That is done once an event, after dispatch, and only while a job
+    /// waits: where a chunk has ended, one that is like it has most often begun.
     pub(crate) fn end_ahead(&mut self) {
         self.update();
         while let Some(slot) = self.to_ask.next_from(0) {
