@@ -70,8 +70,9 @@ pub(crate) struct Worker {
     pub(crate) retire: Option<StopReason>,
     /// What should have ended by itself has not, as far as is known here. Its page has the last word.
     pub(crate) grace_is_over: bool,
-    /// Whose grace period it is: that of the chunk behind it is another.
-    pub(crate) grace_of: Option<ChunkId>,
+    /// Whose grace period it is, and why: that of the chunk behind it is another, and so is that of a chunk whose call is
+    /// cancelled when one of its items was out of time.
+    pub(crate) grace_of: Option<(ChunkId, StopReason)>,
 }
 
 /// Where a worker stands. Ready and Busy are one phase: it is busy when it has a chunk.

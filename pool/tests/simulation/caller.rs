@@ -261,6 +261,7 @@ impl Caller {
 
     /// Checks that a call may fail like this; returns false: not every item has an outcome.
     fn check_error(&self, plan: &Plan, error: CallError) -> bool {
+        self.ledger.trace(|| format!("call {} fails: {error}", plan.job));
         match error {
             CallError::ItemFailed(error) => {
                 assert_eq!(plan.on_error, OnError::FailFast);

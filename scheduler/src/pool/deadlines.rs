@@ -143,12 +143,12 @@ impl PoolState {
         let key = TimerKey::CancelGrace(id);
         let deadline = self.now.after(self.config.cancel_grace_period);
         let Some(worker) = self.worker_mut(id).filter(|worker| worker.is_up()) else { return };
-        let Some((position, _)) = worker.overdue() else {
+        let Some((position, reason)) = worker.overdue() else {
             (worker.grace_is_over, worker.grace_of) = (false, None);
             return self.timers.clear(key);
         };
         let chunk = worker.chunks[position].id;
-        let is_another = worker.grace_of.replace(chunk) != Some(chunk);
+        let is_another = worker.grace_of.replace((chunk, reason)) != Some((chunk, reason));
         worker.grace_is_over &= !is_another;
         let grace_is_over = worker.grace_is_over;
         let behind: Vec<ChunkId> = worker.chunks.iter().skip(position + 1).map(|chunk| chunk.id).collect();

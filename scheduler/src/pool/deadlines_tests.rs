@@ -318,3 +318,17 @@ fn a_worker_that_was_not_killed_for_an_item_that_is_cancelled_by_then_is_killed_
     assert!(pool.pass(GRACE).contains(&pool.probe()));
     assert_eq!(pool.runs(0, GRACE), [kill]);
 }
+
+#[test]
+fn an_item_behind_one_whose_time_was_up_has_a_grace_period_of_its_own_when_the_call_is_cancelled() {
+    let mut pool = Pool::with_chunk(2, 1);
+    pool.pass(LIMIT);
+    pool.runs(0, LIMIT);
+    pool.pass(GRACE / 2);
+    pool.apply(Event::JobCancelled { job: JobId(1) });
+    // The first ended in time, and the second had begun before it was told.
+    pool.finishes(0, 1);
+    assert_eq!(pool.pass(GRACE / 2), []);
+    assert!(pool.pass(GRACE / 2).contains(&pool.probe()));
+    assert_eq!(pool.runs(1, GRACE), [pool.termination(StopReason::Cancelled)]);
+}
