@@ -10,5 +10,6 @@
 pub mod json;
 mod slab;
 pub mod value;
+mod wire;
 
 pub use slab::{ItemKind, ItemSlab, Records, SlabBuilder, SlabError, SlabProblem};

@@ -7,12 +7,7 @@ use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::value::LIST_TAG;
-
-/// The tag of field 1, length-delimited, with which every record starts.
-pub(crate) const RECORD_TAG: u8 = 0x0a;
-/// A varint of a 64-bit number has at most this many bytes.
-const MAX_VARINT_BYTES: usize = 10;
+use crate::wire::{LIST_TAG, MAX_VARINT_BYTES, RECORD_TAG, put_varint, read_varint};
 
 /// The kind of the records of a slab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -286,36 +281,4 @@ fn check(kind: ItemKind, record: Result<&[u8], SlabProblem>) -> Result<(), SlabP
 fn content_of(record: &[u8]) -> &[u8] {
     let (_, header) = read_varint(&record[1..]).expect("the slab was checked when it was parsed");
     &record[1 + header..]
-}
-
-/// Reads a varint; returns it and the number of its bytes.
-pub(crate) fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
-    // Nearly every item is shorter than 128 bytes.
-    let first = *bytes.first()?;
-    if first < 0x80 {
-        return Some((u64::from(first), 1));
-    }
-    let mut value = 0_u64;
-    for (position, &byte) in bytes.iter().take(MAX_VARINT_BYTES).enumerate() {
-        value |= u64::from(byte & 0x7f) << (7 * position);
-        if byte < 0x80 {
-            // The tenth byte has space for one bit.
-            let overflows = position + 1 == MAX_VARINT_BYTES && byte > 1;
-            return if overflows { None } else { Some((value, position + 1)) };
-        }
-    }
-    None
-}
-
-/// Appends a varint.
-pub(crate) fn put_varint(bytes: &mut impl BufMut, mut value: u64) {
-    while value >= 0x80 {
-        bytes.put_u8(low_byte(value) | 0x80);
-        value >>= 7;
-    }
-    bytes.put_u8(low_byte(value));
-}
-
-fn low_byte(value: u64) -> u8 {
-    value.to_le_bytes()[0]
 }

@@ -4,11 +4,12 @@ use serde::de::value::{BorrowedStrDeserializer, StrDeserializer};
 use serde::de::{self, DeserializeSeed, Error as _, IntoDeserializer, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::{
-    BOOL_TAG, DecodeError, ENTRY_VALUE_TAG, KEY_TAG, LIST_DEPTH, LIST_TAG, MAX_INTEGER, MAX_MESSAGE_DEPTH, NULL_TAG,
-    NUMBER_TAG, STRING_TAG, STRUCT_DEPTH, STRUCT_TAG,
+use super::error::DecodeError;
+use super::limits::{LIST_DEPTH, MAX_INTEGER, MAX_MESSAGE_DEPTH, STRUCT_DEPTH};
+use crate::slab::Records;
+use crate::wire::{
+    BOOL_TAG, ENTRY_VALUE_TAG, KEY_TAG, LIST_TAG, NULL_TAG, NUMBER_TAG, STRING_TAG, STRUCT_TAG, read_varint,
 };
-use crate::slab::{Records, read_varint};
 
 /// Returns the content of a list, if the value is one.
 pub(super) fn as_list(bytes: &[u8]) -> Result<Option<&[u8]>, DecodeError> {

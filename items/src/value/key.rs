@@ -2,7 +2,7 @@
 
 use serde::ser::{self, Impossible, Serialize};
 
-use super::EncodeError;
+use super::error::EncodeError;
 
 /// Converts a key to a string.
 pub(super) struct KeyEncoder;

@@ -15,103 +15,16 @@
 //! reader would refuse a whole response for one deeper value.
 
 mod de;
+mod error;
 mod key;
+mod limits;
 mod ser;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::slab::{Records, SlabBuilder, SlabProblem};
-
-/// The tags of the fields of `Value`.
-const NULL_TAG: u8 = 0x08;
-const NUMBER_TAG: u8 = 0x11;
-const STRING_TAG: u8 = 0x1a;
-const BOOL_TAG: u8 = 0x20;
-const STRUCT_TAG: u8 = 0x2a;
-pub(crate) const LIST_TAG: u8 = 0x32;
-/// The tags of the fields of an entry of `Struct.fields`.
-const KEY_TAG: u8 = 0x0a;
-const ENTRY_VALUE_TAG: u8 = 0x12;
-
-/// The largest integer that cannot be a rounded one: 2^53 + 1, rounded to a double, is 2^53.
-const MAX_INTEGER: u64 = (1 << 53) - 1;
-/// How deep messages may be nested below a `Value`. Other libraries allow 100 in all, and a response adds a few.
-const MAX_MESSAGE_DEPTH: i32 = 96;
-/// The messages that a list adds to the depth: `ListValue` and `Value`.
-const LIST_DEPTH: i32 = 2;
-/// The messages that an object adds to the depth: `Struct`, its entry and `Value`.
-const STRUCT_DEPTH: i32 = 3;
-
-/// How NaN and the infinities are encoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum NonFinite {
-    /// An error.
-    #[default]
-    Error,
-    /// null.
-    Null,
-}
-
-/// Why something cannot be encoded as a value.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum EncodeError {
-    /// An integer that a double may not represent.
-    #[error("the integer {0} is beyond ±(2^53 - 1) and may be rounded in a value: send it as a string or in a blob")]
-    IntegerTooLarge(String),
-    /// NaN or an infinity.
-    #[error("the number {0} cannot be in a value: send null or a string")]
-    NonFinite(String),
-    /// Bytes.
-    #[error("bytes cannot be in a value: send blobs")]
-    Bytes,
-    /// A map key that is not a string, number or bool.
-    #[error("the keys of a map must be strings")]
-    Key,
-    /// Lists or objects nested too deeply.
-    #[error("the value is nested too deeply: at most 48 lists or 32 objects")]
-    TooDeep,
-    /// Keyword arguments that are not a map.
-    #[error("keyword arguments must be a map or a struct")]
-    NotAStruct,
-    /// An error of the type.
-    #[error("{0}")]
-    Custom(String),
-}
-
-/// Why bytes are not a value of the requested type.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum DecodeError {
-    /// A `Value` with none of its fields set.
-    #[error("an empty Value; send null_value for null")]
-    Empty,
-    /// A `Value` of an unknown kind.
-    #[error("a Value of an unknown kind (tag {0:#04x})")]
-    UnknownKind(u8),
-    /// The bytes are not a protobuf message of this type.
-    #[error("the value is malformed")]
-    Malformed,
-    /// A string that is not UTF-8.
-    #[error("a string is not UTF-8")]
-    InvalidUtf8,
-    /// Lists or objects nested too deeply.
-    #[error("the value is nested too deeply: at most 48 lists or 32 objects")]
-    TooDeep,
-    /// A number with a fraction, where an integer is needed.
-    #[error("{0} is not an integer")]
-    NotAnInteger(f64),
-    /// A number beyond ±(2^53 - 1), where an integer is needed.
-    #[error("{0} is beyond ±(2^53 - 1) and may be a rounded integer: send it as a string or in a blob")]
-    IntegerTooLarge(f64),
-    /// NaN or an infinity, where a float was not asked for.
-    #[error("{0} is not a JSON number: only a function that takes a float can get it")]
-    NotFinite(f64),
-    /// An error of the type.
-    #[error("{0}")]
-    Custom(String),
-}
+pub use self::error::{DecodeError, EncodeError, NonFinite};
+use crate::slab::{Records, SlabBuilder};
 
 /// An error and the index of its item.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -252,25 +165,4 @@ pub fn struct_to_bytes<T: Serialize + ?Sized>(fields: &T, non_finite: NonFinite)
 /// If the bytes are not such a message, or not of this type.
 pub fn struct_from_bytes<'de, T: Deserialize<'de>>(fields: &'de [u8]) -> Result<T, DecodeError> {
     T::deserialize(de::Decoder::of_struct(fields))
-}
-
-impl From<SlabProblem> for DecodeError {
-    fn from(problem: SlabProblem) -> Self {
-        match problem {
-            SlabProblem::EmptyValue => Self::Empty,
-            SlabProblem::Malformed | SlabProblem::TooLong => Self::Malformed,
-        }
-    }
-}
-
-impl serde::ser::Error for EncodeError {
-    fn custom<T: std::fmt::Display>(message: T) -> Self {
-        Self::Custom(message.to_string())
-    }
-}
-
-impl serde::de::Error for DecodeError {
-    fn custom<T: std::fmt::Display>(message: T) -> Self {
-        Self::Custom(message.to_string())
-    }
 }

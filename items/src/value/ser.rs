@@ -7,12 +7,12 @@ use std::fmt::Display;
 
 use serde::ser::{self, Serialize};
 
+use super::error::{EncodeError, NonFinite};
 use super::key::KeyEncoder;
-use super::{
-    BOOL_TAG, ENTRY_VALUE_TAG, EncodeError, KEY_TAG, LIST_DEPTH, LIST_TAG, MAX_INTEGER, MAX_MESSAGE_DEPTH, NULL_TAG,
-    NUMBER_TAG, NonFinite, STRING_TAG, STRUCT_DEPTH, STRUCT_TAG,
+use super::limits::{LIST_DEPTH, MAX_INTEGER, MAX_MESSAGE_DEPTH, STRUCT_DEPTH};
+use crate::wire::{
+    BOOL_TAG, ENTRY_VALUE_TAG, KEY_TAG, LIST_TAG, NULL_TAG, NUMBER_TAG, RECORD_TAG, STRING_TAG, STRUCT_TAG, put_varint,
 };
-use crate::slab::{RECORD_TAG, put_varint};
 
 /// Appends one `Value` to a buffer.
 pub(super) struct Encoder<'b> {

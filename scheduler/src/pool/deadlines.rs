@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::PoolState;
-use super::jobs::FailedAt;
+use super::parameters::FailedAt;
 use crate::event::{Cancel, Effect, FailureCause, JobFailure, RunningItem, StopReason};
 use crate::health::Finding;
 use crate::id::{ChunkId, JobId, WorkerId};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::PoolState;
+use super::parameters::{FailedAt, ItemsOf};
 use crate::backoff::retry_backoff;
 use crate::event::{Delivery, Effect, FailureCause, Hold, JobFailure, JobSpec, Readiness};
 use crate::id::{JobId, SlotId, WorkerId};
@@ -12,23 +13,6 @@ use crate::worker::ActiveChunk;
 
 /// What runs on after its call has failed, and has no time limit of its own, is cancelled after this long.
 const MAX_TIME_FOR_NOBODY: Duration = Duration::from_secs(60);
-
-/// Consecutive items of a job that a worker dealt with.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct ItemsOf {
-    pub(super) job: JobId,
-    pub(super) first: u64,
-    pub(super) count: u64,
-    pub(super) slot: SlotId,
-}
-
-/// An item that failed, and where.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct FailedAt {
-    pub(super) job: JobId,
-    pub(super) index: u64,
-    pub(super) worker: WorkerId,
-}
 
 impl PoolState {
     pub(super) fn submit(&mut self, spec: JobSpec) {

@@ -10,6 +10,7 @@ mod dispatch;
 mod functions;
 mod hold;
 mod jobs;
+mod parameters;
 mod rolling;
 mod snapshot;
 mod starts;
@@ -18,6 +19,7 @@ mod workers;
 use std::collections::BTreeMap;
 
 pub use self::demand::{Demand, SlotCounts};
+use self::parameters::Finished;
 pub use self::snapshot::{RunningItems, Snapshot, WorkerSnapshot, WorkerState};
 use crate::backoff::Rng;
 use crate::config::SchedulerConfig;
@@ -146,12 +148,12 @@ impl PoolState {
             Event::WorkerReady { worker, functions } => self.worker_ready(worker, functions),
             Event::ItemsFinished { worker, chunk, first, count, failed, busy } => {
                 let are_lost = false;
-                self.items_finished(worker, chunk, workers::Finished { first, count, failed: &failed, busy, are_lost });
+                self.items_finished(worker, chunk, Finished { first, count, failed: &failed, busy, are_lost });
             }
             Event::ItemsLost { worker, chunk, first, count } => {
                 let failed: Vec<u32> = (first..first.saturating_add(count)).collect();
                 let (busy, are_lost) = (std::time::Duration::ZERO, true);
-                self.items_finished(worker, chunk, workers::Finished { first, count, failed: &failed, busy, are_lost });
+                self.items_finished(worker, chunk, Finished { first, count, failed: &failed, busy, are_lost });
             }
             Event::Recalled { worker, chunk, first_not_begun } => self.recalled(worker, chunk, first_not_begun),
             Event::Progress { worker, running } => self.progress(worker, running),

@@ -14,20 +14,12 @@
 use std::time::Duration;
 
 use super::PoolState;
+use super::parameters::Loss;
 use crate::event::{Effect, JobFailure, Readiness, StopReason};
 use crate::health::{Finding, PROOF_TIME, SlotHealth, shortage_backoff};
 use crate::id::{FunctionId, FunctionSet, SlotId, WorkerId};
 use crate::timer::TimerKey;
 use crate::worker::{Phase, Slot, Worker};
-
-/// How a worker was lost.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Loss {
-    /// It ran an item of this function.
-    pub(super) begun: Option<FunctionId>,
-    /// The system had nothing to start it with.
-    pub(super) by_shortage: bool,
-}
 
 impl PoolState {
     pub(super) fn spawn_worker(&mut self, slot: SlotId) {

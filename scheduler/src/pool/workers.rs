@@ -1,27 +1,13 @@
 //! Workers start, finish items, give chunks back, and end.
 
-use std::time::Duration;
-
 use super::PoolState;
-use super::jobs::{FailedAt, ItemsOf};
-use super::starts::Loss;
+use super::parameters::{FailedAt, Finished, ItemsOf, Loss};
 use crate::blame::{Death, Deaths};
 use crate::event::{Cancel, Effect, FailureCause, JobFailure, Readiness, StopReason};
 use crate::id::{ChunkId, FunctionId, FunctionSet, JobId, SlotId, WorkerId};
 use crate::job::History;
 use crate::timer::TimerKey;
 use crate::worker::{ActiveChunk, Expired, Phase, StopStage, Worker};
-
-/// Results of consecutive items of a chunk.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Finished<'a> {
-    pub(super) first: u32,
-    pub(super) count: u32,
-    pub(super) failed: &'a [u32],
-    pub(super) busy: Duration,
-    /// Nobody knows what became of them, and they prove nothing.
-    pub(super) are_lost: bool,
-}
 
 impl PoolState {
     pub(super) fn worker_ready(&mut self, id: WorkerId, functions: FunctionSet) {
