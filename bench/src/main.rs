@@ -4,6 +4,7 @@
 //! program is its own server (`serve`) and its own worker (`worker`).
 
 mod overload;
+mod row;
 mod server;
 mod sleeping_reader;
 
@@ -12,25 +13,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
+use self::row::Row;
+
 const USAGE: &str = "usage: procpool-bench overload [SECONDS] | sleeping-reader [ITEMS] [SECONDS]";
-
-/// One line of the table: the measurement, its value, and whether it is within its bound, if it has one.
-#[derive(Debug)]
-struct Row {
-    name: &'static str,
-    figure: String,
-    bound: Option<(String, bool)>,
-}
-
-impl Row {
-    fn new(name: &'static str, figure: impl Into<String>) -> Self {
-        Self { name, figure: figure.into(), bound: None }
-    }
-
-    fn bounded(name: &'static str, figure: impl Into<String>, bound: impl Into<String>, holds: bool) -> Self {
-        Self { name, figure: figure.into(), bound: Some((bound.into(), holds)) }
-    }
-}
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -19,7 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
-use crate::Row;
+use crate::row::Row;
 use crate::server::{SLOTS, Server, mebibytes, most_growth};
 
 /// How long a call's item takes: long compared with the cost of ten calls and with scheduling delays on a busy machine,

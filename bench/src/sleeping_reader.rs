@@ -12,7 +12,7 @@ use anyhow::{Result, ensure};
 use procpool_client::{Client, iter};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::Row;
+use crate::row::Row;
 use crate::server::{Server, mebibytes, most_growth};
 
 const WINDOW: u32 = 1024;

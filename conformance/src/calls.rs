@@ -3,15 +3,16 @@
 use std::time::{Duration, Instant};
 
 use procpool_ipc::page::monotonic_ns;
-use procpool_ipc::proto::{CallStyle, FailureKind, ItemFailure, Run};
+use procpool_ipc::proto::{CallStyle, FailureKind, Run};
 use procpool_items::value;
 use serde_json::{Value, json};
 
+use crate::kit::{Check, Kit, Needs};
 use crate::report::{Fault, Outcome, Verdict, fault, skip};
 use crate::session::Session;
 use crate::subject::{Subject, echo_items, run_apply, run_blobs, run_values};
-use crate::transcript::Chunk;
-use crate::{Check, Kit, Needs, rules, subject};
+use crate::transcript::{Chunk, describe};
+use crate::{rules, subject};
 
 pub(crate) const CHECKS: [Check; 8] = [
     ("runs the items of a call in the style MAP", Needs::Answers, map),
@@ -46,10 +47,6 @@ fn json_values(chunk: &Chunk) -> Result<Vec<Value>, Fault> {
             .map_err(|error| Fault::new(rules::ITEMS, format!("answered application/json with invalid JSON: {error}")))
     };
     chunk.contents.iter().map(decode).collect()
-}
-
-pub(crate) fn describe(failure: &ItemFailure) -> String {
-    format!("{} {} {}", failure.kind().as_str_name(), failure.r#type, failure.message)
 }
 
 /// Calls every function with the items of its example. It may fail.

@@ -4,11 +4,12 @@ use procpool_ipc::proto::server_frame::Frame as ServerFrame;
 use procpool_ipc::proto::{CallStyle, DropCommon, FailureKind, ItemKind, Run, SetCommon};
 use serde_json::{Value, json};
 
-use crate::calls::describe;
+use crate::kit::{Check, Kit, Needs};
 use crate::report::{Fault, Outcome, Stop, fault, skip};
+use crate::rules;
 use crate::session::Session;
 use crate::subject::{self, run_values};
-use crate::{Check, Kit, Needs, rules};
+use crate::transcript::describe;
 
 pub(crate) const CHECKS: [Check; 5] = [
     ("passes a common argument before the item", Needs::Answers, passes_it_first),

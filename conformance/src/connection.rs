@@ -5,9 +5,10 @@ use procpool_ipc::Frame as _;
 use procpool_ipc::proto::Ping;
 use procpool_ipc::proto::server_frame::Frame as ServerFrame;
 
+use crate::kit::{Check, Kit, Needs};
 use crate::report::{Outcome, Verdict, fault};
 use crate::session::Terms;
-use crate::{Check, Kit, Needs, rules, subject};
+use crate::{rules, subject};
 
 pub(crate) const CHECKS: [Check; 6] = [
     ("answers Ping", Needs::Ready, answers_ping),

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use procpool_ipc::proto::CallStyle;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
+use crate::kit::{Check, Kit, Needs};
 use crate::report::{Outcome, Stop, Verdict, fault, skip};
+use crate::rules;
 use crate::session::Session;
 use crate::subject::run_blobs;
-use crate::{Check, Kit, Needs, rules};
 
 pub(crate) const CHECKS: [Check; 2] = [
     ("begins an item before it decodes it", Needs::Answers, begins_first),

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use procpool_items::Records;
 
+use crate::kit::{Check, Kit, Needs};
 use crate::process::describe;
 use crate::report::{Fault, Outcome, Verdict, fault, skip};
 use crate::session::{Session, expect_no_orphans};
 use crate::transcript::Chunk;
-use crate::{Check, Kit, Needs, rules, subject};
+use crate::{rules, subject};
 
 pub(crate) const CHECKS: [Check; 8] = [
     ("exits when the socket ends", Needs::Ready, socket_ends),

@@ -3,10 +3,12 @@
 use procpool_ipc::proto::{CallStyle, FailureKind, ItemKind, Run};
 use serde_json::json;
 
-use crate::calls::describe;
+use crate::kit::{Check, Kit, Needs};
 use crate::report::{Outcome, fault, skip};
+use crate::session::Session;
 use crate::subject::{Subject, encode, has_function, list, run, run_blobs, run_values};
-use crate::{Check, Kit, Needs, rules, subject};
+use crate::transcript::describe;
+use crate::{rules, subject};
 
 pub(crate) const CHECKS: [Check; 5] = [
     ("fails the items of an unknown function", Needs::Answers, unknown_function),
@@ -60,7 +62,7 @@ fn one_is_invalid(kit: &mut Kit, run: Run) -> Outcome {
     continues(kit, session)
 }
 
-fn continues(kit: &Kit, mut session: super::Session) -> Outcome {
+fn continues(kit: &Kit, mut session: Session) -> Outcome {
     session.call(kit.subject().run_many(1))?;
     session.done()
 }

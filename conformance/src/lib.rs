@@ -2,7 +2,7 @@
 //!
 //! `process` starts it, `session` acts as the server, and `transcript` validates every frame, so a violation is found
 //! in any check. The checks in `connection`, `calls`, `common`, `failures`, `decoding`, `recall` and `ending` create
-//! the situations in which violations occur. Each check has a worker process of its own.
+//! the situations in which violations occur; `kit` is what they share. Each check has a worker process of its own.
 
 mod calls;
 mod common;
@@ -10,6 +10,7 @@ mod connection;
 mod decoding;
 mod ending;
 mod failures;
+mod kit;
 mod process;
 mod recall;
 mod report;
@@ -22,34 +23,13 @@ mod transcript_tests;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use procpool_ipc::proto::Hello;
-use procpool_ipc::{DEFAULT_JOURNAL_BYTES, DEFAULT_MAX_FRAME_BYTES};
 
+use self::kit::{Check, Kit, Needs};
 use self::process::Launcher;
-use self::report::{Fault, Outcome, Report, Stop, Verdict, skip};
-use self::session::{Session, Terms};
-use self::subject::{Subject, has_function};
-
-/// The duration of a chunk that leaves time to act while it runs.
-const LONG_CHUNK: Duration = Duration::from_millis(300);
-/// The shortest duration of a chunk from which the run time of its items is measured.
-const MEASURED_CHUNK: Duration = Duration::from_millis(20);
-/// The most items of such a chunk.
-const MAX_ITEMS: u128 = 100_000;
-
-/// A check: its title, what it needs of the worker, and its function.
-type Check = (&'static str, Needs, fn(&mut Kit) -> Outcome);
-
-/// What a check needs of a worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Needs {
-    /// It becomes ready.
-    Ready,
-    /// It answers chunks.
-    Answers,
-}
+use self::report::{Report, Stop, Verdict, skip};
 
 const GROUPS: [(&str, &[Check]); 7] = [
     ("connection", &connection::CHECKS),
@@ -74,92 +54,6 @@ pub struct Options {
     pub calls_examples: bool,
 }
 
-/// The state that the checks share.
-pub(crate) struct Kit {
-    launcher: Launcher,
-    timeout: Duration,
-    calls_examples: bool,
-    hello: Hello,
-    /// The functions to call, the fastest first. Not empty once the worker was ready.
-    subjects: Vec<Subject>,
-    /// How long an item of the first subject takes.
-    item_time: Duration,
-}
-
-impl Kit {
-    /// Returns the default terms of a connection.
-    fn terms(&self) -> Terms {
-        Terms { max_frame_bytes: DEFAULT_MAX_FRAME_BYTES, journal_bytes: DEFAULT_JOURNAL_BYTES, timeout: self.timeout }
-    }
-
-    /// Starts a worker.
-    fn start(&mut self) -> Result<Session, Fault> {
-        let terms = self.terms();
-        self.start_on(terms)
-    }
-
-    fn start_on(&mut self, terms: Terms) -> Result<Session, Fault> {
-        Session::start(&mut self.launcher, terms)
-    }
-
-    /// Returns the fastest function.
-    fn subject(&self) -> Subject {
-        self.subjects.first().cloned().unwrap_or_else(subject::unknown)
-    }
-
-    /// Returns the function `echo`.
-    fn echo(&self) -> Result<Subject, Stop> {
-        Some(self.subject()).filter(|subject| subject.is_echo).ok_or_else(|| skip("it needs a function named `echo`"))
-    }
-
-    /// Returns the name of a function that returns its argument and may take bytes.
-    fn echo_of_bytes(&self) -> Result<&'static str, Stop> {
-        let name = ["echo_bytes", "echo"].into_iter().find(|name| has_function(&self.hello, name));
-        name.ok_or_else(|| skip("it needs a function named `echo_bytes` or `echo`"))
-    }
-
-    /// Returns how many items take about this long.
-    fn count_for(&self, duration: Duration) -> usize {
-        let count = duration.as_nanos() / self.item_time.as_nanos().max(1);
-        // The upper bound fits.
-        usize::try_from(count.clamp(8, MAX_ITEMS)).unwrap_or(8)
-    }
-
-    /// Returns how many items make a chunk that leaves time to act while it runs.
-    fn long_count(&self) -> usize {
-        self.count_for(LONG_CHUNK)
-    }
-
-    /// Determines the functions to call and how long an item takes.
-    fn meet(&mut self) -> Result<(), Fault> {
-        let mut session = self.start()?;
-        self.hello = session.hello().clone();
-        let mut timed = Vec::new();
-        for subject in subject::subjects(&self.hello) {
-            session.call(subject.run_many(2))?;
-            timed.push((time_item(&mut session, &subject)?, subject));
-        }
-        timed.sort_by_key(|(time, _)| *time);
-        self.item_time = timed.first().map_or(Duration::from_millis(1), |(time, _)| *time);
-        self.subjects = timed.into_iter().map(|(_, subject)| subject).collect();
-        Ok(())
-    }
-}
-
-/// Measures the time per item, with chunks of increasing size.
-fn time_item(session: &mut Session, subject: &Subject) -> Result<Duration, Fault> {
-    let mut count = 8;
-    loop {
-        let begin = Instant::now();
-        session.call(subject.run_many(count as usize))?;
-        let elapsed = begin.elapsed();
-        if elapsed > MEASURED_CHUNK || count >= 8 << 10 {
-            return Ok(elapsed / count);
-        }
-        count *= 4;
-    }
-}
-
 /// Runs all checks and prints their outcomes. Returns whether no check failed. Call it in a process that has opened no
 /// files and has no children: it adopts the orphans of workers.
 ///
@@ -167,14 +61,8 @@ fn time_item(session: &mut Session, subject: &Subject) -> Result<Duration, Fault
 ///
 /// If the checks cannot be run.
 pub fn check(options: &Options, output: &mut dyn Write) -> io::Result<bool> {
-    let mut kit = Kit {
-        launcher: Launcher::new(&options.command, &options.environment)?,
-        timeout: options.timeout,
-        calls_examples: options.calls_examples,
-        hello: Hello::default(),
-        subjects: Vec::new(),
-        item_time: Duration::from_millis(1),
-    };
+    let launcher = Launcher::new(&options.command, &options.environment)?;
+    let mut kit = Kit::new(launcher, options.timeout, options.calls_examples);
     let mut report = Report::new(output);
     let first = connection::says_hello(&mut kit);
     let is_ready = first.is_ok();

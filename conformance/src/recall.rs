@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 use procpool_ipc::proto::CallStyle;
 use serde_json::json;
 
+use crate::kit::{Check, Kit, Needs};
 use crate::report::{Fault, Outcome, Stop, Verdict, fault, skip};
+use crate::rules;
+use crate::session::Session;
 use crate::subject::{has_function, run_values};
-use crate::{Check, Kit, Needs, Session, rules};
 
 pub(crate) const CHECKS: [Check; 6] = [
     ("gives back the rest of a running chunk", Needs::Ready, recall_running),

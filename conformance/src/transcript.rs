@@ -75,6 +75,11 @@ impl Chunk {
     }
 }
 
+/// Describes why an item failed.
+pub(crate) fn describe(failure: &ItemFailure) -> String {
+    format!("{} {} {}", failure.kind().as_str_name(), failure.r#type, failure.message)
+}
+
 /// Everything sent over one connection.
 #[derive(Debug)]
 pub(crate) struct Transcript {

@@ -5,45 +5,10 @@ use std::fmt;
 use procpool_items::{Records, json, value};
 use serde::de::DeserializeOwned;
 
-use crate::common::{Common, RawCommon};
+use crate::common::Common;
+use crate::encoding::Encoding;
 use crate::failure::Failure;
-
-/// How an item and a result are encoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Encoding {
-    /// As `google.protobuf.Value`s.
-    Values,
-    /// As JSON in blobs.
-    Json,
-    /// As opaque bytes.
-    Bytes,
-}
-
-/// How a function is called with an item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Style {
-    /// `f(item)`
-    Map,
-    /// `f(*item)`
-    Star,
-    /// `f(*args)`: the content is the encoded list of the arguments.
-    Apply,
-}
-
-/// The undecoded input of a function.
-#[derive(Debug, Clone, Copy)]
-pub struct Input<'a> {
-    /// The encoding of the item and of its result.
-    pub encoding: Encoding,
-    /// How the function is called with it.
-    pub style: Style,
-    /// The item. In the style [`Style::Apply`], the encoded list of the arguments.
-    pub content: &'a [u8],
-    /// The common argument, which goes before those of the item; always `None` in the style [`Style::Apply`].
-    pub common: Option<&'a RawCommon>,
-    /// The longest result that fits a frame, in bytes.
-    pub max_result_bytes: usize,
-}
+use crate::input::{Input, Style};
 
 /// The arguments of a function: tuples of up to eight types that serde can deserialise. The first may be a [`Common`].
 ///
@@ -51,7 +16,8 @@ pub struct Input<'a> {
 pub trait Arguments: Sized + sealed::Sealed {}
 
 pub(crate) mod sealed {
-    use super::{Failure, Input};
+    use crate::failure::Failure;
+    use crate::input::Input;
 
     pub trait Sealed: Sized {
         /// Returns all arguments of a call.

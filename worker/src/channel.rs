@@ -23,7 +23,6 @@ use crate::common::RawCommon;
 use crate::error::WorkerError;
 use crate::failure::Failure;
 use crate::results::{Finished, MAX_PENDING_NS, Sender};
-use crate::worker::CancelHook;
 
 /// The most queued chunks. The server sends one or two ahead.
 const MAX_QUEUED_CHUNKS: usize = 256;
@@ -36,6 +35,9 @@ static CANCELLED: AtomicBool = AtomicBool::new(false);
 pub fn cancelled() -> bool {
     CANCELLED.load(Ordering::Relaxed)
 }
+
+/// Called when the running item is cancelled.
+pub(crate) type CancelHook = Box<dyn Fn() + Send>;
 
 /// The state that the threads share.
 pub(crate) struct Channel {

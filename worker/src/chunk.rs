@@ -5,9 +5,10 @@ use procpool_ipc::proto::{self, ApplyArguments, CallStyle, Run};
 use procpool_items::{ItemKind, ItemSlab, Records, SlabProblem};
 use prost::Message;
 
-use crate::arguments::{Encoding, Input, Style};
 use crate::common::RawCommon;
+use crate::encoding::Encoding;
 use crate::error::WorkerError;
+use crate::input::{Input, Style};
 
 /// The items of a Run frame, and how the function is called with them.
 pub(crate) struct Chunk {

@@ -10,7 +10,7 @@ use procpool_ipc::proto::{ItemKind, SetCommon};
 use procpool_items::{json, value};
 use serde::de::DeserializeOwned;
 
-use crate::arguments::Encoding;
+use crate::encoding::Encoding;
 use crate::error::WorkerError;
 use crate::failure::Failure;
 

@@ -10,8 +10,10 @@ use procpool_items::value::{self, NonFinite};
 use procpool_items::{Records, json};
 use serde::Serialize;
 
-use crate::arguments::{Arguments, Encoding, Input, Style};
+use crate::arguments::Arguments;
+use crate::encoding::Encoding;
 use crate::failure::Failure;
+use crate::input::{Input, Style};
 
 /// The longest name of a function, in bytes.
 const MAX_NAME_BYTES: usize = 256;

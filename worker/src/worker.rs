@@ -14,7 +14,7 @@ use procpool_ipc::{PROTOCOL_VERSION, encode_worker_frame};
 use serde::Serialize;
 
 use crate::arguments::Arguments;
-use crate::channel::{Channel, QueuedRun};
+use crate::channel::{CancelHook, Channel, QueuedRun};
 use crate::chunk::{Chunk, protocol_error};
 use crate::connect::{Connection, socket_of_environment};
 use crate::current::Running;
@@ -27,7 +27,6 @@ use crate::results::Sender;
 /// A buffer that has grown beyond this for one result is shrunk.
 const MAX_KEPT_BUFFER_BYTES: usize = 1 << 20;
 
-pub(crate) type CancelHook = Box<dyn Fn() + Send>;
 type Initializer = Box<dyn FnOnce() -> Result<(), Box<dyn Error + Send + Sync>> + Send>;
 
 /// A worker and its functions.
