@@ -1,4 +1,5 @@
-//! Generated bindings of procpool's protocols, the [`codec`] that they name, and the [`Reason`]s of errors; nothing else.
+//! Generated bindings of procpool's protocols, the [`codec`] that they name, the [`Reason`]s of errors and
+//! the names of codes; nothing else.
 //!
 //! Fields that carry user data (`ListValue`, `BlobList`, `Value`, `Struct`) are [`bytes::Bytes`] here: the encoded
 //! message, undecoded. `procpool-items` reads and writes them. `build.rs` says how and why.
@@ -31,10 +32,14 @@ pub mod google {
     }
 }
 
+#[cfg(feature = "grpc")]
+mod code;
 #[cfg(feature = "serde")]
 mod json;
 mod reason;
 
+#[cfg(feature = "grpc")]
+pub use code::code_name;
 pub use reason::Reason;
 
 /// How messages are put on the wire, and taken from it.

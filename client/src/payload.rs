@@ -25,9 +25,8 @@ pub enum Encoding {
     /// ±(2^53 - 1) cannot be sent, and a result beyond is a float.
     #[default]
     Values,
-    /// As JSON text in blobs: integers of 64 bits stay exact, and so do larger ones of a type that holds them, such as
-    /// `u128`; what takes anything, such as `serde_json::Value`, gets an error for these. The worker's SDK must know
-    /// `application/json`.
+    /// As JSON text in blobs: integers of 64 bits stay exact. Larger ones can be sent (`u128`), but a result that has one is
+    /// an error. The worker's SDK must know `application/json`.
     Json,
 }
 

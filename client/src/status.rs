@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use procpool_proto::google::rpc;
-use procpool_proto::v1 as proto;
+use procpool_proto::{Reason, code_name, v1 as proto};
 use prost::Message as _;
 use tonic::{Code, Status};
 
@@ -145,17 +145,17 @@ fn item_error_from(index: u64, code: Code, message: String, mut details: Details
     let attempt = details.number("attempt").unwrap_or(0);
     let pid = details.number("pid").unwrap_or(0);
     let stderr_tail = std::mem::take(&mut details.debug_detail);
-    let kind = match details.reason.as_str() {
-        "FUNCTION_RAISED" => {
+    let kind = match Reason::parse(&details.reason) {
+        Some(Reason::FunctionRaised) => {
             let type_name = details.take("type");
             let own_words = message.strip_prefix(&type_name).and_then(|rest| rest.strip_prefix(": "));
             let traceback = details.stack_entries.join("\n");
             ItemErrorKind::Raised { message: own_words.unwrap_or(&message).to_owned(), type_name, traceback }
         }
-        "RESULT_NOT_ENCODABLE" => ItemErrorKind::ResultNotEncodable,
-        "MESSAGE_TOO_LARGE" => ItemErrorKind::ResultTooLarge,
-        "INVALID_ITEM" => ItemErrorKind::InvalidItem,
-        "WORKER_CRASHED" => ItemErrorKind::WorkerCrashed {
+        Some(Reason::ResultNotEncodable) => ItemErrorKind::ResultNotEncodable,
+        Some(Reason::MessageTooLarge) => ItemErrorKind::ResultTooLarge,
+        Some(Reason::InvalidItem) => ItemErrorKind::InvalidItem,
+        Some(Reason::WorkerCrashed) => ItemErrorKind::WorkerCrashed {
             signal: details.number("signal"),
             exit_code: details.number("exit_code"),
             pid,
@@ -163,18 +163,18 @@ fn item_error_from(index: u64, code: Code, message: String, mut details: Details
             usage: details.usage(),
             stderr_tail,
         },
-        "WORKER_OOM_KILLED" => ItemErrorKind::WorkerOomKilled {
+        Some(Reason::WorkerOomKilled) => ItemErrorKind::WorkerOomKilled {
             peak_rss_bytes: details.number("rss_bytes").max(details.number("peak_rss_bytes")),
             limit_bytes: details.number("limit_bytes"),
             pid,
             attempt,
             stderr_tail,
         },
-        "CRASH_LIMIT" => {
+        Some(Reason::CrashLimit) => {
             ItemErrorKind::CrashLimit { attempts: details.number("attempts").unwrap_or(attempt), stderr_tail }
         }
-        "ITEM_TIMEOUT" => ItemErrorKind::ItemTimeout { attempt, stack: details.stack_entries.join("\n") },
-        "WORKER_PROTOCOL" => ItemErrorKind::WorkerProtocol,
+        Some(Reason::ItemTimeout) => ItemErrorKind::ItemTimeout { attempt, stack: details.stack_entries.join("\n") },
+        Some(Reason::WorkerProtocol) => ItemErrorKind::WorkerProtocol,
         _ => ItemErrorKind::Other { code: code_name(code), reason: details.reason },
     };
     ItemError { index, kind, message }
@@ -187,30 +187,29 @@ pub(crate) fn call_error(status: Status) -> CallError {
     // tonic's own helper for this panics on malformed details.
     let decoded = rpc::Status::decode(status.details()).unwrap_or_default();
     let mut details = Details::decode(&decoded.details);
-    match details.reason.as_str() {
-        "" => {}
-        "QUEUE_FULL" | "DEADLINE_UNREACHABLE" | "DUMP_BUSY" => {
+    match Reason::parse(&details.reason) {
+        Some(Reason::QueueFull | Reason::DeadlineUnreachable | Reason::DumpBusy) => {
             return CallError::QueueFull { message, retry_after: details.retry_after };
         }
         // With an index, it is the result of that item.
-        "MESSAGE_TOO_LARGE" if !details.metadata.contains_key("index") => {
+        Some(Reason::MessageTooLarge) if !details.metadata.contains_key("index") => {
             return CallError::MessageTooLarge { message };
         }
-        "DRAINING" | "POOL_DEGRADED" => {
+        Some(Reason::Draining | Reason::PoolDegraded) => {
             return CallError::Unavailable { reason: details.reason, message, retry_after: details.retry_after };
         }
-        "FUNCTION_NOT_FOUND" => {
+        Some(Reason::FunctionNotFound) => {
             let nearest = details.take("nearest");
             let names = nearest.split(',').map(str::trim).filter(|name| !name.is_empty());
             return CallError::FunctionNotFound { message, nearest: names.map(str::to_owned).collect() };
         }
-        "INVALID_ARGUMENT" => return CallError::InvalidArgument { message, violations: details.violations },
+        Some(Reason::InvalidArgument) => return CallError::InvalidArgument { message, violations: details.violations },
         // From the server, which names the field, nothing has started; from a worker, the call is under way.
-        "INVALID_ITEM" if !details.violations.is_empty() => {
+        Some(Reason::InvalidItem) if !details.violations.is_empty() => {
             return CallError::InvalidArgument { message, violations: details.violations };
         }
-        "DEADLINE" => return CallError::DeadlineExceeded { message, phase: details.take("phase") },
-        "CANCELLED" => return CallError::Cancelled { message },
+        Some(Reason::Deadline) => return CallError::DeadlineExceeded { message, phase: details.take("phase") },
+        Some(Reason::Cancelled) => return CallError::Cancelled { message },
         _ => {
             if let Some(index) = details.number("index") {
                 let error = item_error_from(index, code, message, details);
@@ -248,28 +247,6 @@ fn call_error_without_reason(status: Status, message: String, details: Details) 
 /// Returns the error of a call whose deadline passed on this side first.
 pub(crate) fn deadline_exceeded() -> CallError {
     CallError::DeadlineExceeded { message: "the deadline passed".to_owned(), phase: String::new() }
-}
-
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }
 
 #[cfg(test)]

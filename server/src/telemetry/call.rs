@@ -11,7 +11,6 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use super::instruments::Instruments;
-use super::labels;
 use super::spans::CallSpan;
 
 /// A call in progress. Dropping it without an end says that it was cancelled.
@@ -40,7 +39,8 @@ impl CallTelemetry {
         if let Some(reason) = refusal.filter(|_| is_for_slots) {
             self.instruments.refused.add(1, &[KeyValue::new("reason", reason.as_str())]);
         }
-        let labels = [KeyValue::new("method", Arc::clone(&self.method)), KeyValue::new("code", labels::code(code))];
+        let labels =
+            [KeyValue::new("method", Arc::clone(&self.method)), KeyValue::new("code", procpool_proto::code_name(code))];
         self.instruments.calls.add(1, &labels);
         self.instruments.call_duration.record(self.started_at.elapsed().as_secs_f64(), &labels);
         if let Some(span) = &self.span {

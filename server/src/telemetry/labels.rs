@@ -1,7 +1,6 @@
 //! The values of labels and attributes. Each is one of a closed set.
 
 use procpool_pool::{ChunkOutcome, ItemFailure};
-use tonic::Code;
 
 /// The outcome of an item that has a result.
 pub(super) const SUCCEEDED: &str = "ok";
@@ -29,28 +28,5 @@ pub(super) fn chunk_outcome(outcome: ChunkOutcome, num_failed: u32) -> &'static 
         ChunkOutcome::Finished => "items_failed",
         ChunkOutcome::GivenBack => "given_back",
         ChunkOutcome::WorkerLost => "worker_lost",
-    }
-}
-
-/// Returns the name of a code as gRPC writes it.
-pub(super) fn code(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }

@@ -110,7 +110,7 @@ impl CallSpan {
                 | Code::DataLoss
         );
         if is_servers {
-            span.set_status(Status::error(labels::code(code)));
+            span.set_status(Status::error(procpool_proto::code_name(code)));
         }
         span.end();
     }
