@@ -104,7 +104,7 @@ pub(crate) struct ResizeArgs {
 const RESTART_HELP: &str = "\
 A worker is replaced between items, when its item is done, and while every other slot has a worker that is up. When the \
 time is over the restart goes on; the error tells how many workers are left, and why the last new one did not start. \
-With `--output text`, workers that become ready or do not are told on stderr meanwhile.";
+With `--output text`, stderr names each worker that becomes ready or fails to start, meanwhile.";
 
 #[derive(Debug, Args)]
 #[command(

@@ -57,7 +57,7 @@ fn without_dashes(error: &clap::Error, words: &[OsString]) -> Option<clap::Error
     let (settings, command) = words.split_at(words.iter().position(|word| word == unknown.as_str())?);
     let text = |words: &[OsString]| words.join(" ".as_ref()).to_string_lossy().into_owned();
     let message = format!(
-        "unexpected argument '{unknown}'; the command of a worker stands behind --:\n\n  procpool {} -- {}",
+        "unexpected argument '{unknown}'; the command of a worker must follow --:\n\n  procpool {} -- {}",
         text(&settings[1..]),
         text(command)
     );

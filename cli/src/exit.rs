@@ -30,9 +30,9 @@ pub(crate) const HELP: &str = "\
 Exit codes:
     0  all is well
     1  some items failed
-    2  wrong usage, or an item that is not one
+    2  wrong usage, or an invalid item
     3  nothing has started, try again: no server, or one that takes no calls now
-    4  the call was refused for good or broke off, items may have run; or the server could not run
+    4  the call was refused for good or interrupted, items may have run; or the server could not run
   130  interrupted";
 
 impl From<Exit> for ExitCode {

@@ -262,11 +262,10 @@ impl App {
                 () = shutdown.wait_for_now() => self.pools.stop_now(),
             }
         } else {
-            tracing::warn!(
-                num_calls = self.calls.len(),
-                num_tasks = connection_tasks.len(),
-                "giving up what is not finished"
-            );
+            let (num_calls, num_tasks) = (self.calls.len(), connection_tasks.len());
+            if num_calls > 0 || num_tasks > 0 {
+                tracing::warn!(num_calls, num_tasks, "giving up what is not finished");
+            }
             self.pools.stop_now();
             let flush_limit = Instant::now() + FLUSH_TIMEOUT;
             all_sent(&self.calls, &connection_tasks, &self.pools, &self.lifecycle, flush_limit).await;

@@ -68,7 +68,7 @@ pub struct ServerConfig {
     pub keepalive_interval: Duration,
     /// Close a connection that leaves a ping unanswered for this long. Default 20 s.
     pub keepalive_timeout: Duration,
-    /// Ask a client to connect anew after this time, so that it may find another server; calls in progress go on.
+    /// Ask a client to reconnect after this time, so that it may find another server; calls in progress go on.
     /// Spread by 10 % either way. `None`: never. Default 30 min.
     pub max_connection_age: Option<Duration>,
     /// Give up a call whose reader has taken nothing for this long while there was something to take, and a call of

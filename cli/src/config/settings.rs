@@ -205,7 +205,7 @@ pub(crate) static SERVER: LazyLock<Vec<Setting<ServerSettings>>> = LazyLock::new
             Optional(Time),
             |server| &mut server.config.max_connection_age,
             "never",
-            "Ask a client to connect anew after this time, so that it may find another server; calls in progress go on",
+            "Ask a client to reconnect after this time, so that it may find another server; calls in progress go on",
         ),
         setting(
             "stream_stall_timeout",

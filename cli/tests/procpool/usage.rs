@@ -26,7 +26,7 @@ fn wrong_usage_says_what_is_wrong() {
     insta::assert_snapshot!(complaint(&["serve", "--listen", "nowhere"], ""), @"error: invalid value 'nowhere' for '--listen <ADDRESS>': not an address: use IP:PORT, localhost:PORT or unix:PATH");
     insta::assert_snapshot!(complaint(&["imap", "f", "1", "--window", "some"], ""), @"error: invalid value 'some' for '--window <N>': it is no whole number from 1 to 4294967295");
     insta::assert_snapshot!(complaint(&["resize", "0"], ""), @"error: invalid value '0' for '<N>': it must be at least 1");
-    insta::assert_snapshot!(complaint(&["serve", "--processes", "1", "python", "-m", "procpool.worker", "f.py"], ""), @"error: unexpected argument 'python'; the command of a worker stands behind --:");
+    insta::assert_snapshot!(complaint(&["serve", "--processes", "1", "python", "-m", "procpool.worker", "f.py"], ""), @"error: unexpected argument 'python'; the command of a worker must follow --:");
     insta::assert_snapshot!(complaint(&["serve", "--procesess", "1"], ""), @"error: unexpected argument '--procesess' found");
     insta::assert_snapshot!(complaint(&["serve", "--processes", "0"], ""), @"error: invalid value '0' for '--processes <N>': must be more than 0");
 }
