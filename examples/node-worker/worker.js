@@ -60,12 +60,13 @@ const functions = {
       new Promise((resolve) => {
         const begin = Date.now();
         const signal = currentSignal();
-        const end = () => {
+        // A timer may fire a little early by this clock.
+        const timer = setTimeout(() => resolve(milliseconds), milliseconds);
+        const cancel = () => {
           clearTimeout(timer);
           resolve(Math.min(milliseconds, Date.now() - begin));
         };
-        const timer = setTimeout(end, milliseconds);
-        signal.addEventListener("abort", end, { once: true });
+        signal.addEventListener("abort", cancel, { once: true });
       }),
   },
 };
