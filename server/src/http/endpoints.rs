@@ -12,7 +12,7 @@ use tonic::body::Body;
 use tower::ServiceExt as _;
 
 use crate::pools::{Pool, Pools};
-use crate::rpc::not_grpc::text;
+use crate::rpc::not_grpc::{text, without_body};
 use crate::rpc::stack::with_details;
 use crate::rpc::{health, not_grpc, status};
 use crate::telemetry::Telemetry;
@@ -42,8 +42,9 @@ impl Endpoints {
         if not_grpc::is_grpc(request.headers()) {
             return Ok(status::not_for_admin_port(&self.listen).into_http());
         }
-        let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
-        Ok(match request.uri().path() {
+        let is_head = *request.method() == Method::HEAD;
+        let is_get = is_head || *request.method() == Method::GET;
+        let response = match request.uri().path() {
             "/metrics" | "/healthz" | "/readyz" if !is_get => {
                 let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n");
                 refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -53,7 +54,8 @@ impl Endpoints {
             "/healthz" => text(StatusCode::OK, "ok\n"),
             "/readyz" => self.readiness().await,
             _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz, /readyz and grpc.health.v1.Health\n"),
-        })
+        };
+        Ok(if is_head { without_body(response) } else { response })
     }
 
     async fn metrics(&self) -> Response<Body> {

@@ -10,7 +10,8 @@
 //! its window goes beyond what the handler has taken; only a message that is not complete, and that the handler waits
 //! for, opens the window as it comes.
 //!
-//! A message that stops arriving half-way, or a first one that never comes, ends its call: nothing else would.
+//! A message that stops arriving half-way, a first one that never comes, and the end of a request of one message that never
+//! comes end their calls: nothing else would.
 
 use std::future::{Future as _, poll_fn};
 use std::io;
@@ -56,7 +57,8 @@ pub(super) fn layer<S: HttpService<RequestBody>>(
     service_fn(move |request: Request<RequestStream>| {
         let (inner, budget) = (inner.clone(), Arc::clone(&budget));
         async move {
-            let request = request.map(|body| LimitedBody::new(body, limits, budget));
+            let is_stream = takes_stream(request.uri().path());
+            let request = request.map(|body| LimitedBody::new(body, limits, budget, is_stream));
             let monitor = STREAM.get();
             monitor.set_request(request.body().intake());
             // What came with the headers is there at once.
@@ -70,6 +72,11 @@ pub(super) fn layer<S: HttpService<RequestBody>>(
     })
 }
 
+/// Tells whether a method takes a stream of requests. Any other is called when its request has ended.
+fn takes_stream(path: &str) -> bool {
+    path == "/procpool.v1.PoolService/IMapStream" || path.ends_with("/ServerReflectionInfo")
+}
+
 /// The end of a body that the handler has. When it is dropped, nothing more is received.
 #[derive(Debug)]
 pub(crate) struct LimitedBody<S> {
@@ -81,7 +88,9 @@ pub(crate) struct LimitedBody<S> {
 
 #[derive(Debug)]
 struct Shared<S> {
-    first_message: Arc<AtomicBool>,
+    /// The method takes a stream of messages.
+    is_stream: bool,
+    has_arrived: Arc<AtomicBool>,
     state: Mutex<State<S>>,
 }
 
@@ -104,7 +113,7 @@ struct State<S> {
 }
 
 impl<S: Source> LimitedBody<S> {
-    pub(crate) fn new(source: S, limits: BodyLimits, budget: Arc<ByteBudget>) -> Self {
+    pub(crate) fn new(source: S, limits: BodyLimits, budget: Arc<ByteBudget>, is_stream: bool) -> Self {
         let state = State {
             source: Some(source),
             buffer: MessageBuffer::new(limits.max_message_bytes),
@@ -116,13 +125,14 @@ impl<S: Source> LimitedBody<S> {
             taken: 0,
             reader: None,
         };
-        let shared = Arc::new(Shared { first_message: Arc::default(), state: Mutex::new(state) });
+        let shared = Arc::new(Shared { is_stream, has_arrived: Arc::default(), state: Mutex::new(state) });
         Self { shared, stall_timeout: limits.stall_timeout, stall: None }
     }
 
-    /// Returns a flag that is set when a whole message has been received.
-    pub(crate) fn first_message(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.shared.first_message)
+    /// Returns a flag that is set when so much has been received that the handler can begin: the first message of a stream,
+    /// or the whole request.
+    pub(crate) fn has_arrived(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.shared.has_arrived)
     }
 
     /// Returns the other end.
@@ -175,8 +185,9 @@ impl<S: Source> Intake for Shared<S> {
             }
         }
         state.open_window();
-        if state.buffer.has_message() {
-            self.first_message.store(true, Ordering::Relaxed);
+        let has_arrived = if self.is_stream { state.buffer.has_message() } else { state.source.is_none() };
+        if has_arrived {
+            self.has_arrived.store(true, Ordering::Relaxed);
         }
         let has_news = state.source.is_none() || (state.buffer.has_message() && !had_message);
         let reader = if has_news { state.reader.take() } else { None };
@@ -275,7 +286,7 @@ impl<S: Source> Body for LimitedBody<S> {
                 return Poll::Ready(state.end.take().map(Err));
             }
             state.reader = Some(context.waker().clone());
-            (this.shared.first_message.load(Ordering::Relaxed) && !state.buffer.has_part(), state.received)
+            (this.shared.has_arrived.load(Ordering::Relaxed) && !state.buffer.has_part(), state.received)
         };
         let stalled = ready!(this.poll_stall(context, is_between, received));
         let mut state = this.shared.lock();

@@ -39,8 +39,8 @@ pub(super) fn layer<S: HttpService<RequestBody>>(
                 return Ok(status::invalid_argument(vec![status::violation("grpc-timeout", problem)], "").into_http());
             };
             request.extensions_mut().insert(deadline);
-            let first_message = request.body().first_message();
-            let is_receiving = || !first_message.load(Ordering::Relaxed);
+            let has_arrived = request.body().has_arrived();
+            let is_receiving = || !has_arrived.load(Ordering::Relaxed);
             let mut answer = pin!(inner.oneshot(request));
             tokio::select! {
                 biased;

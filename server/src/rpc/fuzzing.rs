@@ -119,7 +119,8 @@ impl Input {
         let messages: Vec<Bytes> = pieces.iter().map(|(_, piece)| piece.clone()).collect();
         let body = Pieces { rest: pieces, is_framed: !is_raw, pause: None };
         let limits = BodyLimits { max_message_bytes: MAX_MESSAGE_BYTES, stall_timeout: STALL_TIMEOUT };
-        let mut request = Request::new(LimitedBody::new(body, limits, ByteBudget::new(64 << 10)));
+        let mut request =
+            Request::new(LimitedBody::new(body, limits, ByteBudget::new(64 << 10), method == "IMapStream"));
         *request.uri_mut() = format!("/procpool.v1.PoolService/{method}").parse().expect("it is a path");
         *request.headers_mut() = headers.clone();
         request.extensions_mut().insert(deadline);

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body as _;
 use tonic::body::Body;
 use tower::{ServiceExt as _, service_fn};
 
@@ -21,8 +22,9 @@ pub(super) fn layer<S: HttpService<RequestStream>>(inner: S) -> impl HttpService
         let inner = inner.clone();
         async move {
             let Some(refused) = refuse(&request) else { return inner.oneshot(request).await };
+            let is_head = *request.method() == Method::HEAD;
             read_if_small(request.into_body()).await;
-            Ok(refused)
+            Ok(if is_head { without_body(refused) } else { refused })
         }
     })
 }
@@ -74,6 +76,14 @@ pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> Response<Body
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, TEXT);
     response
+}
+
+/// Returns the answer to HEAD: what GET gets, without its body. No library leaves that out in HTTP/2.
+pub(crate) fn without_body(mut response: Response<Body>) -> Response<Body> {
+    if let Some(length) = response.body().size_hint().exact() {
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    }
+    response.map(|_| Body::empty())
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ impl Upload {
     fn new(window: usize, max_message_bytes: u32, budget: &Arc<ByteBudget>) -> Self {
         let sender = Sender::new(window);
         let limits = BodyLimits { max_message_bytes, stall_timeout: Duration::from_secs(60) };
-        Self { sender: sender.clone(), body: LimitedBody::new(sender, limits, Arc::clone(budget)) }
+        Self { sender: sender.clone(), body: LimitedBody::new(sender, limits, Arc::clone(budget), true) }
     }
 
     fn receive(&self) {

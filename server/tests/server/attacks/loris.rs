@@ -7,7 +7,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::is_served;
-use super::wire::{DATA, HEADERS, NONE, PING, PREFACE, SETTINGS, Wire, frame, open_call, stream_of};
+use super::wire::{
+    DATA, END_HEADERS, HEADERS, NONE, PING, PREFACE, SETTINGS, Wire, call_fields, field, frame, open_call, stream_of,
+};
 use crate::support::scripted::Script;
 use crate::support::{TestServer, config, within};
 
@@ -113,6 +115,40 @@ async fn begin_a_request(start: &[u8]) {
     wire.send(&open_call(1, NONE)).await.unwrap();
     assert_eq!(within(wire.next_of(HEADERS)).await.unwrap().stream, stream_of(1));
     drop(wire);
+    server.stop().await;
+}
+
+/// Returns the frames of a call of Map that has sent its whole message, and never says that this was all.
+fn open_ended_call(nth: u32, deadline: &[(&str, &str)]) -> Vec<u8> {
+    let deadline = deadline.iter().flat_map(|(name, value)| field(name, value));
+    let fields: Vec<u8> = call_fields("/procpool.v1.PoolService/Map").into_iter().chain(deadline).collect();
+    // The message: `function` is "f".
+    let message = [0, 0, 0, 0, 3, 0x0a, 1, b'f'];
+    [frame(HEADERS, END_HEADERS, stream_of(nth), &fields), frame(DATA, NONE, stream_of(nth), &message)].concat()
+}
+
+#[tokio::test]
+async fn a_request_of_one_message_that_does_not_end_is_given_up() {
+    for (stall_timeout, deadline) in [(300, &[][..]), (600_000, &[("grpc-timeout", "300m")][..])] {
+        let stream_stall_timeout = Duration::from_millis(stall_timeout);
+        let server = TestServer::start_with(ServerConfig { stream_stall_timeout, ..config() }, Script::default()).await;
+        let mut wire = Wire::connect(&server).await;
+        wire.send(&open_ended_call(0, deadline)).await.unwrap();
+        // Headers that end the stream: an error.
+        let answer = within(wire.next_of(HEADERS)).await.unwrap();
+        assert_eq!((answer.stream, answer.flags & 1), (stream_of(0), 1), "{deadline:?}");
+        drop(wire);
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_of_one_message_that_does_not_end_does_not_delay_the_end() {
+    let server = TestServer::start().await;
+    let mut wire = Wire::connect(&server).await;
+    wire.send(&[open_ended_call(0, &[]), frame(PING, NONE, 0, b"received")].concat()).await.unwrap();
+    while within(wire.next_frame()).await.unwrap().payload != b"received" {}
+    // The drain limit is further away than a test's patience.
     server.stop().await;
 }
 

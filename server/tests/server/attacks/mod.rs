@@ -3,6 +3,7 @@
 
 mod authority;
 mod floods;
+mod head;
 mod loris;
 mod memory;
 mod resets;
