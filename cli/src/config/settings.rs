@@ -248,7 +248,8 @@ pub(crate) static SERVER: LazyLock<Vec<Setting<ServerSettings>>> = LazyLock::new
             Word("WHICH", &[("none", LogCalls::None), ("failed", LogCalls::Failed), ("all", LogCalls::All)]),
             |server| &mut server.log_calls,
             "Which calls have a line in the log: none, failed (and cancelled) or all; 100 a second at most of those that failed. The \
-             text of an exception is logged at the level debug only",
+             text of an exception is logged at the level debug only. A call that is refused before its request is complete \
+             has no line, and is counted in procpool_calls_total",
         ),
     ]
 });
