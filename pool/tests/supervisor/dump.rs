@@ -72,6 +72,29 @@ async fn dump(worker: &Worker) -> Result<String, DumpFailure> {
     tokio::time::timeout(PATIENCE, answer).await.expect("an answer in time").unwrap()
 }
 
+/// Has workers of a role tell their stacks so often, and checks each. One that does not answer in its 100 ms, which a busy
+/// machine can bring about, is replaced, since its answer may still come.
+async fn expect_dumps(role: &str, wanted: usize, check: impl Fn(&str)) {
+    let mut answers = 0;
+    for _ in 0..50 {
+        let mut worker = Worker::in_role(role);
+        worker.ready().await;
+        while answers < wanted {
+            match dump(&worker).await {
+                Ok(stacks) => check(&stacks),
+                Err(DumpFailure::NoAnswer) => break,
+                Err(other) => panic!("{role}: {other}"),
+            }
+            answers += 1;
+        }
+        end(worker).await;
+        if answers == wanted {
+            return;
+        }
+    }
+    panic!("{role}: only {answers} of {wanted} dumps were answered");
+}
+
 async fn end(worker: Worker) {
     worker.command(WorkerCommand::Kill).await;
     assert_eq!(worker.exited().await.exit, WorkerExit::Signal(9));
@@ -80,24 +103,14 @@ async fn end(worker: Worker) {
 #[tokio::test]
 async fn a_worker_tells_its_stacks_as_often_as_it_is_asked() {
     for role in ["dump_whole", "dump_without_end"] {
-        let mut worker = Worker::in_role(role);
-        worker.ready().await;
-        for _ in 0..20 {
-            assert_eq!(dump(&worker).await.unwrap(), MOST_IMPORTANT_FIRST, "{role}");
-        }
-        end(worker).await;
+        expect_dumps(role, 20, |stacks| assert_eq!(stacks, MOST_IMPORTANT_FIRST, "{role}")).await;
     }
 }
 
 #[tokio::test]
 async fn a_dump_is_bounded_and_what_was_cut_is_not_in_the_next() {
-    let mut worker = Worker::in_role("dump_flood");
-    worker.ready().await;
-    for _ in 0..10 {
-        let stacks = dump(&worker).await.unwrap();
-        assert!(!stacks.is_empty() && stacks.len() <= 64 << 10, "{}", stacks.len());
-    }
-    end(worker).await;
+    let check = |stacks: &str| assert!(!stacks.is_empty() && stacks.len() <= 64 << 10, "{}", stacks.len());
+    expect_dumps("dump_flood", 10, check).await;
 }
 
 #[tokio::test]
@@ -122,10 +135,21 @@ async fn a_dump_of_a_worker_that_stands_still_again_is_whole() {
     stop(worker_pid);
     assert_eq!(dump(&worker).await, Err(DumpFailure::NoAnswer));
     rustix::process::kill_process(pid(worker_pid), Signal::CONT).unwrap();
-    // The late answer to the first may come first; never a mixture that is neither.
-    for _ in 0..10 {
-        assert_eq!(dump(&worker).await.unwrap(), MOST_IMPORTANT_FIRST);
+    // The late answer to the first may come first; never a mixture that is neither. A busy machine may be late again.
+    let mut answers = 0;
+    for _ in 0..500 {
+        match dump(&worker).await {
+            Ok(stacks) => {
+                assert_eq!(stacks, MOST_IMPORTANT_FIRST);
+                answers += 1;
+            }
+            Err(failure) => assert_eq!(failure, DumpFailure::NoAnswer),
+        }
+        if answers == 10 {
+            break;
+        }
     }
+    assert_eq!(answers, 10, "that were whole");
     end(worker).await;
 }
 
@@ -163,16 +187,30 @@ async fn an_item_whose_time_is_up_is_told_with_its_stack() {
         ("dump_whole", Duration::from_secs(3600), ""),
         ("dump_nothing", Duration::ZERO, ""),
     ] {
-        let mut worker = Worker::in_role(role);
-        worker.ready().await;
-        let mut run = chunk_run(1, &[b"a", b"b"]);
-        run.time_limit = Some(limit);
-        worker.command(WorkerCommand::Run(run)).await;
-        worker.mark("running").await;
-        worker.command(WorkerCommand::Probe).await;
-        let WorkerEventKind::Progress { running: Some(running), stack } = worker.next().await else { panic!("{role}") };
-        assert_eq!((running.chunk, running.offset, stack.as_str()), (ChunkId(1), 0, expected));
-        worker.command(WorkerCommand::Kill).await;
-        worker.spawner.closed().await;
+        let mut stack = stack_of_first_item(role, limit).await;
+        for _ in 0..50 {
+            // On a busy machine a worker may not answer in its 100 ms.
+            if stack == expected || !stack.is_empty() {
+                break;
+            }
+            stack = stack_of_first_item(role, limit).await;
+        }
+        assert_eq!(stack, expected, "{role}");
     }
+}
+
+/// Has a worker run an item and asks for its progress; returns the stack that comes with it.
+async fn stack_of_first_item(role: &str, limit: Duration) -> String {
+    let mut worker = Worker::in_role(role);
+    worker.ready().await;
+    let mut run = chunk_run(1, &[b"a", b"b"]);
+    run.time_limit = Some(limit);
+    worker.command(WorkerCommand::Run(run)).await;
+    worker.mark("running").await;
+    worker.command(WorkerCommand::Probe).await;
+    let WorkerEventKind::Progress { running: Some(running), stack } = worker.next().await else { panic!("{role}") };
+    assert_eq!((running.chunk, running.offset), (ChunkId(1), 0), "{role}");
+    worker.command(WorkerCommand::Kill).await;
+    worker.spawner.closed().await;
+    stack
 }
