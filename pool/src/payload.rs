@@ -42,6 +42,8 @@ pub(crate) struct JobPayload {
     segments: VecDeque<Segment>,
     num_items: u64,
     outcomes: BTreeMap<u64, OutcomeRun>,
+    /// How many items have failed.
+    pub(crate) num_failed: u64,
     /// What the outcomes that are here would take in an answer.
     pub(crate) answer_bytes: u64,
     pub(crate) account: Arc<ResultAccount>,
@@ -67,6 +69,7 @@ impl JobPayload {
             segments: VecDeque::new(),
             num_items: 0,
             outcomes: BTreeMap::new(),
+            num_failed: 0,
             answer_bytes: 0,
             account,
             evidence_left,
@@ -113,6 +116,7 @@ impl JobPayload {
     /// Keeps outcomes until they are delivered.
     pub(crate) fn store(&mut self, mut run: OutcomeRun) {
         self.release(run.first_index, run.count);
+        self.num_failed += run.errors.len() as u64;
         if self.is_refused {
             return;
         }

@@ -41,5 +41,5 @@ pub use event::{
     StopReason,
 };
 pub use id::{ChunkId, FunctionId, FunctionSet, JobId, SlotId, WorkerId};
-pub use pool::{Demand, PoolState, RunningItems, SlotCounts, Snapshot, WorkerSnapshot, WorkerState};
+pub use pool::{Demand, JobSnapshot, PoolState, RunningItems, SlotCounts, Snapshot, WorkerSnapshot, WorkerState};
 pub use time::Time;

@@ -179,14 +179,14 @@ impl Driver {
         let Some(JobEntry { payload, outlet, refusal, .. }) = self.jobs.remove(&job) else { return };
         self.drop_common(job);
         self.results.forget(job);
-        let error = refusal.unwrap_or_else(|| self.call_error(failure, &payload, occasion));
+        let error = refusal.unwrap_or_else(|| self.call_error(job, failure, &payload, occasion));
         debug!(job = job.0, %error, "job failed");
         self.reporter.report(&Happening::JobEnded { job, payload: &payload, error: Some(&error) });
         outlet.fail(error);
     }
 
     /// Each way in which a job can fail has an error of its own, and none is one that says that we have a bug.
-    fn call_error(&self, failure: JobFailure, payload: &JobPayload, occasion: &Occasion) -> CallError {
+    fn call_error(&self, job: JobId, failure: JobFailure, payload: &JobPayload, occasion: &Occasion) -> CallError {
         match failure {
             JobFailure::ItemFailed { index } => {
                 let error = payload.failure_of(index).expect("the failure was stored before the job failed");
@@ -209,6 +209,9 @@ impl Driver {
                 let nearest =
                     nearest_names(self.publisher.functions.borrow().keys().filter(|known| **known != name), &name);
                 CallError::FunctionNotFound { name, nearest, started }
+            }
+            JobFailure::Cancelled if matches!(occasion, Occasion::CancelledByOperator) => {
+                CallError::CancelledByOperator { job: job.0 }
             }
             JobFailure::Cancelled => CallError::Cancelled,
             JobFailure::Draining { started } => CallError::Draining { started },

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use procpool_items::ItemSlab;
 use procpool_scheduler::{Event, JobId, JobSpec, Time};
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::Driver;
@@ -45,7 +46,7 @@ impl Driver {
             job = job.0,
             function = &*function,
             items = spec.num_items,
-            request_id = call.options.request_id,
+            request_id = call.label.request_id,
             "job submitted"
         );
         self.reporter.report(&Happening::JobSubmitted { job, function: &function, num_items: spec.num_items });
@@ -60,7 +61,9 @@ impl Driver {
             payload.add(items);
         }
         let max_answer_bytes = call.max_answer_bytes;
-        self.jobs.insert(job, JobEntry { payload, outlet, max_answer_bytes, refusal: None, hold });
+        let (label, submitted_at) = (call.label, Instant::now());
+        let entry = JobEntry { label, submitted_at, payload, outlet, max_answer_bytes, refusal: None, hold };
+        self.jobs.insert(job, entry);
         self.apply_plain(Event::JobSubmitted(spec));
         self.publish_allowance(job);
     }
