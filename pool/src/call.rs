@@ -89,7 +89,7 @@ pub enum CallStyle {
 }
 
 /// What a caller may say about how a call is run. The default suits most calls.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct CallOptions {
     /// Items handed to a worker at a time. `None`: chosen from the function's measured run time.
     pub chunk_size: Option<NonZeroU32>,

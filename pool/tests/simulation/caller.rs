@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use procpool_items::{ItemKind, ItemSlab, SlabBuilder};
 use procpool_pool::{
-    Call, CallError, CallOptions, CallStyle, CommonArgument, ItemError, ItemFailure, MapOutput, OnError, PoolConfig,
-    PoolHandle, ResultOrder, ResultRun, ResultStream, StreamOptions, TraceContext,
+    Call, CallError, CallOptions, CommonArgument, ItemError, ItemFailure, MapOutput, OnError, PoolConfig, PoolHandle,
+    ResultOrder, ResultRun, ResultStream, StreamOptions,
 };
 use tokio::time::{Instant, sleep, timeout};
 
