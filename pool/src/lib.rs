@@ -45,7 +45,7 @@ pub use error::{
 pub use function::{FunctionInfo, FunctionTable, nearest_names};
 pub use handle::{PoolHandle, PoolTask};
 pub use observer::{ChunkEnd, ChunkOutcome, ChunkStart, ObserverEvent, PoolObserver};
-pub use procpool_scheduler::{ChunkId, StopReason, WorkerId};
+pub use procpool_scheduler::{ChunkId, GracePeriods, StopReason, WorkerId};
 pub use results::ResultBytes;
 pub use snapshot::{
     Demand, Held, PoolCounts, PoolEvent, PoolSnapshot, PoolWatch, Readiness, Restart, RestartProgress, RunningItems,

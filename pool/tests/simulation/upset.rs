@@ -48,14 +48,21 @@ pub(crate) enum Upset {
     LargeBeforeBegun,
     /// It died before that.
     DeadBeforeBegun,
+    /// The time of its item was up.
+    ItemExpired(Moment),
+    /// It got SIGTERM for an item.
+    TerminatedForItem(Moment),
+    /// It survived that and got SIGKILL.
+    KilledForItem,
 }
 
 /// Those that every range of some length must produce.
-const EXPECTED: [Upset; 33] = {
+const EXPECTED: [Upset; 38] = {
     use Moment::{BeingKilled, Given, Idle, Running, Starting, Stopping};
     use Upset::{
-        BurialPanics, BurialPanicsWhileAsked, ChannelFull, ChannelFullAfterPanic, DeadBeforeBegun, LargeBeforeBegun,
-        MadeToGoOn, SessionPanics, Silent, Stopped, StoppedAgain, StoppedAndKilled, StoppedAndTerminated,
+        BurialPanics, BurialPanicsWhileAsked, ChannelFull, ChannelFullAfterPanic, DeadBeforeBegun, ItemExpired,
+        KilledForItem, LargeBeforeBegun, MadeToGoOn, SessionPanics, Silent, Stopped, StoppedAgain, StoppedAndKilled,
+        StoppedAndTerminated, TerminatedForItem,
     };
     [
         SessionPanics(Starting),
@@ -91,6 +98,11 @@ const EXPECTED: [Upset; 33] = {
         Silent,
         LargeBeforeBegun,
         DeadBeforeBegun,
+        ItemExpired(Running),
+        ItemExpired(Stopping),
+        TerminatedForItem(Given),
+        TerminatedForItem(Running),
+        KilledForItem,
     ]
 };
 
