@@ -24,10 +24,10 @@ pub(crate) enum Moment {
 pub(crate) enum Upset {
     /// The session panicked.
     SessionPanics(Moment),
-    /// The burial panicked, and nobody knows what had begun.
-    BurialPanics(Moment),
+    /// The report of its exit panicked, and nobody knows what had begun.
+    ExitReportPanics(Moment),
     /// The same, while a chunk was being asked back.
-    BurialPanicsWhileAsked,
+    ExitReportPanicsWhileAsked,
     /// The channel was full when the driver had something to say.
     ChannelFull(Moment),
     /// The same, when nobody read any more.
@@ -60,7 +60,7 @@ pub(crate) enum Upset {
 const EXPECTED: [Upset; 38] = {
     use Moment::{BeingKilled, Given, Idle, Running, Starting, Stopping};
     use Upset::{
-        BurialPanics, BurialPanicsWhileAsked, ChannelFull, ChannelFullAfterPanic, DeadBeforeBegun, ItemExpired,
+        ChannelFull, ChannelFullAfterPanic, DeadBeforeBegun, ExitReportPanics, ExitReportPanicsWhileAsked, ItemExpired,
         KilledForItem, LargeBeforeBegun, MadeToGoOn, SessionPanics, Silent, Stopped, StoppedAgain, StoppedAndKilled,
         StoppedAndTerminated, TerminatedForItem,
     };
@@ -71,13 +71,13 @@ const EXPECTED: [Upset; 38] = {
         SessionPanics(Running),
         SessionPanics(Stopping),
         SessionPanics(BeingKilled),
-        BurialPanics(Starting),
-        BurialPanics(Idle),
-        BurialPanics(Given),
-        BurialPanics(Running),
-        BurialPanics(Stopping),
-        BurialPanics(BeingKilled),
-        BurialPanicsWhileAsked,
+        ExitReportPanics(Starting),
+        ExitReportPanics(Idle),
+        ExitReportPanics(Given),
+        ExitReportPanics(Running),
+        ExitReportPanics(Stopping),
+        ExitReportPanics(BeingKilled),
+        ExitReportPanicsWhileAsked,
         ChannelFull(Idle),
         ChannelFull(Given),
         ChannelFull(Running),

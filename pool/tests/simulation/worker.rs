@@ -148,7 +148,7 @@ impl SimWorker {
 
     async fn live(mut self) {
         let exit = self.work().await;
-        let (exit, running) = self.bury(exit).await;
+        let (exit, running) = self.report_exit(exit).await;
         self.lose_what_is_at_hand();
         self.ledger.worker_is_gone();
         // Until the driver has heard of it, it may give it something.

@@ -179,7 +179,7 @@ impl PoolState {
         for (position, chunk) in worker.chunks.iter().enumerate() {
             let begun = running.and_then(|(running_chunk, offset)| (running_chunk == chunk.id).then_some(offset));
             let is_suspect = position == 0 && worker.is_up() && running.is_none() && chunk.finished == 0;
-            self.bury_chunk(id, chunk, begun, is_suspect);
+            self.take_back_chunk(id, chunk, begun, is_suspect);
         }
         let running = running.and_then(|(running, _)| worker.chunks.iter().find(|chunk| chunk.id == running));
         if let Some(at_hand) = running.or_else(|| worker.chunks.front()).filter(|_| worker.is_up()) {
@@ -191,7 +191,7 @@ impl PoolState {
 
     /// The worker of a chunk is dead. Only the item that ran is blamed; what had not begun runs elsewhere. `is_suspect`:
     /// the worker died by itself with this chunk at hand, but before it began its first item.
-    fn bury_chunk(&mut self, worker: WorkerId, chunk: &ActiveChunk, begun: Option<u32>, is_suspect: bool) {
+    fn take_back_chunk(&mut self, worker: WorkerId, chunk: &ActiveChunk, begun: Option<u32>, is_suspect: bool) {
         let first_safe = begun.map_or(chunk.finished, |offset| offset + 1).clamp(chunk.finished, chunk.count);
         self.settle(chunk, first_safe > 0);
         if chunk.abandoned {

@@ -283,7 +283,7 @@ impl SimWorker {
     }
 
     /// The worker is dead. Tells the driver what it leaves, and returns how it ended and what ran.
-    pub(super) async fn bury(&mut self, exit: WorkerExit) -> (WorkerExit, Option<(ChunkId, u32)>) {
+    pub(super) async fn report_exit(&mut self, exit: WorkerExit) -> (WorkerExit, Option<(ChunkId, u32)>) {
         if self.has_panicked {
             // Nobody reads what the driver says meanwhile.
             let time = Duration::from_micros(self.luck.random.below(50_000));
@@ -309,10 +309,10 @@ impl SimWorker {
 
     /// Nobody knows what of all that the worker had was begun: it fails.
     async fn fail_all(&mut self) {
-        self.ledger.note(Upset::BurialPanics(self.moment()));
+        self.ledger.note(Upset::ExitReportPanics(self.moment()));
         let is_asked = self.inbox.iter().any(|frame| matches!(frame, Frame::Command(WorkerCommand::Recall { .. })));
         if is_asked && self.has_something_to_run() {
-            self.ledger.note(Upset::BurialPanicsWhileAsked);
+            self.ledger.note(Upset::ExitReportPanicsWhileAsked);
         }
         let known = std::mem::take(&mut self.chunks).into_iter().map(SimChunk::without_results);
         let unread = std::mem::take(&mut self.inbox).into_iter().filter_map(|frame| match frame {
