@@ -10,8 +10,9 @@ use procpool_pool::supervisor::{
     COMMAND_CAPACITY, ChunkResults, ChunkRun, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner,
 };
 use procpool_pool::{CommonArgument, ExitUsage, FunctionInfo, ItemFailure, WorkerExit};
-use procpool_scheduler::{ChunkId, GracePeriods, WorkerId};
+use procpool_scheduler::{ChunkId, GracePeriods, StopReason, WorkerId};
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 /// The functions: `echo` returns its item; `gated` does so when [`Script::release`] lets it; `raise` raises;
@@ -121,11 +122,12 @@ impl WorkerSpawner for ScriptedSpawner {
     fn spawn(
         &self,
         worker: WorkerId,
-        _: GracePeriods,
+        grace: GracePeriods,
         events: mpsc::Sender<WorkerEvent>,
     ) -> mpsc::Sender<WorkerCommand> {
         let (sender, commands) = mpsc::channel(COMMAND_CAPACITY);
-        let scripted = ScriptedWorker { script: self.script.clone(), worker, events, chunks: VecDeque::new(), done: 0 };
+        let (script, chunks) = (self.script.clone(), VecDeque::new());
+        let scripted = ScriptedWorker { script, worker, grace, events, chunks, done: 0, ends_at: None };
         self.workers.spawn(scripted.run(commands));
         sender
     }
@@ -134,10 +136,13 @@ impl WorkerSpawner for ScriptedSpawner {
 struct ScriptedWorker {
     script: Script,
     worker: WorkerId,
+    grace: GracePeriods,
     events: mpsc::Sender<WorkerEvent>,
     chunks: VecDeque<ChunkRun>,
     /// How many items of the first chunk are done.
     done: u32,
+    /// When it is ended if it still runs its item.
+    ends_at: Option<Instant>,
 }
 
 impl ScriptedWorker {
@@ -181,6 +186,10 @@ impl ScriptedWorker {
                     () = time_limit(self.chunks.front()) => {
                         self.expire().await;
                         continue;
+                    }
+                    () = async { tokio::time::sleep_until(self.ends_at.unwrap()).await }, if self.ends_at.is_some() => {
+                        self.tell(WorkerEventKind::Stopping { reason: StopReason::Cancelled }).await;
+                        break;
                     }
                     command = commands.recv() => command,
                 },
@@ -262,7 +271,7 @@ impl ScriptedWorker {
         self.script.finished.fetch_add(count.into(), Ordering::SeqCst);
         if self.done == chunk.count {
             self.chunks.pop_front();
-            self.done = 0;
+            (self.done, self.ends_at) = (0, None);
         }
         self.tell(WorkerEventKind::Results(finished)).await;
     }
@@ -270,6 +279,7 @@ impl ScriptedWorker {
     async fn recall(&mut self, chunk: ChunkId, cancel: bool) {
         let Some(position) = self.chunks.iter().position(|run| run.chunk == chunk) else { return };
         if cancel {
+            self.ends_at = (position == 0).then(|| Instant::now() + self.grace.cancel);
             self.script.cancelled.send_modify(|cancelled| *cancelled += 1);
         }
         let first_not_begun = if position == 0 { self.done + 1 } else { 0 };
@@ -287,6 +297,7 @@ impl ScriptedWorker {
         let chunk = self.chunks.front_mut().expect("it runs an item");
         chunk.time_limit = None;
         let chunk = chunk.chunk;
+        self.ends_at = Some(Instant::now() + self.grace.cancel);
         self.tell(WorkerEventKind::ItemExpired { chunk, offset, stack: String::new() }).await;
     }
 }
