@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use procpool_scheduler::SchedulerConfig;
+use procpool_scheduler::{GracePeriods, SchedulerConfig};
 
 const DEFAULT_CRASH_LIMIT: NonZeroU32 = NonZeroU32::new(3).expect("3 is not 0");
 
@@ -64,7 +64,6 @@ impl PoolConfig {
         SchedulerConfig {
             slots: self.processes.get(),
             worker_start_timeout: self.worker_start_timeout,
-            cancel_grace_period: self.cancel_grace_period,
             kill_grace_period: self.kill_grace_period,
             max_items_per_worker: self.max_items_per_worker.map(NonZeroU32::get),
             max_worker_age: self.max_worker_age,
@@ -73,5 +72,10 @@ impl PoolConfig {
             // Only jitter comes from it: two pools that start together should not recycle together.
             seed: self.jitter_seed,
         }
+    }
+
+    /// Returns what items have when they should end.
+    pub(crate) fn grace(&self) -> GracePeriods {
+        GracePeriods { cancel: self.cancel_grace_period, kill: self.kill_grace_period }
     }
 }

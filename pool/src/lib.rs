@@ -47,7 +47,7 @@ pub use function::{FunctionInfo, FunctionTable, nearest_names};
 pub use handle::{PoolHandle, PoolTask};
 pub use job_number::{JobNumber, JobNumbers};
 pub use observer::{ChunkEnd, ChunkOutcome, ChunkStart, ObserverEvent, PoolObserver};
-pub use procpool_scheduler::{ChunkId, StopReason, WorkerId};
+pub use procpool_scheduler::{ChunkId, GracePeriods, StopReason, WorkerId};
 pub use results::ResultBytes;
 pub use snapshot::{
     Demand, Held, JobReport, JobSnapshot, PoolCounts, PoolEvent, PoolSnapshot, PoolWatch, Readiness, Restart,

@@ -9,8 +9,6 @@ pub struct SchedulerConfig {
     pub slots: u32,
     /// The longest that a worker may take from its start to Ready.
     pub worker_start_timeout: Duration,
-    /// How long a cancelled or timed-out item may go on by itself before its worker is terminated.
-    pub cancel_grace_period: Duration,
     /// From terminate to kill.
     pub kill_grace_period: Duration,
     /// A worker is replaced after this many items. `None`: never.
@@ -30,7 +28,6 @@ impl Default for SchedulerConfig {
         Self {
             slots: 1,
             worker_start_timeout: Duration::from_secs(60),
-            cancel_grace_period: Duration::from_secs(2),
             kill_grace_period: Duration::from_secs(2),
             max_items_per_worker: None,
             max_worker_age: None,

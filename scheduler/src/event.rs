@@ -92,12 +92,21 @@ pub enum Event {
         /// The offset in the chunk of the first item that never begins there.
         first_not_begun: u32,
     },
-    /// The answer to [`Effect::Probe`].
-    Progress {
-        /// Who.
+    /// The time of the item that a worker runs is up. The item was told, and the worker asked for the rest of its chunk.
+    ItemExpired {
+        /// Which worker.
         worker: WorkerId,
-        /// What it runs. `None`: nothing of what it has.
-        running: Option<RunningItem>,
+        /// The item's chunk.
+        chunk: ChunkId,
+        /// Its offset in the chunk.
+        offset: u32,
+    },
+    /// A worker got SIGTERM since an item did not end when told, and gets SIGKILL later; no effect brought that about.
+    WorkerStopping {
+        /// Which.
+        worker: WorkerId,
+        /// [`StopReason::ItemTimeout`] or [`StopReason::Cancelled`].
+        reason: StopReason,
     },
     /// A worker holds more memory than one should that goes on working. It is replaced when it has run an item: before
     /// that, another would hold as much.
@@ -127,17 +136,6 @@ pub enum Event {
     StopRequested,
     /// [`crate::PoolState::next_wakeup`] has come.
     TimePassed,
-}
-
-/// The item that a worker runs, as its page tells. It may have ended a moment ago, if nothing has begun since.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RunningItem {
-    /// Its chunk.
-    pub chunk: ChunkId,
-    /// Its offset in the chunk.
-    pub offset: u32,
-    /// How long it has been running.
-    pub running_for: Duration,
 }
 
 /// A job, as far as scheduling is concerned.
@@ -221,13 +219,8 @@ pub enum Effect {
         worker: WorkerId,
         /// The chunk.
         chunk: ChunkId,
-        /// Which item should end, if it runs.
-        cancel: Cancel,
-    },
-    /// Find out what a worker runs and for how long; answered by [`Event::Progress`].
-    Probe {
-        /// Which.
-        worker: WorkerId,
+        /// Nobody waits for it any more: what runs of it should end.
+        cancel: bool,
     },
     /// Ask an idle worker to exit.
     Shutdown {
@@ -242,9 +235,6 @@ pub enum Effect {
         worker: WorkerId,
         /// Why.
         reason: StopReason,
-        /// Only if no other item runs there by now than the current [`Event::Progress`] says. If one does, that is said
-        /// by another.
-        if_unchanged: bool,
     },
     /// SIGKILL.
     Kill {
@@ -252,8 +242,6 @@ pub enum Effect {
         worker: WorkerId,
         /// Why.
         reason: StopReason,
-        /// As for [`Effect::Terminate`].
-        if_unchanged: bool,
     },
     /// Keep some of the results that the current [`Event::ItemsFinished`] or [`Event::ItemsLost`] brought; the others are
     /// late answers.
@@ -317,17 +305,6 @@ pub enum Effect {
     RestartGivenUp,
     /// Tell the world.
     ReadinessChanged(Readiness),
-}
-
-/// Which item should end by itself, if it runs when the worker learns of it. No other is ever told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cancel {
-    /// None: what runs goes on.
-    Nothing,
-    /// The one at this offset in the chunk: its time is up.
-    Item(u32),
-    /// Any of the chunk: nobody waits for it any more.
-    Chunk,
 }
 
 /// A chunk for a worker.

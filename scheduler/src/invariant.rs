@@ -4,8 +4,7 @@ use crate::event::{Delivery, Hold, Readiness};
 use crate::id::SlotId;
 use crate::pool::PoolState;
 use crate::timer::TimerKey::{
-    Age, CancelGrace, Deadline, Idle, ItemTimeout, Memory, Proof, Rebalance, Reconsider, Restart, Retry, Rollout,
-    Start, StopGrace,
+    Age, Deadline, Idle, Memory, Proof, Rebalance, Reconsider, Restart, Retry, Rollout, Start, StopGrace,
 };
 use crate::worker::{ActiveChunk, Expired};
 
@@ -86,9 +85,6 @@ impl PoolState {
             assert!(!is_idle || !may_run, "worker {id}: no ready slot idles while an item may run");
             let has = |chunk: &ActiveChunk| functions.has(chunk.function);
             assert!(worker.chunks.iter().all(has), "worker {id}: it has the functions of its chunks");
-            let overdue = worker.is_up() && worker.overdue().is_some();
-            let watched = self.timers.is_set(CancelGrace(id)) || worker.is_up() && worker.grace_is_over;
-            assert_eq!(overdue, watched, "worker {id}: what should have ended is watched");
         }
         if self.readiness == Readiness::Stopped {
             assert!(self.workers().next().is_none() && self.jobs.is_empty(), "nothing is left of a stopped pool");
@@ -100,8 +96,9 @@ impl PoolState {
             let has_owner = match key {
                 Deadline(job) => self.jobs.contains_key(&job) || self.is_at_a_worker(job),
                 Retry(job) => self.jobs.contains_key(&job),
-                Start(id) | Proof(id) | CancelGrace(id) | StopGrace(id) | ItemTimeout(id) | Age(id) | Idle(id)
-                | Memory(id) => self.workers().any(|worker| worker.id == id),
+                Start(id) | Proof(id) | StopGrace(id) | Age(id) | Idle(id) | Memory(id) => {
+                    self.workers().any(|worker| worker.id == id)
+                }
                 Restart(slot) => self.slots[slot.0 as usize].worker.is_none(),
                 Rebalance => true,
                 Reconsider => !self.jobs.is_empty(),

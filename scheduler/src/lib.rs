@@ -25,6 +25,7 @@ mod health;
 mod id;
 #[cfg(any(test, debug_assertions))]
 mod invariant;
+mod item_watch;
 mod job;
 mod pool;
 mod queue;
@@ -36,10 +37,8 @@ mod timer;
 mod worker;
 
 pub use config::SchedulerConfig;
-pub use event::{
-    Cancel, Delivery, Dispatch, Effect, Event, FailureCause, Hold, JobFailure, JobSpec, Readiness, RunningItem,
-    StopReason,
-};
+pub use event::{Delivery, Dispatch, Effect, Event, FailureCause, Hold, JobFailure, JobSpec, Readiness, StopReason};
 pub use id::{ChunkId, FunctionId, FunctionSet, JobId, SlotId, WorkerId};
+pub use item_watch::{GracePeriods, ItemAction, ItemWatch, RunningItem, WatchedChunk};
 pub use pool::{Demand, JobSnapshot, PoolState, RunningItems, SlotCounts, Snapshot, WorkerSnapshot, WorkerState};
 pub use time::Time;

@@ -16,12 +16,8 @@ pub(crate) enum TimerKey {
     Start(WorkerId),
     /// The worker has lived long enough to have proved itself.
     Proof(WorkerId),
-    /// The item that the worker runs should have ended by itself.
-    CancelGrace(WorkerId),
     /// The worker should be gone by now.
     StopGrace(WorkerId),
-    /// The item that the worker runs may have passed its time limit.
-    ItemTimeout(WorkerId),
     /// The worker is as old as it may get.
     Age(WorkerId),
     /// The worker has been idle for too long.
@@ -53,13 +49,6 @@ impl Timers {
         self.by_time.insert((at, key));
     }
 
-    /// Sets a timer, unless it is set to a later moment.
-    pub(crate) fn set_no_earlier(&mut self, key: TimerKey, at: Time) {
-        if self.by_key.get(&key).is_none_or(|&set| set < at) {
-            self.set(key, at);
-        }
-    }
-
     /// Clears a timer; it need not be set.
     pub(crate) fn clear(&mut self, key: TimerKey) {
         if let Some(at) = self.by_key.remove(&key) {
@@ -69,8 +58,8 @@ impl Timers {
 
     /// Clears every timer of a worker.
     pub(crate) fn clear_worker(&mut self, worker: WorkerId) {
-        use TimerKey::{Age, CancelGrace, Idle, ItemTimeout, Memory, Proof, Start, StopGrace};
-        for key in [Start, Proof, CancelGrace, StopGrace, ItemTimeout, Age, Idle, Memory] {
+        use TimerKey::{Age, Idle, Memory, Proof, Start, StopGrace};
+        for key in [Start, Proof, StopGrace, Age, Idle, Memory] {
             self.clear(key(worker));
         }
     }

@@ -34,7 +34,7 @@ impl Slot {
     pub(crate) fn only_chunk(&self) -> Option<&ActiveChunk> {
         let worker = self.worker.as_ref().filter(|worker| worker.takes_chunks() && worker.chunks.len() == 1)?;
         worker.chunks.front().filter(|running| {
-            running.overdue().is_none()
+            !running.is_overdue()
                 && !running.abandoned
                 && !running.history.is_left_alone()
                 && running.recalled_at.is_none()
@@ -68,11 +68,6 @@ pub(crate) struct Worker {
     pub(crate) is_large: bool,
     /// It gets no more chunks, and stops when it has none, if it is its turn.
     pub(crate) retire: Option<StopReason>,
-    /// What should have ended by itself has not, as far as is known here. Its page has the last word.
-    pub(crate) grace_is_over: bool,
-    /// Whose grace period it is, and why: that of the chunk behind it is another, and so is that of a chunk whose call is
-    /// cancelled when one of its items was out of time.
-    pub(crate) grace_of: Option<(ChunkId, StopReason)>,
 }
 
 /// Where a worker stands. Ready and Busy are one phase: it is busy when it has a chunk.
@@ -109,8 +104,6 @@ pub(crate) struct ActiveChunk {
     pub(crate) count: u32,
     /// How many of them it has finished.
     pub(crate) finished: u32,
-    /// So many have ended, though not all of their results may be here yet: a later item was seen running.
-    pub(crate) passed: u32,
     pub(crate) history: History,
     /// The job has ended: what comes is discarded.
     pub(crate) abandoned: bool,
@@ -143,14 +136,9 @@ pub(crate) struct Expired {
 }
 
 impl ActiveChunk {
-    /// Tells why what runs should have ended, if it should.
-    pub(crate) fn overdue(&self) -> Option<StopReason> {
-        if self.cancelled {
-            return Some(StopReason::Cancelled);
-        }
-        let num_ended = self.finished.max(self.passed);
-        let runs_on = self.expired.last().is_some_and(|expired| expired.offset >= num_ended);
-        runs_on.then_some(StopReason::ItemTimeout)
+    /// Tells whether what runs should have ended.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.cancelled || self.expired.last().is_some_and(|expired| expired.offset >= self.finished)
     }
 
     /// Returns the expired item at this offset.
@@ -175,8 +163,6 @@ impl Worker {
             ready_at: None,
             is_large: false,
             retire: None,
-            grace_is_over: false,
-            grace_of: None,
         }
     }
 
@@ -191,12 +177,6 @@ impl Worker {
     /// Tells whether it may be given a chunk at all.
     pub(crate) fn takes_chunks(&self) -> bool {
         self.is_up() && self.retire.is_none() && self.quota != Some(0)
-    }
-
-    /// Tells why what it runs should have ended, if it should, and the position of that chunk.
-    pub(crate) fn overdue(&self) -> Option<(usize, StopReason)> {
-        let position = self.chunks.iter().position(|chunk| chunk.passed < chunk.count)?;
-        self.chunks[position].overdue().map(|reason| (position, reason))
     }
 
     /// Returns the chunks that it may be asked for, since items have not begun, and their positions; the last first.

@@ -16,7 +16,7 @@ use crate::function::nearest_names;
 use crate::outcome::OutcomeRun;
 use crate::outlet::Outlet;
 use crate::payload::JobPayload;
-use crate::supervisor::{ChunkResults, ChunkRun, EndBy, WorkerCommand};
+use crate::supervisor::{ChunkResults, ChunkRun, WorkerCommand};
 
 impl Driver {
     pub(super) fn execute(&mut self, effect: Effect, occasion: &Occasion) {
@@ -24,18 +24,9 @@ impl Driver {
             Effect::SpawnWorker { worker } => self.spawn_worker(worker),
             Effect::Dispatch(dispatch) => self.send_chunk(&dispatch),
             Effect::Recall { worker, chunk, cancel } => self.tell(worker, WorkerCommand::Recall { chunk, cancel }),
-            Effect::Probe { worker } => self.tell(worker, WorkerCommand::Probe),
             Effect::Shutdown { worker, reason } => self.stop(worker, reason, WorkerCommand::Shutdown),
-            Effect::Terminate { worker, reason, if_unchanged: false } => {
-                self.stop(worker, reason, WorkerCommand::Terminate);
-            }
-            Effect::Kill { worker, reason, if_unchanged: false } => self.stop(worker, reason, WorkerCommand::Kill),
-            Effect::Terminate { worker, reason, if_unchanged: true } => {
-                self.stop(worker, reason, WorkerCommand::IfUnchanged(EndBy::Terminate));
-            }
-            Effect::Kill { worker, reason, if_unchanged: true } => {
-                self.stop(worker, reason, WorkerCommand::IfUnchanged(EndBy::Kill));
-            }
+            Effect::Terminate { worker, reason } => self.stop(worker, reason, WorkerCommand::Terminate),
+            Effect::Kill { worker, reason } => self.stop(worker, reason, WorkerCommand::Kill),
             Effect::StoreResults { job, first_index, skip, count } => {
                 if let (Some(entry), Occasion::Results(results)) = (self.jobs.get(&job), occasion) {
                     let run = cut_results(results, entry.payload.kind(), Cut { first_index, skip, count });
@@ -76,7 +67,7 @@ impl Driver {
 
     fn spawn_worker(&mut self, worker: WorkerId) {
         debug!(worker = worker.generation, slot = worker.slot.0, "starting a worker");
-        let commands = self.spawner.spawn(worker, self.event_sender.clone());
+        let commands = self.spawner.spawn(worker, self.grace, self.event_sender.clone());
         self.workers.insert(worker, WorkerLink::new(commands));
         self.reporter.report(&Happening::WorkerStarted { worker });
     }
@@ -137,12 +128,17 @@ impl Driver {
     }
 
     fn stop(&mut self, worker: WorkerId, reason: StopReason, command: WorkerCommand) {
+        self.note_stop(worker, reason);
+        self.tell(worker, command);
+    }
+
+    /// A worker is told to end.
+    pub(super) fn note_stop(&mut self, worker: WorkerId, reason: StopReason) {
         let Some(link) = self.workers.get_mut(&worker) else { return };
         link.stop_reason = Some(reason);
         let pid = link.pid;
-        debug!(worker = worker.generation, pid, ?reason, ?command, "stopping a worker");
+        debug!(worker = worker.generation, pid, ?reason, "stopping a worker");
         self.reporter.report(&Happening::WorkerStopping { worker, pid, reason });
-        self.tell(worker, command);
     }
 
     fn deliver(&mut self, job: JobId, first_index: u64, count: u64) {

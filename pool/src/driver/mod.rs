@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 
-use procpool_scheduler::{Effect, Event, FunctionId, JobId, PoolState, Readiness, Time, WorkerId};
+use procpool_scheduler::{Effect, Event, FunctionId, GracePeriods, JobId, PoolState, Readiness, Time, WorkerId};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -64,6 +64,7 @@ pub(crate) fn spawn(
         state: PoolState::new(config.scheduler()),
         epoch: Instant::now(),
         spawner,
+        grace: config.grace(),
         event_sender,
         workers: BTreeMap::new(),
         jobs: BTreeMap::new(),
@@ -87,6 +88,7 @@ struct Driver {
     /// Zero of the scheduler's time.
     epoch: Instant,
     spawner: Arc<dyn WorkerSpawner>,
+    grace: GracePeriods,
     event_sender: mpsc::Sender<WorkerEvent>,
     workers: BTreeMap<WorkerId, WorkerLink>,
     jobs: BTreeMap<JobId, JobEntry>,

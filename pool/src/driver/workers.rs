@@ -18,8 +18,12 @@ impl Driver {
             }
             WorkerEventKind::Hello { pid, sdk, functions } => self.register(worker, pid, &sdk, functions),
             WorkerEventKind::Ready => self.worker_ready(worker),
-            WorkerEventKind::Progress { running, stack } => {
-                self.apply(Event::Progress { worker, running }, &Occasion::Stack(stack));
+            WorkerEventKind::ItemExpired { chunk, offset, stack } => {
+                self.apply(Event::ItemExpired { worker, chunk, offset }, &Occasion::Stack(stack));
+            }
+            WorkerEventKind::Stopping { reason } => {
+                self.note_stop(worker, reason);
+                self.apply_plain(Event::WorkerStopping { worker, reason });
             }
             WorkerEventKind::Results(results) => {
                 self.reporter.report(&Happening::ResultsReceived(&results));

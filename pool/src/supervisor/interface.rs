@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use procpool_items::ItemKind;
-use procpool_scheduler::{Cancel, ChunkId, RunningItem, WorkerId};
+use procpool_scheduler::{ChunkId, GracePeriods, StopReason, WorkerId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::config::MemoryLimits;
@@ -14,17 +14,24 @@ use crate::error::{DumpFailure, ExitUsage, ItemFailure, WorkerExit};
 use crate::function::FunctionInfo;
 
 /// The most commands that may wait for one worker. The scheduler has at most two chunks at a worker, with a run, a
-/// recall and two cancels each, and three ways to end it; [`WorkerCommand::DropCommons`] and [`WorkerCommand::Dump`] are
+/// recall and a cancel each, and three ways to end it; [`WorkerCommand::DropCommons`] and [`WorkerCommand::Dump`] are
 /// only sent while half of it is free. So a channel of this size is never full.
 pub const COMMAND_CAPACITY: usize = 32;
 
 /// Starts workers.
 pub trait WorkerSpawner: Send + Sync + 'static {
-    /// Starts a worker and returns at once; how that goes comes as events.
+    /// Starts a worker and returns at once; how that goes comes as events. `grace` is what its items have when they should
+    /// end.
     ///
-    /// The last event of every worker is [`WorkerEventKind::Exited`], exactly once, when the process is dead. Sending to `events` may wait: the driver never waits for a worker. Dropping the command sender ends the
-    /// worker as [`WorkerCommand::Kill`] does.
-    fn spawn(&self, worker: WorkerId, events: mpsc::Sender<WorkerEvent>) -> mpsc::Sender<WorkerCommand>;
+    /// The last event of every worker is [`WorkerEventKind::Exited`], exactly once, when the process is dead. Sending to
+    /// `events` may wait: the driver never waits for a worker. Dropping the command sender ends the worker as
+    /// [`WorkerCommand::Kill`] does.
+    fn spawn(
+        &self,
+        worker: WorkerId,
+        grace: GracePeriods,
+        events: mpsc::Sender<WorkerEvent>,
+    ) -> mpsc::Sender<WorkerCommand>;
 
     /// Returns the longest frame that a worker takes, in bytes.
     fn max_frame_bytes(&self) -> u32 {
@@ -47,14 +54,11 @@ pub enum WorkerCommand {
     Recall {
         /// The chunk.
         chunk: ChunkId,
-        /// Which item should end, if it runs.
-        cancel: Cancel,
+        /// Nobody waits for it any more: what runs of it is told to end, and is ended if it does not.
+        cancel: bool,
     },
     /// These jobs have ended: forget their common arguments, of which it has every one.
     DropCommons(Vec<u64>),
-    /// Tell which item runs and for how long; answered by [`WorkerEventKind::Progress`]. If that is longer than it may,
-    /// with the stacks of the worker's threads, where it can tell them; once for each item.
-    Probe,
     /// Tell the stacks of the worker's threads. Only sent while half of the channel is free.
     Dump(oneshot::Sender<Result<String, DumpFailure>>),
     /// Finish the item that runs and exit.
@@ -62,18 +66,6 @@ pub enum WorkerCommand {
     /// SIGTERM to the process group.
     Terminate,
     /// SIGKILL to the worker, and SIGTERM to what it has started, which is killed if it does not end.
-    Kill,
-    /// One of these two, if nothing has begun since the last Progress but what that said. If something has, another
-    /// Progress says what.
-    IfUnchanged(EndBy),
-}
-
-/// How a worker is ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EndBy {
-    /// As [`WorkerCommand::Terminate`].
-    Terminate,
-    /// As [`WorkerCommand::Kill`].
     Kill,
 }
 
@@ -98,7 +90,7 @@ pub struct ChunkRun {
     pub count: u32,
     /// Which execution of these items this is, from 1.
     pub attempt: u32,
-    /// The longest that one of these items may run.
+    /// The longest that one of these items may run. The session sees to that.
     pub time_limit: Option<Duration>,
     /// The caller's trace.
     pub trace: Arc<TraceContext>,
@@ -145,13 +137,19 @@ pub enum WorkerEventKind {
     },
     /// It can take chunks.
     Ready,
-    /// The answer to [`WorkerCommand::Probe`].
-    Progress {
-        /// The item that runs, if one does.
-        running: Option<RunningItem>,
-        /// The stacks of the worker's threads, that of the item first, if it has run for longer than it may; empty if
-        /// they are not known.
+    /// The time of the item that runs is up. It was told to end, and the worker asked for the rest of its chunk.
+    ItemExpired {
+        /// The item's chunk.
+        chunk: ChunkId,
+        /// Its offset in the chunk.
+        offset: u32,
+        /// The stacks of the worker's threads when its time was up, that of the item first; empty if they are not known.
         stack: String,
+    },
+    /// An item did not end when told, and so the worker got SIGTERM; it gets SIGKILL if that does not end it.
+    Stopping {
+        /// [`StopReason::ItemTimeout`] or [`StopReason::Cancelled`].
+        reason: StopReason,
     },
     /// Results of consecutive items, checked: in order, without gaps, of the right number and form.
     Results(ChunkResults),

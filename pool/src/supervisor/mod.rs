@@ -36,8 +36,7 @@ mod wait;
 
 pub use config::{DEFAULT_PASSED_VARIABLES, LimitedResource, MemoryLimits, SpawnConfig};
 pub use interface::{
-    COMMAND_CAPACITY, ChunkCommon, ChunkResults, ChunkRun, EndBy, WorkerCommand, WorkerEvent, WorkerEventKind,
-    WorkerSpawner,
+    COMMAND_CAPACITY, ChunkCommon, ChunkResults, ChunkRun, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner,
 };
 pub use orphans::{ServerTag, kill_orphans};
 #[cfg(any(test, fuzzing))]

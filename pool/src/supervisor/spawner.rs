@@ -13,7 +13,7 @@ use futures_util::FutureExt as _;
 use procpool_ipc::page::PageReader;
 use procpool_ipc::proto;
 use procpool_ipc::proto::server_frame::Frame as ServerFrame;
-use procpool_scheduler::WorkerId;
+use procpool_scheduler::{GracePeriods, WorkerId};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Resource, Rlimit};
@@ -178,9 +178,14 @@ impl Drop for Host {
 }
 
 impl WorkerSpawner for ProcessSpawner {
-    fn spawn(&self, worker: WorkerId, events: mpsc::Sender<WorkerEvent>) -> mpsc::Sender<WorkerCommand> {
+    fn spawn(
+        &self,
+        worker: WorkerId,
+        grace: GracePeriods,
+        events: mpsc::Sender<WorkerEvent>,
+    ) -> mpsc::Sender<WorkerCommand> {
         let (sender, commands) = mpsc::channel(COMMAND_CAPACITY);
-        let session = supervise(self.shared.clone(), worker, commands, events).in_current_span();
+        let session = supervise(self.shared.clone(), (worker, grace), commands, events).in_current_span();
         self.host.sessions.spawn_on(session, &self.host.runtime);
         sender
     }
@@ -197,7 +202,7 @@ impl WorkerSpawner for ProcessSpawner {
 /// Supervises one worker from its start to its reaping.
 async fn supervise(
     shared: Arc<Shared>,
-    worker: WorkerId,
+    (worker, grace): (WorkerId, GracePeriods),
     commands: mpsc::Receiver<WorkerCommand>,
     events: mpsc::Sender<WorkerEvent>,
 ) {
@@ -205,7 +210,7 @@ async fn supervise(
     // A panic must cost one worker, and not the slot: that hears of an end in any case.
     let started = AssertUnwindSafe(shared.start(worker, &live)).catch_unwind().await;
     match started.unwrap_or_else(|_| Err(io::Error::other("the server panicked, which is a bug in it"))) {
-        Ok(started) => Session::new(started, events).run(commands).await,
+        Ok(started) => Session::new(started, grace, events).run(commands).await,
         Err(error) => {
             let (reason, by_shortage) = (shared.describe(&error), is_shortage(&error));
             let kind = WorkerEventKind::Exited {

@@ -4,7 +4,6 @@ use std::num::NonZeroU32;
 
 use procpool_pool::supervisor::WorkerCommand;
 use procpool_pool::{CallError, OnError, PoolCounts, PoolEvent, PoolWatch, Readiness, SlotCounts, WorkerState};
-use procpool_scheduler::Cancel;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::scripted::{call, items, pool_of, settle};
@@ -27,7 +26,7 @@ async fn a_restart_replaces_one_worker_at_a_time_and_between_items() {
     assert!(first.has_no_command().await, "the new one is not ready yet");
     third.become_ready().await;
     // The busy one is asked for what has not begun, and goes when its item is done.
-    assert!(matches!(first.next_command().await, WorkerCommand::Recall { cancel: Cancel::Nothing, .. }));
+    assert!(matches!(first.next_command().await, WorkerCommand::Recall { cancel: false, .. }));
     assert!(first.has_no_command().await);
     first.finish(&chunk).await;
     assert!(map.await.unwrap().is_ok());

@@ -3,12 +3,12 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use procpool_pool::supervisor::{ChunkRun, EndBy, WorkerCommand};
+use procpool_pool::supervisor::{ChunkRun, WorkerCommand};
 use procpool_pool::{
     Call, CallError, CallOptions, CallPart, DeadlinePhase, ExitUsage, ItemFailure, OnError, PoolConfig, StreamOptions,
     WorkerExit,
 };
-use procpool_scheduler::Cancel;
+use procpool_scheduler::StopReason;
 use tokio::time::Instant;
 
 use crate::scripted::{ScriptedPool, ScriptedWorker, blobs, call, items, pool_of, pool_with, settle, texts};
@@ -88,7 +88,7 @@ async fn failing_fast_fails_with_the_first_failure_to_arrive() {
     second.send_results(other.chunk, 0, blobs(&[String::new()]), vec![(0, failure.clone())]).await;
     let CallError::ItemFailed(error) = map.await.unwrap().unwrap_err() else { panic!("an item failed") };
     assert_eq!((error.index, error.failure), (other.first_index, failure));
-    assert!(matches!(first.next_command().await, WorkerCommand::Recall { cancel: Cancel::Nothing, .. }));
+    assert!(matches!(first.next_command().await, WorkerCommand::Recall { cancel: false, .. }));
     first.finish(&chunk).await;
     assert!(first.has_no_command().await, "what had not started never runs");
 }
@@ -107,17 +107,12 @@ async fn an_item_of_a_failed_call_that_hangs_does_not_keep_its_slot() {
     let failure = ItemFailure::InvalidItem { part: CallPart::Item, message: "not this one".to_owned() };
     second.send_results(other.chunk, 0, blobs(&[String::new()]), vec![(0, failure)]).await;
     map.await.unwrap().unwrap_err();
-    assert!(matches!(first.next_command().await, WorkerCommand::Recall { cancel: Cancel::Nothing, .. }));
+    assert!(matches!(first.next_command().await, WorkerCommand::Recall { cancel: false, .. }));
     // It is let finish, but not for ever.
-    assert!(matches!(first.next_command().await, WorkerCommand::Probe));
-    first.runs(&chunk, limit, "").await;
-    assert!(matches!(first.next_command().await, WorkerCommand::Recall { cancel: Cancel::Item(0), .. }));
-    assert!(matches!(first.next_command().await, WorkerCommand::Probe));
-    first.runs(&chunk, limit, "").await;
-    assert!(matches!(first.next_command().await, WorkerCommand::IfUnchanged(EndBy::Terminate)));
-    assert!(matches!(first.next_command().await, WorkerCommand::Probe));
-    first.runs(&chunk, limit, "").await;
-    assert!(matches!(first.next_command().await, WorkerCommand::IfUnchanged(EndBy::Kill)));
+    assert_eq!(chunk.time_limit, Some(limit));
+    first.expires(&chunk, "").await;
+    first.stops(StopReason::ItemTimeout).await;
+    assert!(first.has_no_command().await, "its session ends it");
     first.die(Some((chunk.chunk, 0))).await;
     let _next = pool.next_worker().await;
 }
@@ -130,29 +125,15 @@ async fn an_item_that_runs_too_long_fails_when_its_time_is_up() {
     let mut the_call = call("f");
     the_call.options.item_timeout = Some(limit);
     let handle = pool.handle.clone();
-    let started = Instant::now();
     let map = tokio::spawn(async move { handle.map(the_call, items(0..1)).await });
     let chunk = worker.next_chunk().await;
     assert_eq!(chunk.time_limit, Some(limit));
-    assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
-    // It began half a second after it was sent.
-    let running_for = started.elapsed().checked_sub(Duration::from_millis(500)).unwrap();
-    worker.runs(&chunk, running_for, "where it was").await;
-    assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
-    let running_for = started.elapsed().checked_sub(Duration::from_millis(500)).unwrap();
-    worker.runs(&chunk, running_for, "where it was").await;
+    worker.expires(&chunk, "where it was").await;
     let CallError::ItemFailed(error) = map.await.unwrap().unwrap_err() else { panic!("the item failed") };
     assert_eq!(error.failure, ItemFailure::ItemTimeout { limit, attempt: 1, stack: "where it was".to_owned() });
-    let late_by = started.elapsed().checked_sub(Duration::from_millis(10_500)).unwrap();
-    assert!(late_by < Duration::from_millis(50), "late by {late_by:?}");
-    // It does not end by itself: SIGTERM, then SIGKILL.
-    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: Cancel::Item(0), .. }));
-    assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
-    worker.runs(&chunk, started.elapsed(), "").await;
-    assert!(matches!(worker.next_command().await, WorkerCommand::IfUnchanged(EndBy::Terminate)));
-    assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
-    worker.runs(&chunk, started.elapsed(), "").await;
-    assert!(matches!(worker.next_command().await, WorkerCommand::IfUnchanged(EndBy::Kill)));
+    // It does not end by itself: that is its session's business, and it is replaced when it has ended.
+    worker.stops(StopReason::ItemTimeout).await;
+    assert!(worker.has_no_command().await);
     worker.die(Some((chunk.chunk, 0))).await;
     let _next = pool.next_worker().await;
 }
@@ -172,7 +153,7 @@ async fn a_deadline_ends_the_call_and_tells_where_it_was() {
     let running = handle.map(the_call, items(0..1)).await.unwrap_err();
     assert!(matches!(running, CallError::DeadlineExceeded { phase: DeadlinePhase::Running }));
     let chunk = worker.next_chunk().await;
-    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: Cancel::Chunk, .. }));
+    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: true, .. }));
     // It ends within its grace period: the worker lives on, and the late result goes nowhere.
     worker.finish(&chunk).await;
     assert!(worker.has_no_command().await);
@@ -186,7 +167,7 @@ async fn dropping_a_call_cancels_it() {
     let map = tokio::spawn(async move { handle.map(call("f"), items(0..100)).await });
     let chunk = worker.next_chunk().await;
     map.abort();
-    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: Cancel::Chunk, .. }));
+    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: true, .. }));
     worker.finish(&chunk).await;
     assert!(worker.has_no_command().await, "queued items never run");
 }
@@ -222,7 +203,7 @@ async fn fail_fast_beside_an_item(pool: &mut ScriptedPool, the_call: Call) -> (S
     let failure = ItemFailure::InvalidItem { part: CallPart::Item, message: "not this one".to_owned() };
     first.send_results(chunk.chunk, 0, blobs(&[String::new()]), vec![(0, failure)]).await;
     assert!(matches!(map.await.unwrap(), Err(CallError::ItemFailed(_))));
-    assert!(matches!(second.next_command().await, WorkerCommand::Recall { cancel: Cancel::Nothing, .. }));
+    assert!(matches!(second.next_command().await, WorkerCommand::Recall { cancel: false, .. }));
     second.give_back(other.chunk, 1).await;
     (second, other)
 }
@@ -233,13 +214,10 @@ async fn what_runs_on_after_a_call_failed_fast_keeps_its_time_limit() {
     let mut the_call = call("f");
     the_call.options.item_timeout = Some(Duration::from_secs(10));
     let (mut worker, chunk) = fail_fast_beside_an_item(&mut pool, the_call).await;
-    assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
-    let running_for = Duration::from_secs(11);
-    worker.runs(&chunk, running_for, "").await;
-    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: Cancel::Item(0), .. }));
-    assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
-    worker.runs(&chunk, running_for, "").await;
-    assert!(matches!(worker.next_command().await, WorkerCommand::IfUnchanged(EndBy::Terminate)));
+    assert_eq!(chunk.time_limit, Some(Duration::from_secs(10)));
+    worker.expires(&chunk, "").await;
+    worker.stops(StopReason::ItemTimeout).await;
+    assert!(worker.has_no_command().await);
     worker.die(Some((chunk.chunk, 0))).await;
     pool.next_ready_worker().await;
 }
@@ -251,11 +229,8 @@ async fn what_runs_on_after_a_call_failed_fast_ends_at_the_calls_deadline() {
     let deadline = Instant::now() + Duration::from_secs(10);
     the_call.deadline = Some(deadline);
     let (mut worker, chunk) = fail_fast_beside_an_item(&mut pool, the_call).await;
-    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: Cancel::Chunk, .. }));
+    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: true, .. }));
     assert!(Instant::now() >= deadline);
-    assert!(matches!(worker.next_command().await, WorkerCommand::Probe));
-    worker.runs(&chunk, Duration::from_secs(12), "").await;
-    assert!(matches!(worker.next_command().await, WorkerCommand::IfUnchanged(EndBy::Terminate)));
     worker.die(Some((chunk.chunk, 0))).await;
     pool.next_ready_worker().await;
 }

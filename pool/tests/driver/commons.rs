@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use procpool_pool::supervisor::{ChunkRun, WorkerCommand, WorkerEventKind};
 use procpool_pool::{Call, CallError, CommonArgument, FunctionInfo, ItemKind, PoolConfig, StreamOptions};
-use procpool_scheduler::Cancel;
 use tokio::time::Instant;
 
 use crate::scripted::{ScriptedWorker, call, items, pool_of, pool_with, settle, texts};
@@ -130,7 +129,7 @@ async fn it_is_dropped_when_the_caller_goes_and_when_the_deadline_passes() {
     let chunk = worker.next_chunk().await;
     map.abort();
     // The Recall of the job that has ended comes first, so no chunk that waits needs what is dropped.
-    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: Cancel::Chunk, .. }));
+    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: true, .. }));
     assert_eq!(dropped(&mut worker).await, [told(&chunk).0]);
     worker.finish(&chunk).await;
 
@@ -142,7 +141,7 @@ async fn it_is_dropped_when_the_caller_goes_and_when_the_deadline_passes() {
     assert_ne!(told(&next).0, told(&chunk).0);
     assert_eq!(told(&next).1, Some(&b"c"[..]), "another job, and so another argument");
     assert!(matches!(map.await.unwrap(), Err(CallError::DeadlineExceeded { .. })));
-    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: Cancel::Chunk, .. }));
+    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: true, .. }));
     assert_eq!(dropped(&mut worker).await, [told(&next).0]);
 }
 

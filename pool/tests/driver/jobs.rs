@@ -9,7 +9,6 @@ use procpool_pool::{
     Call, CallError, CallLabel, CallOptions, ItemFailure, JobReport, OnError, PoolEvent, PoolHandle, ResultOrder,
     StreamOptions,
 };
-use procpool_scheduler::Cancel;
 use tokio::time::Instant;
 
 use crate::scripted::{call, items, pool_of, settle};
@@ -75,7 +74,7 @@ async fn a_job_that_an_operator_cancels_fails_with_that_and_what_runs_is_ended()
     assert!(pool.handle.cancel_job(1).await);
     let failed = first.await.unwrap().unwrap_err();
     assert!(matches!(failed, CallError::CancelledByOperator { job: 1 }), "{failed}");
-    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: Cancel::Chunk, .. }));
+    assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: true, .. }));
     assert!(!pool.handle.cancel_job(1).await, "it has ended");
     assert!(!pool.handle.cancel_job(99).await, "there never was one");
     // The other goes on.

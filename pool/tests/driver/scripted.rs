@@ -12,7 +12,7 @@ use procpool_pool::supervisor::{
 use procpool_pool::{
     Call, ExitUsage, FunctionInfo, ItemFailure, JobNumbers, PoolConfig, PoolHandle, PoolObserver, PoolTask, WorkerExit,
 };
-use procpool_scheduler::{ChunkId, RunningItem, WorkerId};
+use procpool_scheduler::{ChunkId, GracePeriods, StopReason, WorkerId};
 use tokio::sync::mpsc;
 
 /// A pool whose workers are the test's.
@@ -35,7 +35,12 @@ struct ScriptedSpawner {
 }
 
 impl WorkerSpawner for ScriptedSpawner {
-    fn spawn(&self, worker: WorkerId, events: mpsc::Sender<WorkerEvent>) -> mpsc::Sender<WorkerCommand> {
+    fn spawn(
+        &self,
+        worker: WorkerId,
+        _: GracePeriods,
+        events: mpsc::Sender<WorkerEvent>,
+    ) -> mpsc::Sender<WorkerCommand> {
         let (sender, commands) = mpsc::channel(self.command_capacity);
         let scripted = ScriptedWorker { id: worker, events, commands };
         self.spawned.try_send(scripted).expect("a test takes its workers");
@@ -172,10 +177,14 @@ impl ScriptedWorker {
         self.say(WorkerEventKind::Results(ChunkResults { chunk, first, count, failures, busy, items })).await;
     }
 
-    /// Answers a probe: the first item of the chunk runs, for so long, and this is its stack.
-    pub(crate) async fn runs(&self, chunk: &ChunkRun, running_for: Duration, stack: &str) {
-        let running = Some(RunningItem { chunk: chunk.chunk, offset: 0, running_for });
-        self.say(WorkerEventKind::Progress { running, stack: stack.to_owned() }).await;
+    /// The time of the first item of the chunk is up, and this is its stack.
+    pub(crate) async fn expires(&self, chunk: &ChunkRun, stack: &str) {
+        self.say(WorkerEventKind::ItemExpired { chunk: chunk.chunk, offset: 0, stack: stack.to_owned() }).await;
+    }
+
+    /// It got SIGTERM for an item.
+    pub(crate) async fn stops(&self, reason: StopReason) {
+        self.say(WorkerEventKind::Stopping { reason }).await;
     }
 
     /// Gives a chunk back from an offset on.

@@ -5,7 +5,6 @@ use std::num::NonZeroU32;
 use procpool_items::{ItemKind, ItemSlab};
 use procpool_pool::supervisor::WorkerCommand;
 use procpool_pool::{CallError, ResultOrder, StreamOptions};
-use procpool_scheduler::Cancel;
 
 use crate::scripted::{ScriptedWorker, call, items, pool_of, settle, texts};
 
@@ -112,7 +111,7 @@ async fn dropping_either_end_cancels_the_job() {
             settle().await;
             assert!(matches!(sink.send(items(1..2)).await, Err(CallError::JobEnded)));
         }
-        assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: Cancel::Chunk, .. }));
+        assert!(matches!(worker.next_command().await, WorkerCommand::Recall { cancel: true, .. }));
         worker.finish(&chunk).await;
     }
 }

@@ -24,10 +24,10 @@ pub(crate) enum Moment {
 pub(crate) enum Upset {
     /// The session panicked.
     SessionPanics(Moment),
-    /// The burial panicked, and nobody knows what had begun.
-    BurialPanics(Moment),
+    /// The report of its exit panicked, and nobody knows what had begun.
+    ExitReportPanics(Moment),
     /// The same, while a chunk was being asked back.
-    BurialPanicsWhileAsked,
+    ExitReportPanicsWhileAsked,
     /// The channel was full when the driver had something to say.
     ChannelFull(Moment),
     /// The same, when nobody read any more.
@@ -48,14 +48,21 @@ pub(crate) enum Upset {
     LargeBeforeBegun,
     /// It died before that.
     DeadBeforeBegun,
+    /// The time of its item was up.
+    ItemExpired(Moment),
+    /// It got SIGTERM for an item.
+    TerminatedForItem(Moment),
+    /// It survived that and got SIGKILL.
+    KilledForItem,
 }
 
 /// Those that every range of some length must produce.
-const EXPECTED: [Upset; 33] = {
+const EXPECTED: [Upset; 38] = {
     use Moment::{BeingKilled, Given, Idle, Running, Starting, Stopping};
     use Upset::{
-        BurialPanics, BurialPanicsWhileAsked, ChannelFull, ChannelFullAfterPanic, DeadBeforeBegun, LargeBeforeBegun,
-        MadeToGoOn, SessionPanics, Silent, Stopped, StoppedAgain, StoppedAndKilled, StoppedAndTerminated,
+        ChannelFull, ChannelFullAfterPanic, DeadBeforeBegun, ExitReportPanics, ExitReportPanicsWhileAsked, ItemExpired,
+        KilledForItem, LargeBeforeBegun, MadeToGoOn, SessionPanics, Silent, Stopped, StoppedAgain, StoppedAndKilled,
+        StoppedAndTerminated, TerminatedForItem,
     };
     [
         SessionPanics(Starting),
@@ -64,13 +71,13 @@ const EXPECTED: [Upset; 33] = {
         SessionPanics(Running),
         SessionPanics(Stopping),
         SessionPanics(BeingKilled),
-        BurialPanics(Starting),
-        BurialPanics(Idle),
-        BurialPanics(Given),
-        BurialPanics(Running),
-        BurialPanics(Stopping),
-        BurialPanics(BeingKilled),
-        BurialPanicsWhileAsked,
+        ExitReportPanics(Starting),
+        ExitReportPanics(Idle),
+        ExitReportPanics(Given),
+        ExitReportPanics(Running),
+        ExitReportPanics(Stopping),
+        ExitReportPanics(BeingKilled),
+        ExitReportPanicsWhileAsked,
         ChannelFull(Idle),
         ChannelFull(Given),
         ChannelFull(Running),
@@ -91,6 +98,11 @@ const EXPECTED: [Upset; 33] = {
         Silent,
         LargeBeforeBegun,
         DeadBeforeBegun,
+        ItemExpired(Running),
+        ItemExpired(Stopping),
+        TerminatedForItem(Given),
+        TerminatedForItem(Running),
+        KilledForItem,
     ]
 };
 

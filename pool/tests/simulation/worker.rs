@@ -6,9 +6,9 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use procpool_pool::supervisor::{COMMAND_CAPACITY, EndBy, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner};
+use procpool_pool::supervisor::{COMMAND_CAPACITY, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner};
 use procpool_pool::{ExitUsage, FunctionInfo, WorkerExit};
-use procpool_scheduler::{ChunkId, RunningItem, WorkerId};
+use procpool_scheduler::{ChunkId, GracePeriods, ItemWatch, RunningItem, WorkerId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -36,7 +36,12 @@ pub(crate) struct SimSpawner {
 }
 
 impl WorkerSpawner for SimSpawner {
-    fn spawn(&self, worker: WorkerId, events: mpsc::Sender<WorkerEvent>) -> mpsc::Sender<WorkerCommand> {
+    fn spawn(
+        &self,
+        worker: WorkerId,
+        grace: GracePeriods,
+        events: mpsc::Sender<WorkerEvent>,
+    ) -> mpsc::Sender<WorkerCommand> {
         let (sender, commands) = mpsc::channel(COMMAND_CAPACITY);
         self.ledger.worker_starts();
         let random = Random::new(self.seed.wrapping_mul(1_000_003).wrapping_add(worker.generation));
@@ -68,7 +73,9 @@ impl WorkerSpawner for SimSpawner {
             num_begun: 0,
             resumed_at: None,
             has_lost_item: false,
-            told: None,
+            watch: ItemWatch::new(grace),
+            epoch: Instant::now(),
+            cancelled: BTreeSet::new(),
         };
         tokio::spawn(worker.live());
         sender
@@ -93,7 +100,7 @@ struct SimWorker {
     /// What it has registered.
     functions: &'static [&'static str],
     /// What it was told and has not read yet, and when it will; but never while it is deaf.
-    inbox: VecDeque<WorkerCommand>,
+    inbox: VecDeque<Frame>,
     reads_at: Instant,
     is_stopping: bool,
     is_in_bad_slot: bool,
@@ -113,8 +120,20 @@ struct SimWorker {
     resumed_at: Option<u64>,
     /// The driver will find that it ended with an item at hand.
     has_lost_item: bool,
-    /// What its session has last said that runs.
-    told: Option<(ChunkId, u32)>,
+    /// That of its session, and zero of its time.
+    watch: ItemWatch,
+    epoch: Instant,
+    /// The chunks that nobody waits for, as far as its session has heard.
+    cancelled: BTreeSet<ChunkId>,
+}
+
+/// What a worker has to read.
+#[derive(Debug)]
+enum Frame {
+    /// What the driver says.
+    Command(WorkerCommand),
+    /// The time of this item is up.
+    Expired { chunk: ChunkId, offset: u32 },
 }
 
 impl SimWorker {
@@ -129,7 +148,7 @@ impl SimWorker {
 
     async fn live(mut self) {
         let exit = self.work().await;
-        let (exit, running) = self.bury(exit).await;
+        let (exit, running) = self.report_exit(exit).await;
         self.lose_what_is_at_hand();
         self.ledger.worker_is_gone();
         // Until the driver has heard of it, it may give it something.
@@ -208,9 +227,9 @@ impl SimWorker {
             tokio::select! {
                 biased;
                 () = sleep_until(self.reads_at), if may_read => {
-                    let command = self.inbox.pop_front().unwrap();
+                    let frame = self.inbox.pop_front().unwrap();
                     self.read_later();
-                    if let Some(exit) = self.obey(command).await {
+                    if let Some(exit) = self.obey(frame).await {
                         return exit;
                     }
                 }
@@ -231,6 +250,11 @@ impl SimWorker {
                     }
                 }
                 () = until(received_at) => {}
+                () = until(self.next_look()) => {
+                    if let Some(exit) = self.look_at_items().await {
+                        return exit;
+                    }
+                }
                 command = self.commands.recv() => {
                     if let Some(exit) = self.hear(command).await {
                         return exit;
@@ -260,59 +284,61 @@ impl SimWorker {
             return Some(exit);
         }
         match command? {
-            WorkerCommand::IfUnchanged(_) if self.has_gone_on() => self.tell_progress().await,
-            WorkerCommand::Kill | WorkerCommand::IfUnchanged(EndBy::Kill) => {
-                self.check_end();
-                self.is_being_killed = true;
-                if self.still == Some(Still::Stopped) {
-                    self.ledger.note(Upset::StoppedAndKilled);
-                }
-                return Some(self.may_panic().unwrap_or(WorkerExit::Signal(9)));
-            }
-            WorkerCommand::Terminate | WorkerCommand::IfUnchanged(EndBy::Terminate) => {
-                self.check_end();
-                self.is_ending = true;
-                self.go_on();
-                if self.chance(70) {
-                    return Some(WorkerExit::Signal(15));
-                }
-            }
-            WorkerCommand::Probe => self.tell_progress().await,
+            WorkerCommand::Kill => return Some(self.get_sigkill()),
+            WorkerCommand::Terminate => return self.get_sigterm(),
             WorkerCommand::Dump(_) => {}
             command => {
                 self.is_ending |= matches!(command, WorkerCommand::Shutdown);
-                if self.inbox.is_empty() {
-                    self.read_later();
+                if let WorkerCommand::Run(run) = &command {
+                    self.note_given(run);
                 }
-                self.inbox.push_back(command);
+                let cancelled = match command {
+                    WorkerCommand::Recall { chunk, cancel: true } => Some(chunk),
+                    _ => None,
+                };
+                self.send(Frame::Command(command));
+                if let Some(chunk) = cancelled {
+                    self.cancelled.insert(chunk);
+                    return self.look_at_items().await;
+                }
             }
         }
         None
+    }
+
+    /// Sends the process something to read.
+    fn send(&mut self, frame: Frame) {
+        if self.inbox.is_empty() {
+            self.read_later();
+        }
+        self.inbox.push_back(frame);
+    }
+
+    fn get_sigterm(&mut self) -> Option<WorkerExit> {
+        self.check_end();
+        self.is_ending = true;
+        self.go_on();
+        self.chance(70).then_some(WorkerExit::Signal(15))
+    }
+
+    fn get_sigkill(&mut self) -> WorkerExit {
+        self.check_end();
+        self.is_being_killed = true;
+        if self.still == Some(Still::Stopped) {
+            self.ledger.note(Upset::StoppedAndKilled);
+        }
+        self.may_panic().unwrap_or(WorkerExit::Signal(9))
     }
 
     fn running(&self) -> Option<RunningItem> {
         self.chunks.front().and_then(SimChunk::page)
     }
 
-    /// Tells whether something has begun since its session last said what runs.
-    fn has_gone_on(&self) -> bool {
-        let running = self.running().map(|running| (running.chunk, running.offset));
-        running.is_some() && running != self.told
-    }
-
-    async fn tell_progress(&mut self) {
-        let running = self.running();
-        self.told = running.map(|running| (running.chunk, running.offset));
-        self.say(WorkerEventKind::Progress { running, stack: String::new() }).await;
-    }
-
     async fn wait_for_the_end(&mut self) -> WorkerExit {
         loop {
             match self.commands.recv().await {
-                None | Some(WorkerCommand::Kill | WorkerCommand::IfUnchanged(EndBy::Kill)) => {
-                    return WorkerExit::Signal(9);
-                }
-                Some(WorkerCommand::Terminate | WorkerCommand::IfUnchanged(EndBy::Terminate)) if self.chance(70) => {
+                None | Some(WorkerCommand::Kill) => return WorkerExit::Signal(9),
+                Some(WorkerCommand::Terminate) if self.chance(70) => {
                     return WorkerExit::Signal(15);
                 }
                 Some(_) => {}

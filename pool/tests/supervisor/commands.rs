@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use procpool_pool::supervisor::{ChunkCommon, WorkerCommand, WorkerEventKind};
 use procpool_pool::{CallPart, CommonArgument, ItemFailure, WorkerExit};
-use procpool_scheduler::{Cancel, ChunkId, RunningItem};
+use procpool_scheduler::{ChunkId, StopReason};
 
-use crate::support::{Worker, blobs, chunk_run, is_gone, stop, wait_until, wait_until_stopped};
+use crate::support::{GRACE, Worker, blobs, chunk_run, is_gone, stop, wait_until, wait_until_stopped};
 
 #[tokio::test]
 async fn chunks_come_back_and_shutdown_ends_it() {
@@ -53,8 +53,8 @@ async fn a_recall_is_answered() {
     let mut worker = Worker::in_role("answer_recall");
     worker.ready().await;
     worker.run(1, &[b"a", b"b", b"c"]).await;
-    worker.command(WorkerCommand::Recall { chunk: ChunkId(99), cancel: Cancel::Chunk }).await;
-    worker.command(WorkerCommand::Recall { chunk: ChunkId(1), cancel: Cancel::Nothing }).await;
+    worker.command(WorkerCommand::Recall { chunk: ChunkId(99), cancel: true }).await;
+    worker.command(WorkerCommand::Recall { chunk: ChunkId(1), cancel: false }).await;
     let event = worker.next().await;
     assert!(matches!(event, WorkerEventKind::Recalled { chunk: ChunkId(1), first_not_begun: 1 }), "{event:?}");
     worker.command(WorkerCommand::Kill).await;
@@ -62,31 +62,26 @@ async fn a_recall_is_answered() {
 }
 
 #[tokio::test]
-async fn a_probe_tells_which_item_runs_and_how_long() {
+async fn an_item_whose_time_is_up_is_told_and_then_its_worker_ended() {
     for role in ["begin", "begin_without_page"] {
         let mut worker = Worker::in_role(role);
         worker.ready().await;
-        worker.command(WorkerCommand::Probe).await;
-        let event = worker.next().await;
-        assert!(matches!(event, WorkerEventKind::Progress { running: None, .. }), "nothing runs: {event:?}");
+        let limit = Duration::from_millis(100);
         let mut run = chunk_run(1, &[b"a", b"b"]);
-        run.time_limit = Some(Duration::from_secs(3600));
+        run.time_limit = Some(limit);
         let sent = std::time::Instant::now();
         worker.command(WorkerCommand::Run(run)).await;
-        worker.mark("running").await;
-        let RunningItem { chunk, offset, running_for } = loop {
-            worker.command(WorkerCommand::Probe).await;
-            match worker.next().await {
-                WorkerEventKind::Progress { running: Some(running), .. } => break running,
-                // What the worker without a page has said has not been read yet.
-                WorkerEventKind::Progress { running: None, .. } => {}
-                other => panic!("{role}: {other:?}"),
-            }
-        };
-        assert_eq!((chunk, offset), (ChunkId(1), 0));
-        assert!(running_for > Duration::ZERO && running_for <= sent.elapsed(), "{running_for:?}");
-        worker.command(WorkerCommand::Kill).await;
-        assert_eq!(worker.exited().await.exit, WorkerExit::Signal(9));
+        let event = worker.next().await;
+        assert!(
+            matches!(event, WorkerEventKind::ItemExpired { chunk: ChunkId(1), offset: 0, .. }),
+            "{role}: {event:?}"
+        );
+        assert!(sent.elapsed() >= limit);
+        let event = worker.next().await;
+        assert!(matches!(event, WorkerEventKind::Stopping { reason: StopReason::ItemTimeout }), "{role}: {event:?}");
+        assert!(sent.elapsed() >= limit + GRACE.cancel);
+        let exited = worker.exited().await;
+        assert_eq!((exited.exit, exited.running), (WorkerExit::Signal(15), Some((ChunkId(1), 0))), "{role}");
     }
 }
 
@@ -145,7 +140,7 @@ async fn a_worker_that_takes_its_time_and_answers_is_let_be() {
     worker.command(WorkerCommand::Run(run)).await;
     // It is asked again and again.
     worker.mark("ping_3").await;
-    worker.command(WorkerCommand::Recall { chunk: ChunkId(1), cancel: Cancel::Nothing }).await;
+    worker.command(WorkerCommand::Recall { chunk: ChunkId(1), cancel: false }).await;
     let event = worker.next().await;
     assert!(matches!(event, WorkerEventKind::Recalled { first_not_begun: 0, .. }), "{event:?}");
     worker.command(WorkerCommand::Kill).await;
@@ -157,16 +152,19 @@ async fn a_worker_that_takes_its_time_and_answers_is_let_be() {
 async fn only_the_item_that_runs_is_told_to_end() {
     let mut worker = Worker::in_role("recalls");
     worker.ready().await;
-    worker.run(1, &[b"a", b"b", b"c"]).await;
+    let mut run = chunk_run(1, &[b"a", b"b", b"c"]);
+    // The first takes no time at all, and nobody looks before the second runs.
+    run.time_limit = Some(Duration::from_secs(1));
+    worker.command(WorkerCommand::Run(run)).await;
     worker.mark("running").await;
     assert_eq!(worker.results().await.items, blobs(&[b"a"]));
-    for cancel in [Cancel::Item(0), Cancel::Item(1), Cancel::Item(2), Cancel::Chunk, Cancel::Nothing] {
+    let event = worker.next().await;
+    assert!(matches!(event, WorkerEventKind::ItemExpired { chunk: ChunkId(1), offset: 1, .. }), "{event:?}");
+    for cancel in [false, true] {
         worker.command(WorkerCommand::Recall { chunk: ChunkId(1), cancel }).await;
     }
-    let recalls = worker.mark("recalls_5").await;
-    // It runs the one at offset 1.
-    let expected = ["false Some(0)", "true Some(1)", "false Some(2)", "true None", "false None"];
-    assert_eq!(recalls.lines().collect::<Vec<_>>(), expected);
+    let recalls = worker.mark("recalls_3").await;
+    assert_eq!(recalls.lines().collect::<Vec<_>>(), ["true Some(1)", "false None", "true None"]);
     worker.command(WorkerCommand::Kill).await;
     assert_eq!(worker.exited().await.running, Some((ChunkId(1), 1)));
 }
@@ -282,7 +280,7 @@ async fn nothing_starts_once_the_spawner_is_closed() {
     let spawner = ProcessSpawner::new(crate::support::config("echo", directory.path())).unwrap();
     spawner.closed().await;
     let (sender, mut events) = tokio::sync::mpsc::channel(1);
-    let _commands = spawner.spawn(WorkerId { slot: SlotId(0), generation: 1 }, sender);
+    let _commands = spawner.spawn(WorkerId { slot: SlotId(0), generation: 1 }, GRACE, sender);
     let event = events.recv().await.unwrap();
     assert!(matches!(event.kind, WorkerEventKind::Exited { exit: WorkerExit::SpawnFailed { .. }, .. }), "{event:?}");
 }

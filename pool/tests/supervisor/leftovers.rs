@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::roles::{mark, path};
 use crate::server::{Server, children, is_zombie, shell_config, shell_mark};
-use crate::support::{Worker, is_gone, pid, wait_for_file, wait_until};
+use crate::support::{GRACE, Worker, is_gone, pid, wait_for_file, wait_until};
 
 const NUM_ORPHANS: usize = 10_000;
 
@@ -83,7 +83,7 @@ pub(crate) fn adopt_many() {
         let spawner = ProcessSpawner::new(shell_config()).unwrap();
         spawner.adopt_orphans().unwrap();
         let (sender, mut events) = mpsc::channel(16);
-        let commands = spawner.spawn(WorkerId { slot: SlotId(0), generation: 1 }, sender);
+        let commands = spawner.spawn(WorkerId { slot: SlotId(0), generation: 1 }, GRACE, sender);
         let all_started = path("all_started");
         tokio::task::spawn_blocking(move || {
             wait_for_file(&all_started);

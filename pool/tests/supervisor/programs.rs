@@ -3,7 +3,7 @@
 use procpool_items::{ItemKind, SlabBuilder};
 use procpool_pool::WorkerExit;
 use procpool_pool::supervisor::{ChunkRun, WorkerCommand, WorkerEventKind};
-use procpool_scheduler::{Cancel, ChunkId};
+use procpool_scheduler::ChunkId;
 use rustix::process::Signal;
 
 use crate::support::{Worker, chunk_run, is_gone, pid, wait_until};
@@ -65,7 +65,7 @@ async fn results_of_what_was_given_back_end_the_worker() {
     let mut worker = program("reply_after_recall");
     worker.ready().await;
     worker.command(WorkerCommand::Run(numbers("echo", &[1.0, 2.0, 3.0]))).await;
-    worker.command(WorkerCommand::Recall { chunk: ChunkId(1), cancel: Cancel::Nothing }).await;
+    worker.command(WorkerCommand::Recall { chunk: ChunkId(1), cancel: false }).await;
     let event = worker.next().await;
     assert!(matches!(event, WorkerEventKind::Recalled { first_not_begun: 1, .. }), "{event:?}");
     let exited = worker.exited().await;

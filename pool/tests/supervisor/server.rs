@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use crate::roles::{self, mark, path};
-use crate::support::{config, is_gone, pid, wait_for_file, wait_until};
+use crate::support::{GRACE, config, is_gone, pid, wait_for_file, wait_until};
 
 /// Enough to show a leak of one in a thousand; the chaos run has ten thousand.
 const NUM_RESTARTS: u64 = 2_000;
@@ -28,7 +28,7 @@ pub(crate) fn serve(adopts_orphans: bool) {
         }
         let resident = status_kilobytes("VmRSS:");
         let (sender, mut events) = mpsc::channel(16);
-        let commands = spawner.spawn(WorkerId { slot: SlotId(0), generation: 1 }, sender);
+        let commands = spawner.spawn(WorkerId { slot: SlotId(0), generation: 1 }, GRACE, sender);
         let end = path("end_worker");
         tokio::task::spawn_blocking(move || wait_for_file(&end)).await.unwrap();
         commands.send(WorkerCommand::Kill).await.unwrap();
@@ -96,7 +96,7 @@ pub(crate) fn restart_many() {
 async fn run_one(spawner: &ProcessSpawner, generation: &mut u64) -> WorkerExit {
     *generation += 1;
     let (sender, mut events) = mpsc::channel(16);
-    let _commands = spawner.spawn(WorkerId { slot: SlotId(0), generation: *generation }, sender);
+    let _commands = spawner.spawn(WorkerId { slot: SlotId(0), generation: *generation }, GRACE, sender);
     loop {
         match events.recv().await.unwrap().kind {
             WorkerEventKind::Started { .. } => {}
@@ -203,7 +203,7 @@ fn the_workers_of_a_runtime_that_ends_are_killed() {
     let (sender, _events) = mpsc::channel(16);
     let (spawner, _commands) = runtime.block_on(async {
         let spawner = ProcessSpawner::new(config("not_a_word", directory.path())).unwrap();
-        let commands = spawner.spawn(WorkerId { slot: SlotId(3), generation: u64::MAX }, sender);
+        let commands = spawner.spawn(WorkerId { slot: SlotId(3), generation: u64::MAX }, GRACE, sender);
         (spawner, commands)
     });
     wait_for_file(&directory.path().join("connected"));

@@ -12,7 +12,7 @@ use procpool_pool::supervisor::{
     ChunkResults, ChunkRun, ProcessSpawner, SpawnConfig, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner,
 };
 use procpool_pool::{CallStyle, ExitUsage, TraceContext, WorkerExit};
-use procpool_scheduler::{ChunkId, SlotId, WorkerId};
+use procpool_scheduler::{ChunkId, GracePeriods, SlotId, WorkerId};
 use rustix::process::Pid;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -21,6 +21,8 @@ use crate::roles;
 
 /// No wait in these tests is longer. Nothing depends on its length but how fast a failure shows.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const GRACE: GracePeriods =
+    GracePeriods { cancel: Duration::from_millis(100), kill: Duration::from_secs(2) };
 
 /// Generations are unique in this process, so that log lines can be told apart.
 static NEXT_GENERATION: AtomicU64 = AtomicU64::new(1);
@@ -66,7 +68,7 @@ impl Worker {
         let spawner = ProcessSpawner::new(config).unwrap();
         let id = WorkerId { slot: SlotId(3), generation: NEXT_GENERATION.fetch_add(1, Ordering::Relaxed) };
         let (sender, events) = mpsc::channel(event_capacity);
-        let commands = spawner.spawn(id, sender);
+        let commands = spawner.spawn(id, GRACE, sender);
         Self { id, spawner, directory, commands: Some(commands), events }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::PoolState;
 use crate::chunk::AHEAD;
-use crate::event::{Cancel, Dispatch, Effect, StopReason};
+use crate::event::{Dispatch, Effect, StopReason};
 use crate::id::{ChunkId, JobId, SlotId, WorkerId};
 use crate::job::{Available, History, Job};
 use crate::time::Time;
@@ -193,7 +193,6 @@ impl PoolState {
             first_index: available.first,
             count,
             finished: 0,
-            passed: 0,
             history: available.history,
             abandoned: false,
             fixed_size: job.spec.chunk_size.is_some(),
@@ -219,7 +218,6 @@ impl PoolState {
         let worker = worker.id;
         self.emit(Effect::Dispatch(dispatch));
         self.timers.clear(TimerKey::Idle(worker));
-        self.watch_time_limit(worker);
         self.refresh(id);
     }
 
@@ -298,7 +296,7 @@ impl PoolState {
         };
         if active.recalled_at.is_none() && !active.history.is_left_alone() {
             active.recalled_at = Some(now);
-            self.emit(Effect::Recall { worker, chunk, cancel: Cancel::Nothing });
+            self.emit(Effect::Recall { worker, chunk, cancel: false });
         }
     }
 }

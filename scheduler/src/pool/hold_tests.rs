@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::event::{Cancel, Delivery, Dispatch, Effect, Event, Hold, JobFailure, JobSpec};
+use crate::event::{Delivery, Dispatch, Effect, Event, Hold, JobFailure, JobSpec};
 use crate::id::JobId;
 use crate::pool::demand::tests::{Pool, spec};
 
@@ -91,8 +91,7 @@ fn what_has_not_begun_is_asked_back_once_and_comes_again_later() {
     for _ in 0..2 {
         pool.state.apply(pool.now, Event::StreamHeld { job: JOB, hold: Hold::All }, &mut effects);
     }
-    let recall =
-        |chunk: &Dispatch| Effect::Recall { worker: chunk.worker, chunk: chunk.chunk, cancel: Cancel::Nothing };
+    let recall = |chunk: &Dispatch| Effect::Recall { worker: chunk.worker, chunk: chunk.chunk, cancel: false };
     assert_eq!(effects, [recall(&first), recall(&second)]);
     for chunk in [&first, &second] {
         pool.apply(Event::Recalled { worker: chunk.worker, chunk: chunk.chunk, first_not_begun: 1 });
@@ -118,7 +117,7 @@ fn a_job_whose_results_have_no_room_fails_and_what_runs_of_it_may_finish() {
     let [chunk] = std::mem::take(&mut pool.dispatched).try_into().unwrap();
     let expected = [
         Effect::FailJob { job: JOB, failure: JobFailure::ResultsRefused },
-        Effect::Recall { worker: chunk.worker, chunk: chunk.chunk, cancel: Cancel::Nothing },
+        Effect::Recall { worker: chunk.worker, chunk: chunk.chunk, cancel: false },
     ];
     assert_eq!(effects, expected);
 }

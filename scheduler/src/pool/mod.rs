@@ -156,7 +156,8 @@ impl PoolState {
                 self.items_finished(worker, chunk, Finished { first, count, failed: &failed, busy, are_lost });
             }
             Event::Recalled { worker, chunk, first_not_begun } => self.recalled(worker, chunk, first_not_begun),
-            Event::Progress { worker, running } => self.progress(worker, running),
+            Event::ItemExpired { worker, chunk, offset } => self.item_expired(worker, chunk, offset),
+            Event::WorkerStopping { worker, reason } => self.worker_is_stopping(worker, reason),
             Event::MemoryHigh { worker } => self.memory_is_high(worker),
             Event::WorkerExited { worker, running, by_shortage } => self.worker_exited(worker, running, by_shortage),
             Event::Resized { slots } => self.resize(slots),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::demand::tests::{Pool, ready, spec};
-use crate::event::{Cancel, Dispatch, Effect, Event, StopReason};
+use crate::event::{Dispatch, Effect, Event, StopReason};
 use crate::id::WorkerId;
 
 impl Pool {
@@ -78,7 +78,7 @@ fn while_all_are_busy_one_is_waited_for_and_then_another() {
     for dispatch in [&dispatched[2], &dispatched[1]] {
         let recalled = pool.others.extract_if(.., |effect| matches!(effect, Effect::Recall { .. }));
         let recalled: Vec<Effect> = recalled.collect();
-        let asked = Effect::Recall { worker: dispatch.worker, chunk: dispatch.chunk, cancel: Cancel::Nothing };
+        let asked = Effect::Recall { worker: dispatch.worker, chunk: dispatch.chunk, cancel: false };
         assert_eq!(recalled, [asked]);
         pool.pass(Duration::from_millis(500));
         pool.apply(Event::TimePassed);

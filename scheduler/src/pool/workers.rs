@@ -3,11 +3,11 @@
 use super::PoolState;
 use super::parameters::{FailedAt, Finished, ItemsOf, Loss};
 use crate::blame::{Death, Deaths};
-use crate::event::{Cancel, Effect, FailureCause, JobFailure, Readiness, StopReason};
+use crate::event::{Effect, FailureCause, JobFailure, Readiness, StopReason};
 use crate::id::{ChunkId, FunctionId, FunctionSet, JobId, SlotId, WorkerId};
 use crate::job::History;
 use crate::timer::TimerKey;
-use crate::worker::{ActiveChunk, Expired, Phase, StopStage, Worker};
+use crate::worker::{ActiveChunk, Expired, Phase, Worker};
 
 impl PoolState {
     pub(super) fn worker_ready(&mut self, id: WorkerId, functions: FunctionSet) {
@@ -70,7 +70,6 @@ impl PoolState {
         self.refresh(job);
         self.end_chunk_if_done(id, chunk);
         self.recycle_if_large(id, true);
-        self.watch_overdue(id);
     }
 
     /// A worker has shown that it works, and that the job's items can be done.
@@ -118,7 +117,6 @@ impl PoolState {
             self.give_back(job, first, u64::from(given_back), history);
         }
         self.end_chunk_if_done(id, chunk);
-        self.watch_overdue(id);
     }
 
     fn give_back(&mut self, id: JobId, first: u64, count: u64, history: History) {
@@ -137,12 +135,7 @@ impl PoolState {
             return;
         }
         let ended = worker.chunks.remove(position).expect("it was just found");
-        if position == 0 {
-            // What is behind it begins now. But what goes on running has begun when it has.
-            self.timers.clear(TimerKey::ItemTimeout(id));
-        }
         self.settle(&ended, ended.finished > 0);
-        self.watch_time_limit(id);
         self.stop_if_unneeded(id);
         self.recycle_if_large(id, false);
     }
@@ -152,47 +145,28 @@ impl PoolState {
     pub(super) fn abandon(&mut self, id: WorkerId, job: JobId, cancel: bool) {
         let now = self.now;
         let Some(worker) = self.worker_mut(id) else { return };
-        let phase = worker.phase;
+        let is_told = match worker.phase {
+            Phase::Up => true,
+            // It may have survived the SIGTERM that was for another item.
+            Phase::Stopping { reason, .. } => {
+                cancel && matches!(reason, StopReason::ItemTimeout | StopReason::Cancelled)
+            }
+            Phase::Starting => false,
+        };
         let mut asked = Vec::new();
         for chunk in worker.chunks.iter_mut().filter(|chunk| chunk.job == job) {
             chunk.abandoned = true;
             chunk.cancelled = cancel;
             let was_asked = chunk.recalled_at.replace(now).is_some();
-            if cancel || !was_asked {
+            if is_told && (cancel || !was_asked) {
                 asked.push(chunk.id);
             }
         }
-        match phase {
-            Phase::Up => {
-                let cancel = if cancel { Cancel::Chunk } else { Cancel::Nothing };
-                for chunk in asked {
-                    self.emit(Effect::Recall { worker: id, chunk, cancel });
-                }
-                self.watch_time_limit(id);
-                self.watch_overdue(id);
-            }
-            Phase::Stopping { reason: StopReason::ItemTimeout | StopReason::Cancelled, .. } if cancel => {
-                self.cancel_in_survivor(id, asked);
-            }
-            Phase::Starting | Phase::Stopping { .. } => {}
+        for &chunk in &asked {
+            self.emit(Effect::Recall { worker: id, chunk, cancel });
         }
-    }
-
-    /// Nobody waits for chunks any more whose worker got SIGTERM, for another item perhaps: what runs is told, and has a
-    /// grace period of its own.
-    fn cancel_in_survivor(&mut self, id: WorkerId, chunks: Vec<ChunkId>) {
-        if chunks.is_empty() {
-            return;
-        }
-        for chunk in chunks {
-            self.emit(Effect::Recall { worker: id, chunk, cancel: Cancel::Chunk });
-        }
-        let no_earlier = self.now.after(self.config.cancel_grace_period);
-        let Some(worker) = self.worker_mut(id) else { return };
-        if matches!(worker.phase, Phase::Stopping { stage: StopStage::Terminated, .. }) {
-            // What a probe that is on its way says is no reason to kill.
-            worker.grace_is_over = false;
-            self.timers.set_no_earlier(TimerKey::StopGrace(id), no_earlier);
+        if let Some(&first) = asked.first().filter(|_| cancel) {
+            self.recall_behind(id, first);
         }
     }
 
@@ -205,7 +179,7 @@ impl PoolState {
         for (position, chunk) in worker.chunks.iter().enumerate() {
             let begun = running.and_then(|(running_chunk, offset)| (running_chunk == chunk.id).then_some(offset));
             let is_suspect = position == 0 && worker.is_up() && running.is_none() && chunk.finished == 0;
-            self.bury_chunk(id, chunk, begun, is_suspect);
+            self.take_back_chunk(id, chunk, begun, is_suspect);
         }
         let running = running.and_then(|(running, _)| worker.chunks.iter().find(|chunk| chunk.id == running));
         if let Some(at_hand) = running.or_else(|| worker.chunks.front()).filter(|_| worker.is_up()) {
@@ -217,7 +191,7 @@ impl PoolState {
 
     /// The worker of a chunk is dead. Only the item that ran is blamed; what had not begun runs elsewhere. `is_suspect`:
     /// the worker died by itself with this chunk at hand, but before it began its first item.
-    fn bury_chunk(&mut self, worker: WorkerId, chunk: &ActiveChunk, begun: Option<u32>, is_suspect: bool) {
+    fn take_back_chunk(&mut self, worker: WorkerId, chunk: &ActiveChunk, begun: Option<u32>, is_suspect: bool) {
         let first_safe = begun.map_or(chunk.finished, |offset| offset + 1).clamp(chunk.finished, chunk.count);
         self.settle(chunk, first_safe > 0);
         if chunk.abandoned {
@@ -382,9 +356,8 @@ impl PoolState {
             worker.chunks.iter_mut().for_each(|chunk| chunk.cancelled = true);
             let chunks: Vec<ChunkId> = worker.chunks.iter().map(|chunk| chunk.id).collect();
             for chunk in chunks {
-                self.emit(Effect::Recall { worker: id, chunk, cancel: Cancel::Chunk });
+                self.emit(Effect::Recall { worker: id, chunk, cancel: true });
             }
-            self.watch_overdue(id);
             self.stop_if_unneeded(id);
         }
         if self.slots.iter().all(|slot| slot.worker.is_none()) {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use procpool_scheduler::{
-    Cancel, ChunkId, Delivery, Dispatch, Effect, Event, FailureCause, FunctionId, Hold, JobFailure, JobId, JobSpec,
-    PoolState, Readiness, RunningItem, SchedulerConfig, SlotId, StopReason, Time, WorkerId,
+    ChunkId, Delivery, Dispatch, Effect, Event, FailureCause, FunctionId, Hold, JobFailure, JobId, JobSpec, PoolState,
+    Readiness, SchedulerConfig, SlotId, StopReason, Time, WorkerId,
 };
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
@@ -52,7 +52,7 @@ pub(crate) struct World {
     /// What it has and has not begun, if that takes long.
     unbegun: BTreeMap<WorkerId, ChunkId>,
     /// What it runs, if that hangs.
-    hanging: BTreeMap<WorkerId, (Dispatch, Time)>,
+    hanging: BTreeMap<WorkerId, Dispatch>,
     pub(crate) up: BTreeSet<WorkerId>,
     pub(crate) spawned: Vec<(Time, WorkerId)>,
     pub(crate) dispatched: Vec<(Time, Dispatch)>,
@@ -178,6 +178,7 @@ impl World {
                 self.up.remove(worker);
                 self.hanging.remove(worker);
             }
+            Event::ItemsFinished { worker, .. } => _ = self.hanging.remove(worker),
             _ => {}
         }
         let mut effects = Vec::new();
@@ -219,25 +220,18 @@ impl World {
                 }
             }
             Effect::Dispatch(run) => self.run(run),
-            Effect::Probe { worker } => {
-                if let Some((run, since)) = self.hanging.get(&worker) {
-                    let running = RunningItem { chunk: run.chunk, offset: 0, running_for: self.now.since(*since) };
-                    self.plan(Duration::ZERO, Event::Progress { worker, running: Some(running) });
-                }
-            }
             Effect::Recall { worker, chunk, cancel } => {
                 if self.unbegun.get(&worker) == Some(&chunk) {
                     self.unbegun.remove(&worker);
                     return self.plan(Duration::ZERO, Event::Recalled { worker, chunk, first_not_begun: 0 });
                 }
-                let Some((run, _)) = self.hanging.get(&worker) else { return };
+                let Some(run) = self.hanging.get(&worker) else { return };
                 if run.chunk != chunk {
                     self.plan(Duration::ZERO, Event::Recalled { worker, chunk, first_not_begun: 0 });
-                } else if matches!(cancel, Cancel::Item(0) | Cancel::Chunk) {
+                } else if cancel {
                     // The function listens, and the worker lives on.
                     let finished = finished(run, MS);
                     self.plan(MS, finished);
-                    self.hanging.remove(&worker);
                 }
             }
             Effect::Shutdown { worker, reason } => self.stop(worker, "shutdown", reason),
@@ -287,7 +281,14 @@ impl World {
                 self.unbegun.insert(worker, run.chunk);
                 self.plan(delay + SECOND, finished(&run, self.item_time));
             }
-            Vice::Hangs => _ = self.hanging.insert(worker, (run, begins)),
+            Vice::Hangs => {
+                if let Some(limit) = run.time_limit {
+                    self.plan(delay + limit, Event::ItemExpired { worker, chunk: run.chunk, offset: 0 });
+                    // The function listens, and the worker lives on.
+                    self.plan(delay + limit + MS, finished(&run, MS));
+                }
+                self.hanging.insert(worker, run);
+            }
             _ => {
                 let time = self.item_time * run.count;
                 self.busy.insert(worker, begins.after(time));

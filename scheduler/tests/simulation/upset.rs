@@ -38,13 +38,19 @@ pub(crate) enum Upset {
     StoppedAndTerminated,
     /// It held too much memory.
     Large(Moment),
+    /// The time of its item was up.
+    Expired(Moment),
+    /// It got SIGTERM for an item.
+    TerminatedForItem(Moment),
+    /// It survived that and got SIGKILL.
+    KilledForItem,
 }
 
-const EXPECTED: [Upset; 26] = {
+const EXPECTED: [Upset; 31] = {
     use Moment::{Given, Idle, Running, Starting, Stopping};
     use Upset::{
-        AllFailed, AllFailedWhileAsked, Exited, GivenAfterAllFailed, Large, MadeToGoOn, Stopped, StoppedAgain,
-        StoppedAndTerminated,
+        AllFailed, AllFailedWhileAsked, Exited, Expired, GivenAfterAllFailed, KilledForItem, Large, MadeToGoOn,
+        Stopped, StoppedAgain, StoppedAndTerminated, TerminatedForItem,
     };
     [
         Exited(Starting),
@@ -73,6 +79,11 @@ const EXPECTED: [Upset; 26] = {
         StoppedAndTerminated,
         Large(Given),
         Large(Running),
+        Expired(Given),
+        Expired(Running),
+        TerminatedForItem(Given),
+        TerminatedForItem(Running),
+        KilledForItem,
     ]
 };
 

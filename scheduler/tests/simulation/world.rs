@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use procpool_scheduler::{
-    Cancel, ChunkId, Delivery, Event, FunctionId, FunctionSet, Hold, JobId, JobSpec, PoolState, Readiness,
-    SchedulerConfig, SlotId, Time, WorkerId,
+    ChunkId, Delivery, Event, FunctionId, FunctionSet, GracePeriods, Hold, ItemWatch, JobId, JobSpec, PoolState,
+    Readiness, SchedulerConfig, SlotId, Time, WorkerId,
 };
 
 use crate::model::{Ended, ModelJob, Vice};
@@ -20,13 +20,15 @@ use crate::upset::Upsets;
 const NUM_FUNCTIONS: u32 = 3;
 
 /// A worker as it really is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "that is what makes it naive")]
 struct SimWorker {
     is_up: bool,
     /// What it can run, when it is up.
     functions: FunctionSet,
     chunks: VecDeque<SimChunk>,
+    /// That of its session.
+    watch: ItemWatch,
     /// It was asked to stop, and will.
     is_stopping: bool,
     /// It was found to hold too much memory.
@@ -40,6 +42,24 @@ struct SimWorker {
     is_still: bool,
     /// What it had at hand when it was last made to go on; the first of no chunk if that was nothing.
     resumed_with: Option<(ChunkId, u32)>,
+}
+
+impl SimWorker {
+    fn new(grace: GracePeriods) -> Self {
+        Self {
+            is_up: false,
+            functions: FunctionSet::default(),
+            chunks: VecDeque::new(),
+            watch: ItemWatch::new(grace),
+            is_stopping: false,
+            is_large: false,
+            stops_for_memory: false,
+            saw_resize: false,
+            has_finished: false,
+            is_still: false,
+            resumed_with: None,
+        }
+    }
 }
 
 /// A chunk as a worker has it.
@@ -59,14 +79,18 @@ struct SimChunk {
     /// When the item before that was begun.
     began_before: Time,
     is_recalled: bool,
-    /// Which of its items were told to end.
-    cancels: Vec<Cancel>,
+    time_limit: Option<Duration>,
+    /// Whatever runs of it was told to end.
+    is_cancelled: bool,
+    /// Those whose time was up, and that were told to end.
+    expired: Vec<u32>,
 }
 
 /// The scheduler and everything around it.
 pub(crate) struct World {
     random: Random,
     state: PoolState,
+    grace: GracePeriods,
     now: Time,
     slots: u32,
     most_slots: u32,
@@ -107,10 +131,13 @@ impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let slots = 1 + random.below(4) as u32;
+        let grace = GracePeriods {
+            cancel: Duration::from_millis(random.below(100)),
+            kill: Duration::from_millis(random.below(100)),
+        };
         let config = SchedulerConfig {
             slots,
-            cancel_grace_period: Duration::from_millis(random.below(100)),
-            kill_grace_period: Duration::from_millis(random.below(100)),
+            kill_grace_period: grace.kill,
             max_items_per_worker: random.maybe(|random| 1 + random.below(20) as u32),
             max_worker_age: random.maybe(|random| Duration::from_millis(10 + random.below(500))),
             idle_timeout: random.maybe(|random| Duration::from_millis(10 + random.below(500))),
@@ -121,6 +148,7 @@ impl World {
         Self {
             random,
             state: PoolState::new(config),
+            grace,
             now: Time::ZERO,
             slots,
             most_slots: slots,
@@ -298,8 +326,11 @@ impl World {
     fn repeat_something_old(&mut self) {
         let Some(event) = self.random.pick(&self.said) else { return };
         let is_stale = match &event {
-            Event::WorkerExited { worker, .. } | Event::MemoryHigh { worker } => !self.workers.contains_key(worker),
+            Event::WorkerExited { worker, .. }
+            | Event::MemoryHigh { worker }
+            | Event::WorkerStopping { worker, .. } => !self.workers.contains_key(worker),
             Event::ItemsFinished { worker, chunk, .. }
+            | Event::ItemExpired { worker, chunk, .. }
             | Event::ItemsLost { worker, chunk, .. }
             | Event::Recalled { worker, chunk, .. } => {
                 self.workers.get(worker).is_none_or(|worker| worker.chunks.iter().all(|active| active.id != *chunk))
@@ -326,11 +357,24 @@ impl World {
 
     fn let_time_pass(&mut self) {
         let later = self.now.after(Duration::from_micros(self.random.below(100_000)));
-        self.now = match self.state.next_wakeup() {
+        self.now = match self.next_wakeup() {
             Some(at) if self.random.below(2) == 0 => at.max(self.now),
             _ => later,
         };
+        self.wake_up();
+    }
+
+    /// Returns when the pool, or the session of a worker, has something to do.
+    fn next_wakeup(&self) -> Option<Time> {
+        self.workers.values().filter_map(SimWorker::next_look).chain(self.state.next_wakeup()).min()
+    }
+
+    fn wake_up(&mut self) {
         self.apply(Event::TimePassed);
+        let due = self.workers.iter().filter(|(_, worker)| worker.next_look().is_some_and(|at| at <= self.now));
+        for id in due.map(|(&id, _)| id).collect::<Vec<_>>() {
+            self.look_at_items(id);
+        }
     }
 
     /// Applies an event that may be repeated later.
@@ -348,14 +392,14 @@ impl World {
             _ => None,
         };
         self.state.apply(self.now, event, &mut effects);
-        let mut probes = Vec::new();
+        let mut cancelled = Vec::new();
         for effect in effects {
-            self.check(count, effect, &mut probes);
+            self.check(count, effect, &mut cancelled);
         }
         let running: usize = self.workers.values().filter(|worker| !worker.chunks.is_empty()).count();
         assert!(running <= self.most_slots as usize, "more items run than there are slots");
-        for worker in probes {
-            self.answer_probe(worker);
+        for worker in cancelled {
+            self.look_at_items(worker);
         }
     }
 
@@ -390,9 +434,9 @@ impl World {
             }
             // With `max_items_per_worker` of 1, each item takes a few rounds.
             assert!(round < 20_000, "jobs {ids:?} hang: {:#?}", self.state);
-            if let Some(at) = self.state.next_wakeup() {
+            if let Some(at) = self.next_wakeup() {
                 self.now = at.max(self.now).min(self.now.after(Duration::from_millis(50)));
-                self.apply(Event::TimePassed);
+                self.wake_up();
             }
         }
         assert!(self.jobs.values().all(|job| job.ended.is_some()), "every job has ended");

@@ -26,7 +26,7 @@ use procpool_items::{ItemKind, ItemSlab};
 use procpool_pool::supervisor::{
     COMMAND_CAPACITY, ChunkResults, ChunkRun, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner,
 };
-use procpool_pool::{CallStyle, ExitUsage, FunctionInfo, PoolConfig, WorkerExit, WorkerId};
+use procpool_pool::{CallStyle, ExitUsage, FunctionInfo, GracePeriods, PoolConfig, WorkerExit, WorkerId};
 use procpool_proto::google::rpc;
 use procpool_proto::v1;
 use procpool_proto::v1::pool_service_server::PoolServiceServer;
@@ -200,7 +200,12 @@ struct Echo {
 }
 
 impl WorkerSpawner for Echo {
-    fn spawn(&self, worker: WorkerId, events: mpsc::Sender<WorkerEvent>) -> mpsc::Sender<WorkerCommand> {
+    fn spawn(
+        &self,
+        worker: WorkerId,
+        _: GracePeriods,
+        events: mpsc::Sender<WorkerEvent>,
+    ) -> mpsc::Sender<WorkerCommand> {
         let (sender, mut commands) = mpsc::channel(COMMAND_CAPACITY);
         let function = FunctionInfo {
             name: FUNCTION.to_owned(),
@@ -219,19 +224,8 @@ impl WorkerSpawner for Echo {
                 match commands.recv().await {
                     Some(WorkerCommand::Run(run)) => tell(WorkerEventKind::Results(results_of(&run))).await,
                     // What it got, it has finished.
-                    Some(
-                        WorkerCommand::Recall { .. }
-                        | WorkerCommand::Probe
-                        | WorkerCommand::Dump(_)
-                        | WorkerCommand::DropCommons(_),
-                    ) => {}
-                    Some(
-                        WorkerCommand::Shutdown
-                        | WorkerCommand::Terminate
-                        | WorkerCommand::Kill
-                        | WorkerCommand::IfUnchanged(_),
-                    )
-                    | None => break,
+                    Some(WorkerCommand::Recall { .. } | WorkerCommand::Dump(_) | WorkerCommand::DropCommons(_)) => {}
+                    Some(WorkerCommand::Shutdown | WorkerCommand::Terminate | WorkerCommand::Kill) | None => break,
                 }
             }
             let (exit, usage, stderr_tail) = (WorkerExit::Signal(9), ExitUsage::default(), String::new());

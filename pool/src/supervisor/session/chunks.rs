@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use procpool_ipc::proto;
 use procpool_items::{ItemKind, ItemSlab};
-use procpool_scheduler::ChunkId;
+use procpool_scheduler::{ChunkId, WatchedChunk};
 
 use super::check;
 use crate::supervisor::interface::{ChunkResults, ChunkRun};
@@ -53,6 +53,8 @@ pub(super) struct Entry {
     /// How many results have come; they come in order.
     received: u32,
     recall: Recall,
+    /// Nobody waits for it any more.
+    is_cancelled: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,13 +103,16 @@ impl AssignedChunks {
             num_sequences: run.count,
             received: 0,
             recall: Recall::None,
+            is_cancelled: false,
         });
         first_sequence
     }
 
-    /// Notes that a chunk is recalled. `false` if it has finished, and there is nothing to recall.
-    pub(super) fn recall(&mut self, chunk: ChunkId) -> bool {
+    /// Notes that a chunk is recalled, and whether somebody still waits for it. `false` if it has finished, and there is
+    /// nothing to recall.
+    pub(super) fn recall(&mut self, chunk: ChunkId, is_cancelled: bool) -> bool {
         let Some(entry) = self.entry_mut(chunk) else { return false };
+        entry.is_cancelled |= is_cancelled;
         if entry.recall == Recall::None {
             entry.recall = Recall::Asked;
         }
@@ -117,6 +122,15 @@ impl AssignedChunks {
     /// Returns the chunk that the worker should be running.
     pub(super) fn front(&self) -> Option<&Entry> {
         self.chunks.front()
+    }
+
+    /// Returns what there is to be watched of each chunk.
+    pub(super) fn watched(&self) -> impl Iterator<Item = WatchedChunk> + Clone {
+        self.chunks.iter().map(|entry| WatchedChunk {
+            chunk: entry.chunk,
+            time_limit: entry.time_limit,
+            is_cancelled: entry.is_cancelled,
+        })
     }
 
     /// Returns how long the items are that the worker has, all together.

@@ -99,7 +99,7 @@ fn an_empty_value_is_refused() {
 fn a_recalled_chunk_ends_where_the_worker_says() {
     let mut chunks = chunks_of(&[4, 1]);
     assert!(chunks.take_recalled(&recalled(1, 2)).is_err(), "not asked");
-    assert!(chunks.recall(ChunkId(1)));
+    assert!(chunks.recall(ChunkId(1), false));
     chunks.take_results(results(1, 0, 1)).unwrap();
     assert!(chunks.take_recalled(&recalled(1, 0)).is_err(), "item 0 has a result");
     assert!(chunks.take_recalled(&recalled(1, 5)).is_err(), "beyond the chunk");
@@ -113,14 +113,14 @@ fn a_recalled_chunk_ends_where_the_worker_says() {
 #[test]
 fn the_answer_to_a_recall_and_results_may_cross() {
     let mut chunks = chunks_of(&[2, 1]);
-    chunks.recall(ChunkId(1));
+    chunks.recall(ChunkId(1), false);
     chunks.take_results(results(1, 0, 2)).unwrap();
     assert_eq!(chunks.take_recalled(&recalled(1, 2)), Ok(None), "the chunk has finished");
     assert!(chunks.take_recalled(&recalled(1, 2)).is_err());
-    assert!(!chunks.recall(ChunkId(1)), "nothing to recall any more");
+    assert!(!chunks.recall(ChunkId(1), false), "nothing to recall any more");
 
     let mut chunks = chunks_of(&[2, 1]);
-    chunks.recall(ChunkId(1));
+    chunks.recall(ChunkId(1), false);
     chunks.take_results(results(2, 0, 1)).unwrap();
     assert_eq!(chunks.take_recalled(&recalled(1, 0)), Ok(Some(position(1, 0))));
     assert!(chunks.front().is_none());
@@ -174,7 +174,7 @@ fn nothing_is_lost_when_nothing_was_passed() {
     assert!(chunks.take_lost(0).is_empty());
     assert!(chunks.take_lost(1).is_empty());
     // The rest of a recalled chunk never began, even where its answer did not come through.
-    chunks.recall(ChunkId(1));
+    chunks.recall(ChunkId(1), false);
     chunks.take_results(results(1, 0, 1)).unwrap();
     assert!(chunks.take_lost(4).is_empty());
     assert_eq!(located(&chunks, 4), Some(position(2, 0)));

@@ -46,7 +46,7 @@ impl<P: Process> Session<P> {
 
     fn end_of_process(&self) -> End {
         let end = self.process.end();
-        let is_orderly = self.progress().is_none() && end.as_ref().is_ok_and(|(status, _)| status.code().is_some());
+        let is_orderly = self.running().is_none() && end.as_ref().is_ok_and(|(status, _)| status.code().is_some());
         if !is_orderly {
             // What it has started must not work on for an item that may soon be run elsewhere.
             self.process.kill();

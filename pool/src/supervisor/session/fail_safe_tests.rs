@@ -4,11 +4,11 @@ use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use procpool_scheduler::{Cancel, ChunkId};
+use procpool_scheduler::ChunkId;
 use tokio::time::Instant;
 
 use super::PANIC_REASON;
-use super::puppet::{MAX_FRAME_BYTES, Panic, Worker};
+use super::puppet::{LOOK_INTERVAL, MAX_FRAME_BYTES, Panic, Worker};
 use crate::error::{ItemFailure, WorkerExit};
 use crate::supervisor::interface::{WorkerCommand, WorkerEventKind};
 
@@ -18,9 +18,8 @@ async fn a_session_that_panics_kills_its_worker_and_tells_what_it_had_begun() {
     worker.run(1, 1, None).await;
     worker.begin(1);
     worker.run(2, 1, None).await;
-    // Both have reached it.
-    worker.commands.send(WorkerCommand::Probe).await.unwrap();
-    assert!(matches!(worker.next().await, WorkerEventKind::Progress { .. }));
+    // Both have reached it, and so has that the first has begun.
+    tokio::time::sleep(LOOK_INTERVAL).await;
     worker.commands.send(WorkerCommand::Terminate).await.unwrap();
     let WorkerEventKind::Exited { exit, running, .. } = worker.next().await else { panic!("it has ended") };
     assert_eq!(exit, WorkerExit::GivenUp { reason: PANIC_REASON });
@@ -53,7 +52,7 @@ async fn when_the_report_of_its_exit_panics_all_that_the_worker_had_fails() {
 async fn when_the_report_of_its_exit_panics_what_was_being_asked_back_fails_too() {
     let mut worker = Worker::start(8, Panic::InTerminateAndEnd).await;
     worker.run(1, 1, None).await;
-    worker.commands.send(WorkerCommand::Recall { chunk: ChunkId(1), cancel: Cancel::Nothing }).await.unwrap();
+    worker.commands.send(WorkerCommand::Recall { chunk: ChunkId(1), cancel: false }).await.unwrap();
     worker.commands.send(WorkerCommand::Terminate).await.unwrap();
     let WorkerEventKind::Results(results) = worker.next().await else { panic!("it may have begun") };
     assert_eq!((results.chunk, results.first, results.count), (ChunkId(1), 0, 1));
@@ -65,19 +64,21 @@ async fn when_the_report_of_its_exit_panics_what_was_being_asked_back_fails_too(
 #[tokio::test(start_paused = true)]
 async fn when_the_report_of_its_exit_panics_what_the_driver_had_no_room_for_comes_first() {
     let mut worker = Worker::start(1, Panic::InTerminateAndEnd).await;
-    // The answer fills the channel, and a chunk that is too large for a frame fails at once.
-    worker.commands.send(WorkerCommand::Probe).await.unwrap();
-    worker.run(1, MAX_FRAME_BYTES as usize, None).await;
-    worker.run(2, 1, None).await;
+    // Chunks that are too large for a frame fail at once. The first fills the channel.
+    for chunk in 1..=2 {
+        worker.run(chunk, MAX_FRAME_BYTES as usize, None).await;
+    }
+    worker.run(3, 1, None).await;
     worker.commands.send(WorkerCommand::Terminate).await.unwrap();
     // Until then nobody hears.
     assert!(worker.killed().await.is_some());
-    assert!(matches!(worker.next().await, WorkerEventKind::Progress { .. }));
-    let WorkerEventKind::Results(results) = worker.next().await else { panic!("what it had said is not lost") };
-    assert_eq!(results.chunk, ChunkId(1));
-    assert!(matches!(&results.failures[..], [(0, ItemFailure::InvalidItem { .. })]), "{results:?}");
+    for chunk in 1..=2 {
+        let WorkerEventKind::Results(results) = worker.next().await else { panic!("what it had said is not lost") };
+        assert_eq!(results.chunk, ChunkId(chunk));
+        assert!(matches!(&results.failures[..], [(0, ItemFailure::InvalidItem { .. })]), "{results:?}");
+    }
     let WorkerEventKind::Results(results) = worker.next().await else { panic!("nobody knows what had begun") };
-    assert_eq!(results.chunk, ChunkId(2));
+    assert_eq!(results.chunk, ChunkId(3));
     assert!(matches!(worker.next().await, WorkerEventKind::Exited { running: None, .. }));
     worker.session.await.expect("and the session ends in order");
 }

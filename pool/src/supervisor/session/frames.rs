@@ -48,6 +48,7 @@ impl<P: Process> Session<P> {
             watch.want();
         }
         let first_sequence = self.chunks.add(&run, monotonic_ns());
+        self.items.chunk_given(self.now(), run.time_limit);
         self.ping.chunk_given(was_idle, self.chunks.front().and_then(|front| front.time_limit));
         let frame = proto::Run {
             chunk: run.chunk.0,

@@ -20,7 +20,7 @@ use procpool_ipc::page::PageReader;
 use procpool_ipc::proto;
 use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
 use procpool_items::{ItemKind, ItemSlab, SlabBuilder};
-use procpool_scheduler::{Cancel, ChunkId, RunningItem, SlotId, WorkerId};
+use procpool_scheduler::{ChunkId, GracePeriods, SlotId, WorkerId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -29,7 +29,7 @@ use crate::call::{CallStyle, CommonArgument};
 use crate::error::{ExitUsage, WorkerExit};
 use crate::supervisor::config::MemoryLimits;
 use crate::supervisor::interface::{
-    COMMAND_CAPACITY, ChunkCommon, ChunkResults, ChunkRun, EndBy, WorkerCommand, WorkerEvent, WorkerEventKind,
+    COMMAND_CAPACITY, ChunkCommon, ChunkResults, ChunkRun, WorkerCommand, WorkerEvent, WorkerEventKind,
 };
 use crate::supervisor::output::Output;
 use crate::supervisor::process_group::Process;
@@ -38,6 +38,7 @@ const WORKER: WorkerId = WorkerId { slot: SlotId(3), generation: 7 };
 /// No process has such a number, and no process group: whatever the worker says, no signal is sent.
 const PID: u32 = 1 << 30;
 const MAX_FRAME_BYTES: u32 = 4096;
+const GRACE: GracePeriods = GracePeriods { cancel: Duration::from_secs(2), kill: Duration::from_secs(2) };
 const JOURNAL_BYTES: u32 = 512;
 const JOURNAL_OFFSET: u64 = 4096;
 /// More than any session needs to end, by a clock that only runs while nothing else does.
@@ -170,7 +171,7 @@ impl Play {
         let (event_sender, events) = mpsc::channel(1 + usize::from(settings & 0x03));
         let (commands, command_receiver) = mpsc::channel(COMMAND_CAPACITY);
         let mut session = JoinSet::new();
-        session.spawn(Session::new(started, event_sender).run(command_receiver));
+        session.spawn(Session::new(started, GRACE, event_sender).run(command_receiver));
         Self { socket: Some(socket), page: memory, process, session, commands, driver: Driver::new(events) }
     }
 
@@ -200,23 +201,17 @@ impl Play {
                 }
             }
             8 => {
-                let (chunk, how) = (input.byte(), input.byte());
-                let cancel = match how & 3 {
-                    1 => Cancel::Chunk,
-                    3 => Cancel::Item(u32::from(how >> 2)),
-                    _ => Cancel::Nothing,
-                };
+                let (chunk, cancel) = (input.byte(), input.byte() & 1 != 0);
                 if let Some(chunk) = self.driver.recall(chunk) {
                     self.command(WorkerCommand::Recall { chunk, cancel });
                 }
             }
-            9 => self.command(WorkerCommand::Probe),
+            9 => tokio::time::sleep(Duration::from_secs(u64::from(input.byte()))).await,
             10 => self.command(match input.byte() & 0x07 {
                 0 => WorkerCommand::DropCommons(vec![1]),
                 1 => WorkerCommand::Shutdown,
                 2 => WorkerCommand::Terminate,
-                3 => WorkerCommand::IfUnchanged(EndBy::Kill),
-                4..=7 => WorkerCommand::Dump(oneshot::channel().0),
+                3..=7 => WorkerCommand::Dump(oneshot::channel().0),
                 _ => WorkerCommand::Kill,
             }),
             11 => {
@@ -346,6 +341,7 @@ struct Driver {
     events: mpsc::Receiver<WorkerEvent>,
     said_hello: bool,
     is_ready: bool,
+    is_stopping: bool,
     /// The chunk with the number 1 is the first.
     chunks: Vec<Given>,
     exit: Option<WorkerExit>,
@@ -353,7 +349,7 @@ struct Driver {
 
 impl Driver {
     fn new(events: mpsc::Receiver<WorkerEvent>) -> Self {
-        Self { events, said_hello: false, is_ready: false, chunks: Vec::new(), exit: None }
+        Self { events, said_hello: false, is_ready: false, is_stopping: false, chunks: Vec::new(), exit: None }
     }
 
     /// Returns the name of a chunk, the latest for 0; near the ends, of one that does not exist.
@@ -439,12 +435,13 @@ impl Driver {
                 given.is_answered = true;
                 given.count = first_not_begun;
             }
-            WorkerEventKind::Progress { running, stack } => {
+            WorkerEventKind::ItemExpired { chunk, offset, stack } => {
                 assert_eq!(stack, "", "there are no dumps");
-                let Some(RunningItem { chunk, offset, .. }) = running else { return };
                 let given = self.given(chunk);
                 assert!((given.received..given.count).contains(&offset), "this item does not run");
+                given.is_recalled = true;
             }
+            WorkerEventKind::Stopping { .. } => assert!(!std::mem::replace(&mut self.is_stopping, true), "once"),
             WorkerEventKind::MemoryHigh => panic!("it holds no memory, and there is no limit"),
             WorkerEventKind::Exited { exit, running, stderr_tail, .. } => {
                 assert_eq!(stderr_tail, "");

@@ -72,7 +72,7 @@ impl<P: Process> Session<P> {
         self.read_channel();
         let seen = self.chunks.front().filter(|_| !self.is_ending).map(|front| Seen {
             begun: self.begun(),
-            is_active: self.progress().is_some() || !self.may_read(),
+            is_active: self.running().is_some() || !self.may_read(),
             time_limit: front.time_limit,
             num_bytes: self.chunks.num_bytes(),
         });

@@ -20,7 +20,7 @@ use futures_util::FutureExt as _;
 use procpool_ipc::page::PageReader;
 use procpool_ipc::proto;
 use procpool_ipc::proto::server_frame::Frame as ServerFrame;
-use procpool_scheduler::{Cancel, ChunkId, WorkerId};
+use procpool_scheduler::{ChunkId, GracePeriods, ItemWatch, WorkerId};
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -32,7 +32,7 @@ use self::dump::Dumper;
 use self::memory::MemoryJudge;
 use self::ping::Ping;
 use super::config::MemoryLimits;
-use super::interface::{EndBy, WorkerCommand, WorkerEvent, WorkerEventKind};
+use super::interface::{WorkerCommand, WorkerEvent, WorkerEventKind};
 use super::monitor::Watch;
 use super::output::{Output, OutputContext};
 use super::process_group::Process;
@@ -51,13 +51,13 @@ mod frames;
 #[cfg(any(test, fuzzing))]
 pub(super) mod fuzzing;
 mod health;
+mod items;
+#[cfg(test)]
+mod items_tests;
 mod memory;
 mod ping;
 #[cfg(test)]
 mod ping_tests;
-mod progress;
-#[cfg(test)]
-mod progress_tests;
 #[cfg(test)]
 mod puppet;
 
@@ -127,18 +127,21 @@ pub(super) struct Session<P> {
     dump_of: Option<Position>,
     /// The last item whose time was up, and the stacks of that time.
     stack_of: Option<(Position, String)>,
-    /// What the last Progress said that runs.
-    told: Option<Position>,
     output: Output,
     chunks: AssignedChunks,
+    /// When the item that runs has to end.
+    items: ItemWatch,
+    /// Zero of the time of `items`.
+    epoch: Instant,
     stage: Stage,
     /// As the worker told; its process id may be another one where a wrapper started it.
     uses_page: bool,
     /// It knows what a common argument is.
     takes_common: bool,
     events: mpsc::Sender<WorkerEvent>,
-    /// Events that the driver had no room for. No frame is read while there is one; so there is at most one from a
-    /// frame, one for each chunk that was refused, one about its memory, and the answer to the last probe.
+    /// Events that the driver had no room for. While there is one, no frame is read, and no item is told that its time is
+    /// up; so there is at most one of these, one for each chunk that was refused, one about its memory, and one that the
+    /// worker is stopping.
     pending: VecDeque<WorkerEventKind>,
     /// How the worker broke the protocol. Nothing that it sends is read then.
     violation: Option<String>,
@@ -171,7 +174,7 @@ enum Turn {
 }
 
 impl<P: Process> Session<P> {
-    pub(super) fn new(started: Started<P>, events: mpsc::Sender<WorkerEvent>) -> Self {
+    pub(super) fn new(started: Started<P>, grace: GracePeriods, events: mpsc::Sender<WorkerEvent>) -> Self {
         let Started { worker, process, stream, page, dumps, output, max_frame_bytes, memory, watch } = started;
         let context = OutputContext {
             worker: worker.generation,
@@ -192,9 +195,10 @@ impl<P: Process> Session<P> {
             dump_waiters: Vec::new(),
             dump_of: None,
             stack_of: None,
-            told: None,
             output,
             chunks: AssignedChunks::new(),
+            items: ItemWatch::new(grace),
+            epoch: Instant::now(),
             stage: Stage::Connected,
             uses_page: false,
             takes_common: false,
@@ -306,7 +310,7 @@ impl<P: Process> Session<P> {
 
     /// Returns when something is due that nothing else tells of.
     fn next_alarm(&self) -> Option<Instant> {
-        [self.closed_deadline, self.ping.look_at, self.dumper.over_at()].into_iter().flatten().min()
+        [self.closed_deadline, self.ping.look_at, self.dumper.over_at(), self.next_look()].into_iter().flatten().min()
     }
 
     fn do_what_is_due(&mut self) {
@@ -320,10 +324,10 @@ impl<P: Process> Session<P> {
             self.look_for_life();
         }
         if is_due(self.dumper.over_at()) {
-            // If the item has ended and its result is there, its time is not up.
-            self.read_channel();
-            self.handle_frames();
             self.continue_dump();
+        }
+        if is_due(self.next_look()) {
+            self.look_at_items();
         }
     }
 
@@ -346,19 +350,19 @@ impl<P: Process> Session<P> {
             WorkerCommand::Run(run) => self.send_run(run),
             WorkerCommand::Recall { chunk, cancel } => self.recall(chunk, cancel),
             WorkerCommand::DropCommons(commons) => self.drop_commons(&commons),
-            WorkerCommand::Probe => self.probe(),
-            WorkerCommand::IfUnchanged(_) if self.has_gone_on() => self.tell_progress(),
             WorkerCommand::Dump(answer) => self.dump_for(answer),
             WorkerCommand::Shutdown => {
                 self.is_ending = true;
                 self.send(ServerFrame::Shutdown(proto::Shutdown {}));
             }
-            WorkerCommand::Terminate | WorkerCommand::IfUnchanged(EndBy::Terminate) => {
-                self.is_ending = true;
-                self.process.terminate();
-            }
-            WorkerCommand::Kill | WorkerCommand::IfUnchanged(EndBy::Kill) => self.kill(),
+            WorkerCommand::Terminate => self.terminate(),
+            WorkerCommand::Kill => self.kill(),
         }
+    }
+
+    fn terminate(&mut self) {
+        self.is_ending = true;
+        self.process.terminate();
     }
 
     fn kill(&mut self) {
@@ -420,15 +424,13 @@ impl<P: Process> Session<P> {
         }
     }
 
-    fn recall(&mut self, chunk: ChunkId, cancel: Cancel) {
-        if !self.chunks.recall(chunk) {
-            return;
+    fn recall(&mut self, chunk: ChunkId, cancel: bool) {
+        if self.chunks.recall(chunk, cancel) {
+            self.send(ServerFrame::Recall(proto::Recall { chunk: chunk.0, cancel, cancel_offset: None }));
+            if cancel {
+                self.look_at_items();
+            }
         }
-        let cancel_offset = if let Cancel::Item(offset) = cancel { Some(offset) } else { None };
-        let runs = |offset| self.progress().is_some_and(|(running, ..)| running == Position { chunk, offset });
-        // The worker looks again. But one whose SDK is old ends whatever runs.
-        let cancel = cancel != Cancel::Nothing && cancel_offset.is_none_or(runs);
-        self.send(ServerFrame::Recall(proto::Recall { chunk: chunk.0, cancel, cancel_offset }));
     }
 
     fn read_output(&mut self, read: impl FnOnce(&mut Output, &dyn Fn() -> OutputContext)) {

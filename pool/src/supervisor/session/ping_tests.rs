@@ -70,7 +70,7 @@ async fn one_that_answers_and_begins_nothing_is_killed_in_the_end() {
 #[tokio::test(start_paused = true)]
 async fn one_that_has_begun_an_item_is_not_asked() {
     let mut worker = Worker::ready(8).await;
-    worker.run(1, 1, Some(Duration::from_millis(100))).await;
+    worker.run(1, 1, None).await;
     worker.begin(1);
     // Another chunk waits behind.
     worker.run(2, 1, None).await;

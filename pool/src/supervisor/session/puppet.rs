@@ -12,7 +12,7 @@ use procpool_ipc::proto::server_frame::Frame as ServerFrame;
 use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
 use procpool_ipc::{Peer, proto};
 use procpool_items::{ItemKind, SlabBuilder};
-use procpool_scheduler::{ChunkId, SlotId, WorkerId};
+use procpool_scheduler::{ChunkId, GracePeriods, SlotId, WorkerId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -27,6 +27,7 @@ use crate::supervisor::process_group::Process;
 
 pub(super) const MAX_FRAME_BYTES: u32 = 16 << 20;
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const GRACE: GracePeriods = GracePeriods { cancel: Duration::from_secs(2), kill: Duration::from_secs(5) };
 /// How often the played worker looks.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -124,7 +125,7 @@ impl Worker {
         let (event_sender, events) = mpsc::channel(event_capacity);
         let (commands, command_receiver) = mpsc::channel(32);
         #[expect(clippy::disallowed_methods, reason = "it ends with the runtime of the test")]
-        let session = tokio::spawn(Session::new(started, event_sender).run(command_receiver));
+        let session = tokio::spawn(Session::new(started, GRACE, event_sender).run(command_receiver));
         let peer = Peer::new(socket, MAX_FRAME_BYTES);
         let mut worker = Self { peer, stdout, commands, events, death: death.subscribe(), session };
         let functions = vec![proto::Function { name: "f".to_owned(), ..Default::default() }];

@@ -6,10 +6,10 @@ use std::time::Duration;
 use procpool_items::{ItemKind, ItemSlab, SlabBuilder};
 use procpool_pool::supervisor::{ChunkResults, ChunkRun, WorkerCommand, WorkerEventKind};
 use procpool_pool::{ItemFailure, WorkerExit};
-use procpool_scheduler::{Cancel, ChunkId, RunningItem};
+use procpool_scheduler::{ChunkId, RunningItem};
 use tokio::time::Instant;
 
-use super::{CANCELLED, FOR_EVER, SimWorker};
+use super::{CANCELLED, FOR_EVER, Frame, SimWorker};
 use crate::ledger::{Finish, ItemKey, Kills, result_of};
 
 /// A chunk as a worker has it.
@@ -47,13 +47,21 @@ enum Fate {
     Dies,
 }
 
+/// Which item of a chunk should end, if it runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cancel {
+    Nothing,
+    Item(u32),
+    Chunk,
+}
+
 impl SimChunk {
     fn key(&self, offset: u32) -> ItemKey {
         key_in(&self.items, offset as usize)
     }
 
-    pub(super) fn time_limit(&self) -> Option<Duration> {
-        self.run.time_limit
+    pub(super) fn run(&self) -> &ChunkRun {
+        &self.run
     }
 
     pub(super) fn has_pending(&self) -> bool {
@@ -202,8 +210,15 @@ impl SimWorker {
     }
 
     /// Does as it is told; returns how it ended if it did.
-    pub(super) async fn obey(&mut self, command: WorkerCommand) -> Option<WorkerExit> {
-        self.ledger.trace(|| format!("{} reads {command:?}", self.id.generation));
+    pub(super) async fn obey(&mut self, frame: Frame) -> Option<WorkerExit> {
+        self.ledger.trace(|| format!("{} reads {frame:?}", self.id.generation));
+        let command = match frame {
+            Frame::Command(command) => command,
+            Frame::Expired { chunk, offset } => {
+                self.give_back(chunk, Cancel::Item(offset)).await;
+                return None;
+            }
+        };
         match command {
             WorkerCommand::Run(run) => {
                 self.take_chunk(run);
@@ -212,7 +227,9 @@ impl SimWorker {
                     return Some(WorkerExit::Signal(7));
                 }
             }
-            WorkerCommand::Recall { chunk, cancel } => self.give_back(chunk, cancel).await,
+            WorkerCommand::Recall { chunk, cancel } => {
+                self.give_back(chunk, if cancel { Cancel::Chunk } else { Cancel::Nothing }).await;
+            }
             WorkerCommand::DropCommons(commons) => {
                 for common in commons {
                     assert!(self.commons.remove(&common), "it was never told of common argument {common}");

@@ -6,12 +6,12 @@ use std::time::Duration;
 use procpool_items::SlabBuilder;
 use procpool_pool::supervisor::{ChunkResults, ChunkRun, WorkerCommand, WorkerEventKind};
 use procpool_pool::{ItemFailure, WorkerExit};
-use procpool_scheduler::ChunkId;
+use procpool_scheduler::{ChunkId, ItemAction, RunningItem, Time, WatchedChunk};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::chunks::{SimChunk, items_of, key_in};
-use super::{FOR_EVER, SimWorker};
+use super::{FOR_EVER, Frame, SimWorker};
 use crate::ledger::ItemKey;
 use crate::random::Random;
 use crate::upset::{Moment, Upset};
@@ -74,7 +74,7 @@ impl SimWorker {
     }
 
     fn has_something_to_run(&self) -> bool {
-        !self.chunks.is_empty() || self.inbox.iter().any(|command| matches!(command, WorkerCommand::Run(_)))
+        !self.chunks.is_empty() || self.inbox.iter().any(|frame| matches!(frame, Frame::Command(WorkerCommand::Run(_))))
     }
 
     /// The session may panic here. Then its worker is killed, unless it is being killed already.
@@ -148,6 +148,8 @@ impl SimWorker {
             } else if look_at.is_none() {
                 look_at = Some(Instant::now() + self.time_to_look(still));
             }
+            let item_look_at = self.next_look();
+            let until = |at: Option<Instant>| sleep_until(at.unwrap_or_else(|| Instant::now() + FOR_EVER));
             tokio::select! {
                 biased;
                 command = self.commands.recv() => {
@@ -156,7 +158,13 @@ impl SimWorker {
                         return exit;
                     }
                 }
-                () = sleep_until(look_at.unwrap_or_else(|| Instant::now() + FOR_EVER)) => {
+                () = until(item_look_at) => {
+                    let exit = self.look_at_items().await;
+                    if exit.is_some() {
+                        return exit;
+                    }
+                }
+                () = until(look_at) => {
                     look_at = None;
                     let exit = self.look(still);
                     if exit.is_some() {
@@ -181,7 +189,7 @@ impl SimWorker {
             // One looks for all workers, at any time.
             Still::Stopped => Duration::from_micros(self.luck.random.below(STATE_INTERVAL.as_micros() as u64)),
             Still::Deadlocked => {
-                let limit = self.chunks.front().and_then(SimChunk::time_limit);
+                let limit = self.chunks.front().and_then(|chunk| chunk.run().time_limit);
                 limit.map_or(MAX_SILENCE, |limit| (limit / 2).clamp(MIN_SILENCE, MAX_SILENCE)) + PONG_TIMEOUT
             }
         }
@@ -205,6 +213,67 @@ impl SimWorker {
         None
     }
 
+    fn now(&self) -> Time {
+        Time::from_start(self.epoch.elapsed())
+    }
+
+    pub(super) fn note_given(&mut self, run: &ChunkRun) {
+        self.watch.chunk_given(self.now(), run.time_limit);
+    }
+
+    /// Returns whether the end of its items is the session's business, and not the driver's.
+    fn ends_items(&self) -> bool {
+        !self.is_ending || self.watch.has_terminated()
+    }
+
+    /// Returns when the session looks at what runs.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        self.watch.next_look().filter(|_| self.ends_items()).map(|at| self.epoch + at.elapsed())
+    }
+
+    /// The session looks at what runs, and does what is due; returns how the worker ended if that has ended it.
+    pub(super) async fn look_at_items(&mut self) -> Option<WorkerExit> {
+        if !self.ends_items() {
+            return None;
+        }
+        let unread = self.inbox.iter().filter_map(|frame| match frame {
+            Frame::Command(WorkerCommand::Run(run)) => Some(run),
+            _ => None,
+        });
+        let watched: Vec<WatchedChunk> = self
+            .chunks
+            .iter()
+            .map(SimChunk::run)
+            .chain(unread)
+            .map(|run| WatchedChunk {
+                chunk: run.chunk,
+                time_limit: run.time_limit,
+                is_cancelled: self.cancelled.contains(&run.chunk),
+            })
+            .collect();
+        let (now, running, moment) = (self.now(), self.running(), self.moment());
+        match self.watch.look(now, watched.into_iter(), running)? {
+            ItemAction::Expire => {
+                self.ledger.note(Upset::ItemExpired(moment));
+                let item = running.expect("it runs");
+                let RunningItem { chunk, offset, .. } = item;
+                self.watch.expire(now, item);
+                self.send(Frame::Expired { chunk, offset });
+                self.say(WorkerEventKind::ItemExpired { chunk, offset, stack: String::new() }).await;
+                None
+            }
+            ItemAction::Terminate(reason) => {
+                self.ledger.note(Upset::TerminatedForItem(moment));
+                self.say(WorkerEventKind::Stopping { reason }).await;
+                self.get_sigterm()
+            }
+            ItemAction::Kill => {
+                self.ledger.note(Upset::KilledForItem);
+                Some(self.get_sigkill())
+            }
+        }
+    }
+
     /// SIGTERM has come, and SIGCONT with it.
     pub(super) fn go_on(&mut self) {
         if self.still == Some(Still::Stopped) {
@@ -214,7 +283,7 @@ impl SimWorker {
     }
 
     /// The worker is dead. Tells the driver what it leaves, and returns how it ended and what ran.
-    pub(super) async fn bury(&mut self, exit: WorkerExit) -> (WorkerExit, Option<(ChunkId, u32)>) {
+    pub(super) async fn report_exit(&mut self, exit: WorkerExit) -> (WorkerExit, Option<(ChunkId, u32)>) {
         if self.has_panicked {
             // Nobody reads what the driver says meanwhile.
             let time = Duration::from_micros(self.luck.random.below(50_000));
@@ -240,14 +309,14 @@ impl SimWorker {
 
     /// Nobody knows what of all that the worker had was begun: it fails.
     async fn fail_all(&mut self) {
-        self.ledger.note(Upset::BurialPanics(self.moment()));
-        let is_asked = self.inbox.iter().any(|command| matches!(command, WorkerCommand::Recall { .. }));
+        self.ledger.note(Upset::ExitReportPanics(self.moment()));
+        let is_asked = self.inbox.iter().any(|frame| matches!(frame, Frame::Command(WorkerCommand::Recall { .. })));
         if is_asked && self.has_something_to_run() {
-            self.ledger.note(Upset::BurialPanicsWhileAsked);
+            self.ledger.note(Upset::ExitReportPanicsWhileAsked);
         }
         let known = std::mem::take(&mut self.chunks).into_iter().map(SimChunk::without_results);
-        let unread = std::mem::take(&mut self.inbox).into_iter().filter_map(|command| match command {
-            WorkerCommand::Run(run) => Some((run.chunk, 0, keys_of(&run))),
+        let unread = std::mem::take(&mut self.inbox).into_iter().filter_map(|frame| match frame {
+            Frame::Command(WorkerCommand::Run(run)) => Some((run.chunk, 0, keys_of(&run))),
             _ => None,
         });
         for (chunk, first, keys) in known.chain(unread).collect::<Vec<_>>() {
@@ -270,7 +339,12 @@ impl SimWorker {
             let (key, has_begun) = first.at_hand();
             self.lose(key, has_begun);
         }
-        for command in std::mem::take(&mut self.inbox).into_iter().chain(self.dropped.take()) {
+        for frame in std::mem::take(&mut self.inbox) {
+            if let Frame::Command(command) = frame {
+                self.lose_command(&command);
+            }
+        }
+        if let Some(command) = self.dropped.take() {
             self.lose_command(&command);
         }
         loop {

@@ -1,37 +1,34 @@
 //! What must be true of everything that the scheduler wants done.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use procpool_scheduler::{
-    Cancel, Dispatch, Effect, FailureCause, Hold, JobFailure, JobId, Readiness, SlotId, StopReason, Time, WorkerId,
-    WorkerState,
+    Dispatch, Effect, FailureCause, Hold, JobFailure, JobId, Readiness, SlotId, StopReason, Time, WorkerId, WorkerState,
 };
 
 use super::{SimChunk, SimWorker, World};
-use crate::upset::Upset;
 
 impl World {
-    /// Checks an effect and carries it out. `results`: how many came with the event.
-    pub(super) fn check(&mut self, results: Option<u32>, effect: Effect, probes: &mut Vec<WorkerId>) {
+    /// Checks an effect and carries it out. `results`: how many came with the event. Workers whose chunks nobody waits for
+    /// any more are added to `cancelled`.
+    pub(super) fn check(&mut self, results: Option<u32>, effect: Effect, cancelled: &mut Vec<WorkerId>) {
         match effect {
             Effect::SpawnWorker { worker } => {
                 let is_free = self.workers.keys().all(|other| other.slot != worker.slot);
                 assert!(is_free, "two workers in one slot");
                 let until = self.held.remove(&worker.slot);
                 assert!(until.is_none_or(|until| until <= self.now), "slot {} is not held back", worker.slot);
-                let sim = SimWorker { chunks: VecDeque::new(), ..SimWorker::default() };
-                self.workers.insert(worker, sim);
+                self.workers.insert(worker, SimWorker::new(self.grace));
             }
             Effect::Dispatch(dispatch) => self.take_chunk(&dispatch),
-            Effect::Recall { worker, chunk, cancel } => {
-                let worker = self.workers.get_mut(&worker).expect("a recall to a worker that is there");
+            Effect::Recall { worker: id, chunk, cancel } => {
+                let worker = self.workers.get_mut(&id).expect("a recall to a worker that is there");
                 if let Some(active) = worker.chunks.iter_mut().find(|active| active.id == chunk) {
                     active.is_recalled = true;
-                    active.cancels.push(cancel);
+                    active.is_cancelled |= cancel;
+                    cancelled.extend(cancel.then_some(id));
                 }
             }
-            Effect::Probe { worker } => probes.push(worker),
             Effect::Shutdown { worker: id, reason } => {
                 self.check_turn(id, reason);
                 let worker = self.workers.get_mut(&id).expect("a stop to a worker that is there");
@@ -44,23 +41,10 @@ impl World {
                     assert!(self.workers.values().filter(leaving).count() <= 1, "one at a time, if its slot stays");
                 }
             }
-            Effect::Terminate { worker: id, reason, .. } | Effect::Kill { worker: id, reason, .. } => {
+            Effect::Terminate { worker: id, reason } | Effect::Kill { worker: id, reason } => {
+                assert!(!matches!(reason, StopReason::ItemTimeout | StopReason::Cancelled), "that is for the session");
                 self.has_hung |= reason == StopReason::StartTimeout;
-                let worker = self.workers.get_mut(&id).expect("a stop to a worker that is there");
-                if let StopReason::ItemTimeout | StopReason::Cancelled = reason
-                    && let Some(chunk) = worker.chunks.front().filter(|chunk| chunk.began.is_some())
-                {
-                    let is_meant = |cancel: &Cancel| [Cancel::Item(chunk.finished), Cancel::Chunk].contains(cancel);
-                    // A worker that is about to be killed for another item is not told what nobody waits for any more.
-                    let is_wanted = self.jobs[&chunk.job].ended.is_none();
-                    let was_told = chunk.cancels.iter().any(is_meant);
-                    assert!(was_told || !is_wanted, "an item was ended that had not been told to end");
-                }
-                worker.is_stopping = true;
-                // SIGTERM comes with SIGCONT.
-                if std::mem::take(&mut worker.is_still) {
-                    self.upsets.note(Upset::StoppedAndTerminated);
-                }
+                self.end(id);
             }
             Effect::StoreResults { job, first_index, skip, count } => {
                 let all = results.expect("results come with results");
@@ -198,6 +182,7 @@ impl World {
         for index in dispatch.first_index..dispatch.first_index + u64::from(dispatch.count) {
             job.hand_out(index, self.most_slots);
         }
+        worker.watch.chunk_given(self.now, dispatch.time_limit);
         worker.chunks.push_back(SimChunk {
             id: dispatch.chunk,
             job: dispatch.job,
@@ -209,7 +194,9 @@ impl World {
             began: None,
             began_before: Time::ZERO,
             is_recalled: false,
-            cancels: Vec::new(),
+            time_limit: dispatch.time_limit,
+            is_cancelled: false,
+            expired: Vec::new(),
         });
         assert!(worker.chunks.len() <= 2, "a worker has more than one chunk ahead");
     }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use procpool_scheduler::{ChunkId, Event, FunctionId, FunctionSet, RunningItem, WorkerId};
+use procpool_scheduler::{
+    ChunkId, Event, FunctionId, FunctionSet, ItemAction, RunningItem, Time, WatchedChunk, WorkerId,
+};
 
 use super::{NUM_FUNCTIONS, SimWorker, World};
 use crate::model::{Death, Vice};
@@ -19,6 +21,11 @@ impl SimWorker {
 
     fn may_stop(&self) -> bool {
         self.is_stopping && !self.is_still
+    }
+
+    /// Returns when its session looks at its items. Who was told to end by the pool is left to the pool.
+    pub(super) fn next_look(&self) -> Option<Time> {
+        self.watch.next_look().filter(|_| !self.is_stopping || self.watch.has_terminated())
     }
 }
 
@@ -262,8 +269,13 @@ impl World {
         self.say(Event::Recalled { worker: id, chunk, first_not_begun });
     }
 
-    pub(super) fn answer_probe(&mut self, id: WorkerId) {
-        let Some(worker) = self.workers.get(&id) else { return };
+    /// The session of a worker looks at what it runs.
+    pub(super) fn look_at_items(&mut self, id: WorkerId) {
+        let now = self.now;
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if worker.is_stopping && !worker.watch.has_terminated() {
+            return;
+        }
         let running = worker.chunks.front().and_then(|chunk| {
             // Without a result, nobody can tell whether the item that was begun last has ended.
             let held_back = chunk.finished.checked_sub(1).filter(|&offset| offset >= chunk.said);
@@ -271,9 +283,52 @@ impl World {
                 Some(began) => (chunk.finished, began),
                 None => (held_back?, chunk.began_before),
             };
-            Some(RunningItem { chunk: chunk.id, offset, running_for: self.now.since(began) })
+            Some(RunningItem { chunk: chunk.id, offset, running_for: now.since(began) })
         });
-        self.apply(Event::Progress { worker: id, running });
+        let watched = worker.chunks.iter().map(|chunk| WatchedChunk {
+            chunk: chunk.id,
+            time_limit: chunk.time_limit,
+            is_cancelled: chunk.is_cancelled,
+        });
+        let Some(action) = worker.watch.look(now, watched, running) else { return };
+        let moment = worker.moment();
+        self.upsets.note(match action {
+            ItemAction::Expire => Upset::Expired(moment),
+            ItemAction::Terminate(_) => Upset::TerminatedForItem(moment),
+            ItemAction::Kill => Upset::KilledForItem,
+        });
+        let chunk = worker.chunks.front_mut();
+        let was_told = chunk
+            .as_ref()
+            .is_none_or(|chunk| chunk.began.is_none() || chunk.is_cancelled || chunk.expired.contains(&chunk.finished));
+        match action {
+            ItemAction::Expire => {
+                let (chunk, item) = (chunk.unwrap(), running.unwrap());
+                assert!(chunk.time_limit.is_some_and(|limit| item.running_for >= limit), "its time is not up");
+                chunk.expired.push(item.offset);
+                chunk.is_recalled = true;
+                worker.watch.expire(now, item);
+                self.say(Event::ItemExpired { worker: id, chunk: item.chunk, offset: item.offset });
+            }
+            ItemAction::Terminate(reason) => {
+                assert!(was_told, "an item was ended that had not been told to end");
+                self.end(id);
+                self.say(Event::WorkerStopping { worker: id, reason });
+            }
+            ItemAction::Kill => {
+                assert!(was_told, "an item was ended that had not been told to end");
+                self.exit(id);
+            }
+        }
+    }
+
+    /// A worker gets SIGTERM, which comes with SIGCONT, or SIGKILL.
+    pub(super) fn end(&mut self, id: WorkerId) {
+        let worker = self.workers.get_mut(&id).expect("an end to a worker that is there");
+        worker.is_stopping = true;
+        if std::mem::take(&mut worker.is_still) {
+            self.upsets.note(Upset::StoppedAndTerminated);
+        }
     }
 
     pub(super) fn make_worker_behave(&mut self, id: WorkerId) {

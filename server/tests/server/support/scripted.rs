@@ -10,8 +10,9 @@ use procpool_pool::supervisor::{
     COMMAND_CAPACITY, ChunkResults, ChunkRun, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner,
 };
 use procpool_pool::{CommonArgument, ExitUsage, FunctionInfo, ItemFailure, WorkerExit};
-use procpool_scheduler::{Cancel, ChunkId, RunningItem, WorkerId};
+use procpool_scheduler::{ChunkId, GracePeriods, StopReason, WorkerId};
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 /// The functions: `echo` returns its item; `gated` does so when [`Script::release`] lets it; `raise` raises;
@@ -118,9 +119,15 @@ impl ScriptedSpawner {
 }
 
 impl WorkerSpawner for ScriptedSpawner {
-    fn spawn(&self, worker: WorkerId, events: mpsc::Sender<WorkerEvent>) -> mpsc::Sender<WorkerCommand> {
+    fn spawn(
+        &self,
+        worker: WorkerId,
+        grace: GracePeriods,
+        events: mpsc::Sender<WorkerEvent>,
+    ) -> mpsc::Sender<WorkerCommand> {
         let (sender, commands) = mpsc::channel(COMMAND_CAPACITY);
-        let scripted = ScriptedWorker { script: self.script.clone(), worker, events, chunks: VecDeque::new(), done: 0 };
+        let (script, chunks) = (self.script.clone(), VecDeque::new());
+        let scripted = ScriptedWorker { script, worker, grace, events, chunks, done: 0, ends_at: None };
         self.workers.spawn(scripted.run(commands));
         sender
     }
@@ -129,10 +136,13 @@ impl WorkerSpawner for ScriptedSpawner {
 struct ScriptedWorker {
     script: Script,
     worker: WorkerId,
+    grace: GracePeriods,
     events: mpsc::Sender<WorkerEvent>,
     chunks: VecDeque<ChunkRun>,
     /// How many items of the first chunk are done.
     done: u32,
+    /// When it is ended if it still runs its item.
+    ends_at: Option<Instant>,
 }
 
 impl ScriptedWorker {
@@ -173,6 +183,14 @@ impl ScriptedWorker {
                         self.note_begun();
                         continue;
                     }
+                    () = time_limit(self.chunks.front()) => {
+                        self.expire().await;
+                        continue;
+                    }
+                    () = async { tokio::time::sleep_until(self.ends_at.unwrap()).await }, if self.ends_at.is_some() => {
+                        self.tell(WorkerEventKind::Stopping { reason: StopReason::Cancelled }).await;
+                        break;
+                    }
                     command = commands.recv() => command,
                 },
                 // One result at a time, so that what is told in between is heard.
@@ -204,14 +222,7 @@ impl ScriptedWorker {
                 Some(WorkerCommand::Recall { chunk, cancel }) => self.recall(chunk, cancel).await,
                 Some(WorkerCommand::DropCommons(_)) => {}
                 Some(WorkerCommand::Dump(answer)) => answer.send(Ok("the stack".to_owned())).unwrap(),
-                Some(WorkerCommand::Probe) => self.report_progress().await,
-                Some(
-                    WorkerCommand::Shutdown
-                    | WorkerCommand::Terminate
-                    | WorkerCommand::Kill
-                    | WorkerCommand::IfUnchanged(_),
-                )
-                | None => break,
+                Some(WorkerCommand::Shutdown | WorkerCommand::Terminate | WorkerCommand::Kill) | None => break,
             }
         }
         let running = self.chunks.front().map(|chunk| (chunk.chunk, self.done));
@@ -260,14 +271,15 @@ impl ScriptedWorker {
         self.script.finished.fetch_add(count.into(), Ordering::SeqCst);
         if self.done == chunk.count {
             self.chunks.pop_front();
-            self.done = 0;
+            (self.done, self.ends_at) = (0, None);
         }
         self.tell(WorkerEventKind::Results(finished)).await;
     }
 
-    async fn recall(&mut self, chunk: ChunkId, cancel: Cancel) {
+    async fn recall(&mut self, chunk: ChunkId, cancel: bool) {
         let Some(position) = self.chunks.iter().position(|run| run.chunk == chunk) else { return };
-        if cancel != Cancel::Nothing {
+        if cancel {
+            self.ends_at = (position == 0).then(|| Instant::now() + self.grace.cancel);
             self.script.cancelled.send_modify(|cancelled| *cancelled += 1);
         }
         let first_not_begun = if position == 0 { self.done + 1 } else { 0 };
@@ -279,14 +291,22 @@ impl ScriptedWorker {
         self.tell(WorkerEventKind::Recalled { chunk, first_not_begun }).await;
     }
 
-    async fn report_progress(&self) {
-        let item = |chunk: &ChunkRun| RunningItem {
-            chunk: chunk.chunk,
-            offset: self.done,
-            running_for: Duration::from_secs(1),
-        };
-        let running = self.chunks.front().map(item);
-        self.tell(WorkerEventKind::Progress { running, stack: String::new() }).await;
+    /// The time of the item that runs is up.
+    async fn expire(&mut self) {
+        let offset = self.done;
+        let chunk = self.chunks.front_mut().expect("it runs an item");
+        chunk.time_limit = None;
+        let chunk = chunk.chunk;
+        self.ends_at = Some(Instant::now() + self.grace.cancel);
+        self.tell(WorkerEventKind::ItemExpired { chunk, offset, stack: String::new() }).await;
+    }
+}
+
+/// Waits until the time of an item of the chunk is up that begins now.
+async fn time_limit(chunk: Option<&ChunkRun>) {
+    match chunk.and_then(|chunk| chunk.time_limit) {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => std::future::pending().await,
     }
 }
 
