@@ -10,9 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::admission::{Admission, AdmittedItems, CommonPermit};
-use crate::call::{
-    Apply, ApplyOutput, Call, CallStyle, CommonArgument, MapOutput, OnError, ResultOrder, StreamOptions,
-};
+use crate::call::{Apply, ApplyOutput, Call, CallStyle, CommonArgument, MapOutput, ResultOrder, StreamOptions};
 use crate::config::PoolConfig;
 use crate::driver;
 use crate::error::{CallError, DeadlinePhase};
@@ -118,7 +116,7 @@ impl PoolHandle {
         let items = self.admit(items)?;
         let (outlet, output) = oneshot::channel();
         let ends = (Delivery::Whole, Outlet::Whole(outlet));
-        let cancel = self.submit(call, Some(items), ends, OnError::FailFast).await?;
+        let cancel = self.submit(call, Some(items), ends).await?;
         let result = output.await.unwrap_or(Err(CallError::PoolGone));
         cancel.disarm();
         result
@@ -155,7 +153,7 @@ impl PoolHandle {
         let items = self.admit(items)?;
         let (outlet, outbox, allowance) = StreamOutlet::new();
         let ends = (stream_delivery(options), Outlet::Stream(outlet));
-        let cancel = self.submit(call, Some(items), ends, OnError::Collect).await?;
+        let cancel = self.submit(call, Some(items), ends).await?;
         Ok(ResultStream::new(options.order, outbox, allowance, cancel))
     }
 
@@ -167,7 +165,7 @@ impl PoolHandle {
     pub async fn imap_stream(&self, call: Call, options: StreamOptions) -> Result<(ItemSink, ResultStream), CallError> {
         let (outlet, outbox, allowance) = StreamOutlet::new();
         let ends = (stream_delivery(options), Outlet::Stream(outlet));
-        let cancel = self.submit(call, None, ends, OnError::Collect).await?;
+        let cancel = self.submit(call, None, ends).await?;
         let sink =
             ItemSink::new(&cancel, self.shared.commands.clone(), self.shared.admission.clone(), allowance.clone());
         Ok((sink, ResultStream::new(options.order, outbox, allowance, cancel).reporting_allowance()))
@@ -243,9 +241,9 @@ impl PoolHandle {
         self.shared.notifier.notify(|notifications| notifications.stop = true);
     }
 
-    /// Finds the function, waiting for the first worker if there has been none; returns how often an item may be executed.
-    /// What the call holds is admitted before, so that calls that wait here are bounded, too.
-    async fn resolve(&self, call: &Call) -> Result<u32, CallError> {
+    /// Finds the function, waiting for the first worker if there has been none, and fills in the options whose defaults are
+    /// the function's or the pool's. What the call holds is admitted before, so that calls that wait here are bounded, too.
+    async fn resolve(&self, call: &mut Call) -> Result<(), CallError> {
         self.started(call.deadline).await?;
         let functions = self.shared.published.functions.borrow();
         let function = functions.get(&call.function).ok_or_else(|| CallError::FunctionNotFound {
@@ -256,8 +254,12 @@ impl PoolHandle {
         if call.common.is_some() && !function.takes_common {
             return Err(CallError::CommonNotTaken);
         }
-        let default_attempts = if function.idempotent { self.shared.config.crash_limit.get() } else { 1 };
-        Ok(call.options.max_attempts.map_or(default_attempts, NonZeroU32::get))
+        let config = &self.shared.config;
+        if function.idempotent {
+            call.options.max_attempts.get_or_insert(config.crash_limit);
+        }
+        call.options.item_timeout = call.options.item_timeout.or(config.item_timeout);
+        Ok(())
     }
 
     /// Reserves permits for the items of a call. Checks readiness first: a client told "queue full" would retry against a
@@ -284,10 +286,9 @@ impl PoolHandle {
         mut call: Call,
         items: Option<AdmittedItems>,
         (delivery, outlet): (Delivery, Outlet),
-        default_on_error: OnError,
     ) -> Result<CancelOnDrop, CallError> {
         let common_permit = self.admit_common(&call)?;
-        let max_attempts = self.resolve(&call).await?;
+        self.resolve(&mut call).await?;
         let job = self.shared.job_numbers.next();
         call.job.set(job);
         let is_abandoned = Arc::default();
@@ -295,9 +296,6 @@ impl PoolHandle {
         let submission = Submission {
             is_abandoned,
             job,
-            max_attempts,
-            item_timeout: call.options.item_timeout.or(self.shared.config.item_timeout),
-            fail_fast: call.options.on_error.unwrap_or(default_on_error) == OnError::FailFast,
             delivery,
             outlet,
             common: call.common.take().zip(common_permit),

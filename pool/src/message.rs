@@ -48,9 +48,6 @@ pub(crate) struct Submission {
     /// The caller has gone.
     pub(crate) is_abandoned: Arc<AtomicBool>,
     pub(crate) call: Call,
-    pub(crate) max_attempts: u32,
-    pub(crate) item_timeout: Option<Duration>,
-    pub(crate) fail_fast: bool,
     pub(crate) delivery: Delivery,
     pub(crate) outlet: Outlet,
     pub(crate) common: Option<(CommonArgument, CommonPermit)>,

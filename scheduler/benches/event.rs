@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::hint::black_box;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion};
 use procpool_scheduler::{
-    Delivery, Dispatch, Effect, Event, FunctionId, Hold, JobId, JobSpec, PoolState, SchedulerConfig, Time,
+    CallOptions, Dispatch, Effect, Event, FunctionId, JobId, JobSpec, PoolState, SchedulerConfig, Time,
 };
 
 const SLOTS: [u32; 3] = [2, 64, 4096];
@@ -70,23 +71,9 @@ impl World {
 }
 
 fn job_spec(id: JobId) -> JobSpec {
-    JobSpec {
-        id,
-        function: FUNCTION,
-        num_items: ITEMS,
-        input_closed: true,
-        has_common: false,
-        delivery: Delivery::Whole,
-        hold: Hold::Nothing,
-        // What a chunk has does not change while it is measured.
-        chunk_size: Some(1),
-        item_bytes: 8,
-        fail_fast: true,
-        max_attempts: 1,
-        item_timeout: None,
-        deadline: None,
-        priority: 0,
-    }
+    // What a chunk has does not change while it is measured.
+    let options = CallOptions { chunk_size: NonZeroU32::new(1), ..CallOptions::default() };
+    JobSpec { item_bytes: 8, options, ..JobSpec::new(id, FUNCTION, ITEMS) }
 }
 
 fn chunk_ends(criterion: &mut Criterion) {

@@ -1,7 +1,9 @@
 //! What the scheduler is told and what it wants done. Payloads do not appear: an item is an index.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::call_options::{CallOptions, OnError};
 use crate::id::{ChunkId, FunctionId, FunctionSet, JobId, SlotId, WorkerId};
 use crate::time::Time;
 
@@ -155,20 +157,45 @@ pub struct JobSpec {
     pub delivery: Delivery,
     /// What is not to begin until [`Event::StreamHeld`] says otherwise. Nothing, unless it is a stream.
     pub hold: Hold,
-    /// Items a chunk, as the caller asked. `None`: adaptive.
-    pub chunk_size: Option<u32>,
     /// The mean length of an item, in bytes: large items make small chunks.
     pub item_bytes: u64,
-    /// The first failure ends the job.
-    pub fail_fast: bool,
-    /// How often an item may be executed in all. At least 1.
-    pub max_attempts: u32,
-    /// The longest time that one item may run.
-    pub item_timeout: Option<Duration>,
     /// When the caller stops waiting.
     pub deadline: Option<Time>,
-    /// Each step up doubles the job's share. -8 to 8.
-    pub priority: i32,
+    /// How the caller wants it run.
+    pub options: CallOptions,
+}
+
+impl JobSpec {
+    /// Returns a job whose items are all there, with everything else at its default.
+    pub fn new(id: JobId, function: FunctionId, num_items: u64) -> Self {
+        Self {
+            id,
+            function,
+            num_items,
+            input_closed: true,
+            has_common: false,
+            delivery: Delivery::Whole,
+            hold: Hold::Nothing,
+            item_bytes: 0,
+            deadline: None,
+            options: CallOptions::default(),
+        }
+    }
+
+    /// Returns how many items a chunk has, if the caller has said it.
+    pub fn chunk_size(&self) -> Option<u32> {
+        self.options.chunk_size.map(NonZeroU32::get)
+    }
+
+    /// Returns how often an item may be executed in all. At least 1.
+    pub fn max_attempts(&self) -> u32 {
+        self.options.max_attempts.map_or(1, NonZeroU32::get)
+    }
+
+    /// Returns whether the first failure ends the job.
+    pub fn fails_fast(&self) -> bool {
+        self.options.on_error.map_or(self.delivery == Delivery::Whole, |on_error| on_error == OnError::FailFast)
+    }
 }
 
 /// How the results of a job are delivered.

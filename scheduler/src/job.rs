@@ -282,7 +282,7 @@ impl Job {
             Delivery::Ordered { window } | Delivery::Unordered { window } => window,
         };
         let slots = 2 * u64::from(slots);
-        let chunk = self.spec.chunk_size.unwrap_or_else(|| run_times.items_per_chunk(self.spec.function));
+        let chunk = self.spec.chunk_size().unwrap_or_else(|| run_times.items_per_chunk(self.spec.function));
         let adaptive = slots.saturating_mul(u64::from(chunk)).min(MAX_DEFAULT_WINDOW).max(slots);
         self.window = self.window.max(asked.map_or(adaptive, u64::from));
     }
@@ -290,7 +290,7 @@ impl Job {
     /// Returns the most items that the next chunk may have.
     pub(crate) fn chunk_limit(&self, slots: u32, run_times: &RunTimes) -> u32 {
         let most_of = |bytes| u32::try_from(bytes / self.spec.item_bytes.max(1)).unwrap_or(u32::MAX).max(1);
-        if let Some(chunk_size) = self.spec.chunk_size {
+        if let Some(chunk_size) = self.spec.chunk_size() {
             return chunk_size.min(most_of(MAX_FIXED_CHUNK_BYTES));
         }
         let mut limit = run_times.items_per_chunk(self.spec.function).min(most_of(MAX_CHUNK_BYTES));

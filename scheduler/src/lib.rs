@@ -18,6 +18,7 @@
 
 mod backoff;
 mod blame;
+mod call_options;
 mod chunk;
 mod config;
 mod event;
@@ -36,6 +37,7 @@ mod time;
 mod timer;
 mod worker;
 
+pub use call_options::{CallOptions, OnError};
 pub use config::SchedulerConfig;
 pub use event::{Delivery, Dispatch, Effect, Event, FailureCause, Hold, JobFailure, JobSpec, Readiness, StopReason};
 pub use id::{ChunkId, FunctionId, FunctionSet, JobId, SlotId, WorkerId};

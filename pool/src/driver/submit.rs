@@ -33,14 +33,10 @@ impl Driver {
             num_items: items.as_ref().map_or(0, |items| items.slab.len() as u64),
             input_closed: items.is_some(),
             delivery: submission.delivery,
-            chunk_size: call.options.chunk_size.map(std::num::NonZeroU32::get),
             item_bytes: items.as_ref().map_or(0, |items| mean_bytes(&items.slab)),
             has_common: common.is_some(),
-            fail_fast: submission.fail_fast,
-            max_attempts: submission.max_attempts,
-            item_timeout: submission.item_timeout,
             deadline: call.deadline.map(|deadline| Time::from_start(deadline.saturating_duration_since(self.epoch))),
-            priority: call.options.priority,
+            options: call.options,
         };
         debug!(
             job = job.0,

@@ -74,13 +74,13 @@ impl Caller {
         let most_items = if random.below(5) == 0 { 300 } else { 20 };
         let num_items = 1 + random.below(most_items);
         let function = random.pick(&["again", "again", "f", "f", "f", "sometimes"]).unwrap();
-        let options = CallOptions {
-            chunk_size: random.maybe(|random| NonZeroU32::new(1 + random.below(8) as u32).unwrap()),
-            item_timeout: random.maybe(|random| Duration::from_millis(1 + random.below(500))),
-            max_attempts: random.maybe(|random| NonZeroU32::new(1 + random.below(4) as u32).unwrap()),
-            on_error: random.pick(&[None, Some(OnError::FailFast), Some(OnError::Collect)]).flatten(),
-            priority: random.pick(&[-2, 0, 0, 1, 8]).unwrap(),
-        };
+        let mut call = Call::new(function);
+        call.options.chunk_size = random.maybe(|random| NonZeroU32::new(1 + random.below(8) as u32).unwrap());
+        call.options.item_timeout = random.maybe(|random| Duration::from_millis(1 + random.below(500)));
+        call.options.max_attempts = random.maybe(|random| NonZeroU32::new(1 + random.below(4) as u32).unwrap());
+        call.options.on_error = random.pick(&[None, Some(OnError::FailFast), Some(OnError::Collect)]).flatten();
+        call.options.priority = random.pick(&[-2, 0, 0, 1, 8]).unwrap();
+        let options = call.options;
         let max_answer_bytes = random.maybe(|random| 1000 + random.below(100_000));
         let deadline = (random.below(4) == 0).then(|| Instant::now() + Duration::from_millis(random.below(2000)));
         let gives_up = random.below(4) == 0;
@@ -109,7 +109,7 @@ impl Caller {
             content_type: String::new(),
             bytes: Bytes::from_static(b"common"),
         });
-        let call = Call { common, options, max_answer_bytes, deadline, ..Call::new(function) };
+        let call = Call { common, max_answer_bytes, deadline, ..call };
         Plan { job, num_items, call, patience, gives_up, on_error }
     }
 

@@ -64,7 +64,7 @@ impl PoolState {
     /// Returns what a job itself takes, or a stream until its first result.
     fn own_nanos(&self, spec: &JobSpec) -> Own {
         let num_items = if spec.delivery == Delivery::Whole { spec.num_items } else { 1 };
-        let last_chunk = num_items.min(u64::from(spec.chunk_size.unwrap_or(1)));
+        let last_chunk = num_items.min(u64::from(spec.chunk_size().unwrap_or(1)));
         let item = self.item_nanos_measured(spec.function);
         Own { work: item * u128::from(num_items), last: item * u128::from(last_chunk) }
     }
@@ -74,7 +74,7 @@ impl PoolState {
     fn expected_time(&self, spec: &JobSpec) -> Duration {
         let Own { work, last } = self.own_nanos(spec);
         // Whose virtual time is not later than that of this job's last chunk goes before it.
-        let last_start = self.queue.now().charged(from_nanos(work - last), spec.priority);
+        let last_start = self.queue.now().charged(from_nanos(work - last), spec.options.priority);
         let slots = u128::from(self.num_slots);
         let running: u128 = self.workers().map(|worker| self.running_nanos(worker)).sum();
         let mut queued = 0;
@@ -86,7 +86,7 @@ impl PoolState {
                 continue;
             }
             let item = self.item_nanos_measured(job.spec.function);
-            let share = saturating_nanos(time.run_time_until(last_start, job.spec.priority));
+            let share = saturating_nanos(time.run_time_until(last_start, job.spec.options.priority));
             queued += (item * u128::from(job.num_runnable())).min(item + u128::from(share));
         }
         let num_jobs = self.queue.len();

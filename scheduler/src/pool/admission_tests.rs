@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::backoff::Rng;
 use crate::event::{Delivery, Dispatch, Event, JobFailure, JobSpec};
 use crate::id::{FunctionId, JobId};
-use crate::pool::demand::tests::{Pool, spec};
+use crate::pool::demand::tests::{Pool, in_chunks_of, spec};
 use crate::time::Time;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -67,7 +67,7 @@ fn a_long_list_is_weighed_whole_and_a_stream_by_its_first_result() {
     };
     assert_eq!(submit(&mut pool, 4 * SECOND, stream), None);
     assert!(submit(&mut pool, 3 * SECOND, stream).is_some());
-    let chunk = |spec: &mut JobSpec| (spec.num_items, spec.chunk_size) = (5, Some(5));
+    let chunk = |spec: &mut JobSpec| (spec.num_items, spec.options) = (5, in_chunks_of(5));
     assert_eq!(submit(&mut pool, 9 * SECOND, chunk), None);
     assert!(submit(&mut pool, 8 * SECOND, chunk).is_some(), "what is to stay together runs on one slot");
 }
@@ -80,7 +80,7 @@ fn a_long_job_in_front_takes_no_more_than_its_share() {
     let ten = |spec: &mut JobSpec| spec.num_items = 10;
     assert_eq!(submit(&mut pool, 15 * SECOND, ten), None, "half of the pool is its own");
     assert!(submit(&mut pool, 10 * SECOND, ten).is_some());
-    let preferred = |spec: &mut JobSpec| (spec.num_items, spec.priority) = (10, 4);
+    let preferred = |spec: &mut JobSpec| (spec.num_items, spec.options.priority) = (10, 4);
     assert_eq!(submit(&mut pool, 10 * SECOND, preferred), None);
 }
 

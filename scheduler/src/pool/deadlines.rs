@@ -49,7 +49,7 @@ impl PoolState {
         if active.expired.last().is_some_and(|last| last.offset >= offset) {
             return;
         }
-        let max_attempts = self.jobs.get(&active.job).map_or(1, |job| job.spec.max_attempts);
+        let max_attempts = self.jobs.get(&active.job).map_or(1, |job| job.spec.max_attempts());
         let (job, index, history) = (active.job, active.first_index + u64::from(offset), active.history);
         let tried_again = history.attempt < max_attempts;
         active.expired.push(Expired { offset, limit, tried_again });

@@ -1,8 +1,10 @@
 //! Items whose time is up, and chunks that nobody waits for: what becomes of them, and of what is behind them.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::super::demand::tests::{ready, spec};
+use super::super::demand::tests::{in_chunks_of, ready, spec};
+use crate::call_options::CallOptions;
 use crate::config::SchedulerConfig;
 use crate::event::{Effect, Event, FailureCause, JobSpec, StopReason};
 use crate::id::{ChunkId, JobId, WorkerId};
@@ -29,7 +31,9 @@ impl Pool {
         let Some(Effect::SpawnWorker { worker }) = effects.pop() else { panic!("it starts a worker") };
         let mut pool = Self { state, now: Time::ZERO, worker, chunk: ChunkId(0) };
         pool.apply(ready(worker));
-        pool.chunk = pool.submit(JobSpec { max_attempts, ..job_of(1, count) }).expect("the worker is idle");
+        let mut job = job_of(1, count);
+        job.options.max_attempts = NonZeroU32::new(max_attempts);
+        pool.chunk = pool.submit(job).expect("the worker is idle");
         pool
     }
 
@@ -79,7 +83,8 @@ impl Pool {
 }
 
 fn job_of(id: u64, count: u32) -> JobSpec {
-    JobSpec { item_timeout: Some(LIMIT), chunk_size: Some(count), ..spec(id, u64::from(count)) }
+    let options = CallOptions { item_timeout: Some(LIMIT), ..in_chunks_of(count) };
+    JobSpec { options, ..spec(id, u64::from(count)) }
 }
 
 fn timed_out(index: u64, attempt: u32) -> Effect {

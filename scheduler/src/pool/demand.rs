@@ -67,7 +67,7 @@ impl PoolState {
             let items = u128::from(job.num_runnable());
             let work = items * self.item_nanos(job, now);
             // Items that their caller wants to stay together run on one slot.
-            let chunks = items.div_ceil(u128::from(job.spec.chunk_size.unwrap_or(1)));
+            let chunks = items.div_ceil(u128::from(job.spec.chunk_size().unwrap_or(1)));
             backlog_nanos += work;
             demanded_nanos += work.min(chunks * horizon);
         }

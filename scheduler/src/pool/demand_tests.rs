@@ -1,10 +1,12 @@
 //! Demand, on pools that are told what happens by hand.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::SlotCounts;
+use crate::call_options::{CallOptions, OnError};
 use crate::config::SchedulerConfig;
-use crate::event::{Delivery, Dispatch, Effect, Event, Hold, JobFailure, JobSpec};
+use crate::event::{Delivery, Dispatch, Effect, Event, JobFailure, JobSpec};
 use crate::id::{FunctionId, JobId, WorkerId};
 use crate::pool::PoolState;
 use crate::time::Time;
@@ -63,7 +65,7 @@ impl Pool {
     }
 
     fn submit(&mut self, id: u64, items: u64) {
-        self.submit_as(JobSpec { chunk_size: None, ..spec(id, items) });
+        self.submit_as(spec(id, items));
     }
 
     pub(in crate::pool) fn submit_as(&mut self, spec: JobSpec) {
@@ -89,23 +91,15 @@ pub(in crate::pool) fn ready_with(worker: WorkerId, functions: impl IntoIterator
     Event::WorkerReady { worker, functions: functions.into_iter().map(FunctionId).collect() }
 }
 
+/// Returns a job that collects what fails.
 pub(in crate::pool) fn spec(id: u64, items: u64) -> JobSpec {
-    JobSpec {
-        has_common: false,
-        id: JobId(id),
-        function: FunctionId(1),
-        num_items: items,
-        input_closed: true,
-        delivery: Delivery::Whole,
-        hold: Hold::Nothing,
-        chunk_size: None,
-        item_bytes: 8,
-        fail_fast: false,
-        max_attempts: 1,
-        item_timeout: None,
-        deadline: None,
-        priority: 0,
-    }
+    let options = CallOptions { on_error: Some(OnError::Collect), ..CallOptions::default() };
+    JobSpec { item_bytes: 8, options, ..JobSpec::new(JobId(id), FunctionId(1), items) }
+}
+
+pub(in crate::pool) fn in_chunks_of(items: u32) -> CallOptions {
+    let chunk_size = NonZeroU32::new(items);
+    CallOptions { chunk_size, on_error: Some(OnError::Collect), ..CallOptions::default() }
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -160,7 +154,7 @@ fn no_item_counts_for_more_than_one_slot_and_no_chunk_either() {
     pool.finish(600 * SECOND);
     pool.submit(2, 4);
     assert_eq!(pool.state.demand(pool.now).slots_demanded, 1 + 3);
-    pool.submit_as(JobSpec { chunk_size: Some(5), ..spec(3, 10) });
+    pool.submit_as(JobSpec { options: in_chunks_of(5), ..spec(3, 10) });
     assert_eq!(pool.state.demand(pool.now).slots_demanded, 1 + 3 + 2);
 }
 

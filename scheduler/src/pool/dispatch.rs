@@ -180,7 +180,7 @@ impl PoolState {
         job.queued = false;
         self.queue.advance(job.virtual_time);
         let charged = self.run_times.estimate(job.spec.function, count);
-        job.virtual_time = job.virtual_time.charged(charged, job.spec.priority);
+        job.virtual_time = job.virtual_time.charged(charged, job.spec.options.priority);
         job.take(available.first, count);
         if let Some(quota) = &mut worker.quota {
             *quota -= u64::from(count);
@@ -195,9 +195,9 @@ impl PoolState {
             finished: 0,
             history: available.history,
             abandoned: false,
-            fixed_size: job.spec.chunk_size.is_some(),
+            fixed_size: job.spec.options.chunk_size.is_some(),
             recalled_at: None,
-            time_limit: job.spec.item_timeout,
+            time_limit: job.spec.options.item_timeout,
             expired: Vec::new(),
             cancelled: false,
             dispatched_at: now,

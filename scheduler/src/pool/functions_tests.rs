@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::demand::tests::{Pool, ready_with, spec};
+use super::super::demand::tests::{Pool, in_chunks_of, ready_with, spec};
 use crate::event::{Event, JobFailure, JobSpec};
 use crate::id::{FunctionId, JobId, WorkerId};
 
@@ -126,7 +126,7 @@ fn a_slot_that_is_given_up_takes_its_functions_with_it() {
 #[test]
 fn who_waited_for_a_worker_with_its_function_does_not_catch_up_later() {
     let (mut pool, [old, _]) = pool_of(&[OLD], &[NEW]);
-    pool.submit_as(JobSpec { chunk_size: Some(1), ..job(1, NEW, 1000) });
+    pool.submit_as(JobSpec { options: in_chunks_of(1), ..job(1, NEW, 1000) });
     for id in 2..30 {
         // The first slot has been running ten seconds for each of these.
         pool.submit_as(job(id, OLD, 1));
@@ -136,7 +136,7 @@ fn who_waited_for_a_worker_with_its_function_does_not_catch_up_later() {
         let (worker, chunk) = (given.worker, given.chunk);
         pool.apply(Event::ItemsFinished { worker, chunk, first: 0, count: 1, failed: Vec::new(), busy });
     }
-    pool.submit_as(JobSpec { chunk_size: Some(1), ..job(30, OLD, 1000) });
+    pool.submit_as(JobSpec { options: in_chunks_of(1), ..job(30, OLD, 1000) });
     // Now both can run both.
     let workers = pool.dispatched.iter().map(|dispatch| dispatch.worker).collect::<Vec<_>>();
     for worker in workers {

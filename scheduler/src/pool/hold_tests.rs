@@ -1,10 +1,12 @@
 //! What begins of a stream that is held, and what does not.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::call_options::CallOptions;
 use crate::event::{Delivery, Dispatch, Effect, Event, Hold, JobFailure, JobSpec};
 use crate::id::JobId;
-use crate::pool::demand::tests::{Pool, spec};
+use crate::pool::demand::tests::{Pool, in_chunks_of, spec};
 
 const JOB: JobId = JobId(2);
 /// So long that no worker is given anything ahead.
@@ -13,7 +15,9 @@ const ITEM_TIME: Duration = Duration::from_secs(1);
 /// Returns a pool of two slots that runs the first items of a stream.
 fn pool_with(delivery: Delivery, chunk_size: Option<u32>) -> Pool {
     let mut pool = Pool::new(2);
-    pool.submit_as(JobSpec { delivery, chunk_size, max_attempts: 2, ..spec(JOB.0, 100) });
+    let chunk_size = chunk_size.and_then(NonZeroU32::new);
+    let options = CallOptions { chunk_size, max_attempts: NonZeroU32::new(2), ..CallOptions::default() };
+    pool.submit_as(JobSpec { delivery, options, ..spec(JOB.0, 100) });
     pool
 }
 
@@ -111,7 +115,7 @@ fn what_has_not_begun_is_asked_back_once_and_comes_again_later() {
 #[test]
 fn a_job_whose_results_have_no_room_fails_and_what_runs_of_it_may_finish() {
     let mut pool = Pool::new(1);
-    pool.submit_as(JobSpec { chunk_size: Some(5), ..spec(JOB.0, 10) });
+    pool.submit_as(JobSpec { options: in_chunks_of(5), ..spec(JOB.0, 10) });
     let mut effects = Vec::new();
     pool.state.apply(pool.now, Event::ResultsRefused { job: JOB }, &mut effects);
     let [chunk] = std::mem::take(&mut pool.dispatched).try_into().unwrap();

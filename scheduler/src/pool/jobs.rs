@@ -104,12 +104,12 @@ impl PoolState {
         let mut cause = cause;
         if cause == FailureCause::WorkerDied {
             crashes += 1;
-            if crashes >= self.config.crash_limit && job.spec.max_attempts > 1 {
+            if crashes >= self.config.crash_limit && job.spec.max_attempts() > 1 {
                 cause = FailureCause::CrashLimit { crashes };
             }
         }
         let is_final = matches!(cause, FailureCause::CrashLimit { .. });
-        if history.attempt < job.spec.max_attempts && !is_final {
+        if history.attempt < job.spec.max_attempts() && !is_final {
             let attempt = history.attempt + 1;
             let not_before = self.now.after(retry_backoff(attempt, &mut self.rng));
             let history = History { attempt, crashes, failed_in: Some(worker), ..History::NEW };
@@ -117,7 +117,7 @@ impl PoolState {
             self.arm_retry(id);
             return;
         }
-        let fail_fast = job.spec.fail_fast;
+        let fail_fast = job.spec.fails_fast();
         self.emit(Effect::FailItem { job: id, index, attempt: history.attempt, cause });
         if fail_fast {
             self.fail_job(id, JobFailure::ItemFailed { index });
@@ -171,7 +171,7 @@ impl PoolState {
             return;
         }
         // But not for longer than the call would have had, nor for ever.
-        let longest = job.spec.item_timeout.is_none().then(|| self.now.after(MAX_TIME_FOR_NOBODY));
+        let longest = job.spec.options.item_timeout.is_none().then(|| self.now.after(MAX_TIME_FOR_NOBODY));
         if let Some(deadline) = job.spec.deadline.into_iter().chain(longest).min() {
             self.timers.set(TimerKey::Deadline(id), deadline);
         }
@@ -225,7 +225,7 @@ impl PoolState {
         };
         job.num_chunks -= 1;
         let before = job.virtual_time;
-        let priority = job.spec.priority;
+        let priority = job.spec.options.priority;
         // A chunk of which nothing is known (its worker died) keeps its estimate: or else a job whose items all kill their
         // workers would pay nothing, and always be the next.
         let real = if chunk.busy.is_zero() && has_begun { chunk.charged } else { chunk.busy };

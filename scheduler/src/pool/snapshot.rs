@@ -134,7 +134,7 @@ impl Job {
             input_open: !self.spec.input_closed,
             waits_for_reader: self.waits_for_reader(),
             deadline: self.spec.deadline,
-            priority: self.spec.priority,
+            priority: self.spec.options.priority,
         }
     }
 }

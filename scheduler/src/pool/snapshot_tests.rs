@@ -1,11 +1,13 @@
 //! What a snapshot tells of jobs.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::JobSnapshot;
+use crate::call_options::CallOptions;
 use crate::event::{Delivery, Event, Hold, JobSpec};
 use crate::id::JobId;
-use crate::pool::demand::tests::{Pool, spec};
+use crate::pool::demand::tests::{Pool, in_chunks_of, spec};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -13,7 +15,8 @@ const SECOND: Duration = Duration::from_secs(1);
 fn each_item_of_a_job_is_counted_once() {
     let mut pool = Pool::new(2);
     let deadline = Some(pool.now.after(100 * SECOND));
-    pool.submit_as(JobSpec { deadline, priority: -1, chunk_size: Some(2), ..spec(7, 9) });
+    let options = CallOptions { priority: -1, ..in_chunks_of(2) };
+    pool.submit_as(JobSpec { deadline, options, ..spec(7, 9) });
     pool.finish(SECOND);
     let expected = JobSnapshot {
         id: JobId(7),
@@ -37,7 +40,7 @@ fn a_stream_waits_for_its_reader_when_its_window_is_full_of_results() {
     let mut pool = Pool::new(2);
     let waits = |pool: &Pool| pool.state.snapshot().jobs[0].waits_for_reader;
     let delivery = Delivery::Ordered { window: Some(2) };
-    pool.submit_as(JobSpec { delivery, chunk_size: Some(1), input_closed: false, ..spec(1, 5) });
+    pool.submit_as(JobSpec { delivery, options: in_chunks_of(1), input_closed: false, ..spec(1, 5) });
     assert!(!waits(&pool), "two items run");
     pool.finish(SECOND);
     assert!(waits(&pool));
@@ -61,7 +64,8 @@ fn a_stream_waits_for_its_reader_when_its_results_take_too_much_memory() {
 fn a_job_that_waits_for_a_slot_or_to_be_tried_again_does_not_wait_for_its_reader() {
     let mut pool = Pool::new(1);
     let delivery = Delivery::Unordered { window: Some(1) };
-    pool.submit_as(JobSpec { delivery, max_attempts: 2, ..spec(1, 1) });
+    let options = CallOptions { max_attempts: NonZeroU32::new(2), ..CallOptions::default() };
+    pool.submit_as(JobSpec { delivery, options, ..spec(1, 1) });
     pool.submit_as(JobSpec { delivery, ..spec(2, 1) });
     let run = pool.dispatched.remove(0);
     pool.apply(Event::WorkerExited { worker: run.worker, running: Some((run.chunk, 0)), by_shortage: false });

@@ -89,7 +89,7 @@ impl PoolState {
 
     fn store_items(&mut self, items: ItemsOf, skip: u32, first_failed: Option<u64>) {
         let Some(job) = self.jobs.get(&items.job) else { return };
-        let fail_fast = job.spec.fail_fast;
+        let fail_fast = job.spec.fails_fast();
         let count = u32::try_from(items.count).expect("a chunk is no longer");
         self.emit(Effect::StoreResults { job: items.job, first_index: items.first, skip, count });
         match first_failed {

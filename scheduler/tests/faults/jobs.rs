@@ -1,5 +1,7 @@
 //! Calls whose data kills workers: they fail, and nobody else has to.
 
+use std::num::NonZeroU32;
+
 use procpool_scheduler::{FunctionId, JobFailure, JobId, SlotId};
 
 use crate::world::{MS, SECOND, Vice, World};
@@ -67,7 +69,7 @@ fn what_is_lost_does_not_speak_for_its_job() {
     world.items.insert((JobId(1), 0), Vice::Loses);
     world.submit(1, 30, |spec| {
         spec.has_common = true;
-        spec.chunk_size = Some(1);
+        spec.options.chunk_size = NonZeroU32::new(1);
     });
     world.pass_until(|world| !world.failed_jobs.is_empty() || !world.completed.is_empty());
     let [(JobId(1), JobFailure::CrashLimit { .. })] = world.failed_jobs[..] else { panic!("{:?}", world.failed_jobs) };
@@ -95,7 +97,7 @@ fn a_kill_of_all_workers_at_once_is_not_the_fault_of_what_they_have_begun() {
     world.item_time = SECOND;
     world.submit(1, 20, |spec| {
         spec.has_common = true;
-        spec.max_attempts = 3;
+        spec.options.max_attempts = NonZeroU32::new(3);
     });
     world.pass(100 * MS);
     for worker in world.up.clone() {

@@ -1,8 +1,9 @@
 //! What is tried again, and what nobody waits for any more.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
-use procpool_scheduler::{FailureCause, FunctionId, JobId, SchedulerConfig, StopReason};
+use procpool_scheduler::{FailureCause, FunctionId, JobId, OnError, SchedulerConfig, StopReason};
 
 use crate::world::{MS, SECOND, Vice, World};
 
@@ -13,8 +14,8 @@ fn workers_of(world: &World, job: u64, index: u64) -> Vec<procpool_scheduler::Wo
 }
 
 fn tried_again(spec: &mut procpool_scheduler::JobSpec) {
-    spec.max_attempts = 3;
-    spec.item_timeout = Some(100 * MS);
+    spec.options.max_attempts = NonZeroU32::new(3);
+    spec.options.item_timeout = Some(100 * MS);
 }
 
 #[test]
@@ -73,7 +74,7 @@ fn what_runs_on_for_nobody_and_without_limit_is_cancelled_after_a_minute() {
     world.items.insert((JobId(1), 0), Vice::Hangs);
     world.items.insert((JobId(1), 1), Vice::DiesInItem);
     world.pass(2 * SECOND);
-    world.submit(1, 2, |spec| spec.fail_fast = true);
+    world.submit(1, 2, |spec| spec.options.on_error = Some(OnError::FailFast));
     world.pass(50 * SECOND);
     assert_eq!(world.failed_jobs.len(), 1, "the call has failed long ago");
     let busy = |world: &World| world.state.snapshot().workers.iter().filter(|worker| worker.running.is_some()).count();
@@ -97,8 +98,9 @@ fn what_runs_on_for_nobody_keeps_the_time_limit_or_the_deadline_that_it_has() {
         world.pass(2 * SECOND);
         let now = world.now;
         world.submit(1, 2, |spec| {
-            spec.fail_fast = true;
-            (spec.item_timeout, spec.deadline) = (item_timeout, deadline.map(|deadline: Duration| now.after(deadline)));
+            spec.options.on_error = Some(OnError::FailFast);
+            spec.options.item_timeout = item_timeout;
+            spec.deadline = deadline.map(|deadline: Duration| now.after(deadline));
         });
         let took = world.pass_until(|world| {
             !world.failed_jobs.is_empty()
@@ -116,7 +118,7 @@ fn what_is_held_ahead_and_recalled_does_not_put_off_the_time_limit_of_what_runs(
     world.submit(1, 1, |_| {});
     world.pass(SECOND);
     world.items.insert((JobId(2), 0), Vice::Hangs);
-    world.submit(2, 1, |spec| spec.item_timeout = Some(100 * MS));
+    world.submit(2, 1, |spec| spec.options.item_timeout = Some(100 * MS));
     let began = world.now;
     let mut num_recalled = 0;
     for job in 3..50 {

@@ -1,5 +1,7 @@
 //! Slots where every worker dies, and items that kill wherever they run.
 
+use std::num::NonZeroU32;
+
 use procpool_scheduler::{Event, FailureCause, FunctionId, JobId, Readiness, SlotId};
 
 use crate::world::{MS, SECOND, Vice, World};
@@ -29,7 +31,7 @@ fn a_slot_whose_workers_lose_what_they_get_is_held_back() {
     let mut world = World::new(2).break_slots([0], Vice::Loses);
     world.item_time = 3 * SECOND;
     world.pass(SECOND);
-    world.submit(1, 30, |spec| spec.chunk_size = Some(1));
+    world.submit(1, 30, |spec| spec.options.chunk_size = NonZeroU32::new(1));
     world.pass_until(|world| !world.completed.is_empty());
     assert!(world.touched_by(0).len() <= 8, "it drains the queue: {:?}", world.touched_by(0));
     assert!(!world.held.is_empty());
@@ -107,7 +109,7 @@ fn a_slot_that_was_held_back_gets_single_items_and_heals_when_it_finishes_one() 
     let mut world = World::new(2).break_slots([0], Vice::DiesOnReceipt);
     world.item_time = 5 * MS;
     world.pass(SECOND);
-    world.submit(1, 100_000, |spec| spec.chunk_size = Some(8));
+    world.submit(1, 100_000, |spec| spec.options.chunk_size = NonZeroU32::new(8));
     world.pass_until(|world| !world.held.is_empty());
     assert_eq!(world.state.snapshot().held_slots, [SlotId(0)]);
     world.slots.clear();

@@ -1,10 +1,11 @@
 //! Workers that do what their slot makes of them, on a clock of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use procpool_scheduler::{
-    ChunkId, Delivery, Dispatch, Effect, Event, FailureCause, FunctionId, Hold, JobFailure, JobId, JobSpec, PoolState,
+    ChunkId, Dispatch, Effect, Event, FailureCause, FunctionId, JobFailure, JobId, JobSpec, OnError, PoolState,
     Readiness, SchedulerConfig, SlotId, StopReason, Time, WorkerId,
 };
 
@@ -132,22 +133,9 @@ impl World {
 
     /// Submits a job of items that go one by one.
     pub(crate) fn submit(&mut self, id: u64, num_items: u64, change: impl FnOnce(&mut JobSpec)) {
-        let mut spec = JobSpec {
-            hold: Hold::Nothing,
-            has_common: false,
-            id: JobId(id),
-            function: FunctionId(1),
-            num_items,
-            input_closed: true,
-            delivery: Delivery::Whole,
-            chunk_size: Some(1),
-            item_bytes: 1,
-            fail_fast: false,
-            max_attempts: 1,
-            item_timeout: None,
-            deadline: None,
-            priority: 0,
-        };
+        let mut spec = JobSpec::new(JobId(id), FunctionId(1), num_items);
+        spec.options.chunk_size = NonZeroU32::new(1);
+        spec.options.on_error = Some(OnError::Collect);
         change(&mut spec);
         self.apply(Event::JobSubmitted(spec));
     }

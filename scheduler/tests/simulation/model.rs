@@ -119,7 +119,7 @@ impl ModelJob {
             Delivery::Whole => u64::MAX,
             Delivery::Ordered { window } | Delivery::Unordered { window } => {
                 // While the run time of a function is not known to us, a chunk may have any size.
-                let chunk = u64::from(self.spec.chunk_size.unwrap_or(u32::MAX));
+                let chunk = u64::from(self.spec.chunk_size().unwrap_or(u32::MAX));
                 let slots = 2 * u64::from(slots);
                 window.map_or_else(|| (slots * chunk).clamp(slots, 1024.max(slots)), u64::from)
             }
@@ -138,7 +138,7 @@ impl ModelJob {
             }
             Hold::All => panic!("item {index} is held"),
         }
-        let max_attempts = self.spec.max_attempts;
+        let max_attempts = self.spec.max_attempts();
         let item = self.item(index);
         assert!(!item.is_out, "item {index} is at two workers");
         assert!(!item.has_outcome, "item {index} was handed out after its outcome");
@@ -150,7 +150,7 @@ impl ModelJob {
 
     /// An item was begun.
     pub(crate) fn begin(&mut self, index: u64, worker: WorkerId) {
-        let max_attempts = self.spec.max_attempts;
+        let max_attempts = self.spec.max_attempts();
         let item = self.item(index);
         assert_ne!(item.last_worker, Some(worker), "item {index} is tried again in the process where it failed");
         item.last_worker = Some(worker);

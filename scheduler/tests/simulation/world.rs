@@ -5,11 +5,12 @@ mod upsets;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use procpool_scheduler::{
-    ChunkId, Delivery, Event, FunctionId, FunctionSet, GracePeriods, Hold, ItemWatch, JobId, JobSpec, PoolState,
-    Readiness, SchedulerConfig, SlotId, Time, WorkerId,
+    ChunkId, Delivery, Event, FunctionId, FunctionSet, GracePeriods, Hold, ItemWatch, JobId, JobSpec, OnError,
+    PoolState, Readiness, SchedulerConfig, SlotId, Time, WorkerId,
 };
 
 use crate::model::{Ended, ModelJob, Vice};
@@ -232,25 +233,23 @@ impl World {
             1 => Delivery::Ordered { window },
             _ => Delivery::Unordered { window },
         };
-        let spec = JobSpec {
-            id: JobId(self.last_job),
-            function: FunctionId(random.below(NUM_FUNCTIONS.into()) as u32),
-            num_items: if random.below(4) == 0 { 1 } else { random.below(60) },
-            input_closed: delivery == Delivery::Whole || random.below(2) == 0,
-            has_common: random.below(3) == 0,
-            delivery,
-            hold: if delivery == Delivery::Whole || random.below(10) > 0 { Hold::Nothing } else { Hold::All },
-            chunk_size: random.maybe(|random| 1 + random.below(12) as u32),
-            item_bytes: 1 << random.below(22),
-            fail_fast: random.below(3) == 0,
-            max_attempts: 1 + random.below(4) as u32,
-            item_timeout: random.maybe(|random| Duration::from_millis(1 + random.below(200))),
-            deadline: random.maybe(|random| {
-                let most = 1 << random.below(25);
-                self.now.after(Duration::from_micros(random.below(most)))
-            }),
-            priority: random.below(17) as i32 - 8,
-        };
+        let function = FunctionId(random.below(NUM_FUNCTIONS.into()) as u32);
+        let num_items = if random.below(4) == 0 { 1 } else { random.below(60) };
+        let mut spec = JobSpec::new(JobId(self.last_job), function, num_items);
+        spec.input_closed = delivery == Delivery::Whole || random.below(2) == 0;
+        spec.has_common = random.below(3) == 0;
+        spec.delivery = delivery;
+        spec.hold = if delivery == Delivery::Whole || random.below(10) > 0 { Hold::Nothing } else { Hold::All };
+        spec.options.chunk_size = random.maybe(|random| 1 + random.below(12) as u32).and_then(NonZeroU32::new);
+        spec.item_bytes = 1 << random.below(22);
+        spec.options.on_error = Some(if random.below(3) == 0 { OnError::FailFast } else { OnError::Collect });
+        spec.options.max_attempts = NonZeroU32::new(1 + random.below(4) as u32);
+        spec.options.item_timeout = random.maybe(|random| Duration::from_millis(1 + random.below(200)));
+        spec.deadline = random.maybe(|random| {
+            let most = 1 << random.below(25);
+            self.now.after(Duration::from_micros(random.below(most)))
+        });
+        spec.options.priority = random.below(17) as i32 - 8;
         let mut job = ModelJob::new(spec.clone());
         // Few of them kill, and few of their items.
         job.vice = self.vice();

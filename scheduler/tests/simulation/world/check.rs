@@ -58,7 +58,7 @@ impl World {
                 let executions = job.item(index).executions;
                 match cause {
                     FailureCause::WorkerDied | FailureCause::TimedOut { .. } => {
-                        assert_eq!(attempt, job.spec.max_attempts, "an item was given up early");
+                        assert_eq!(attempt, job.spec.max_attempts(), "an item was given up early");
                         assert_eq!(executions, attempt, "an attempt is an execution");
                     }
                     FailureCause::CrashLimit { crashes } => {
@@ -68,7 +68,7 @@ impl World {
                         }
                     }
                 }
-                if job.spec.fail_fast {
+                if job.spec.fails_fast() {
                     self.failed_items.insert(0, (job.spec.id, index));
                 }
             }
@@ -119,7 +119,7 @@ impl World {
             job.check_blame_of_job(crashes);
         }
         if let JobFailure::ItemFailed { index } = failure {
-            assert!(job.spec.fail_fast, "a job that collects failed with an item");
+            assert!(job.spec.fails_fast(), "a job that collects failed with an item");
             // A late answer of an item whose time was up has no outcome, and ends nothing.
             let counts = |&&(failed_job, failed): &&(JobId, u64)| {
                 failed_job == id && job.items[usize::try_from(failed).unwrap()].has_outcome
@@ -176,7 +176,7 @@ impl World {
         let worker = self.workers.get_mut(&dispatch.worker).unwrap();
         let job = self.jobs.get_mut(&dispatch.job).unwrap();
         assert!(worker.functions.has(job.spec.function), "an item went to a worker that cannot run it");
-        if let Some(chunk_size) = job.spec.chunk_size {
+        if let Some(chunk_size) = job.spec.chunk_size() {
             assert!(dispatch.count <= chunk_size, "a chunk is larger than the caller said");
         }
         for index in dispatch.first_index..dispatch.first_index + u64::from(dispatch.count) {
