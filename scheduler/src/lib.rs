@@ -28,6 +28,7 @@ mod invariant;
 mod job;
 mod pool;
 mod queue;
+mod results;
 mod run_set;
 mod run_times;
 mod slots;
@@ -37,8 +38,8 @@ mod worker;
 
 pub use config::SchedulerConfig;
 pub use event::{
-    Cancel, Delivery, Dispatch, Effect, Event, FailureCause, Hold, JobFailure, JobSpec, Readiness, RunningItem,
-    StopReason,
+    Cancel, Delivery, Dispatch, Effect, Event, FailureCause, Hold, JobFailure, JobSpec, Readiness, ResultSize,
+    RunningItem, StopReason,
 };
 pub use id::{ChunkId, FunctionId, FunctionSet, JobId, SlotId, WorkerId};
 pub use pool::{Demand, PoolState, RunningItems, SlotCounts, Snapshot, WorkerSnapshot, WorkerState};

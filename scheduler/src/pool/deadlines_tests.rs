@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::demand::tests::{ready, spec};
 use crate::config::SchedulerConfig;
-use crate::event::{Cancel, Effect, Event, FailureCause, JobFailure, JobSpec, RunningItem, StopReason};
+use crate::event::{Cancel, Effect, Event, FailureCause, JobFailure, JobSpec, ResultSize, RunningItem, StopReason};
 use crate::id::{ChunkId, JobId, WorkerId};
 use crate::pool::PoolState;
 use crate::time::Time;
@@ -62,7 +62,15 @@ impl Pool {
 
     fn finishes(&mut self, first: u32, count: u32) -> Vec<Effect> {
         let busy = Duration::from_millis(1);
-        self.apply(Event::ItemsFinished { worker: self.worker, chunk: self.chunk, first, count, failed: vec![], busy })
+        self.apply(Event::ItemsFinished {
+            worker: self.worker,
+            chunk: self.chunk,
+            first,
+            count,
+            failed: vec![],
+            busy,
+            size: ResultSize::default(),
+        })
     }
 
     fn gives_back_from(&mut self, first_not_begun: u32) -> Vec<Effect> {
@@ -225,7 +233,15 @@ fn an_item_that_begins_after_sigterm_is_let_finish_when_its_call_fails_with_anot
     assert_eq!(pool.runs(0, Duration::ZERO), []);
     let (worker, chunk) = (pool.worker, pool.chunk);
     let busy = Duration::from_millis(1);
-    let effects = pool.apply(Event::ItemsFinished { worker, chunk, first: 0, count: 1, failed: vec![0], busy });
+    let effects = pool.apply(Event::ItemsFinished {
+        worker,
+        chunk,
+        first: 0,
+        count: 1,
+        failed: vec![0],
+        busy,
+        size: ResultSize::default(),
+    });
     let failure = JobFailure::ItemFailed { index: 0 };
     assert!(effects.contains(&Effect::FailJob { job: JobId(3), failure }), "{effects:?}");
     assert!(pool.pass(LIMIT).contains(&pool.probe()));
