@@ -136,6 +136,11 @@ impl PoolState {
         self.jobs.get(&job).map(|job| job.taken.saturating_add(job.window))
     }
 
+    /// Returns how many bytes of results are held, those of jobs that have ended included.
+    pub fn held_result_bytes(&self) -> u64 {
+        self.results.whole.used + self.results.streams.used
+    }
+
     /// Returns whether the pool takes jobs.
     pub fn readiness(&self) -> Readiness {
         self.readiness

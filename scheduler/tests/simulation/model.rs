@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use procpool_scheduler::{Delivery, Hold, JobSpec, SlotId, WorkerId};
 
+use crate::results::ModelResults;
+
 /// A job as its caller sees it.
 #[derive(Debug)]
 pub(crate) struct ModelJob {
@@ -13,6 +15,7 @@ pub(crate) struct ModelJob {
     pub(crate) delivered: Vec<u64>,
     pub(crate) taken: u64,
     pub(crate) hold: Hold,
+    pub(crate) results: ModelResults,
     /// It was held at some time.
     pub(crate) was_held: bool,
     pub(crate) ended: Option<Ended>,
@@ -91,8 +94,9 @@ impl ModelJob {
     pub(crate) fn new(spec: JobSpec) -> Self {
         let items = vec![ModelItem::default(); usize::try_from(spec.num_items).unwrap()];
         Self {
-            hold: spec.hold,
-            was_held: spec.hold != Hold::Nothing,
+            hold: Hold::Nothing,
+            was_held: false,
+            results: ModelResults::default(),
             spec,
             items,
             delivered: Vec::new(),

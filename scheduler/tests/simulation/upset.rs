@@ -38,13 +38,23 @@ pub(crate) enum Upset {
     StoppedAndTerminated,
     /// It held too much memory.
     Large(Moment),
+    /// A stream was paused, or resumed.
+    Paused,
+    PausedButForNext,
+    Resumed,
+    /// Results of a job that had ended were given back.
+    GivenBackAfterTheEnd,
+    /// A job failed since its answer was too large.
+    AnswerTooLarge,
+    /// A job failed for want of memory.
+    ResultsFull,
 }
 
-const EXPECTED: [Upset; 26] = {
+const EXPECTED: [Upset; 32] = {
     use Moment::{Given, Idle, Running, Starting, Stopping};
     use Upset::{
-        AllFailed, AllFailedWhileAsked, Exited, GivenAfterAllFailed, Large, MadeToGoOn, Stopped, StoppedAgain,
-        StoppedAndTerminated,
+        AllFailed, AllFailedWhileAsked, AnswerTooLarge, Exited, GivenAfterAllFailed, GivenBackAfterTheEnd, Large,
+        MadeToGoOn, Paused, PausedButForNext, ResultsFull, Resumed, Stopped, StoppedAgain, StoppedAndTerminated,
     };
     [
         Exited(Starting),
@@ -73,6 +83,12 @@ const EXPECTED: [Upset; 26] = {
         StoppedAndTerminated,
         Large(Given),
         Large(Running),
+        Paused,
+        PausedButForNext,
+        Resumed,
+        GivenBackAfterTheEnd,
+        AnswerTooLarge,
+        ResultsFull,
     ]
 };
 
