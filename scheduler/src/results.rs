@@ -147,7 +147,9 @@ impl ResultBudgets {
 
     /// Counts results of a job that has ended.
     pub(crate) fn count_of_ended(&mut self, job: JobId, change: i64) {
-        let Some((delivery, before)) = self.ended.remove(&job) else { return };
+        let Some((delivery, before)) = self.ended.remove(&job) else {
+            return debug_assert!(false, "nobody holds results of job {job}");
+        };
         let after = changed(before, change);
         let budget = self.of(delivery);
         budget.used = budget.used - before + after;

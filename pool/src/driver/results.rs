@@ -1,7 +1,5 @@
-//! What the results of jobs take, for the scheduler, which decides what follows from it. It counts them when they come;
-//! what they really take is known when they are stored, and is said at once ([`Event::ResultsRecounted`]).
-//!
-//! [`Event::ResultsRecounted`]: procpool_scheduler::Event::ResultsRecounted
+//! What the results of jobs take. The scheduler counts it and decides what follows; what it cannot know when they come is
+//! known here when they are stored, and is told at once (`Event::ResultsRecounted`).
 
 use procpool_scheduler::{JobId, ResultSize};
 
