@@ -74,8 +74,8 @@ impl PoolState {
     fn check_results(&self) {
         let results = &self.results;
         let (mut used, mut num_jobs) = ([0, 0], [0, 0]);
-        let held = self.jobs.values().map(|job| (job.spec.delivery, job.results.bytes));
-        for (delivery, bytes) in held.chain(results.ended.values().copied()) {
+        let of_jobs = self.jobs.values().map(|job| (job.spec.delivery, job.results.bytes));
+        for (delivery, bytes) in of_jobs.chain(results.ended.values().copied()) {
             let budget = usize::from(delivery != Delivery::Whole);
             used[budget] += bytes;
             num_jobs[budget] += 1;

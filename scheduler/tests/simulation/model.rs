@@ -205,6 +205,7 @@ impl ModelJob {
             }
             self.delivered.push(index);
         }
+        self.results.deliver(first, count);
     }
 
     /// The job was said to be complete.
@@ -217,6 +218,7 @@ impl ModelJob {
             assert_eq!(unique.len(), self.delivered.len(), "an item was delivered twice");
             assert_eq!(unique.len(), self.items.len(), "an item was not delivered");
         }
+        self.results.answer();
         self.ended = Some(Ended::Completed);
     }
 

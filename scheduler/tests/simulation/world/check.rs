@@ -92,15 +92,9 @@ impl World {
                 self.store_failure(id, index);
             }
             Effect::Deliver { job, first_index, count } => {
-                let job = self.jobs.get_mut(&job).unwrap();
-                job.deliver(first_index, count);
-                job.results.deliver(first_index, count);
+                self.jobs.get_mut(&job).unwrap().deliver(first_index, count);
             }
-            Effect::CompleteJob { job } => {
-                let job = self.jobs.get_mut(&job).unwrap();
-                job.complete();
-                job.results.answer();
-            }
+            Effect::CompleteJob { job } => self.jobs.get_mut(&job).unwrap().complete(),
             Effect::HoldChanged { job, hold } => self.change_hold(job, hold),
             Effect::FailJob { job, failure } => self.check_job_failure(job, failure),
             Effect::RestartFinished => {

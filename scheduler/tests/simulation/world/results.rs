@@ -185,8 +185,8 @@ impl World {
 
     fn check_results(&self) {
         assert_eq!(self.results.is_refused, None, "a job has more than it may");
-        let held: i64 = self.jobs.values().map(|job| job.results.counted.held).sum();
-        assert_eq!(self.state.held_result_bytes(), held.cast_unsigned(), "what is held is counted");
+        let bytes: i64 = self.jobs.values().map(|job| job.results.counted.held).sum();
+        assert_eq!(self.state.held_result_bytes(), bytes.cast_unsigned(), "what is held is counted");
         let budget = self.budget(true);
         let is_live = |job: &ModelJob| job.spec.delivery != Delivery::Whole && job.ended.is_none();
         for (id, job) in self.jobs.iter().filter(|(_, job)| is_live(job)) {
