@@ -74,9 +74,11 @@ impl Results {
     }
 
     fn add_uncounted(&mut self, job: JobId, held: i64, answer: i64) {
-        let change = self.uncounted.entry(job).or_default();
-        change.held += held;
-        change.answer += answer;
+        if (held, answer) != (0, 0) {
+            let change = self.uncounted.entry(job).or_default();
+            change.held += held;
+            change.answer += answer;
+        }
     }
 }
 
