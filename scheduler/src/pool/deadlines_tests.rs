@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::demand::tests::{ready, spec};
 use crate::config::SchedulerConfig;
-use crate::event::{Effect, Event, FailureCause, JobSpec, StopReason};
+use crate::event::{Effect, Event, FailureCause, JobSpec, ResultSize, StopReason};
 use crate::id::{ChunkId, JobId, WorkerId};
 use crate::pool::PoolState;
 use crate::time::Time;
@@ -66,7 +66,15 @@ impl Pool {
 
     fn finishes(&mut self, first: u32, count: u32) -> Vec<Effect> {
         let busy = Duration::from_millis(1);
-        self.apply(Event::ItemsFinished { worker: self.worker, chunk: self.chunk, first, count, failed: vec![], busy })
+        self.apply(Event::ItemsFinished {
+            worker: self.worker,
+            chunk: self.chunk,
+            first,
+            count,
+            failed: vec![],
+            busy,
+            size: ResultSize::default(),
+        })
     }
 
     fn recall(&self, chunk: ChunkId, cancel: bool) -> Effect {

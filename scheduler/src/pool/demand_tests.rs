@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::SlotCounts;
 use crate::config::SchedulerConfig;
-use crate::event::{Delivery, Dispatch, Effect, Event, Hold, JobFailure, JobSpec};
+use crate::event::{Delivery, Dispatch, Effect, Event, JobFailure, JobSpec, ResultSize};
 use crate::id::{FunctionId, JobId, WorkerId};
 use crate::pool::PoolState;
 use crate::time::Time;
@@ -75,7 +75,15 @@ impl Pool {
         for dispatch in std::mem::take(&mut self.dispatched) {
             let Dispatch { worker, chunk, count, .. } = dispatch;
             let busy = item_time * count;
-            self.apply(Event::ItemsFinished { worker, chunk, first: 0, count, failed: Vec::new(), busy });
+            self.apply(Event::ItemsFinished {
+                worker,
+                chunk,
+                first: 0,
+                count,
+                failed: Vec::new(),
+                busy,
+                size: ResultSize::default(),
+            });
         }
     }
 }
@@ -97,7 +105,7 @@ pub(in crate::pool) fn spec(id: u64, items: u64) -> JobSpec {
         num_items: items,
         input_closed: true,
         delivery: Delivery::Whole,
-        hold: Hold::Nothing,
+        max_answer_bytes: None,
         chunk_size: None,
         item_bytes: 8,
         fail_fast: false,

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use procpool_scheduler::{
-    ChunkId, Delivery, Dispatch, Effect, Event, FailureCause, FunctionId, Hold, JobFailure, JobId, JobSpec, PoolState,
-    Readiness, SchedulerConfig, SlotId, StopReason, Time, WorkerId,
+    ChunkId, Delivery, Dispatch, Effect, Event, FailureCause, FunctionId, JobFailure, JobId, JobSpec, PoolState,
+    Readiness, ResultSize, SchedulerConfig, SlotId, StopReason, Time, WorkerId,
 };
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
@@ -133,13 +133,13 @@ impl World {
     /// Submits a job of items that go one by one.
     pub(crate) fn submit(&mut self, id: u64, num_items: u64, change: impl FnOnce(&mut JobSpec)) {
         let mut spec = JobSpec {
-            hold: Hold::Nothing,
             has_common: false,
             id: JobId(id),
             function: FunctionId(1),
             num_items,
             input_closed: true,
             delivery: Delivery::Whole,
+            max_answer_bytes: None,
             chunk_size: Some(1),
             item_bytes: 1,
             fail_fast: false,
@@ -243,8 +243,11 @@ impl World {
             Effect::SlotHeld { slot, wait } => self.held.push((self.now, slot, wait)),
             Effect::SlotHealed { slot } => self.healed.push(slot),
             Effect::ReadinessChanged(readiness) => self.readiness.push((self.now, readiness)),
-            Effect::StoreResults { .. } | Effect::Deliver { .. } | Effect::RestartFinished | Effect::RestartGivenUp => {
-            }
+            Effect::StoreResults { .. }
+            | Effect::Deliver { .. }
+            | Effect::HoldChanged { .. }
+            | Effect::RestartFinished
+            | Effect::RestartGivenUp => {}
         }
     }
 
@@ -273,7 +276,7 @@ impl World {
             }
             Vice::Loses => {
                 let Dispatch { worker, chunk, count, .. } = run;
-                self.plan(delay + MS, Event::ItemsLost { worker, chunk, first: 0, count });
+                self.plan(delay + MS, Event::ItemsLost { worker, chunk, first: 0, count, size: ResultSize::default() });
                 self.plan(delay + MS, Event::WorkerExited { worker, running: None, by_shortage: false });
             }
             Vice::SlowToBegin => {
@@ -300,5 +303,13 @@ impl World {
 
 fn finished(run: &Dispatch, item_time: Duration) -> Event {
     let Dispatch { worker, chunk, count, .. } = *run;
-    Event::ItemsFinished { worker, chunk, first: 0, count, failed: Vec::new(), busy: item_time * count }
+    Event::ItemsFinished {
+        worker,
+        chunk,
+        first: 0,
+        count,
+        failed: Vec::new(),
+        busy: item_time * count,
+        size: ResultSize::default(),
+    }
 }
