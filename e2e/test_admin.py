@@ -86,6 +86,37 @@ def test_a_restart_during_a_map_changes_the_answers_with_no_failed_item(tmp_path
             assert call(server, "Map", {"function": "version", "values": [0, 1]})[0]["values"] == [old + 1] * 2
 
 
+def test_a_job_is_found_and_cancelled_and_its_client_is_told():
+    with Server("--processes", "1") as server:
+        [pid] = server.wait_ready(1)
+        line = [PROCPOOL, "map", "sleep_ms", "--server", server.address, "60000", "0", "0"]
+        client = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        [job] = wait_until(lambda: [job for job in snapshot(server)["jobs"] if job["num_running_items"]], "the call runs")
+        assert (job["function"], job["method"], job["num_items"]) == ("sleep_ms", "IMap", 3)
+        [pool] = [json.loads(line) for line in procpool(server, "jobs", "--output", "json").splitlines()]
+        assert (pool["pool"], pool["num_jobs"], [listed["job"] for listed in pool["jobs"]]) == ("default", 1, [job["job"]])
+        titles, row, _, below = procpool(server, "jobs").splitlines()
+        assert titles.split()[:4] == ["JOB", "STATE", "FUNCTION", "CALL"]
+        assert row.split()[:5] == [str(job["job"]), "running", "sleep_ms", "IMap", "3"], row
+        assert below == "pool default: 1 jobs"
+
+        number = str(job["job"])
+        assert procpool(server, "cancel", number) == f"job {number} is cancelled\n"
+        out, err = client.communicate(timeout=PATIENCE)
+        assert (client.returncode, out) == (4, "")
+        assert err == f"procpool: the call was cancelled: an operator cancelled the call (job {number})\n"
+        [line] = wait_until(lambda: server.lines("call failed"), "the call has a line")
+        assert (line["job"], line["reason"], line["outcome"]) == (job["job"], "CANCELLED_BY_OPERATOR", "Cancelled")
+        wait_until(lambda: not snapshot(server)["num_running_items"], "what ran is ended")
+        assert call(server, "Map", {"function": "echo", "values": [1]})[0]["values"] == [1], "the slot is free"
+        assert server.workers() == [pid], "the item could end by itself"
+
+        line = [PROCPOOL, "cancel", number, "--server", server.address]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE)
+        assert done.returncode == 4 and done.stdout == ""
+        assert f"there is no job {number}: it has ended, or never began; `procpool jobs` lists those" in done.stderr
+
+
 def test_answers_are_json_if_asked_for():
     with Server("--processes", "1") as server:
         server.wait_ready(1)

@@ -24,7 +24,7 @@ def test_a_failed_call_says_who_made_it_and_not_what_its_function_said():
         assert "a secret of the user" in caught.value.details(), "its caller is told"
         [line] = wait_until(lambda: server.lines("call failed"), "the call has a line")
         assert line["reason"] == "FUNCTION_RAISED" and line["error"] == "KeyError (item 0)"
-        assert (line["request_id"], line["trace_id"]) == ("order-17", TRACE)
+        assert (line["request_id"], line["trace_id"], line["job"]) == ("order-17", TRACE, 1)
         assert line["peer"].startswith("127.0.0.1:")
         assert not server.lines("call finished")
         assert not any("secret" in str(entry) for entry in server.log)
@@ -34,7 +34,7 @@ def test_all_calls_have_lines_on_request():
     with Server("--processes", "1", "--log-calls", "all", command=FUNCTIONS) as server:
         send(server, "echo", 1)
         [line] = wait_until(lambda: server.lines("call finished"), "the call has a line")
-        assert (line["function"], line["request_id"], line["items"]) == ("echo", "order-17", 1)
+        assert (line["function"], line["request_id"], line["items"], line["job"]) == ("echo", "order-17", 1, 1)
 
 
 def test_failed_calls_cannot_flood_the_log():

@@ -81,6 +81,8 @@ def provoke(server, row):
             beside = threading.Thread(target=ignore_errors, args=(send, stub, row["beside"]))
             beside.start()
             wait_until(lambda: running_items(server), "the other call runs")
+        if row.get("cancel"):
+            threading.Thread(target=cancel_the_first_job, args=(server,)).start()
         try:
             if row.get("drain"):
                 server.process.send_signal(signal.SIGTERM)
@@ -96,6 +98,12 @@ def provoke(server, row):
                 channel.close()
                 beside.join(timeout=PATIENCE)
         return rpc_status.from_call(caught.value), caught.value
+
+
+def cancel_the_first_job(server):
+    [job] = wait_until(lambda: pool_of(server)["jobs"], "the call is a job")
+    line = [PROCPOOL, "cancel", str(job["job"]), "--server", f"http://{server.address}"]
+    subprocess.run(line, timeout=PATIENCE, check=True)
 
 
 def ignore_errors(function, *arguments):

@@ -35,7 +35,7 @@ def test_a_caller_from_elsewhere_may_call_but_not_operate():
         assert elsewhere.startswith(OTHER_ADDRESS)
         at = ["--server", f"http://{elsewhere}"]
         assert procpool("map", *at, "echo", "1", prefix=enter) == (0, "1\n", "")
-        for command in (["workers"], ["resize", "2"], ["restart"], ["drain"]):
+        for command in (["workers"], ["jobs"], ["cancel", "1"], ["resize", "2"], ["restart"], ["drain"]):
             code, out, err = procpool(*command, *at, prefix=enter)
             assert code != 0 and out == "" and "only operators may call this" in err and "operators" in err, err
         assert procpool("map", *at, "echo", "1", prefix=enter)[0] == 0, "nothing was drained"

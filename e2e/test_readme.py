@@ -25,6 +25,7 @@ PRINTED = {
     "procpool functions": "is_prime",
     "procpool workers dump 3": "Thread",
     "procpool workers  ": "ready",
+    "procpool jobs": "pool default: 0 jobs\n",
     "printf 'base,exponent": "1024\n27\n",
     'grpcurl -plaintext -d \'{"function":"compress"': '"blobs"',
     "procpool imap is_prime --from-json ids.json --only": "2 items: 2 ok, 0 failed",

@@ -1,24 +1,29 @@
-//! `procpool workers`, `resize`, `restart` and `drain`: what operators do.
+//! `procpool workers`, `jobs`, `cancel`, `resize`, `restart` and `drain`: what operators do.
 
+mod jobs;
 mod restart;
 mod table;
 
 use std::num::NonZeroU32;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use procpool_client::ConnectError;
 use procpool_client::admin::Admin;
 use serde_json::{Value, json};
 
 use crate::connect::{ServerArgs, connect};
 use crate::exit::{self, Exit, Failure};
-use crate::print::{AnswerFormat, json_value, print_stdout};
+use crate::print::{AnswerFormat, TableFormat, json_value, print_stdout};
 use crate::{quantity, text};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AdminCommand {
     /// Show the pool and its workers
     Workers(WorkersArgs),
+    /// Show the calls in progress
+    Jobs(JobsArgs),
+    /// End a call in progress; its client gets an error that says so
+    Cancel(CancelArgs),
     /// Set the number of workers of a running server
     Resize(ResizeArgs),
     /// Replace every worker, one at a time and without a failed call, so that they pick up new code
@@ -31,6 +36,8 @@ pub(crate) enum AdminCommand {
 pub(crate) async fn run(command: AdminCommand) -> Result<Exit, Failure> {
     match command {
         AdminCommand::Workers(args) => workers(args).await,
+        AdminCommand::Jobs(args) => jobs(args).await,
+        AdminCommand::Cancel(args) => cancel(args).await,
         AdminCommand::Resize(args) => resize(args).await,
         AdminCommand::Restart(args) => restart(args).await,
         AdminCommand::Drain(args) => drain(args).await,
@@ -62,7 +69,7 @@ pub(crate) struct WorkersArgs {
     pool: PoolArgs,
     /// How to print it
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
-    output: WorkersOutput,
+    output: TableFormat,
 }
 
 #[derive(Debug, Subcommand)]
@@ -81,11 +88,35 @@ struct DumpArgs {
     pool: PoolArgs,
 }
 
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum WorkersOutput {
-    #[default]
-    Table,
-    Json,
+const JOBS_HELP: &str = "\
+A job is a call that the server has accepted. Its STATE is `running`; `queued`, when it waits for a worker; `paused`, \
+when it waits for its reader to take results; or `idle`, when it waits for its client to send items. Of each pool, the \
+oldest 100 are shown.";
+
+#[derive(Debug, Args)]
+#[command(after_help = format!("{JOBS_HELP}\n\n{}", exit::HELP))]
+pub(crate) struct JobsArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// The pool. Default: all
+    #[arg(long, value_name = "NAME")]
+    pool: Option<String>,
+    /// How to print them; `json` is one object for each pool
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    output: TableFormat,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub(crate) struct CancelArgs {
+    /// The job, as `procpool jobs` names it in the first column
+    #[arg(value_name = "JOB")]
+    job: u64,
+    #[command(flatten)]
+    server: ServerArgs,
+    /// How to print the answer
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    output: AnswerFormat,
 }
 
 #[derive(Debug, Args)]
@@ -139,8 +170,8 @@ async fn workers(args: WorkersArgs) -> Result<Exit, Failure> {
     }
     let pool = args.pool.admin().await?.pool().await.map_err(Failure::of_question)?;
     let text = match args.output {
-        WorkersOutput::Table => table::of_pool(&pool, text::terminal_width()),
-        WorkersOutput::Json => format!("{}\n", text::json(&json_value(&pool).to_string())),
+        TableFormat::Table => table::of_pool(&pool, text::terminal_width()),
+        TableFormat::Json => format!("{}\n", text::json(&json_value(&pool).to_string())),
     };
     print(&text)
 }
@@ -149,6 +180,29 @@ async fn workers(args: WorkersArgs) -> Result<Exit, Failure> {
 async fn dump(args: DumpArgs) -> Result<Exit, Failure> {
     let stacks = args.pool.admin().await?.dump_worker(args.worker).await.map_err(Failure::of_question)?;
     print(&format!("{stacks}\n"))
+}
+
+/// Shows the jobs of all pools, or of one.
+async fn jobs(args: JobsArgs) -> Result<Exit, Failure> {
+    let client = connect(&args.server).await?;
+    let names = match args.pool {
+        Some(name) => vec![name],
+        None => client.pools().await.map_err(Failure::of_question)?,
+    };
+    let mut pools = Vec::new();
+    for name in names {
+        pools.push(client.admin().of_pool(name).pool().await.map_err(Failure::of_question)?);
+    }
+    print(&match args.output {
+        TableFormat::Table => jobs::as_table(&pools, text::terminal_width()),
+        TableFormat::Json => jobs::as_json(&pools),
+    })
+}
+
+/// Cancels a job.
+async fn cancel(args: CancelArgs) -> Result<Exit, Failure> {
+    connect(&args.server).await?.admin().cancel_job(args.job).await?;
+    answer(args.output, &format!("job {} is cancelled", args.job), &json!({"job": args.job, "cancelled": true}))
 }
 
 /// Sets the number of slots.

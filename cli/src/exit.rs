@@ -151,6 +151,7 @@ fn with_causes(error: &anyhow::Error) -> String {
 fn in_words_of_commands(message: &str) -> String {
     message
         .replace("ListFunctions tells which there are", "`procpool functions` lists those that there are")
+        .replace("GetPool tells which there are", "`procpool jobs` lists those that there are")
         .replace("use IMapStream", "use `procpool imap`")
         .replace("send the items as a stream", "use `procpool imap`")
 }

@@ -18,6 +18,14 @@ pub(crate) enum AnswerFormat {
     Json,
 }
 
+/// How a list of what there is at a server is printed: as a table, or as JSON.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum TableFormat {
+    #[default]
+    Table,
+    Json,
+}
+
 /// Why results cannot be printed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OutputError {

@@ -10,7 +10,7 @@ use procpool_proto::v1 as proto;
 use procpool_proto::v1::pool_admin_service_client::PoolAdminServiceClient;
 pub use procpool_proto::v1::watch_pool_response::Event;
 pub use procpool_proto::v1::{
-    JobEnded, JobStarted, MemoryEnforcement, PoolCounts, PoolLimits, PoolResized, PoolSnapshot, PoolState,
+    Job, JobEnded, JobStarted, MemoryEnforcement, PoolCounts, PoolLimits, PoolResized, PoolSnapshot, PoolState,
     PoolStateChanged, RestartEnded, RestartStarted, RunningItems, SlotCounts, Worker, WorkerChanged, WorkerState,
 };
 /// A length of time, as protobuf has it.
@@ -99,6 +99,17 @@ impl Admin {
         let message = proto::DumpWorkerRequest { worker_id, pool: self.pool.clone() };
         let request = self.request(message);
         Ok(self.service().dump_worker(request).await.map_err(call_error)?.into_inner().stacks)
+    }
+
+    /// Cancels a job, of whatever pool: its call fails with [`CallError::Cancelled`].
+    ///
+    /// # Errors
+    ///
+    /// If the server cannot be reached, and if there is no such job, or not any more ([`CallError::Other`] with the reason).
+    pub async fn cancel_job(&self, job: u64) -> Result<(), CallError> {
+        let request = self.request(proto::CancelJobRequest { job });
+        self.service().cancel_job(request).await.map_err(call_error)?;
+        Ok(())
     }
 
     /// Drains the server: it refuses new calls, finishes those in progress, and ends.

@@ -222,9 +222,11 @@ pub enum CallError {
         /// Where the call was: `queued` or `running`; empty if it is not known.
         phase: String,
     },
-    /// The call was cancelled, by the server or between client and server.
+    /// The call was cancelled, by an operator, by the server or between client and server.
     #[error("the call was cancelled: {message}")]
     Cancelled {
+        /// `CANCELLED_BY_OPERATOR` or `CANCELLED`; empty if it was not the server.
+        reason: String,
         /// The message of whoever cancelled it.
         message: String,
     },

@@ -209,7 +209,9 @@ pub(crate) fn call_error(status: Status) -> CallError {
             return CallError::InvalidArgument { message, violations: details.violations };
         }
         Some(Reason::Deadline) => return CallError::DeadlineExceeded { message, phase: details.take("phase") },
-        Some(Reason::Cancelled) => return CallError::Cancelled { message },
+        Some(Reason::Cancelled | Reason::CancelledByOperator) => {
+            return CallError::Cancelled { reason: details.reason, message };
+        }
         _ => {
             if let Some(index) = details.number("index") {
                 let error = item_error_from(index, code, message, details);
@@ -233,7 +235,7 @@ fn call_error_without_reason(status: Status, message: String, details: Details) 
         Code::DeadlineExceeded => CallError::DeadlineExceeded { message, phase: String::new() },
         // tonic's own timer says CANCELLED.
         Code::Cancelled if message == "Timeout expired" => deadline_exceeded(),
-        Code::Cancelled => CallError::Cancelled { message },
+        Code::Cancelled => CallError::Cancelled { reason: details.reason, message },
         // tonic's word for a message over the limit.
         Code::OutOfRange if message.contains("message length too large") => CallError::MessageTooLarge { message },
         // What the server says has no cause on this side.
@@ -349,6 +351,7 @@ mod tests {
             (Code::Aborted, vec![info("STREAM_STALLED", &[])], "Other"),
             (Code::Internal, vec![info("INTERNAL", &[])], "Other"),
             (Code::Cancelled, vec![info("CANCELLED", &[])], "Cancelled"),
+            (Code::Cancelled, vec![info("CANCELLED_BY_OPERATOR", &[])], "Cancelled"),
             (Code::Cancelled, vec![], "Cancelled"),
         ];
         for (code, details, expected) in cases {

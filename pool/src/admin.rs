@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 
+use procpool_scheduler::JobId;
 use tokio::sync::oneshot;
 
 use crate::error::{CallError, DumpFailure};
@@ -70,6 +71,12 @@ impl PoolHandle {
     /// If the pool has stopped or is draining.
     pub async fn begin_restart(&self) -> Result<Restart, CallError> {
         self.ask(AdminCommand::Restart).await
+    }
+
+    /// Ends a job as if its caller had cancelled it; the call fails with [`CallError::CancelledByOperator`]. Returns whether
+    /// there was such a job. Of a pool that has stopped, all have ended.
+    pub async fn cancel_job(&self, job: u64) -> bool {
+        self.ask(|answer| AdminCommand::CancelJob { job: JobId(job), answer }).await.unwrap_or(false)
     }
 
     /// Returns the stacks of a worker's threads, that of the item it runs first, as its language prints them.

@@ -11,6 +11,7 @@ use prost::Message as _;
 use tokio::time::Instant;
 
 use crate::error::ItemError;
+use crate::job_number::JobNumber;
 use crate::results::ResultBytes;
 
 /// What to run, and how.
@@ -33,6 +34,37 @@ pub struct Call {
     pub deadline: Option<Instant>,
     /// The caller's trace, handed to the worker.
     pub trace: TraceContext,
+    /// What people know it by.
+    pub label: CallLabel,
+    /// Set when the call becomes a job.
+    pub job: JobNumber,
+}
+
+impl Call {
+    /// Returns a call of this function, item by item, with everything else at its default.
+    pub fn new(function: impl Into<String>) -> Self {
+        Self {
+            function: function.into(),
+            content_type: String::new(),
+            style: CallStyle::Map,
+            common: None,
+            options: CallOptions::default(),
+            max_answer_bytes: None,
+            deadline: None,
+            trace: TraceContext::default(),
+            label: CallLabel::default(),
+            job: JobNumber::default(),
+        }
+    }
+}
+
+/// What people know a call by, in the list of jobs and in the log.
+#[derive(Debug, Clone, Default)]
+pub struct CallLabel {
+    /// The method that was called, such as `Map`; may be empty.
+    pub method: &'static str,
+    /// The caller's name for the call; may be empty.
+    pub request_id: String,
 }
 
 /// An argument that all items of a job share, as it came: sent to each worker once.
@@ -58,7 +90,7 @@ pub enum CallStyle {
 }
 
 /// What a caller may say about how a call is run. The default suits most calls.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct CallOptions {
     /// Items handed to a worker at a time. `None`: chosen from the function's measured run time.
     pub chunk_size: Option<NonZeroU32>,
@@ -70,8 +102,6 @@ pub struct CallOptions {
     pub on_error: Option<OnError>,
     /// The share of the pool beside other calls: each step up doubles it. -8 to 8.
     pub priority: i32,
-    /// The caller's name for the call, for logs. May be empty.
-    pub request_id: String,
 }
 
 /// What to do when an item fails.

@@ -399,6 +399,12 @@ pub enum CallError {
     /// The call was cancelled: its caller has given it up, or somebody else has ended it.
     #[error("the job was ended before it was done")]
     Cancelled,
+    /// An operator has ended the call. Some items may have been executed.
+    #[error("an operator cancelled the call (job {job})")]
+    CancelledByOperator {
+        /// The number of its job.
+        job: u64,
+    },
     /// The job has ended, and its results say why: more items are of no use. No job ends with this.
     #[error("the job has ended")]
     JobEnded,

@@ -2,10 +2,9 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use procpool_items::ItemSlab;
-use procpool_scheduler::{Delivery, JobId, Readiness};
+use procpool_scheduler::{Delivery, Readiness};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -18,6 +17,7 @@ use crate::config::PoolConfig;
 use crate::driver;
 use crate::error::{CallError, DeadlinePhase};
 use crate::function::{FunctionInfo, FunctionTable, nearest_names};
+use crate::job_number::JobNumbers;
 use crate::message::{Command, Published, Submission};
 use crate::notify::Notifier;
 use crate::observer::PoolObserver;
@@ -45,7 +45,7 @@ struct Shared {
     commands: mpsc::Sender<Command>,
     notifier: Arc<Notifier>,
     published: Published,
-    last_job: AtomicU64,
+    job_numbers: JobNumbers,
 }
 
 /// The pool's task; whoever starts a pool joins it.
@@ -73,14 +73,16 @@ impl PoolHandle {
     /// Starts a pool and its workers. Must be called within a tokio runtime. What the pool logs is logged in the span
     /// that this is called in.
     pub fn start(config: PoolConfig, spawner: Arc<dyn WorkerSpawner>) -> (Self, PoolTask) {
-        Self::start_observed(config, spawner, None)
+        Self::start_observed(config, spawner, None, JobNumbers::default())
     }
 
-    /// Starts a pool as [`PoolHandle::start`] does, with somebody who watches it.
+    /// Starts a pool as [`PoolHandle::start`] does, with somebody who watches it, and who may give the same numbers to
+    /// several pools.
     pub fn start_observed(
         config: PoolConfig,
         spawner: Arc<dyn WorkerSpawner>,
         observer: Option<Arc<dyn PoolObserver>>,
+        job_numbers: JobNumbers,
     ) -> (Self, PoolTask) {
         let (commands, command_receiver) = mpsc::channel(COMMAND_CAPACITY);
         let notifier = Arc::new(Notifier::default());
@@ -94,7 +96,7 @@ impl PoolHandle {
             commands,
             notifier,
             published,
-            last_job: AtomicU64::new(0),
+            job_numbers,
         };
         (Self { shared: Arc::new(shared) }, PoolTask { driver })
     }
@@ -286,7 +288,8 @@ impl PoolHandle {
     ) -> Result<CancelOnDrop, CallError> {
         let common_permit = self.admit_common(&call)?;
         let max_attempts = self.resolve(&call).await?;
-        let job = JobId(self.shared.last_job.fetch_add(1, Ordering::Relaxed) + 1);
+        let job = self.shared.job_numbers.next();
+        call.job.set(job);
         let is_abandoned = Arc::default();
         let cancel = CancelOnDrop::new(job, Arc::clone(&is_abandoned), Arc::clone(&self.shared.notifier));
         let submission = Submission {

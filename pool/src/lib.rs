@@ -22,6 +22,7 @@ mod driver;
 mod error;
 mod function;
 mod handle;
+mod job_number;
 mod message;
 mod notify;
 mod observer;
@@ -35,8 +36,8 @@ pub mod supervisor;
 mod usage;
 
 pub use call::{
-    Apply, ApplyOutput, Call, CallOptions, CallStyle, CommonArgument, ItemKind, MapOutput, OnError, ResultOrder,
-    ResultRun, StreamOptions, TraceContext,
+    Apply, ApplyOutput, Call, CallLabel, CallOptions, CallStyle, CommonArgument, ItemKind, MapOutput, OnError,
+    ResultOrder, ResultRun, StreamOptions, TraceContext,
 };
 pub use config::PoolConfig;
 pub use error::{
@@ -44,12 +45,13 @@ pub use error::{
 };
 pub use function::{FunctionInfo, FunctionTable, nearest_names};
 pub use handle::{PoolHandle, PoolTask};
+pub use job_number::{JobNumber, JobNumbers};
 pub use observer::{ChunkEnd, ChunkOutcome, ChunkStart, ObserverEvent, PoolObserver};
 pub use procpool_scheduler::{ChunkId, GracePeriods, StopReason, WorkerId};
 pub use results::ResultBytes;
 pub use snapshot::{
-    Demand, Held, PoolCounts, PoolEvent, PoolSnapshot, PoolWatch, Readiness, Restart, RestartProgress, RunningItems,
-    SlotCounts, WorkerReport, WorkerState,
+    Demand, Held, JobReport, JobSnapshot, PoolCounts, PoolEvent, PoolSnapshot, PoolWatch, Readiness, Restart,
+    RestartProgress, RunningItems, SlotCounts, WorkerReport, WorkerState,
 };
 pub use stream::{ItemSink, ResultStream, StreamOutput};
 pub use usage::Usage;

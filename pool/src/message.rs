@@ -37,6 +37,7 @@ pub(crate) enum AdminCommand {
     Watch(oneshot::Sender<PoolWatch>),
     Resize { slots: NonZeroU32, answer: oneshot::Sender<u32> },
     Restart(oneshot::Sender<Restart>),
+    CancelJob { job: JobId, answer: oneshot::Sender<bool> },
     Dump { worker_id: u64, answer: oneshot::Sender<Result<String, DumpFailure>> },
 }
 

@@ -43,6 +43,8 @@ pub(crate) struct JobPayload {
     segments: VecDeque<Segment>,
     num_items: u64,
     outcomes: BTreeMap<u64, OutcomeRun>,
+    /// How many items have failed.
+    pub(crate) num_failed: u64,
     /// How many bytes of tracebacks and the like are still kept.
     evidence_left: usize,
 }
@@ -59,6 +61,7 @@ impl JobPayload {
             segments: VecDeque::new(),
             num_items: 0,
             outcomes: BTreeMap::new(),
+            num_failed: 0,
             evidence_left,
         }
     }
@@ -102,6 +105,7 @@ impl JobPayload {
     /// Keeps outcomes until they are delivered. Returns how much more the job takes with them.
     pub(crate) fn store(&mut self, mut run: OutcomeRun) -> ResultSize {
         self.release(run.first_index, run.count);
+        self.num_failed += run.errors.len() as u64;
         for evidence in run.errors.iter_mut().filter_map(|error| error.failure.evidence_mut()) {
             match self.evidence_left.checked_sub(evidence.len()) {
                 Some(left) => self.evidence_left = left,

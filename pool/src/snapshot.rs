@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub use procpool_scheduler::{Demand, Readiness, RunningItems, SlotCounts, WorkerState};
+pub use procpool_scheduler::{Demand, JobSnapshot, Readiness, RunningItems, SlotCounts, WorkerState};
 use tokio::sync::{broadcast, watch};
 
+use crate::call::{CallLabel, TraceContext};
 use crate::error::CallError;
 use crate::supervisor::MemoryLimits;
 use crate::usage::Usage;
@@ -20,6 +21,8 @@ pub struct PoolSnapshot {
     pub pool: procpool_scheduler::Snapshot,
     /// The workers, by slot.
     pub workers: Vec<WorkerReport>,
+    /// The oldest jobs, at most a hundred.
+    pub jobs: Vec<JobReport>,
     /// How the last worker that did not become ready ended; may be empty.
     pub last_start_failure: String,
     /// How much memory a worker may hold.
@@ -75,6 +78,25 @@ pub struct WorkerReport {
     pub function: String,
     /// What it uses of the machine; `None` if that is not known.
     pub usage: Option<Usage>,
+}
+
+/// One job at one moment.
+#[derive(Debug, Clone)]
+pub struct JobReport {
+    /// What the scheduler knows.
+    pub job: JobSnapshot,
+    /// What people know it by.
+    pub label: CallLabel,
+    /// Its function.
+    pub function: String,
+    /// Its caller's trace.
+    pub trace: TraceContext,
+    /// How many of its finished items have failed.
+    pub num_failed_items: u64,
+    /// How long ago it was submitted.
+    pub age: Duration,
+    /// How long its caller still waits; `None`: for ever.
+    pub remaining_time: Option<Duration>,
 }
 
 /// Something that happened to a pool.

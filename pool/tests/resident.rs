@@ -9,9 +9,7 @@ use std::sync::Arc;
 use procpool_items::value::{NonFinite, list_to_bytes};
 use procpool_items::{ItemKind, ItemSlab};
 use procpool_pool::supervisor::{ProcessSpawner, SpawnConfig};
-use procpool_pool::{
-    Call, CallOptions, CallStyle, MapOutput, PoolConfig, PoolHandle, ResultStream, StreamOptions, TraceContext,
-};
+use procpool_pool::{Call, CallOptions, MapOutput, PoolConfig, PoolHandle, ResultStream, StreamOptions};
 
 /// As many frames come with a small result, each among those with large ones: up to 64 KiB were kept for each.
 const NUM_SMALL: usize = 10_000;
@@ -29,16 +27,7 @@ fn resident_bytes() -> usize {
 }
 
 fn call(function: &str, options: CallOptions) -> Call {
-    Call {
-        function: function.to_owned(),
-        content_type: String::new(),
-        style: CallStyle::Map,
-        common: None,
-        options,
-        max_answer_bytes: None,
-        deadline: None,
-        trace: TraceContext::default(),
-    }
+    Call { options, ..Call::new(function) }
 }
 
 fn numbers(numbers: impl Iterator<Item = usize>) -> ItemSlab {

@@ -179,6 +179,11 @@ impl Job {
         }
     }
 
+    /// Tells whether nothing of it runs, and none of its items begins before its reader has taken results.
+    pub(crate) fn waits_for_reader(&self) -> bool {
+        self.outstanding == 0 && !self.is_runnable() && self.num_not_out() > self.waiting.len() as u64
+    }
+
     /// Returns how many items could be handed out now.
     pub(crate) fn num_runnable(&self) -> u64 {
         if self.hold != Hold::Nothing {

@@ -15,8 +15,8 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use procpool_items::ItemSlab;
 use procpool_pool::supervisor::WorkerSpawner;
 use procpool_pool::{
-    Apply, ApplyOutput, Call, CallError, FunctionInfo, FunctionTable, ItemSink, MapOutput, PoolConfig, PoolHandle,
-    PoolObserver, PoolTask, Readiness, ResultStream, StreamOptions, nearest_names,
+    Apply, ApplyOutput, Call, CallError, FunctionInfo, FunctionTable, ItemSink, JobNumbers, MapOutput, PoolConfig,
+    PoolHandle, PoolObserver, PoolTask, Readiness, ResultStream, StreamOptions, nearest_names,
 };
 use tokio::sync::watch;
 
@@ -101,10 +101,13 @@ impl Pools {
         observer: impl Fn(&str) -> Option<Arc<dyn PoolObserver>>,
     ) -> (Self, Vec<PoolTask>) {
         let is_alone = pools.len() == 1;
+        // Each job has a number of its own in the server, so that who cancels one need not name its pool.
+        let job_numbers = JobNumbers::default();
         let started = pools.into_iter().map(|NamedPool { name, config, spawner, caller_id }| {
             // Where there is but one, log lines need not say which.
             let span = if is_alone { tracing::Span::none() } else { tracing::error_span!("pool", pool = name) };
-            let (handle, task) = span.in_scope(|| PoolHandle::start_observed(config, spawner, observer(&name)));
+            let (handle, task) =
+                span.in_scope(|| PoolHandle::start_observed(config, spawner, observer(&name), job_numbers.clone()));
             (Pool { name, caller_id, handle }, task)
         });
         let (pools, tasks): (Vec<Pool>, Vec<PoolTask>) = started.unzip();

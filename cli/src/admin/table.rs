@@ -1,4 +1,4 @@
-//! The state of a pool as a table for people.
+//! The state of a pool as a table for people, and what tables of others are made of.
 
 use procpool_client::admin::{Duration, PoolSnapshot, Worker};
 use serde::Serialize;
@@ -10,15 +10,7 @@ use crate::text::{one_line, shorten};
 pub(super) fn of_pool(pool: &PoolSnapshot, max_width: Option<usize>) -> String {
     let mut rows = vec![["WORKER", "SLOT", "PID", "STATE", "AGE", "ITEMS", "RSS", "CPU", "RUNS"].map(str::to_owned)];
     rows.extend(pool.workers.iter().map(row));
-    let widths: Vec<usize> = (0..rows[0].len())
-        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
-        .collect();
-    let mut lines: Vec<String> = Vec::new();
-    for row in &rows {
-        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}"));
-        lines.push(cells.collect::<Vec<_>>().join("  ").trim_end().to_owned());
-    }
-    lines.push(String::new());
+    let mut lines = Vec::new();
     let version = match pool.server_version.as_str() {
         "" => String::new(),
         version => format!("procpool {version}: "),
@@ -66,11 +58,24 @@ pub(super) fn of_pool(pool: &PoolSnapshot, max_width: Option<usize>) -> String {
         let slots: Vec<String> = pool.held_slots.iter().map(u32::to_string).collect();
         lines.push(format!("slots held back, since their workers die: {}", slots.join(", ")));
     }
-    // The rows are cut; what is said below them is read to the end.
-    let (table, below) = lines.split_at(rows.len());
-    let table = table.iter().map(|line| shorten(line, max_width.unwrap_or(usize::MAX)));
-    let below = below.iter().map(|line| one_line(line).into_owned());
-    table.chain(below).flat_map(|line| [line, "\n".to_owned()]).collect()
+    with_lines_below(&rows, &lines, max_width)
+}
+
+/// Returns aligned rows, the titles first, of at most `max_width` columns, and lines below them. The rows are cut; the lines
+/// are read to the end.
+pub(super) fn with_lines_below<const N: usize>(
+    rows: &[[String; N]],
+    lines: &[String],
+    max_width: Option<usize>,
+) -> String {
+    let width_of = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width_of);
+    let table = rows.iter().map(|row| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        shorten(cells.collect::<Vec<_>>().join("  ").trim_end(), max_width.unwrap_or(usize::MAX))
+    });
+    let below = lines.iter().map(|line| one_line(line).into_owned());
+    table.chain([String::new()]).chain(below).flat_map(|line| [line, "\n".to_owned()]).collect()
 }
 
 fn row(worker: &Worker) -> [String; 9] {
@@ -107,7 +112,7 @@ fn as_seconds(duration: &Duration) -> f64 {
 }
 
 /// Returns a length of time as two units at most: `4.2 s`, `17m 13s`, `3d 4h`.
-fn seconds(duration: &Duration) -> String {
+pub(super) fn seconds(duration: &Duration) -> String {
     let whole = duration.seconds;
     match whole {
         ..60 => format!("{:.1} s", as_seconds(duration)),

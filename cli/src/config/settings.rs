@@ -140,8 +140,9 @@ pub(crate) static SERVER: LazyLock<Vec<Setting<ServerSettings>>> = LazyLock::new
             "operators",
             Word("WHO", &[("local", Operators::Local), ("anyone", Operators::Anyone), ("nobody", Operators::Nobody)]),
             |server| &mut server.config.operators,
-            "Who may look at the workers, resize, restart, dump and drain: local (callers on the loopback interface, and on a Unix \
-             socket those of the server's user and root), anyone or nobody. Others get PERMISSION_DENIED",
+            "Who may look at workers and jobs, cancel jobs, resize, restart, dump and drain: local (callers on the \
+             loopback interface, and on a Unix socket those of the server's user and root), anyone or nobody. Others get \
+             PERMISSION_DENIED",
         ),
         zeroable(
             "drain_timeout",

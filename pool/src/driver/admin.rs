@@ -40,6 +40,9 @@ impl Driver {
                     let _ = answer.send(restart);
                 }
             }
+            AdminCommand::CancelJob { job, answer } => {
+                let _ = answer.send(self.cancel_by_operator(job));
+            }
             AdminCommand::Dump { worker_id, answer } => self.dump(worker_id, answer),
         }
     }
@@ -97,9 +100,9 @@ impl Driver {
                 usage: None,
             }
         });
-        let workers = workers.collect();
+        let (workers, jobs) = (workers.collect(), self.job_reports(&pool.jobs));
         let last_start_failure = self.publisher.status.borrow().start_failure.clone();
         let (memory, counts) = (self.spawner.memory_limits(), self.reporter.counts());
-        PoolSnapshot { pool, workers, last_start_failure, memory, counts }
+        PoolSnapshot { pool, workers, jobs, last_start_failure, memory, counts }
     }
 }

@@ -148,7 +148,7 @@ impl Driver {
     }
 
     fn deliver(&mut self, job: JobId, first_index: u64, count: u64) {
-        if let Some(JobEntry { payload, outlet: Outlet::Stream(stream) }) = self.jobs.get_mut(&job) {
+        if let Some(JobEntry { payload, outlet: Outlet::Stream(stream), .. }) = self.jobs.get_mut(&job) {
             let (runs, bytes) = payload.take(first_index, count);
             stream.push(runs, ResultBytes::new(job, bytes, count, &self.notifier));
         }
@@ -158,7 +158,7 @@ impl Driver {
 
     fn complete(&mut self, job: JobId) {
         debug!(job = job.0, "job completed");
-        let Some(JobEntry { payload, outlet }) = self.jobs.remove(&job) else { return };
+        let Some(JobEntry { payload, outlet, .. }) = self.jobs.remove(&job) else { return };
         self.drop_common(job);
         self.reporter.report(&Happening::JobEnded { job, payload: &payload, error: None });
         match outlet {
@@ -172,17 +172,17 @@ impl Driver {
     }
 
     fn fail(&mut self, job: JobId, failure: JobFailure, occasion: &Occasion) {
-        let Some(JobEntry { payload, outlet }) = self.jobs.remove(&job) else { return };
+        let Some(JobEntry { payload, outlet, .. }) = self.jobs.remove(&job) else { return };
         self.drop_common(job);
         self.drop_results(job, &payload);
-        let error = self.call_error(failure, &payload, occasion);
+        let error = self.call_error(job, failure, &payload, occasion);
         debug!(job = job.0, %error, "job failed");
         self.reporter.report(&Happening::JobEnded { job, payload: &payload, error: Some(&error) });
         outlet.fail(error);
     }
 
     /// Each way in which a job can fail has an error of its own, and none is one that says that we have a bug.
-    fn call_error(&self, failure: JobFailure, payload: &JobPayload, occasion: &Occasion) -> CallError {
+    fn call_error(&self, job: JobId, failure: JobFailure, payload: &JobPayload, occasion: &Occasion) -> CallError {
         match failure {
             JobFailure::ItemFailed { index } => {
                 let error = payload.failure_of(index).expect("the failure was stored before the job failed");
@@ -205,6 +205,9 @@ impl Driver {
                 let nearest =
                     nearest_names(self.publisher.functions.borrow().keys().filter(|known| **known != name), &name);
                 CallError::FunctionNotFound { name, nearest, started }
+            }
+            JobFailure::Cancelled if matches!(occasion, Occasion::CancelledByOperator) => {
+                CallError::CancelledByOperator { job: job.0 }
             }
             JobFailure::Cancelled => CallError::Cancelled,
             JobFailure::Draining { started } => CallError::Draining { started },

@@ -7,7 +7,7 @@ use procpool_scheduler::{JobId, StopReason};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::call::CommonArgument;
+use crate::call::{CallLabel, CommonArgument};
 use crate::error::{ExitUsage, WorkerExit};
 use crate::function::FunctionTable;
 use crate::outlet::Outlet;
@@ -59,6 +59,8 @@ impl WorkerLink {
 
 /// What the driver knows of a job.
 pub(super) struct JobEntry {
+    pub(super) label: CallLabel,
+    pub(super) submitted_at: Instant,
     pub(super) payload: JobPayload,
     pub(super) outlet: Outlet,
 }
@@ -70,6 +72,8 @@ pub(super) enum Occasion {
     /// The stacks of a worker whose item has run for too long.
     Stack(String),
     Exit(ExitReport),
+    /// An operator has cancelled a job.
+    CancelledByOperator,
 }
 
 impl Occasion {
@@ -78,7 +82,7 @@ impl Occasion {
         match self {
             Self::Exit(report) => report.clone(),
             // The scheduler fails nothing of a death but at the exit. Should it, that is no reason to end the pool.
-            Self::Nothing | Self::Results(_) | Self::Stack(_) => ExitReport {
+            Self::Nothing | Self::Results(_) | Self::Stack(_) | Self::CancelledByOperator => ExitReport {
                 exit: WorkerExit::GivenUp { reason: "it was lost" },
                 usage: ExitUsage::default(),
                 pid: 0,

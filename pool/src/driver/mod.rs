@@ -10,6 +10,7 @@ mod effects;
 mod entries;
 mod exits;
 mod functions;
+mod jobs;
 mod report;
 mod restart;
 mod results;

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use procpool_items::ItemSlab;
 use procpool_scheduler::{Event, JobId, JobSpec, Time};
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::Driver;
@@ -44,7 +45,7 @@ impl Driver {
             job = job.0,
             function = &*function,
             items = spec.num_items,
-            request_id = call.options.request_id,
+            request_id = call.label.request_id,
             "job submitted"
         );
         self.reporter.report(&Happening::JobSubmitted { job, function: &function, num_items: spec.num_items });
@@ -58,7 +59,8 @@ impl Driver {
         if let Some(items) = items {
             payload.add(items);
         }
-        self.jobs.insert(job, JobEntry { payload, outlet });
+        let (label, submitted_at) = (call.label, Instant::now());
+        self.jobs.insert(job, JobEntry { label, submitted_at, payload, outlet });
         self.apply_plain(Event::JobSubmitted(spec));
         self.publish_allowance(job);
     }

@@ -8,6 +8,7 @@ mod calls;
 mod commons;
 mod endings;
 mod functions;
+mod jobs;
 mod many_jobs;
 mod memory;
 mod observer;

@@ -10,8 +10,7 @@ use procpool_pool::supervisor::{
     COMMAND_CAPACITY, ChunkResults, ChunkRun, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner,
 };
 use procpool_pool::{
-    Call, CallOptions, CallStyle, ExitUsage, FunctionInfo, ItemFailure, PoolConfig, PoolHandle, PoolObserver, PoolTask,
-    TraceContext, WorkerExit,
+    Call, ExitUsage, FunctionInfo, ItemFailure, JobNumbers, PoolConfig, PoolHandle, PoolObserver, PoolTask, WorkerExit,
 };
 use procpool_scheduler::{ChunkId, GracePeriods, StopReason, WorkerId};
 use tokio::sync::mpsc;
@@ -71,7 +70,7 @@ pub(crate) fn pool_with_room(config: PoolConfig, command_capacity: usize) -> Scr
 pub(crate) fn pool_observed(config: PoolConfig, observer: Arc<dyn PoolObserver>) -> ScriptedPool {
     let (sender, spawned) = mpsc::channel(64);
     let scripted = Arc::new(ScriptedSpawner { spawned: sender, command_capacity: COMMAND_CAPACITY });
-    let (handle, task) = PoolHandle::start_observed(config, scripted, Some(observer));
+    let (handle, task) = PoolHandle::start_observed(config, scripted, Some(observer), JobNumbers::default());
     ScriptedPool { handle, task, spawned }
 }
 
@@ -226,16 +225,7 @@ pub(crate) async fn settle() {
 
 /// A call of this function with everything at its default.
 pub(crate) fn call(function: &str) -> Call {
-    Call {
-        function: function.to_owned(),
-        content_type: String::new(),
-        style: CallStyle::Map,
-        common: None,
-        options: CallOptions::default(),
-        max_answer_bytes: None,
-        deadline: None,
-        trace: TraceContext::default(),
-    }
+    Call::new(function)
 }
 
 /// The blobs `0`, `1`, … of a range.

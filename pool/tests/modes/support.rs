@@ -11,8 +11,8 @@ use procpool_items::value::{NonFinite, list_from_bytes, list_to_bytes};
 use procpool_items::{ItemKind, ItemSlab};
 use procpool_pool::supervisor::{ProcessSpawner, ServerTag, SpawnConfig};
 use procpool_pool::{
-    Call, CallError, CallOptions, CallStyle, ChunkStart, ItemError, ItemFailure, ObserverEvent, OnError, PoolConfig,
-    PoolHandle, PoolObserver, PoolSnapshot, PoolTask, Readiness, TraceContext, WorkerState,
+    Call, CallError, CallOptions, CallStyle, ChunkStart, ItemError, ItemFailure, JobNumbers, ObserverEvent, OnError,
+    PoolConfig, PoolHandle, PoolObserver, PoolSnapshot, PoolTask, Readiness, TraceContext, WorkerState,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -128,7 +128,7 @@ impl TestPool {
         let spawner = Arc::new(ProcessSpawner::new(spawn).unwrap());
         let accounts = Arc::new(Accounts::default());
         let observer = Arc::clone(&accounts) as Arc<dyn PoolObserver>;
-        let (handle, task) = PoolHandle::start_observed(config, spawner.clone(), Some(observer));
+        let (handle, task) = PoolHandle::start_observed(config, spawner.clone(), Some(observer), JobNumbers::default());
         Self { handle, accounts, directory, slots, task, spawner, sent: AtomicU64::new(0) }
     }
 
@@ -230,16 +230,7 @@ fn busy(pool: &PoolSnapshot) -> Option<u32> {
 
 /// Returns a call of a function that collects what fails.
 pub(crate) fn call(function: &str) -> Call {
-    Call {
-        function: function.to_owned(),
-        content_type: String::new(),
-        style: CallStyle::Map,
-        common: None,
-        options: CallOptions { on_error: Some(OnError::Collect), ..CallOptions::default() },
-        max_answer_bytes: None,
-        deadline: None,
-        trace: TraceContext::default(),
-    }
+    Call { options: CallOptions { on_error: Some(OnError::Collect), ..CallOptions::default() }, ..Call::new(function) }
 }
 
 /// Returns a call of a function whose items are lists of arguments, and go to a worker so many at a time.

@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use procpool_items::{ItemKind, ItemSlab, SlabBuilder};
 use procpool_pool::{
-    Call, CallError, CallOptions, CallStyle, CommonArgument, ItemError, ItemFailure, MapOutput, OnError, PoolConfig,
-    PoolHandle, ResultOrder, ResultRun, ResultStream, StreamOptions, TraceContext,
+    Call, CallError, CallOptions, CommonArgument, ItemError, ItemFailure, MapOutput, OnError, PoolConfig, PoolHandle,
+    ResultOrder, ResultRun, ResultStream, StreamOptions,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -80,7 +80,6 @@ impl Caller {
             max_attempts: random.maybe(|random| NonZeroU32::new(1 + random.below(4) as u32).unwrap()),
             on_error: random.pick(&[None, Some(OnError::FailFast), Some(OnError::Collect)]).flatten(),
             priority: random.pick(&[-2, 0, 0, 1, 8]).unwrap(),
-            request_id: String::new(),
         };
         let max_answer_bytes = random.maybe(|random| 1000 + random.below(100_000));
         let deadline = (random.below(4) == 0).then(|| Instant::now() + Duration::from_millis(random.below(2000)));
@@ -110,16 +109,7 @@ impl Caller {
             content_type: String::new(),
             bytes: Bytes::from_static(b"common"),
         });
-        let call = Call {
-            function: function.to_owned(),
-            content_type: String::new(),
-            style: CallStyle::Map,
-            common,
-            options,
-            max_answer_bytes,
-            deadline,
-            trace: TraceContext::default(),
-        };
+        let call = Call { common, options, max_answer_bytes, deadline, ..Call::new(function) };
         Plan { job, num_items, call, patience, gives_up, on_error }
     }
 
@@ -317,16 +307,8 @@ pub(crate) async fn fill_the_pool(handle: &PoolHandle, ledger: &Ledger, config: 
     };
     ledger.job_begins(job, rules);
     let num_items = u64::from(config.max_queued_items);
-    let call = Call {
-        function: "f".to_owned(),
-        content_type: String::new(),
-        style: CallStyle::Map,
-        common: None,
-        options: CallOptions { on_error: Some(OnError::Collect), ..CallOptions::default() },
-        max_answer_bytes: None,
-        deadline: None,
-        trace: TraceContext::default(),
-    };
+    let call =
+        Call { options: CallOptions { on_error: Some(OnError::Collect), ..CallOptions::default() }, ..Call::new("f") };
     let output = timeout(PATIENCE, handle.map(call, items(job, 0..num_items))).await.expect("it ends");
     let output = output.expect("a pool at rest takes as much as a new one");
     assert_eq!(texts(&output.parts).len() as u64, num_items);

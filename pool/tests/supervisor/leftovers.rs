@@ -7,9 +7,7 @@ use std::sync::Arc;
 use procpool_items::value::{NonFinite, list_from_bytes, list_to_bytes};
 use procpool_items::{ItemKind, ItemSlab};
 use procpool_pool::supervisor::{ProcessSpawner, ServerTag, SpawnConfig, WorkerCommand, WorkerSpawner, kill_orphans};
-use procpool_pool::{
-    Call, CallError, CallOptions, CallStyle, ItemFailure, PoolConfig, PoolHandle, TraceContext, WorkerExit,
-};
+use procpool_pool::{Call, CallError, ItemFailure, PoolConfig, PoolHandle, WorkerExit};
 use procpool_scheduler::{SlotId, WorkerId};
 use rustix::process::Signal;
 use tokio::sync::mpsc;
@@ -178,18 +176,8 @@ pub(crate) fn free_slots() {
 
 /// Calls a function with the item 7; returns the result.
 async fn call(pool: &PoolHandle, function: &str) -> Result<u32, CallError> {
-    let call = Call {
-        function: function.to_owned(),
-        content_type: String::new(),
-        style: CallStyle::Map,
-        common: None,
-        options: CallOptions::default(),
-        max_answer_bytes: None,
-        deadline: None,
-        trace: TraceContext::default(),
-    };
     let items = list_to_bytes([7], NonFinite::Error).unwrap();
-    let output = pool.map(call, ItemSlab::parse(ItemKind::Values, items).unwrap()).await?;
+    let output = pool.map(Call::new(function), ItemSlab::parse(ItemKind::Values, items).unwrap()).await?;
     Ok(list_from_bytes::<u32>(&output.parts.concat()).unwrap()[0])
 }
 

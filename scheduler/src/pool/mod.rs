@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 
 pub use self::demand::{Demand, SlotCounts};
 use self::parameters::Finished;
-pub use self::snapshot::{RunningItems, Snapshot, WorkerSnapshot, WorkerState};
+pub use self::snapshot::{JobSnapshot, RunningItems, Snapshot, WorkerSnapshot, WorkerState};
 use crate::backoff::Rng;
 use crate::config::SchedulerConfig;
 use crate::event::{Effect, Event, JobFailure, Readiness};

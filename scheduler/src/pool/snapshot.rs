@@ -3,7 +3,12 @@
 use super::{PoolState, SlotCounts};
 use crate::event::Readiness;
 use crate::id::{JobId, SlotId, WorkerId};
+use crate::job::Job;
+use crate::time::Time;
 use crate::worker::{Phase, Worker};
+
+/// The most jobs that a snapshot has.
+const MAX_JOBS: usize = 100;
 
 /// The state of the pool at one moment.
 #[derive(Debug, Clone)]
@@ -18,6 +23,8 @@ pub struct Snapshot {
     pub held_slots: Vec<SlotId>,
     /// The number of jobs.
     pub num_jobs: usize,
+    /// The oldest jobs, at most a hundred.
+    pub jobs: Vec<JobSnapshot>,
     /// The number of items that no worker has.
     pub num_queued_items: u64,
     /// The number of items that workers have.
@@ -58,6 +65,29 @@ pub enum WorkerState {
     Exited,
 }
 
+/// One job at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobSnapshot {
+    /// Which.
+    pub id: JobId,
+    /// How many items have arrived.
+    pub num_items: u64,
+    /// How many of them no worker has, and have no outcome.
+    pub num_queued_items: u64,
+    /// How many of them workers have.
+    pub num_running_items: u64,
+    /// How many of them have their outcome.
+    pub num_finished_items: u64,
+    /// More items may arrive.
+    pub input_open: bool,
+    /// Nothing of it runs, and none of its items begins before its reader has taken results.
+    pub waits_for_reader: bool,
+    /// When its caller stops waiting.
+    pub deadline: Option<Time>,
+    /// Each step up doubles its share.
+    pub priority: i32,
+}
+
 /// What a worker runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RunningItems {
@@ -83,11 +113,28 @@ impl PoolState {
                 .map(|(id, _)| id)
                 .collect(),
             num_jobs: self.jobs.len(),
-            num_queued_items: self.jobs.values().map(crate::job::Job::num_not_out).sum(),
+            jobs: self.jobs.values().take(MAX_JOBS).map(Job::snapshot).collect(),
+            num_queued_items: self.jobs.values().map(Job::num_not_out).sum(),
             num_running_items: self.jobs.values().map(|job| job.outstanding).sum(),
             workers_started_total: self.last_generation,
             restarting: self.is_restarting(),
             slots: self.slot_counts(),
+        }
+    }
+}
+
+impl Job {
+    fn snapshot(&self) -> JobSnapshot {
+        JobSnapshot {
+            id: self.spec.id,
+            num_items: self.spec.num_items,
+            num_queued_items: self.num_not_out(),
+            num_running_items: self.outstanding,
+            num_finished_items: self.finished.len(),
+            input_open: !self.spec.input_closed,
+            waits_for_reader: self.waits_for_reader(),
+            deadline: self.spec.deadline,
+            priority: self.spec.priority,
         }
     }
 }
@@ -108,3 +155,7 @@ impl Worker {
         WorkerSnapshot { id: self.id, state, num_finished_items: self.finished_items, running }
     }
 }
+
+#[cfg(test)]
+#[path = "snapshot_tests.rs"]
+mod tests;

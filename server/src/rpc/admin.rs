@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::Stream;
 use futures_util::future::try_join_all;
 use procpool_pool::{
-    CallError, PoolConfig, PoolCounts, PoolEvent, PoolSnapshot, PoolWatch, Readiness, Restart, SlotCounts,
+    CallError, JobReport, PoolConfig, PoolCounts, PoolEvent, PoolSnapshot, PoolWatch, Readiness, Restart, SlotCounts,
     WorkerReport, WorkerState,
 };
 use procpool_proto::v1;
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::deadline::Deadline;
+use super::request_metadata::trace_id;
 use super::status;
 use crate::pools::{Pool, Pools};
 
@@ -115,6 +116,19 @@ impl PoolAdminService for AdminRpc {
         Ok(Response::new(v1::DumpWorkerResponse { stacks }))
     }
 
+    async fn cancel_job(
+        &self,
+        request: Request<v1::CancelJobRequest>,
+    ) -> Result<Response<v1::CancelJobResponse>, Status> {
+        let job = request.get_ref().job;
+        for pool in self.pools.iter() {
+            if pool.handle.cancel_job(job).await {
+                return Ok(Response::new(v1::CancelJobResponse {}));
+            }
+        }
+        Err(status::no_such_job(job))
+    }
+
     async fn drain_pool(
         &self,
         _request: Request<v1::DrainPoolRequest>,
@@ -175,7 +189,7 @@ fn watched_event(event: PoolEvent) -> Event {
 }
 
 fn pool_snapshot(of: &Pool, snapshot: PoolSnapshot) -> v1::PoolSnapshot {
-    let PoolSnapshot { pool, workers, last_start_failure, memory, counts } = snapshot;
+    let PoolSnapshot { pool, workers, jobs, last_start_failure, memory, counts } = snapshot;
     let held = of.handle.held();
     let enforcement =
         if memory.hard_bytes.is_some() { v1::MemoryEnforcement::Monitor } else { v1::MemoryEnforcement::None };
@@ -200,6 +214,7 @@ fn pool_snapshot(of: &Pool, snapshot: PoolSnapshot) -> v1::PoolSnapshot {
         held_bytes: held.bytes,
         slots: Some(slots(pool.slots)),
         counts: Some(pool_counts(counts)),
+        jobs: jobs.into_iter().map(job).collect(),
     }
 }
 
@@ -252,6 +267,27 @@ fn worker(report: WorkerReport) -> v1::Worker {
         rss_bytes: report.usage.map_or(0, |usage| usage.rss_bytes),
         cpu_time: report.usage.and_then(|usage| duration(usage.cpu_time)),
         running,
+    }
+}
+
+fn job(report: JobReport) -> v1::Job {
+    let JobReport { job, label, function, trace, num_failed_items, age, remaining_time } = report;
+    v1::Job {
+        job: job.id.0,
+        method: label.method.to_owned(),
+        function,
+        request_id: label.request_id,
+        trace_id: trace_id(&trace).to_owned(),
+        age: duration(age),
+        remaining_time: remaining_time.and_then(duration),
+        priority: job.priority,
+        num_items: job.num_items,
+        num_queued_items: job.num_queued_items,
+        num_running_items: job.num_running_items,
+        num_finished_items: job.num_finished_items,
+        num_failed_items,
+        input_open: job.input_open,
+        waits_for_reader: job.waits_for_reader,
     }
 }
 

@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use procpool_pool::JobNumber;
 use procpool_proto::Reason;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -85,6 +86,8 @@ pub(crate) struct CallLogEntry {
     pub(super) function: String,
     /// The caller's name for the call.
     pub(super) request_id: String,
+    /// The number of its job, as soon as there is one.
+    pub(super) job: JobNumber,
     peer: Option<Peer>,
     /// In hex digits; empty: the call has no trace.
     trace_id: String,
@@ -110,6 +113,7 @@ impl CallLogEntry {
             method,
             function: String::new(),
             request_id: metadata.request_id.clone(),
+            job: JobNumber::default(),
             peer: metadata.peer,
             trace_id: trace_id(&metadata.trace).to_owned(),
             items: 0,
@@ -144,12 +148,13 @@ impl CallLogEntry {
 
 impl Drop for CallLogEntry {
     fn drop(&mut self) {
-        let Self { log, method, function, request_id, peer, trace_id, items, started_at, outcome, .. } = self;
-        let (rpc, elapsed) = (method.name(), started_at.elapsed());
+        let Self { log, method, function, request_id, job, peer, trace_id, items, started_at, outcome, .. } = self;
+        let (rpc, job, elapsed) = (method.name(), job.get(), started_at.elapsed());
         let peer = peer.map(tracing::field::display);
         if let Outcome::Succeeded = outcome {
             tracing::debug!(
                 rpc,
+                job,
                 function,
                 items,
                 ?elapsed,
@@ -166,13 +171,13 @@ impl Drop for CallLogEntry {
         }
         let Outcome::Failed(status) = outcome else {
             let outcome = "cancelled";
-            tracing::info!(rpc, function, items, ?elapsed, outcome, peer, trace_id, request_id, "call cancelled");
+            tracing::info!(rpc, job, function, items, ?elapsed, outcome, peer, trace_id, request_id, "call cancelled");
             return;
         };
         let (outcome, info) = (status.code(), status::error_info(status).unwrap_or_default());
         let reason = info.reason.as_str();
         let error = if status::has_text_of_users(Reason::parse(reason)) {
-            tracing::debug!(target: "procpool::user_text", function, request_id, error = status.message(), "call failed");
+            tracing::debug!(target: "procpool::user_text", job, function, request_id, error = status.message(), "call failed");
             let metadata = |key| info.metadata.get(key).map_or("", String::as_str);
             format!("{} (item {})", metadata("type"), metadata("index")).trim_start().to_owned()
         } else {
@@ -180,6 +185,7 @@ impl Drop for CallLogEntry {
         };
         tracing::info!(
             rpc,
+            job,
             function,
             items,
             ?elapsed,

@@ -1,6 +1,7 @@
 //! What errors say of the call that they belong to.
 
 use procpool_items::ItemKind;
+use procpool_pool::JobNumber;
 
 /// A method of the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub(crate) struct ErrorContext {
     pub(crate) function: String,
     /// The caller's name for the call; may be empty.
     pub(crate) request_id: String,
+    /// The number of its job, as soon as there is one.
+    pub(crate) job: JobNumber,
     /// What the items are.
     pub(crate) kind: ItemKind,
     /// The path of the common argument in the request, if there is one.

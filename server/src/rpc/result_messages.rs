@@ -222,6 +222,7 @@ mod tests {
             method: Method::IMap,
             function: "echo".to_owned(),
             request_id: String::new(),
+            job: procpool_pool::JobNumber::default(),
             common_field: None,
             kind: ItemKind::Blobs,
         };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use procpool_items::{ItemKind, ItemSlab, SlabProblem};
-use procpool_pool::{Call, CallOptions, CallStyle, CommonArgument, OnError, ResultOrder, StreamOptions};
+use procpool_pool::{Call, CallLabel, CallOptions, CallStyle, CommonArgument, OnError, ResultOrder, StreamOptions};
 use procpool_proto::google::rpc::bad_request::FieldViolation;
 use procpool_proto::v1;
 use tonic::Status;
@@ -99,10 +99,11 @@ pub(super) fn check_call(
     let prefix = if unchecked.method == Method::IMapStream { "config." } else { "" };
     let mut checker = Checker { prefix, violations: Vec::new() };
     let sent_options = unchecked.options.unwrap_or_default();
-    let mut options = checker.options(&sent_options);
-    if options.request_id.is_empty() {
-        options.request_id = metadata.request_id;
-    }
+    let options = checker.options(&sent_options);
+    let request_id = match sent_options.request_id {
+        id if id.is_empty() => metadata.request_id,
+        id => id,
+    };
     let stream = unchecked.stream.map(|(order, window)| checker.stream_options(order, window)).unwrap_or_default();
     checker.function(&unchecked.function);
     let content_type = checker.content_type(&unchecked.content_type, kind, unchecked.style);
@@ -110,7 +111,7 @@ pub(super) fn check_call(
     // Names that are too long are not repeated in the log.
     entry.set_names(
         if unchecked.function.len() <= MAX_FUNCTION_BYTES { &unchecked.function } else { "" },
-        if options.request_id.len() <= MAX_REQUEST_ID_BYTES { &options.request_id } else { "" },
+        if request_id.len() <= MAX_REQUEST_ID_BYTES { &request_id } else { "" },
     );
     if let Some(span) = &metadata.span {
         span.describe(&entry.function, &entry.request_id);
@@ -118,7 +119,8 @@ pub(super) fn check_call(
     let context = ErrorContext {
         method: unchecked.method,
         function: unchecked.function.clone(),
-        request_id: options.request_id.clone(),
+        request_id: request_id.clone(),
+        job: entry.job.clone(),
         kind: kind.unwrap_or(ItemKind::Values),
         common_field: common.as_ref().map(|common| format!("{prefix}{}", common_field(common.kind))),
     };
@@ -139,6 +141,8 @@ pub(super) fn check_call(
         max_answer_bytes: None,
         deadline: metadata.deadline,
         trace: metadata.trace,
+        label: CallLabel { method: unchecked.method.name(), request_id },
+        job: entry.job.clone(),
     };
     Ok(CheckedCall { call, stream, context })
 }
@@ -268,7 +272,6 @@ impl Checker {
                 Err(_) => self.unknown_value("options.on_error", sent.on_error),
             },
             priority: sent.priority,
-            request_id: sent.request_id.clone(),
         }
     }
 

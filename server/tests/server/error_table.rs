@@ -13,7 +13,8 @@ use procpool_proto::Reason;
 use procpool_proto::google::rpc::{self, ErrorInfo, RetryInfo};
 use procpool_proto::v1::pool_admin_service_client::PoolAdminServiceClient;
 use procpool_proto::v1::{
-    CallOptions, GetPoolRequest, IMapRequest, MapRequest, StarMapRequest, i_map_request, map_request, star_map_request,
+    CallOptions, CancelJobRequest, GetPoolRequest, IMapRequest, MapRequest, StarMapRequest, i_map_request, map_request,
+    star_map_request,
 };
 use procpool_server::{NamedPool, ServerConfig};
 use prost::Message as _;
@@ -107,6 +108,18 @@ async fn provoke(server: &TestServer, row: &Value) -> Status {
         let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
         server.shutdown.drain();
         while watch.message().await.unwrap().expect("it is told").status() == ServingStatus::Serving {}
+    }
+    if row["cancel"] == true {
+        let mut admin = PoolAdminServiceClient::new(server.channel().await);
+        tasks.spawn(async move {
+            let job = loop {
+                let pool = admin.get_pool(GetPoolRequest::default()).await.unwrap().into_inner().pool.unwrap();
+                if let Some(job) = pool.jobs.first() {
+                    break job.job;
+                }
+            };
+            admin.cancel_job(CancelJobRequest { job }).await.unwrap();
+        });
     }
     let error = send(server, row).await.unwrap_err();
     if let Some(beside) = beside {

@@ -31,6 +31,8 @@ mod imap;
 #[cfg(test)]
 mod imap_stream;
 #[cfg(test)]
+mod jobs;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod listener;

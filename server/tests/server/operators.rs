@@ -3,8 +3,8 @@
 use procpool_proto::google::rpc::ErrorInfo;
 use procpool_proto::v1::pool_admin_service_client::PoolAdminServiceClient;
 use procpool_proto::v1::{
-    DrainPoolRequest, DumpWorkerRequest, GetPoolRequest, MapRequest, ResizePoolRequest, RestartWorkersRequest,
-    WatchPoolRequest, map_request,
+    CancelJobRequest, DrainPoolRequest, DumpWorkerRequest, GetPoolRequest, MapRequest, ResizePoolRequest,
+    RestartWorkersRequest, WatchPoolRequest, map_request,
 };
 use procpool_server::{Operators, ServerConfig};
 use tonic::{Code, Status};
@@ -24,6 +24,7 @@ async fn where_nobody_operates_every_method_is_refused_and_calls_are_not() {
         within(admin.resize_pool(ResizePoolRequest { num_slots: 1, ..Default::default() })).await.unwrap_err(),
         within(admin.restart_workers(RestartWorkersRequest::default())).await.unwrap_err(),
         within(admin.dump_worker(DumpWorkerRequest::default())).await.unwrap_err(),
+        within(admin.cancel_job(CancelJobRequest::default())).await.unwrap_err(),
         within(admin.drain_pool(DrainPoolRequest::default())).await.unwrap_err(),
     ];
     for status in refused {

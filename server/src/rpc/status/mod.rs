@@ -106,9 +106,17 @@ fn call_problem<'a>(error: &'a CallError, context: &ErrorContext) -> Problem<'a>
         }
         CallError::MixedKinds => invalid(Reason::InvalidArgument, vec![violation("items", error.to_string())]),
         CallError::Cancelled => Problem::new(Code::Cancelled, Reason::Cancelled, error.to_string()),
+        CallError::CancelledByOperator { .. } => {
+            Problem::new(Code::Cancelled, Reason::CancelledByOperator, error.to_string())
+        }
         CallError::JobEnded | CallError::PoolGone => Problem::new(Code::Internal, Reason::Internal, error.to_string()),
     };
-    problem.with("function", &context.function)
+    of_call(problem, context)
+}
+
+/// Adds what the call is known by.
+fn of_call<'a>(problem: Problem<'a>, context: &ErrorContext) -> Problem<'a> {
+    problem.with("function", &context.function).with("job", &context.job)
 }
 
 fn queue_full(message: String, resource: &str, limit: u64) -> Problem<'static> {
@@ -139,7 +147,7 @@ fn function_not_found(error: &CallError, name: &str, nearest: &[String]) -> Prob
 /// Returns the error of one item, to stand beside the results. [`debug_budget`] is where the
 /// budget of each message starts.
 pub(crate) fn item_failed(error: &ItemError, context: &ErrorContext, remaining_budget: &mut usize) -> v1::ItemError {
-    let status = item_problem(error, context).with("function", &context.function).into_item_status(remaining_budget);
+    let status = of_call(item_problem(error, context), context).into_item_status(remaining_budget);
     v1::ItemError { index: error.index, status: Some(status) }
 }
 
@@ -234,7 +242,7 @@ pub(crate) fn request_too_large(bytes: u64, limit: u64) -> Status {
 
 /// Returns that a response message would be over the limit.
 pub(crate) fn response_too_large(bytes: u64, limit: u64, context: &ErrorContext) -> Status {
-    response_problem(bytes, limit).into_status(&context.request_id)
+    of_call(response_problem(bytes, limit), context).into_status(&context.request_id)
 }
 
 /// There may be more results than these.
@@ -254,7 +262,7 @@ pub(crate) fn result_too_large(index: u64, bytes: u64, limit: u64) -> v1::ItemEr
 
 /// Returns that one result is too large for any message, to end the call.
 pub(crate) fn result_too_large_for_call(index: u64, bytes: u64, limit: u64, context: &ErrorContext) -> Status {
-    result_problem(index, bytes, limit).into_status(&context.request_id)
+    of_call(result_problem(index, bytes, limit), context).into_status(&context.request_id)
 }
 
 fn result_problem(index: u64, bytes: u64, limit: u64) -> Problem<'static> {
@@ -288,10 +296,8 @@ pub(crate) fn nested_call(pool: &str, context: &ErrorContext) -> Status {
         "the caller is itself an item of the pool {pool:?}: it would hold a slot while it waits for one, and when all do so none \
          becomes free; call the function directly, or put one of the two into another pool"
     );
-    Problem::new(Code::FailedPrecondition, Reason::NestedCall, message)
-        .with("pool", pool)
-        .with("function", &context.function)
-        .into_status(&context.request_id)
+    let problem = Problem::new(Code::FailedPrecondition, Reason::NestedCall, message).with("pool", pool);
+    of_call(problem, context).into_status(&context.request_id)
 }
 
 /// Returns that the operators' service is not for this caller.
@@ -364,9 +370,15 @@ pub(crate) fn dump_failed(failure: DumpFailure, worker_id: u64) -> Status {
     problem.into_status("")
 }
 
+/// Returns that there is no job of this number, and where to find those that there are.
+pub(crate) fn no_such_job(job: u64) -> Status {
+    let message = format!("there is no job {job}: it has ended, or never began; GetPool tells which there are");
+    Problem::new(Code::NotFound, Reason::JobNotFound, message).with("job", job).into_status("")
+}
+
 /// Returns that something is wrong in this program.
 pub(crate) fn internal(message: &str, context: &ErrorContext) -> Status {
-    Problem::new(Code::Internal, Reason::Internal, message).into_status(&context.request_id)
+    of_call(Problem::new(Code::Internal, Reason::Internal, message), context).into_status(&context.request_id)
 }
 
 /// Returns the reason of an error that says "not now": nothing of the call was run, and it may be tried again.

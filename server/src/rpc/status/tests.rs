@@ -1,4 +1,5 @@
 use procpool_items::ItemKind;
+use procpool_pool::JobNumber;
 use procpool_proto::google::rpc::{BadRequest, DebugInfo, ErrorInfo, RequestInfo, ResourceInfo, RetryInfo};
 use prost::Message as _;
 
@@ -12,6 +13,7 @@ fn context() -> ErrorContext {
         method: Method::Map,
         function: "power".to_owned(),
         request_id: "request-7".to_owned(),
+        job: JobNumber::default(),
         common_field: None,
         kind: ItemKind::Values,
     }
@@ -126,6 +128,7 @@ fn table() -> Vec<Row> {
         ),
         (CallError::MixedKinds, Code::InvalidArgument, "INVALID_ARGUMENT", &[], -1),
         (CallError::Cancelled, Code::Cancelled, "CANCELLED", &[], -1),
+        (CallError::CancelledByOperator { job: 7 }, Code::Cancelled, "CANCELLED_BY_OPERATOR", &[], -1),
         (CallError::PoolGone, Code::Internal, "INTERNAL", &[], -1),
     ];
     rows.extend(failures());
@@ -346,6 +349,7 @@ fn the_errors_of_the_server_itself_are_in_the_table_too() {
             false,
         ),
         (no_such_method(), Code::Unimplemented, "UNIMPLEMENTED", false),
+        (no_such_job(7), Code::NotFound, "JOB_NOT_FOUND", false),
         (with_details(&Status::not_found("service not registered")), Code::NotFound, "NOT_FOUND", false),
         (with_details(&Status::internal("failed to decode")), Code::Internal, "INTERNAL", false),
     ];
