@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryFutureExt as _, TryStreamExt as _};
-use procpool_items::{ItemKind, ItemSlab};
+use procpool_items::{Encoded, ItemKind, ItemSlab};
 use procpool_proto::v1 as proto;
 use procpool_proto::v1::pool_service_client::PoolServiceClient;
 use prost::Message;
@@ -20,7 +20,6 @@ use crate::payload::{Decoder, Payload, parse_results};
 use crate::status::{call_error, deadline_exceeded, item_error};
 use crate::stream::{ResultMessage, ResultStream, SenderHandle};
 use crate::transport::{StopBody, Transport};
-use crate::wire::Encoded;
 
 /// A future that owns what it needs.
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _};
-use procpool_items::ItemSlab;
+use procpool_items::{Encoded, ItemSlab};
 use procpool_proto::v1 as proto;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
@@ -19,7 +19,6 @@ use crate::error::{CallError, ItemError};
 use crate::item_sender::{Credit, SendFailure};
 use crate::payload::{Decoder, parse_results};
 use crate::status::{call_error, deadline_exceeded, item_error};
-use crate::wire::Encoded;
 
 /// The result of one item of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
