@@ -137,10 +137,10 @@ fn fails_if_malformed(kit: &mut Kit) -> Outcome {
         let chunk = session.call(pairs.run(0, name, CallStyle::Map))?;
         match chunk.failures.values().next() {
             Some(failure) if failure.kind() != FailureKind::InvalidItem => {
-                bail!(rules::BAD_COMMON, "failed the item: {}", describe(failure));
+                bail!(rules::BAD_COMMON, "failed the item: {}", describe(failure))
             }
             Some(failure) if !failure.message.contains("common") => {
-                bail!(rules::BAD_COMMON, "failed the item with the message {:?}", failure.message);
+                bail!(rules::BAD_COMMON, "failed the item with the message {:?}", failure.message)
             }
             Some(_) => {}
             None => bail!(rules::BAD_COMMON, "ran the item"),

@@ -32,12 +32,8 @@ fn unknown_function(kit: &mut Kit) -> Outcome {
         for offset in 0..chunk.count() {
             match chunk.failures.get(&offset) {
                 Some(failure) if failure.kind() == FailureKind::UnknownFunction => {}
-                Some(failure) => {
-                    bail!(rules::UNKNOWN_FUNCTION, "says {}", describe(failure));
-                }
-                None => {
-                    bail!(rules::UNKNOWN_FUNCTION, "returned a result of a function that it does not have");
-                }
+                Some(failure) => bail!(rules::UNKNOWN_FUNCTION, "says {}", describe(failure)),
+                None => bail!(rules::UNKNOWN_FUNCTION, "returned a result of a function that it does not have"),
             }
         }
     }
