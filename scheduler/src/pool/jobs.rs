@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::PoolState;
 use super::parameters::{FailedAt, ItemsOf};
 use crate::backoff::retry_backoff;
-use crate::event::{Delivery, Effect, FailureCause, JobFailure, JobSpec, Readiness, ResultSize};
+use crate::event::{Delivery, Effect, FailureCause, Hold, JobFailure, JobSpec, Readiness, ResultSize};
 use crate::id::{JobId, SlotId, WorkerId};
 use crate::job::{History, Job};
 use crate::timer::TimerKey;
@@ -88,12 +88,17 @@ impl PoolState {
                 (from, job.delivered - from)
             }
         };
-        if count > 0 {
-            job.results.delivered += count;
+        job.results.delivered += count;
+        let (is_paused, is_complete) = (job.hold != Hold::Nothing, job.is_complete());
+        if is_paused {
             self.update_hold(id);
+        }
+        if count > 0 {
             self.emit(Effect::Deliver { job: id, first_index, count });
         }
-        self.complete_if_done(id, Some(slot));
+        if is_complete {
+            self.complete_if_done(id, Some(slot));
+        }
     }
 
     /// An item has failed, other than in the user's function: tries it again or gives it up.

@@ -28,7 +28,10 @@ impl PoolState {
         let Some(job) = self.jobs.get_mut(&id) else { return self.results.count_of_ended(id, size.held) };
         self.results.count(id, job.spec.delivery, &mut job.results, size);
         if job.spec.delivery != Delivery::Whole {
-            return self.update_hold(id);
+            if job.hold != self.results.hold_of(&job.results) {
+                self.update_hold(id);
+            }
+            return;
         }
         let bytes = job.results.answer_bytes;
         let budget = &self.results.whole;
