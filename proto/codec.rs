@@ -14,7 +14,7 @@ const YIELD_THRESHOLD: usize = 32 << 10;
 
 /// A codec that takes no memory in advance.
 #[derive(Debug, Clone, Default)]
-pub struct LeanCodec<T, U>(PhantomData<(T, U)>);
+pub(crate) struct LeanCodec<T, U>(PhantomData<(T, U)>);
 
 impl<T, U> Codec for LeanCodec<T, U>
 where

@@ -13,7 +13,8 @@ pub(crate) fn word<E: TryFrom<i32> + Default + Serialize, S: Serializer>(
 
 /// Serializes a duration as a number of seconds.
 pub(crate) fn seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    duration.map(|duration| duration.seconds as f64 + f64::from(duration.nanos) / 1e9).serialize(serializer)
+    let duration = duration.and_then(|duration| std::time::Duration::try_from(duration).ok());
+    duration.map(|duration| duration.as_secs_f64()).serialize(serializer)
 }
 
 /// Serializes a limit for which 0 stands for none.

@@ -1,13 +1,18 @@
-//! Generated bindings of procpool's protocols, the [`codec`] that they name, the [`Reason`]s of errors and
-//! the names of codes; nothing else.
+//! Generated bindings of procpool's protocols, the codec that they name, the [`Reason`]s of errors and the
+//! names of codes; nothing else.
 //!
 //! Fields that carry user data (`ListValue`, `BlobList`, `Value`, `Struct`) are [`bytes::Bytes`] here: the encoded
 //! message, undecoded. `procpool-items` reads and writes them. `build.rs` says how and why.
 #![warn(missing_docs)]
-#![allow(clippy::all, clippy::pedantic, rustdoc::all)]
+#![forbid(unsafe_code)]
 
 pub use procpool::{v1, worker};
 
+#[expect(clippy::all, clippy::pedantic, reason = "generated")]
+#[cfg_attr(
+    feature = "grpc",
+    expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")
+)]
 // prost refers from one package to another by nested modules of their names.
 mod procpool {
     /// The public API, `procpool.v1`.
@@ -25,6 +30,7 @@ mod procpool {
 }
 
 /// Google's error model.
+#[expect(clippy::pedantic, rustdoc::invalid_html_tags, reason = "generated")]
 pub mod google {
     /// `google.rpc`.
     pub mod rpc {
@@ -35,6 +41,7 @@ pub mod google {
 #[cfg(feature = "grpc")]
 mod code;
 #[cfg(feature = "serde")]
+#[expect(clippy::trivially_copy_pass_by_ref, clippy::ref_option, reason = "serde wants it so")]
 mod json;
 mod reason;
 

@@ -61,7 +61,9 @@ fn without_dashes(error: &clap::Error, words: &[OsString]) -> Option<clap::Error
         text(&settings[1..]),
         text(command)
     );
-    Some(CommandLine::command().error(ErrorKind::UnknownArgument, message))
+    let mut program = CommandLine::command();
+    program.build();
+    Some(program.find_subcommand_mut("serve")?.error(ErrorKind::UnknownArgument, message))
 }
 
 #[derive(Debug, Subcommand)]

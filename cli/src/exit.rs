@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use procpool_client::{CallError, ConnectError};
+use procpool_client::{CallError, ConnectError, ItemError};
 
 use crate::config::ConfigErrors;
 use crate::print::{OutputError, print_item_error, print_message};
@@ -78,6 +78,11 @@ impl Failure {
     }
 }
 
+/// The failure of the one item of a call, which needs no index.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.message)]
+pub(crate) struct OnlyItem(pub(crate) Box<ItemError>);
+
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
         Self::new(Exit::from(&error), error)
@@ -122,7 +127,9 @@ impl Failure {
                 print_message(error);
             }
         } else if let Some(CallError::ItemFailed(item)) = error.downcast_ref() {
-            print_item_error(item);
+            print_item_error(&item.to_string(), item);
+        } else if let Some(only) = error.downcast_ref::<OnlyItem>() {
+            print_item_error(&only.to_string(), &only.0);
         } else {
             print_message(&in_words_of_commands(&with_causes(&error)));
         }

@@ -5,7 +5,8 @@ mod json_text;
 mod table;
 
 use std::fs::File;
-use std::io::{self, BufWriter, Stdout, Write};
+use std::io::{self, BufWriter, Write as _};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use procpool_client::ItemError;
@@ -32,46 +33,21 @@ enum Form {
     Quiet,
 }
 
-/// Where results go.
-#[derive(Debug)]
-pub(crate) enum Destination {
-    Stdout(Stdout),
-    File(File),
-}
-
-impl Destination {
-    /// Opens the file of the command line, to append to it; stdout if there is none.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be opened or created.
-    pub(crate) fn open(path: Option<&Path>) -> Result<Self, OutputError> {
-        let Some(path) = path else { return Ok(Self::Stdout(io::stdout())) };
-        let file = File::options().append(true).create(true).open(path);
-        Ok(Self::File(file.map_err(|source| OutputError::Open { path: path.to_owned(), source })?))
-    }
-}
-
-impl Write for Destination {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Stdout(stdout) => stdout.write(bytes),
-            Self::File(file) => file.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Stdout(stdout) => stdout.flush(),
-            Self::File(file) => file.flush(),
-        }
-    }
+/// Opens what results go to: the file of the command line, to append to it, or else stdout.
+///
+/// # Errors
+///
+/// If the file cannot be opened or created.
+pub(crate) fn destination(path: Option<&Path>) -> Result<File, OutputError> {
+    let Some(path) = path else { return Ok(io::stdout().as_fd().try_clone_to_owned()?.into()) };
+    let file = File::options().append(true).create(true).open(path);
+    file.map_err(|source| OutputError::Open { path: path.to_owned(), source })
 }
 
 /// Prints results, and counts them and those that failed.
 #[derive(Debug)]
 pub(crate) struct Output {
-    writer: BufWriter<Destination>,
+    writer: BufWriter<File>,
     form: Form,
     progress: Option<Progress>,
     num_printed: u64,
@@ -79,13 +55,8 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Returns an output that prints results alone.
-    pub(crate) fn of_values() -> Self {
-        Self::of_form(Form::Value, Destination::Stdout(io::stdout()))
-    }
-
     /// Returns an output in the form of the command line; `last_index` is `None` if nobody knows it.
-    pub(crate) fn new(args: &OutputArgs, last_index: Option<u64>, destination: Destination) -> Self {
+    pub(crate) fn new(args: &OutputArgs, last_index: Option<u64>, destination: File) -> Self {
         let form = match args.output {
             OutputFormat::Values if args.index => Form::Indexed,
             OutputFormat::Values => Form::Value,
@@ -93,10 +64,6 @@ impl Output {
             OutputFormat::Table => Form::Table(Table::new(last_index)),
             OutputFormat::Quiet => Form::Quiet,
         };
-        Self::of_form(form, destination)
-    }
-
-    fn of_form(form: Form, destination: Destination) -> Self {
         let writer = BufWriter::with_capacity(64 << 10, destination);
         Self { writer, form, progress: None, num_printed: 0, num_failed: 0 }
     }
@@ -140,9 +107,10 @@ impl Output {
             self.num_failed += 1;
             // The results up to here come first.
             self.flush()?;
+            let print = || print_item_error(&error.to_string(), error);
             match &self.progress {
-                Some(progress) => progress.suspend(|| print_item_error(error)),
-                None => print_item_error(error),
+                Some(progress) => progress.suspend(print),
+                None => print(),
             }
         }
         Ok(())

@@ -44,9 +44,9 @@ impl From<io::Error> for OutputError {
     }
 }
 
-/// Prints a failed item with all that is known of it.
-pub(crate) fn print_item_error(error: &ItemError) {
-    let mut text = format!("procpool: {}\n", text::indented(&error.to_string()));
+/// Prints a message on a failed item, with all that is known of it.
+pub(crate) fn print_item_error(message: &str, error: &ItemError) {
+    let mut text = format!("procpool: {}\n", text::indented(message));
     for details in [error.traceback(), error.stderr_tail()].into_iter().flatten() {
         for line in details.lines() {
             text.push_str("    ");

@@ -1,15 +1,16 @@
 //! The progress bar on stderr; nothing if stderr is no terminal.
 
+use std::fmt;
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::print::print_message;
 use crate::text::one_line;
 
-const BAR: &str = "{wide_bar:.cyan} {human_pos}/{human_len} items  {per_sec}  {eta} left";
-const COUNTER: &str = "{spinner:.cyan} {human_pos} items  {per_sec}  {elapsed}";
+const BAR: &str = "{wide_bar:.cyan} {human_pos}/{human_len} items  {rate}  {eta} left";
+const COUNTER: &str = "{spinner:.cyan} {human_pos} items  {rate}  {elapsed}";
 const SPINNER: &str = "{spinner:.cyan} {msg}  {elapsed}";
 const TICK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -37,7 +38,11 @@ impl Progress {
         let is_visible = !quiet && io::stderr().is_terminal();
         let target = if is_visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(num_items, target);
-        bar.set_style(ProgressStyle::with_template(template).expect("the template is well-formed"));
+        let style = ProgressStyle::with_template(template).expect("the template is well-formed");
+        bar.set_style(style.with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {
+            // A bar that cannot be written is not shown.
+            let _ = out.write_str(&rate(state.per_sec()));
+        }));
         bar.set_message(one_line(&message.into()).into_owned());
         if is_visible {
             bar.enable_steady_tick(TICK_INTERVAL);
@@ -75,8 +80,23 @@ impl Notices {
     }
 }
 
+/// Returns a rate with no more digits than can be read while they change.
+fn rate(items_per_second: f64) -> String {
+    format!("{items_per_second:.*}/s", usize::from(items_per_second < 10.0))
+}
+
 impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rate;
+
+    #[test]
+    fn a_rate_has_two_digits_or_no_fraction() {
+        assert_eq!([0.0, 0.123_4, 9.87, 12.345_6, 98_765.4].map(rate), ["0.0/s", "0.1/s", "9.9/s", "12/s", "98765/s"]);
     }
 }

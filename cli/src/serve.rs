@@ -153,9 +153,6 @@ pub(crate) fn cannot_run(error: io::Error) -> Failure {
 
 /// Prints where the server listens, for scripts: a line on stdout for each address. Ignores errors: stdout may be closed.
 fn announce(addresses: &[ListenAddress]) {
-    let lines = addresses.iter().map(|address| match address {
-        ListenAddress::Tcp(address) => format!("listening on {address}\n"),
-        ListenAddress::Unix(path) => format!("listening on unix:{}\n", path.display()),
-    });
+    let lines = addresses.iter().map(|address| format!("listening on {}\n", config::show_address(address)));
     let _ = io::stdout().write_all(lines.collect::<String>().as_bytes());
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use procpool_items::ItemKind;
+use procpool_items::{Encoded, ItemKind};
 use procpool_proto::v1 as proto;
 use serde::Serialize;
 
@@ -12,7 +12,6 @@ use crate::connection::Connection;
 use crate::error::CallError;
 use crate::item_sender::ItemRecords;
 use crate::payload::{Decoder, Format, Payload, encode_common, encode_kwargs};
-use crate::wire::Encoded;
 
 /// A call that is not yet made: add options, then await it.
 ///
@@ -93,6 +92,12 @@ impl_short_debug!(Apply, Map, IMap);
 impl<R> Apply<R> {
     pub(crate) fn new(arguments: Result<Payload, CallError>, decoder: Decoder<R>) -> Self {
         Self { arguments, kwargs: Ok(Bytes::new()), decoder }
+    }
+}
+
+impl<R> Map<R> {
+    pub(crate) fn new(items: Result<Payload, CallError>, decoder: Decoder<R>) -> Self {
+        Self { items, decoder, star: false }
     }
 }
 

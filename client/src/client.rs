@@ -1,7 +1,5 @@
 //! The client and its verbs.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use procpool_items::SlabBuilder;
@@ -87,11 +85,7 @@ impl Client {
         items: impl IntoIterator<Item = impl Serialize>,
     ) -> Call<Map<R>> {
         let format = Format::from(self.encoding);
-        self.call(
-            function,
-            format,
-            Map { items: Payload::encode(format, items), decoder: format.decoder(), star: false },
-        )
+        self.call(function, format, Map::new(Payload::encode(format, items), format.decoder()))
     }
 
     /// Like [`Client::map`], but each item is the arguments of one call: a tuple or a list.
@@ -106,12 +100,9 @@ impl Client {
         function: impl Into<String>,
         items: impl IntoIterator<Item = impl Serialize>,
     ) -> Call<Map<R>> {
-        let format = Format::from(self.encoding);
-        self.call(
-            function,
-            format,
-            Map { items: Payload::encode(format, items), decoder: format.decoder(), star: true },
-        )
+        let mut call = self.map(function, items);
+        call.verb.star = true;
+        call
     }
 
     /// Runs a function over every item and returns a stream of the results in the order of the items, each as soon as
@@ -188,11 +179,7 @@ impl Client {
         function: impl Into<String>,
         items: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> Call<Map<Bytes>> {
-        self.call(
-            function,
-            Format::Bytes,
-            Map { items: Ok(Payload::from_blobs(items)), decoder: payload::raw, star: false },
-        )
+        self.call(function, Format::Bytes, Map::new(Ok(Payload::from_blobs(items)), payload::raw))
     }
 
     /// Like [`Client::imap`] with bytes as they are.
@@ -233,15 +220,8 @@ impl Client {
     /// # Errors
     ///
     /// As [`Client::functions`].
-    pub async fn limits(&self) -> Result<Limits, CallError> {
-        let limits = self.list_functions().await?.limits.unwrap_or_default();
-        let item_timeout = limits.default_item_timeout.and_then(|timeout| Duration::try_from(timeout).ok());
-        Ok(Limits {
-            max_message_bytes: limits.max_message_bytes,
-            max_queued_items: limits.max_queued_items,
-            num_slots: limits.num_slots,
-            default_item_timeout: item_timeout,
-        })
+    pub async fn limits(&self) -> Result<proto::Limits, CallError> {
+        Ok(self.list_functions().await?.limits.unwrap_or_default())
     }
 
     /// Returns the names of the server's pools, also of those that have yet to start. Empty: the server is too old to say.
@@ -311,19 +291,6 @@ impl ClientBuilder {
         let channel = self.open_lazy(address)?;
         Ok(Client { connection: Connection::new(channel, self), encoding: Encoding::default() })
     }
-}
-
-/// What a server accepts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// The largest message, in bytes, either way.
-    pub max_message_bytes: u32,
-    /// The most items that may be queued or running at a time, over all calls.
-    pub max_queued_items: u32,
-    /// Number of items that run at a time.
-    pub num_slots: u32,
-    /// The default time limit of one item. `None`: none.
-    pub default_item_timeout: Option<Duration>,
 }
 
 /// Whether a server takes calls.

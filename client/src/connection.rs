@@ -1,11 +1,12 @@
 //! A connection to a server, shared by clones: its channel, its settings, and what every request over it carries.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use procpool_proto::v1::pool_service_client::PoolServiceClient;
 use tokio::time::Instant;
-use tonic::metadata::{Ascii, MetadataValue};
+use tonic::Extensions;
+use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 
 use crate::connect::ClientBuilder;
@@ -20,31 +21,24 @@ pub(crate) struct Connection {
     transport: Transport,
     settings: Arc<ClientBuilder>,
     throttle: Arc<Throttle>,
-    trace: Trace,
-}
-
-/// The W3C trace context that calls are a part of.
-#[derive(Debug, Clone, Default)]
-struct Trace {
-    traceparent: Option<MetadataValue<Ascii>>,
-    tracestate: Option<MetadataValue<Ascii>>,
+    /// The headers that every request has.
+    headers: MetadataMap,
 }
 
 impl Connection {
     pub(crate) fn new(channel: Channel, settings: ClientBuilder) -> Self {
-        Self {
-            transport: Transport(channel),
-            settings: Arc::new(settings),
-            throttle: Arc::new(Throttle::new()),
-            trace: Trace::default(),
-        }
+        let mut headers = MetadataMap::new();
+        set(&mut headers, CALLER_POOL, &caller_pool());
+        let (settings, throttle) = (Arc::new(settings), Arc::new(Throttle::new()));
+        Self { transport: Transport(channel), settings, throttle, headers }
     }
 
     /// Returns the same connection for calls that are a part of a trace.
     pub(crate) fn with_trace_context(&self, traceparent: &str, tracestate: &str) -> Self {
-        let header = |text: &str| text.parse().ok().filter(|_| !text.is_empty());
-        let trace = Trace { traceparent: header(traceparent), tracestate: header(tracestate) };
-        Self { trace, ..self.clone() }
+        let mut headers = self.headers.clone();
+        set(&mut headers, "traceparent", traceparent);
+        set(&mut headers, "tracestate", tracestate);
+        Self { headers, ..self.clone() }
     }
 
     pub(crate) fn settings(&self) -> &ClientBuilder {
@@ -78,18 +72,9 @@ impl Connection {
 
     /// Returns a request; without a timeout it may take for ever.
     pub(crate) fn request<M>(&self, message: M, timeout: Option<Duration>) -> tonic::Request<M> {
-        let mut request = tonic::Request::new(message);
+        let mut request = tonic::Request::from_parts(self.headers.clone(), Extensions::default(), message);
         if let Some(timeout) = timeout {
             request.set_timeout(timeout);
-        }
-        let Trace { traceparent, tracestate } = &self.trace;
-        for (name, value) in [("traceparent", traceparent), ("tracestate", tracestate)] {
-            if let Some(value) = value {
-                request.metadata_mut().insert(name, value.clone());
-            }
-        }
-        if let Some(pool) = caller_pool() {
-            request.metadata_mut().insert(CALLER_POOL, pool.clone());
         }
         request
     }
@@ -103,10 +88,16 @@ pub(crate) fn deadline_after(timeout: Option<Duration>) -> Option<Instant> {
 /// The header by which a server knows a call that an item of its own makes.
 const CALLER_POOL: &str = "procpool-caller-pool";
 
-/// Returns the pool that this process is a worker of; `None` if it is none.
-#[expect(clippy::disallowed_methods, reason = "what tells a worker's clients who they are; read once")]
-fn caller_pool() -> Option<&'static MetadataValue<Ascii>> {
-    static POOL: LazyLock<Option<MetadataValue<Ascii>>> =
-        LazyLock::new(|| std::env::var("PROCPOOL_POOL").ok().and_then(|pool| pool.parse().ok()));
-    POOL.as_ref()
+/// Returns the pool that this process is a worker of; empty if it is none.
+#[expect(clippy::disallowed_methods, reason = "what tells a worker's clients who they are; read once for a connection")]
+fn caller_pool() -> String {
+    std::env::var("PROCPOOL_POOL").unwrap_or_default()
+}
+
+/// Sets a header, or removes it if there is no value, or one that no header can have.
+fn set(headers: &mut MetadataMap, name: &'static str, value: &str) {
+    match value.parse().ok().filter(|_| !value.is_empty()) {
+        Some(value) => headers.insert(name, value),
+        None => headers.remove(name),
+    };
 }

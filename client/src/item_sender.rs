@@ -11,13 +11,12 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use futures_util::stream::BoxStream;
-use procpool_items::ItemKind;
+use procpool_items::{Encoded, ItemKind};
 use procpool_proto::v1 as proto;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::CallError;
-use crate::wire::Encoded;
 
 /// The most items in a message, so that many ready items do not block the thread.
 const MAX_BATCH_ITEMS: u64 = 1024;

@@ -81,16 +81,15 @@ mod run;
 mod status;
 mod stream;
 mod transport;
-mod wire;
 
 pub use call::{Apply, Call, CollectMap, IMap, Map};
-pub use client::{Client, Health, Limits};
+pub use client::{Client, Health};
 pub use connect::{ClientBuilder, ConnectError, DEFAULT_MAX_MESSAGE_BYTES};
 pub use error::{CallError, FieldViolation, ItemError, ItemErrorKind, WorkerUsage};
 /// Makes a stream of an iterator, for [`Client::imap_stream`].
 pub use futures_util::stream::iter;
 pub use payload::Encoding;
-/// A function that the workers registered, as `proto/procpool/v1/pool.proto` documents it.
-pub use procpool_proto::v1::Function as FunctionInfo;
+/// A function that the workers registered, and what a server accepts, as `proto/procpool/v1/pool.proto` documents them.
+pub use procpool_proto::v1::{Function as FunctionInfo, Limits};
 pub use retry::RetryPolicy;
 pub use stream::{ItemResult, ResultStream};

@@ -3,14 +3,13 @@
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use procpool_items::value::{self, NonFinite};
-use procpool_items::{ItemKind, ItemSlab, SlabBuilder, json};
+use procpool_items::{Encoded, ItemKind, ItemSlab, SlabBuilder, json};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::error::CallError;
 use crate::item_sender::ItemRecords;
-use crate::wire::Encoded;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 

@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryFutureExt as _, TryStreamExt as _};
-use procpool_items::{ItemKind, ItemSlab};
+use procpool_items::{Encoded, ItemKind, ItemSlab};
 use procpool_proto::v1 as proto;
 use procpool_proto::v1::pool_service_client::PoolServiceClient;
 use prost::Message;
@@ -18,9 +18,8 @@ use crate::error::{CallError, ItemError};
 use crate::item_sender::{Credit, ItemRecords, ItemSender, SendFailure, SharedItems};
 use crate::payload::{Decoder, Payload, parse_results};
 use crate::status::{call_error, deadline_exceeded, item_error};
-use crate::stream::{ResultMessage, ResultStream, SenderHandle};
+use crate::stream::{ResultStream, SenderHandle, of_imap};
 use crate::transport::{StopBody, Transport};
-use crate::wire::Encoded;
 
 /// A future that owns what it needs.
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -232,7 +231,7 @@ impl CallParts {
             let (mut service, request) = (connection.pool_service(), connection.attempt(attempt, message.clone()));
             async move { service.i_map(request).await.map(tonic::Response::into_inner) }
         });
-        let messages = response.try_flatten_stream().map_ok(ResultMessage::from).boxed();
+        let messages = response.try_flatten_stream().map_ok(of_imap).boxed();
         ResultStream::start(messages, decoder, deadline, None).await
     }
 
@@ -282,7 +281,7 @@ impl CallParts {
                 response
             }
         });
-        let messages = response.try_flatten_stream().map_ok(ResultMessage::from).boxed();
+        let messages = response.try_flatten_stream().boxed();
         let sending = SenderHandle { credit, failure, _stop: stop.drop_guard() };
         ResultStream::start(messages, decoder, deadline, Some(sending)).await
     }

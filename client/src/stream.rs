@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _};
-use procpool_items::ItemSlab;
+use procpool_items::{Encoded, ItemSlab};
 use procpool_proto::v1 as proto;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
@@ -19,7 +19,6 @@ use crate::error::{CallError, ItemError};
 use crate::item_sender::{Credit, SendFailure};
 use crate::payload::{Decoder, parse_results};
 use crate::status::{call_error, deadline_exceeded, item_error};
-use crate::wire::Encoded;
 
 /// The result of one item of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,28 +29,11 @@ pub struct ItemResult<R> {
     pub result: Result<R, ItemError>,
 }
 
-/// One message of a stream of results.
-#[derive(Debug)]
-pub(crate) struct ResultMessage {
-    first_index: u64,
-    indexes: Vec<u64>,
-    results: Option<Encoded>,
-    errors: Vec<proto::ItemError>,
-    items_allowed: u64,
-}
-
-impl From<proto::IMapResponse> for ResultMessage {
-    fn from(message: proto::IMapResponse) -> Self {
-        let proto::IMapResponse { first_index, indexes, results, errors, .. } = message;
-        Self { first_index, indexes, results: results.map(Encoded::from), errors, items_allowed: 0 }
-    }
-}
-
-impl From<proto::IMapStreamResponse> for ResultMessage {
-    fn from(message: proto::IMapStreamResponse) -> Self {
-        let proto::IMapStreamResponse { first_index, indexes, results, errors, items_allowed, .. } = message;
-        Self { first_index, indexes, results: results.map(Encoded::from), errors, items_allowed }
-    }
+/// Returns a message of an IMap as one of an IMapStream, which has the same fields and more.
+pub(crate) fn of_imap(message: proto::IMapResponse) -> proto::IMapStreamResponse {
+    let proto::IMapResponse { first_index, indexes, results, errors, .. } = message;
+    let results = results.map(|results| Encoded::from(results).into());
+    proto::IMapStreamResponse { first_index, indexes, results, errors, ..Default::default() }
 }
 
 /// The reading side's handle on the sending side of an IMapStream.
@@ -69,9 +51,9 @@ pub(crate) struct SenderHandle {
 #[must_use = "dropping the stream cancels the call"]
 pub struct ResultStream<R> {
     /// `None` after the end or an error.
-    messages: Option<BoxStream<'static, Result<ResultMessage, Status>>>,
+    messages: Option<BoxStream<'static, Result<proto::IMapStreamResponse, Status>>>,
     /// A message that arrived while the call was started.
-    early: Option<ResultMessage>,
+    early: Option<proto::IMapStreamResponse>,
     batch: ResultBatch,
     decoder: Decoder<R>,
     deadline: Option<Pin<Box<Sleep>>>,
@@ -87,7 +69,7 @@ impl<R> fmt::Debug for ResultStream<R> {
 impl<R> ResultStream<R> {
     /// Sends the request without waiting for the answer.
     pub(crate) async fn start(
-        messages: BoxStream<'static, Result<ResultMessage, Status>>,
+        messages: BoxStream<'static, Result<proto::IMapStreamResponse, Status>>,
         decoder: Decoder<R>,
         deadline: Option<Instant>,
         sending: Option<SenderHandle>,
@@ -116,7 +98,10 @@ impl<R> ResultStream<R> {
         self.next().await.transpose()
     }
 
-    fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<ResultMessage, CallError>>> {
+    fn poll_message(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<proto::IMapStreamResponse, CallError>>> {
         if let Some(message) = self.early.take() {
             return Poll::Ready(Some(Ok(message)));
         }
@@ -163,7 +148,7 @@ impl<R> ResultStream<R> {
         });
     }
 
-    fn accept(&mut self, message: ResultMessage) -> Result<(), CallError> {
+    fn accept(&mut self, message: proto::IMapStreamResponse) -> Result<(), CallError> {
         if let Some(sending) = &self.sending {
             sending.credit.send_if_modified(|credit| {
                 let is_more = message.items_allowed > credit.allowed;
@@ -219,9 +204,9 @@ struct ResultBatch {
 }
 
 impl ResultBatch {
-    fn new(message: ResultMessage, num_taken_before: u64) -> Result<Self, CallError> {
-        let ResultMessage { first_index, indexes, results, errors, .. } = message;
-        let results = results.map(parse_results).transpose()?;
+    fn new(message: proto::IMapStreamResponse, num_taken_before: u64) -> Result<Self, CallError> {
+        let proto::IMapStreamResponse { first_index, indexes, results, errors, .. } = message;
+        let results = results.map(|results| parse_results(results.into())).transpose()?;
         let count = results.as_ref().map_or(0, ItemSlab::len);
         if !indexes.is_empty() && indexes.len() != count {
             let message = format!("{} indexes came with {count} results", indexes.len());

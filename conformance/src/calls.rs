@@ -8,7 +8,7 @@ use procpool_items::value;
 use serde_json::{Value, json};
 
 use crate::kit::{Check, Kit, Needs};
-use crate::report::{Fault, Outcome, Verdict, fault, skip};
+use crate::report::{Fault, Outcome, Verdict, bail, skip};
 use crate::session::Session;
 use crate::subject::{Subject, echo_items, run_apply, run_blobs, run_values};
 use crate::transcript::{Chunk, describe};
@@ -30,7 +30,7 @@ fn expect_echo(session: &mut Session, run: Run, expected: &[Value]) -> Result<()
     let is_json = run.content_type == "application/json";
     let chunk = session.call(run)?;
     if let Some((offset, failure)) = chunk.failures.first_key_value() {
-        return Err(Fault::new(rules::ECHO, format!("failed item {offset} of echo: {}", describe(failure))));
+        bail!(rules::ECHO, "failed item {offset} of echo: {}", describe(failure));
     }
     let values = if is_json { json_values(chunk)? } else { chunk.values() };
     // Normalises numbers as a reader of values does: 1.0 is 1.
@@ -122,11 +122,11 @@ fn byte_blobs(kit: &mut Kit) -> Outcome {
     for content_type in ["", "application/octet-stream", "image/png"] {
         let chunk = session.call(run_blobs(function, CallStyle::Map, content_type, &blobs))?;
         if let Some(failure) = chunk.failures.values().find(|failure| failure.kind() != FailureKind::InvalidItem) {
-            return Err(fault(rules::ECHO, format!("failed on a blob: {}", describe(failure))));
+            bail!(rules::ECHO, "failed on a blob: {}", describe(failure));
         }
         for (offset, content) in (0..).zip(&chunk.contents) {
             if !chunk.failures.contains_key(&offset) && content[..] != *blobs[offset as usize] {
-                return Err(fault(rules::ECHO, format!("returned other bytes for blob {offset}")));
+                bail!(rules::ECHO, "returned other bytes for blob {offset}");
             }
         }
     }
@@ -142,7 +142,7 @@ fn many(kit: &mut Kit) -> Outcome {
     let chunk = session.call(subject.run(&items))?;
     let elapsed = begin.elapsed();
     if subject.is_echo && chunk.values() != items {
-        return Err(fault(rules::RESULTS, "returned values in another order than the items"));
+        bail!(rules::RESULTS, "returned values in another order than the items");
     }
     let note = format!("{count} results came in {} frames and {elapsed:.1?}", chunk.num_frames);
     session.quiet()?;
@@ -188,8 +188,7 @@ fn stamps(kit: &mut Kit) -> Outcome {
         session.call(Run { stamp_start: true, ..subject.run_many(2) })?;
         let stamp = session.page.as_ref().and_then(|page| page.begun_at_ns().ok()).unwrap_or_default();
         if stamp < before || stamp > monotonic_ns() || stamp < last {
-            let got = format!("stored {stamp} for an item that began between {before} and {}", monotonic_ns());
-            return Err(fault(rules::STAMP, got));
+            bail!(rules::STAMP, "stored {stamp} for an item that began between {before} and {}", monotonic_ns());
         }
         last = stamp;
     }

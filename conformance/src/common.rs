@@ -5,7 +5,7 @@ use procpool_ipc::proto::{CallStyle, DropCommon, FailureKind, ItemKind, Run, Set
 use serde_json::{Value, json};
 
 use crate::kit::{Check, Kit, Needs};
-use crate::report::{Fault, Outcome, Stop, fault, skip};
+use crate::report::{Fault, Outcome, Stop, bail, skip};
 use crate::rules;
 use crate::session::Session;
 use crate::subject::{self, run_values};
@@ -137,14 +137,13 @@ fn fails_if_malformed(kit: &mut Kit) -> Outcome {
         let chunk = session.call(pairs.run(0, name, CallStyle::Map))?;
         match chunk.failures.values().next() {
             Some(failure) if failure.kind() != FailureKind::InvalidItem => {
-                return Err(fault(rules::BAD_COMMON, format!("failed the item: {}", describe(failure))));
+                bail!(rules::BAD_COMMON, "failed the item: {}", describe(failure))
             }
             Some(failure) if !failure.message.contains("common") => {
-                let got = format!("failed the item with the message {:?}", failure.message);
-                return Err(fault(rules::BAD_COMMON, got));
+                bail!(rules::BAD_COMMON, "failed the item with the message {:?}", failure.message)
             }
             Some(_) => {}
-            None => return Err(fault(rules::BAD_COMMON, "ran the item")),
+            None => bail!(rules::BAD_COMMON, "ran the item"),
         }
     }
     set_value(&mut session, 3, &pairs.calls[0].0);

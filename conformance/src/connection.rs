@@ -6,7 +6,7 @@ use procpool_ipc::proto::Ping;
 use procpool_ipc::proto::server_frame::Frame as ServerFrame;
 
 use crate::kit::{Check, Kit, Needs};
-use crate::report::{Outcome, Verdict, fault};
+use crate::report::{Outcome, Verdict, bail};
 use crate::session::Terms;
 use crate::{rules, subject};
 
@@ -67,7 +67,7 @@ fn works_without_page(kit: &mut Kit) -> Outcome {
     for count in [1, 8] {
         let chunk = session.call(subject.run_many(count))?;
         if subject.is_echo && chunk.values() != subject.items(count) {
-            return Err(fault(rules::ECHO, "returned other values without the page"));
+            bail!(rules::ECHO, "returned other values without the page");
         }
     }
     session.done()
@@ -84,7 +84,7 @@ fn keeps_frame_limit(kit: &mut Kit) -> Outcome {
     for id in chunks {
         // The reader detects a frame over the limit.
         if session.collect(id)?.values()[0] != *long {
-            return Err(fault(rules::ECHO, "returned another value than a string of 20,000 bytes"));
+            bail!(rules::ECHO, "returned another value than a string of 20,000 bytes");
         }
     }
     // The Run frame just fits; the result may or may not.

@@ -6,7 +6,7 @@ use procpool_items::Records;
 
 use crate::kit::{Check, Kit, Needs};
 use crate::process::describe;
-use crate::report::{Fault, Outcome, Verdict, fault, skip};
+use crate::report::{Fault, Outcome, Verdict, bail, fault, skip};
 use crate::session::{Session, expect_no_orphans};
 use crate::transcript::Chunk;
 use crate::{rules, subject};
@@ -69,8 +69,7 @@ fn shutdown_while_running(kit: &mut Kit) -> Outcome {
         if let Some(offset) = last_begun(&session, chunk)?
             && chunk.num_received() <= offset
         {
-            let got = format!("exited without the result of item {offset} of chunk {id}, which had begun");
-            return Err(fault(rules::SHUTDOWN, got));
+            bail!(rules::SHUTDOWN, "exited without the result of item {offset} of chunk {id}, which had begun");
         }
     }
     let (done, count) = (session.transcript.chunk(running).num_received(), session.transcript.chunk(running).count());
@@ -131,7 +130,7 @@ fn check_page(session: &Session, id: u64) -> Result<u32, Fault> {
         Fault::new(rules::JOURNAL, format!("left a journal that cannot be read: {error}"))
     };
     let Some(begun) = last_begun(session, chunk)? else {
-        return Err(Fault::new(rules::BEGUN, "left a page in which nothing has begun, after it had sent results"));
+        bail!(rules::BEGUN, "left a page in which nothing has begun, after it had sent results");
     };
     let journal = session.page.as_ref().map(procpool_ipc::page::PageReader::journal).transpose();
     let journal = journal.map_err(|error| unreadable(&error))?.flatten();
@@ -148,17 +147,16 @@ fn check_page(session: &Session, id: u64) -> Result<u32, Fault> {
             count += 1;
         }
         if first > known || first + count > begun + 1 {
-            let got = format!(
+            bail!(
+                rules::JOURNAL,
                 "left items {first} to {} in the journal, with {known} results sent and {begun} begun last",
                 first + count
             );
-            return Err(Fault::new(rules::JOURNAL, got));
         }
         known = known.max(first + count);
     }
     if known < begun {
-        let got = format!("left no result of item {known}, though item {begun} had begun");
-        return Err(Fault::new(rules::JOURNAL, got));
+        bail!(rules::JOURNAL, "left no result of item {known}, though item {begun} had begun");
     }
     Ok(known - chunk.num_received())
 }

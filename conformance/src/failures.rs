@@ -4,7 +4,7 @@ use procpool_ipc::proto::{CallStyle, FailureKind, ItemKind, Run};
 use serde_json::json;
 
 use crate::kit::{Check, Kit, Needs};
-use crate::report::{Outcome, fault, skip};
+use crate::report::{Outcome, bail, skip};
 use crate::session::Session;
 use crate::subject::{Subject, encode, has_function, list, run, run_blobs, run_values};
 use crate::transcript::describe;
@@ -32,15 +32,8 @@ fn unknown_function(kit: &mut Kit) -> Outcome {
         for offset in 0..chunk.count() {
             match chunk.failures.get(&offset) {
                 Some(failure) if failure.kind() == FailureKind::UnknownFunction => {}
-                Some(failure) => {
-                    return Err(fault(rules::UNKNOWN_FUNCTION, format!("says {}", describe(failure))));
-                }
-                None => {
-                    return Err(fault(
-                        rules::UNKNOWN_FUNCTION,
-                        "returned a result of a function that it does not have",
-                    ));
-                }
+                Some(failure) => bail!(rules::UNKNOWN_FUNCTION, "says {}", describe(failure)),
+                None => bail!(rules::UNKNOWN_FUNCTION, "returned a result of a function that it does not have"),
             }
         }
     }
@@ -53,11 +46,11 @@ fn one_is_invalid(kit: &mut Kit, run: Run) -> Outcome {
     let chunk = session.call(run)?;
     match chunk.failures.get(&1) {
         Some(failure) if failure.kind() == FailureKind::InvalidItem => {}
-        Some(failure) => return Err(fault(rules::INVALID_ITEM, format!("says {}", describe(failure)))),
-        None => return Err(fault(rules::INVALID_ITEM, "returned a result for it")),
+        Some(failure) => bail!(rules::INVALID_ITEM, "says {}", describe(failure)),
+        None => bail!(rules::INVALID_ITEM, "returned a result for it"),
     }
     if let Some((offset, failure)) = chunk.failures.iter().find(|(offset, _)| **offset != 1) {
-        return Err(fault(rules::ITEM_ERROR, format!("failed item {offset}, too: {}", describe(failure))));
+        bail!(rules::ITEM_ERROR, "failed item {offset}, too: {}", describe(failure));
     }
     continues(kit, session)
 }

@@ -6,7 +6,7 @@ use procpool_ipc::proto::CallStyle;
 use serde_json::json;
 
 use crate::kit::{Check, Kit, Needs};
-use crate::report::{Fault, Outcome, Stop, Verdict, fault, skip};
+use crate::report::{Fault, Outcome, Stop, Verdict, bail, skip};
 use crate::rules;
 use crate::session::Session;
 use crate::subject::{has_function, run_values};
@@ -127,12 +127,16 @@ fn cancel_of_the_item_before(kit: &mut Kit) -> Outcome {
         return Ok(Verdict::Note("it gave the second item back: it begins nothing while results travel".to_owned()));
     }
     if let Some(failure) = chunk.failures.get(&1) {
-        let got = format!("failed the item after one that timed out: {}: {}", failure.r#type, failure.message);
-        return Err(fault(rules::CANCEL_OFFSET, got));
+        bail!(
+            rules::CANCEL_OFFSET,
+            "failed the item after one that timed out: {}: {}",
+            failure.r#type,
+            failure.message
+        );
     }
     // Some clocks wake a little early.
     if began.elapsed() < item_time * 9 / 10 {
-        return Err(fault(rules::CANCEL_OFFSET, "ended the item after one that timed out"));
+        bail!(rules::CANCEL_OFFSET, "ended the item after one that timed out");
     }
     // The cancel must not be remembered for later items either.
     session.call(run_values(SLEEP, CallStyle::Map, &[json!(1), json!(1)]))?;

@@ -17,6 +17,14 @@ impl Fault {
     }
 }
 
+/// Returns from a function with the fault that breaks this rule: what the worker did, as the end of a sentence.
+macro_rules! bail {
+    ($rule:expr, $($got:tt)+) => {
+        return Err($crate::report::Fault::new($rule, format!($($got)+)).into())
+    };
+}
+pub(crate) use bail;
+
 /// The verdict of a check that found no fault.
 #[derive(Debug)]
 pub(crate) enum Verdict {
@@ -80,6 +88,12 @@ impl<'a> Report<'a> {
         };
         *count += 1;
         self.print(&text);
+    }
+
+    /// Counts checks that cannot be run, all for one reason.
+    pub(crate) fn skip(&mut self, count: usize, why: &str) {
+        self.skipped += count;
+        self.print(&format!("\n  skipped  {count} checks\n             {why}\n"));
     }
 
     /// Prints the totals. Returns whether no check failed.

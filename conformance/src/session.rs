@@ -13,7 +13,7 @@ use procpool_ipc::{Frame as _, FrameError, PROTOCOL_VERSION, Peer};
 use rustix::event::PollFlags;
 
 use crate::process::{Launcher, WorkerProcess, describe, wait_for_orphans};
-use crate::report::{Fault, Outcome, Verdict};
+use crate::report::{Fault, Outcome, Verdict, bail};
 use crate::rules;
 use crate::transcript::{Chunk, Stage, Transcript};
 
@@ -178,8 +178,7 @@ impl Session {
             } else if Instant::now() >= deadline {
                 let has_queued = self.peer.as_ref().is_some_and(Peer::has_queued);
                 let what = if has_queued { "read nothing" } else { "sent nothing" };
-                let got = format!("{what} for {:?}, and has {} to send", self.timeout, self.transcript.expectation());
-                return Err(Fault::new(rules::ALIVE, got));
+                bail!(rules::ALIVE, "{what} for {:?}, and has {} to send", self.timeout, self.transcript.expectation());
             }
         }
         Ok(())
@@ -305,7 +304,7 @@ impl Session {
             self.transcript.take(frame)?;
         }
         if !is_open && peer.has_partial_frame() {
-            return Err(Fault::new(rules::FRAME, "ended the socket within a frame"));
+            bail!(rules::FRAME, "ended the socket within a frame");
         }
         if !is_open {
             self.peer = None;

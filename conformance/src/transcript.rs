@@ -8,7 +8,7 @@ use procpool_ipc::proto::{FailureKind, Hello, ItemFailure, ItemKind, Recalled, R
 use procpool_items::{Records, value};
 use serde_json::Value;
 
-use crate::report::Fault;
+use crate::report::{Fault, bail};
 use crate::rules;
 
 /// The stage of the connection.
@@ -167,20 +167,21 @@ impl Transcript {
             return Ok(());
         }
         if begun < self.last_begun {
-            let got = format!("stored sequence number {begun} in the page after {}", self.last_begun);
-            return Err(Fault::new(rules::BEGUN, got));
+            bail!(rules::BEGUN, "stored sequence number {begun} in the page after {}", self.last_begun);
         }
         if begun >= self.next_sequence {
-            let got = format!("stored sequence number {begun}, and the last item has {}", self.next_sequence - 1);
-            return Err(Fault::new(rules::BEGUN, got));
+            bail!(rules::BEGUN, "stored sequence number {begun}, and the last item has {}", self.next_sequence - 1);
         }
         self.last_begun = begun;
         for chunk in &self.chunks {
             if let (Some(offset), Some(end)) = (chunk.offset_of(begun), chunk.given_back_from)
                 && offset >= end
             {
-                let got = format!("began item {offset} of chunk {}, which it had given back from {end} on", chunk.id);
-                return Err(Fault::new(rules::RECALLED, got));
+                bail!(
+                    rules::RECALLED,
+                    "began item {offset} of chunk {}, which it had given back from {end} on",
+                    chunk.id
+                );
             }
         }
         Ok(())
@@ -212,19 +213,19 @@ impl Transcript {
 
     fn take_hello(&mut self, hello: Hello) -> Result<(), Fault> {
         if hello.protocol_version != procpool_ipc::PROTOCOL_VERSION {
-            return Err(Fault::new(rules::VERSION, format!("speaks version {}", hello.protocol_version)));
+            bail!(rules::VERSION, "speaks version {}", hello.protocol_version);
         }
         if hello.uses_progress_page && !self.has_page {
-            return Err(Fault::new(rules::NO_PAGE, "says that it uses a progress page, and was sent none"));
+            bail!(rules::NO_PAGE, "says that it uses a progress page, and was sent none");
         }
         let mut names = HashSet::new();
         for function in &hello.functions {
             let name = &function.name;
             if name.is_empty() || name.len() > 256 || name.chars().any(char::is_control) {
-                return Err(Fault::new(rules::FUNCTION_NAME, format!("registered the name {name:?}")));
+                bail!(rules::FUNCTION_NAME, "registered the name {name:?}");
             }
             if !names.insert(name) {
-                return Err(Fault::new(rules::FUNCTION_NAME, format!("registered {name:?} twice")));
+                bail!(rules::FUNCTION_NAME, "registered {name:?} twice");
             }
         }
         self.hello = hello;
@@ -235,7 +236,7 @@ impl Transcript {
     fn take_started(&mut self, started: &Started) -> Result<(), Fault> {
         let Started { chunk: id, offset } = *started;
         if self.hello.uses_progress_page {
-            return Err(Fault::new(rules::STARTED, "sent Started, though it uses the progress page"));
+            bail!(rules::STARTED, "sent Started, though it uses the progress page");
         }
         let is_next = self.chunks.iter().take_while(|chunk| chunk.id != id).all(Chunk::allows_gap);
         match self.chunk_mut(id) {
@@ -253,28 +254,24 @@ impl Transcript {
         let Recalled { chunk: id, first_not_begun: from } = *recalled;
         let begun = self.hello.uses_progress_page.then_some(self.last_begun);
         let Some(chunk) = self.chunk_mut(id) else {
-            return Err(Fault::new(
-                rules::RECALL,
-                format!("answered a recall of chunk {id}, which it was never given"),
-            ));
+            bail!(rules::RECALL, "answered a recall of chunk {id}, which it was never given");
         };
         if !chunk.was_recalled {
-            return Err(Fault::new(rules::RECALL, format!("gave back chunk {id} without being asked")));
+            bail!(rules::RECALL, "gave back chunk {id} without being asked");
         }
         if chunk.given_back_from.is_some() {
-            return Err(Fault::new(rules::RECALL, format!("answered the recall of chunk {id} twice")));
+            bail!(rules::RECALL, "answered the recall of chunk {id} twice");
         }
         if from < chunk.num_received() || from > chunk.count {
-            let got = format!(
+            bail!(
+                rules::RECALLED,
                 "gave back chunk {id} from offset {from}, after {} of {} results",
                 chunk.num_received(),
                 chunk.count
             );
-            return Err(Fault::new(rules::RECALLED, got));
         }
         if let Some(offset) = begun.and_then(|begun| chunk.offset_of(begun)).filter(|&offset| offset >= from) {
-            let got = format!("gave back chunk {id} from offset {from}, and item {offset} had begun");
-            return Err(Fault::new(rules::RECALLED, got));
+            bail!(rules::RECALLED, "gave back chunk {id} from offset {from}, and item {offset} had begun");
         }
         chunk.given_back_from = Some(from);
         chunk.end = from;
@@ -285,11 +282,10 @@ impl Transcript {
         let (uses_page, begun) = (self.hello.uses_progress_page, self.last_begun);
         let id = results.chunk;
         let Some(index) = self.chunks.iter().position(|chunk| chunk.id == id) else {
-            return Err(Fault::new(rules::RESULTS, format!("sent results of chunk {id}, which it was never given")));
+            bail!(rules::RESULTS, "sent results of chunk {id}, which it was never given");
         };
         if let Some(earlier) = self.chunks[..index].iter().find(|earlier| !earlier.allows_gap()) {
-            let got = format!("sent results of chunk {id} before those of chunk {}", earlier.id);
-            return Err(Fault::new(rules::CHUNK_ORDER, got));
+            bail!(rules::CHUNK_ORDER, "sent results of chunk {id} before those of chunk {}", earlier.id);
         }
         let chunk = &mut self.chunks[index];
         let left = chunk.end - chunk.num_received();
@@ -298,13 +294,15 @@ impl Transcript {
                 Some(from) => (rules::RECALLED, format!(", as it gave back all from offset {from} on")),
                 None => (rules::RESULTS, String::new()),
             };
-            let got = format!("sent {} results of chunk {id}, which has {left} left{why}", results.count);
-            return Err(Fault::new(rule, got));
+            bail!(rule, "sent {} results of chunk {id}, which has {left} left{why}", results.count);
         }
         if results.first != chunk.num_received() {
-            let got =
-                format!("sent results of chunk {id} from offset {} instead of {}", results.first, chunk.num_received());
-            return Err(Fault::new(rules::RESULTS, got));
+            bail!(
+                rules::RESULTS,
+                "sent results of chunk {id} from offset {} instead of {}",
+                results.first,
+                chunk.num_received()
+            );
         }
         let contents = contents(chunk.kind, results)?;
         let failures = failures(chunk.kind, results, &contents)?;
@@ -314,11 +312,13 @@ impl Transcript {
             let has_begun =
                 if uses_page { chunk.first_sequence + u64::from(offset) <= begun } else { offset < chunk.num_started };
             if !has_begun {
-                let got = format!("sent the result of item {offset} of chunk {id}, which it never reported as begun");
-                return Err(Fault::new(if uses_page { rules::BEGUN } else { rules::STARTED }, got));
+                bail!(
+                    if uses_page { rules::BEGUN } else { rules::STARTED },
+                    "sent the result of item {offset} of chunk {id}, which it never reported as begun"
+                );
             }
             if !uses_page && results.count > 1 {
-                return Err(Fault::new(rules::STARTED, "sent several results at once, though it keeps no page"));
+                bail!(rules::STARTED, "sent several results at once, though it keeps no page");
             }
         }
         chunk.contents.extend(contents);
@@ -340,7 +340,7 @@ pub(crate) fn contents(kind: ItemKind, results: &Results) -> Result<Vec<Bytes>, 
         let content = record.map_err(|error| Fault::new(rules::ITEMS, format!("sent malformed items: {error}")))?;
         if kind == ItemKind::Values {
             if content.is_empty() {
-                return Err(Fault::new(rules::EMPTY_VALUE, "sent a Value of zero bytes"));
+                bail!(rules::EMPTY_VALUE, "sent a Value of zero bytes");
             }
             value::from_bytes::<Value>(content)
                 .map_err(|error| Fault::new(rules::VALUES, format!("sent a value that cannot be read: {error}")))?;
@@ -348,8 +348,7 @@ pub(crate) fn contents(kind: ItemKind, results: &Results) -> Result<Vec<Bytes>, 
         contents.push(results.items.slice_ref(content));
     }
     if contents.len() != results.count as usize {
-        let got = format!("announced {} results and sent {}", results.count, contents.len());
-        return Err(Fault::new(rules::ITEMS, got));
+        bail!(rules::ITEMS, "announced {} results and sent {}", results.count, contents.len());
     }
     Ok(contents)
 }
@@ -359,19 +358,19 @@ fn failures(kind: ItemKind, results: &Results, contents: &[Bytes]) -> Result<BTr
     for failure in &results.failures {
         let offset = failure.offset;
         if offset < next || offset >= results.first + results.count {
-            return Err(Fault::new(rules::FAILURES, format!("sent a failure at offset {offset}, out of order")));
+            bail!(rules::FAILURES, "sent a failure at offset {offset}, out of order");
         }
         next = offset + 1;
         if failure.kind() == FailureKind::Unspecified {
-            return Err(Fault::new(rules::FAILURES, format!("sent a failure of kind {}", failure.kind)));
+            bail!(rules::FAILURES, "sent a failure of kind {}", failure.kind);
         }
         let content = &contents[(offset - results.first) as usize];
         let is_placeholder = if kind == ItemKind::Blobs { content.is_empty() } else { content[..] == [0x08, 0x00] };
         if !is_placeholder {
-            return Err(Fault::new(rules::PLACEHOLDER, format!("sent a result beside the failure at offset {offset}")));
+            bail!(rules::PLACEHOLDER, "sent a result beside the failure at offset {offset}");
         }
         if failure.traceback.len() > 64 << 10 {
-            return Err(Fault::new(rules::FAILURES, format!("sent a traceback of {} bytes", failure.traceback.len())));
+            bail!(rules::FAILURES, "sent a traceback of {} bytes", failure.traceback.len());
         }
     }
     Ok(results.failures.iter().map(|failure| (failure.offset, failure.clone())).collect())

@@ -52,8 +52,10 @@ fn check_slab(kind: ItemKind, list: &Bytes) -> bool {
     assert_eq!([slab.range(0..half), slab.range(half..slab.len())].concat(), &list[..]);
 
     // What is written anew has the same items, and no more bytes than before.
-    assert_eq!((rebuilt.len(), rebuilt.num_bytes() <= list.len()), (slab.len(), true));
-    let rebuilt = ItemSlab::parse(kind, rebuilt.take()).expect("what we write, we read");
+    let num_items = rebuilt.len();
+    let rebuilt = rebuilt.take();
+    assert_eq!((num_items, rebuilt.len() <= list.len()), (slab.len(), true));
+    let rebuilt = ItemSlab::parse(kind, rebuilt).expect("what we write, we read");
     let items = |slab: &ItemSlab| (0..slab.len()).map(|index| slab.item(index)).collect::<Vec<_>>();
     assert_eq!(items(&rebuilt), items(&slab));
     assert_eq!(rebuilt.first_non_list(), slab.first_non_list());
@@ -79,7 +81,6 @@ fn check_value(bytes: &[u8]) {
     let _ = value::from_bytes::<Result<f32, ()>>(bytes);
     let _ = value::from_bytes::<Result<(i8, char), BTreeMap<bool, String>>>(bytes);
     let _ = value::sequence_from_bytes::<(String, Option<i128>)>(bytes);
-    let _ = value::struct_from_bytes::<serde_json::Value>(bytes);
     let _ = value::list_from_bytes::<serde_json::Value>(bytes);
     let is_list = value::as_list(bytes);
 

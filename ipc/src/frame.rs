@@ -182,14 +182,17 @@ pub fn encode_worker_frame(frame: worker_frame::Frame) -> Bytes {
 }
 
 /// Encodes a Run frame, its length included, up to its items, which the caller writes after it: `items_len` bytes of
-/// them. `run.items` must be empty.
+/// them. `texts` are `function`, `content_type`, `traceparent` and `tracestate`, borrowed; these and the items must be empty
+/// in `run`.
 ///
 /// # Panics
 ///
 /// If the whole frame is longer than 4 GiB.
-pub fn encode_run_header(run: &Run, items_len: usize) -> Bytes {
-    debug_assert!(run.items.is_empty(), "the items follow the header");
-    encode_header(RUN_FIELD, run, items_len)
+pub fn encode_run_header(run: &Run, texts: [&str; 4], items_len: usize) -> Bytes {
+    debug_assert!(run.items.is_empty() && run.function.is_empty(), "the texts and the items follow the numbers");
+    let [function, content_type, traceparent, tracestate] = texts;
+    let texts = [(2, function), (4, content_type), (11, traceparent), (12, tracestate)];
+    encode_header(RUN_FIELD, run, &texts, items_len)
 }
 
 /// Encodes a `SetCommon` frame, its length included, up to its value, which the caller writes after it: `value_len`
@@ -200,7 +203,7 @@ pub fn encode_run_header(run: &Run, items_len: usize) -> Bytes {
 /// If the whole frame is longer than 4 GiB.
 pub fn encode_set_common_header(set: &SetCommon, value_len: usize) -> Bytes {
     debug_assert!(set.value.is_empty(), "the value follows the header");
-    encode_header(SET_COMMON_FIELD, set, value_len)
+    encode_header(SET_COMMON_FIELD, set, &[], value_len)
 }
 
 /// Encodes a Results frame, its length included, up to its items, which the caller writes after it: `items_len` bytes
@@ -211,7 +214,7 @@ pub fn encode_set_common_header(set: &SetCommon, value_len: usize) -> Bytes {
 /// If the whole frame is longer than 4 GiB.
 pub fn encode_results_header(results: &Results, items_len: usize) -> Bytes {
     debug_assert!(results.items.is_empty(), "the items follow the header");
-    encode_header(RESULTS_FIELD, results, items_len)
+    encode_header(RESULTS_FIELD, results, &[], items_len)
 }
 
 /// Counts the fields of a frame and of the messages directly in it, up to the first malformed one or the limit.
@@ -248,20 +251,28 @@ fn encode_with_length(message: &impl Message) -> Bytes {
     bytes.freeze()
 }
 
-fn encode_header(frame_field: u32, message: &impl Message, items_len: usize) -> Bytes {
-    let items_field_len =
-        if items_len == 0 { 0 } else { key_len(ITEMS_FIELD) + encoded_len_varint(items_len as u64) + items_len };
-    let message_len = message.encoded_len() + items_field_len;
+/// Encodes the fields of a message, texts that it lacks, and what stands before its items.
+fn encode_header(frame_field: u32, message: &impl Message, texts: &[(u32, &str)], items_len: usize) -> Bytes {
+    let field_len =
+        |field, len: usize| if len == 0 { 0 } else { key_len(field) + encoded_len_varint(len as u64) + len };
+    let texts_len: usize = texts.iter().map(|(field, text)| field_len(*field, text.len())).sum();
+    let message_len = message.encoded_len() + texts_len + field_len(ITEMS_FIELD, items_len);
     let frame_len = key_len(frame_field) + encoded_len_varint(message_len as u64) + message_len;
 
     let mut bytes = BytesMut::with_capacity(LENGTH_BYTES + frame_len - items_len);
     bytes.put_u32(frame_length(frame_len));
-    encode_key(frame_field, WireType::LengthDelimited, &mut bytes);
-    encode_varint(message_len as u64, &mut bytes);
+    let begin = |field, len: usize, bytes: &mut BytesMut| {
+        encode_key(field, WireType::LengthDelimited, bytes);
+        encode_varint(len as u64, bytes);
+    };
+    begin(frame_field, message_len, &mut bytes);
     message.encode_raw(&mut bytes);
+    for (field, text) in texts.iter().filter(|(_, text)| !text.is_empty()) {
+        begin(*field, text.len(), &mut bytes);
+        bytes.put_slice(text.as_bytes());
+    }
     if items_len > 0 {
-        encode_key(ITEMS_FIELD, WireType::LengthDelimited, &mut bytes);
-        encode_varint(items_len as u64, &mut bytes);
+        begin(ITEMS_FIELD, items_len, &mut bytes);
     }
     bytes.freeze()
 }

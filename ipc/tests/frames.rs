@@ -84,11 +84,22 @@ proptest! {
     }
 
     #[test]
-    fn a_run_header_with_its_items_is_the_whole_frame(items in vec(any::<u8>(), 0..300), chunk in any::<u64>()) {
-        let mut run = Run { chunk, function: "f".into(), count: 3, ..Run::default() };
-        let header = encode_run_header(&run, items.len());
+    fn a_run_header_with_its_texts_and_items_is_the_whole_frame(
+        items in vec(any::<u8>(), 0..300),
+        chunk in any::<u64>(),
+        texts in any::<[String; 4]>(),
+    ) {
+        let mut run = Run { chunk, count: 3, common: 7, stamp_start: true, ..Run::default() };
+        let header = encode_run_header(&run, texts.each_ref().map(String::as_str), items.len());
         run.items = Bytes::from(items.clone());
-        prop_assert_eq!([&header[..], &items].concat(), encode_server_frame(ServerFrame::Run(run)));
+        [run.function, run.content_type, run.traceparent, run.tracestate] = texts;
+        let sent = [&header[..], &items].concat();
+        let frame = ServerFrame::Run(run);
+        // The texts stand behind the numbers, where the generated code has them between.
+        prop_assert_eq!(sent.len(), encode_server_frame(frame.clone()).len());
+        let received = feed(&mut FrameDecoder::new(MAX_FRAME_BYTES), &sent, std::iter::empty());
+        prop_assert_eq!(received.len(), 1);
+        prop_assert_eq!(decode_server_frame(received[0].clone()), Ok(frame));
     }
 
     #[test]

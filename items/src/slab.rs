@@ -216,11 +216,6 @@ impl SlabBuilder {
         self.count == 0
     }
 
-    /// Returns the length of the encoded list so far, in bytes.
-    pub fn num_bytes(&self) -> usize {
-        self.bytes.len()
-    }
-
     /// Returns the encoded list and starts a new one.
     pub fn take(&mut self) -> Bytes {
         self.count = 0;

@@ -27,7 +27,8 @@ pub struct Call {
     pub common: Option<CommonArgument>,
     /// How the caller wants it run.
     pub options: CallOptions,
-    /// How many bytes of results one answer can hold: a Map or Apply whose results pass it fails at once. `None`: any.
+    /// How many bytes of results one answer can hold: a Map or Apply whose results exceed it fails at once. Only a failure
+    /// that comes last may exceed it. `None`: any.
     pub max_answer_bytes: Option<u64>,
     /// When the caller stops waiting. `None`: never.
     pub deadline: Option<Instant>,

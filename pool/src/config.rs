@@ -69,6 +69,7 @@ impl PoolConfig {
             max_worker_age: self.max_worker_age,
             idle_timeout: self.idle_timeout,
             crash_limit: self.crash_limit.get(),
+            max_result_bytes: self.max_result_bytes.into(),
             // Only jitter comes from it: two pools that start together should not recycle together.
             seed: self.jitter_seed,
         }

@@ -80,16 +80,24 @@ pub enum ItemFailure {
 impl ItemFailure {
     /// Returns how many bytes its texts take.
     pub(crate) fn num_bytes(&self) -> usize {
-        let (text, evidence) = match self {
-            Self::Raised { kind, message, traceback } => (kind.len() + message.len(), traceback),
-            Self::ResultNotEncodable { message } | Self::InvalidItem { message, .. } => return message.len(),
-            Self::WorkerCrashed { exit, stderr_tail, .. } | Self::CrashLimit { exit, stderr_tail, .. } => {
-                (exit.num_bytes(), stderr_tail)
-            }
-            Self::ItemTimeout { stack, .. } => (0, stack),
-            Self::WorkerProtocol { detail } => return detail.len(),
+        let evidence = match self {
+            Self::Raised { traceback, .. } => traceback.len(),
+            Self::WorkerCrashed { stderr_tail, .. } | Self::CrashLimit { stderr_tail, .. } => stderr_tail.len(),
+            Self::ItemTimeout { stack, .. } => stack.len(),
+            Self::ResultNotEncodable { .. } | Self::InvalidItem { .. } | Self::WorkerProtocol { .. } => 0,
         };
-        text + evidence.len()
+        self.text_bytes() + evidence
+    }
+
+    /// Returns how many of them can't be left out.
+    pub(crate) fn text_bytes(&self) -> usize {
+        match self {
+            Self::Raised { kind, message, .. } => kind.len() + message.len(),
+            Self::ResultNotEncodable { message } | Self::InvalidItem { message, .. } => message.len(),
+            Self::WorkerCrashed { exit, .. } | Self::CrashLimit { exit, .. } => exit.num_bytes(),
+            Self::ItemTimeout { .. } => 0,
+            Self::WorkerProtocol { detail } => detail.len(),
+        }
     }
 
     /// Returns what helps to find the cause, and can be left out.

@@ -1,6 +1,8 @@
-//! What callers notify the driver of without waiting: that they are gone, and how far they have read.
+//! What callers notify the driver of without waiting: that they are gone, how far they have read, and which
+//! memory of results they have given back.
 //!
-//! A channel would have to be unbounded, since a drop can't wait. This is bounded by the number of jobs.
+//! A channel would have to be unbounded, since a drop can't wait. This is bounded by the number of jobs, and of those that have
+//! ended and whose results are still held.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -22,12 +24,20 @@ pub(crate) struct Notifications {
     pub(crate) cancelled: BTreeSet<JobId>,
     /// The readers of these jobs have taken so many results in all.
     pub(crate) taken: BTreeMap<JobId, u64>,
-    /// Results have left the hands of a reader, while the driver waited for that.
-    pub(crate) results_given_back: bool,
+    /// What the readers of these jobs have given back.
+    pub(crate) given_back: BTreeMap<JobId, GivenBack>,
     /// Take nothing new.
     pub(crate) drain: bool,
     /// Stop now.
     pub(crate) stop: bool,
+}
+
+/// Memory of results that a reader needs no more.
+#[derive(Debug, Default)]
+pub(crate) struct GivenBack {
+    pub(crate) bytes: u64,
+    /// Of how many results this was the rest.
+    pub(crate) count: u64,
 }
 
 impl Notifier {

@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 use procpool_items::ItemKind;
+use procpool_scheduler::ResultSize;
 
 use crate::admission::ALLOCATION_BYTES;
 use crate::error::{ItemError, ItemFailure};
+use crate::supervisor::ChunkResults;
 
 /// What outcomes of consecutive items take here beside their bytes: a node of the map is half full at worst.
 pub(crate) const RUN_BYTES: u64 = (2 * size_of::<(u64, OutcomeRun)>() + ALLOCATION_BYTES) as u64;
@@ -26,6 +28,23 @@ pub(crate) struct OutcomeRun {
     pub(crate) errors: Vec<ItemError>,
 }
 
+impl ChunkResults {
+    /// Returns what they take, without the evidence of failures: an answer may have no room for that.
+    pub(crate) fn size(&self) -> ResultSize {
+        size_with(&self.items, self.failures.iter().map(|(_, failure)| failure.text_bytes()))
+    }
+}
+
+/// Returns what consecutive results take, with failures whose texts have so many bytes.
+fn size_with(items: &Bytes, failures: impl Iterator<Item = usize>) -> ResultSize {
+    let (mut held, mut answer) = (items.len() as u64 + RUN_BYTES, items.len() as u64);
+    for text in failures {
+        held += (ERROR_BYTES + text) as u64;
+        answer += (ERROR_BYTES_IN_ANSWER + text) as u64;
+    }
+    ResultSize { held: held.cast_signed(), answer: answer.cast_signed() }
+}
+
 impl OutcomeRun {
     /// Returns the outcome of one item that failed, of this kind.
     pub(crate) fn of_failure(index: u64, failure: ItemFailure, kind: ItemKind) -> Self {
@@ -33,16 +52,9 @@ impl OutcomeRun {
         Self { first_index: index, count: 1, items, errors: vec![ItemError { index, failure }] }
     }
 
-    /// Returns how much memory they take, all in all.
-    pub(crate) fn held_bytes(&self) -> u64 {
-        let errors = self.errors.iter().map(|error| ERROR_BYTES + error.failure.num_bytes());
-        (self.items.len() + errors.sum::<usize>()) as u64 + RUN_BYTES
-    }
-
-    /// Returns how many bytes they take in an answer.
-    pub(crate) fn answer_bytes(&self) -> u64 {
-        let errors = self.errors.iter().map(|error| ERROR_BYTES_IN_ANSWER + error.failure.num_bytes());
-        (self.items.len() + errors.sum::<usize>()) as u64
+    /// Returns what they take, all in all.
+    pub(crate) fn size(&self) -> ResultSize {
+        size_with(&self.items, self.errors.iter().map(|error| error.failure.num_bytes()))
     }
 
     /// Returns whether these outcomes follow, and both together are few.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use procpool_items::ItemKind;
+use procpool_scheduler::{Delivery, ResultSize};
 
 use crate::admission::{AdmittedItems, CommonPermit};
 use crate::call::{CallStyle, CommonArgument, MapOutput, TraceContext};
 use crate::error::ItemError;
 use crate::outcome::{OutcomeRun, RUN_BYTES};
-use crate::results::{ResultAccount, ResultBytes};
+use crate::results::ResultBytes;
 
 /// How many bytes of tracebacks and the like an answer to a whole job has room for.
 const MAX_EVIDENCE_BYTES: usize = 1 << 20;
@@ -44,24 +45,15 @@ pub(crate) struct JobPayload {
     outcomes: BTreeMap<u64, OutcomeRun>,
     /// How many items have failed.
     pub(crate) num_failed: u64,
-    /// What the outcomes that are here would take in an answer.
-    pub(crate) answer_bytes: u64,
-    pub(crate) account: Arc<ResultAccount>,
     /// How many bytes of tracebacks and the like are still kept.
     evidence_left: usize,
-    /// Nobody will get the outcomes.
-    is_refused: bool,
 }
 
 impl JobPayload {
-    /// Returns the payload of a job without items. What its outcomes take is counted in `account`.
-    pub(crate) fn new(
-        header: JobHeader,
-        common: Option<(CommonArgument, CommonPermit)>,
-        account: Arc<ResultAccount>,
-    ) -> Self {
+    /// Returns the payload of a job without items.
+    pub(crate) fn new(header: JobHeader, common: Option<(CommonArgument, CommonPermit)>, delivery: Delivery) -> Self {
         // A stream has an answer after the other.
-        let evidence_left = if account.is_stream() { usize::MAX } else { MAX_EVIDENCE_BYTES };
+        let evidence_left = if delivery == Delivery::Whole { MAX_EVIDENCE_BYTES } else { usize::MAX };
         Self {
             header,
             common,
@@ -70,10 +62,7 @@ impl JobPayload {
             num_items: 0,
             outcomes: BTreeMap::new(),
             num_failed: 0,
-            answer_bytes: 0,
-            account,
             evidence_left,
-            is_refused: false,
         }
     }
 
@@ -113,63 +102,52 @@ impl JobPayload {
         parts
     }
 
-    /// Keeps outcomes until they are delivered.
-    pub(crate) fn store(&mut self, mut run: OutcomeRun) {
+    /// Keeps outcomes until they are delivered. Returns how much more the job takes with them.
+    pub(crate) fn store(&mut self, mut run: OutcomeRun) -> ResultSize {
         self.release(run.first_index, run.count);
         self.num_failed += run.errors.len() as u64;
-        if self.is_refused {
-            return;
-        }
         for evidence in run.errors.iter_mut().filter_map(|error| error.failure.evidence_mut()) {
             match self.evidence_left.checked_sub(evidence.len()) {
                 Some(left) => self.evidence_left = left,
                 None => *evidence = String::new(),
             }
         }
-        self.account.store(run.held_bytes());
-        self.answer_bytes += run.answer_bytes();
-        self.insert(run);
-    }
-
-    /// Keeps a run, with those before and after it if they are small.
-    fn insert(&mut self, mut run: OutcomeRun) {
+        let mut size = run.size();
+        // A run with those before and after it, if they are small.
         let before = self.outcomes.range(..run.first_index).next_back();
         if let Some((&first, _)) = before.filter(|(_, before)| before.may_be_joined_with(&run))
             && let Some(mut before) = self.outcomes.remove(&first)
         {
             before.join(run);
             run = before;
-            self.account.drop_some(RUN_BYTES);
+            size.held -= RUN_BYTES.cast_signed();
         }
         let after = self.outcomes.range(run.first_index..).next();
         if let Some((&first, _)) = after.filter(|(_, after)| run.may_be_joined_with(after))
             && let Some(after) = self.outcomes.remove(&first)
         {
             run.join(after);
-            self.account.drop_some(RUN_BYTES);
+            size.held -= RUN_BYTES.cast_signed();
         }
         self.outcomes.insert(run.first_index, run);
+        size
     }
 
-    /// Drops the outcomes that there are, and those to come.
-    pub(crate) fn refuse_outcomes(&mut self) {
-        self.is_refused = true;
-        self.outcomes.clear();
-        self.answer_bytes = 0;
-        self.account.drop_stored();
+    /// Returns how much memory the outcomes take that have not been taken.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        held_bytes(self.outcomes.values())
     }
 
-    /// Takes the outcomes of these items, in order, and the claim on what they take.
-    pub(crate) fn take(&mut self, first_index: u64, count: u64) -> (Vec<OutcomeRun>, ResultBytes) {
+    /// Takes the outcomes of these items, in order. Returns how much memory they take, too.
+    pub(crate) fn take(&mut self, first_index: u64, count: u64) -> (Vec<OutcomeRun>, u64) {
         let end = first_index + count;
         let mut taken = Vec::with_capacity(1);
         while let Some((&first, _)) = self.outcomes.range(first_index..end).next() {
             taken.extend(self.outcomes.remove(&first));
         }
         debug_assert_eq!(taken.iter().map(|run| run.count).sum::<u64>(), count, "every outcome is there");
-        self.answer_bytes -= taken.iter().map(OutcomeRun::answer_bytes).sum::<u64>();
-        let held = self.account.hand_out(taken.iter().map(OutcomeRun::held_bytes).sum());
-        (taken, held)
+        let bytes = held_bytes(taken.iter());
+        (taken, bytes)
     }
 
     /// Returns why an item failed, if it did and its outcome has not been taken.
@@ -183,11 +161,10 @@ impl JobPayload {
         self.segments.iter().map(|segment| segment.unfinished).sum()
     }
 
-    /// Returns all outcomes as the answer of a Map.
-    pub(crate) fn into_output(mut self) -> MapOutput {
-        let held = self.account.hand_out(self.account.stored());
+    /// Returns all outcomes as the answer of a Map, with the claim on what they take.
+    pub(crate) fn into_output(self, held: ResultBytes) -> MapOutput {
         let mut output = MapOutput { held, ..MapOutput::default() };
-        for run in std::mem::take(&mut self.outcomes).into_values() {
+        for run in self.outcomes.into_values() {
             output.parts.push(run.items);
             output.errors.extend(run.errors);
         }
@@ -212,10 +189,8 @@ impl JobPayload {
     }
 }
 
-impl Drop for JobPayload {
-    fn drop(&mut self) {
-        self.account.drop_stored();
-    }
+fn held_bytes<'a>(runs: impl Iterator<Item = &'a OutcomeRun>) -> u64 {
+    runs.map(|run| run.size().held.cast_unsigned()).sum()
 }
 
 fn to_usize(index: u64) -> usize {

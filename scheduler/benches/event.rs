@@ -1,4 +1,4 @@
-//! What one event costs: the end of a chunk, and with it the dispatch of the next, by the number of slots and of jobs.
+//! What one event costs: the end of a chunk with the dispatch of the next, and what its results take, by the number of slots and of jobs.
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion};
 use procpool_scheduler::{
-    CallOptions, Dispatch, Effect, Event, FunctionId, JobId, JobSpec, PoolState, SchedulerConfig, Time,
+    CallOptions, Dispatch, Effect, Event, FunctionId, JobId, JobSpec, PoolState, ResultSize, SchedulerConfig, Time,
 };
 
 const SLOTS: [u32; 3] = [2, 64, 4096];
@@ -29,7 +29,7 @@ struct World {
 
 impl World {
     fn new(slots: u32, jobs: u64) -> Self {
-        let state = PoolState::new(SchedulerConfig { slots, ..SchedulerConfig::default() });
+        let state = PoolState::new(SchedulerConfig { slots, max_result_bytes: u64::MAX, ..SchedulerConfig::default() });
         let (now, step) = (Time::ZERO, ITEM_TIME / slots);
         let mut world = Self { state, now, step, running: VecDeque::new(), effects: Vec::new() };
         world.apply(Event::TimePassed);
@@ -57,7 +57,7 @@ impl World {
     }
 
     fn end_a_chunk(&mut self) {
-        let Dispatch { worker, chunk, count, .. } = self.running.pop_front().expect("there is always work");
+        let Dispatch { worker, chunk, job, count, .. } = self.running.pop_front().expect("there is always work");
         self.now = self.now.after(self.step);
         self.apply(Event::ItemsFinished {
             worker,
@@ -66,7 +66,10 @@ impl World {
             count,
             failed: Vec::new(),
             busy: ITEM_TIME * count,
+            size: ResultSize { held: 200, answer: 10 },
         });
+        // It was put together with those before it.
+        self.apply(Event::ResultsRecounted { job, change: ResultSize { held: -190, answer: 0 } });
     }
 }
 

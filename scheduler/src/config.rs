@@ -19,6 +19,9 @@ pub struct SchedulerConfig {
     pub idle_timeout: Option<Duration>,
     /// An item that killed this many workers is not run again. At least 1.
     pub crash_limit: u32,
+    /// The most bytes of results held at a time, over all jobs, beside those of what runs: three quarters for jobs that
+    /// deliver all together and fail beyond that, a quarter for streams, which are paused.
+    pub max_result_bytes: u64,
     /// Where the jitter comes from.
     pub seed: u64,
 }
@@ -33,6 +36,7 @@ impl Default for SchedulerConfig {
             max_worker_age: None,
             idle_timeout: None,
             crash_limit: 3,
+            max_result_bytes: 256 << 20,
             seed: 0,
         }
     }

@@ -33,18 +33,22 @@ pub enum Event {
         /// How many so far, in all. What is not more than before changes nothing.
         total: u64,
     },
-    /// The results of a stream that wait for their reader take more memory than they should, or no longer do. Nothing is
-    /// held of a job that delivers all together.
-    StreamHeld {
-        /// The stream's job.
-        job: JobId,
-        /// What of it is not to begin from now on.
-        hold: Hold,
-    },
-    /// There is no room for the results of a job: it fails.
-    ResultsRefused {
+    /// Readers have given back memory of results of a job, which may have ended.
+    ResultsGivenBack {
         /// The job.
         job: JobId,
+        /// How much, as it was counted when the results came.
+        bytes: u64,
+        /// Of how many delivered results this was the rest.
+        count: u64,
+    },
+    /// The results of a job take more or less than was counted: some were dropped or put together, or are known only
+    /// now ([`ResultSize::UNKNOWN`]). The job may have ended.
+    ResultsRecounted {
+        /// The job.
+        job: JobId,
+        /// How much more.
+        change: ResultSize,
     },
     /// The caller is gone.
     JobCancelled {
@@ -72,6 +76,8 @@ pub enum Event {
         failed: Vec<u32>,
         /// How long they ran, all together; zero if that is not known.
         busy: Duration,
+        /// What all of them take. It is counted if all are kept, else [`ResultSize::UNKNOWN`] for each part.
+        size: ResultSize,
     },
     /// Nobody knows what became of consecutive items of a chunk, the next in order: they have failed. It is all that a
     /// worker left of them, so it proves nothing, neither for their job nor for the slot.
@@ -84,6 +90,8 @@ pub enum Event {
         first: u32,
         /// How many.
         count: u32,
+        /// As in [`Event::ItemsFinished`].
+        size: ResultSize,
     },
     /// A worker gave back the rest of a chunk.
     Recalled {
@@ -155,8 +163,8 @@ pub struct JobSpec {
     pub has_common: bool,
     /// How results are delivered.
     pub delivery: Delivery,
-    /// What is not to begin until [`Event::StreamHeld`] says otherwise. Nothing, unless it is a stream.
-    pub hold: Hold,
+    /// What its answer can hold, if it delivers all together. `None`: any number of bytes.
+    pub max_answer_bytes: Option<u64>,
     /// The mean length of an item, in bytes: large items make small chunks.
     pub item_bytes: u64,
     /// When the caller stops waiting.
@@ -175,7 +183,7 @@ impl JobSpec {
             input_closed: true,
             has_common: false,
             delivery: Delivery::Whole,
-            hold: Hold::Nothing,
+            max_answer_bytes: None,
             item_bytes: 0,
             deadline: None,
             options: CallOptions::default(),
@@ -215,6 +223,21 @@ pub enum Delivery {
     },
 }
 
+/// What results take, in bytes; or how much more than was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ResultSize {
+    /// In memory, with what it takes to keep them.
+    pub held: i64,
+    /// In the answer of a job that delivers all together.
+    pub answer: i64,
+}
+
+impl ResultSize {
+    /// What is counted of results until [`Event::ResultsRecounted`] says what they take: of [`Effect::FailItem`], and of
+    /// [`Effect::StoreResults`] when not all results of the event are kept.
+    pub const UNKNOWN: Self = Self { held: 1, answer: 0 };
+}
+
 /// What of a stream is not to begin, while results that wait for their reader take too much memory. What has begun goes
 /// on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -223,8 +246,7 @@ pub enum Hold {
     #[default]
     Nothing,
     /// All but the item whose result the reader waits for, one at a time: the first without outcome if the results are
-    /// ordered, else any, when none runs. The reader has taken all that it could have; with the next delivery, this becomes
-    /// [`Hold::All`].
+    /// ordered, else any, when none runs. The reader has taken all that it could have.
     AllButNext,
     /// Everything.
     All,
@@ -313,6 +335,13 @@ pub enum Effect {
         job: JobId,
         /// Why.
         failure: JobFailure,
+    },
+    /// A stream was paused or resumed, since its results took too much memory or no longer do. For people.
+    HoldChanged {
+        /// The stream's job.
+        job: JobId,
+        /// What of it does not begin from now on.
+        hold: Hold,
     },
     /// A slot gets no worker for a while: its last ones finished nothing, while others work. For people.
     SlotHeld {
@@ -422,8 +451,18 @@ pub enum JobFailure {
         /// When it may be worth trying again.
         retry_after: Duration,
     },
-    /// There is no room for its results.
-    ResultsRefused,
+    /// Its results are more than its answer can hold.
+    ResultsTooLarge {
+        /// What they take in the answer so far.
+        bytes: u64,
+        /// What it can hold.
+        limit: u64,
+    },
+    /// It holds more than its share of a budget that is used up.
+    ResultsFull {
+        /// What all jobs that deliver all together may hold.
+        limit: u64,
+    },
     /// So many workers died with its items at hand, the one of the current [`Event::WorkerExited`] last, and none has
     /// finished any: what the items have in common kills.
     CrashLimit {

@@ -3,6 +3,7 @@
 use crate::event::{Delivery, Hold, Readiness};
 use crate::id::SlotId;
 use crate::pool::PoolState;
+use crate::results::Level;
 use crate::timer::TimerKey::{
     Age, Deadline, Idle, Memory, Proof, Rebalance, Reconsider, Restart, Retry, Rollout, Start, StopGrace,
 };
@@ -31,6 +32,7 @@ impl PoolState {
         self.check_workers();
         self.check_timers();
         self.check_slots();
+        self.check_results();
     }
 
     fn check_jobs(&self) {
@@ -66,6 +68,36 @@ impl PoolState {
         }
         let queued = self.jobs.values().filter(|job| job.queued).count();
         assert_eq!(self.queue.len(), queued, "nothing but jobs stands in the queue");
+    }
+
+    fn check_results(&self) {
+        let results = &self.results;
+        let (mut used, mut num_jobs) = ([0, 0], [0, 0]);
+        let of_jobs = self.jobs.values().map(|job| (job.spec.delivery, job.results.bytes));
+        for (delivery, bytes) in of_jobs.chain(results.ended.values().copied()) {
+            let budget = usize::from(delivery != Delivery::Whole);
+            used[budget] += bytes;
+            num_jobs[budget] += 1;
+        }
+        assert_eq!(used, [results.whole.used, results.streams.used], "what is used is what jobs hold");
+        assert_eq!(num_jobs, [results.whole.num_jobs, results.streams.num_jobs], "jobs share what is theirs");
+        let level = results.streams.level();
+        assert_eq!(results.level, level, "streams were looked at when their budget's level changed");
+        let mut num_paused = 0;
+        for (id, job) in self.jobs.iter().filter(|(_, job)| job.spec.delivery != Delivery::Whole) {
+            let is_paused = job.hold != Hold::Nothing;
+            num_paused += usize::from(is_paused);
+            assert_eq!(
+                is_paused,
+                results.paused.contains(&(job.results.bytes, *id)),
+                "stream {id}: it is known to be paused"
+            );
+            // When jobs are many, a share is less than it was, and what a stream holds may come to be more than that.
+            let hold = results.hold_of(&job.results);
+            let is_up_to_date = job.hold == hold || level == Level::Shared && [job.hold, hold].contains(&Hold::Nothing);
+            assert!(is_up_to_date, "stream {id}: it is held as it should be");
+        }
+        assert_eq!(results.paused.len(), num_paused, "nothing but streams is paused");
     }
 
     fn check_workers(&self) {

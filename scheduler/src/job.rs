@@ -7,6 +7,7 @@ use crate::chunk::{MAX_CHUNK_BYTES, MAX_DEFAULT_WINDOW, MAX_FIXED_CHUNK_BYTES, g
 use crate::event::{Delivery, Hold, JobSpec};
 use crate::id::{SlotId, WorkerId};
 use crate::queue::VirtualTime;
+use crate::results::HeldResults;
 use crate::run_set::RunSet;
 use crate::run_times::RunTimes;
 use crate::time::Time;
@@ -93,6 +94,7 @@ pub(crate) struct Job {
     pub(crate) window: u64,
     /// What is not to begin.
     pub(crate) hold: Hold,
+    pub(crate) results: HeldResults,
     pub(crate) virtual_time: VirtualTime,
     /// It stands in the fair queue.
     pub(crate) queued: bool,
@@ -111,7 +113,6 @@ pub(crate) struct Job {
 impl Job {
     pub(crate) fn new(spec: JobSpec) -> Self {
         Self {
-            hold: spec.hold,
             spec,
             next_fresh: 0,
             returned: BTreeMap::new(),
@@ -122,6 +123,8 @@ impl Job {
             delivered: 0,
             taken: 0,
             window: 0,
+            hold: Hold::Nothing,
+            results: HeldResults::default(),
             virtual_time: VirtualTime::default(),
             queued: false,
             queued_since: None,

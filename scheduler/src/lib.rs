@@ -30,6 +30,7 @@ mod item_watch;
 mod job;
 mod pool;
 mod queue;
+mod results;
 mod run_set;
 mod run_times;
 mod slots;
@@ -39,7 +40,9 @@ mod worker;
 
 pub use call_options::{CallOptions, OnError};
 pub use config::SchedulerConfig;
-pub use event::{Delivery, Dispatch, Effect, Event, FailureCause, Hold, JobFailure, JobSpec, Readiness, StopReason};
+pub use event::{
+    Delivery, Dispatch, Effect, Event, FailureCause, Hold, JobFailure, JobSpec, Readiness, ResultSize, StopReason,
+};
 pub use id::{ChunkId, FunctionId, FunctionSet, JobId, SlotId, WorkerId};
 pub use item_watch::{GracePeriods, ItemAction, ItemWatch, RunningItem, WatchedChunk};
 pub use pool::{Demand, JobSnapshot, PoolState, RunningItems, SlotCounts, Snapshot, WorkerSnapshot, WorkerState};

@@ -130,14 +130,13 @@ impl ServerConfig {
         if self.max_request_bytes_in_flight < self.max_message_bytes {
             return wrong("max_request_bytes_in_flight", "must be at least max_message_bytes");
         }
-        if self.max_connections == 0 {
-            return wrong("max_connections", "must be at least 1");
-        }
-        if self.max_concurrent_streams == 0 {
-            return wrong("max_concurrent_streams", "must be at least 1");
-        }
-        if self.max_calls == 0 {
-            return wrong("max_calls", "must be at least 1");
+        let counts = [
+            ("max_connections", self.max_connections),
+            ("max_concurrent_streams", self.max_concurrent_streams),
+            ("max_calls", self.max_calls),
+        ];
+        if let Some((setting, _)) = counts.iter().find(|(_, count)| *count == 0) {
+            return wrong(setting, "must be at least 1");
         }
         let positive = [
             ("first_byte_timeout", self.first_byte_timeout),

@@ -24,28 +24,20 @@ thread_local! {
 /// Why an item has no result, as returned by a function on raw items ([`Function::dynamic`](crate::Function::dynamic)).
 // Boxed, since it is rare and every result has space for it.
 #[derive(Debug)]
-pub struct Failure(Box<Details>);
-
-#[derive(Debug)]
-struct Details {
-    kind: FailureKind,
-    type_name: String,
-    message: String,
-    traceback: String,
-    part: CallPart,
-}
+pub struct Failure(Box<ItemFailure>);
 
 impl Failure {
     fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self::with_place(kind, String::new(), message.into(), String::new())
     }
 
-    fn with_place(kind: FailureKind, type_name: String, message: String, traceback: String) -> Self {
-        Self(Box::new(Details { kind, type_name, message, traceback, part: CallPart::Unspecified }))
+    fn with_place(kind: FailureKind, r#type: String, message: String, traceback: String) -> Self {
+        let failure = ItemFailure { kind: kind.into(), r#type, message, traceback, ..ItemFailure::default() };
+        Self(Box::new(failure))
     }
 
     fn of_part(mut self, part: CallPart) -> Self {
-        self.0.part = part;
+        self.0.part = part.into();
         self
     }
 
@@ -111,26 +103,23 @@ impl Failure {
     /// Returns the message for the server, with at most `max_bytes` of texts.
     pub(crate) fn into_proto(self, offset: u32, max_bytes: usize) -> ItemFailure {
         let max_text = MAX_TEXT_BYTES.min(max_bytes / 2);
-        ItemFailure {
-            offset,
-            kind: self.0.kind.into(),
-            r#type: cut(self.0.type_name, MAX_TYPE_BYTES),
-            message: cut(self.0.message, max_text),
-            traceback: cut(self.0.traceback, max_text),
-            part: self.0.part.into(),
-        }
+        let mut failure = *self.0;
+        failure.offset = offset;
+        cut(&mut failure.r#type, MAX_TYPE_BYTES);
+        cut(&mut failure.message, max_text);
+        cut(&mut failure.traceback, max_text);
+        failure
     }
 }
 
 /// Truncates a text to at most this many bytes, with a mark.
-fn cut(mut text: String, max_bytes: usize) -> String {
+fn cut(text: &mut String, max_bytes: usize) {
     if text.len() > max_bytes {
         let kept = max_bytes.saturating_sub(CUT_MARK.len());
         let boundary = (0..=kept).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
         text.truncate(boundary);
         text.push_str(CUT_MARK);
     }
-    text
 }
 
 /// Installs a panic hook that records the location. The message still goes to stderr.

@@ -10,6 +10,7 @@ use procpool_ipc::proto::Results;
 use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
 use procpool_ipc::{encode_results_header, encode_worker_frame};
 use procpool_items::ItemKind;
+use prost::encoding::encode_varint;
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 use crate::failure::Failure;
@@ -167,17 +168,10 @@ impl Sender {
 /// Returns the tag and the length of a record, and the number of these bytes.
 fn record_header(content_len: usize) -> ([u8; 11], usize) {
     let mut header = [RECORD_TAG; 11];
-    let mut rest = content_len as u64;
-    let mut length = 1;
-    loop {
-        let byte = rest.to_le_bytes()[0] & 0x7f;
-        rest >>= 7;
-        header[length] = if rest == 0 { byte } else { byte | 0x80 };
-        length += 1;
-        if rest == 0 {
-            return (header, length);
-        }
-    }
+    let mut rest = &mut header[1..];
+    encode_varint(content_len as u64, &mut rest);
+    let length = 11 - rest.len();
+    (header, length)
 }
 
 /// Writes all the parts, one after the other.

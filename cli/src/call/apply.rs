@@ -9,11 +9,12 @@ use serde_json::{Map, Value};
 
 use super::options::{CallArgs, with_options};
 use super::{JSON_TYPE, connect_for_call, explained};
-use crate::exit::{self, Exit, Failure};
+use crate::exit::{self, Exit, Failure, OnlyItem};
 use crate::input::{FileOrStdin, InputError, Item, ItemForm, parse_item};
-use crate::output::{JsonText, Output};
-use crate::print::OutputError;
+use crate::output::JsonText;
+use crate::print::{OutputError, print_stdout};
 use crate::progress::Progress;
+use crate::text;
 
 #[derive(Debug, Args)]
 #[command(after_help = exit::HELP)]
@@ -60,9 +61,7 @@ pub(crate) async fn run(args: ApplyArgs) -> Result<Exit, Failure> {
             apply.result_of(client.apply::<Value>(&args.function, arguments)).await?.into()
         }
     };
-    let mut output = Output::of_values();
-    output.print(0, &Ok(text))?;
-    output.flush()?;
+    print_stdout(&format!("{}\n", text::json(&text.to_string())))?;
     Ok(Exit::Ok)
 }
 
@@ -75,12 +74,16 @@ struct ApplyCall<'a> {
 }
 
 impl ApplyCall<'_> {
-    async fn result_of<R: 'static>(self, call: Call<Apply<R>>) -> Result<R, CallError> {
+    async fn result_of<R: 'static>(self, call: Call<Apply<R>>) -> Result<R, Failure> {
         let mut call = with_options(call, &self.args.call);
         if !self.kwargs.is_empty() {
             call = call.kwargs(self.kwargs);
         }
-        explained(self.client, &self.args.function, self.progress.notices(), call.into_future()).await
+        let called = explained(self.client, &self.args.function, self.progress.notices(), call.into_future()).await;
+        called.map_err(|error| match error {
+            CallError::ItemFailed(item) => Failure::new(Exit::ItemsFailed, OnlyItem(item)),
+            error => error.into(),
+        })
     }
 }
 

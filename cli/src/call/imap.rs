@@ -10,7 +10,7 @@ use super::reader::while_read;
 use super::{connect_for_call, exit_after, explained, fail, print};
 use crate::exit::{self, Exit, Failure};
 use crate::list_args::{ItemsArgs, OnError};
-use crate::output::{Destination, Output};
+use crate::output::{Output, destination};
 use crate::progress::Progress;
 use crate::selection::Selection;
 
@@ -33,7 +33,7 @@ pub(crate) async fn run(args: ImapArgs) -> Result<Exit, Failure> {
 async fn call(args: &ImapArgs) -> Result<Exit, Failure> {
     let is_fail_fast = args.items.on_error == Some(OnError::Fail);
     let list = ListCall::new(&args.items, &args.call, &args.stream, is_fail_fast)?;
-    let destination = Destination::open(args.items.output.output_file.as_deref())?;
+    let destination = destination(args.items.output.output_file.as_deref())?;
     let input = list.input()?;
     let (num_items, selection) = (input.count(), input.selection().clone());
     let progress = Progress::of_stream(num_items, args.items.output.hides_progress());

@@ -13,7 +13,7 @@ use super::{connect_for_call, exit_after, explained, fail, print};
 use crate::exit::{self, Exit, Failure};
 use crate::input::{Input, Item};
 use crate::list_args::{ItemsArgs, OnError, OutputFormat};
-use crate::output::{Destination, Output};
+use crate::output::{Output, destination};
 use crate::progress::Progress;
 
 #[derive(Debug, Args)]
@@ -45,7 +45,7 @@ async fn call(args: &MapArgs, star: bool) -> Result<Exit, Failure> {
     // refused as a whole.
     let stream = StreamArgs { star, ..StreamArgs::default() };
     let list = ListCall::new(&args.items, &args.call, &stream, on_error == OnError::Fail)?;
-    let destination = Destination::open(args.items.output.output_file.as_deref())?;
+    let destination = destination(args.items.output.output_file.as_deref())?;
     let input = list.input()?;
     let selection = input.selection().clone();
     let items = read_all(input).await?;

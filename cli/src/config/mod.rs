@@ -38,6 +38,7 @@ pub(crate) use self::environment::{
 };
 use self::file::File;
 pub(crate) use self::flags::SettingFlags;
+pub(crate) use self::kinds::show_address;
 use self::merge::merge;
 pub(crate) use self::merge::{Config, ConfigErrors, DEFAULT_POOL};
 pub(crate) use self::render::as_toml;

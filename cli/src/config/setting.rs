@@ -38,40 +38,28 @@ impl<T, K: Kind> Field<T> for (K, fn(&mut T) -> &mut K::Value) {
     }
 }
 
-/// Returns a setting. Of a number, 0 is an error.
-pub(super) fn setting<T, K: Kind>(
-    key: &'static str,
-    kind: K,
-    field: fn(&mut T) -> &mut K::Value,
-    about: &'static str,
-) -> Setting<T> {
-    let names = kind.names();
-    Setting { key, names, zero_means: None, default: None, about, field: Box::new((kind, field)) }
-}
-
-/// Returns a number that may be 0.
-pub(super) fn zeroable<T, K: Kind>(
-    key: &'static str,
-    kind: K,
-    field: fn(&mut T) -> &mut K::Value,
-    zero_means: &'static str,
-    about: &'static str,
-) -> Setting<T> {
-    Setting { zero_means: Some(zero_means), ..setting(key, kind, field, about) }
-}
-
-/// Returns a setting whose default says too little as a value.
-pub(super) fn with_default<T, K: Kind>(
-    key: &'static str,
-    kind: K,
-    field: fn(&mut T) -> &mut K::Value,
-    default: &'static str,
-    about: &'static str,
-) -> Setting<T> {
-    Setting { default: Some(default), ..setting(key, kind, field, about) }
-}
-
 impl<T: Clone + Default> Setting<T> {
+    /// Returns a setting. Of a number, 0 is an error.
+    pub(super) fn new<K: Kind>(
+        key: &'static str,
+        kind: K,
+        field: fn(&mut T) -> &mut K::Value,
+        about: &'static str,
+    ) -> Self {
+        let names = kind.names();
+        Self { key, names, zero_means: None, default: None, about, field: Box::new((kind, field)) }
+    }
+
+    /// Allows the number 0.
+    pub(super) fn zero_means(self, words: &'static str) -> Self {
+        Self { zero_means: Some(words), ..self }
+    }
+
+    /// Says the default in words, where the value says too little.
+    pub(super) fn default_is(self, words: &'static str) -> Self {
+        Self { default: Some(words), ..self }
+    }
+
     /// Returns the name of the flag, without the dashes.
     pub(crate) fn flag(&self) -> String {
         self.key.replace('_', "-")

@@ -44,50 +44,43 @@ impl<R: BufRead> Lines<R> {
 
 /// Reads one JSON value a line. Empty lines are none.
 pub(super) fn read_values(file: &FileOrStdin, form: ItemForm, take: Take<'_>) -> Result<ControlFlow<()>, InputError> {
-    let mut lines = Lines::new(file.name(), file.open()?);
-    while let Some((line, text)) = lines.next_line()? {
+    read(file, take, |line, text| {
         let text = text.trim_ascii();
-        if text.is_empty() {
-            continue;
-        }
-        let item = Item::parse(text, form).map_err(|error| {
+        let item = (!text.is_empty()).then(|| Item::parse(text, form)).transpose();
+        item.map_err(|error| {
             let name = file.name();
             error.at(format!("line {line} of {name}"), |problem| InputError::Line { name, line, problem })
-        })?;
-        if take(item).is_break() {
-            return Ok(ControlFlow::Break(()));
-        }
-    }
-    Ok(ControlFlow::Continue(()))
+        })
+    })
 }
 
 /// Reads one text a line, empty ones too, without the end of the line.
 pub(super) fn read_texts(file: &FileOrStdin, form: ItemForm, take: Take<'_>) -> Result<ControlFlow<()>, InputError> {
-    let mut lines = Lines::new(file.name(), file.open()?);
-    while let Some((line, text)) = lines.next_line()? {
-        let text = without_end(text);
-        let text = std::str::from_utf8(text).map_err(|error| InputError::Encoding {
-            name: file.name(),
-            line,
-            byte: error.valid_up_to() + 1,
-        })?;
-        if take(Item::of(Value::from(text), form)).is_break() {
-            return Ok(ControlFlow::Break(()));
-        }
-    }
-    Ok(ControlFlow::Continue(()))
+    read(file, take, |line, text| match std::str::from_utf8(without_end(text)) {
+        Ok(text) => Ok(Some(Item::of(Value::from(text), form))),
+        Err(error) => Err(InputError::Encoding { name: file.name(), line, byte: error.valid_up_to() + 1 }),
+    })
 }
 
 /// Reads the file that each line names; empty lines name none.
 pub(super) fn read_files(file: &FileOrStdin, take: Take<'_>) -> Result<ControlFlow<()>, InputError> {
+    read(file, take, |_, path| {
+        let path = Some(without_end(path)).filter(|path| !path.is_empty());
+        path.map(|path| FileOrStdin::File(OsStr::from_bytes(path).into()).read_all().map(Item::Blob)).transpose()
+    })
+}
+
+/// Takes the item of each line that has one.
+fn read(
+    file: &FileOrStdin,
+    take: Take<'_>,
+    item_of: impl Fn(u64, &[u8]) -> Result<Option<Item>, InputError>,
+) -> Result<ControlFlow<()>, InputError> {
     let mut lines = Lines::new(file.name(), file.open()?);
-    while let Some((_, path)) = lines.next_line()? {
-        let path = without_end(path);
-        if path.is_empty() {
-            continue;
-        }
-        let item = FileOrStdin::File(OsStr::from_bytes(path).into()).read_all()?;
-        if take(Item::Blob(item)).is_break() {
+    while let Some((line, text)) = lines.next_line()? {
+        if let Some(item) = item_of(line, text)?
+            && take(item).is_break()
+        {
             return Ok(ControlFlow::Break(()));
         }
     }

@@ -53,6 +53,8 @@ fn failed_items_are_told_with_their_index() {
     let server = Server::start(&["--processes", "2"]);
     let failed = server.run(&["map", "fail", "\"no luck\""]).expect(1);
     assert_eq!((failed.stdout.as_str(), failed.stderr.as_str()), ("", "procpool: item 0: no luck\n"));
+    let only = server.run(&["apply", "fail", "\"no luck\""]).expect(1);
+    assert_eq!((only.stdout.as_str(), only.stderr.as_str()), ("", "procpool: no luck\n"), "there is but one item");
     let collected = server.run(&["map", "fail", "--on-error", "collect", "\"a\"", "\"b\""]).expect(1);
     assert_eq!(collected.stdout, "null\nnull\n");
     assert_eq!(collected.stderr, "procpool: item 0: a\nprocpool: item 1: b\n");

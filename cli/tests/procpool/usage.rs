@@ -32,6 +32,12 @@ fn wrong_usage_says_what_is_wrong() {
 }
 
 #[test]
+fn wrong_usage_of_a_command_shows_that_command() {
+    let Outcome { stderr, .. } = run(&["serve", "python", "-m", "procpool.worker", "f.py"], "").expect(2);
+    assert!(stderr.contains("\nUsage: procpool serve [OPTIONS] [-- <COMMAND>...]\n"), "{stderr}");
+}
+
+#[test]
 fn a_list_that_is_none_says_where() {
     for (args, stdin, expected) in [
         ("--each-line -", &b"a\nb\xff\n"[..], "line 2 of stdin is not UTF-8, from its byte 2; iconv can convert it"),

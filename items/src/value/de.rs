@@ -93,11 +93,6 @@ impl<'de> Decoder<'de> {
         Self { source: Source::Parsed(Kind::List(list)), depth: -LIST_DEPTH }
     }
 
-    /// Decodes an object that is not itself a value: its fields may be nested as deeply as any value.
-    pub(super) fn of_struct(fields: &'de [u8]) -> Self {
-        Self { source: Source::Parsed(Kind::Struct(fields)), depth: -STRUCT_DEPTH }
-    }
-
     fn kind(&self) -> Result<Kind<'de>, DecodeError> {
         match self.source {
             Source::Value(bytes) => parse(bytes),

@@ -157,12 +157,3 @@ pub fn struct_to_bytes<T: Serialize + ?Sized>(fields: &T, non_finite: NonFinite)
         _ => Err(EncodeError::NotAStruct),
     }
 }
-
-/// Decodes a `google.protobuf.Struct` as a map or a struct.
-///
-/// # Errors
-///
-/// If the bytes are not such a message, or not of this type.
-pub fn struct_from_bytes<'de, T: Deserialize<'de>>(fields: &'de [u8]) -> Result<T, DecodeError> {
-    T::deserialize(de::Decoder::of_struct(fields))
-}

@@ -110,6 +110,16 @@ struct Variant {
     value: usize,
 }
 
+/// Integers that every double can represent.
+macro_rules! serialize_small {
+    ($($method:ident: $type:ty),+) => {$(
+        fn $method(self, value: $type) -> Result<(), EncodeError> {
+            self.put_number(f64::from(value));
+            Ok(())
+        }
+    )+};
+}
+
 impl<'a, 'b> ser::Serializer for &'a mut Encoder<'b> {
     type Ok = ();
     type Error = EncodeError;
@@ -126,20 +136,9 @@ impl<'a, 'b> ser::Serializer for &'a mut Encoder<'b> {
         Ok(())
     }
 
-    fn serialize_i8(self, value: i8) -> Result<(), EncodeError> {
-        self.put_number(f64::from(value));
-        Ok(())
-    }
-
-    fn serialize_i16(self, value: i16) -> Result<(), EncodeError> {
-        self.put_number(f64::from(value));
-        Ok(())
-    }
-
-    fn serialize_i32(self, value: i32) -> Result<(), EncodeError> {
-        self.put_number(f64::from(value));
-        Ok(())
-    }
+    serialize_small!(
+        serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_u8: u8, serialize_u16: u16, serialize_u32: u32
+    );
 
     fn serialize_i64(self, value: i64) -> Result<(), EncodeError> {
         self.put_integer(value.unsigned_abs(), value < 0, value)
@@ -148,21 +147,6 @@ impl<'a, 'b> ser::Serializer for &'a mut Encoder<'b> {
     fn serialize_i128(self, value: i128) -> Result<(), EncodeError> {
         let magnitude = u64::try_from(value.unsigned_abs()).unwrap_or(u64::MAX);
         self.put_integer(magnitude, value < 0, value)
-    }
-
-    fn serialize_u8(self, value: u8) -> Result<(), EncodeError> {
-        self.put_number(f64::from(value));
-        Ok(())
-    }
-
-    fn serialize_u16(self, value: u16) -> Result<(), EncodeError> {
-        self.put_number(f64::from(value));
-        Ok(())
-    }
-
-    fn serialize_u32(self, value: u32) -> Result<(), EncodeError> {
-        self.put_number(f64::from(value));
-        Ok(())
     }
 
     fn serialize_u64(self, value: u64) -> Result<(), EncodeError> {
@@ -211,13 +195,11 @@ impl<'a, 'b> ser::Serializer for &'a mut Encoder<'b> {
     }
 
     fn serialize_unit(self) -> Result<(), EncodeError> {
-        self.put_null();
-        Ok(())
+        self.serialize_none()
     }
 
     fn serialize_unit_struct(self, _name: &'static str) -> Result<(), EncodeError> {
-        self.put_null();
-        Ok(())
+        self.serialize_none()
     }
 
     fn serialize_unit_variant(self, _name: &'static str, _: u32, variant: &'static str) -> Result<(), EncodeError> {

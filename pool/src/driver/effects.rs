@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use procpool_items::ItemSlab;
-use procpool_scheduler::{Dispatch, Effect, FailureCause, Hold, JobFailure, JobId, Readiness, StopReason, WorkerId};
+use procpool_scheduler::{
+    Dispatch, Effect, FailureCause, JobFailure, JobId, Readiness, ResultSize, StopReason, WorkerId,
+};
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
@@ -16,6 +18,7 @@ use crate::function::nearest_names;
 use crate::outcome::OutcomeRun;
 use crate::outlet::Outlet;
 use crate::payload::JobPayload;
+use crate::results::ResultBytes;
 use crate::supervisor::{ChunkResults, ChunkRun, WorkerCommand};
 
 impl Driver {
@@ -29,8 +32,10 @@ impl Driver {
             Effect::Kill { worker, reason } => self.stop(worker, reason, WorkerCommand::Kill),
             Effect::StoreResults { job, first_index, skip, count } => {
                 if let (Some(entry), Occasion::Results(results)) = (self.jobs.get(&job), occasion) {
-                    let run = cut_results(results, entry.payload.kind(), Cut { first_index, skip, count });
-                    self.store(job, run);
+                    let cut = Cut { first_index, skip, count };
+                    let run = cut_results(results, entry.payload.kind(), cut);
+                    let counted = if cut.is_all_of(results) { results.size() } else { ResultSize::UNKNOWN };
+                    self.store(job, run, counted);
                 }
             }
             Effect::FailItem { job, index, attempt, cause } => {
@@ -38,12 +43,13 @@ impl Driver {
                     let failure = item_failure(cause, attempt, occasion);
                     debug!(job = job.0, index, %failure, "item failed");
                     let run = OutcomeRun::of_failure(index, failure, entry.payload.kind());
-                    self.store(job, run);
+                    self.store(job, run, ResultSize::UNKNOWN);
                 }
             }
             Effect::Deliver { job, first_index, count } => self.deliver(job, first_index, count),
             Effect::CompleteJob { job } => self.complete(job),
             Effect::FailJob { job, failure } => self.fail(job, failure, occasion),
+            Effect::HoldChanged { job, hold } => debug!(job = job.0, ?hold, "stream paused or resumed"),
             Effect::SlotHeld { slot, wait } => warn!(
                 slot = slot.0,
                 seconds = wait.as_secs(),
@@ -142,12 +148,9 @@ impl Driver {
     }
 
     fn deliver(&mut self, job: JobId, first_index: u64, count: u64) {
-        if let Some(JobEntry { payload, outlet: Outlet::Stream(stream), hold, .. }) = self.jobs.get_mut(&job) {
-            if *hold == Hold::AllButNext {
-                *hold = Hold::All;
-            }
-            let (runs, held) = payload.take(first_index, count);
-            stream.push(runs, held);
+        if let Some(JobEntry { payload, outlet: Outlet::Stream(stream), .. }) = self.jobs.get_mut(&job) {
+            let (runs, bytes) = payload.take(first_index, count);
+            stream.push(runs, ResultBytes::new(job, bytes, count, &self.notifier));
         }
         // What was learnt of the function's run time may have widened the window.
         self.publish_allowance(job);
@@ -155,27 +158,24 @@ impl Driver {
 
     fn complete(&mut self, job: JobId) {
         debug!(job = job.0, "job completed");
-        let Some(JobEntry { payload, outlet, refusal, .. }) = self.jobs.remove(&job) else { return };
+        let Some(JobEntry { payload, outlet, .. }) = self.jobs.remove(&job) else { return };
         self.drop_common(job);
-        self.results.forget(job);
         self.reporter.report(&Happening::JobEnded { job, payload: &payload, error: None });
         match outlet {
             Outlet::Whole(caller) => {
+                let held = ResultBytes::new(job, payload.held_bytes(), 0, &self.notifier);
                 // The caller may have gone in this moment.
-                let _ = caller.send(match refusal {
-                    None => Ok(payload.into_output()),
-                    Some(error) => Err(error),
-                });
+                let _ = caller.send(Ok(payload.into_output(held)));
             }
             Outlet::Stream(stream) => stream.end(Ok(())),
         }
     }
 
     fn fail(&mut self, job: JobId, failure: JobFailure, occasion: &Occasion) {
-        let Some(JobEntry { payload, outlet, refusal, .. }) = self.jobs.remove(&job) else { return };
+        let Some(JobEntry { payload, outlet, .. }) = self.jobs.remove(&job) else { return };
         self.drop_common(job);
-        self.results.forget(job);
-        let error = refusal.unwrap_or_else(|| self.call_error(job, failure, &payload, occasion));
+        self.drop_results(job, &payload);
+        let error = self.call_error(job, failure, &payload, occasion);
         debug!(job = job.0, %error, "job failed");
         self.reporter.report(&Happening::JobEnded { job, payload: &payload, error: Some(&error) });
         outlet.fail(error);
@@ -198,8 +198,8 @@ impl Driver {
                 let ExitReport { exit, usage, stderr_tail, .. } = occasion.exit();
                 CallError::CrashLimit { crashes, exit, usage, stderr_tail }
             }
-            // Whoever refused them has said so more exactly, and that comes first.
-            JobFailure::ResultsRefused => CallError::ResultsFull { limit: self.results.budget.whole.limit },
+            JobFailure::ResultsTooLarge { bytes, limit } => CallError::ResultsTooLarge { bytes, limit },
+            JobFailure::ResultsFull { limit } => CallError::ResultsFull { limit },
             JobFailure::NoFunction { started } => {
                 let name = payload.header.function.to_string();
                 let nearest =
@@ -237,9 +237,14 @@ struct Cut {
     count: u32,
 }
 
+impl Cut {
+    fn is_all_of(self, results: &ChunkResults) -> bool {
+        self.skip == 0 && self.count == results.count
+    }
+}
+
 fn cut_results(results: &ChunkResults, kind: procpool_items::ItemKind, cut: Cut) -> OutcomeRun {
-    let is_all = cut.skip == 0 && cut.count == results.count;
-    let items: Bytes = if is_all {
+    let items: Bytes = if cut.is_all_of(results) {
         results.items.clone()
     } else {
         let slab = ItemSlab::parse(kind, results.items.clone()).expect("the session checked the form of the results");

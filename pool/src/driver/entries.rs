@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use procpool_scheduler::{Hold, JobId, StopReason};
+use procpool_scheduler::{JobId, StopReason};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::call::{CallLabel, CommonArgument};
-use crate::error::{CallError, ExitUsage, WorkerExit};
+use crate::error::{ExitUsage, WorkerExit};
 use crate::function::FunctionTable;
 use crate::outlet::Outlet;
 use crate::payload::JobPayload;
@@ -63,11 +63,6 @@ pub(super) struct JobEntry {
     pub(super) submitted_at: Instant,
     pub(super) payload: JobPayload,
     pub(super) outlet: Outlet,
-    pub(super) max_answer_bytes: Option<u64>,
-    /// Why its results are not kept any more: it is about to fail.
-    pub(super) refusal: Option<CallError>,
-    /// What the scheduler was told.
-    pub(super) hold: Hold,
 }
 
 /// What came with the event that is being applied, for its effects.

@@ -13,7 +13,6 @@ mod functions;
 mod jobs;
 mod report;
 mod restart;
-mod result_watch;
 mod results;
 mod submit;
 mod workers;
@@ -22,7 +21,9 @@ use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 
-use procpool_scheduler::{Effect, Event, FunctionId, GracePeriods, JobId, PoolState, Readiness, Time, WorkerId};
+use procpool_scheduler::{
+    Effect, Event, FunctionId, GracePeriods, JobId, PoolState, Readiness, ResultSize, Time, WorkerId,
+};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -31,13 +32,11 @@ use tracing::{Instrument as _, debug};
 use self::entries::{JobEntry, Occasion, WorkerLink};
 use self::report::Reporter;
 use self::restart::RunningRestart;
-use self::result_watch::ResultWatch;
 use crate::config::PoolConfig;
 use crate::error::{CallError, DumpFailure};
 use crate::message::{AdminCommand, Command, Published, Publisher};
-use crate::notify::{Notifications, Notifier};
+use crate::notify::{GivenBack, Notifications, Notifier};
 use crate::observer::PoolObserver;
-use crate::results::ResultBudget;
 use crate::supervisor::{WorkerEvent, WorkerSpawner};
 
 /// How many events of workers may wait for the driver; a worker that finds it full waits, not the driver.
@@ -74,7 +73,8 @@ pub(crate) fn spawn(
         reporter: Reporter::new(inputs.observer.take()),
         restart: None,
         effects: Vec::new(),
-        results: ResultWatch::new(ResultBudget::new(config, Arc::clone(&inputs.notifier))),
+        notifier: Arc::clone(&inputs.notifier),
+        recounts: BTreeMap::new(),
         has_dropped_commons: false,
         is_short: false,
     };
@@ -100,7 +100,10 @@ struct Driver {
     reporter: Reporter,
     restart: Option<RunningRestart>,
     effects: Vec<Effect>,
-    results: ResultWatch,
+    /// What readers give results back with.
+    notifier: Arc<Notifier>,
+    /// How much more the results of jobs take than the scheduler has counted.
+    recounts: BTreeMap<JobId, ResultSize>,
     /// Some worker has yet to be told that a common argument is not needed any more.
     has_dropped_commons: bool,
     /// The system had nothing to start a worker with, and no worker has been ready since.
@@ -169,8 +172,8 @@ impl Driver {
             self.apply_plain(Event::ResultsTaken { job, total });
             self.publish_allowance(job);
         }
-        if notifications.results_given_back {
-            self.resume_streams();
+        for (job, GivenBack { bytes, count }) in notifications.given_back {
+            self.apply_plain(Event::ResultsGivenBack { job, bytes, count });
         }
         if notifications.stop {
             self.apply_plain(Event::StopRequested);
@@ -183,10 +186,12 @@ impl Driver {
         self.apply(event, &Occasion::Nothing);
     }
 
-    /// Applies an event, and does what follows from its results.
+    /// Applies an event, and tells what its results turned out to take.
     fn apply(&mut self, event: Event, occasion: &Occasion) {
         self.apply_one(event, occasion);
-        self.settle_results();
+        while let Some((job, change)) = self.recounts.pop_first() {
+            self.apply_one(Event::ResultsRecounted { job, change }, &Occasion::Nothing);
+        }
     }
 
     /// Applies an event and carries out its effects. None of these may apply another event.

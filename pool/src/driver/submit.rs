@@ -25,14 +25,13 @@ impl Driver {
         }
         let function: Arc<str> = call.function.into();
         let function_id = self.function_id(&function);
-        let (account, hold) = self.results.open_account(job, &outlet);
         let spec = JobSpec {
             id: job,
-            hold,
             function: function_id,
             num_items: items.as_ref().map_or(0, |items| items.slab.len() as u64),
             input_closed: items.is_some(),
             delivery: submission.delivery,
+            max_answer_bytes: call.max_answer_bytes,
             item_bytes: items.as_ref().map_or(0, |items| mean_bytes(&items.slab)),
             has_common: common.is_some(),
             deadline: call.deadline.map(|deadline| Time::from_start(deadline.saturating_duration_since(self.epoch))),
@@ -52,14 +51,12 @@ impl Driver {
             style: call.style,
             trace: Arc::new(call.trace),
         };
-        let mut payload = JobPayload::new(header, common, account);
+        let mut payload = JobPayload::new(header, common, submission.delivery);
         if let Some(items) = items {
             payload.add(items);
         }
-        let max_answer_bytes = call.max_answer_bytes;
         let (label, submitted_at) = (call.label, Instant::now());
-        let entry = JobEntry { label, submitted_at, payload, outlet, max_answer_bytes, refusal: None, hold };
-        self.jobs.insert(job, entry);
+        self.jobs.insert(job, JobEntry { label, submitted_at, payload, outlet });
         self.apply_plain(Event::JobSubmitted(spec));
         self.publish_allowance(job);
     }

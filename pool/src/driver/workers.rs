@@ -27,7 +27,6 @@ impl Driver {
             }
             WorkerEventKind::Results(results) => {
                 self.reporter.report(&Happening::ResultsReceived(&results));
-                self.expect_results(worker, &results);
                 let event = self.event_of(worker, &results);
                 self.apply(event, &Occasion::Results(results));
             }
@@ -47,8 +46,9 @@ impl Driver {
 
     fn event_of(&mut self, worker: WorkerId, results: &ChunkResults) -> Event {
         let &ChunkResults { chunk, first, count, busy, .. } = results;
+        let size = results.size();
         if results.are_lost() {
-            return Event::ItemsLost { worker, chunk, first, count };
+            return Event::ItemsLost { worker, chunk, first, count, size };
         }
         if let Some(link) = self.workers.get_mut(&worker)
             && !std::mem::replace(&mut link.has_results, true)
@@ -56,6 +56,6 @@ impl Driver {
             self.forget_start_failure();
         }
         let failed = results.failures.iter().map(|&(offset, _)| offset).collect();
-        Event::ItemsFinished { worker, chunk, first, count, failed, busy }
+        Event::ItemsFinished { worker, chunk, first, count, failed, busy, size }
     }
 }

@@ -281,6 +281,10 @@ impl Caller {
                 assert_eq!((name.as_str(), plan.call.function.as_str()), ("sometimes", "sometimes"));
                 self.check_refusal(plan, started);
             }
+            CallError::CancelledByOperator { job } => {
+                assert_eq!(plan.call.job.get(), Some(job));
+                assert!(self.ledger.has_operator_cancelled(job), "nobody cancelled job {job}");
+            }
             other => panic!("call {}: {other}", plan.job),
         }
         false

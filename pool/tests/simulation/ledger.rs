@@ -85,6 +85,8 @@ struct State {
     ended: BTreeMap<u64, bool>,
     /// Callers were told that nothing of these has started, and so may send them again.
     refused: BTreeSet<u64>,
+    /// What an operator cancelled, by the pool's own numbers.
+    cancelled: BTreeSet<u64>,
     live_workers: u32,
     most_workers: u32,
     fewest_slots: u32,
@@ -140,6 +142,15 @@ impl Ledger {
         let has_begun = state.items.range((job, 0)..=(job, u64::MAX)).next().is_some();
         assert!(!has_begun, "call {job} was refused, and has begun");
         state.refused.insert(job);
+    }
+
+    /// An operator is about to cancel a job, by the pool's own number.
+    pub(crate) fn operator_cancels(&self, job: u64) {
+        self.state().cancelled.insert(job);
+    }
+
+    pub(crate) fn has_operator_cancelled(&self, job: u64) -> bool {
+        self.state().cancelled.contains(&job)
     }
 
     pub(crate) fn rules(&self, job: u64) -> JobRules {

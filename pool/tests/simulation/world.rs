@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use procpool_pool::{PoolConfig, PoolHandle, Readiness, WorkerState};
+use procpool_pool::{JobReport, PoolConfig, PoolHandle, PoolSnapshot, Readiness, WorkerState};
 use tokio::time::{sleep, timeout};
 
 use crate::caller::{Caller, fill_the_pool};
@@ -87,7 +87,7 @@ pub(crate) async fn run(seed: u64, is_traced: bool, has_upsets: bool) -> Upsets 
     ledger.upsets()
 }
 
-/// Resizes, restarts and looks, for a while.
+/// Resizes, restarts, looks and cancels what it sees, for a while.
 async fn operate(handle: PoolHandle, ledger: Ledger, mut random: Random) {
     for _ in 0..random.below(4) {
         let pause = Duration::from_micros(random.below(500_000));
@@ -108,7 +108,12 @@ async fn operate(handle: PoolHandle, ledger: Ledger, mut random: Random) {
                 let _ = timeout(patience, handle.restart_workers()).await;
             }
             _ => {
-                let _ = handle.snapshot().await;
+                let Ok(PoolSnapshot { jobs, .. }) = handle.snapshot().await else { continue };
+                if let Some(JobReport { job, .. }) = random.pick(&jobs) {
+                    ledger.trace(|| format!("cancel job {}", job.id));
+                    ledger.operator_cancels(job.id.0);
+                    handle.cancel_job(job.id.0).await;
+                }
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use procpool_pool::WorkerExit;
-use procpool_pool::supervisor::LimitedResource;
+use procpool_pool::supervisor::{LimitedResource, WorkerCommand};
 use rustix::fs::{Mode, OFlags};
 
 use crate::support::Worker;
@@ -30,7 +30,6 @@ async fn a_worker_has_four_files_and_a_listed_environment() {
     let environment = worker.mark("environment").await;
     let status = worker.mark("status").await;
     let limits = worker.mark("limits").await;
-    let oom_score_adj: i32 = worker.mark("oom_score_adj").await.trim().parse().unwrap();
     assert_eq!(worker.mark("directory").await, home.path().canonicalize().unwrap().display().to_string());
     let worker_id = worker.id.generation.to_string();
     let directory = worker.directory.path().display().to_string();
@@ -67,8 +66,18 @@ async fn a_worker_has_four_files_and_a_listed_environment() {
     assert_eq!(ignored & !(3 << 31), expected, "{ignored:x}");
     assert_eq!(field(&limits, "Max core file size")[..2], ["0", "0"]);
     assert_eq!(field(&limits, "Max file locks")[..2], [tag, "unlimited"]);
-    let own: i32 = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap().trim().parse().unwrap();
-    assert_eq!(oom_score_adj, (own + 500).min(1000));
+}
+
+#[tokio::test]
+async fn the_kernel_kills_a_worker_before_the_server() {
+    let score_of = |process: &str| -> i32 {
+        std::fs::read_to_string(format!("/proc/{process}/oom_score_adj")).unwrap().trim().parse().unwrap()
+    };
+    let mut worker = Worker::in_role("echo");
+    let pid = worker.ready().await;
+    assert_eq!(score_of(&pid.to_string()), (score_of("self") + 500).min(1000));
+    worker.command(WorkerCommand::Shutdown).await;
+    assert_eq!(worker.exited().await.exit, WorkerExit::Code(0));
 }
 
 #[tokio::test]

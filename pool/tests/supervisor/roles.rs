@@ -256,7 +256,6 @@ fn inventory() {
     mark("environment", &variables.join("\n"));
     mark("status", &std::fs::read_to_string("/proc/thread-self/status").unwrap());
     mark("limits", &std::fs::read_to_string("/proc/self/limits").unwrap());
-    mark("oom_score_adj", &std::fs::read_to_string("/proc/self/oom_score_adj").unwrap());
     mark("directory", &std::env::current_dir().unwrap().display().to_string());
 }
 

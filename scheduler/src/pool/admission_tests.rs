@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::backoff::Rng;
-use crate::event::{Delivery, Dispatch, Event, JobFailure, JobSpec};
+use crate::event::{Delivery, Dispatch, Event, JobFailure, JobSpec, ResultSize};
 use crate::id::{FunctionId, JobId};
 use crate::pool::demand::tests::{Pool, in_chunks_of, spec};
 use crate::time::Time;
@@ -176,7 +176,15 @@ fn a_pool_that_is_overloaded_does_in_time_what_it_accepts_and_refuses_what_would
                 pool.now = ends;
                 let Dispatch { worker, chunk, .. } = dispatch;
                 let failed = Vec::new();
-                pool.apply(Event::ItemsFinished { worker, chunk, first: 0, count: 1, failed, busy: SECOND });
+                pool.apply(Event::ItemsFinished {
+                    worker,
+                    chunk,
+                    first: 0,
+                    count: 1,
+                    failed,
+                    busy: SECOND,
+                    size: ResultSize::default(),
+                });
                 begin(&mut pool, &mut running, &mut waiting);
             }
             pool.now = arrives;

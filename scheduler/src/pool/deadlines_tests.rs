@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::demand::tests::{in_chunks_of, ready, spec};
 use crate::call_options::CallOptions;
 use crate::config::SchedulerConfig;
-use crate::event::{Effect, Event, FailureCause, JobSpec, StopReason};
+use crate::event::{Effect, Event, FailureCause, JobSpec, ResultSize, StopReason};
 use crate::id::{ChunkId, JobId, WorkerId};
 use crate::pool::PoolState;
 use crate::time::Time;
@@ -70,7 +70,15 @@ impl Pool {
 
     fn finishes(&mut self, first: u32, count: u32) -> Vec<Effect> {
         let busy = Duration::from_millis(1);
-        self.apply(Event::ItemsFinished { worker: self.worker, chunk: self.chunk, first, count, failed: vec![], busy })
+        self.apply(Event::ItemsFinished {
+            worker: self.worker,
+            chunk: self.chunk,
+            first,
+            count,
+            failed: vec![],
+            busy,
+            size: ResultSize::default(),
+        })
     }
 
     fn recall(&self, chunk: ChunkId, cancel: bool) -> Effect {
@@ -190,7 +198,7 @@ fn what_is_said_of_an_item_that_has_ended_changes_nothing() {
     pool.finishes(0, 2);
     assert_eq!(pool.expires(1), []);
     assert_eq!(pool.expires(3), []);
-    assert_eq!(pool.expires(2), [timed_out(2, 1)]);
+    assert_eq!(pool.expires(2)[0], timed_out(2, 1));
     assert_eq!(pool.expires(2), [], "it was said before");
     let worker = WorkerId { generation: pool.worker.generation + 1, ..pool.worker };
     assert_eq!(pool.apply(Event::ItemExpired { worker, chunk: pool.chunk, offset: 2 }), []);

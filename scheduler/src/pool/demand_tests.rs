@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::SlotCounts;
 use crate::call_options::{CallOptions, OnError};
 use crate::config::SchedulerConfig;
-use crate::event::{Delivery, Dispatch, Effect, Event, JobFailure, JobSpec};
+use crate::event::{Delivery, Dispatch, Effect, Event, JobFailure, JobSpec, ResultSize};
 use crate::id::{FunctionId, JobId, WorkerId};
 use crate::pool::PoolState;
 use crate::time::Time;
@@ -77,7 +77,15 @@ impl Pool {
         for dispatch in std::mem::take(&mut self.dispatched) {
             let Dispatch { worker, chunk, count, .. } = dispatch;
             let busy = item_time * count;
-            self.apply(Event::ItemsFinished { worker, chunk, first: 0, count, failed: Vec::new(), busy });
+            self.apply(Event::ItemsFinished {
+                worker,
+                chunk,
+                first: 0,
+                count,
+                failed: Vec::new(),
+                busy,
+                size: ResultSize::default(),
+            });
         }
     }
 }

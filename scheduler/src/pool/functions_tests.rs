@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::demand::tests::{Pool, in_chunks_of, ready_with, spec};
-use crate::event::{Event, JobFailure, JobSpec};
+use crate::event::{Event, JobFailure, JobSpec, ResultSize};
 use crate::id::{FunctionId, JobId, WorkerId};
 
 const OLD: u32 = 1;
@@ -134,7 +134,15 @@ fn who_waited_for_a_worker_with_its_function_does_not_catch_up_later() {
         let given = pool.dispatched.remove(position);
         let busy = Duration::from_secs(10);
         let (worker, chunk) = (given.worker, given.chunk);
-        pool.apply(Event::ItemsFinished { worker, chunk, first: 0, count: 1, failed: Vec::new(), busy });
+        pool.apply(Event::ItemsFinished {
+            worker,
+            chunk,
+            first: 0,
+            count: 1,
+            failed: Vec::new(),
+            busy,
+            size: ResultSize::default(),
+        });
     }
     pool.submit_as(JobSpec { options: in_chunks_of(1), ..job(30, OLD, 1000) });
     // Now both can run both.

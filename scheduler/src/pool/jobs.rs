@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::PoolState;
 use super::parameters::{FailedAt, ItemsOf};
 use crate::backoff::retry_backoff;
-use crate::event::{Delivery, Effect, FailureCause, Hold, JobFailure, JobSpec, Readiness};
+use crate::event::{Delivery, Effect, FailureCause, Hold, JobFailure, JobSpec, Readiness, ResultSize};
 use crate::id::{JobId, SlotId, WorkerId};
 use crate::job::{History, Job};
 use crate::timer::TimerKey;
@@ -29,7 +29,9 @@ impl PoolState {
         if let Some(deadline) = spec.deadline {
             self.timers.set(TimerKey::Deadline(id), deadline);
         }
+        self.results.add_job(spec.delivery);
         self.jobs.insert(id, Job::new(spec));
+        self.update_hold(id);
         self.refresh(id);
         self.complete_if_done(id, None);
     }
@@ -86,14 +88,17 @@ impl PoolState {
                 (from, job.delivered - from)
             }
         };
+        job.results.delivered += count;
+        let (is_paused, is_complete) = (job.hold != Hold::Nothing, job.is_complete());
+        if is_paused {
+            self.update_hold(id);
+        }
         if count > 0 {
-            if job.hold == Hold::AllButNext {
-                job.hold = Hold::All;
-                self.refresh(id);
-            }
             self.emit(Effect::Deliver { job: id, first_index, count });
         }
-        self.complete_if_done(id, Some(slot));
+        if is_complete {
+            self.complete_if_done(id, Some(slot));
+        }
     }
 
     /// An item has failed, other than in the user's function: tries it again or gives it up.
@@ -119,6 +124,7 @@ impl PoolState {
         }
         let fail_fast = job.spec.fails_fast();
         self.emit(Effect::FailItem { job: id, index, attempt: history.attempt, cause });
+        self.count_results(id, ResultSize::UNKNOWN);
         if fail_fast {
             self.fail_job(id, JobFailure::ItemFailed { index });
         } else {
@@ -165,7 +171,10 @@ impl PoolState {
         }
         // When another item failed, or its results are too many, those that run are let finish: killing a warm worker for
         // one item is a waste.
-        let cancel = !matches!(failure, JobFailure::ItemFailed { .. } | JobFailure::ResultsRefused);
+        let cancel = !matches!(
+            failure,
+            JobFailure::ItemFailed { .. } | JobFailure::ResultsTooLarge { .. } | JobFailure::ResultsFull { .. }
+        );
         self.abandon_everywhere(id, cancel);
         if cancel || !self.is_at_a_worker(id) {
             return;
@@ -198,6 +207,7 @@ impl PoolState {
         if job.queued {
             self.queue.remove(job.spec.function, id, job.virtual_time);
         }
+        self.results.end_job(id, job.spec.delivery, &job.results);
         if self.jobs.is_empty() {
             self.idle_since = self.now;
             self.timers.clear(TimerKey::Reconsider);

@@ -1,6 +1,6 @@
 //! The state of the whole pool and the one way to change it.
 //!
-//! The handling of events is split by whom they concern: `jobs`, `hold`, `workers`, `starts`, `deadlines`; `dispatch` hands
+//! The handling of events is split by whom they concern: `jobs`, `results`, `workers`, `starts`, `deadlines`; `dispatch` hands
 //! out chunks after every event.
 
 mod admission;
@@ -8,9 +8,9 @@ mod deadlines;
 mod demand;
 mod dispatch;
 mod functions;
-mod hold;
 mod jobs;
 mod parameters;
+mod results;
 mod rolling;
 mod snapshot;
 mod starts;
@@ -25,9 +25,10 @@ use crate::backoff::Rng;
 use crate::config::SchedulerConfig;
 use crate::event::{Effect, Event, JobFailure, Readiness};
 use crate::health::{LossStreak, StartFailures};
-use crate::id::{ChunkId, JobId, SlotId, WorkerId};
+use crate::id::{JobId, SlotId, WorkerId};
 use crate::job::Job;
 use crate::queue::FairQueue;
+use crate::results::ResultBudgets;
 use crate::run_times::RunTimes;
 use crate::slots::Slots;
 use crate::time::Time;
@@ -45,6 +46,7 @@ pub struct PoolState {
     pub(crate) queue: FairQueue,
     pub(crate) run_times: RunTimes,
     pub(crate) timers: Timers,
+    pub(crate) results: ResultBudgets,
     pub(crate) readiness: Readiness,
     pub(crate) stopping: bool,
     /// Workers up to this generation are to be replaced.
@@ -71,6 +73,7 @@ impl PoolState {
         let num_slots = config.slots.max(1);
         let mut state = Self {
             rng: Rng::new(config.seed),
+            results: ResultBudgets::new(config.max_result_bytes),
             config,
             jobs: BTreeMap::new(),
             slots: Slots::new(num_slots),
@@ -103,9 +106,18 @@ impl PoolState {
     /// Time must not run backwards.
     pub fn apply(&mut self, now: Time, event: Event, effects: &mut Vec<Effect>) {
         self.now = self.now.max(now);
+        let only_counts = matches!(event, Event::ResultsGivenBack { .. } | Event::ResultsRecounted { .. });
         self.handle(event);
+        if only_counts {
+            self.update_holds();
+            if self.effects.is_empty() {
+                // Nothing follows from nearly all of these, and there is one for nearly every chunk.
+                return;
+            }
+        }
         self.fire_timers();
         self.continue_restart();
+        self.update_holds();
         self.dispatch();
         self.stop_if_drained();
         self.slots.update();
@@ -124,11 +136,9 @@ impl PoolState {
         self.jobs.get(&job).map(|job| job.taken.saturating_add(job.window))
     }
 
-    /// Returns the job that a chunk at a worker is of; `None` if the worker does not have it, or nobody waits for it.
-    pub fn job_of(&self, worker: WorkerId, chunk: ChunkId) -> Option<JobId> {
-        let worker = self.slots.get(worker.slot.0 as usize)?.worker.as_ref().filter(|active| active.id == worker)?;
-        let chunk = worker.chunks.iter().find(|active| active.id == chunk)?;
-        (!chunk.abandoned).then_some(chunk.job)
+    /// Returns how many bytes of results are held, those of jobs that have ended included.
+    pub fn held_result_bytes(&self) -> u64 {
+        self.results.whole.used + self.results.streams.used
     }
 
     /// Returns whether the pool takes jobs.
@@ -142,18 +152,18 @@ impl PoolState {
             Event::ItemsAdded { job, count, item_bytes } => self.add_items(job, count, item_bytes),
             Event::InputClosed { job } => self.close_input(job),
             Event::ResultsTaken { job, total } => self.take_results(job, total),
-            Event::StreamHeld { job, hold } => self.hold_stream(job, hold),
-            Event::ResultsRefused { job } => self.fail_job(job, JobFailure::ResultsRefused),
+            Event::ResultsGivenBack { job, bytes, count } => self.take_back_results(job, bytes, count),
+            Event::ResultsRecounted { job, change } => self.count_results(job, change),
             Event::JobCancelled { job } => self.fail_job(job, JobFailure::Cancelled),
             Event::WorkerReady { worker, functions } => self.worker_ready(worker, functions),
-            Event::ItemsFinished { worker, chunk, first, count, failed, busy } => {
+            Event::ItemsFinished { worker, chunk, first, count, failed, busy, size } => {
                 let are_lost = false;
-                self.items_finished(worker, chunk, Finished { first, count, failed: &failed, busy, are_lost });
+                self.items_finished(worker, chunk, Finished { first, count, failed: &failed, busy, size, are_lost });
             }
-            Event::ItemsLost { worker, chunk, first, count } => {
+            Event::ItemsLost { worker, chunk, first, count, size } => {
                 let failed: Vec<u32> = (first..first.saturating_add(count)).collect();
                 let (busy, are_lost) = (std::time::Duration::ZERO, true);
-                self.items_finished(worker, chunk, Finished { first, count, failed: &failed, busy, are_lost });
+                self.items_finished(worker, chunk, Finished { first, count, failed: &failed, busy, size, are_lost });
             }
             Event::Recalled { worker, chunk, first_not_begun } => self.recalled(worker, chunk, first_not_begun),
             Event::ItemExpired { worker, chunk, offset } => self.item_expired(worker, chunk, offset),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::event::ResultSize;
 use crate::id::{FunctionId, JobId, SlotId, WorkerId};
 
 /// Results of consecutive items of a chunk.
@@ -11,6 +12,7 @@ pub(super) struct Finished<'a> {
     pub(super) count: u32,
     pub(super) failed: &'a [u32],
     pub(super) busy: Duration,
+    pub(super) size: ResultSize,
     /// Nobody knows what became of them, and they prove nothing.
     pub(super) are_lost: bool,
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::demand::tests::{Pool, ready, spec};
-use crate::event::{Dispatch, Effect, Event, StopReason};
+use crate::event::{Dispatch, Effect, Event, ResultSize, StopReason};
 use crate::id::WorkerId;
 
 impl Pool {
@@ -32,7 +32,15 @@ impl Pool {
         let (worker, chunk) = (dispatch.worker, dispatch.chunk);
         self.apply(Event::Recalled { worker, chunk, first_not_begun: 1 });
         let busy = Duration::from_secs(1);
-        self.apply(Event::ItemsFinished { worker, chunk, first: 0, count: 1, failed: Vec::new(), busy });
+        self.apply(Event::ItemsFinished {
+            worker,
+            chunk,
+            first: 0,
+            count: 1,
+            failed: Vec::new(),
+            busy,
+            size: ResultSize::default(),
+        });
     }
 
     fn is_restarted(&self) -> bool {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::JobSnapshot;
 use crate::call_options::CallOptions;
-use crate::event::{Delivery, Event, Hold, JobSpec};
+use crate::event::{Delivery, Dispatch, Event, JobSpec, ResultSize};
 use crate::id::JobId;
 use crate::pool::demand::tests::{Pool, in_chunks_of, spec};
 
@@ -54,9 +54,13 @@ fn a_stream_waits_for_its_reader_when_its_window_is_full_of_results() {
 #[test]
 fn a_stream_waits_for_its_reader_when_its_results_take_too_much_memory() {
     let mut pool = Pool::new(1);
-    pool.submit_as(JobSpec { delivery: Delivery::Ordered { window: Some(50) }, hold: Hold::All, ..spec(1, 5) });
+    let delivery = Delivery::Ordered { window: Some(50) };
+    pool.submit_as(JobSpec { delivery, options: in_chunks_of(1), ..spec(1, 5) });
+    let Dispatch { worker, chunk, .. } = pool.dispatched.remove(0);
+    let size = ResultSize { held: 1 << 30, answer: 0 };
+    pool.apply(Event::ItemsFinished { worker, chunk, first: 0, count: 1, failed: Vec::new(), busy: SECOND, size });
     assert!(pool.state.snapshot().jobs[0].waits_for_reader);
-    pool.apply(Event::StreamHeld { job: JobId(1), hold: Hold::Nothing });
+    pool.apply(Event::ResultsGivenBack { job: JobId(1), bytes: 1 << 30, count: 1 });
     assert!(!pool.state.snapshot().jobs[0].waits_for_reader);
 }
 

@@ -3,7 +3,7 @@
 use super::PoolState;
 use super::parameters::{FailedAt, Finished, ItemsOf, Loss};
 use crate::blame::{Death, Deaths};
-use crate::event::{Effect, FailureCause, JobFailure, Readiness, StopReason};
+use crate::event::{Effect, FailureCause, JobFailure, Readiness, ResultSize, StopReason};
 use crate::id::{ChunkId, FunctionId, FunctionSet, JobId, SlotId, WorkerId};
 use crate::job::History;
 use crate::timer::TimerKey;
@@ -51,13 +51,15 @@ impl PoolState {
             self.note_work(id, job, function, finished);
         }
 
+        let size = if late.is_empty() { finished.size } else { ResultSize::UNKNOWN };
         let mut from = first;
         for to in late.iter().map(|expired| expired.offset).chain([end]) {
             if from < to && !abandoned {
                 let first_item = first_index + u64::from(from);
                 let items = ItemsOf { job, first: first_item, count: u64::from(to - from), slot: id.slot };
                 let failed = finished.failed.iter().find(|offset| (from..to).contains(offset));
-                self.store_items(items, from - first, failed.map(|&offset| first_index + u64::from(offset)));
+                let failed = failed.map(|&offset| first_index + u64::from(offset));
+                self.store_items(items, from - first, failed, size);
             }
             from = to + 1;
         }
@@ -87,11 +89,12 @@ impl PoolState {
         self.run_times.record(self.now, function, count, busy);
     }
 
-    fn store_items(&mut self, items: ItemsOf, skip: u32, first_failed: Option<u64>) {
+    fn store_items(&mut self, items: ItemsOf, skip: u32, first_failed: Option<u64>, size: ResultSize) {
         let Some(job) = self.jobs.get(&items.job) else { return };
         let fail_fast = job.spec.fails_fast();
         let count = u32::try_from(items.count).expect("a chunk is no longer");
         self.emit(Effect::StoreResults { job: items.job, first_index: items.first, skip, count });
+        self.count_results(items.job, size);
         match first_failed {
             Some(index) if fail_fast => self.fail_job(items.job, JobFailure::ItemFailed { index }),
             _ => self.finish_items(items),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use procpool_scheduler::{
     ChunkId, Dispatch, Effect, Event, FailureCause, FunctionId, JobFailure, JobId, JobSpec, OnError, PoolState,
-    Readiness, SchedulerConfig, SlotId, StopReason, Time, WorkerId,
+    Readiness, ResultSize, SchedulerConfig, SlotId, StopReason, Time, WorkerId,
 };
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
@@ -231,8 +231,11 @@ impl World {
             Effect::SlotHeld { slot, wait } => self.held.push((self.now, slot, wait)),
             Effect::SlotHealed { slot } => self.healed.push(slot),
             Effect::ReadinessChanged(readiness) => self.readiness.push((self.now, readiness)),
-            Effect::StoreResults { .. } | Effect::Deliver { .. } | Effect::RestartFinished | Effect::RestartGivenUp => {
-            }
+            Effect::StoreResults { .. }
+            | Effect::Deliver { .. }
+            | Effect::HoldChanged { .. }
+            | Effect::RestartFinished
+            | Effect::RestartGivenUp => {}
         }
     }
 
@@ -261,7 +264,7 @@ impl World {
             }
             Vice::Loses => {
                 let Dispatch { worker, chunk, count, .. } = run;
-                self.plan(delay + MS, Event::ItemsLost { worker, chunk, first: 0, count });
+                self.plan(delay + MS, Event::ItemsLost { worker, chunk, first: 0, count, size: ResultSize::default() });
                 self.plan(delay + MS, Event::WorkerExited { worker, running: None, by_shortage: false });
             }
             Vice::SlowToBegin => {
@@ -288,5 +291,13 @@ impl World {
 
 fn finished(run: &Dispatch, item_time: Duration) -> Event {
     let Dispatch { worker, chunk, count, .. } = *run;
-    Event::ItemsFinished { worker, chunk, first: 0, count, failed: Vec::new(), busy: item_time * count }
+    Event::ItemsFinished {
+        worker,
+        chunk,
+        first: 0,
+        count,
+        failed: Vec::new(),
+        busy: item_time * count,
+        size: ResultSize::default(),
+    }
 }

@@ -9,6 +9,7 @@
 
 mod model;
 mod random;
+mod results;
 mod upset;
 mod world;
 

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use procpool_scheduler::{Delivery, Hold, JobSpec, SlotId, WorkerId};
 
+use crate::results::ModelResults;
+
 /// A job as its caller sees it.
 #[derive(Debug)]
 pub(crate) struct ModelJob {
@@ -13,6 +15,7 @@ pub(crate) struct ModelJob {
     pub(crate) delivered: Vec<u64>,
     pub(crate) taken: u64,
     pub(crate) hold: Hold,
+    pub(crate) results: ModelResults,
     /// It was held at some time.
     pub(crate) was_held: bool,
     pub(crate) ended: Option<Ended>,
@@ -91,8 +94,9 @@ impl ModelJob {
     pub(crate) fn new(spec: JobSpec) -> Self {
         let items = vec![ModelItem::default(); usize::try_from(spec.num_items).unwrap()];
         Self {
-            hold: spec.hold,
-            was_held: spec.hold != Hold::Nothing,
+            hold: Hold::Nothing,
+            was_held: false,
+            results: ModelResults::default(),
             spec,
             items,
             delivered: Vec::new(),
@@ -201,6 +205,7 @@ impl ModelJob {
             }
             self.delivered.push(index);
         }
+        self.results.deliver(first, count);
     }
 
     /// The job was said to be complete.
@@ -213,6 +218,7 @@ impl ModelJob {
             assert_eq!(unique.len(), self.delivered.len(), "an item was delivered twice");
             assert_eq!(unique.len(), self.items.len(), "an item was not delivered");
         }
+        self.results.answer();
         self.ended = Some(Ended::Completed);
     }
 

@@ -44,13 +44,24 @@ pub(crate) enum Upset {
     TerminatedForItem(Moment),
     /// It survived that and got SIGKILL.
     KilledForItem,
+    /// A stream was paused, or resumed.
+    Paused,
+    PausedButForNext,
+    Resumed,
+    /// Results of a job that had ended were given back.
+    GivenBackAfterTheEnd,
+    /// A job failed since its answer was too large.
+    AnswerTooLarge,
+    /// A job failed for want of memory.
+    ResultsFull,
 }
 
-const EXPECTED: [Upset; 31] = {
+const EXPECTED: [Upset; 37] = {
     use Moment::{Given, Idle, Running, Starting, Stopping};
     use Upset::{
-        AllFailed, AllFailedWhileAsked, Exited, Expired, GivenAfterAllFailed, KilledForItem, Large, MadeToGoOn,
-        Stopped, StoppedAgain, StoppedAndTerminated, TerminatedForItem,
+        AllFailed, AllFailedWhileAsked, AnswerTooLarge, Exited, Expired, GivenAfterAllFailed, GivenBackAfterTheEnd,
+        KilledForItem, Large, MadeToGoOn, Paused, PausedButForNext, ResultsFull, Resumed, Stopped, StoppedAgain,
+        StoppedAndTerminated, TerminatedForItem,
     };
     [
         Exited(Starting),
@@ -84,6 +95,12 @@ const EXPECTED: [Upset; 31] = {
         TerminatedForItem(Given),
         TerminatedForItem(Running),
         KilledForItem,
+        Paused,
+        PausedButForNext,
+        Resumed,
+        GivenBackAfterTheEnd,
+        AnswerTooLarge,
+        ResultsFull,
     ]
 };
 

@@ -1,6 +1,7 @@
 //! The world around the scheduler: callers, workers, time and bad luck, all from one seed.
 
 mod check;
+mod results;
 mod upsets;
 mod workers;
 
@@ -9,10 +10,11 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use procpool_scheduler::{
-    ChunkId, Delivery, Event, FunctionId, FunctionSet, GracePeriods, Hold, ItemWatch, JobId, JobSpec, OnError,
-    PoolState, Readiness, SchedulerConfig, SlotId, Time, WorkerId,
+    ChunkId, Delivery, Event, FunctionId, FunctionSet, GracePeriods, ItemWatch, JobId, JobSpec, OnError, PoolState,
+    Readiness, SchedulerConfig, SlotId, Time, WorkerId,
 };
 
+use self::results::Results;
 use crate::model::{Ended, ModelJob, Vice};
 use crate::random::Random;
 use crate::upset::Upsets;
@@ -109,6 +111,7 @@ pub(crate) struct World {
     restarts: bool,
     /// The items that failed with the event that is being applied, by rising index.
     failed_items: Vec<(JobId, u64)>,
+    results: Results,
     /// Workers in it die as soon as they get a chunk.
     bad_slot: Option<SlotId>,
     /// How often in a row that happened while others were up, and no worker died elsewhere.
@@ -136,12 +139,14 @@ impl World {
             cancel: Duration::from_millis(random.below(100)),
             kill: Duration::from_millis(random.below(100)),
         };
+        let results = Results::new(seed);
         let config = SchedulerConfig {
             slots,
             kill_grace_period: grace.kill,
             max_items_per_worker: random.maybe(|random| 1 + random.below(20) as u32),
             max_worker_age: random.maybe(|random| Duration::from_millis(10 + random.below(500))),
             idle_timeout: random.maybe(|random| Duration::from_millis(10 + random.below(500))),
+            max_result_bytes: results.limit(),
             seed,
             ..SchedulerConfig::default()
         };
@@ -162,6 +167,7 @@ impl World {
             old_workers: Vec::new(),
             restarts: false,
             failed_items: Vec::new(),
+            results,
             bad_slot,
             bad_row: 0,
             held: BTreeMap::new(),
@@ -198,7 +204,7 @@ impl World {
             12..=16 => self.feed_a_stream(),
             17..=24 => self.read_a_stream(),
             25..=26 => self.cancel_a_job(),
-            27..=29 => self.hold_a_stream(),
+            27..=29 => self.let_a_reader_give_back(),
             30..=62 => self.let_a_worker_work(),
             63..=72 => self.let_a_worker_start(),
             73..=76 => self.crash_a_worker(),
@@ -239,7 +245,7 @@ impl World {
         spec.input_closed = delivery == Delivery::Whole || random.below(2) == 0;
         spec.has_common = random.below(3) == 0;
         spec.delivery = delivery;
-        spec.hold = if delivery == Delivery::Whole || random.below(10) > 0 { Hold::Nothing } else { Hold::All };
+        spec.max_answer_bytes = self.results.answer_limit();
         spec.options.chunk_size = random.maybe(|random| 1 + random.below(12) as u32).and_then(NonZeroU32::new);
         spec.item_bytes = 1 << random.below(22);
         spec.options.on_error = Some(if random.below(3) == 0 { OnError::FailFast } else { OnError::Collect });
@@ -299,27 +305,9 @@ impl World {
     fn cancel_a_job(&mut self) {
         let ids: Vec<JobId> = self.jobs.iter().filter(|(_, job)| job.ended.is_none()).map(|(&id, _)| id).collect();
         if let Some(id) = self.random.pick(&ids) {
-            let is_refused = self.random.below(3) == 0;
-            self.apply(if is_refused { Event::ResultsRefused { job: id } } else { Event::JobCancelled { job: id } });
+            self.apply(Event::JobCancelled { job: id });
             assert!(self.jobs[&id].ended == Some(Ended::Failed), "a cancelled job ends at once");
         }
-    }
-
-    /// The results of a stream take too much memory, or no longer do.
-    fn hold_a_stream(&mut self) {
-        let is_stream = |job: &ModelJob| job.spec.delivery != Delivery::Whole && job.ended.is_none();
-        let ids: Vec<JobId> = self.jobs.iter().filter(|(_, job)| is_stream(job)).map(|(&id, _)| id).collect();
-        if let Some(id) = self.random.pick(&ids) {
-            let hold = self.random.pick(&[Hold::Nothing, Hold::AllButNext, Hold::All]).unwrap();
-            self.hold(id, hold);
-        }
-    }
-
-    fn hold(&mut self, id: JobId, hold: Hold) {
-        let job = self.jobs.get_mut(&id).unwrap();
-        job.hold = hold;
-        job.was_held |= hold != Hold::Nothing;
-        self.apply(Event::StreamHeld { job: id, hold });
     }
 
     fn repeat_something_old(&mut self) {
@@ -390,6 +378,7 @@ impl World {
             Event::ItemsFinished { count, .. } | Event::ItemsLost { count, .. } => Some(count),
             _ => None,
         };
+        self.expect_nothing();
         self.state.apply(self.now, event, &mut effects);
         let mut cancelled = Vec::new();
         for effect in effects {
@@ -397,6 +386,7 @@ impl World {
         }
         let running: usize = self.workers.values().filter(|worker| !worker.chunks.is_empty()).count();
         assert!(running <= self.most_slots as usize, "more items run than there are slots");
+        self.recount();
         for worker in cancelled {
             self.look_at_items(worker);
         }
@@ -405,6 +395,7 @@ impl World {
     /// No more faults and no more jobs: everything that there is must end by itself, soon.
     fn come_to_rest(&mut self) {
         self.bad_slot = None;
+        let mut stalled = self.some_readers();
         for round in 0.. {
             for id in self.open_streams() {
                 self.jobs.get_mut(&id).unwrap().spec.input_closed = true;
@@ -414,16 +405,7 @@ impl World {
                 self.make_worker_behave(id);
             }
             let ids: Vec<JobId> = self.jobs.iter().filter(|(_, job)| job.ended.is_none()).map(|(&id, _)| id).collect();
-            for &id in &ids {
-                let job = self.jobs.get_mut(&id).unwrap();
-                job.taken = job.delivered.len() as u64;
-                let total = job.taken;
-                self.apply(Event::ResultsTaken { job: id, total });
-                if self.jobs[&id].hold == Hold::All {
-                    // It has taken everything.
-                    self.hold(id, Hold::AllButNext);
-                }
-            }
+            self.let_readers_read(&mut stalled);
             let is_due = |worker: &SimWorker| worker.is_large && worker.has_finished;
             let has_large = self.workers.values().any(is_due) && !self.is_draining();
             let is_busy = self.workers.values().any(|worker| !worker.chunks.is_empty());
@@ -439,6 +421,8 @@ impl World {
             }
         }
         assert!(self.jobs.values().all(|job| job.ended.is_some()), "every job has ended");
+        self.let_readers_read(&mut stalled);
+        assert_eq!(self.state.held_result_bytes(), 0, "nobody holds results");
         self.apply(Event::DrainRequested);
         while !self.workers.is_empty() {
             let id = *self.workers.keys().next().unwrap();

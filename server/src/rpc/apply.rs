@@ -1,11 +1,11 @@
 //! Apply: one function, once, with positional and keyword arguments.
 
+use procpool_items::Encoded;
 use procpool_pool::{Apply, ApplyOutput, CallStyle};
 use procpool_proto::v1;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
-use super::encoded::Encoded;
 use super::error_context::Method;
 use super::pool_rpc::PoolRpc;
 use super::request_metadata::RequestMetadata;
@@ -17,18 +17,9 @@ pub(super) async fn apply(
     rpc: &PoolRpc,
     request: Request<v1::ApplyRequest>,
 ) -> Result<Response<v1::ApplyResponse>, Status> {
-    let (metadata, extensions, request) = request.into_parts();
+    let (metadata, request) = RequestMetadata::split(request);
     let v1::ApplyRequest { function, content_type, kwargs, options, args } = request;
-    let unchecked = UncheckedCall {
-        method: Method::Apply,
-        style: CallStyle::Apply,
-        function,
-        content_type,
-        common: None,
-        options,
-        stream: None,
-    };
-    let metadata = RequestMetadata::of(&metadata, &extensions);
+    let unchecked = UncheckedCall::new(Method::Apply, CallStyle::Apply, function, content_type, options, None);
     let (checked, args, mut entry) = check_whole(rpc, unchecked, args.map(Encoded::from), metadata)?;
     let context = checked.context;
     entry.set_items(1);

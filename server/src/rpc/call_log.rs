@@ -202,6 +202,11 @@ impl Drop for CallLogEntry {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use tokio_util::task::TaskTracker;
+    use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -213,6 +218,38 @@ mod tests {
         tokio::time::advance(SECOND).await;
         assert_eq!(admitted(10), 10, "the next second has lines of its own");
         assert_eq!(log.second().num_dropped, 900, "until it is reported");
+    }
+
+    /// Collects the names of the fields of log lines.
+    #[derive(Clone, Default)]
+    struct Fields(Arc<Mutex<BTreeSet<&'static str>>>);
+
+    impl<S: tracing::Subscriber> Layer<S> for Fields {
+        fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+            if event.metadata().target() == module_path!().trim_end_matches("::tests") {
+                let names = event.metadata().fields().iter().map(|field| field.name());
+                self.0.lock().unwrap().extend(names.filter(|name| *name != "message"));
+            }
+        }
+    }
+
+    #[test]
+    fn every_field_is_in_docs_telemetry() {
+        let fields = Fields::default();
+        let subscriber = tracing_subscriber::registry().with(fields.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            let (metadata, ()) = RequestMetadata::split(tonic::Request::new(()));
+            let calls = TaskTracker::new();
+            let entry = || CallLogEntry::new(Arc::default(), calls.token(), Method::Map, &metadata);
+            entry().succeed();
+            entry().fail(Status::internal(""));
+            drop(entry());
+        });
+        let docs = include_str!("../../../docs/telemetry.md");
+        let (_, section) = docs.split_once("## Log lines of calls").unwrap();
+        let rows =
+            section.split("## ").next().unwrap().lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        assert_eq!(rows.collect::<BTreeSet<_>>(), *fields.0.lock().unwrap());
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,40 +3,31 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use procpool_items::ItemKind;
+use procpool_items::{Encoded, ItemKind};
 use procpool_pool::CallStyle;
 use procpool_proto::v1;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::delivery::{Outputs, Progress, deliver};
-use super::encoded::Encoded;
 use super::error_context::Method;
 use super::pool_rpc::{Messages, PoolRpc};
 use super::request_metadata::RequestMetadata;
 use super::result_messages::{MessageCutter, ResultMessage, padding as padding_of};
 use super::status;
-use super::validate::{UncheckedCall, check_whole, separate};
+use super::validate::{UncheckedCall, check_whole};
 
 pub(super) async fn imap(
     rpc: &PoolRpc,
     request: Request<v1::IMapRequest>,
 ) -> Result<Response<Messages<v1::IMapResponse>>, Status> {
-    let (metadata, extensions, request) = request.into_parts();
+    let (metadata, request) = RequestMetadata::split(request);
     let v1::IMapRequest { function, content_type, options, order, window, star, items, common } = request;
-    let mut items = items.map(Encoded::from);
-    let mut unchecked = UncheckedCall {
-        method: Method::IMap,
-        style: if star { CallStyle::Star } else { CallStyle::Map },
-        function,
-        content_type,
-        common: common.map(Encoded::from),
-        options,
-        stream: Some((order, window)),
-    };
-    separate(&mut items, &mut unchecked.common);
-    let metadata = RequestMetadata::of(&metadata, &extensions);
-    let (checked, items, mut entry) = check_whole(rpc, unchecked, items, metadata)?;
+    let style = if star { CallStyle::Star } else { CallStyle::Map };
+    let common = common.map(Encoded::from);
+    let mut unchecked = UncheckedCall::new(Method::IMap, style, function, content_type, options, common);
+    unchecked.stream = Some((order, window));
+    let (checked, items, mut entry) = check_whole(rpc, unchecked, items.map(Encoded::from), metadata)?;
     let context = checked.context;
 
     let kind = context.kind;

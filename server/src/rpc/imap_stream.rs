@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use procpool_items::{ItemKind, ItemSlab};
+use procpool_items::{Encoded, ItemKind, ItemSlab};
 use procpool_pool::{CallError, CallStyle, ItemSink};
 use procpool_proto::v1;
 use procpool_proto::v1::i_map_stream_request::Items;
@@ -24,7 +24,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::delivery::{Outputs, Progress, deliver};
-use super::encoded::Encoded;
 use super::error_context::{ErrorContext, Method, list_field};
 use super::pool_rpc::{Messages, PoolRpc};
 use super::request_metadata::RequestMetadata;
@@ -36,8 +35,7 @@ pub(super) async fn imap_stream(
     rpc: &PoolRpc,
     request: Request<Streaming<v1::IMapStreamRequest>>,
 ) -> Result<Response<Messages<v1::IMapStreamResponse>>, Status> {
-    let (metadata, extensions, mut requests) = request.into_parts();
-    let metadata = RequestMetadata::of(&metadata, &extensions);
+    let (metadata, mut requests) = RequestMetadata::split(request);
     let mut entry = rpc.log_entry(Method::IMapStream, &metadata);
     let first = requests.message().await.map_err(|error| entry.fail(error))?;
     let (config, first) = first.and_then(|mut message| Some((message.config.take()?, message))).ok_or_else(|| {
@@ -46,19 +44,12 @@ pub(super) async fn imap_stream(
     })?;
     let v1::IMapStreamConfig { function, content_type, options, order, window, star, common, reports_taken } = config;
     let style = if star { CallStyle::Star } else { CallStyle::Map };
-    let unchecked = UncheckedCall {
-        method: Method::IMapStream,
-        style,
-        function,
-        content_type,
-        // A copy: it may be needed for long, and should not keep the items in memory that came with it.
-        common: common.map(|common| {
-            let Encoded { kind, bytes } = common.into();
-            Encoded { kind, bytes: Bytes::copy_from_slice(&bytes) }
-        }),
-        options,
-        stream: Some((order, window)),
-    };
+    // A copy: it may be needed for long, and should not keep the items in memory that came with it.
+    let common = common
+        .map(Encoded::from)
+        .map(|Encoded { kind, bytes }| Encoded { kind, bytes: Bytes::copy_from_slice(&bytes) });
+    let mut unchecked = UncheckedCall::new(Method::IMapStream, style, function, content_type, options, common);
+    unchecked.stream = Some((order, window));
     let checked = check_call(rpc, unchecked, None, metadata, &mut entry)?;
     let context = checked.context;
 

@@ -1,43 +1,51 @@
-//! Map: a function over every item, all results in one message.
+//! Map and StarMap: a function over every item, all results in one message.
 
 use bytes::{Bytes, BytesMut};
+use procpool_items::Encoded;
 use procpool_pool::CallStyle;
 use procpool_proto::v1;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
-use super::encoded::Encoded;
 use super::error_context::Method;
 use super::pool_rpc::PoolRpc;
 use super::request_metadata::RequestMetadata;
 use super::status;
-use super::validate::{UncheckedCall, check_whole, separate};
+use super::validate::{UncheckedCall, check_whole};
 use crate::listener::hold_until_end;
 
 pub(super) async fn map(rpc: &PoolRpc, request: Request<v1::MapRequest>) -> Result<Response<v1::MapResponse>, Status> {
-    let (metadata, extensions, request) = request.into_parts();
+    let (metadata, request) = RequestMetadata::split(request);
     let v1::MapRequest { function, content_type, options, items, common } = request;
-    let unchecked = UncheckedCall {
-        method: Method::Map,
-        style: CallStyle::Map,
-        function,
-        content_type,
-        common: common.map(Encoded::from),
-        options,
-        stream: None,
-    };
-    let metadata = RequestMetadata::of(&metadata, &extensions);
-    run_map(rpc, unchecked, items.map(Encoded::from), metadata).await
+    let common = common.map(Encoded::from);
+    let unchecked = UncheckedCall::new(Method::Map, CallStyle::Map, function, content_type, options, common);
+    run(rpc, unchecked, items.map(Encoded::from), metadata).await
 }
 
-/// Runs a Map or StarMap, whose responses have the same fields, and checks that one message can hold its results.
-pub(super) async fn run_map(
+/// StarMap: the same, and each item is a list, the arguments of one call.
+pub(super) async fn star_map(
     rpc: &PoolRpc,
-    mut unchecked: UncheckedCall,
-    mut items: Option<Encoded>,
+    request: Request<v1::StarMapRequest>,
+) -> Result<Response<v1::StarMapResponse>, Status> {
+    let (metadata, request) = RequestMetadata::split(request);
+    let v1::StarMapRequest { function, content_type, options, items, common } = request;
+    let common = common.map(Encoded::from);
+    let unchecked = UncheckedCall::new(Method::StarMap, CallStyle::Star, function, content_type, options, common);
+    let mapped = run(rpc, unchecked, items.map(Encoded::from), metadata).await?;
+    Ok(mapped.map(|v1::MapResponse { content_type, errors, results }| v1::StarMapResponse {
+        content_type,
+        errors,
+        results: results.map(|results| Encoded::from(results).into()),
+    }))
+}
+
+/// Runs either, and checks that one message can hold the results.
+async fn run(
+    rpc: &PoolRpc,
+    unchecked: UncheckedCall,
+    items: Option<Encoded>,
     metadata: RequestMetadata,
 ) -> Result<Response<v1::MapResponse>, Status> {
-    separate(&mut items, &mut unchecked.common);
     let (checked, items, mut entry) = check_whole(rpc, unchecked, items, metadata)?;
     let context = checked.context;
     entry.set_items(items.len() as u64);

@@ -12,7 +12,6 @@ mod body;
 pub(crate) mod call_log;
 mod deadline;
 mod delivery;
-mod encoded;
 mod error_context;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
@@ -31,7 +30,6 @@ mod result_messages;
 mod routes;
 mod service;
 pub(crate) mod stack;
-mod star_map;
 pub(crate) mod status;
 mod telemetry_layer;
 mod validate;

@@ -2,8 +2,7 @@
 
 use procpool_pool::TraceContext;
 use tokio::time::Instant;
-use tonic::Extensions;
-use tonic::metadata::MetadataMap;
+use tonic::Request;
 
 use super::deadline::Deadline;
 use crate::headers;
@@ -33,17 +32,19 @@ pub(crate) struct RequestMetadata {
 }
 
 impl RequestMetadata {
-    /// Reads what the layers and the client left for the handler.
-    pub(crate) fn of(metadata: &MetadataMap, extensions: &Extensions) -> Self {
+    /// Splits a request into its message, and what the layers and the client left beside it for the handler.
+    pub(crate) fn split<M>(request: Request<M>) -> (Self, M) {
+        let (metadata, extensions, message) = request.into_parts();
         let span = extensions.get::<CallSpan>();
-        Self {
+        let metadata = Self {
             deadline: extensions.get::<Deadline>().and_then(|deadline| deadline.pool),
             trace: span.map_or_else(|| headers::trace_context(metadata.as_ref()), CallSpan::trace_context),
             span: span.cloned(),
             peer: extensions.get::<Peer>().copied(),
             request_id: headers::text(metadata.as_ref(), "x-request-id", MAX_REQUEST_ID_BYTES),
             caller_pool: headers::text(metadata.as_ref(), "procpool-caller-pool", MAX_CALLER_POOL_BYTES),
-        }
+        };
+        (metadata, message)
     }
 }
 

@@ -110,8 +110,4 @@ impl<E: Future<Output = Status>> http_body::Body for BoundedBody<E> {
     fn is_end_stream(&self) -> bool {
         self.is_ended || self.inner.is_end_stream()
     }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.inner.size_hint()
-    }
 }

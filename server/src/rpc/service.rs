@@ -5,7 +5,7 @@ use procpool_proto::v1::pool_service_server::PoolService;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::pool_rpc::{Messages, PoolRpc};
-use super::{apply, imap, imap_stream, list_functions, map, star_map};
+use super::{apply, imap, imap_stream, list_functions, map};
 
 #[tonic::async_trait]
 impl PoolService for PoolRpc {
@@ -18,7 +18,7 @@ impl PoolService for PoolRpc {
     }
 
     async fn star_map(&self, request: Request<v1::StarMapRequest>) -> Result<Response<v1::StarMapResponse>, Status> {
-        star_map::star_map(self, request).await
+        map::star_map(self, request).await
     }
 
     type IMapStream = Messages<v1::IMapResponse>;

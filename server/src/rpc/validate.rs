@@ -6,14 +6,13 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bytes::Bytes;
-use procpool_items::{ItemKind, ItemSlab, SlabProblem};
+use procpool_items::{Encoded, ItemKind, ItemSlab, SlabProblem};
 use procpool_pool::{Call, CallLabel, CallOptions, CallStyle, CommonArgument, OnError, ResultOrder, StreamOptions};
 use procpool_proto::google::rpc::bad_request::FieldViolation;
 use procpool_proto::v1;
 use tonic::Status;
 
 use super::call_log::CallLogEntry;
-use super::encoded::Encoded;
 use super::error_context::{ErrorContext, Method, common_field, list_field};
 use super::pool_rpc::PoolRpc;
 use super::request_metadata::{MAX_REQUEST_ID_BYTES, RequestMetadata};
@@ -56,6 +55,20 @@ pub(super) struct UncheckedCall {
     pub(super) stream: Option<(i32, u32)>,
 }
 
+impl UncheckedCall {
+    /// Returns a call that is no stream.
+    pub(super) fn new(
+        method: Method,
+        style: CallStyle,
+        function: String,
+        content_type: String,
+        options: Option<v1::CallOptions>,
+        common: Option<Encoded>,
+    ) -> Self {
+        Self { method, style, function, content_type, common, options, stream: None }
+    }
+}
+
 /// A call that was checked.
 #[derive(Debug)]
 pub(super) struct CheckedCall {
@@ -71,10 +84,11 @@ pub(super) struct CheckedCall {
 /// With every field that is wrong, or the first item.
 pub(super) fn check_whole(
     rpc: &PoolRpc,
-    unchecked: UncheckedCall,
-    items: Option<Encoded>,
+    mut unchecked: UncheckedCall,
+    mut items: Option<Encoded>,
     metadata: RequestMetadata,
 ) -> Result<(CheckedCall, ItemSlab, CallLogEntry), Status> {
+    separate(&mut items, &mut unchecked.common);
     let (style, kind) = (unchecked.style, items.as_ref().map(|items| items.kind));
     let mut entry = rpc.log_entry(unchecked.method, &metadata);
     let checked = check_call(rpc, unchecked, kind, metadata, &mut entry)?;

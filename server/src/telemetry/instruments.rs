@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{AsyncInstrument, Counter, Histogram, Meter};
@@ -21,83 +22,11 @@ const DURATION_BUCKETS: [f64; 14] =
 const CAPACITY_REASONS: [Reason; 4] =
     [Reason::QueueFull, Reason::DeadlineUnreachable, Reason::PoolDegraded, Reason::Draining];
 
-/// A metric.
-struct Metric {
-    name: &'static str,
-    unit: &'static str,
-    help: &'static str,
-}
-
-const CALLS: Metric = Metric { name: "procpool.calls", unit: "{call}", help: "Calls that ended, by method and code" };
-const CALL_DURATION: Metric = Metric {
-    name: "procpool.call.duration",
-    unit: "s",
-    help: "From the start of a call to its end, by method and code",
-};
-const REFUSED: Metric = Metric {
-    name: "procpool.refused",
-    unit: "{call}",
-    help: "Calls that were refused for lack of room or of workers; nothing of them was run; by the error's reason",
-};
-const ITEMS: Metric =
-    Metric { name: "procpool.items", unit: "{item}", help: "Items that have their outcome, by function and outcome" };
-const QUEUE_WAIT: Metric = Metric {
-    name: "procpool.queue_wait",
-    unit: "s",
-    help: "From when a call's first items are there to when a worker gets one, by function",
-};
-const CHUNK_RUN: Metric = Metric {
-    name: "procpool.chunk_run",
-    unit: "s",
-    help: "How long workers ran the items of a chunk, together, by function; a slow function's chunk is one item",
-};
-const WORKER_STARTS: Metric =
-    Metric { name: "procpool.worker_starts", unit: "{worker}", help: "Worker processes that were started" };
-const WORKER_EXITS: Metric = Metric {
-    name: "procpool.worker_exits",
-    unit: "{worker}",
-    help: "Worker processes that ended, by reason; unless the pool shrinks or drains, another takes the slot",
-};
-const SLOTS: Metric = Metric { name: "procpool.slots", unit: "{slot}", help: "Slots by the state of their workers" };
-const JOBS: Metric = Metric { name: "procpool.jobs", unit: "{job}", help: "Calls in progress" };
-const QUEUED_ITEMS: Metric =
-    Metric { name: "procpool.queued_items", unit: "{item}", help: "Items that are not at a worker" };
-const RUNNING_ITEMS: Metric = Metric { name: "procpool.running_items", unit: "{item}", help: "Items at workers" };
-const SLOTS_DEMANDED: Metric = Metric {
-    name: "procpool.slots_demanded",
-    unit: "{slot}",
-    help: "How many slots the work at hand could use: those busy, and those that would do what is queued in 10 s",
-};
-const BACKLOG: Metric = Metric {
-    name: "procpool.backlog",
-    unit: "s",
-    help: "How long the present slots will take for what is queued, by the functions' run times",
-};
-const OLDEST_QUEUED: Metric = Metric {
-    name: "procpool.oldest_queued",
-    unit: "s",
-    help: "How long some call has had items waiting for a slot without a break, the longest of all",
-};
-const IDLE: Metric =
-    Metric { name: "procpool.idle", unit: "s", help: "How long no call has been in progress; 0 while one is" };
-
-const CONNECTIONS: Metric =
-    Metric { name: "procpool.connections", unit: "{connection}", help: "Connections that are open" };
-const CONNECTIONS_DELAYED: Metric = Metric {
-    name: "procpool.connections_delayed",
-    unit: "{connection}",
-    help: "Connections that had to wait for another to end, since there were max_connections",
-};
-const WATCHDOG_RESTARTS: Metric = Metric {
-    name: "procpool.watchdog_restarts",
-    unit: "{process}",
-    help: "How often the server had to start its watchdog again, since somebody had killed it",
-};
 /// The last demand that was read, by the names of the pools.
 pub(super) type Demands = BTreeMap<String, Mutex<Demand>>;
 
-/// A gauge, and how it is read from the demand.
-type Reading<T> = (&'static Metric, fn(&Demand) -> T);
+/// The name, unit and help text of a gauge, and how it is read from the demand.
+type Reading<T> = (&'static str, &'static str, &'static str, fn(&Demand) -> T);
 
 /// The instruments that record events.
 #[derive(Debug)]
@@ -115,16 +44,42 @@ pub(super) struct Instruments {
 
 impl Instruments {
     pub(super) fn new(meter: &Meter) -> Self {
+        let counter = |name, unit, help| meter.u64_counter(name).with_unit(unit).with_description(help).build();
+        let histogram = |name, help| {
+            let builder = meter.f64_histogram(name).with_unit("s").with_description(help);
+            builder.with_boundaries(DURATION_BUCKETS.to_vec()).build()
+        };
         let instruments = Self {
-            calls: counter(meter, &CALLS),
-            call_duration: histogram(meter, &CALL_DURATION),
-            refused: counter(meter, &REFUSED),
-            items: counter(meter, &ITEMS),
-            queue_wait: histogram(meter, &QUEUE_WAIT),
-            chunk_run: histogram(meter, &CHUNK_RUN),
-            worker_starts: counter(meter, &WORKER_STARTS),
-            worker_exits: counter(meter, &WORKER_EXITS),
-            watchdog_restarts: counter(meter, &WATCHDOG_RESTARTS),
+            calls: counter("procpool.calls", "{call}", "Calls that ended, by method and code"),
+            call_duration: histogram(
+                "procpool.call.duration",
+                "From the start of a call to its end, by method and code",
+            ),
+            refused: counter(
+                "procpool.refused",
+                "{call}",
+                "Calls that were refused for lack of room or of workers; nothing of them was run; by the error's reason",
+            ),
+            items: counter("procpool.items", "{item}", "Items that have their outcome, by function and outcome"),
+            queue_wait: histogram(
+                "procpool.queue_wait",
+                "From when a call's first items are there to when a worker gets one, by function",
+            ),
+            chunk_run: histogram(
+                "procpool.chunk_run",
+                "How long workers ran the items of a chunk, together, by function; a slow function's chunk is one item",
+            ),
+            worker_starts: counter("procpool.worker_starts", "{worker}", "Worker processes that were started"),
+            worker_exits: counter(
+                "procpool.worker_exits",
+                "{worker}",
+                "Worker processes that ended, by reason; unless the pool shrinks or drains, another takes the slot",
+            ),
+            watchdog_restarts: counter(
+                "procpool.watchdog_restarts",
+                "{process}",
+                "How often the server had to start its watchdog again, since somebody had killed it",
+            ),
         };
         // A counter that is not there before the first refusal cannot be seen to rise.
         for reason in CAPACITY_REASONS {
@@ -135,40 +90,53 @@ impl Instruments {
     }
 }
 
-fn counter(meter: &Meter, metric: &Metric) -> Counter<u64> {
-    meter.u64_counter(metric.name).with_unit(metric.unit).with_description(metric.help).build()
-}
-
-fn histogram(meter: &Meter, metric: &Metric) -> Histogram<f64> {
-    let builder = meter.f64_histogram(metric.name).with_unit(metric.unit).with_description(metric.help);
-    builder.with_boundaries(DURATION_BUCKETS.to_vec()).build()
-}
-
 /// Adds gauges that read the last [`Demand`] of each pool whenever metrics are collected.
 pub(super) fn observe_demand(meter: &Meter, demands: &Arc<Demands>) {
     let counts: [Reading<u64>; 4] = [
-        (&JOBS, |demand| demand.num_jobs),
-        (&QUEUED_ITEMS, |demand| demand.num_queued_items),
-        (&RUNNING_ITEMS, |demand| demand.num_running_items),
-        (&SLOTS_DEMANDED, |demand| demand.slots_demanded),
+        ("procpool.jobs", "{job}", "Calls in progress", |demand| demand.num_jobs),
+        ("procpool.queued_items", "{item}", "Items that are not at a worker", |demand| demand.num_queued_items),
+        ("procpool.running_items", "{item}", "Items at workers", |demand| demand.num_running_items),
+        (
+            "procpool.slots_demanded",
+            "{slot}",
+            "How many slots the work at hand could use: those busy, and those that would do what is queued in 10 s",
+            |demand| demand.slots_demanded,
+        ),
     ];
-    for (metric, read) in counts {
+    for (name, unit, help, read) in counts {
         let demands = Arc::clone(demands);
-        let gauge = meter.u64_observable_gauge(metric.name).with_unit(metric.unit).with_description(metric.help);
+        let gauge = meter.u64_observable_gauge(name).with_unit(unit).with_description(help);
         gauge.with_callback(move |gauge| each(&demands, |pool, demand| gauge.observe(read(demand), &[pool]))).build();
     }
-    let durations: [Reading<f64>; 3] = [
-        (&BACKLOG, |demand| demand.backlog.as_secs_f64()),
-        (&OLDEST_QUEUED, |demand| demand.oldest_queued.as_secs_f64()),
-        (&IDLE, |demand| demand.idle.as_secs_f64()),
+    let durations: [Reading<Duration>; 3] = [
+        (
+            "procpool.backlog",
+            "s",
+            "How long the present slots will take for what is queued, by the functions' run times",
+            |demand| demand.backlog,
+        ),
+        (
+            "procpool.oldest_queued",
+            "s",
+            "How long some call has had items waiting for a slot without a break, the longest of all",
+            |demand| demand.oldest_queued,
+        ),
+        ("procpool.idle", "s", "How long no call has been in progress; 0 while one is", |demand| demand.idle),
     ];
-    for (metric, read) in durations {
+    for (name, unit, help, read) in durations {
         let demands = Arc::clone(demands);
-        let gauge = meter.f64_observable_gauge(metric.name).with_unit(metric.unit).with_description(metric.help);
-        gauge.with_callback(move |gauge| each(&demands, |pool, demand| gauge.observe(read(demand), &[pool]))).build();
+        let gauge = meter.f64_observable_gauge(name).with_unit(unit).with_description(help);
+        gauge
+            .with_callback(move |gauge| {
+                each(&demands, |pool, demand| gauge.observe(read(demand).as_secs_f64(), &[pool]));
+            })
+            .build();
     }
     let demands = Arc::clone(demands);
-    let gauge = meter.u64_observable_gauge(SLOTS.name).with_unit(SLOTS.unit).with_description(SLOTS.help);
+    let gauge = meter
+        .u64_observable_gauge("procpool.slots")
+        .with_unit("{slot}")
+        .with_description("Slots by the state of their workers");
     let observe = move |gauge: &dyn AsyncInstrument<u64>| {
         each(&demands, |pool, demand| {
             let slots = demand.slots;
@@ -189,12 +157,13 @@ pub(super) fn observe_demand(meter: &Meter, demands: &Arc<Demands>) {
 
 /// Adds the metrics of connections, read whenever metrics are collected.
 pub(super) fn observe_connections(meter: &Meter, connections: Connections) {
-    let Metric { name, unit, help } = CONNECTIONS;
     let open = connections.clone();
-    let gauge = meter.u64_observable_gauge(name).with_unit(unit).with_description(help);
+    let gauge = meter.u64_observable_gauge("procpool.connections").with_unit("{connection}");
+    let gauge = gauge.with_description("Connections that are open");
     gauge.with_callback(move |gauge| gauge.observe(open.count() as u64, &[])).build();
-    let Metric { name, unit, help } = CONNECTIONS_DELAYED;
-    let counter = meter.u64_observable_counter(name).with_unit(unit).with_description(help);
+    let counter = meter.u64_observable_counter("procpool.connections_delayed").with_unit("{connection}");
+    let counter =
+        counter.with_description("Connections that had to wait for another to end, since there were max_connections");
     counter.with_callback(move |counter| counter.observe(connections.num_delayed(), &[])).build();
 }
 

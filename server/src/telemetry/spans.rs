@@ -1,7 +1,9 @@
 //! Spans: one for each call, continued from the caller's trace, and below it one for each chunk, which the worker can
 //! continue.
 
-use opentelemetry::propagation::{Extractor, TextMapPropagator as _};
+use std::collections::HashMap;
+
+use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry::trace::{
     Span as _, SpanContext, SpanKind, Status, TraceContextExt as _, Tracer as _, TracerProvider,
 };
@@ -61,7 +63,10 @@ impl Spans {
     }
 
     fn parent(&self, trace: &TraceContext) -> Context {
-        self.propagator.extract_with_context(&Context::new(), &Carrier(trace))
+        let TraceContext { traceparent, tracestate } = trace;
+        let headers = [("traceparent", traceparent), ("tracestate", tracestate)];
+        let headers: HashMap<_, _> = headers.map(|(name, value)| (name.to_owned(), value.clone())).into();
+        self.propagator.extract_with_context(&Context::new(), &headers)
     }
 }
 
@@ -124,24 +129,6 @@ fn trace_context(span: &SpanContext) -> TraceContext {
     TraceContext {
         traceparent: format!("00-{}-{}-{:02x}", span.trace_id(), span.span_id(), span.trace_flags()),
         tracestate: span.trace_state().header(),
-    }
-}
-
-/// Reads a context out of the W3C headers.
-struct Carrier<'a>(&'a TraceContext);
-
-impl Extractor for Carrier<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        let value = match key {
-            "traceparent" => &self.0.traceparent,
-            "tracestate" => &self.0.tracestate,
-            _ => return None,
-        };
-        Some(value.as_str()).filter(|value| !value.is_empty())
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        vec!["traceparent", "tracestate"]
     }
 }
 

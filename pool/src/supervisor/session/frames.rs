@@ -36,8 +36,8 @@ impl<P: Process> Session<P> {
             self.set_common(*common, argument);
         }
         let items_len = run.parts.iter().map(Bytes::len).sum::<usize>();
-        let texts_len =
-            run.function.len() + run.content_type.len() + run.trace.traceparent.len() + run.trace.tracestate.len();
+        let texts: [&str; 4] = [&run.function, &run.content_type, &run.trace.traceparent, &run.trace.tracestate];
+        let texts_len = texts.iter().map(|text| text.len()).sum::<usize>();
         if items_len + texts_len + MAX_RUN_NUMBERS_BYTES > self.max_frame_bytes as usize {
             let message = format!("{items_len} bytes are more than a worker takes, {} in all", self.max_frame_bytes);
             return self.refuse(&run, CallPart::Item, message);
@@ -52,9 +52,7 @@ impl<P: Process> Session<P> {
         self.ping.chunk_given(was_idle, self.chunks.front().and_then(|front| front.time_limit));
         let frame = proto::Run {
             chunk: run.chunk.0,
-            function: run.function.to_string(),
             kind: proto_kind(run.kind).into(),
-            content_type: run.content_type.to_string(),
             style: match run.style {
                 CallStyle::Map => proto::CallStyle::Map,
                 CallStyle::Star => proto::CallStyle::Star,
@@ -66,12 +64,10 @@ impl<P: Process> Session<P> {
             first_sequence,
             attempt: run.attempt,
             stamp_start: run.time_limit.is_some(),
-            traceparent: run.trace.traceparent.clone(),
-            tracestate: run.trace.tracestate.clone(),
-            common: run.common.map_or(0, |common| common.common),
-            items: Bytes::new(),
+            common: run.common.as_ref().map_or(0, |common| common.common),
+            ..proto::Run::default()
         };
-        let header = procpool_ipc::encode_run_header(&frame, items_len);
+        let header = procpool_ipc::encode_run_header(&frame, texts, items_len);
         self.channel.send(std::iter::once(header).chain(run.parts));
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use procpool_scheduler::{
-    Dispatch, Effect, FailureCause, Hold, JobFailure, JobId, Readiness, SlotId, StopReason, Time, WorkerId, WorkerState,
+    Dispatch, Effect, FailureCause, JobFailure, JobId, Readiness, SlotId, StopReason, Time, WorkerId, WorkerState,
 };
 
 use super::{SimChunk, SimWorker, World};
@@ -49,8 +49,9 @@ impl World {
             Effect::StoreResults { job, first_index, skip, count } => {
                 let all = results.expect("results come with results");
                 assert!(skip + count <= all && count > 0, "more results than came");
-                let job = self.jobs.get_mut(&job).unwrap();
-                (first_index..first_index + u64::from(count)).for_each(|index| job.settle(index));
+                let of = self.jobs.get_mut(&job).unwrap();
+                (first_index..first_index + u64::from(count)).for_each(|index| of.settle(index));
+                self.store_results(job, first_index, skip, count);
             }
             Effect::FailItem { job, index, attempt, cause } => {
                 let job = self.jobs.get_mut(&job).unwrap();
@@ -68,18 +69,17 @@ impl World {
                         }
                     }
                 }
+                let id = job.spec.id;
                 if job.spec.fails_fast() {
-                    self.failed_items.insert(0, (job.spec.id, index));
+                    self.failed_items.insert(0, (id, index));
                 }
+                self.store_failure(id, index);
             }
             Effect::Deliver { job, first_index, count } => {
-                let job = self.jobs.get_mut(&job).unwrap();
-                job.deliver(first_index, count);
-                if job.hold == Hold::AllButNext {
-                    job.hold = Hold::All;
-                }
+                self.jobs.get_mut(&job).unwrap().deliver(first_index, count);
             }
             Effect::CompleteJob { job } => self.jobs.get_mut(&job).unwrap().complete(),
+            Effect::HoldChanged { job, hold } => self.change_hold(job, hold),
             Effect::FailJob { job, failure } => self.check_job_failure(job, failure),
             Effect::RestartFinished => {
                 let is_gone = |worker: &WorkerId| !self.workers.contains_key(worker);
@@ -100,6 +100,8 @@ impl World {
     }
 
     fn check_job_failure(&mut self, id: JobId, failure: JobFailure) {
+        self.check_refusal(id, failure);
+        self.drop_results(id);
         let job = self.jobs.get_mut(&id).unwrap();
         job.fail();
         if let JobFailure::DeadlineUnreachable { expected, remaining, .. } = failure {
@@ -173,6 +175,7 @@ impl World {
         if dispatch.attempt > 1 {
             self.check_slot_of_retry(dispatch);
         }
+        self.check_begin(dispatch.job);
         let worker = self.workers.get_mut(&dispatch.worker).unwrap();
         let job = self.jobs.get_mut(&dispatch.job).unwrap();
         assert!(worker.functions.has(job.spec.function), "an item went to a worker that cannot run it");

@@ -133,7 +133,8 @@ impl World {
         }
         let (first, count) = (chunk.said, chunk.count - chunk.said);
         self.failed_items = (first..chunk.count).map(|at| (chunk.job, chunk.first_index + u64::from(at))).collect();
-        self.say(Event::ItemsLost { worker: id, chunk: chunk.id, first, count });
+        let size = self.results.make(count);
+        self.say(Event::ItemsLost { worker: id, chunk: chunk.id, first, count, size });
         self.failed_items.clear();
     }
 
@@ -154,7 +155,8 @@ impl World {
             self.failed_starts = 0;
             self.failed_items = failed.iter().map(|&offset| (job, job_first + u64::from(offset))).collect();
             let busy = Duration::from_micros(self.random.below(3000));
-            self.say(Event::ItemsFinished { worker: id, chunk: id_of_chunk, first, count, failed, busy });
+            let size = self.results.make(count);
+            self.say(Event::ItemsFinished { worker: id, chunk: id_of_chunk, first, count, failed, busy, size });
             self.failed_items.clear();
         }
     }

@@ -2,6 +2,8 @@ use std::collections::VecDeque;
 use std::sync::atomic::AtomicUsize;
 
 use http_body_util::BodyExt as _;
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
 use tonic::Code;
 use tonic::codegen::StdError;
 
@@ -9,6 +11,27 @@ use super::super::message_buffer::PREFIX_BYTES;
 use super::*;
 
 const MIB: usize = 1 << 20;
+
+#[test]
+fn the_methods_that_take_a_stream_are_those_of_the_descriptors() {
+    let served = [
+        procpool_proto::FILE_DESCRIPTOR_SET,
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+    ];
+    let mut num_streaming = 0;
+    for file in served.iter().flat_map(|set| FileDescriptorSet::decode(*set).unwrap().file) {
+        for (service, method) in
+            file.service.iter().flat_map(|service| service.method.iter().map(move |method| (service, method)))
+        {
+            let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+            assert_eq!(takes_stream(&path), method.client_streaming(), "{path}");
+            num_streaming += u32::from(method.client_streaming());
+        }
+    }
+    assert_eq!(num_streaming, 3, "IMapStream, and reflection twice");
+}
 
 /// What a client has sent, and how much more it may send.
 #[derive(Debug, Clone)]

@@ -279,7 +279,9 @@ impl ScriptedWorker {
     async fn recall(&mut self, chunk: ChunkId, cancel: bool) {
         let Some(position) = self.chunks.iter().position(|run| run.chunk == chunk) else { return };
         if cancel {
-            self.ends_at = (position == 0).then(|| Instant::now() + self.grace.cancel);
+            if position == 0 {
+                self.ends_at = Some(Instant::now() + self.grace.cancel);
+            }
             self.script.cancelled.send_modify(|cancelled| *cancelled += 1);
         }
         let first_not_begun = if position == 0 { self.done + 1 } else { 0 };

@@ -1,14 +1,17 @@
-//! The oneofs of requests and responses that hold values of one kind or the other.
+//! The oneofs of requests and responses that hold values or blobs, as one type.
 
 use bytes::Bytes;
-use procpool_items::ItemKind;
 use procpool_proto::v1;
 
-/// Items, arguments or results, encoded, and of which kind they are.
-#[derive(Debug)]
-pub(super) struct Encoded {
-    pub(super) kind: ItemKind,
-    pub(super) bytes: Bytes,
+use crate::slab::ItemKind;
+
+/// Items, arguments or results as they travel: encoded, and of which kind they are.
+#[derive(Debug, Clone)]
+pub struct Encoded {
+    /// The kind.
+    pub kind: ItemKind,
+    /// A list, or a single `Value` or blob.
+    pub bytes: Bytes,
 }
 
 macro_rules! oneofs {
