@@ -123,7 +123,7 @@ impl ItemWatch {
     pub fn look(
         &mut self,
         now: Time,
-        chunks: impl Iterator<Item = WatchedChunk> + Clone,
+        mut chunks: impl Iterator<Item = WatchedChunk> + Clone,
         running: Option<RunningItem>,
     ) -> Option<ItemAction> {
         self.next_look = None;
@@ -133,8 +133,8 @@ impl ItemWatch {
             self.look_by(now.after(soonest.max(MIN_LOOK_INTERVAL)));
         }
         let at_hand = match running {
-            Some(running) => chunks.clone().find(|chunk| chunk.chunk == running.chunk),
-            None => chunks.clone().next(),
+            Some(running) => chunks.find(|chunk| chunk.chunk == running.chunk),
+            None => chunks.next(),
         };
         let overdue = match (at_hand, running) {
             (Some(WatchedChunk { chunk, is_cancelled: true, .. }), _) => Overdue::Chunk(chunk),
@@ -145,7 +145,9 @@ impl ItemWatch {
                 } else if left == Some(Duration::ZERO) {
                     return Some(ItemAction::Expire);
                 } else {
-                    left.into_iter().for_each(|left| self.look_by(now.after(left.max(MIN_LOOK_INTERVAL))));
+                    if let Some(left) = left {
+                        self.look_by(now.after(left.max(MIN_LOOK_INTERVAL)));
+                    }
                     return self.look_at_survivor(now, true);
                 }
             }

@@ -151,8 +151,8 @@ fn an_item_that_begins_after_sigterm_is_not_killed_for_the_one_before_it() {
     assert_eq!(worker.pass(just_before(limit)), []);
     assert_eq!(worker.pass(LOOK_INTERVAL), [ItemAction::Expire]);
     // It is told, and has a grace period of its own.
-    assert_eq!(worker.pass(CANCEL - LOOK_INTERVAL), []);
-    assert_eq!(worker.pass(LOOK_INTERVAL), [ItemAction::Kill]);
+    assert_eq!(worker.pass(CANCEL / 2), []);
+    assert_eq!(worker.pass(CANCEL / 2), [ItemAction::Kill]);
 }
 
 #[test]

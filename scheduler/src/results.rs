@@ -70,10 +70,6 @@ pub(crate) struct HeldResults {
 }
 
 impl Budget {
-    fn new(limit: u64, free: u64, shared: u64) -> Self {
-        Self { limit, free, shared, used: 0, num_jobs: 0 }
-    }
-
     pub(crate) fn level(&self) -> Level {
         match self.used {
             used if used <= self.free => Level::Free,
@@ -89,14 +85,6 @@ impl Budget {
     }
 }
 
-impl HeldResults {
-    /// Counts results, or no longer counts some.
-    fn change(&mut self, size: ResultSize) {
-        self.bytes = changed(self.bytes, size.held);
-        self.answer_bytes = changed(self.answer_bytes, size.answer);
-    }
-}
-
 fn changed(bytes: u64, change: i64) -> u64 {
     debug_assert!(bytes.checked_add_signed(change).is_some(), "{bytes} bytes can't change by {change}");
     bytes.saturating_add_signed(change)
@@ -106,28 +94,26 @@ impl ResultBudgets {
     pub(crate) fn new(limit: u64) -> Self {
         let streams = limit / STREAMS_DIVISOR;
         let whole = limit - streams;
+        let budget = |limit, free, shared| Budget { limit, free, shared, used: 0, num_jobs: 0 };
         Self {
-            whole: Budget::new(whole, whole - whole / 8, whole / 8),
+            whole: budget(whole, whole - whole / 8, whole / 8),
             // It is bad when a job fails, and not when a stream is paused: what was running needs room, too.
-            streams: Budget::new(streams, streams / 4, streams / 4),
+            streams: budget(streams, streams / 4, streams / 4),
             level: Level::Free,
             paused: BTreeSet::new(),
             ended: BTreeMap::new(),
         }
     }
 
-    fn of(&mut self, delivery: Delivery) -> &mut Budget {
+    pub(crate) fn of(&mut self, delivery: Delivery) -> &mut Budget {
         if delivery == Delivery::Whole { &mut self.whole } else { &mut self.streams }
-    }
-
-    pub(crate) fn add_job(&mut self, delivery: Delivery) {
-        self.of(delivery).num_jobs += 1;
     }
 
     /// Counts results of a job that has not ended.
     pub(crate) fn count(&mut self, job: JobId, delivery: Delivery, held: &mut HeldResults, size: ResultSize) {
         let before = held.bytes;
-        held.change(size);
+        held.bytes = changed(before, size.held);
+        held.answer_bytes = changed(held.answer_bytes, size.answer);
         let budget = self.of(delivery);
         budget.used = budget.used - before + held.bytes;
         if self.paused.remove(&(before, job)) {
@@ -138,11 +124,8 @@ impl ResultBudgets {
     /// A job has ended: what its readers hold, and the driver still stores, counts until it is given back.
     pub(crate) fn end_job(&mut self, job: JobId, delivery: Delivery, held: &HeldResults) {
         self.paused.remove(&(held.bytes, job));
-        if held.bytes == 0 {
-            self.of(delivery).num_jobs -= 1;
-        } else {
-            self.ended.insert(job, (delivery, held.bytes));
-        }
+        self.ended.insert(job, (delivery, held.bytes));
+        self.count_of_ended(job, 0);
     }
 
     /// Counts results of a job that has ended.

@@ -29,7 +29,7 @@ impl PoolState {
         if let Some(deadline) = spec.deadline {
             self.timers.set(TimerKey::Deadline(id), deadline);
         }
-        self.results.add_job(spec.delivery);
+        self.results.of(spec.delivery).num_jobs += 1;
         self.jobs.insert(id, Job::new(spec));
         self.update_hold(id);
         self.refresh(id);
