@@ -103,7 +103,7 @@ impl Caller {
             ends_at: [deadline, gives_up.then(|| Instant::now() + patience)].into_iter().flatten().min(),
         };
         let job = self.last_job.fetch_add(1, Ordering::Relaxed) + 1;
-        self.ledger.job_begins(job, rules);
+        self.ledger.job_begins(job, rules, call.job.clone());
         let common = rules.has_common.then(|| CommonArgument {
             kind: ItemKind::Blobs,
             content_type: String::new(),
@@ -309,10 +309,10 @@ pub(crate) async fn fill_the_pool(handle: &PoolHandle, ledger: &Ledger, config: 
         has_time_limit: false,
         ends_at: None,
     };
-    ledger.job_begins(job, rules);
     let num_items = u64::from(config.max_queued_items);
     let call =
         Call { options: CallOptions { on_error: Some(OnError::Collect), ..CallOptions::default() }, ..Call::new("f") };
+    ledger.job_begins(job, rules, call.job.clone());
     let output = timeout(PATIENCE, handle.map(call, items(job, 0..num_items))).await.expect("it ends");
     let output = output.expect("a pool at rest takes as much as a new one");
     assert_eq!(texts(&output.parts).len() as u64, num_items);

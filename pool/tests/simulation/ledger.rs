@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use procpool_pool::JobNumber;
 use tokio::time::Instant;
 
 use crate::upset::{Upset, Upsets};
@@ -85,8 +86,10 @@ struct State {
     ended: BTreeMap<u64, bool>,
     /// Callers were told that nothing of these has started, and so may send them again.
     refused: BTreeSet<u64>,
-    /// What an operator cancelled, by the pool's own numbers.
-    cancelled: BTreeSet<u64>,
+    /// The pool's own number of each job.
+    numbers: BTreeMap<u64, JobNumber>,
+    /// What an operator cancelled first when, by the pool's own numbers.
+    cancelled: BTreeMap<u64, Instant>,
     live_workers: u32,
     most_workers: u32,
     fewest_slots: u32,
@@ -127,8 +130,10 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn job_begins(&self, job: u64, rules: JobRules) {
-        self.state().jobs.insert(job, rules);
+    pub(crate) fn job_begins(&self, job: u64, rules: JobRules, number: JobNumber) {
+        let mut state = self.state();
+        state.jobs.insert(job, rules);
+        state.numbers.insert(job, number);
     }
 
     /// The caller has its answer. `is_complete`: with an outcome for every item.
@@ -146,11 +151,11 @@ impl Ledger {
 
     /// An operator is about to cancel a job, by the pool's own number.
     pub(crate) fn operator_cancels(&self, job: u64) {
-        self.state().cancelled.insert(job);
+        self.state().cancelled.entry(job).or_insert_with(Instant::now);
     }
 
     pub(crate) fn has_operator_cancelled(&self, job: u64) -> bool {
-        self.state().cancelled.contains(&job)
+        self.state().cancelled.contains_key(&job)
     }
 
     pub(crate) fn rules(&self, job: u64) -> JobRules {
@@ -337,7 +342,9 @@ impl Ledger {
         let deaths = state.deaths.get(&key.0).map_or(&[][..], Vec::as_slice);
         let fails_at = deaths.get(2_usize.saturating_sub(state.num_deaf)).map(|&(_, at)| at);
         let is_late_at = time_limit.map(|limit| began + limit);
-        let may_end_at = [state.jobs[&key.0].ends_at, is_late_at, fails_at].into_iter().flatten().min();
+        let number = state.numbers.get(&key.0).and_then(JobNumber::get);
+        let cancelled_at = number.and_then(|number| state.cancelled.get(&number).copied());
+        let may_end_at = [state.jobs[&key.0].ends_at, is_late_at, fails_at, cancelled_at].into_iter().flatten().min();
         let had_its_grace = may_end_at.is_some_and(|at| at + state.cancel_grace_period <= Instant::now());
         assert!(had_its_grace || state.drains, "item {key:?} is ended, and it should not be");
     }
