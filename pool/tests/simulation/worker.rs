@@ -318,7 +318,12 @@ impl SimWorker {
         self.check_end();
         self.is_ending = true;
         self.go_on();
-        self.chance(70).then_some(WorkerExit::Signal(15))
+        if self.chance(70) {
+            return Some(WorkerExit::Signal(15));
+        }
+        // Until it gets SIGKILL, its slot is none that could have run what kills elsewhere.
+        self.ledger.start_fails();
+        None
     }
 
     fn get_sigkill(&mut self) -> WorkerExit {
