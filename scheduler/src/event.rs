@@ -1,11 +1,9 @@
 //! What the scheduler is told and what it wants done. Payloads do not appear: an item is an index.
 
-use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::call_options::{CallOptions, OnError};
-use crate::id::{ChunkId, FunctionId, FunctionSet, JobId, SlotId, WorkerId};
-use crate::time::Time;
+use crate::id::{ChunkId, FunctionSet, JobId, SlotId, WorkerId};
+use crate::job_spec::JobSpec;
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -146,81 +144,6 @@ pub enum Event {
     StopRequested,
     /// [`crate::PoolState::next_wakeup`] has come.
     TimePassed,
-}
-
-/// A job, as far as scheduling is concerned.
-#[derive(Debug, Clone)]
-pub struct JobSpec {
-    /// Its name.
-    pub id: JobId,
-    /// What runs its items.
-    pub function: FunctionId,
-    /// How many items are there already.
-    pub num_items: u64,
-    /// No more items will come.
-    pub input_closed: bool,
-    /// All items share an argument.
-    pub has_common: bool,
-    /// How results are delivered.
-    pub delivery: Delivery,
-    /// What its answer can hold, if it delivers all together. `None`: any number of bytes.
-    pub max_answer_bytes: Option<u64>,
-    /// The mean length of an item, in bytes: large items make small chunks.
-    pub item_bytes: u64,
-    /// When the caller stops waiting.
-    pub deadline: Option<Time>,
-    /// How the caller wants it run.
-    pub options: CallOptions,
-}
-
-impl JobSpec {
-    /// Returns a job whose items are all there, with everything else at its default.
-    pub fn new(id: JobId, function: FunctionId, num_items: u64) -> Self {
-        Self {
-            id,
-            function,
-            num_items,
-            input_closed: true,
-            has_common: false,
-            delivery: Delivery::Whole,
-            max_answer_bytes: None,
-            item_bytes: 0,
-            deadline: None,
-            options: CallOptions::default(),
-        }
-    }
-
-    /// Returns how many items a chunk has, if the caller has said it.
-    pub fn chunk_size(&self) -> Option<u32> {
-        self.options.chunk_size.map(NonZeroU32::get)
-    }
-
-    /// Returns how often an item may be executed in all. At least 1.
-    pub fn max_attempts(&self) -> u32 {
-        self.options.max_attempts.map_or(1, NonZeroU32::get)
-    }
-
-    /// Returns whether the first failure ends the job.
-    pub fn fails_fast(&self) -> bool {
-        self.options.on_error.map_or(self.delivery == Delivery::Whole, |on_error| on_error == OnError::FailFast)
-    }
-}
-
-/// How the results of a job are delivered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Delivery {
-    /// All together at the end.
-    Whole,
-    /// As a stream in the order of the items, at most `window` ahead of the reader. `None`: adaptive.
-    Ordered {
-        /// In items. At least 1.
-        window: Option<u32>,
-    },
-    /// As a stream in the order of completion, at most `window` ahead of the reader. `None`: adaptive.
-    Unordered {
-        /// In items. At least 1.
-        window: Option<u32>,
-    },
 }
 
 /// What results take, in bytes; or how much more than was counted.

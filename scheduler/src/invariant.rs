@@ -1,7 +1,8 @@
 //! What always holds. Checked after every event in debug builds and tests; with hundreds of jobs, after some.
 
-use crate::event::{Delivery, Hold, Readiness};
+use crate::event::{Hold, Readiness};
 use crate::id::SlotId;
+use crate::job_spec::Delivery;
 use crate::pool::PoolState;
 use crate::results::Level;
 use crate::timer::TimerKey::{

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::blame::Deaths;
 use crate::chunk::{MAX_CHUNK_BYTES, MAX_DEFAULT_WINDOW, MAX_FIXED_CHUNK_BYTES, guided_share};
-use crate::event::{Delivery, Hold, JobSpec};
+use crate::event::Hold;
 use crate::id::{SlotId, WorkerId};
+use crate::job_spec::{Delivery, JobSpec};
 use crate::queue::VirtualTime;
 use crate::results::HeldResults;
 use crate::run_set::RunSet;

@@ -18,7 +18,6 @@
 
 mod backoff;
 mod blame;
-mod call_options;
 mod chunk;
 mod config;
 mod event;
@@ -28,6 +27,7 @@ mod id;
 mod invariant;
 mod item_watch;
 mod job;
+mod job_spec;
 mod pool;
 mod queue;
 mod results;
@@ -38,12 +38,10 @@ mod time;
 mod timer;
 mod worker;
 
-pub use call_options::{CallOptions, OnError};
 pub use config::SchedulerConfig;
-pub use event::{
-    Delivery, Dispatch, Effect, Event, FailureCause, Hold, JobFailure, JobSpec, Readiness, ResultSize, StopReason,
-};
+pub use event::{Dispatch, Effect, Event, FailureCause, Hold, JobFailure, Readiness, ResultSize, StopReason};
 pub use id::{ChunkId, FunctionId, FunctionSet, JobId, SlotId, WorkerId};
 pub use item_watch::{GracePeriods, ItemAction, ItemWatch, RunningItem, WatchedChunk};
+pub use job_spec::{CallOptions, Delivery, JobSpec, OnError};
 pub use pool::{Demand, JobSnapshot, PoolState, RunningItems, SlotCounts, Snapshot, WorkerSnapshot, WorkerState};
 pub use time::Time;

@@ -12,8 +12,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::event::{Delivery, Hold, ResultSize};
+use crate::event::{Hold, ResultSize};
 use crate::id::JobId;
+use crate::job_spec::Delivery;
 
 /// The part of the memory that is for streams.
 const STREAMS_DIVISOR: u64 = 4;

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use procpool_pool::JobNumber;
+use procpool_pool::{JobNumber, Readiness};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::upset::{Upset, Upsets};
@@ -90,6 +91,9 @@ struct State {
     numbers: BTreeMap<u64, JobNumber>,
     /// What an operator cancelled first when, by the pool's own numbers.
     cancelled: BTreeMap<u64, Instant>,
+    readiness: Option<watch::Receiver<Readiness>>,
+    /// When no worker could be started, so that every call failed.
+    degraded: Vec<Instant>,
     live_workers: u32,
     most_workers: u32,
     fewest_slots: u32,
@@ -107,6 +111,28 @@ struct State {
     upsets: Upsets,
     /// What workers run that start from now on: its place in `CODE`.
     code: usize,
+}
+
+impl State {
+    fn look_at_readiness(&mut self) {
+        let Some(readiness) = &mut self.readiness else { return };
+        let readiness = readiness.borrow_and_update();
+        if readiness.has_changed() && *readiness == Readiness::Degraded {
+            self.degraded.push(Instant::now());
+        }
+    }
+
+    /// Returns since when nobody has waited for an item that began then, if that may be so, or from when on nobody will:
+    /// every reason is here for which a call ends before its items.
+    fn nobody_waits_since(&self, job: u64, began: Instant) -> Option<Instant> {
+        // Its items have killed three workers. The caller learns of it when it likes.
+        let deaths = self.deaths.get(&job).map_or(&[][..], Vec::as_slice);
+        let has_killed_at = deaths.get(2_usize.saturating_sub(self.num_deaf)).map(|&(_, at)| at);
+        let number = self.numbers.get(&job).and_then(JobNumber::get);
+        let cancelled_at = number.and_then(|number| self.cancelled.get(&number).copied());
+        let degraded_at = self.degraded.iter().copied().find(|&at| at >= began);
+        [self.jobs[&job].ends_at, has_killed_at, cancelled_at, degraded_at].into_iter().flatten().min()
+    }
 }
 
 /// The record of one run. Cheap to clone.
@@ -335,16 +361,22 @@ impl Ledger {
         self.state().drains
     }
 
+    pub(crate) fn set_readiness(&self, readiness: watch::Receiver<Readiness>) {
+        self.state().readiness = Some(readiness);
+    }
+
+    /// The readiness may have changed.
+    pub(crate) fn look_at_readiness(&self) {
+        self.state().look_at_readiness();
+    }
+
     /// A worker is made to end while it runs this item: nobody waits for it, or it has had its time; and then its grace.
     pub(crate) fn check_end(&self, key: ItemKey, began: Instant, time_limit: Option<Duration>) {
-        let state = self.state();
-        // The call may have failed by then, since its items killed three; the caller learns of it when it likes.
-        let deaths = state.deaths.get(&key.0).map_or(&[][..], Vec::as_slice);
-        let fails_at = deaths.get(2_usize.saturating_sub(state.num_deaf)).map(|&(_, at)| at);
+        let mut state = self.state();
+        // It may have changed just now, and nobody has looked yet.
+        state.look_at_readiness();
         let is_late_at = time_limit.map(|limit| began + limit);
-        let number = state.numbers.get(&key.0).and_then(JobNumber::get);
-        let cancelled_at = number.and_then(|number| state.cancelled.get(&number).copied());
-        let may_end_at = [state.jobs[&key.0].ends_at, is_late_at, fails_at, cancelled_at].into_iter().flatten().min();
+        let may_end_at = [state.nobody_waits_since(key.0, began), is_late_at].into_iter().flatten().min();
         let had_its_grace = may_end_at.is_some_and(|at| at + state.cancel_grace_period <= Instant::now());
         assert!(had_its_grace || state.drains, "item {key:?} is ended, and it should not be");
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use procpool_pool::{JobReport, PoolConfig, PoolHandle, PoolSnapshot, Readiness, WorkerState};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::caller::{Caller, fill_the_pool};
@@ -46,6 +47,8 @@ pub(crate) async fn run(seed: u64, is_traced: bool, has_upsets: bool) -> Upsets 
     let bad_slot = (random.below(4) == 0).then(|| random.below(slots.into()) as u32);
     let spawner = Arc::new(SimSpawner { seed, ledger: ledger.clone(), bad_slot, has_upsets });
     let (handle, task) = PoolHandle::start(config.clone(), spawner);
+    ledger.set_readiness(handle.readiness());
+    let watcher = tokio::spawn(watch_readiness(handle.readiness(), ledger.clone()));
     let last_job = Arc::new(AtomicU64::new(0));
     let callers: Vec<_> = (0..=random.below(5))
         .map(|_| {
@@ -83,8 +86,16 @@ pub(crate) async fn run(seed: u64, is_traced: bool, has_upsets: bool) -> Upsets 
         handle.drain();
     }
     timeout(PATIENCE, task.join()).await.expect("the pool ends");
+    watcher.await.unwrap();
     assert_eq!(ledger.live_workers(), 0, "no worker is left");
     ledger.upsets()
+}
+
+/// Has the ledger look at the readiness whenever that changes, until the pool has ended.
+async fn watch_readiness(mut readiness: watch::Receiver<Readiness>, ledger: Ledger) {
+    while readiness.changed().await.is_ok() {
+        ledger.look_at_readiness();
+    }
 }
 
 /// Resizes, restarts, looks and cancels what it sees, for a while.

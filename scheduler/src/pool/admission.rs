@@ -8,8 +8,9 @@
 use std::time::Duration;
 
 use super::PoolState;
-use crate::event::{Delivery, JobFailure, JobSpec};
+use crate::event::JobFailure;
 use crate::id::{FunctionId, JobId};
+use crate::job_spec::{Delivery, JobSpec};
 use crate::time::saturating_nanos;
 use crate::worker::Worker;
 

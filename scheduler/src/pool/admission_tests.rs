@@ -4,8 +4,9 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::backoff::Rng;
-use crate::event::{Delivery, Dispatch, Event, JobFailure, JobSpec, ResultSize};
+use crate::event::{Dispatch, Event, JobFailure, ResultSize};
 use crate::id::{FunctionId, JobId};
+use crate::job_spec::{Delivery, JobSpec};
 use crate::pool::demand::tests::{Pool, in_chunks_of, spec};
 use crate::time::Time;
 

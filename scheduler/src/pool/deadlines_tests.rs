@@ -4,10 +4,10 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::super::demand::tests::{in_chunks_of, ready, spec};
-use crate::call_options::CallOptions;
 use crate::config::SchedulerConfig;
-use crate::event::{Effect, Event, FailureCause, JobSpec, ResultSize, StopReason};
+use crate::event::{Effect, Event, FailureCause, ResultSize, StopReason};
 use crate::id::{ChunkId, JobId, WorkerId};
+use crate::job_spec::{CallOptions, JobSpec};
 use crate::pool::PoolState;
 use crate::time::Time;
 

@@ -4,10 +4,10 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::SlotCounts;
-use crate::call_options::{CallOptions, OnError};
 use crate::config::SchedulerConfig;
-use crate::event::{Delivery, Dispatch, Effect, Event, JobFailure, JobSpec, ResultSize};
+use crate::event::{Dispatch, Effect, Event, JobFailure, ResultSize};
 use crate::id::{FunctionId, JobId, WorkerId};
+use crate::job_spec::{CallOptions, Delivery, JobSpec, OnError};
 use crate::pool::PoolState;
 use crate::time::Time;
 

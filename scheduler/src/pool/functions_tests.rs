@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::super::demand::tests::{Pool, in_chunks_of, ready_with, spec};
-use crate::event::{Event, JobFailure, JobSpec, ResultSize};
+use crate::event::{Event, JobFailure, ResultSize};
 use crate::id::{FunctionId, JobId, WorkerId};
+use crate::job_spec::JobSpec;
 
 const OLD: u32 = 1;
 const NEW: u32 = 2;

@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::PoolState;
 use super::parameters::{FailedAt, ItemsOf};
 use crate::backoff::retry_backoff;
-use crate::event::{Delivery, Effect, FailureCause, Hold, JobFailure, JobSpec, Readiness, ResultSize};
+use crate::event::{Effect, FailureCause, Hold, JobFailure, Readiness, ResultSize};
 use crate::id::{JobId, SlotId, WorkerId};
 use crate::job::{History, Job};
+use crate::job_spec::{Delivery, JobSpec};
 use crate::timer::TimerKey;
 use crate::worker::ActiveChunk;
 

@@ -18,8 +18,9 @@
 //! A stream that holds nothing is paused only while the limit is exceeded, by others that hold something.
 
 use super::PoolState;
-use crate::event::{Delivery, Effect, Hold, JobFailure, ResultSize};
+use crate::event::{Effect, Hold, JobFailure, ResultSize};
 use crate::id::{ChunkId, JobId, WorkerId};
+use crate::job_spec::Delivery;
 use crate::results::Level;
 
 impl PoolState {

@@ -3,9 +3,9 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::call_options::{CallOptions, OnError};
-use crate::event::{Delivery, Dispatch, Effect, Event, JobFailure, JobSpec, ResultSize};
+use crate::event::{Dispatch, Effect, Event, JobFailure, ResultSize};
 use crate::id::JobId;
+use crate::job_spec::{CallOptions, Delivery, JobSpec, OnError};
 use crate::pool::demand::tests::{Pool, in_chunks_of, spec};
 
 const JOB: JobId = JobId(2);

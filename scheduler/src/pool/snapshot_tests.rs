@@ -4,9 +4,9 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::JobSnapshot;
-use crate::call_options::CallOptions;
-use crate::event::{Delivery, Dispatch, Event, JobSpec, ResultSize};
+use crate::event::{Dispatch, Event, ResultSize};
 use crate::id::JobId;
+use crate::job_spec::{CallOptions, Delivery, JobSpec};
 use crate::pool::demand::tests::{Pool, in_chunks_of, spec};
 
 const SECOND: Duration = Duration::from_secs(1);
