@@ -7,6 +7,7 @@ mod fuzz;
 mod measure;
 mod metadata;
 mod msrv;
+mod native;
 mod simulate;
 mod sources;
 mod steps;
@@ -62,6 +63,12 @@ enum Chore {
     },
     /// Write the generated Python code anew.
     Generate,
+    /// Build the native module of the Python package, and put it into the package in the source tree.
+    Native {
+        /// Optimised, as in a release.
+        #[arg(long)]
+        release: bool,
+    },
     /// Run the simulations of the scheduler and of the pool's driver, optimised and with their checks, for these seeds;
     /// those that fail do not stop the others.
     Simulate {
@@ -92,6 +99,7 @@ fn main() -> Result<()> {
         Chore::Fuzz { targets, seconds } => fuzz::run(&targets, seconds),
         Chore::Measure { fail_on_circles } => measure::run(&fail_on_circles),
         Chore::Generate => tools::set_up()?.generate_python(),
+        Chore::Native { release } => native::build(release),
         Chore::Simulate { seeds, only, processes } => {
             let processes = processes.or_else(|| std::thread::available_parallelism().ok());
             simulate::run(&seeds, only, processes.map_or(1, NonZeroUsize::get))

@@ -41,7 +41,8 @@ impl Package {
 
     /// Returns the files at which its library and its programs begin.
     pub(crate) fn product_roots(&self) -> impl Iterator<Item = &Path> {
-        let is_product = |target: &&Target| target.kind.iter().any(|kind| kind == "lib" || kind == "bin");
+        let is_product =
+            |target: &&Target| target.kind.iter().any(|kind| ["lib", "cdylib", "bin"].contains(&kind.as_str()));
         self.targets.iter().filter(is_product).map(|target| target.src_path.as_path())
     }
 }

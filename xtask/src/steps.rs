@@ -12,7 +12,7 @@ use crate::tools::{Tools, set_up};
 type Step = (&'static str, &'static str, fn(&Tools) -> Result<()>);
 
 /// Crates whose modules do not import each other in circles, and stay so.
-const WITHOUT_CIRCLES: [&str; 14] = [
+const WITHOUT_CIRCLES: [&str; 15] = [
     "proto",
     "items",
     "ipc",
@@ -27,6 +27,7 @@ const WITHOUT_CIRCLES: [&str; 14] = [
     "chaos",
     "bench",
     "xtask",
+    "python",
 ];
 
 const STEPS: [Step; 15] = [
@@ -41,7 +42,7 @@ const STEPS: [Step; 15] = [
     ("build", "every program that the tests start is there", build),
     ("unit", "the Rust tests", unit),
     ("doctest", "the examples in the documentation", doctest),
-    ("release", "the release build", release),
+    ("release", "the release build, with the native module of the Python package", release),
     ("python", "the tests of the Python package", python),
     ("chaos", "workers and servers are killed under load, and every item is accounted for", chaos),
     ("e2e", "the built program with grpcurl, Python and our own client", e2e),
@@ -161,7 +162,7 @@ fn doctest(_: &Tools) -> Result<()> {
 }
 
 fn release(_: &Tools) -> Result<()> {
-    cargo(&["build", "--release", "--locked"])
+    crate::native::build(true)
 }
 
 fn python(tools: &Tools) -> Result<()> {
@@ -182,7 +183,7 @@ fn chaos(tools: &Tools) -> Result<()> {
 /// If it can't be built, or finds something.
 pub(crate) fn chaos_run(tools: &Tools, arguments: &[&str]) -> Result<()> {
     // With all that `cargo build` builds by default: another selection has other features, and is built from the start.
-    let packages = ["-p", "procpool-proto", "-p", "procpool-cli", "-p", "procpool-chaos"];
+    let packages = ["-p", "procpool-proto", "-p", "procpool-cli", "-p", "procpool-chaos", "-p", "procpool-python"];
     cargo(&[&["build", "--quiet", "--release", "--locked"][..], &packages].concat())?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     exec(command(target.join("release/procpool-chaos")).arg("--python").arg(tools.python()).args(arguments))

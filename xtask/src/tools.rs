@@ -57,7 +57,7 @@ pub(crate) fn set_up() -> Result<Tools> {
     };
     once(&target.join("venv.stamp"), &PYTHON_PACKAGES.join("\n"), || {
         create_venv(&tools.venv, &PYTHON_PACKAGES)?;
-        pip_install(&tools.venv, &["--editable", "python"])
+        add_package(&tools.venv)
     })?;
     once(&target.join("venv-generator.stamp"), GENERATOR, || create_venv(&tools.generator_venv, &[GENERATOR]))?;
     once(&target.join("buf.stamp"), BUF, || {
@@ -92,6 +92,14 @@ fn create_venv(venv: &Path, packages: &[&str]) -> Result<()> {
 fn pip_install(venv: &Path, arguments: &[&str]) -> Result<()> {
     let python = venv.join("bin/python");
     run(command(python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(arguments))
+}
+
+/// Has Pythons of this environment find the package in the source tree, which `cargo xtask native` completes.
+fn add_package(venv: &Path) -> Result<()> {
+    let script = "import sysconfig; print(sysconfig.get_path('purelib'))";
+    let folder = command(venv.join("bin/python")).args(["-c", script]).output()?;
+    let file = Path::new(String::from_utf8(folder.stdout)?.trim()).join("procpool.pth");
+    Ok(fs::write(file, format!("{}\n", root().join("python").display()))?)
 }
 
 /// Returns packages of Debian with what they need to build Go programs.
