@@ -1,20 +1,89 @@
-"""procpool: `multiprocessing.Pool` as a gRPC service.
+"""procpool: `multiprocessing.Pool` that never hangs.
 
-This is the worker's side. A module of plain functions needs nothing of it::
+For callers, `Pool`, `Executor` and `aio.Pool`::
+
+    from procpool import Pool
+
+    with Pool(4) as pool:
+        print(pool.map(lambda number: number**2, range(10)))
+
+For workers, options of a function (`function`), the item that runs (`current`), and whether anybody still waits for its
+result (`cancelled`). A module of plain functions needs none of that::
 
     procpool serve --processes 4 -- python -m procpool.worker my_functions.py
-
-What is here is for functions that want more: options (`function`), the item that runs (`current`), and whether anybody
-still waits for its result (`cancelled`).
 """
 
-from pkgutil import extend_path
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from ._context import Cancelled, CurrentItem, call_metadata, cancelled, current
 from ._function import function
 from ._version import __version__
 
-# The stubs of the API are `procpool.v1`, in a folder of their own: they can be imported beside this package.
-__path__ = extend_path(__path__, __name__)
+if TYPE_CHECKING:
+    from .errors import (
+        CallError,
+        FunctionNotFoundError,
+        ItemError,
+        ItemTimeoutError,
+        ProcpoolError,
+        RemoteError,
+        ResultTimeoutError,
+        TerminatedError,
+        WorkerCrashedError,
+        WorkerOutOfMemoryError,
+    )
+    from .executor import Executor, Future
+    from .pool import Pool
+    from .results import AsyncResult, IMapIterator
 
-__all__ = ["Cancelled", "CurrentItem", "__version__", "call_metadata", "cancelled", "current", "function"]
+__all__ = [
+    "AsyncResult",
+    "CallError",
+    "Cancelled",
+    "CurrentItem",
+    "Executor",
+    "FunctionNotFoundError",
+    "Future",
+    "IMapIterator",
+    "ItemError",
+    "ItemTimeoutError",
+    "Pool",
+    "ProcpoolError",
+    "RemoteError",
+    "ResultTimeoutError",
+    "TerminatedError",
+    "WorkerCrashedError",
+    "WorkerOutOfMemoryError",
+    "__version__",
+    "call_metadata",
+    "cancelled",
+    "current",
+    "function",
+    "register_joblib",
+]
+
+# Workers need none of it, and start sooner without.
+_MODULES = {
+    "AsyncResult": "results",
+    "Executor": "executor",
+    "Future": "executor",
+    "IMapIterator": "results",
+    "Pool": "pool",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is for callers when it is first used."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES.get(name, 'errors')}", __name__), name)
+
+
+def register_joblib() -> None:
+    """Make the backend `procpool` known to joblib: `with joblib.parallel_config(backend="procpool"):`."""
+    from ._joblib import register
+
+    register()

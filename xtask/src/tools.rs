@@ -26,6 +26,8 @@ const PYTHON_PACKAGES: [&str; 13] = [
 ];
 /// What generates the committed Python code: as old as can be, so that the code works with every later runtime.
 const GENERATOR: &str = "grpcio-tools==1.62.3";
+/// The project whose tests of a pool ours must pass.
+const MPI4PY: &str = "mpi4py==4.1.2";
 const BUF: &str = "@bufbuild/buf@1.75.0";
 /// Packages of Debian that are unpacked below `target/tools`, where there is apt-get, and the folders for them: `promtool`
 /// checks metrics, and `libfaketime` has the clock jump.
@@ -60,6 +62,7 @@ pub(crate) fn set_up() -> Result<Tools> {
         add_package(&tools.venv)
     })?;
     once(&target.join("venv-generator.stamp"), GENERATOR, || create_venv(&tools.generator_venv, &[GENERATOR]))?;
+    once(&target.join("mpi4py.stamp"), MPI4PY, || unpack_source(&tools.venv, MPI4PY, &target.join("tools")))?;
     once(&target.join("buf.stamp"), BUF, || {
         let prefix = target.join("tools");
         fs::create_dir_all(&prefix)?;
@@ -92,6 +95,22 @@ fn create_venv(venv: &Path, packages: &[&str]) -> Result<()> {
 fn pip_install(venv: &Path, arguments: &[&str]) -> Result<()> {
     let python = venv.join("bin/python");
     run(command(python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(arguments))
+}
+
+/// Unpacks the source of a Python package, such as `mpi4py==4.1.2`, into a folder with its name in `folder`.
+fn unpack_source(venv: &Path, package: &str, folder: &Path) -> Result<()> {
+    let (name, _) = package.split_once("==").context("the version is exact")?;
+    fs::create_dir_all(folder)?;
+    let python = || command(venv.join("bin/python"));
+    let options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary", ":all:", "--dest"];
+    run(python().args(["-m", "pip", "download"]).args(options).arg(folder).arg(package))?;
+    let archive = package.replace("==", "-");
+    run(command("tar").arg("-xzf").arg(folder.join(format!("{archive}.tar.gz"))).arg("-C").arg(folder))?;
+    let unpacked = folder.join(name);
+    if unpacked.exists() {
+        fs::remove_dir_all(&unpacked)?;
+    }
+    Ok(fs::rename(folder.join(archive), unpacked)?)
 }
 
 /// Has Pythons of this environment find the package in the source tree, which `cargo xtask native` completes.

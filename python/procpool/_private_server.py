@@ -1,0 +1,100 @@
+"""The server of a pool that has one of its own: `procpool serve` on a Unix socket in a folder that only this user can open.
+
+It ends with its pool, and with this process, whatever way that ends: it watches it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from . import _pickling
+
+_START_SCRIPT = Path(__file__).with_name("_start_worker.py")
+_STOP_PATIENCE_SECONDS = 10.0
+
+
+class PrivateServer:
+    """A server and its workers, as child processes of this one."""
+
+    def __init__(
+        self,
+        processes: int,
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
+        max_items_per_worker: int | None,
+        settings: dict[str, str],
+    ) -> None:
+        self._owner = os.getpid()
+        self._folder = Path(tempfile.mkdtemp(prefix="procpool-"))
+        socket = self._folder / "socket"
+        self.address = f"unix:{socket}"
+        startup = self._folder / "startup"
+        initialization = None if initializer is None else _pickling.dumps((initializer, tuple(initargs)))
+        startup.write_bytes(pickle.dumps((sys.path, initialization)))
+        options = {"listen": self.address, "processes": str(processes), "exit-with": str(os.getpid()), **settings}
+        if max_items_per_worker is not None:
+            options["max-items-per-worker"] = str(max_items_per_worker)
+        worker = [sys.executable, *subprocess._args_from_interpreter_flags(), str(_START_SCRIPT), str(startup)]  # type: ignore[attr-defined]
+        flags = [f"--{name}={value}" for name, value in options.items()]
+        try:
+            self._process = subprocess.Popen(
+                [_find_program(), "serve", "--allow-pickle", *flags, "--", *worker],
+                stdin=subprocess.DEVNULL,
+                # Ctrl-C is for this process, which may go on.
+                process_group=0,
+            )
+        except BaseException:
+            self._remove_folder()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The process id of the server."""
+        return self._process.pid
+
+    def exit_code(self) -> int | None:
+        """Return the exit code of the server, if it has ended although nobody has told it to."""
+        return self._process.poll()
+
+    def stop(self) -> None:
+        """End the server and its workers at once. A process that was forked from this one's does nothing."""
+        if os.getpid() != self._owner:
+            return
+        if self._process.poll() is None:
+            # The second one says that it is meant.
+            self._process.send_signal(signal.SIGTERM)
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(_STOP_PATIENCE_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._remove_folder()
+
+    def _remove_folder(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _find_program() -> str:
+    """Return the program `procpool`: the one that came with this package, or the one on PATH."""
+    named = os.environ.get("PROCPOOL_PROGRAM")
+    if named:
+        return named
+    installed = Path(sysconfig.get_path("scripts")) / "procpool"
+    found = str(installed) if installed.is_file() else shutil.which("procpool")
+    if found is None:
+        raise FileNotFoundError(
+            "the program procpool is neither beside this Python nor on PATH: install the package procpool with pip, or "
+            "set PROCPOOL_PROGRAM to the path of the program"
+        )
+    return found
