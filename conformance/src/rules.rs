@@ -12,8 +12,7 @@ pub(crate) const CHUNK_ORDER: &str = "items run one after the other, in the orde
 pub(crate) const ITEMS: &str = "Results.items has exactly `count` items in the kind of the Run";
 pub(crate) const VALUES: &str = "results are values that every reader can read: no NaN, no infinity, no unset kind";
 pub(crate) const EMPTY_VALUE: &str = "a value of zero bytes is a protocol error; null is null_value";
-pub(crate) const FAILURES: &str =
-    "failures are in order of their offsets within the frame, with a kind, tracebacks of at most 64 KiB";
+pub(crate) const FAILURES: &str = "failures are in order of their offsets within the frame, with a kind; tracebacks and data have at most 64 KiB each";
 pub(crate) const PLACEHOLDER: &str = "the result of a failed item is null, or an empty blob";
 pub(crate) const BEGUN: &str =
     "an item's sequence number is stored in the page before it begins; the number only increases";

@@ -372,6 +372,9 @@ fn failures(kind: ItemKind, results: &Results, contents: &[Bytes]) -> Result<BTr
         if failure.traceback.len() > 64 << 10 {
             bail!(rules::FAILURES, "sent a traceback of {} bytes", failure.traceback.len());
         }
+        if failure.data.len() > 64 << 10 {
+            bail!(rules::FAILURES, "sent {} bytes of data with a failure", failure.data.len());
+        }
     }
     Ok(results.failures.iter().map(|failure| (failure.offset, failure.clone())).collect())
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
+use bytes::Bytes;
 use procpool_ipc::proto;
 
 use crate::error::{CallPart, ItemFailure};
@@ -11,6 +12,8 @@ use crate::function::FunctionInfo;
 const MAX_NAME_BYTES: usize = 256;
 /// The longest message or traceback that is kept; the rest is cut.
 const MAX_TEXT_BYTES: usize = 64 << 10;
+/// The longest data of an error that is kept.
+const MAX_DATA_BYTES: usize = 64 << 10;
 const CUT_MARK: &str = "… (cut)";
 
 /// Checks the functions of a Hello frame.
@@ -73,7 +76,8 @@ fn item_failure(mut failure: proto::ItemFailure) -> Result<ItemFailure, String> 
     let message = cut(std::mem::take(&mut failure.message));
     Ok(match kind {
         proto::FailureKind::Raised => {
-            ItemFailure::Raised { kind: cut(failure.r#type), message, traceback: cut(failure.traceback) }
+            let (kind, traceback) = (cut(failure.r#type), cut(failure.traceback));
+            ItemFailure::Raised { kind, message, traceback, data: own_data(&failure.data) }
         }
         proto::FailureKind::NotEncodable => ItemFailure::ResultNotEncodable { message },
         proto::FailureKind::InvalidItem => {
@@ -91,6 +95,11 @@ fn item_failure(mut failure: proto::ItemFailure) -> Result<ItemFailure, String> 
         }
         proto::FailureKind::Unspecified => return Err(format!("a failure at offset {} of no kind", failure.offset)),
     })
+}
+
+/// Returns a copy: a slice of the frame would keep the whole frame in memory. Part of the data would be of no use.
+fn own_data(data: &Bytes) -> Bytes {
+    if data.len() > MAX_DATA_BYTES { Bytes::new() } else { Bytes::copy_from_slice(data) }
 }
 
 fn cut(mut text: String) -> String {
@@ -141,6 +150,17 @@ mod tests {
         assert!(failures(vec![failure(4, UnknownFunction)], 3..7).is_err());
         let unknown = proto::ItemFailure { offset: 3, kind: 99, ..Default::default() };
         assert!(failures(vec![unknown], 3..7).is_err());
+    }
+
+    #[test]
+    fn data_is_kept_whole_or_not_at_all_and_keeps_no_frame() {
+        let frame = Bytes::from(vec![7; MAX_DATA_BYTES + 1]);
+        for (length, expected) in [(0, 0), (MAX_DATA_BYTES, MAX_DATA_BYTES), (MAX_DATA_BYTES + 1, 0)] {
+            let raised = proto::ItemFailure { data: frame.slice(..length), ..failure(0, proto::FailureKind::Raised) };
+            let ItemFailure::Raised { data, message, .. } = item_failure(raised).unwrap() else { panic!("{length}") };
+            assert_eq!((data.len(), message.as_str()), (expected, "m"));
+            assert!(data.is_empty() || data.as_ptr() != frame.as_ptr(), "it is a copy");
+        }
     }
 
     #[test]

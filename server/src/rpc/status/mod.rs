@@ -39,10 +39,10 @@ const DRAINING_RETRY_DELAY: Duration = Duration::from_secs(1);
 const KILL: i32 = 9;
 /// The most fields that one error names.
 const MAX_VIOLATIONS: usize = 10;
-/// The most bytes that the errors of one message may spend on tracebacks and output.
+/// The most bytes that the errors of one message may spend on data, tracebacks and output.
 const MAX_DEBUG_BYTES_PER_MESSAGE: usize = 1 << 20;
 
-/// Returns how many bytes the errors of one message may spend on tracebacks and output.
+/// Returns how many bytes the errors of one message may spend on data, tracebacks and output.
 pub(crate) fn debug_budget(max_message_bytes: u32) -> usize {
     MAX_DEBUG_BYTES_PER_MESSAGE.min(max_message_bytes as usize / 4)
 }
@@ -155,8 +155,8 @@ fn item_problem<'a>(error: &'a ItemError, context: &ErrorContext) -> Problem<'a>
     let ItemError { index, failure } = error;
     let problem = |code, reason| Problem::new(code, reason, failure.to_string()).with("index", index);
     match failure {
-        ItemFailure::Raised { kind, traceback, .. } => {
-            problem(Code::Unknown, Reason::FunctionRaised).with("type", kind).traceback(traceback)
+        ItemFailure::Raised { kind, traceback, data, .. } => {
+            problem(Code::Unknown, Reason::FunctionRaised).with("type", kind).traceback(traceback).data(data)
         }
         ItemFailure::ResultNotEncodable { .. } => problem(Code::Internal, Reason::ResultNotEncodable),
         ItemFailure::InvalidItem { part, message } => {
