@@ -3,7 +3,8 @@
 pub(crate) const ORDER: &str = "Hello is the worker's first frame, Ready its second, and each comes once";
 pub(crate) const VERSION: &str = "Hello.protocol_version is 1";
 pub(crate) const NO_PAGE: &str = "with journal_bytes = 0 there is no page, and Hello says uses_progress_page = false";
-pub(crate) const FUNCTION_NAME: &str = "names of functions are unique, 1 to 256 bytes, without control characters";
+pub(crate) const FUNCTION_NAME: &str =
+    "names of functions are unique, 1 to 256 bytes, without control characters, and do not begin with `procpool:`";
 pub(crate) const FRAME: &str = "a frame is a big-endian u32, the length, and one WorkerFrame of that length";
 pub(crate) const MAX_FRAME: &str = "a length over max_frame_bytes is a protocol error";
 pub(crate) const PING: &str = "each Ping is answered with one Pong that has its nonce";

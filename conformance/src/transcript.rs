@@ -224,6 +224,9 @@ impl Transcript {
             if name.is_empty() || name.len() > 256 || name.chars().any(char::is_control) {
                 bail!(rules::FUNCTION_NAME, "registered the name {name:?}");
             }
+            if name.starts_with("procpool:") {
+                bail!(rules::FUNCTION_NAME, "registered the reserved name {name:?}");
+            }
             if !names.insert(name) {
                 bail!(rules::FUNCTION_NAME, "registered {name:?} twice");
             }

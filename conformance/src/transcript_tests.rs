@@ -168,6 +168,10 @@ fn hello_is_checked() {
         (Hello { protocol_version: 2, ..good.clone() }, "speaks version 2"),
         (Hello { uses_progress_page: true, ..good.clone() }, "uses a progress page, and was sent none"),
         (Hello { functions: vec![function("a\n")], ..good.clone() }, "registered the name \"a\\n\""),
+        (
+            Hello { functions: vec![function("procpool:map")], ..good.clone() },
+            "registered the reserved name \"procpool:map\"",
+        ),
         (Hello { functions: vec![function("a"), function("a")], ..good }, "registered \"a\" twice"),
     ] {
         assert!(fault(Transcript::new(false).take(Frame::Hello(hello))).contains(expected), "{expected}");

@@ -9,6 +9,7 @@ mod help;
 mod leftovers;
 mod lists;
 mod open_files;
+mod pickle;
 mod pipes;
 mod refused;
 mod retry;

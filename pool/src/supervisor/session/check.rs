@@ -7,7 +7,7 @@ use bytes::Bytes;
 use procpool_ipc::proto;
 
 use crate::error::{CallPart, ItemFailure};
-use crate::function::FunctionInfo;
+use crate::function::{FunctionInfo, RESERVED_PREFIX};
 
 const MAX_NAME_BYTES: usize = 256;
 /// The longest message or traceback that is kept; the rest is cut.
@@ -21,7 +21,11 @@ const CUT_MARK: &str = "… (cut)";
 /// # Errors
 ///
 /// What is wrong with them, as a fragment of a sentence about the worker.
-pub(super) fn functions(functions: Vec<proto::Function>, takes_common: bool) -> Result<Vec<FunctionInfo>, String> {
+pub(super) fn functions(
+    functions: Vec<proto::Function>,
+    takes_common: bool,
+    allow_pickle: bool,
+) -> Result<Vec<FunctionInfo>, String> {
     let mut names = HashSet::new();
     for function in &functions {
         let name = &function.name;
@@ -33,6 +37,12 @@ pub(super) fn functions(functions: Vec<proto::Function>, takes_common: bool) -> 
         }
         if name.chars().any(char::is_control) {
             return Err(format!("registered a function with control characters in its name, {name:?}"));
+        }
+        if name.starts_with(RESERVED_PREFIX) && !allow_pickle {
+            return Err(format!(
+                "registered the function {name:?}, and names that begin with {RESERVED_PREFIX:?} are reserved for functions that \
+                 clients send as pickles, which this pool does not allow (allow_pickle)"
+            ));
         }
         if !names.insert(name.as_str()) {
             return Err(format!("registered the function {name:?} twice"));
@@ -129,11 +139,19 @@ mod tests {
     #[test]
     fn bad_names_are_refused() {
         let longest = "x".repeat(256);
-        assert_eq!(functions(vec![function("a.b"), function(&longest)], true).unwrap().len(), 2);
+        assert_eq!(functions(vec![function("a.b"), function(&longest)], true, false).unwrap().len(), 2);
         for names in [&["a", "a"][..], &[""], &["a\nb"], &["\u{7f}"], &[&format!("{longest}x")]] {
             let list = names.iter().map(|name| function(name)).collect();
-            assert!(functions(list, true).is_err(), "{names:?}");
+            assert!(functions(list, true, true).is_err(), "{names:?}");
         }
+    }
+
+    #[test]
+    fn reserved_names_are_for_pools_that_allow_pickles() {
+        let registered = |allow_pickle| functions(vec![function("procpool:map")], true, allow_pickle);
+        assert!(registered(false).unwrap_err().contains("allow_pickle"));
+        assert_eq!(registered(true).unwrap()[0].name, "procpool:map");
+        assert!(functions(vec![function("procpool"), function("my procpool:map")], true, false).is_ok());
     }
 
     #[test]

@@ -17,8 +17,8 @@ mod tests;
 use std::time::Duration;
 
 use procpool_pool::{
-    CallError, CallPart, DeadlinePhase, DumpFailure, ExitUsage, ItemError, ItemFailure, Restart, RestartProgress,
-    WorkerExit,
+    CallError, CallPart, DeadlinePhase, DumpFailure, ExitUsage, ItemError, ItemFailure, RESERVED_PREFIX, Restart,
+    RestartProgress, WorkerExit,
 };
 use procpool_proto::google::rpc::bad_request::FieldViolation;
 use procpool_proto::google::rpc::{BadRequest, ErrorInfo, ResourceInfo};
@@ -128,7 +128,11 @@ fn retry_unless_started(started: bool, delay: Duration) -> Retry {
 }
 
 fn function_not_found(error: &CallError, name: &str, nearest: &[String]) -> Problem<'static> {
-    let advice = if nearest.is_empty() {
+    let advice = if name.starts_with(RESERVED_PREFIX) {
+        "it runs functions that clients send as pickles: start the server with --allow-pickle (allow_pickle), and with workers \
+         whose SDK supports it, if the server and all its clients trust each other"
+            .to_owned()
+    } else if nearest.is_empty() {
         "ListFunctions tells which there are".to_owned()
     } else {
         format!("did you mean {}?", nearest.join(", "))

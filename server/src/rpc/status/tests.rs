@@ -337,6 +337,14 @@ fn an_unknown_function_is_a_resource() {
 }
 
 #[test]
+fn an_unknown_function_by_value_says_how_to_allow_them() {
+    let nearest = vec!["map".to_owned()];
+    let error = CallError::FunctionNotFound { name: "procpool:map".to_owned(), nearest, started: false };
+    let status = call_failed(&error, &context());
+    assert!(status.message().contains("start the server with --allow-pickle"), "{}", status.message());
+}
+
+#[test]
 fn an_invalid_item_is_named_by_its_path() {
     let error = item(ItemFailure::InvalidItem { part: CallPart::Item, message: "not a list".to_owned() });
     let field_of = |context: &ErrorContext| {
