@@ -11,6 +11,7 @@ mod lists;
 mod open_files;
 mod pickle;
 mod pipes;
+mod private;
 mod refused;
 mod retry;
 mod serve;
