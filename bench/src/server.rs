@@ -30,7 +30,7 @@ pub(crate) fn work() -> ExitCode {
 
 /// Runs a server until it gets a signal.
 pub(crate) async fn serve() -> Result<()> {
-    let shutdown = Shutdown::on_signals()?;
+    let (_, shutdown) = Shutdown::on_signals()?;
     let program = std::env::current_exe()?;
     let mut config = SpawnConfig::new(program, Vec::new());
     config.args = vec!["worker".into()];

@@ -7,6 +7,7 @@ mod config;
 mod connect;
 mod demo;
 mod exit;
+mod exit_with;
 mod functions;
 mod health;
 mod input;

@@ -1,5 +1,6 @@
 //! `procpool serve`
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use procpool_server::{App, AppError, ListenAddress, NamedPool, ServerConfig, Shu
 
 use crate::config::{Config, ConfigErrors, ServerSettings, SettingFlags};
 use crate::exit::{Exit, Failure};
+use crate::exit_with::OtherProcess;
 use crate::open_files::OpenFiles;
 use crate::print::OutputError;
 use crate::watchdog::{NO_WATCHDOG, Watchdog};
@@ -29,6 +31,10 @@ pub(crate) struct ServeArgs {
     /// Print the effective configuration as TOML, without the values of variables, and exit
     #[arg(long)]
     pub(crate) print_config: bool,
+    /// End at once when the process with this id has ended, however that came; its workers are killed, and calls in
+    /// progress fail
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub(crate) exit_with: Option<i32>,
     #[command(flatten)]
     pub(crate) settings: SettingFlags,
     /// The program that is a worker, such as `python -m procpool.worker FILE`. Default: the built-in worker
@@ -60,7 +66,7 @@ impl From<ConfigErrors> for Failure {
 
 /// Runs a server until it is told to stop, and returns when every worker is gone.
 pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
-    let ServeArgs { config: file, print_config, settings, command } = args;
+    let ServeArgs { config: file, print_config, exit_with, settings, command } = args;
     let config = config::load(file.as_deref(), &settings, &command, &config::environment())?;
     if print_config {
         io::stdout().write_all(config::as_toml(&config).as_bytes()).map_err(OutputError::from)?;
@@ -74,7 +80,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     }
     keep_secrets();
     // Before anything is started: a signal from here on is a wish to stop in order.
-    let shutdown = Shutdown::on_signals().map_err(cannot_run)?;
+    let (handle, shutdown) = Shutdown::on_signals().map_err(cannot_run)?;
+    let followed = exit_with.map(OtherProcess::find).transpose()?;
     let files = OpenFiles::raise();
     let (pools, spawner) = pools(&config, files)?;
     let watchdog = watchdog(&spawner);
@@ -97,9 +104,18 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
             None => std::future::pending().await,
         }
     };
+    let follow = async {
+        if let Some(process) = &followed {
+            process.gone().await;
+            tracing::warn!(pid = process.pid(), "the process of --exit-with has ended; stopping at once");
+            handle.now();
+        }
+        std::future::pending::<Infallible>().await
+    };
     let served = tokio::select! {
         served = app.serve(shutdown) => served,
         never = keep_watchdog => match never {},
+        never = follow => match never {},
     };
     spawner.closed().await;
     served?;

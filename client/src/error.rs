@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why one item has no result.
@@ -64,6 +66,9 @@ pub enum ItemErrorKind {
         message: String,
         /// The traceback as the language prints it; may be empty.
         traceback: String,
+        /// The error in the form of its language, such as a pickled exception; empty if the worker sent none, or it was too
+        /// long. Decode it only if you trust the worker.
+        data: Bytes,
     },
     /// The result cannot be encoded.
     ResultNotEncodable,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use procpool_proto::google::rpc;
 use procpool_proto::{Reason, code_name, v1 as proto};
 use prost::Message as _;
@@ -24,6 +25,7 @@ struct Details {
     retry_after: Option<Duration>,
     stack_entries: Vec<String>,
     debug_detail: String,
+    data: Bytes,
     violations: Vec<FieldViolation>,
 }
 
@@ -57,6 +59,9 @@ impl Details {
                     self.stack_entries = info.stack_entries;
                     self.debug_detail = info.detail;
                 }
+            }
+            "procpool.v1.ErrorData" => {
+                self.data = proto::ErrorData::decode(value).map(|detail| detail.data).unwrap_or_default();
             }
             "google.rpc.BadRequest" => {
                 if let Ok(bad_request) = rpc::BadRequest::decode(value) {
@@ -150,7 +155,8 @@ fn item_error_from(index: u64, code: Code, message: String, mut details: Details
             let type_name = details.take("type");
             let own_words = message.strip_prefix(&type_name).and_then(|rest| rest.strip_prefix(": "));
             let traceback = details.stack_entries.join("\n");
-            ItemErrorKind::Raised { message: own_words.unwrap_or(&message).to_owned(), type_name, traceback }
+            let (message, data) = (own_words.unwrap_or(&message).to_owned(), details.data);
+            ItemErrorKind::Raised { message, type_name, traceback, data }
         }
         Some(Reason::ResultNotEncodable) => ItemErrorKind::ResultNotEncodable,
         Some(Reason::MessageTooLarge) => ItemErrorKind::ResultTooLarge,
@@ -253,7 +259,6 @@ pub(crate) fn deadline_exceeded() -> CallError {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use procpool_proto::google::rpc::{BadRequest, DebugInfo, ErrorInfo, RetryInfo};
     use prost_types::Any;
 
@@ -280,15 +285,20 @@ mod tests {
     fn a_raised_exception_keeps_its_type_and_traceback() {
         let debug =
             DebugInfo { stack_entries: vec!["Traceback".to_owned(), "  line 1".to_owned()], ..Default::default() };
+        let data = Any {
+            type_url: "type.googleapis.com/procpool.v1.ErrorData".to_owned(),
+            value: proto::ErrorData { data: Bytes::from_static(b"\x80\x05N.") }.encode_to_vec(),
+        };
         let details =
-            vec![info("FUNCTION_RAISED", &[("type", "ValueError"), ("index", "3")]), any("DebugInfo", &debug)];
+            vec![info("FUNCTION_RAISED", &[("type", "ValueError"), ("index", "3")]), data, any("DebugInfo", &debug)];
         let error = call_error(status(Code::Unknown, "ValueError: bad", details));
         let CallError::ItemFailed(error) = error else { panic!("{error:?}") };
         assert_eq!(error.index, 3);
         assert_eq!(error.traceback(), Some("Traceback\n  line 1"));
         assert_eq!(error.to_string(), "item 3: ValueError: bad");
-        let ItemErrorKind::Raised { type_name, message, .. } = &error.kind else { panic!("{error:?}") };
+        let ItemErrorKind::Raised { type_name, message, data, .. } = &error.kind else { panic!("{error:?}") };
         assert_eq!((type_name.as_str(), message.as_str()), ("ValueError", "bad"));
+        assert_eq!(&data[..], b"\x80\x05N.");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 pub(crate) const ORDER: &str = "Hello is the worker's first frame, Ready its second, and each comes once";
 pub(crate) const VERSION: &str = "Hello.protocol_version is 1";
 pub(crate) const NO_PAGE: &str = "with journal_bytes = 0 there is no page, and Hello says uses_progress_page = false";
-pub(crate) const FUNCTION_NAME: &str = "names of functions are unique, 1 to 256 bytes, without control characters";
+pub(crate) const FUNCTION_NAME: &str =
+    "names of functions are unique, 1 to 256 bytes, without control characters, and do not begin with `procpool:`";
 pub(crate) const FRAME: &str = "a frame is a big-endian u32, the length, and one WorkerFrame of that length";
 pub(crate) const MAX_FRAME: &str = "a length over max_frame_bytes is a protocol error";
 pub(crate) const PING: &str = "each Ping is answered with one Pong that has its nonce";
@@ -12,8 +13,7 @@ pub(crate) const CHUNK_ORDER: &str = "items run one after the other, in the orde
 pub(crate) const ITEMS: &str = "Results.items has exactly `count` items in the kind of the Run";
 pub(crate) const VALUES: &str = "results are values that every reader can read: no NaN, no infinity, no unset kind";
 pub(crate) const EMPTY_VALUE: &str = "a value of zero bytes is a protocol error; null is null_value";
-pub(crate) const FAILURES: &str =
-    "failures are in order of their offsets within the frame, with a kind, tracebacks of at most 64 KiB";
+pub(crate) const FAILURES: &str = "failures are in order of their offsets within the frame, with a kind; tracebacks and data have at most 64 KiB each";
 pub(crate) const PLACEHOLDER: &str = "the result of a failed item is null, or an empty blob";
 pub(crate) const BEGUN: &str =
     "an item's sequence number is stored in the page before it begins; the number only increases";

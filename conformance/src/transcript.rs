@@ -224,6 +224,9 @@ impl Transcript {
             if name.is_empty() || name.len() > 256 || name.chars().any(char::is_control) {
                 bail!(rules::FUNCTION_NAME, "registered the name {name:?}");
             }
+            if name.starts_with("procpool:") {
+                bail!(rules::FUNCTION_NAME, "registered the reserved name {name:?}");
+            }
             if !names.insert(name) {
                 bail!(rules::FUNCTION_NAME, "registered {name:?} twice");
             }
@@ -371,6 +374,9 @@ fn failures(kind: ItemKind, results: &Results, contents: &[Bytes]) -> Result<BTr
         }
         if failure.traceback.len() > 64 << 10 {
             bail!(rules::FAILURES, "sent a traceback of {} bytes", failure.traceback.len());
+        }
+        if failure.data.len() > 64 << 10 {
+            bail!(rules::FAILURES, "sent {} bytes of data with a failure", failure.data.len());
         }
     }
     Ok(results.failures.iter().map(|failure| (failure.offset, failure.clone())).collect())

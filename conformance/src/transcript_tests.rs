@@ -82,7 +82,12 @@ fn failures_must_fit_their_results() {
         (vec![ItemFailure { offset: 2, ..raised.clone() }], [NULL, NULL], "a failure at offset 2, out of order"),
         (vec![ItemFailure { kind: 0, ..raised.clone() }], [NULL, NULL], "a failure of kind 0"),
         (vec![raised.clone()], [NULL, b"\x20\x01"], "a result beside the failure at offset 1"),
-        (vec![ItemFailure { traceback: "x".repeat(65_537), ..raised }], [NULL, NULL], "a traceback of 65537 bytes"),
+        (
+            vec![ItemFailure { traceback: "x".repeat(65_537), ..raised.clone() }],
+            [NULL, NULL],
+            "a traceback of 65537 bytes",
+        ),
+        (vec![ItemFailure { data: vec![7; 65_537].into(), ..raised }], [NULL, NULL], "65537 bytes of data"),
     ] {
         let results = Results { failures, ..results(1, 0, &contents) };
         let fault = fault_of(true, 5, [Frame::Results(results)]);
@@ -163,6 +168,10 @@ fn hello_is_checked() {
         (Hello { protocol_version: 2, ..good.clone() }, "speaks version 2"),
         (Hello { uses_progress_page: true, ..good.clone() }, "uses a progress page, and was sent none"),
         (Hello { functions: vec![function("a\n")], ..good.clone() }, "registered the name \"a\\n\""),
+        (
+            Hello { functions: vec![function("procpool:map")], ..good.clone() },
+            "registered the reserved name \"procpool:map\"",
+        ),
         (Hello { functions: vec![function("a"), function("a")], ..good }, "registered \"a\" twice"),
     ] {
         assert!(fault(Transcript::new(false).take(Frame::Hello(hello))).contains(expected), "{expected}");

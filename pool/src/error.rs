@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
 use procpool_scheduler::StopReason;
 
 /// Why one item has no result.
@@ -18,6 +19,8 @@ pub enum ItemFailure {
         message: String,
         /// Where, as the language prints it; may be empty.
         traceback: String,
+        /// The error in the form of its language, such as a pickled exception; may be empty.
+        data: Bytes,
     },
     /// The function returned what cannot be sent. The worker lives on.
     #[error("the result cannot be encoded: {message}")]
@@ -78,10 +81,10 @@ pub enum ItemFailure {
 }
 
 impl ItemFailure {
-    /// Returns how many bytes its texts take.
+    /// Returns how many bytes its texts and its data take.
     pub(crate) fn num_bytes(&self) -> usize {
         let evidence = match self {
-            Self::Raised { traceback, .. } => traceback.len(),
+            Self::Raised { traceback, data, .. } => traceback.len() + data.len(),
             Self::WorkerCrashed { stderr_tail, .. } | Self::CrashLimit { stderr_tail, .. } => stderr_tail.len(),
             Self::ItemTimeout { stack, .. } => stack.len(),
             Self::ResultNotEncodable { .. } | Self::InvalidItem { .. } | Self::WorkerProtocol { .. } => 0,
@@ -100,13 +103,27 @@ impl ItemFailure {
         }
     }
 
-    /// Returns what helps to find the cause, and can be left out.
-    pub(crate) fn evidence_mut(&mut self) -> Option<&mut String> {
-        match self {
-            Self::Raised { traceback, .. } => Some(traceback),
-            Self::WorkerCrashed { stderr_tail, .. } | Self::CrashLimit { stderr_tail, .. } => Some(stderr_tail),
-            Self::ItemTimeout { stack, .. } => Some(stack),
-            Self::ResultNotEncodable { .. } | Self::InvalidItem { .. } | Self::WorkerProtocol { .. } => None,
+    /// Drops what helps to find the cause and exceeds `budget`, and takes the rest from it.
+    pub(crate) fn limit_evidence(&mut self, budget: &mut usize) {
+        let mut is_within = |num_bytes: usize| {
+            let left = budget.checked_sub(num_bytes);
+            *budget = left.unwrap_or(*budget);
+            left.is_some()
+        };
+        let text = match self {
+            Self::Raised { traceback, data, .. } => {
+                // First, since it is what a program needs, and mostly the shorter one.
+                if !is_within(data.len()) {
+                    *data = Bytes::new();
+                }
+                traceback
+            }
+            Self::WorkerCrashed { stderr_tail, .. } | Self::CrashLimit { stderr_tail, .. } => stderr_tail,
+            Self::ItemTimeout { stack, .. } => stack,
+            Self::ResultNotEncodable { .. } | Self::InvalidItem { .. } | Self::WorkerProtocol { .. } => return,
+        };
+        if !is_within(text.len()) {
+            *text = String::new();
         }
     }
 }

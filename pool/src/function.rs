@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// How the names of functions begin that only procpool's own SDKs register. They run functions that clients send.
+pub const RESERVED_PREFIX: &str = "procpool:";
+
 /// The functions that the workers registered, by name.
 pub type FunctionTable = BTreeMap<String, FunctionInfo>;
 

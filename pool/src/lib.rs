@@ -43,7 +43,7 @@ pub use config::PoolConfig;
 pub use error::{
     CallError, CallPart, DeadlinePhase, DumpFailure, ExitUsage, ItemError, ItemFailure, WorkerExit, exit_reason,
 };
-pub use function::{FunctionInfo, FunctionTable, nearest_names};
+pub use function::{FunctionInfo, FunctionTable, RESERVED_PREFIX, nearest_names};
 pub use handle::{PoolHandle, PoolTask};
 pub use job_number::{JobNumber, JobNumbers};
 pub use observer::{ChunkEnd, ChunkOutcome, ChunkStart, ObserverEvent, PoolObserver};

@@ -13,7 +13,7 @@ use crate::error::ItemError;
 use crate::outcome::{OutcomeRun, RUN_BYTES};
 use crate::results::ResultBytes;
 
-/// How many bytes of tracebacks and the like an answer to a whole job has room for.
+/// How many bytes of tracebacks, data and the like an answer to a whole job has room for.
 const MAX_EVIDENCE_BYTES: usize = 1 << 20;
 
 /// What every chunk of a job has in common.
@@ -106,11 +106,8 @@ impl JobPayload {
     pub(crate) fn store(&mut self, mut run: OutcomeRun) -> ResultSize {
         self.release(run.first_index, run.count);
         self.num_failed += run.errors.len() as u64;
-        for evidence in run.errors.iter_mut().filter_map(|error| error.failure.evidence_mut()) {
-            match self.evidence_left.checked_sub(evidence.len()) {
-                Some(left) => self.evidence_left = left,
-                None => *evidence = String::new(),
-            }
+        for error in &mut run.errors {
+            error.failure.limit_evidence(&mut self.evidence_left);
         }
         let mut size = run.size();
         // A run with those before and after it, if they are small.

@@ -18,13 +18,16 @@ enum Phase {
 /// Tells a server when to stop; [`crate::App::serve`] takes it.
 #[derive(Debug)]
 pub struct Shutdown {
-    source: Source,
+    /// `None`: it does not hear any.
+    signals: Option<Signals>,
+    phase: watch::Receiver<Phase>,
 }
 
 #[derive(Debug)]
-enum Source {
-    Signals { terminate: Signal, interrupt: Signal, hangup: Option<Signal> },
-    Handle(watch::Receiver<Phase>),
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Option<Signal>,
 }
 
 /// Tells a server to stop, from within the program. Dropping it changes nothing.
@@ -55,7 +58,7 @@ impl ShutdownHandle {
 
 impl Shutdown {
     /// Returns a shutdown that SIGTERM and SIGINT control: the first drains, the second stops at once. SIGHUP replaces
-    /// the workers.
+    /// the workers. The handle controls it, too.
     ///
     /// # Errors
     ///
@@ -64,25 +67,23 @@ impl Shutdown {
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub fn on_signals() -> io::Result<Self> {
+    pub fn on_signals() -> io::Result<(ShutdownHandle, Self)> {
         let terminate = signal(SignalKind::terminate())?;
         let interrupt = signal(SignalKind::interrupt())?;
         let hangup = Some(signal(SignalKind::hangup())?);
-        Ok(Self { source: Source::Signals { terminate, interrupt, hangup } })
+        let (handle, shutdown) = Self::with_handle();
+        Ok((handle, Self { signals: Some(Signals { terminate, interrupt, hangup }), ..shutdown }))
     }
 
     /// Returns a shutdown that a handle controls.
     pub fn with_handle() -> (ShutdownHandle, Self) {
-        let (phase, receiver) = watch::channel(Phase::Running);
-        (ShutdownHandle { phase }, Self { source: Source::Handle(receiver) })
+        let (sender, phase) = watch::channel(Phase::Running);
+        (ShutdownHandle { phase: sender }, Self { signals: None, phase })
     }
 
     /// Returns the receiver of SIGHUP, the first time that it is called.
     pub(crate) fn take_hangups(&mut self) -> Option<Signal> {
-        match &mut self.source {
-            Source::Signals { hangup, .. } => hangup.take(),
-            Source::Handle(_) => None,
-        }
+        self.signals.as_mut()?.hangup.take()
     }
 
     /// Waits until the server is to drain, or to stop at once.
@@ -96,20 +97,27 @@ impl Shutdown {
     }
 
     async fn wait_for(&mut self, phase: Phase) {
-        match &mut self.source {
-            Source::Signals { terminate, interrupt, .. } => {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
+        let Self { signals, phase: told } = self;
+        let signalled = async {
+            match signals {
+                Some(Signals { terminate, interrupt, .. }) => {
+                    tokio::select! {
+                        _ = terminate.recv() => {}
+                        _ = interrupt.recv() => {}
+                    }
                 }
+                None => std::future::pending().await,
             }
-            Source::Handle(receiver) => {
-                let is_told = receiver.wait_for(|current| *current >= phase).await.is_ok();
-                if !is_told {
-                    // The handle was dropped: no request can come any more.
-                    std::future::pending::<()>().await;
-                }
+        };
+        let told = async {
+            if told.wait_for(|current| *current >= phase).await.is_err() {
+                // The handle was dropped: no request can come any more.
+                std::future::pending::<()>().await;
             }
+        };
+        tokio::select! {
+            () = signalled => {}
+            () = told => {}
         }
     }
 }
@@ -124,7 +132,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_signal_drains_and_the_second_stops_at_once() {
-        let mut shutdown = Shutdown::on_signals().unwrap();
+        let (_, mut shutdown) = Shutdown::on_signals().unwrap();
         for first in [Signal::TERM, Signal::INT] {
             kill_process(getpid(), first).unwrap();
             shutdown.wait_for_drain().await;
@@ -133,6 +141,16 @@ mod tests {
             kill_process(getpid(), Signal::TERM).unwrap();
             shutdown.wait_for_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_on_signals_can_be_told_to_stop_at_once() {
+        let (handle, mut shutdown) = Shutdown::on_signals().unwrap();
+        let early = tokio::time::timeout(Duration::from_millis(20), shutdown.wait_for_drain()).await;
+        assert!(early.is_err(), "nobody has asked");
+        handle.now();
+        shutdown.wait_for_drain().await;
+        shutdown.wait_for_now().await;
     }
 
     #[tokio::test]

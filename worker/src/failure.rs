@@ -8,10 +8,13 @@ use std::fmt::Write as _;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
+use bytes::Bytes;
 use procpool_ipc::proto::{CallPart, FailureKind, ItemFailure};
 
 /// The longest message or traceback that is sent, in bytes.
 const MAX_TEXT_BYTES: usize = 64 << 10;
+/// The longest data that is sent, in bytes. A server drops what is longer.
+const MAX_DATA_BYTES: usize = 64 << 10;
 /// The longest name of a type that is sent, in bytes.
 const MAX_TYPE_BYTES: usize = 256;
 const CUT_MARK: &str = " … (cut)";
@@ -66,6 +69,16 @@ impl Failure {
         Self::with_place(FailureKind::Raised, type_name.into(), message.into(), traceback.into())
     }
 
+    /// Adds the error in the form of its language, such as a pickled exception. It reaches the caller as it is, if the
+    /// function failed with an error ([`Failure::raised_as`]) and it has at most 64 KiB; otherwise it is left out.
+    #[must_use]
+    pub fn with_data(mut self, data: impl Into<Bytes>) -> Self {
+        if self.0.kind() == FailureKind::Raised {
+            self.0.data = data.into();
+        }
+        self
+    }
+
     /// There is no such function.
     pub(crate) fn unknown_function(name: &str) -> Self {
         Self::new(FailureKind::UnknownFunction, format!("this worker has no function {name:?}"))
@@ -100,7 +113,7 @@ impl Failure {
         self.0.message
     }
 
-    /// Returns the message for the server, with at most `max_bytes` of texts.
+    /// Returns the message for the server, with at most `max_bytes` of texts and data.
     pub(crate) fn into_proto(self, offset: u32, max_bytes: usize) -> ItemFailure {
         let max_text = MAX_TEXT_BYTES.min(max_bytes / 2);
         let mut failure = *self.0;
@@ -108,6 +121,11 @@ impl Failure {
         cut(&mut failure.r#type, MAX_TYPE_BYTES);
         cut(&mut failure.message, max_text);
         cut(&mut failure.traceback, max_text);
+        // Part of it would be of no use.
+        let max_data = max_bytes.saturating_sub(failure.message.len() + failure.traceback.len());
+        if failure.data.len() > MAX_DATA_BYTES.min(max_data) {
+            failure.data = Bytes::new();
+        }
         failure
     }
 }

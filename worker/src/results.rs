@@ -19,7 +19,7 @@ use crate::failure::Failure;
 pub(crate) const MAX_PENDING_NS: u64 = 1_000_000;
 /// An upper bound on a Results frame without its items and failures.
 const RESULTS_OVERHEAD: usize = 64;
-/// An upper bound on a failure, with its type, without its message and traceback.
+/// An upper bound on a failure, with its type, without its message, traceback and data.
 const FAILURE_OVERHEAD: usize = 400;
 /// The tag of a record of a list.
 const RECORD_TAG: u8 = 0x0a;

@@ -152,7 +152,7 @@ fn value(item: &Item) -> Value {
             entries.collect::<Option<_>>().map_or(Value::Other("an array of other things than texts"), Value::List)
         }
         toml_edit::Value::Float(_) => Value::Other("a fraction"),
-        toml_edit::Value::Boolean(_) => Value::Other("a boolean"),
+        toml_edit::Value::Boolean(is_on) => Value::Boolean(*is_on.value()),
         toml_edit::Value::Datetime(_) => Value::Other("a date"),
         toml_edit::Value::InlineTable(_) => Value::Other("a table"),
     }

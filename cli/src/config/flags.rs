@@ -2,6 +2,7 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
+use super::kind::Form;
 use super::layer::{Layers, Origin};
 use super::setting::Setting;
 use super::settings::{POOL, SERVER};
@@ -40,16 +41,20 @@ impl FromArgMatches for SettingFlags {
 }
 
 fn argument<T: Clone + Default>(setting: &'static Setting<T>) -> Arg {
-    let action = if setting.names.is_list { ArgAction::Append } else { ArgAction::Set };
-    Arg::new(setting.key)
-        .long(setting.flag())
-        .value_name(setting.names.value)
-        .action(action)
-        .help(help(setting))
-        .value_parser(move |text: &str| {
+    let action = if setting.names.form == Form::List { ArgAction::Append } else { ArgAction::Set };
+    let argument = Arg::new(setting.key);
+    let argument = if setting.names.form == Form::Switch {
+        // What follows the flag is the next argument.
+        argument.num_args(0..=1).require_equals(true).default_missing_value("true")
+    } else {
+        argument
+    };
+    argument.long(setting.flag()).value_name(setting.names.value).action(action).help(help(setting)).value_parser(
+        move |text: &str| {
             setting.set(&mut T::default(), &value(setting, vec![text.to_owned()]))?;
             Ok::<String, String>(text.to_owned())
-        })
+        },
+    )
 }
 
 /// Returns the line of `--help`.
@@ -70,5 +75,5 @@ fn given<T: Clone + Default>(
 }
 
 fn value<T: Clone + Default>(setting: &Setting<T>, mut texts: Vec<String>) -> Value {
-    if setting.names.is_list { Value::List(texts) } else { Value::Text(texts.pop().unwrap_or_default()) }
+    if setting.names.form == Form::List { Value::List(texts) } else { Value::Text(texts.pop().unwrap_or_default()) }
 }

@@ -29,23 +29,33 @@ pub(crate) struct Names {
     /// In `--help`.
     pub(crate) value: &'static str,
     pub(crate) unit: &'static str,
-    pub(crate) is_number: bool,
-    /// The flag may be given more than once.
-    pub(crate) is_list: bool,
+    pub(crate) form: Form,
     /// It fits into a variable of the environment.
     pub(crate) has_variable: bool,
 }
 
+/// How a kind of value is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    One,
+    /// 0 may mean something else.
+    Number,
+    /// The flag may be given more than once.
+    List,
+    /// The flag alone means `true`.
+    Switch,
+}
+
 impl Names {
     pub(super) const fn one(value: &'static str, unit: &'static str) -> Self {
-        Self { value, unit, is_number: false, is_list: false, has_variable: true }
+        Self { value, unit, form: Form::One, has_variable: true }
     }
 
     pub(super) const fn number(value: &'static str, unit: &'static str) -> Self {
-        Self { is_number: true, ..Self::one(value, unit) }
+        Self { form: Form::Number, ..Self::one(value, unit) }
     }
 
     pub(super) const fn list(value: &'static str, unit: &'static str) -> Self {
-        Self { is_list: true, ..Self::one(value, unit) }
+        Self { form: Form::List, ..Self::one(value, unit) }
     }
 }

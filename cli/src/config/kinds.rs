@@ -12,7 +12,7 @@ use std::time::Duration;
 use procpool_pool::supervisor::LimitedResource;
 
 pub(crate) use self::address::{Addresses, TcpAddress, show_address};
-use super::kind::{Kind, Names};
+use super::kind::{Form, Kind, Names};
 use super::value::{Shown, Value};
 use crate::quantity;
 
@@ -348,6 +348,32 @@ impl<V: Copy + PartialEq + Send + Sync> Kind for Word<V> {
 
     fn show(&self, value: &V) -> Option<Shown> {
         self.1.iter().find(|(_, known)| known == value).map(|(word, _)| Shown::Text((*word).to_owned()))
+    }
+}
+
+/// On or off.
+pub(crate) struct Switch;
+
+impl Kind for Switch {
+    type Value = bool;
+
+    fn names(&self) -> Names {
+        Names { form: Form::Switch, ..Names::one("BOOLEAN", "boolean") }
+    }
+
+    fn read(&self, value: &Value) -> Result<bool, String> {
+        if let Value::Boolean(is_on) = value {
+            return Ok(*is_on);
+        }
+        match value.as_text()? {
+            "true" | "1" => Ok(true),
+            "false" | "0" => Ok(false),
+            text => Err(format!("{text:?} is neither true nor false")),
+        }
+    }
+
+    fn show(&self, value: &bool) -> Option<Shown> {
+        Some(Shown::Boolean(*value))
     }
 }
 

@@ -71,6 +71,7 @@ pub(super) fn merge(
     }
     if errors.is_empty() {
         errors.extend(pools.iter().filter_map(|(name, pool)| pool.memory_problem(name)));
+        errors.extend(pickle_problem(&server.settings, &pools));
     }
     let config = Config { server, pools, warnings: Vec::new() };
     if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }
@@ -109,6 +110,35 @@ fn misplaced(pools: &[(String, Layer)], layers: [&Layer; 2], command: &[OsString
     settings.chain(command).map(complain).collect()
 }
 
+/// Returns why clients cannot be allowed to send functions as pickles, if a pool would let them.
+fn pickle_problem(server: &ServerSettings, pools: &[(String, Resolved<PoolSettings>)]) -> Option<String> {
+    let mut allowing = pools.iter().filter(|(_, pool)| pool.settings.allow_pickle);
+    let (name, pool) = allowing.next()?;
+    let place = pool.origins.get("allow_pickle").map(|origin| format!(" ({origin})")).unwrap_or_default();
+    if let Some(address) = server.open_address() {
+        return Some(format!(
+            "allow_pickle in [pools.{name}]{place}: whoever can reach {} could run any code as this user, since clients are \
+             not identified; listen on localhost or a Unix socket only, or do not allow pickles",
+            show_address(address)
+        ));
+    }
+    let (other, _) = allowing.next()?;
+    Some(format!(
+        "allow_pickle in [pools.{name}]{place}: [pools.{other}] allows pickles, too, and a function belongs to one pool; \
+         allow them in one of the two"
+    ))
+}
+
+impl ServerSettings {
+    /// Returns an address that other machines may be able to reach.
+    fn open_address(&self) -> Option<&ListenAddress> {
+        self.config.listen.iter().find(|address| match address {
+            ListenAddress::Tcp(address) => !address.ip().to_canonical().is_loopback(),
+            ListenAddress::Unix(_) => false,
+        })
+    }
+}
+
 impl Resolved<ServerSettings> {
     /// Returns a warning if the server listens to a network and does not say who operates it: there are no identities yet,
     /// so whoever can connect may call.
@@ -116,11 +146,7 @@ impl Resolved<ServerSettings> {
         if self.origins.contains_key("operators") {
             return None;
         }
-        let is_open = |address: &&ListenAddress| match address {
-            ListenAddress::Tcp(address) => !address.ip().to_canonical().is_loopback(),
-            ListenAddress::Unix(_) => false,
-        };
-        let address = self.settings.config.listen.iter().find(is_open)?;
+        let address = self.settings.open_address()?;
         Some(format!(
             "everybody who can reach {} can call every function, and nothing is encrypted; looking at the workers, \
              resizing, restarting and draining is left to callers on this machine: set operators to local, anyone or \

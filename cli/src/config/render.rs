@@ -40,6 +40,7 @@ fn toml(shown: Shown) -> String {
     let joined = |parts: Vec<String>| parts.join(", ");
     match shown {
         Shown::Number(number) => number.to_string(),
+        Shown::Boolean(is_on) => is_on.to_string(),
         Shown::Text(text) => quoted(&text),
         Shown::List(list) => format!("[{}]", joined(list.iter().map(quoted).collect())),
         Shown::Table(entries) if entries.is_empty() => "{}".to_owned(),

@@ -1,6 +1,6 @@
 //! What a setting is: where it is kept, how it is read, shown and described.
 
-use super::kind::{Kind, Names};
+use super::kind::{Form, Kind, Names};
 use super::value::{Shown, Value};
 
 /// One setting of `T`.
@@ -79,6 +79,7 @@ impl<T: Clone + Default> Setting<T> {
         match shown {
             Some(Shown::Text(text)) => text,
             Some(Shown::Number(number)) => number.to_string(),
+            Some(Shown::Boolean(is_on)) => is_on.to_string(),
             Some(Shown::List(list)) => list.join(", "),
             Some(Shown::Redacted(_) | Shown::Table(_)) | None => String::new(),
         }
@@ -86,7 +87,7 @@ impl<T: Clone + Default> Setting<T> {
 
     /// Returns the meaning of 0 in words; empty for what is no number.
     pub(crate) fn zero_text(&self) -> &'static str {
-        self.zero_means.unwrap_or(if self.names.is_number { "an error" } else { "" })
+        self.zero_means.unwrap_or(if self.names.form == Form::Number { "an error" } else { "" })
     }
 
     /// Sets the value in `target`.

@@ -12,8 +12,8 @@ use tracing::level_filters::LevelFilter;
 
 use super::environment;
 use super::kinds::{
-    Addresses, Count, Folder, MemorySize, MessageSize, Optional, OptionalCount, Positive, Program, Rlimits, TcpAddress,
-    Texts, Time, Variables, Word,
+    Addresses, Count, Folder, MemorySize, MessageSize, Optional, OptionalCount, Positive, Program, Rlimits, Switch,
+    TcpAddress, Texts, Time, Variables, Word,
 };
 use super::setting::Setting;
 
@@ -70,6 +70,7 @@ pub(crate) struct PoolSettings {
     pub(crate) oom_score_raise: u32,
     pub(crate) memory: MemoryLimits,
     pub(crate) rlimits: Vec<(LimitedResource, u64)>,
+    pub(crate) allow_pickle: bool,
 }
 
 impl Default for PoolSettings {
@@ -83,6 +84,7 @@ impl Default for PoolSettings {
             oom_score_raise: 500,
             memory: MemoryLimits::default(),
             rlimits: Vec::new(),
+            allow_pickle: false,
         }
     }
 }
@@ -114,6 +116,7 @@ impl PoolSettings {
         spawn_config.oom_score_raise = u16::try_from(self.oom_score_raise).unwrap_or(u16::MAX);
         spawn_config.memory = self.memory;
         spawn_config.rlimits.clone_from(&self.rlimits);
+        spawn_config.allow_pickle = self.allow_pickle;
         Ok(spawn_config)
     }
 }
@@ -239,4 +242,7 @@ pub(crate) static POOL: LazyLock<Vec<Setting<PoolSettings>>> = settings! { PoolS
         "The folder that workers are started in";
     oom_score_raise: oom_score_raise, Count("points of oom_score_adj", MAX_OOM_SCORE_RAISE), zero: "no sooner than the server",
         "How much sooner than the server the kernel should kill a worker when memory runs out; at most 1000";
+    allow_pickle: allow_pickle, Switch,
+        "Let clients send functions as pickles (procpool:map and the like): whoever can connect can then run any code as this \
+         user. Only if all addresses are on the loopback interface or Unix sockets, and for one pool";
 } };

@@ -7,6 +7,8 @@ pub(crate) enum Value {
     Text(String),
     /// An integer in the file.
     Integer(i64),
+    /// A boolean in the file.
+    Boolean(bool),
     /// A flag that is given more than once, or an array of strings in the file.
     List(Vec<String>),
     /// A table of strings in the file.
@@ -20,6 +22,7 @@ impl Value {
         match self {
             Self::Text(text) => Ok(text),
             Self::Integer(number) => Err(format!("{number} must be text: write it in quotes")),
+            Self::Boolean(_) => Err("must be text, not a boolean".to_owned()),
             Self::List(_) => Err("must be one text, not a list".to_owned()),
             Self::Table(_) => Err("must be text, not a table".to_owned()),
             Self::Other(what) => Err(format!("must be text, not {what}")),
@@ -32,6 +35,7 @@ impl Value {
             Self::List(list) => Ok(list.clone()),
             Self::Text(text) => Ok(text.split(',').map(|entry| entry.trim().to_owned()).collect()),
             Self::Integer(_) => Err("must be a list of texts, not a number".to_owned()),
+            Self::Boolean(_) => Err("must be a list of texts, not a boolean".to_owned()),
             Self::Table(_) => Err("must be a list of texts, not a table".to_owned()),
             Self::Other(what) => Err(format!("must be a list of texts, not {what}")),
         }
@@ -43,6 +47,7 @@ impl Value {
 pub(crate) enum Shown {
     Text(String),
     Number(u64),
+    Boolean(bool),
     List(Vec<String>),
     Table(Vec<(String, String)>),
     /// The names of variables whose values are secret.

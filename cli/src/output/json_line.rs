@@ -136,6 +136,7 @@ mod tests {
             type_name: "ValueError".to_owned(),
             message: "words".to_owned(),
             traceback: "line 1\nline 2".to_owned(),
+            data: b"not for people".to_vec().into(),
         };
         insta::assert_snapshot!(failed(raised), @r#"{"index":4,"status":"failed","error":{"code":"UNKNOWN","reason":"FUNCTION_RAISED","message":"words","type":"ValueError","traceback":"line 1\nline 2"}}"#);
         let crashed = ItemErrorKind::WorkerCrashed {

@@ -168,6 +168,11 @@ impl Server {
         pids.filter(is_child).filter_map(Pid::from_raw).collect()
     }
 
+    /// Waits for the end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        wait(self.child.take().unwrap())
+    }
+
     /// Sends a signal and waits for the end.
     pub(crate) fn stop(&mut self, signal: Signal) -> ExitStatus {
         let child = self.child.take().unwrap();

@@ -232,6 +232,7 @@ fn worker_frames() -> Vec<Vector> {
             r#type: "ValueError".into(),
             message: "no such match: 5".into(),
             traceback: "Traceback (most recent call last):\n  …\n".into(),
+            data: Bytes::from_static(b"\x80\x05N."),
             ..ItemFailure::default()
         }],
         busy_ns: 20,
@@ -276,7 +277,7 @@ fn worker_frames() -> Vec<Vector> {
             WorkerFrame::Results(failed),
             json!({"results": {"chunk": "2", "first": 5, "count": 1, "failures": [{"offset": 5,
                 "kind": "FAILURE_KIND_RAISED", "type": "ValueError", "message": "no such match: 5",
-                "traceback": "Traceback (most recent call last):\n  …\n"}], "busy_ns": "20", "items": "CgIIAA=="}}),
+                "traceback": "Traceback (most recent call last):\n  …\n", "data": "gAVOLg=="}], "busy_ns": "20", "items": "CgIIAA=="}}),
         ),
         worker(
             "results_refused",

@@ -26,6 +26,9 @@ pub const DEFAULT_PASSED_VARIABLES: &[&str] = &[
     "MKL_NUM_THREADS",
 ];
 
+/// What tells a worker that it may register functions that unpickle what clients send.
+const ALLOW_PICKLE_VARIABLE: &str = "PROCPOOL_ALLOW_PICKLE";
+
 /// Numeric libraries start a thread per CPU of the host, in every worker, unless these say otherwise.
 const SINGLE_THREAD_VARIABLES: [&str; 3] = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"];
 
@@ -88,6 +91,9 @@ pub struct SpawnConfig {
     pub rlimits: Vec<(LimitedResource, u64)>,
     /// The soft limit of open files, unless `rlimits` has one. `None` (the default): that of this process.
     pub soft_open_files: Option<u64>,
+    /// Workers may register functions with [reserved names](crate::RESERVED_PREFIX), which run what clients send as
+    /// pickles. Default false: a worker that does so is killed.
+    pub allow_pickle: bool,
 }
 
 impl SpawnConfig {
@@ -107,6 +113,7 @@ impl SpawnConfig {
             memory: MemoryLimits::default(),
             rlimits: Vec::new(),
             soft_open_files: None,
+            allow_pickle: false,
         }
     }
 
@@ -121,6 +128,11 @@ impl SpawnConfig {
             if !environment.iter().any(|(existing, _)| existing == name) {
                 set(&mut environment, OsStr::new(name), OsStr::new("1"));
             }
+        }
+        // Whatever else says so, this alone decides.
+        environment.retain(|(name, _)| name != ALLOW_PICKLE_VARIABLE);
+        if self.allow_pickle {
+            environment.push((ALLOW_PICKLE_VARIABLE.into(), "1".into()));
         }
         environment
     }
@@ -166,5 +178,19 @@ mod tests {
             ("OPENBLAS_NUM_THREADS", "1"),
         ]);
         assert_eq!(config.worker_environment(), expected);
+    }
+
+    #[test]
+    fn only_the_setting_tells_workers_that_pickles_are_allowed() {
+        let mut config = SpawnConfig::new("worker", environment(&[("PROCPOOL_ALLOW_PICKLE", "1")]));
+        config.passed_variables.push("PROCPOOL_*".to_owned());
+        config.variables = environment(&[("PROCPOOL_ALLOW_PICKLE", "1")]);
+        let told = |config: &SpawnConfig| {
+            let variables = config.worker_environment().into_iter();
+            variables.filter(|(name, _)| name == "PROCPOOL_ALLOW_PICKLE").collect::<Vec<_>>()
+        };
+        assert_eq!(told(&config), []);
+        config.allow_pickle = true;
+        assert_eq!(told(&config), environment(&[("PROCPOOL_ALLOW_PICKLE", "1")]));
     }
 }

@@ -253,9 +253,9 @@ impl Shared {
         });
         let process = process.await.ok_or_else(|| io::Error::other("the pool is closed, or has a bug"))??;
         tracing::debug!(worker = worker.generation, slot = worker.slot.0, pid = process.pid(), "worker started");
-        let (max_frame_bytes, memory) = (self.config.max_frame_bytes, self.config.memory);
+        let SpawnConfig { max_frame_bytes, memory, allow_pickle, .. } = self.config;
         let watch = Some(self.common.monitor.watch(process.pid(), memory.exist()));
-        Ok(Started { worker, process, stream, page, dumps, output, max_frame_bytes, memory, watch })
+        Ok(Started { worker, process, stream, page, dumps, output, max_frame_bytes, memory, allow_pickle, watch })
     }
 
     /// Sends the first frame, before there is anybody to read it: the socket's buffer holds it.

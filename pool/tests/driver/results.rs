@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use procpool_pool::supervisor::{ChunkResults, ChunkRun, WorkerCommand, WorkerEventKind};
 use procpool_pool::{
-    Call, CallError, CallOptions, ItemFailure, MapOutput, OnError, PoolConfig, ResultOrder, ResultRun, ResultStream,
-    StreamOptions,
+    Call, CallError, CallOptions, ItemError, ItemFailure, MapOutput, OnError, PoolConfig, ResultOrder, ResultRun,
+    ResultStream, StreamOptions,
 };
 use tokio::task::JoinHandle;
 
@@ -130,22 +130,30 @@ async fn a_failure_that_is_too_large_for_the_answer_ends_the_call_as_a_result_do
 }
 
 #[tokio::test(start_paused = true)]
-async fn tracebacks_beyond_what_an_answer_tells_are_not_kept() {
+async fn tracebacks_and_data_beyond_what_an_answer_tells_are_not_kept() {
     let mut pool = pool_with(PoolConfig::new(NonZeroU32::MIN));
     let mut worker = pool.next_ready_worker().await;
     let options = CallOptions { on_error: Some(OnError::Collect), ..CallOptions::default() };
     let map = start_map(&pool, one_by_one(options), 100);
     for _ in 0..100 {
         let chunk = worker.next_chunk().await;
-        let (kind, message, traceback) = (String::new(), "no".to_owned(), "x".repeat(64 << 10));
-        let failure = ItemFailure::Raised { kind, message, traceback };
+        let failure = ItemFailure::Raised {
+            kind: String::new(),
+            message: "no".to_owned(),
+            traceback: "x".repeat(48 << 10),
+            data: vec![7; 16 << 10].into(),
+        };
         worker.send_results(chunk.chunk, 0, blobs(&[String::new()]), vec![(0, failure)]).await;
     }
     let errors = map.await.unwrap().unwrap().errors;
     assert_eq!(errors.len(), 100);
-    let has_traceback =
-        |failure: &ItemFailure| matches!(failure, ItemFailure::Raised { traceback, .. } if !traceback.is_empty());
-    assert_eq!(errors.iter().filter(|error| has_traceback(&error.failure)).count(), 16, "1 MiB");
+    let kept = |error: &ItemError| match &error.failure {
+        ItemFailure::Raised { traceback, data, .. } => (traceback.len(), data.len()),
+        other => panic!("{other:?}"),
+    };
+    let (tracebacks, data): (Vec<_>, Vec<_>) = errors.iter().map(kept).unzip();
+    assert_eq!(tracebacks.iter().sum::<usize>() + data.iter().sum::<usize>(), 1 << 20);
+    assert_eq!(data.iter().filter(|&&length| length > 0).count(), 16);
 }
 
 #[tokio::test(start_paused = true)]

@@ -253,17 +253,19 @@ class Results(_message.Message):
     def __init__(self, chunk: _Optional[int] = ..., first: _Optional[int] = ..., count: _Optional[int] = ..., failures: _Optional[_Iterable[_Union[ItemFailure, _Mapping]]] = ..., busy_ns: _Optional[int] = ..., items: _Optional[bytes] = ...) -> None: ...
 
 class ItemFailure(_message.Message):
-    __slots__ = ("offset", "kind", "type", "message", "traceback", "part")
+    __slots__ = ("offset", "kind", "type", "message", "traceback", "part", "data")
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     TRACEBACK_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
     offset: int
     kind: FailureKind
     type: str
     message: str
     traceback: str
     part: CallPart
-    def __init__(self, offset: _Optional[int] = ..., kind: _Optional[_Union[FailureKind, str]] = ..., type: _Optional[str] = ..., message: _Optional[str] = ..., traceback: _Optional[str] = ..., part: _Optional[_Union[CallPart, str]] = ...) -> None: ...
+    data: bytes
+    def __init__(self, offset: _Optional[int] = ..., kind: _Optional[_Union[FailureKind, str]] = ..., type: _Optional[str] = ..., message: _Optional[str] = ..., traceback: _Optional[str] = ..., part: _Optional[_Union[CallPart, str]] = ..., data: _Optional[bytes] = ...) -> None: ...

@@ -244,7 +244,7 @@ mod tests {
 
     fn raised(index: u64, message: &str) -> ItemError {
         let (kind, message, traceback) = (String::new(), message.to_owned(), "line\n".repeat(20_000));
-        ItemError { index, failure: ItemFailure::Raised { kind, message, traceback } }
+        ItemError { index, failure: ItemFailure::Raised { kind, message, traceback, data: Bytes::new() } }
     }
 
     #[test]

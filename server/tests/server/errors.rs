@@ -4,7 +4,7 @@ use procpool_items::ItemKind;
 use procpool_proto::google::rpc::{DebugInfo, ErrorInfo, RequestInfo};
 use procpool_proto::v1::map_request::Items;
 use procpool_proto::v1::map_response::Results;
-use procpool_proto::v1::{CallOptions, MapRequest, OnError};
+use procpool_proto::v1::{CallOptions, ErrorData, MapRequest, OnError};
 use tonic::codegen::http;
 use tonic::{Code, Request};
 
@@ -30,6 +30,8 @@ async fn a_function_that_raises_fails_a_map() {
     assert_eq!((info.metadata["index"].as_str(), info.metadata["type"].as_str()), ("0", "ValueError"));
     let debug: DebugInfo = detail(&failed, "DebugInfo").unwrap();
     assert_eq!(debug.stack_entries.last().unwrap(), "ValueError: no such luck");
+    let data: ErrorData = detail(&failed, "ErrorData").unwrap();
+    assert_eq!(data.data, "no such luck, in its own form");
     assert_eq!(detail::<RequestInfo>(&failed, "RequestInfo").unwrap().request_id, "request-7");
     assert_eq!(failed.metadata().get("grpc-retry-pushback-ms").unwrap(), "-1");
     server.stop().await;

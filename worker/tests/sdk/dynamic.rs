@@ -75,8 +75,8 @@ fn a_dynamic_function_fails_in_its_own_words() {
     let worker = Worker::new().register(Function::dynamic("fail", |input, buffer| {
         buffer.extend_from_slice(b"half a result");
         match value::from_bytes::<u8>(input.content).expect("a number") {
-            0 => Err(Failure::raised_as("ExitCode(3)", "no luck", "line 1\nline 2")),
-            1 => Err(Failure::invalid_item("too small")),
+            0 => Err(Failure::raised_as("ExitCode(3)", "no luck", "line 1\nline 2").with_data(&b"\x80\x05N."[..])),
+            1 => Err(Failure::invalid_item("too small").with_data(vec![7])),
             _ => Err(Failure::not_encodable("too large")),
         }
     }));
@@ -88,6 +88,25 @@ fn a_dynamic_function_fails_in_its_own_words() {
     let raised = &outcome.failures[0];
     assert_eq!((raised.r#type.as_str(), raised.message.as_str()), ("ExitCode(3)", "no luck"));
     assert_eq!(raised.traceback, "line 1\nline 2");
+    let data: Vec<&[u8]> = outcome.failures.iter().map(|failure| &failure.data[..]).collect();
+    assert_eq!(data, [&b"\x80\x05N."[..], b"", b""], "only an error has data");
+}
+
+#[test]
+fn data_is_sent_whole_or_not_at_all() {
+    let register = || {
+        Worker::new().register(Function::dynamic("fail", |input, _| {
+            let length: usize = value::from_bytes(input.content).expect("a number");
+            Err(Failure::raised_as("E", "no luck", "line 1").with_data(vec![7; length]))
+        }))
+    };
+    for (max_frame_bytes, lengths) in [(1 << 20, [65_536, 65_537]), (1024, [400, 1000])] {
+        let (mut server, _thread) = start_with(register(), max_frame_bytes, 4096);
+        let failures = server.call("fail", Map, &lengths.map(|length| json!(length))).failures;
+        let sent: Vec<usize> = failures.iter().map(|failure| failure.data.len()).collect();
+        assert_eq!(sent, [lengths[0], 0]);
+        assert!(failures.iter().all(|failure| failure.traceback == "line 1"), "{failures:?}");
+    }
 }
 
 #[test]

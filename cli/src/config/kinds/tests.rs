@@ -20,7 +20,6 @@ fn durations_need_a_unit() {
     let problem = Time.read(&Value::Integer(30)).unwrap_err();
     assert!(problem.starts_with("30 has no unit: ") && problem.ends_with("\"30s\""), "{problem}");
     assert!(Time.read(&text("30")).unwrap_err().contains("a number and a unit"));
-    assert!(Time.read(&Value::Other("a boolean")).unwrap_err().contains("a boolean"));
     for duration in ["0s", "250us", "1500ms", "90s", "2min", "36h", "2d", "0.500us"] {
         assert_eq!(show_duration(Time.read(&text(duration)).unwrap()), duration);
     }
@@ -91,4 +90,21 @@ fn listen_addresses() {
             assert_eq!(parse_tcp_address(text).map(ListenAddress::Tcp), expected, "{text:?}");
         }
     }
+}
+
+#[test]
+fn a_switch_is_on_or_off() {
+    for (value, expected) in [
+        (Value::Boolean(true), true),
+        (Value::Boolean(false), false),
+        (Value::Text("true".to_owned()), true),
+        (Value::Text("1".to_owned()), true),
+        (Value::Text("false".to_owned()), false),
+        (Value::Text("0".to_owned()), false),
+    ] {
+        assert_eq!(Switch.read(&value), Ok(expected), "{value:?}");
+    }
+    assert_eq!(Switch.read(&Value::Text("yes".to_owned())).unwrap_err(), r#""yes" is neither true nor false"#);
+    assert!(Switch.read(&Value::Integer(1)).is_err());
+    assert!(Time.read(&Value::Boolean(true)).unwrap_err().contains("a boolean"));
 }

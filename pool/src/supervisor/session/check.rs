@@ -3,14 +3,17 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
+use bytes::Bytes;
 use procpool_ipc::proto;
 
 use crate::error::{CallPart, ItemFailure};
-use crate::function::FunctionInfo;
+use crate::function::{FunctionInfo, RESERVED_PREFIX};
 
 const MAX_NAME_BYTES: usize = 256;
 /// The longest message or traceback that is kept; the rest is cut.
 const MAX_TEXT_BYTES: usize = 64 << 10;
+/// The longest data of an error that is kept.
+const MAX_DATA_BYTES: usize = 64 << 10;
 const CUT_MARK: &str = "… (cut)";
 
 /// Checks the functions of a Hello frame.
@@ -18,7 +21,11 @@ const CUT_MARK: &str = "… (cut)";
 /// # Errors
 ///
 /// What is wrong with them, as a fragment of a sentence about the worker.
-pub(super) fn functions(functions: Vec<proto::Function>, takes_common: bool) -> Result<Vec<FunctionInfo>, String> {
+pub(super) fn functions(
+    functions: Vec<proto::Function>,
+    takes_common: bool,
+    allow_pickle: bool,
+) -> Result<Vec<FunctionInfo>, String> {
     let mut names = HashSet::new();
     for function in &functions {
         let name = &function.name;
@@ -30,6 +37,12 @@ pub(super) fn functions(functions: Vec<proto::Function>, takes_common: bool) -> 
         }
         if name.chars().any(char::is_control) {
             return Err(format!("registered a function with control characters in its name, {name:?}"));
+        }
+        if name.starts_with(RESERVED_PREFIX) && !allow_pickle {
+            return Err(format!(
+                "registered the function {name:?}, and names that begin with {RESERVED_PREFIX:?} are reserved for functions that \
+                 clients send as pickles, which this pool does not allow (allow_pickle)"
+            ));
         }
         if !names.insert(name.as_str()) {
             return Err(format!("registered the function {name:?} twice"));
@@ -73,7 +86,8 @@ fn item_failure(mut failure: proto::ItemFailure) -> Result<ItemFailure, String> 
     let message = cut(std::mem::take(&mut failure.message));
     Ok(match kind {
         proto::FailureKind::Raised => {
-            ItemFailure::Raised { kind: cut(failure.r#type), message, traceback: cut(failure.traceback) }
+            let (kind, traceback) = (cut(failure.r#type), cut(failure.traceback));
+            ItemFailure::Raised { kind, message, traceback, data: own_data(&failure.data) }
         }
         proto::FailureKind::NotEncodable => ItemFailure::ResultNotEncodable { message },
         proto::FailureKind::InvalidItem => {
@@ -91,6 +105,11 @@ fn item_failure(mut failure: proto::ItemFailure) -> Result<ItemFailure, String> 
         }
         proto::FailureKind::Unspecified => return Err(format!("a failure at offset {} of no kind", failure.offset)),
     })
+}
+
+/// Returns a copy: a slice of the frame would keep the whole frame in memory. Part of the data would be of no use.
+fn own_data(data: &Bytes) -> Bytes {
+    if data.len() > MAX_DATA_BYTES { Bytes::new() } else { Bytes::copy_from_slice(data) }
 }
 
 fn cut(mut text: String) -> String {
@@ -120,11 +139,19 @@ mod tests {
     #[test]
     fn bad_names_are_refused() {
         let longest = "x".repeat(256);
-        assert_eq!(functions(vec![function("a.b"), function(&longest)], true).unwrap().len(), 2);
+        assert_eq!(functions(vec![function("a.b"), function(&longest)], true, false).unwrap().len(), 2);
         for names in [&["a", "a"][..], &[""], &["a\nb"], &["\u{7f}"], &[&format!("{longest}x")]] {
             let list = names.iter().map(|name| function(name)).collect();
-            assert!(functions(list, true).is_err(), "{names:?}");
+            assert!(functions(list, true, true).is_err(), "{names:?}");
         }
+    }
+
+    #[test]
+    fn reserved_names_are_for_pools_that_allow_pickles() {
+        let registered = |allow_pickle| functions(vec![function("procpool:map")], true, allow_pickle);
+        assert!(registered(false).unwrap_err().contains("allow_pickle"));
+        assert_eq!(registered(true).unwrap()[0].name, "procpool:map");
+        assert!(functions(vec![function("procpool"), function("my procpool:map")], true, false).is_ok());
     }
 
     #[test]
@@ -141,6 +168,17 @@ mod tests {
         assert!(failures(vec![failure(4, UnknownFunction)], 3..7).is_err());
         let unknown = proto::ItemFailure { offset: 3, kind: 99, ..Default::default() };
         assert!(failures(vec![unknown], 3..7).is_err());
+    }
+
+    #[test]
+    fn data_is_kept_whole_or_not_at_all_and_keeps_no_frame() {
+        let frame = Bytes::from(vec![7; MAX_DATA_BYTES + 1]);
+        for (length, expected) in [(0, 0), (MAX_DATA_BYTES, MAX_DATA_BYTES), (MAX_DATA_BYTES + 1, 0)] {
+            let raised = proto::ItemFailure { data: frame.slice(..length), ..failure(0, proto::FailureKind::Raised) };
+            let ItemFailure::Raised { data, message, .. } = item_failure(raised).unwrap() else { panic!("{length}") };
+            assert_eq!((data.len(), message.as_str()), (expected, "m"));
+            assert!(data.is_empty() || data.as_ptr() != frame.as_ptr(), "it is a copy");
+        }
     }
 
     #[test]

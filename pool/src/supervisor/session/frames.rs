@@ -157,7 +157,7 @@ impl<P: Process> Session<P> {
         if hello.uses_progress_page && self.page.is_none() {
             return Err("claims to use a progress page, and has none".to_owned());
         }
-        let functions = check::functions(hello.functions, hello.takes_common)?;
+        let functions = check::functions(hello.functions, hello.takes_common, self.allow_pickle)?;
         self.takes_common = hello.takes_common;
         self.uses_page = hello.uses_progress_page;
         self.stage = Stage::Loaded;

@@ -166,6 +166,7 @@ impl Play {
             output: Output::new(pipe(), pipe()).expect(system),
             max_frame_bytes: MAX_FRAME_BYTES,
             memory: MemoryLimits::default(),
+            allow_pickle: false,
             watch: None,
         };
         let (event_sender, events) = mpsc::channel(1 + usize::from(settings & 0x03));

@@ -85,6 +85,8 @@ pub(super) struct Started<P> {
     pub(super) output: Output,
     pub(super) max_frame_bytes: u32,
     pub(super) memory: MemoryLimits,
+    /// It may register reserved names.
+    pub(super) allow_pickle: bool,
     /// `None`: nobody looks at it.
     pub(super) watch: Option<Watch>,
 }
@@ -138,6 +140,7 @@ pub(super) struct Session<P> {
     uses_page: bool,
     /// It knows what a common argument is.
     takes_common: bool,
+    allow_pickle: bool,
     events: mpsc::Sender<WorkerEvent>,
     /// Events that the driver had no room for. While there is one, no frame is read, and no item is told that its time is
     /// up; so there is at most one of these, one for each chunk that was refused, one about its memory, and one that the
@@ -175,7 +178,8 @@ enum Turn {
 
 impl<P: Process> Session<P> {
     pub(super) fn new(started: Started<P>, grace: GracePeriods, events: mpsc::Sender<WorkerEvent>) -> Self {
-        let Started { worker, process, stream, page, dumps, output, max_frame_bytes, memory, watch } = started;
+        let Started { worker, process, stream, page, dumps, output, max_frame_bytes, memory, allow_pickle, watch } =
+            started;
         let context = OutputContext {
             worker: worker.generation,
             slot: worker.slot.0,
@@ -202,6 +206,7 @@ impl<P: Process> Session<P> {
             stage: Stage::Connected,
             uses_page: false,
             takes_common: false,
+            allow_pickle,
             events,
             pending: VecDeque::new(),
             violation: None,

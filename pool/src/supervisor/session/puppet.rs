@@ -120,6 +120,7 @@ impl Worker {
             output: Output::new(stdout_reader.into(), silent()).unwrap(),
             max_frame_bytes: MAX_FRAME_BYTES,
             memory: MemoryLimits::default(),
+            allow_pickle: false,
             watch: None,
         };
         let (event_sender, events) = mpsc::channel(event_capacity);

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use procpool_items::{ItemKind, ItemSlab, SlabBuilder};
 use procpool_pool::supervisor::{ChunkResults, ChunkRun, WorkerCommand, WorkerEventKind};
 use procpool_pool::{ItemFailure, WorkerExit};
@@ -196,7 +197,12 @@ impl SimWorker {
                     let kind = if finish == Finish::Raised { "Error" } else { CANCELLED }.to_owned();
                     failures.push((
                         offset,
-                        ItemFailure::Raised { kind, message: "no".to_owned(), traceback: String::new() },
+                        ItemFailure::Raised {
+                            kind,
+                            message: "no".to_owned(),
+                            traceback: String::new(),
+                            data: Bytes::new(),
+                        },
                     ));
                 }
             }

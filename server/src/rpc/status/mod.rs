@@ -17,8 +17,8 @@ mod tests;
 use std::time::Duration;
 
 use procpool_pool::{
-    CallError, CallPart, DeadlinePhase, DumpFailure, ExitUsage, ItemError, ItemFailure, Restart, RestartProgress,
-    WorkerExit,
+    CallError, CallPart, DeadlinePhase, DumpFailure, ExitUsage, ItemError, ItemFailure, RESERVED_PREFIX, Restart,
+    RestartProgress, WorkerExit,
 };
 use procpool_proto::google::rpc::bad_request::FieldViolation;
 use procpool_proto::google::rpc::{BadRequest, ErrorInfo, ResourceInfo};
@@ -39,10 +39,10 @@ const DRAINING_RETRY_DELAY: Duration = Duration::from_secs(1);
 const KILL: i32 = 9;
 /// The most fields that one error names.
 const MAX_VIOLATIONS: usize = 10;
-/// The most bytes that the errors of one message may spend on tracebacks and output.
+/// The most bytes that the errors of one message may spend on data, tracebacks and output.
 const MAX_DEBUG_BYTES_PER_MESSAGE: usize = 1 << 20;
 
-/// Returns how many bytes the errors of one message may spend on tracebacks and output.
+/// Returns how many bytes the errors of one message may spend on data, tracebacks and output.
 pub(crate) fn debug_budget(max_message_bytes: u32) -> usize {
     MAX_DEBUG_BYTES_PER_MESSAGE.min(max_message_bytes as usize / 4)
 }
@@ -128,7 +128,11 @@ fn retry_unless_started(started: bool, delay: Duration) -> Retry {
 }
 
 fn function_not_found(error: &CallError, name: &str, nearest: &[String]) -> Problem<'static> {
-    let advice = if nearest.is_empty() {
+    let advice = if name.starts_with(RESERVED_PREFIX) {
+        "it runs functions that clients send as pickles: start the server with --allow-pickle (allow_pickle), and with workers \
+         whose SDK supports it, if the server and all its clients trust each other"
+            .to_owned()
+    } else if nearest.is_empty() {
         "ListFunctions tells which there are".to_owned()
     } else {
         format!("did you mean {}?", nearest.join(", "))
@@ -155,8 +159,8 @@ fn item_problem<'a>(error: &'a ItemError, context: &ErrorContext) -> Problem<'a>
     let ItemError { index, failure } = error;
     let problem = |code, reason| Problem::new(code, reason, failure.to_string()).with("index", index);
     match failure {
-        ItemFailure::Raised { kind, traceback, .. } => {
-            problem(Code::Unknown, Reason::FunctionRaised).with("type", kind).traceback(traceback)
+        ItemFailure::Raised { kind, traceback, data, .. } => {
+            problem(Code::Unknown, Reason::FunctionRaised).with("type", kind).traceback(traceback).data(data)
         }
         ItemFailure::ResultNotEncodable { .. } => problem(Code::Internal, Reason::ResultNotEncodable),
         ItemFailure::InvalidItem { part, message } => {

@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
-use procpool_proto::Reason;
+use bytes::Bytes;
 use procpool_proto::google::rpc::{BadRequest, DebugInfo, ErrorInfo, RequestInfo, ResourceInfo, RetryInfo, Status};
+use procpool_proto::{Reason, v1};
 use prost::Message as _;
 use prost_types::Any;
 use tonic::Code;
@@ -24,6 +25,8 @@ const MAX_HEADER_MESSAGE_BYTES: usize = 1536;
 /// The most bytes of a message and of a traceback in the error of one item.
 const MAX_ITEM_MESSAGE_BYTES: usize = 8 << 10;
 const MAX_ITEM_TRACEBACK_BYTES: usize = 64 << 10;
+/// The most bytes of data in the error of one item. What workers send fits.
+const MAX_ITEM_DATA_BYTES: usize = (64 << 10) + 2 * DETAIL_OVERHEAD_BYTES;
 const MAX_METADATA_VALUE_BYTES: usize = 256;
 /// Less than this helps nobody.
 const MIN_DEBUG_BYTES: usize = 256;
@@ -52,6 +55,7 @@ pub(super) struct Problem<'a> {
     traceback: &'a str,
     stack: &'a str,
     output_tail: &'a str,
+    data: Bytes,
 }
 
 impl<'a> Problem<'a> {
@@ -67,6 +71,7 @@ impl<'a> Problem<'a> {
             traceback: "",
             stack: "",
             output_tail: "",
+            data: Bytes::new(),
         }
     }
 
@@ -101,6 +106,11 @@ impl<'a> Problem<'a> {
         Self { stack, ..self }
     }
 
+    /// Adds the error in the form of its language.
+    pub(super) fn data(self, data: &Bytes) -> Self {
+        Self { data: data.clone(), ..self }
+    }
+
     /// Adds the end of what the worker wrote to stderr.
     pub(super) fn output_tail(self, output_tail: &'a str) -> Self {
         Self { output_tail, ..self }
@@ -115,6 +125,8 @@ impl<'a> Problem<'a> {
             let request_info = RequestInfo { request_id: request_id.to_owned(), ..RequestInfo::default() };
             details.push("RequestInfo", &request_info);
         }
+        // Before the traceback, of which a part is of use, too.
+        details.push_data(&self);
         details.push_debug_info(&self);
 
         let status = Status { code: self.code as i32, message: message.to_owned(), details: details.list };
@@ -129,14 +141,12 @@ impl<'a> Problem<'a> {
     }
 
     /// Returns the error of one item, to stand beside the results. `debug_budget` is what all errors of one message may
-    /// still spend on tracebacks and output.
+    /// still spend on data, tracebacks and output.
     pub(super) fn into_item_status(self, debug_budget: &mut usize) -> Status {
         let mut details = Details::new(usize::MAX);
         self.push_details(&mut details);
-        details.remaining = MAX_ITEM_TRACEBACK_BYTES.min(*debug_budget);
-        let before = details.remaining;
-        details.push_debug_info(&self);
-        *debug_budget -= before - details.remaining;
+        details.spend(debug_budget, MAX_ITEM_DATA_BYTES, |details| details.push_data(&self));
+        details.spend(debug_budget, MAX_ITEM_TRACEBACK_BYTES, |details| details.push_debug_info(&self));
         let message = keep_start(&self.message, MAX_ITEM_MESSAGE_BYTES).to_owned();
         Status { code: self.code as i32, message, details: details.list }
     }
@@ -178,13 +188,32 @@ impl Details {
         Self { list: Vec::new(), remaining: max_bytes }
     }
 
-    /// Adds a detail if it fits.
+    /// Lets `push` add at most this many bytes, and takes what it adds from the budget.
+    fn spend(&mut self, budget: &mut usize, max_bytes: usize, push: impl FnOnce(&mut Self)) {
+        let before = max_bytes.min(*budget);
+        self.remaining = before;
+        push(self);
+        *budget -= before - self.remaining;
+    }
+
+    /// Adds a detail of `google.rpc` if it fits.
     fn push<M: prost::Message>(&mut self, name: &str, detail: &M) {
-        let value = detail.encode_to_vec();
-        let size = value.len() + DETAIL_OVERHEAD_BYTES;
+        self.push_any(format!("type.googleapis.com/google.rpc.{name}"), detail);
+    }
+
+    fn push_any<M: prost::Message>(&mut self, type_url: String, detail: &M) {
+        let size = detail.encoded_len() + DETAIL_OVERHEAD_BYTES;
         if size <= self.remaining {
             self.remaining -= size;
-            self.list.push(Any { type_url: format!("type.googleapis.com/google.rpc.{name}"), value });
+            self.list.push(Any { type_url, value: detail.encode_to_vec() });
+        }
+    }
+
+    /// Adds the error in the form of its language, if there is one and it fits.
+    fn push_data(&mut self, problem: &Problem<'_>) {
+        if !problem.data.is_empty() {
+            let data = v1::ErrorData { data: problem.data.clone() };
+            self.push_any("type.googleapis.com/procpool.v1.ErrorData".to_owned(), &data);
         }
     }
 

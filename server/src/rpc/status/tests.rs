@@ -1,3 +1,4 @@
+use bytes::Bytes;
 use procpool_items::ItemKind;
 use procpool_pool::JobNumber;
 use procpool_proto::google::rpc::{BadRequest, DebugInfo, ErrorInfo, RequestInfo, ResourceInfo, RetryInfo};
@@ -28,7 +29,8 @@ fn detail<M: prost::Message + Default>(status: &Status, name: &str) -> Option<M>
 }
 
 fn find<M: prost::Message + Default>(status: &procpool_proto::google::rpc::Status, name: &str) -> Option<M> {
-    let type_url = format!("type.googleapis.com/google.rpc.{name}");
+    let package = if name == "ErrorData" { "procpool.v1" } else { "google.rpc" };
+    let type_url = format!("type.googleapis.com/{package}.{name}");
     let any = status.details.iter().find(|any| any.type_url == type_url)?;
     Some(M::decode(any.value.as_slice()).unwrap())
 }
@@ -51,7 +53,12 @@ fn raised() -> ItemFailure {
         kind: "ValueError".to_owned(),
         message: "no".to_owned(),
         traceback: "Traceback:\n  line 1\nValueError: no".to_owned(),
+        data: Bytes::from_static(b"\x80\x05N."),
     }
+}
+
+fn raised_with(traceback: String, data: Bytes) -> ItemFailure {
+    ItemFailure::Raised { kind: "E".to_owned(), message: "no".to_owned(), traceback, data }
 }
 
 /// What happened, and the code, the reason, the metadata and the pushback that it must come with.
@@ -294,6 +301,32 @@ fn a_traceback_and_the_output_come_as_debug_info() {
 }
 
 #[test]
+fn data_comes_whole_or_not_at_all() {
+    let status = call_failed(&item(raised()), &context());
+    assert_eq!(detail::<v1::ErrorData>(&status, "ErrorData").unwrap().data, &b"\x80\x05N."[..]);
+    let without = item(raised_with("Traceback".to_owned(), Bytes::new()));
+    assert!(detail::<v1::ErrorData>(&call_failed(&without, &context()), "ErrorData").is_none());
+
+    // In a header it comes before the traceback, if it fits.
+    for (length, is_there) in [(3000, true), (4096, false)] {
+        let status = call_failed(&item(raised_with(numbered_lines(5000), vec![7; length].into())), &context());
+        let data: Option<v1::ErrorData> = detail(&status, "ErrorData");
+        assert_eq!(data.map_or(0, |data| data.data.len()), if is_there { length } else { 0 });
+        assert_eq!(detail::<DebugInfo>(&status, "DebugInfo").unwrap().stack_entries.last().unwrap(), "  line 4999");
+    }
+
+    // The errors of a message share a budget.
+    let error = ItemError { index: 17, failure: raised_with(numbered_lines(100), vec![7; 64 << 10].into()) };
+    let mut budget = 100_000;
+    let mut next = || {
+        let status = item_failed(&error, &context(), &mut budget).status.unwrap();
+        let data: Option<v1::ErrorData> = find(&status, "ErrorData");
+        (data.map_or(0, |data| data.data.len()), find::<DebugInfo>(&status, "DebugInfo").unwrap().stack_entries.len())
+    };
+    assert_eq!((next(), next()), ((64 << 10, 100), (0, 100)));
+}
+
+#[test]
 fn an_unknown_function_is_a_resource() {
     let error =
         CallError::FunctionNotFound { name: "powr".to_owned(), nearest: vec!["power".to_owned()], started: false };
@@ -301,6 +334,14 @@ fn an_unknown_function_is_a_resource() {
     let resource: ResourceInfo = detail(&status, "ResourceInfo").unwrap();
     assert_eq!((resource.resource_type.as_str(), resource.resource_name.as_str()), ("function", "powr"));
     assert!(status.message().contains("did you mean power?"), "{}", status.message());
+}
+
+#[test]
+fn an_unknown_function_by_value_says_how_to_allow_them() {
+    let nearest = vec!["map".to_owned()];
+    let error = CallError::FunctionNotFound { name: "procpool:map".to_owned(), nearest, started: false };
+    let status = call_failed(&error, &context());
+    assert!(status.message().contains("start the server with --allow-pickle"), "{}", status.message());
 }
 
 #[test]
@@ -366,8 +407,18 @@ fn however_much_there_is_to_say_it_fits_into_a_header() {
     let long = "äöü \u{1F600} \"{}\" ".repeat(10_000);
     let traceback = numbered_lines(5000);
     let errors = [
-        item(ItemFailure::Raised { kind: long.clone(), message: long.clone(), traceback: traceback.clone() }),
-        item(ItemFailure::Raised { kind: String::new(), message: "no".to_owned(), traceback }),
+        item(ItemFailure::Raised {
+            kind: long.clone(),
+            message: long.clone(),
+            traceback: traceback.clone(),
+            data: vec![7; 64 << 10].into(),
+        }),
+        item(ItemFailure::Raised {
+            kind: String::new(),
+            message: "no".to_owned(),
+            traceback,
+            data: vec![7; 3 << 10].into(),
+        }),
         item(ItemFailure::CrashLimit {
             attempts: 3,
             exit: WorkerExit::Protocol(long.clone()),
@@ -394,7 +445,7 @@ fn however_much_there_is_to_say_it_fits_into_a_header() {
 #[test]
 fn the_end_of_a_long_traceback_is_kept() {
     let traceback = numbered_lines(5000);
-    let error = item(ItemFailure::Raised { kind: "E".to_owned(), message: "no".to_owned(), traceback });
+    let error = item(raised_with(traceback, Bytes::new()));
     let debug: DebugInfo = detail(&call_failed(&error, &context()), "DebugInfo").unwrap();
     assert_eq!(debug.stack_entries.last().unwrap(), "  line 4999");
     assert!(debug.stack_entries[0].contains("lines cut"), "{}", debug.stack_entries[0]);
@@ -412,10 +463,7 @@ fn the_begin_of_long_stacks_is_kept() {
 #[test]
 fn the_error_of_an_item_has_room_for_its_traceback_as_long_as_the_message_has() {
     let traceback = numbered_lines(2000);
-    let error = ItemError {
-        index: 17,
-        failure: ItemFailure::Raised { kind: "E".to_owned(), message: "no".to_owned(), traceback },
-    };
+    let error = ItemError { index: 17, failure: raised_with(traceback, Bytes::new()) };
     let mut budget = 40_000;
     let lines_of = |budget: &mut usize| {
         let status = item_failed(&error, &context(), budget).status.unwrap();

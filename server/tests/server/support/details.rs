@@ -12,7 +12,8 @@ pub(crate) fn detail<M: prost::Message + Default>(status: &Status, name: &str) -
 
 /// Returns a detail of the error of an item.
 pub(crate) fn detail_of<M: prost::Message + Default>(status: &rpc::Status, name: &str) -> Option<M> {
-    let type_url = format!("type.googleapis.com/google.rpc.{name}");
+    let package = if name == "ErrorData" { "procpool.v1" } else { "google.rpc" };
+    let type_url = format!("type.googleapis.com/{package}.{name}");
     let any = status.details.iter().find(|any| any.type_url == type_url)?;
     Some(M::decode(any.value.as_slice()).unwrap())
 }

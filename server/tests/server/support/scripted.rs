@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use procpool_items::{ItemSlab, SlabBuilder};
 use procpool_pool::supervisor::{
     COMMAND_CAPACITY, ChunkResults, ChunkRun, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner,
@@ -317,5 +318,6 @@ fn raised() -> ItemFailure {
         kind: "ValueError".to_owned(),
         message: "no such luck".to_owned(),
         traceback: "Traceback\n  line 1\nValueError: no such luck".to_owned(),
+        data: Bytes::from_static(b"no such luck, in its own form"),
     }
 }
