@@ -1,4 +1,4 @@
-//! Reads pickles of plain objects: exactly the opcodes that `write` writes, and those that CPython writes for the same
+//! Reads pickles of plain objects: exactly the opcodes that `write` writes, and those that Python writes for the same
 //! objects. It is no judge of pickles: whatever it does not know, or finds wrong, is left to `pickle.loads`.
 
 use pyo3::IntoPyObject;
@@ -94,12 +94,12 @@ impl<'py> Reader<'py> {
     fn read_leaf(&self, opcode: u8, input: &mut Input<'_>) -> Option<Option<Bound<'py, PyAny>>> {
         let py = self.py;
         Some(Some(match opcode {
-            b'K' => int(py, i64::from(input.byte()?))?,
-            b'M' => int(py, i64::from(u16::from_le_bytes(input.array()?)))?,
-            b'J' => int(py, i64::from(i32::from_le_bytes(input.array()?)))?,
+            b'K' => int(py, i64::from(input.byte()?)),
+            b'M' => int(py, i64::from(u16::from_le_bytes(input.array()?))),
+            b'J' => int(py, i64::from(i32::from_le_bytes(input.array()?))),
             0x8a => {
                 let length = usize::from(input.byte()?);
-                int(py, long(input.take(length)?)?)?
+                int(py, long(input.take(length)?)?)
             }
             b'G' => PyFloat::new(py, f64::from_be_bytes(input.array()?)).into_any(),
             b'N' => py.None().into_bound(py),
@@ -154,7 +154,7 @@ impl<'py> Reader<'py> {
         if is_above { self.stack.get(position).cloned() } else { None }
     }
 
-    /// CPython numbers them from 0; a pickle that does not is left to it.
+    /// Python numbers them from 0; a pickle that does not is left to it.
     fn memorize(&mut self, number: usize) -> Option<()> {
         if number != self.memo.len() {
             return None;
@@ -215,9 +215,9 @@ impl<'a> Input<'a> {
     }
 }
 
-fn int(py: Python<'_>, int: i64) -> Option<Bound<'_, PyAny>> {
+fn int(py: Python<'_>, int: i64) -> Bound<'_, PyAny> {
     let Ok(int) = int.into_pyobject(py);
-    Some(int.into_any())
+    int.into_any()
 }
 
 /// Returns the int of up to eight bytes in two's complement, least significant byte first.
