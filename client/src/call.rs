@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::connection::Connection;
 use crate::error::CallError;
-use crate::item_sender::ItemRecords;
+use crate::item_sender::ItemInput;
 use crate::payload::{Decoder, Format, Payload, encode_common, encode_kwargs};
 
 /// A call that is not yet made: add options, then await it.
@@ -74,7 +74,7 @@ pub(crate) struct StreamSettings {
 /// Where the items of an [`IMap`] come from.
 pub(crate) enum ItemSource {
     List(Result<Payload, CallError>),
-    Stream(ItemRecords),
+    Stream(ItemInput),
 }
 
 // The items may be long, or endless.
@@ -174,6 +174,12 @@ impl<R> Call<Apply<R>> {
 }
 
 impl<R> Call<Map<R>> {
+    /// Has the call fail with the first item that fails, as it does by default.
+    pub(crate) fn fail_fast(self) -> Call<CollectMap<R>> {
+        let Self { parts, verb } = self.on_error(proto::OnError::FailFast);
+        Call { parts, verb: CollectMap(verb) }
+    }
+
     /// Has the call return the errors of items beside the results of the others, instead of failing with the first.
     pub fn collect_errors(self) -> Call<CollectMap<R>> {
         let Self { parts, verb } = self.on_error(proto::OnError::Collect);

@@ -15,6 +15,7 @@ use crate::call::{Apply, Call, IMap, ItemSource, Map};
 use crate::connect::{ClientBuilder, ConnectError};
 use crate::connection::{Connection, deadline_after};
 use crate::error::CallError;
+use crate::item_sender::ItemInput;
 use crate::payload::{self, Encoding, Format, Payload};
 use crate::status::call_error;
 
@@ -36,6 +37,15 @@ impl Client {
     /// As [`ClientBuilder::connect`].
     pub async fn connect(address: &str) -> Result<Self, ConnectError> {
         Self::builder().connect(address).await
+    }
+
+    /// Checks whether an address can be used, without connecting.
+    ///
+    /// # Errors
+    ///
+    /// If it is malformed.
+    pub fn check_address(address: &str) -> Result<(), ConnectError> {
+        ClientBuilder::default().check(address)
     }
 
     /// Returns the default settings, to change and then [connect](ClientBuilder::connect).
@@ -161,7 +171,7 @@ impl Client {
         let format = Format::from(self.encoding);
         let mut builder = SlabBuilder::new();
         let items = items.map(move |item| format.push(&mut builder, &item).map(|()| builder.take()));
-        self.call(function, format, IMap::new(ItemSource::Stream(items.boxed()), format.decoder()))
+        self.call(function, format, IMap::new(ItemSource::Stream(ItemInput::Records(items.boxed())), format.decoder()))
     }
 
     /// Like [`Client::apply`] with bytes as they are; no item means no arguments.
@@ -203,7 +213,7 @@ impl Client {
             builder.push(item.as_ref());
             Ok(builder.take())
         });
-        self.call(function, Format::Bytes, IMap::new(ItemSource::Stream(items.boxed()), payload::raw))
+        self.call(function, Format::Bytes, IMap::new(ItemSource::Stream(ItemInput::Records(items.boxed())), payload::raw))
     }
 
     /// Returns the functions that the workers registered, by name.
@@ -265,7 +275,7 @@ impl Client {
         Admin::new(self.connection.clone())
     }
 
-    fn call<V>(&self, function: impl Into<String>, format: Format, verb: V) -> Call<V> {
+    pub(crate) fn call<V>(&self, function: impl Into<String>, format: Format, verb: V) -> Call<V> {
         Call::new(self.connection.clone(), function.into(), format, verb)
     }
 }

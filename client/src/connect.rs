@@ -164,6 +164,11 @@ impl ClientBuilder {
         self
     }
 
+    /// Checks an address.
+    pub(crate) fn check(&self, address: &str) -> Result<(), ConnectError> {
+        self.endpoint(address).map(|_| ())
+    }
+
     /// Connects, and waits until somebody answers.
     pub(crate) async fn open(&self, address: &str) -> Result<Channel, ConnectError> {
         let connected = match self.endpoint(address)? {

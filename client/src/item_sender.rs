@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::Stream;
 use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt as _};
 use procpool_items::{Encoded, ItemKind};
 use procpool_proto::v1 as proto;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::encoded::EncodedList;
 use crate::error::CallError;
 
 /// The most items in a message, so that many ready items do not block the thread.
@@ -27,6 +28,17 @@ const MESSAGE_OVERHEAD: usize = 64;
 
 /// Encoded items of the application, one record each.
 pub(crate) type ItemRecords = BoxStream<'static, Result<Bytes, Box<dyn std::error::Error + Send + Sync>>>;
+
+/// Encoded lists of items.
+pub(crate) type ItemLists = BoxStream<'static, EncodedList>;
+
+/// The items of the application.
+pub(crate) enum ItemInput {
+    /// One by one: they are combined into messages.
+    Records(ItemRecords),
+    /// In lists, which are the messages: each is within what the server allows.
+    Lists(ItemLists),
+}
 
 /// What the server allows and the application has taken; the reading side updates it, the sending side acts on it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -68,11 +80,11 @@ pub(crate) struct SharedItems(Arc<Mutex<UnclaimedItems>>);
 struct UnclaimedItems {
     /// Only the latest attempt may take them: the body of an earlier one may not know yet that it is over.
     attempt: u32,
-    items: Option<ItemRecords>,
+    items: Option<ItemInput>,
 }
 
 impl SharedItems {
-    pub(crate) fn new(items: ItemRecords) -> Self {
+    pub(crate) fn new(items: ItemInput) -> Self {
         Self(Arc::new(Mutex::new(UnclaimedItems { attempt: 0, items: Some(items) })))
     }
 
@@ -80,7 +92,7 @@ impl SharedItems {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).attempt = attempt;
     }
 
-    fn take(&self, attempt: u32) -> Option<ItemRecords> {
+    fn take(&self, attempt: u32) -> Option<ItemInput> {
         let mut unclaimed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if unclaimed.attempt == attempt { unclaimed.items.take() } else { None }
     }
@@ -113,7 +125,7 @@ impl ItemSender {
                 let num_allowed = allowed.saturating_sub(num_sent);
                 if num_allowed > 0 && batches.is_none() {
                     match items.take(attempt) {
-                        Some(items) => batches = Some(Batches { items, peeked: None, max_item_bytes }),
+                        Some(items) => batches = Some(Batches::new(items, max_item_bytes)),
                         // A later attempt has the items.
                         None => std::future::pending::<()>().await,
                     }
@@ -147,7 +159,10 @@ impl ItemSender {
 
 async fn next_batch(batches: &mut Option<Batches>, first_index: u64, num_allowed: u64) -> Batch {
     match batches {
-        Some(batches) => std::future::poll_fn(|context| batches.poll_next(context, first_index, num_allowed)).await,
+        Some(Batches::OfRecords(batches)) => {
+            std::future::poll_fn(|context| batches.poll_next(context, first_index, num_allowed)).await
+        }
+        Some(Batches::Lists(lists)) => lists.next(num_allowed).await,
         None => std::future::pending().await,
     }
 }
@@ -158,8 +173,47 @@ enum Batch {
     Failed(CallError),
 }
 
+enum Batches {
+    OfRecords(RecordBatches),
+    Lists(ListBatches),
+}
+
+impl Batches {
+    fn new(items: ItemInput, max_item_bytes: usize) -> Self {
+        match items {
+            ItemInput::Records(items) => Self::OfRecords(RecordBatches { items, peeked: None, max_item_bytes }),
+            ItemInput::Lists(lists) => Self::Lists(ListBatches { lists, peeked: None }),
+        }
+    }
+}
+
+/// Sends lists as they are.
+struct ListBatches {
+    lists: ItemLists,
+    peeked: Option<EncodedList>,
+}
+
+impl ListBatches {
+    /// Returns the next list when the server allows it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped.
+    async fn next(&mut self, num_allowed: u64) -> Batch {
+        if self.peeked.is_none() {
+            self.peeked = self.lists.next().await;
+        }
+        match self.peeked.take_if(|list| list.count as u64 <= num_allowed) {
+            Some(EncodedList { bytes, count, .. }) => Batch::Items { list: bytes, count: count as u64 },
+            None if self.peeked.is_none() => Batch::End,
+            // Until the server allows more.
+            None => std::future::pending().await,
+        }
+    }
+}
+
 /// Collects ready items into messages.
-struct Batches {
+struct RecordBatches {
     items: ItemRecords,
     /// The item that was taken from the application and did not fit into the last message.
     peeked: Option<NextItem>,
@@ -179,7 +233,7 @@ impl NextItem {
     }
 }
 
-impl Batches {
+impl RecordBatches {
     /// Returns at least one item, at most `num_allowed`; waits only for the first. Nothing is lost between polls: what is
     /// pending holds no items.
     fn poll_next(&mut self, context: &mut Context<'_>, first_index: u64, num_allowed: u64) -> Poll<Batch> {

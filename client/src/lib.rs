@@ -73,6 +73,7 @@ mod call;
 mod client;
 mod connect;
 mod connection;
+mod encoded;
 mod error;
 mod item_sender;
 mod payload;
@@ -85,11 +86,13 @@ mod transport;
 pub use call::{Apply, Call, CollectMap, IMap, Map};
 pub use client::{Client, Health};
 pub use connect::{ClientBuilder, ConnectError, DEFAULT_MAX_MESSAGE_BYTES};
+pub use encoded::{EncodedBatch, EncodedList};
 pub use error::{CallError, FieldViolation, ItemError, ItemErrorKind, WorkerUsage};
+pub use futures_util::Stream;
 /// Makes a stream of an iterator, for [`Client::imap_stream`].
 pub use futures_util::stream::iter;
 pub use payload::Encoding;
 /// A function that the workers registered, and what a server accepts, as `proto/procpool/v1/pool.proto` documents them.
 pub use procpool_proto::v1::{Function as FunctionInfo, Limits};
 pub use retry::RetryPolicy;
-pub use stream::{ItemResult, ResultStream};
+pub use stream::{ItemResult, ResultStream, TakenReporter};

@@ -47,6 +47,14 @@ impl From<Encoding> for Format {
 }
 
 impl Format {
+    /// Returns the format of items that are encoded already.
+    pub(crate) fn of_encoded(kind: ItemKind) -> Self {
+        match kind {
+            ItemKind::Values => Self::Values,
+            ItemKind::Blobs => Self::Bytes,
+        }
+    }
+
     pub(crate) fn kind(self) -> ItemKind {
         match self {
             Self::Values => ItemKind::Values,

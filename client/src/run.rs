@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::call::{Apply, Call, CallParts, CollectMap, IMap, ItemSource, Map, StreamSettings};
 use crate::connection::deadline_after;
 use crate::error::{CallError, ItemError};
-use crate::item_sender::{Credit, ItemRecords, ItemSender, SendFailure, SharedItems};
+use crate::item_sender::{Credit, ItemInput, ItemSender, SendFailure, SharedItems};
 use crate::payload::{Decoder, Payload, parse_results};
 use crate::status::{call_error, deadline_exceeded, item_error};
 use crate::stream::{ResultStream, SenderHandle, of_imap};
@@ -30,7 +30,7 @@ impl CallParts {
     }
 
     /// Takes the argument that all items share.
-    fn take_common(&mut self) -> Result<Option<Encoded>, CallError> {
+    pub(crate) fn take_common(&mut self) -> Result<Option<Encoded>, CallError> {
         std::mem::replace(&mut self.common, Ok(None))
     }
 
@@ -65,7 +65,7 @@ impl CallParts {
         Ok(response.map_err(call_error)?.into_inner())
     }
 
-    async fn map(&self, star: bool, items: Encoded, common: Option<Encoded>) -> Result<Results, CallError> {
+    pub(crate) async fn map(&self, star: bool, items: Encoded, common: Option<Encoded>) -> Result<Results, CallError> {
         macro_rules! answer {
             ($Request:ident, $method:ident) => {{
                 let message = proto::$Request {
@@ -85,9 +85,9 @@ impl CallParts {
 }
 
 /// The answer of a Map or StarMap, not yet decoded.
-struct Results {
-    list: Option<Encoded>,
-    errors: Vec<proto::ItemError>,
+pub(crate) struct Results {
+    pub(crate) list: Option<Encoded>,
+    pub(crate) errors: Vec<proto::ItemError>,
 }
 
 impl Results {
@@ -162,10 +162,8 @@ impl<R: 'static> IntoFuture for Call<Map<R>> {
     type Output = Result<Vec<R>, CallError>;
     type IntoFuture = BoxFuture<Self::Output>;
 
-    fn into_future(mut self) -> Self::IntoFuture {
-        self.parts.options.on_error = proto::OnError::FailFast.into();
-        let Self { parts, verb } = self;
-        let results = Call { parts, verb: CollectMap(verb) }.into_future();
+    fn into_future(self) -> Self::IntoFuture {
+        let results = self.fail_fast().into_future();
         Box::pin(async move {
             let results = results.await?.into_iter().collect::<Result<_, _>>();
             results.map_err(|error| CallError::ItemFailed(Box::new(error)))
@@ -198,7 +196,9 @@ impl<R: 'static> IntoFuture for Call<IMap<R>> {
             match items {
                 ItemSource::List(items) if settings.window == 0 => parts.imap(items?.list, settings, decoder).await,
                 // IMap's window counts what the connection buffers as taken; IMapStream's is exact.
-                ItemSource::List(items) => parts.imap_stream(items?.into_records()?, settings, decoder).await,
+                ItemSource::List(items) => {
+                    parts.imap_stream(ItemInput::Records(items?.into_records()?), settings, decoder).await
+                }
                 ItemSource::Stream(items) => parts.imap_stream(items, settings, decoder).await,
             }
         })
@@ -238,7 +238,7 @@ impl CallParts {
     /// Makes the call with items that are sent as the server allows them.
     async fn imap_stream<R>(
         mut self,
-        items: ItemRecords,
+        items: ItemInput,
         settings: StreamSettings,
         decoder: Decoder<R>,
     ) -> Result<ResultStream<R>, CallError> {

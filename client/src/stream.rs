@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::DropGuard;
 use tonic::Status;
 
+use crate::encoded::EncodedBatch;
 use crate::error::{CallError, ItemError};
 use crate::item_sender::{Credit, SendFailure};
 use crate::payload::{Decoder, parse_results};
@@ -148,16 +149,61 @@ impl<R> ResultStream<R> {
         });
     }
 
-    fn accept(&mut self, message: proto::IMapStreamResponse) -> Result<(), CallError> {
+    /// Has the sending side send as many items as the server allows now.
+    fn allow(&self, items: u64) {
         if let Some(sending) = &self.sending {
             sending.credit.send_if_modified(|credit| {
-                let is_more = message.items_allowed > credit.allowed;
-                credit.allowed = credit.allowed.max(message.items_allowed);
+                let is_more = items > credit.allowed;
+                credit.allowed = credit.allowed.max(items);
                 is_more
             });
         }
+    }
+
+    fn accept(&mut self, message: proto::IMapStreamResponse) -> Result<(), CallError> {
+        self.allow(message.items_allowed);
         self.batch = ResultBatch::new(message, self.batch.num_taken())?;
         Ok(())
+    }
+}
+
+impl ResultStream<Bytes> {
+    /// Returns the results of the next message, as they are; `None` after the last. It may have none, and only allow more
+    /// items. Not to be mixed with [`ResultStream::try_next`], which counts what the application has taken; here that is
+    /// for the caller to report.
+    ///
+    /// # Errors
+    ///
+    /// If the call as a whole fails; the stream has ended then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped.
+    pub async fn next_batch(&mut self) -> Result<Option<EncodedBatch>, CallError> {
+        let message = std::future::poll_fn(|context| self.poll_message(context)).await.transpose()?;
+        let Some(message) = message else { return Ok(None) };
+        self.allow(message.items_allowed);
+        EncodedBatch::new(message).map(Some).inspect_err(|_| self.end())
+    }
+
+    /// Returns what reports how many results the application has taken. `None` if the server does not want to know.
+    pub fn taken(&self) -> Option<TakenReporter> {
+        self.sending.as_ref().map(|sending| TakenReporter(sending.credit.clone()))
+    }
+}
+
+/// Reports how many results of a stream the application has taken.
+#[derive(Debug, Clone)]
+pub struct TakenReporter(watch::Sender<Credit>);
+
+impl TakenReporter {
+    /// Reports the number of results taken since the start of the call.
+    pub fn report(&self, num_taken: u64) {
+        self.0.send_if_modified(|credit| {
+            let is_more = num_taken > credit.taken;
+            credit.taken = credit.taken.max(num_taken);
+            is_more
+        });
     }
 }
 

@@ -17,4 +17,6 @@ mod wire;
 
 #[cfg(feature = "bindings")]
 pub use encoded::Encoded;
-pub use slab::{ItemKind, ItemSlab, Records, SlabBuilder, SlabError, SlabProblem};
+pub use slab::{
+    ItemKind, ItemSlab, Records, SlabBuilder, SlabError, SlabProblem, begin_record, end_record, push_record,
+};

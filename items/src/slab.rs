@@ -223,6 +223,40 @@ impl SlabBuilder {
     }
 }
 
+/// Begins an item at the end of an encoded list: its content is written behind, and then [`end_record`] completes it.
+/// Returns where the item starts.
+pub fn begin_record(list: &mut Vec<u8>) -> usize {
+    let start = list.len();
+    // Most items need one byte for their length.
+    list.extend_from_slice(&[RECORD_TAG, 0]);
+    start
+}
+
+/// Completes the item that starts there and ends with the list.
+///
+/// # Panics
+///
+/// If no item was begun there.
+pub fn end_record(list: &mut Vec<u8>, start: usize) {
+    let length = list.len().checked_sub(start + 2).expect("begin_record has appended two bytes");
+    match u8::try_from(length) {
+        Ok(byte) if byte < 0x80 => list[start + 1] = byte,
+        _ => {
+            let mut header = Vec::with_capacity(MAX_VARINT_BYTES);
+            put_varint(&mut header, length as u64);
+            list.splice(start + 1..start + 2, header);
+        }
+    }
+}
+
+/// Appends an item with this content to an encoded list.
+pub fn push_record(list: &mut Vec<u8>, content: &[u8]) {
+    list.reserve(content.len() + MAX_VARINT_BYTES + 1);
+    list.push(RECORD_TAG);
+    put_varint(list, content.len() as u64);
+    list.extend_from_slice(content);
+}
+
 /// An iterator over the contents of the records of an encoded list: encoded `Value`s, or blobs. Ends after the first
 /// malformed record.
 #[derive(Debug, Clone)]

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 
 /// Returns the generation of this process: what was made in another one was inherited.
-#[expect(dead_code, reason = "the client needs it")]
 pub(crate) fn generation() -> u64 {
     GENERATION.load(Ordering::Relaxed)
 }
@@ -23,4 +22,30 @@ pub(crate) fn watch() {
     // SAFETY: the handler only adds to an atomic, which is safe in a child of a process with threads.
     let result = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
     assert_eq!(result, 0, "there is memory for one handler");
+}
+
+/// A value that only the process that made it uses and drops.
+#[derive(Debug)]
+pub(crate) struct Local<T> {
+    generation: u64,
+    value: Option<T>,
+}
+
+impl<T> Local<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self { generation: generation(), value: Some(value) }
+    }
+
+    /// Returns the value, `None` if it was inherited.
+    pub(crate) fn get(&self) -> Option<&T> {
+        if self.generation == generation() { self.value.as_ref() } else { None }
+    }
+}
+
+impl<T> Drop for Local<T> {
+    fn drop(&mut self) {
+        if self.generation != generation() {
+            std::mem::forget(self.value.take());
+        }
+    }
 }

@@ -15,6 +15,7 @@ mod native {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         crate::fork::watch();
+        crate::pickle::add_to(module)?;
         crate::worker::add_to(module)?;
         crate::client::add_to(module)
     }
