@@ -112,6 +112,9 @@ def exception_of_item(failure: Any) -> BaseException:
 
             error.__cause__ = RemoteTraceback(f'\n"""\n{failure.traceback}"""')
         return error
+    if failure.cause is not None:
+        # It can't be unpickled here.
+        return failure.cause
     kinds: dict[str, type[ItemError]] = {
         "worker_crashed": WorkerCrashedError,
         "crash_limit": WorkerCrashedError,
@@ -121,7 +124,7 @@ def exception_of_item(failure: Any) -> BaseException:
     error = kinds.get(failure.kind, RemoteError)(failure.message)
     _set_place(error, failure)
     if isinstance(error, WorkerCrashedError):
-        error.signal, error.exit_code, error.pid = failure.signal, failure.exit_code, failure.pid
+        error.signal, error.exit_code, error.pid = failure.signal, failure.exit_code, failure.pid or 0
         error.stderr_tail = failure.stderr_tail
     elif isinstance(error, ItemTimeoutError):
         error.stack = failure.traceback
@@ -129,7 +132,7 @@ def exception_of_item(failure: Any) -> BaseException:
 
 
 def _set_place(error: ItemError, failure: Any) -> None:
-    error.index, error.attempt = failure.index, failure.attempt
+    error.index, error.attempt = failure.index, failure.attempt or 0
 
 
 def _rebuilt(data: bytes) -> BaseException | None:

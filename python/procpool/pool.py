@@ -279,13 +279,13 @@ class Pool:
         if self._state != _RUN:
             raise ValueError("Pool not running")
 
-    def _target(self, func: Callable[..., Any] | str, style: str) -> dict[str, Any]:
-        """Return what to run."""
+    def _target(self, func: Callable[..., Any] | str, verb: str) -> dict[str, Any]:
+        """Return what to run, for the items of a verb."""
         self._check_running()
         if isinstance(func, str):
-            return {"function": func, "codec": "values", "style": "map" if style == "map" else "star"}
+            return {"function": func, "codec": "values", "star": verb != "map"}
         common = self._functions.dumps(func)
-        return {"function": f"procpool:{style}", "codec": "pickle", "common": common, "content_type": _PICKLE_TYPE}
+        return {"function": f"procpool:{verb}", "codec": "pickle", "common": common, "content_type": _PICKLE_TYPE}
 
     def _apply(
         self,
@@ -310,14 +310,14 @@ class Pool:
         self,
         func: Callable[..., Any] | str,
         iterable: Iterable[Any],
-        style: str,
+        verb: str,
         chunksize: int | None,
         timeout: float | None,
         on_error: OnError,
         max_attempts: int,
         callbacks: Callbacks | None = None,
     ) -> AsyncResult[Any]:
-        target = self._target(func, style)
+        target = self._target(func, verb)
         items = iterable if isinstance(iterable, (list, tuple, range)) else list(iterable)
         options = _options(chunksize, timeout, on_error, max_attempts)
         return self._start(items, {**target, **options}, _all, on_error == "return", callbacks)
@@ -326,7 +326,7 @@ class Pool:
         self,
         func: Callable[..., Any] | str,
         iterable: Iterable[Any],
-        style: str,
+        verb: str,
         is_ordered: bool,
         chunksize: int | None,
         buffersize: int | None,
@@ -334,7 +334,7 @@ class Pool:
         on_error: OnError,
         max_attempts: int,
     ) -> IMapIterator[Any]:
-        target = self._target(func, style)
+        target = self._target(func, verb)
         if buffersize is not None and buffersize < 1:
             raise ValueError(f"buffersize must be at least 1, not {buffersize}")
         options = _options(chunksize, timeout, on_error, max_attempts) | {"fail_fast": False}

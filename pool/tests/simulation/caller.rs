@@ -94,6 +94,7 @@ impl Caller {
         let on_error = options.on_error.unwrap_or(if is_map { OnError::FailFast } else { OnError::Collect });
         let kills = (random.below(12) == 0).then(|| random.pick(&[Kills::Before, Kills::After]).unwrap());
         let rules = JobRules {
+            function,
             max_attempts: options.max_attempts.map_or(default_attempts, NonZeroU32::get),
             // A call that fails fast lets what runs finish, but not for ever.
             may_hang: options.item_timeout.is_some() || deadline.is_some() || gives_up,
@@ -236,7 +237,7 @@ impl Caller {
                         assert_eq!(history.finished, Some(Finish::Raised), "{key:?}");
                     }
                     // Its last attempts never began. One before that may have finished too late.
-                    ItemFailure::CrashLimit { .. } if !history.fruitless_in.is_empty() => self.ledger.check_blame(key),
+                    ItemFailure::CrashLimit { .. } if !history.deaths_before.is_empty() => self.ledger.check_blame(key),
                     ItemFailure::WorkerCrashed { .. } | ItemFailure::CrashLimit { .. } => {
                         assert!(history.finished.is_none() && !history.is_running, "{key:?}: {failure} {history:?}");
                     }
@@ -302,6 +303,7 @@ impl Caller {
 pub(crate) async fn fill_the_pool(handle: &PoolHandle, ledger: &Ledger, config: &PoolConfig) {
     let job = 0;
     let rules = JobRules {
+        function: "f",
         max_attempts: 1,
         may_hang: false,
         has_common: false,

@@ -29,13 +29,22 @@ pub(crate) struct ItemHistory {
     pub(crate) finished: Option<Finish>,
     /// The worker where it began last.
     last_worker: u64,
-    /// The slots of the workers that died with it at hand since then, before they had begun it, and how many items they
-    /// had finished by then.
-    pub(crate) fruitless_in: Vec<(u32, u64)>,
+    /// The workers that died with it at hand since then, before they had begun it.
+    pub(crate) deaths_before: Vec<DeathBefore>,
     /// How often it was at the head of a chunk that was given back since then, before any of it had begun.
     returns: u32,
     /// Nobody knew whether it had begun, and it was said to have failed.
     pub(crate) is_lost: bool,
+}
+
+/// A worker that died with an item at hand, which it had not begun.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DeathBefore {
+    slot: u32,
+    /// How many items the slot had finished by then.
+    finished_there: u64,
+    /// Another slot had a worker that could have shown whose fault it is.
+    has_other: bool,
 }
 
 /// When a job kills workers.
@@ -59,6 +68,7 @@ pub(crate) enum Finish {
 /// What a job may do.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct JobRules {
+    pub(crate) function: &'static str,
     pub(crate) max_attempts: u32,
     /// It ends by itself when an item does not: it has a limit of time.
     pub(crate) may_hang: bool,
@@ -96,9 +106,10 @@ struct State {
     degraded: Vec<Instant>,
     live_workers: u32,
     most_workers: u32,
+    num_slots: u32,
     fewest_slots: u32,
-    /// Some worker did not start.
-    has_failed_starts: bool,
+    /// The slots with a worker that takes items, and its functions.
+    able: BTreeMap<u32, &'static [&'static str]>,
     has_bad_slot: bool,
     is_calm: bool,
     /// The pool was told to end.
@@ -205,7 +216,7 @@ impl Ledger {
         assert_eq!(item.executions, attempt, "item {key:?}: the attempt is what it is told");
         assert_ne!(item.last_worker, worker, "item {key:?} is tried again in the process where it failed");
         item.last_worker = worker;
-        item.fruitless_in.clear();
+        item.deaths_before.clear();
         item.returns = 0;
         item.is_running = true;
     }
@@ -253,9 +264,12 @@ impl Ledger {
     pub(crate) fn lose_before(&self, key: ItemKey, slot: u32) {
         let mut state = self.state();
         let finished_there = state.finished_in.get(&slot).copied().unwrap_or(0);
-        let item = state.items.entry(key).or_default();
-        item.fruitless_in.push((slot, finished_there));
-        assert!(item.fruitless_in.len() <= 9, "item {key:?} kills for ever: {:?}", item.fruitless_in);
+        let function = state.jobs[&key.0].function;
+        let mut others = state.able.range(..state.num_slots).filter(|(other, _)| **other != slot);
+        let has_other = others.any(|(_, functions)| functions.contains(&function));
+        let deaths = &mut state.items.entry(key).or_default().deaths_before;
+        deaths.push(DeathBefore { slot, finished_there, has_other });
+        assert!(deaths.len() <= 9, "item {key:?} kills for ever: {deaths:?}");
     }
 
     /// A worker died with this item at hand, begun or not.
@@ -290,15 +304,16 @@ impl Ledger {
     /// The caller was told that an item has killed too many workers, none of which had begun it.
     pub(crate) fn check_blame(&self, key: ItemKey) {
         let state = self.state();
-        let slots = &state.items[&key].fruitless_in;
-        assert!(slots.len() + state.num_deaf >= 3, "item {key:?} has killed nobody: {slots:?}");
+        let deaths = &state.items[&key].deaths_before;
+        assert!(deaths.len() + state.num_deaf >= 3, "item {key:?} has killed nobody: {deaths:?}");
         // Where no other slot works, one is enough.
         let num_bad = u32::from(state.has_bad_slot);
-        let has_others = state.fewest_slots > 1 + num_bad && !state.has_failed_starts;
-        let is_one_slot = slots.iter().all(|slot| *slot == slots[0]);
+        let has_others = state.fewest_slots > 1 + num_bad && deaths.iter().skip(1).all(|death| death.has_other);
+        let place = |death: &DeathBefore| (death.slot, death.finished_there);
+        let is_one_slot = deaths.iter().all(|death| place(death) == place(&deaths[0]));
         assert!(
-            !has_others || !is_one_slot || slots.len() >= 9,
-            "item {key:?} is blamed for what happened in one slot: {slots:?}"
+            !has_others || !is_one_slot || deaths.len() >= 9,
+            "item {key:?} is blamed for what happened in one slot: {deaths:?}"
         );
     }
 
@@ -307,9 +322,14 @@ impl Ledger {
         self.state().has_bad_slot = true;
     }
 
-    /// A slot has no worker for so long that there may have been no other that works.
-    pub(crate) fn start_fails(&self) {
-        self.state().has_failed_starts = true;
+    /// The worker of a slot takes items of these functions.
+    pub(crate) fn slot_is_able(&self, slot: u32, functions: &'static [&'static str]) {
+        self.state().able.insert(slot, functions);
+    }
+
+    /// The worker of a slot takes nothing any more, or is gone.
+    pub(crate) fn slot_is_unable(&self, slot: u32) {
+        self.state().able.remove(&slot);
     }
 
     pub(crate) fn history(&self, key: ItemKey) -> ItemHistory {
@@ -335,6 +355,7 @@ impl Ledger {
         let mut state = self.state();
         state.fewest_slots = if state.most_workers == 0 { slots } else { state.fewest_slots.min(slots) };
         state.most_workers = state.most_workers.max(slots);
+        state.num_slots = slots;
     }
 
     /// Workers that start from now on run other code.

@@ -32,8 +32,18 @@ const SEEDS: &str = "PROCPOOL_SEEDS";
 const FOUND: [u64; 3] = [100_808, 105_740, 127_995];
 
 /// Those that did so since there are upsets.
-const FOUND_WITH_UPSETS: [u64; 9] =
-    [61_007_546, 61_008_388, 71_012_872, 71_114_850, 90_026_319, 130_638_383, 170_061_362, 180_109_095, 400_014_706];
+const FOUND_WITH_UPSETS: [u64; 10] = [
+    61_007_546,
+    61_008_388,
+    71_012_872,
+    71_114_850,
+    90_026_319,
+    130_638_383,
+    170_061_362,
+    180_109_095,
+    190_135_171,
+    400_014_706,
+];
 
 /// How many seeds produce every kind of upset many times over.
 const MANY_SEEDS: u64 = 10_000;

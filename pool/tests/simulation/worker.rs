@@ -148,6 +148,7 @@ impl SimWorker {
 
     async fn live(mut self) {
         let exit = self.work().await;
+        self.ledger.slot_is_unable(self.id.slot.0);
         let (exit, running) = self.report_exit(exit).await;
         self.lose_what_is_at_hand();
         self.ledger.worker_is_gone();
@@ -172,12 +173,10 @@ impl SimWorker {
             return exit;
         }
         if self.fault(8) {
-            self.ledger.start_fails();
             return WorkerExit::SpawnFailed { reason: "no luck".to_owned(), by_shortage: self.chance(50) };
         }
         if self.fault(4) {
             // It never says anything.
-            self.ledger.start_fails();
             return self.wait_for_the_end().await;
         }
         self.functions = self.ledger.functions();
@@ -192,13 +191,13 @@ impl SimWorker {
         let functions = functions.collect();
         self.say(WorkerEventKind::Hello { pid: 0, sdk: "simulated".to_owned(), functions }).await;
         if self.fault(4) {
-            self.ledger.start_fails();
             return WorkerExit::Code(1);
         }
         if let Some(exit) = self.may_stand_still().await {
             return exit;
         }
         self.is_ready = true;
+        self.ledger.slot_is_able(self.id.slot.0, self.functions);
         self.say(WorkerEventKind::Ready).await;
         loop {
             if let Some(exit) = self.may_panic() {
@@ -288,7 +287,9 @@ impl SimWorker {
             WorkerCommand::Terminate => return self.get_sigterm(),
             WorkerCommand::Dump(_) => {}
             command => {
-                self.is_ending |= matches!(command, WorkerCommand::Shutdown);
+                if matches!(command, WorkerCommand::Shutdown) {
+                    self.end();
+                }
                 if let WorkerCommand::Run(run) = &command {
                     self.note_given(run);
                 }
@@ -316,14 +317,18 @@ impl SimWorker {
 
     fn get_sigterm(&mut self) -> Option<WorkerExit> {
         self.check_end();
-        self.is_ending = true;
+        self.end();
         self.go_on();
         if self.chance(70) {
             return Some(WorkerExit::Signal(15));
         }
-        // Until it gets SIGKILL, its slot is none that could have run what kills elsewhere.
-        self.ledger.start_fails();
         None
+    }
+
+    /// Its session was told to end it: it takes nothing any more.
+    fn end(&mut self) {
+        self.is_ending = true;
+        self.ledger.slot_is_unable(self.id.slot.0);
     }
 
     fn get_sigkill(&mut self) -> WorkerExit {

@@ -135,9 +135,6 @@ impl SimWorker {
     async fn stand_still(&mut self, still: Still) -> Option<WorkerExit> {
         self.ledger.trace(|| format!("{} stands still: {still:?}", self.id.generation));
         self.still = Some(still);
-        if !self.is_ready {
-            self.ledger.start_fails();
-        }
         let mut look_at = None;
         while self.still.is_some() {
             if let Some(exit) = self.may_panic() {
@@ -359,10 +356,6 @@ impl SimWorker {
                     break;
                 }
             }
-        }
-        if !self.has_lost_item && !self.is_ending {
-            // As far as anybody can tell, it might as well not have started.
-            self.ledger.start_fails();
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use procpool_client::{CallError as Error, Client as Connection, FunctionInfo, Limits};
-use pyo3::exceptions::{PyNotImplementedError, PyTimeoutError, PyValueError};
+use pyo3::exceptions::{PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
@@ -47,7 +47,7 @@ impl Client {
     /// Encodes all items and starts a call.
     #[expect(clippy::too_many_arguments, reason = "they are keyword arguments of Python")]
     #[pyo3(signature = (
-        function, items, *, codec, style="map", common=None, content_type=String::new(), chunk_size=0, item_timeout=None,
+        function, items, *, codec, star=false, common=None, content_type=String::new(), chunk_size=0, item_timeout=None,
         max_attempts=0, fail_fast=false, priority=0, timeout=None, queue=None, token=0,
     ))]
     fn start(
@@ -56,7 +56,7 @@ impl Client {
         function: String,
         items: &Bound<'_, PyAny>,
         codec: &str,
-        style: &str,
+        star: bool,
         common: Option<&Bound<'_, PyBytes>>,
         content_type: String,
         chunk_size: u32,
@@ -69,12 +69,6 @@ impl Client {
         token: u64,
     ) -> PyResult<Call> {
         let codec = Codec::parse(codec)?;
-        let star = match style {
-            "map" => false,
-            "starmap" => true,
-            "apply" => return Err(PyNotImplementedError::new_err("the style 'apply' comes with the codec 'values'")),
-            _ => return Err(PyValueError::new_err(format!("{style:?} is no style; use 'map', 'starmap' or 'apply'"))),
-        };
         let (item_timeout, timeout) = (duration(item_timeout)?, duration(timeout)?);
         let common = common.map(|common| Bytes::copy_from_slice(common.as_bytes()));
         let options = Options { common, content_type, chunk_size, item_timeout, max_attempts, priority, timeout };
@@ -113,7 +107,8 @@ impl Client {
         let options = Options { common, content_type, chunk_size, item_timeout, max_attempts, priority, timeout };
         let order = if ordered { Order::Items } else { Order::Completion };
         let start = |connection: Connection, lists| {
-            let mut call = options.of_imap(connection.imap_stream_encoded(function, codec.kind(), lists)).window(window);
+            let mut call =
+                options.of_imap(connection.imap_stream_encoded(function, codec.kind(), lists)).window(window);
             if star {
                 call = call.star();
             }

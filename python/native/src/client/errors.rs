@@ -51,12 +51,12 @@ impl Failure {
     pub(crate) fn new(py: Python<'_>, error: ItemError) -> PyResult<Py<Self>> {
         let mut failure = Self::with_message(py, error.index, "other", error.message);
         match error.kind {
-            ItemErrorKind::Raised { type_name, message, traceback, .. } => {
+            ItemErrorKind::Raised { type_name, message, traceback, data } => {
                 failure.kind = "raised";
                 failure.message = message;
                 failure.r#type = type_name;
                 failure.traceback = traceback;
-                // Here: `failure.data = PyBytes::new(py, &data).unbind()`, when `Raised` has it.
+                failure.data = PyBytes::new(py, &data).unbind();
             }
             ItemErrorKind::ResultNotEncodable => failure.kind = "result_not_encodable",
             ItemErrorKind::ResultTooLarge => failure.kind = "result_too_large",
