@@ -19,6 +19,7 @@ mod print;
 mod processes;
 mod progress;
 mod quantity;
+mod ready;
 mod selection;
 mod serve;
 mod signal;
@@ -43,7 +44,11 @@ fn main() -> ExitCode {
         // The worker's thread belongs to the functions; it has no runtime.
         Command::Worker(args) => return worker::run(args),
         Command::ServeWatchdog(args) => return watchdog::run(&args),
-        Command::Serve(args) => run(Builder::new_multi_thread().enable_all().build(), serve::run(args)),
+        Command::Serve(args) => {
+            // Before the runtime has descriptors of its own.
+            ready::target(args.ready_fd)
+                .and_then(|ready| run(Builder::new_multi_thread().enable_all().build(), serve::run(args, ready)))
+        }
         Command::Demo => run(Builder::new_multi_thread().enable_all().build(), demo::run()),
         Command::Map(args) => run_client(call::map::map(args)),
         Command::Starmap(args) => run_client(call::map::starmap(args)),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::anyhow;
 use clap::Args;
 use procpool_pool::supervisor::ProcessSpawner;
-use procpool_server::{App, AppError, ListenAddress, NamedPool, ServerConfig, Shutdown};
+use procpool_server::{App, AppError, NamedPool, ServerConfig, Shutdown};
 
 use crate::config::{Config, ConfigErrors, ServerSettings, SettingFlags};
 use crate::exit::{Exit, Failure};
@@ -35,6 +35,10 @@ pub(crate) struct ServeArgs {
     /// progress fail
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
     pub(crate) exit_with: Option<i32>,
+    /// Write the lines `listening on ADDRESS` to this inherited file descriptor when the server listens, and close it, instead
+    /// of writing them to stdout. If the server cannot start, it is closed without a line
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(3..))]
+    pub(crate) ready_fd: Option<i32>,
     #[command(flatten)]
     pub(crate) settings: SettingFlags,
     /// The program that is a worker, such as `python -m procpool.worker FILE`. Default: the built-in worker
@@ -65,8 +69,8 @@ impl From<ConfigErrors> for Failure {
 }
 
 /// Runs a server until it is told to stop, and returns when every worker is gone.
-pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
-    let ServeArgs { config: file, print_config, exit_with, settings, command } = args;
+pub(crate) async fn run(args: ServeArgs, mut ready: Box<dyn io::Write>) -> Result<Exit, Failure> {
+    let ServeArgs { config: file, print_config, exit_with, ready_fd: _, settings, command } = args;
     let config = config::load(file.as_deref(), &settings, &command, &config::environment())?;
     if print_config {
         io::stdout().write_all(config::as_toml(&config).as_bytes()).map_err(OutputError::from)?;
@@ -93,10 +97,9 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     let num_workers = config.pools.iter().map(|(_, pool)| u64::from(pool.settings.config.processes.get())).sum();
     files.limit_connections(&mut server_config, num_workers);
     let app = App::bind(server_config, pools).await?;
-    announce(&app.local_addresses());
-    if let Some(address) = app.admin_address() {
-        let _ = io::stdout().write_all(format!("admin on {address}\n").as_bytes());
-    }
+    // Scripts wait for it. Ignores errors: nobody may read it.
+    let _ = ready.write_all(addresses(&app).as_bytes());
+    drop(ready);
     let count_restart = app.watchdog_counter();
     let keep_watchdog = async {
         match watchdog {
@@ -167,8 +170,10 @@ pub(crate) fn cannot_run(error: io::Error) -> Failure {
     Failure::new(Exit::Failed, error)
 }
 
-/// Prints where the server listens, for scripts: a line on stdout for each address. Ignores errors: stdout may be closed.
-fn announce(addresses: &[ListenAddress]) {
-    let lines = addresses.iter().map(|address| format!("listening on {}\n", config::show_address(address)));
-    let _ = io::stdout().write_all(lines.collect::<String>().as_bytes());
+/// Returns where the server listens, for scripts: a line for each address.
+fn addresses(app: &App) -> String {
+    let listening = app.local_addresses();
+    let lines = listening.iter().map(|address| format!("listening on {}\n", config::show_address(address)));
+    let admin = app.admin_address().map(|address| format!("admin on {address}\n"));
+    lines.chain(admin).collect()
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use procpool_pool::PoolConfig;
-use procpool_pool::supervisor::{LimitedResource, MemoryLimits, SpawnConfig};
+use procpool_pool::supervisor::{LimitedResource, MemoryLimits, SpawnConfig, WorkerOutput};
 use procpool_server::{Operators, ServerConfig};
 use tracing::level_filters::LevelFilter;
 
@@ -71,6 +71,7 @@ pub(crate) struct PoolSettings {
     pub(crate) memory: MemoryLimits,
     pub(crate) rlimits: Vec<(LimitedResource, u64)>,
     pub(crate) allow_pickle: bool,
+    pub(crate) worker_output: WorkerOutput,
 }
 
 impl Default for PoolSettings {
@@ -85,6 +86,7 @@ impl Default for PoolSettings {
             memory: MemoryLimits::default(),
             rlimits: Vec::new(),
             allow_pickle: false,
+            worker_output: WorkerOutput::Log,
         }
     }
 }
@@ -117,6 +119,7 @@ impl PoolSettings {
         spawn_config.memory = self.memory;
         spawn_config.rlimits.clone_from(&self.rlimits);
         spawn_config.allow_pickle = self.allow_pickle;
+        spawn_config.output = self.worker_output;
         Ok(spawn_config)
     }
 }
@@ -146,6 +149,8 @@ macro_rules! settings {
         )*])
     };
 }
+
+const WORKER_OUTPUT: [(&str, WorkerOutput); 2] = [("log", WorkerOutput::Log), ("inherit", WorkerOutput::Inherit)];
 
 /// The settings of the server.
 pub(crate) static SERVER: LazyLock<Vec<Setting<ServerSettings>>> = settings! { ServerSettings {
@@ -242,6 +247,9 @@ pub(crate) static POOL: LazyLock<Vec<Setting<PoolSettings>>> = settings! { PoolS
         "The folder that workers are started in";
     oom_score_raise: oom_score_raise, Count("points of oom_score_adj", MAX_OOM_SCORE_RAISE), zero: "no sooner than the server",
         "How much sooner than the server the kernel should kill a worker when memory runs out; at most 1000";
+    worker_output: worker_output, Word("WHERE", &WORKER_OUTPUT),
+        "Where the lines go that workers print: log, or inherit (the server's own stdout and stderr, unchanged and all of them; \
+         a worker waits if nobody reads them)";
     allow_pickle: allow_pickle, Switch,
         "Let clients send functions as pickles (procpool:map and the like): whoever can connect can then run any code as this \
          user. Only if all addresses are on the loopback interface or Unix sockets, and for one pool";

@@ -48,6 +48,16 @@ impl MemoryLimits {
     }
 }
 
+/// Where the lines go that workers write to stdout and stderr.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WorkerOutput {
+    /// To the log, with the worker and the item that they are from, and at most so many a second.
+    #[default]
+    Log,
+    /// To this process's own stdout and stderr, unchanged and all of them. A worker waits if nobody reads them.
+    Inherit,
+}
+
 /// What the kernel limits for each process by itself: `setrlimit(2)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitedResource {
@@ -94,6 +104,8 @@ pub struct SpawnConfig {
     /// Workers may register functions with [reserved names](crate::RESERVED_PREFIX), which run what clients send as
     /// pickles. Default false: a worker that does so is killed.
     pub allow_pickle: bool,
+    /// Where the lines go that workers print.
+    pub output: WorkerOutput,
 }
 
 impl SpawnConfig {
@@ -114,6 +126,7 @@ impl SpawnConfig {
             rlimits: Vec::new(),
             soft_open_files: None,
             allow_pickle: false,
+            output: WorkerOutput::Log,
         }
     }
 

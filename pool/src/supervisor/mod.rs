@@ -34,7 +34,7 @@ mod spawner;
 mod thread;
 mod wait;
 
-pub use config::{DEFAULT_PASSED_VARIABLES, LimitedResource, MemoryLimits, SpawnConfig};
+pub use config::{DEFAULT_PASSED_VARIABLES, LimitedResource, MemoryLimits, SpawnConfig, WorkerOutput};
 pub use interface::{
     COMMAND_CAPACITY, ChunkCommon, ChunkResults, ChunkRun, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner,
 };

@@ -24,11 +24,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use super::config::{self, LimitedResource, MemoryLimits, SpawnConfig};
+use super::config::{self, LimitedResource, MemoryLimits, SpawnConfig, WorkerOutput};
 use super::interface::{COMMAND_CAPACITY, WorkerCommand, WorkerEvent, WorkerEventKind, WorkerSpawner};
 use super::monitor::{self, Monitor};
 use super::orphans::{LiveWorker, LiveWorkers, ServerTag, Subreaper, WorkerTag};
-use super::output::Output;
+use super::output::{Output, Printer};
 use super::pre_exec::CHANNEL_FD;
 use super::process_group::{Process as _, WorkerProcess};
 use super::session::{Session, Started};
@@ -60,6 +60,8 @@ struct Host {
     stop_background: CancellationToken,
     /// Empty once they have been joined.
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// What prints what workers print, and its thread. `None` while no pool wants it.
+    printer: Mutex<Option<(Printer, JoinHandle<()>)>>,
 }
 
 /// The part of that which is at work for as long as a worker lives.
@@ -79,6 +81,7 @@ struct Shared {
     oom_score_adj: String,
     rlimits: Vec<(Resource, Rlimit)>,
     common: Common,
+    printer: Option<Printer>,
 }
 
 impl ProcessSpawner {
@@ -100,6 +103,7 @@ impl ProcessSpawner {
             background: TaskTracker::new(),
             stop_background: CancellationToken::new(),
             threads: Mutex::new(vec![spawning, looking]),
+            printer: Mutex::new(None),
         };
         let watches = host.common.monitor.clone().run(host.stop_background.clone());
         host.background.spawn_on(watches, &host.runtime);
@@ -119,6 +123,7 @@ impl ProcessSpawner {
             oom_score_adj: worker_oom_score(config.oom_score_raise).to_string(),
             rlimits: worker_rlimits(&config),
             common: host.common.clone(),
+            printer: if config.output == WorkerOutput::Inherit { host.printer() } else { None },
             config,
         };
         Self { shared: Arc::new(shared), host }
@@ -161,12 +166,34 @@ impl ProcessSpawner {
         host.background.wait().await;
         host.common.spawn_thread.stop().await;
         host.common.monitor.thread().stop().await;
+        let printer = host.printer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((printer, thread)) = printer {
+            if printer.close().await {
+                host.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+            } else {
+                tracing::warn!("the last lines of workers are lost: nobody reads what this process prints");
+            }
+        }
         let threads = std::mem::take(&mut *host.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             if host.runtime.spawn_blocking(move || thread.join().is_err()).await.unwrap_or(true) {
                 tracing::error!("a thread that starts workers, or looks at them, has panicked");
             }
         }
+    }
+}
+
+impl Host {
+    /// Returns what prints for all pools. `None` if the system has no thread for it: then lines are logged.
+    fn printer(&self) -> Option<Printer> {
+        let mut printer = self.printer.lock().unwrap_or_else(PoisonError::into_inner);
+        if printer.is_none() {
+            let started = Printer::start();
+            *printer = started
+                .inspect_err(|error| tracing::warn!(%error, "cannot print what workers print; it is logged"))
+                .ok();
+        }
+        printer.as_ref().map(|(printer, _)| printer.clone())
     }
 }
 
@@ -233,7 +260,7 @@ impl Shared {
         let (page, dumps) = self.send_welcome(&stream, worker)?;
         let (stdout, stdout_writer) = io::pipe()?;
         let (stderr, stderr_writer) = io::pipe()?;
-        let output = Output::new(stdout.into(), stderr.into())?;
+        let output = Output::new(stdout.into(), stderr.into(), self.printer.clone())?;
         // Whatever can fail comes before the fork: from then on there is a process to reap.
         let stream = tokio::net::UnixStream::from_std(stream)?;
         let dumps = pipe::Receiver::from_owned_fd(dumps)?;

@@ -1,13 +1,15 @@
 //! A thread that does one piece of work after the other, for tasks that must not block their runtime.
 //!
 //! A process has two of them. One starts every worker, see [`spawn`](super::spawn); the other reads what /proc tells of
-//! processes, see [`monitor`](super::monitor), so that neither a slow fork nor a long look holds up the other.
+//! processes, see [`monitor`](super::monitor), so that neither a slow fork nor a long look holds up the other. A third
+//! prints what workers print, if it is not logged; see [`output`](super::output).
 
 use std::io;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 /// How much work may wait for the thread. Whoever has more waits to hand it over.
@@ -58,10 +60,45 @@ impl WorkThread {
         answer.await.ok()
     }
 
+    /// Waits until more work may be left for the thread.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again.
+    pub(super) async fn has_room(&self) {
+        // Also when the thread has ended: then work is dropped.
+        let _ = self.requests.reserve().await;
+    }
+
+    /// Reserves a place for work; `None` if too much waits already.
+    pub(super) fn room(&self) -> Option<Room<'_>> {
+        match self.requests.try_reserve() {
+            Ok(permit) => Some(Room(Some(permit))),
+            Err(TrySendError::Closed(())) => Some(Room(None)),
+            Err(TrySendError::Full(())) => None,
+        }
+    }
+
     /// Ends the thread after what waits already. Whatever is asked of it later is not done.
     pub(super) async fn stop(&self) {
         // If it has ended already, so much the better.
         let _ = self.requests.send(Box::new(|| ControlFlow::Break(()))).await;
+    }
+}
+
+/// A place for work of which nobody hears.
+#[derive(Debug)]
+pub(super) struct Room<'a>(Option<mpsc::Permit<'a, Work>>);
+
+impl Room<'_> {
+    /// Leaves work for the thread; it is dropped if the thread has ended.
+    pub(super) fn fill(self, work: impl FnOnce() + Send + 'static) {
+        if let Some(permit) = self.0 {
+            permit.send(Box::new(move || {
+                work();
+                ControlFlow::Continue(())
+            }));
+        }
     }
 }
 

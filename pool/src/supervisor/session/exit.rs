@@ -77,7 +77,7 @@ impl<P: Process> Session<P> {
         );
         self.note_front();
         let context = self.context;
-        let stderr_tail = self.output.finish(|| context);
+        let stderr_tail = self.output.finish(|| context).await;
         WorkerEventKind::Exited { exit, usage, running, stderr_tail }
     }
 

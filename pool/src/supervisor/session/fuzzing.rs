@@ -163,7 +163,7 @@ impl Play {
             stream: tokio::net::UnixStream::from_std(stream).expect(system),
             page,
             dumps,
-            output: Output::new(pipe(), pipe()).expect(system),
+            output: Output::new(pipe(), pipe(), None).expect(system),
             max_frame_bytes: MAX_FRAME_BYTES,
             memory: MemoryLimits::default(),
             allow_pickle: false,

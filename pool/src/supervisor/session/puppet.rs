@@ -117,7 +117,7 @@ impl Worker {
             stream: tokio::net::UnixStream::from_std(stream).unwrap(),
             page: None,
             dumps: tokio::net::unix::pipe::Receiver::from_owned_fd(silent()).unwrap(),
-            output: Output::new(stdout_reader.into(), silent()).unwrap(),
+            output: Output::new(stdout_reader.into(), silent(), None).unwrap(),
             max_frame_bytes: MAX_FRAME_BYTES,
             memory: MemoryLimits::default(),
             allow_pickle: false,
