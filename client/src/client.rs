@@ -213,7 +213,11 @@ impl Client {
             builder.push(item.as_ref());
             Ok(builder.take())
         });
-        self.call(function, Format::Bytes, IMap::new(ItemSource::Stream(ItemInput::Records(items.boxed())), payload::raw))
+        self.call(
+            function,
+            Format::Bytes,
+            IMap::new(ItemSource::Stream(ItemInput::Records(items.boxed())), payload::raw),
+        )
     }
 
     /// Returns the functions that the workers registered, by name.

@@ -113,7 +113,8 @@ impl Client {
         let options = Options { common, content_type, chunk_size, item_timeout, max_attempts, priority, timeout };
         let order = if ordered { Order::Items } else { Order::Completion };
         let start = |connection: Connection, lists| {
-            let mut call = options.of_imap(connection.imap_stream_encoded(function, codec.kind(), lists)).window(window);
+            let mut call =
+                options.of_imap(connection.imap_stream_encoded(function, codec.kind(), lists)).window(window);
             if star {
                 call = call.star();
             }

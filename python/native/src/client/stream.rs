@@ -1,6 +1,7 @@
 //! A call whose items are sent one by one, and whose results are read as they come.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,7 +10,6 @@ use procpool_client::{Call, Client, EncodedList, IMap, Stream as Lists};
 use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
-use std::pin::Pin;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
@@ -37,7 +37,7 @@ struct Running {
     order: Order,
 }
 
-/// What next() finds.
+/// What `next` finds.
 enum Found {
     Batches(VecDeque<Batch>),
     End(End),
