@@ -60,7 +60,7 @@ impl Codec {
         let mut push = |item: &Bound<'_, PyAny>| {
             self.push(item, &mut list)?;
             count += 1;
-            if count % STEPS_BETWEEN_SIGNALS == 0 { item.py().check_signals() } else { Ok(()) }
+            if count.is_multiple_of(STEPS_BETWEEN_SIGNALS) { item.py().check_signals() } else { Ok(()) }
         };
         if let Ok(items) = items.cast_exact::<PyList>() {
             items.iter().try_for_each(|item| push(&item))?;

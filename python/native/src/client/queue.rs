@@ -43,7 +43,7 @@ impl CompletionQueue {
         Ok(found?.flatten())
     }
 
-    /// Ends every get(), as soon as it has returned what is left.
+    /// Ends every `get`, as soon as it has returned what is left.
     fn close(&self) {
         if let Some(shared) = self.shared.get() {
             shared.change(|ended| ended.is_closed = true);

@@ -24,7 +24,7 @@ pub(crate) enum Outcome<'py> {
 /// A batch of which a part may have been taken.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    batch: EncodedBatch,
+    message: EncodedBatch,
     errors: HashMap<u64, ItemError>,
     /// Where the rest begins: the number of the result, and its place in the list.
     position: usize,
@@ -32,20 +32,20 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    pub(crate) fn new(mut batch: EncodedBatch) -> Self {
-        let errors = std::mem::take(&mut batch.errors);
+    pub(crate) fn new(mut message: EncodedBatch) -> Self {
+        let errors = std::mem::take(&mut message.errors);
         let errors = errors.into_iter().map(|error| (error.index, error)).collect();
-        Self { batch, errors, position: 0, offset: 0 }
+        Self { message, errors, position: 0, offset: 0 }
     }
 
     /// Returns the number of results that are left.
     pub(crate) fn len(&self) -> usize {
-        self.batch.results.count - self.position
+        self.message.results.count - self.position
     }
 
     /// Returns the memory that it takes.
     pub(crate) fn num_bytes(&self) -> usize {
-        self.batch.results.bytes.len() + self.batch.indexes.len() * size_of::<u64>()
+        self.message.results.bytes.len() + self.message.indexes.len() * size_of::<u64>()
     }
 
     /// Takes the results up to a place that [`Batch::visit`] returned.
@@ -61,12 +61,12 @@ impl Batch {
         limit: usize,
         mut with: impl FnMut(u64, Outcome<'py>) -> PyResult<()>,
     ) -> PyResult<(usize, usize)> {
-        let list = &self.batch.results.bytes;
+        let list = &self.message.results.bytes;
         let mut records = Records::new(&list[self.offset..]);
         let mut position = self.position;
         for content in records.by_ref().take(limit).flatten() {
-            let index = self.batch.indexes.get(position).copied();
-            let index = index.unwrap_or(self.batch.first_index + position as u64);
+            let index = self.message.indexes.get(position).copied();
+            let index = index.unwrap_or(self.message.first_index + position as u64);
             let error = if self.errors.is_empty() { None } else { self.errors.get(&index) };
             let outcome = match error {
                 Some(error) => Outcome::Failed(Failure::new(py, error.clone())?),
@@ -81,7 +81,7 @@ impl Batch {
             };
             with(index, outcome)?;
             position += 1;
-            if position % STEPS_BETWEEN_SIGNALS == 0 {
+            if position.is_multiple_of(STEPS_BETWEEN_SIGNALS) {
                 py.check_signals()?;
             }
         }

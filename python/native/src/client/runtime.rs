@@ -61,11 +61,11 @@ pub(crate) fn block_on<T: Send + 'static>(
     });
     let receiver = &Mutex::new(receiver);
     loop {
-        let received = py.detach(|| {
+        let answer = py.detach(|| {
             let receiver = receiver.lock().unwrap_or_else(PoisonError::into_inner);
             receiver.recv_timeout(Duration::from_millis(100))
         });
-        match received {
+        match answer {
             Ok(value) => return Ok(value),
             Err(RecvTimeoutError::Timeout) => py.check_signals().inspect_err(|_| task.abort())?,
             Err(RecvTimeoutError::Disconnected) => {

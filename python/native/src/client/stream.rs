@@ -37,7 +37,7 @@ struct Running {
     order: Order,
 }
 
-/// What next() finds.
+/// What `next` finds.
 enum Found {
     Batches(VecDeque<Batch>),
     End(End),
