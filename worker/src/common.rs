@@ -72,12 +72,13 @@ pub struct RawCommon {
     content: Bytes,
     /// The type and the result of the first decoding.
     decoded: OnceLock<(TypeId, Decoded)>,
+    attachment: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 impl RawCommon {
     /// Returns an argument as a function gets it; for tests of a function.
     pub fn new(encoding: Encoding, content: impl Into<Bytes>) -> Self {
-        Self { encoding, content: content.into(), decoded: OnceLock::new() }
+        Self { encoding, content: content.into(), decoded: OnceLock::new(), attachment: OnceLock::new() }
     }
 
     pub(crate) fn from_frame(set: SetCommon) -> Result<Self, WorkerError> {
@@ -100,6 +101,12 @@ impl RawCommon {
     /// Returns the encoded value, the JSON text or the bytes.
     pub fn content(&self) -> &Bytes {
         &self.content
+    }
+
+    /// Returns the place for what an adapter to another language makes of it. It is dropped with the argument, on any
+    /// thread.
+    pub fn attachment(&self) -> &OnceLock<Box<dyn Any + Send + Sync>> {
+        &self.attachment
     }
 
     /// Returns the decoded argument, the same for every item of the call.

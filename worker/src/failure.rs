@@ -52,7 +52,7 @@ impl Failure {
     }
 
     /// The function cannot be called with these keyword arguments.
-    pub(crate) fn invalid_kwargs(message: impl Into<String>) -> Self {
+    pub fn invalid_kwargs(message: impl Into<String>) -> Self {
         Self::invalid_item(message).of_part(CallPart::Kwargs)
     }
 
