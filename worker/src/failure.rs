@@ -61,6 +61,15 @@ impl Failure {
         Self::new(FailureKind::NotEncodable, message)
     }
 
+    /// The result cannot be sent, because of an error that is not a Rust type.
+    pub fn not_encodable_as(
+        type_name: impl Into<String>,
+        message: impl Into<String>,
+        traceback: impl Into<String>,
+    ) -> Self {
+        Self::with_place(FailureKind::NotEncodable, type_name.into(), message.into(), traceback.into())
+    }
+
     /// The function failed with an error that is not a Rust type.
     pub fn raised_as(type_name: impl Into<String>, message: impl Into<String>, traceback: impl Into<String>) -> Self {
         Self::with_place(FailureKind::Raised, type_name.into(), message.into(), traceback.into())

@@ -127,7 +127,7 @@ impl Function {
                 Failure::invalid_common("the function takes bytes in common: call it with a common_blob")
             })?;
             let blob = lent.items.slice_ref(blob_of(input)?);
-            Ok(Output::Owned(function(common.content().clone(), blob).map_err(Failure::raised)?.into()))
+            Ok(Output::Owned(function(common.content(), blob).map_err(Failure::raised)?.into()))
         })
     }
 

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 
 /// Returns the generation of this process: what was made in another one was inherited.
-#[expect(dead_code, reason = "the client needs it")]
 pub(crate) fn generation() -> u64 {
     GENERATION.load(Ordering::Relaxed)
 }

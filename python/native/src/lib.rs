@@ -5,6 +5,7 @@
 mod client;
 mod fork;
 mod pickle;
+mod values;
 mod worker;
 
 #[pyo3::pymodule(name = "_native")]
@@ -15,6 +16,7 @@ mod native {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         crate::fork::watch();
+        crate::values::add_to(module)?;
         crate::worker::add_to(module)?;
         crate::client::add_to(module)
     }
