@@ -1,7 +1,8 @@
 //! Items on the wire.
 //!
 //! [`ItemSlab`] finds the items of an encoded list without decoding them, so that a chunk of work is a byte range.
-//! [`value`] converts serde types to encoded `google.protobuf.Value`s and back, and [`json`] to JSON texts, for clients and workers.
+//! [`value`] converts serde types to encoded `google.protobuf.Value`s and back, and [`json`] to JSON texts, for clients and workers; [`wire`] is for
+//! those who convert the objects of another language themselves.
 //! With the feature `bindings`, `Encoded` converts from and to the oneofs of the API.
 //!
 //! This crate knows nothing about jobs, workers or gRPC.
@@ -13,7 +14,7 @@ mod encoded;
 pub mod json;
 mod slab;
 pub mod value;
-mod wire;
+pub mod wire;
 
 #[cfg(feature = "bindings")]
 pub use encoded::Encoded;

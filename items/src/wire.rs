@@ -3,22 +3,28 @@
 use bytes::BufMut;
 
 /// The tag of field 1, length-delimited, with which every record starts.
-pub(crate) const RECORD_TAG: u8 = 0x0a;
-/// The tags of the fields of `Value`.
-pub(crate) const NULL_TAG: u8 = 0x08;
-pub(crate) const NUMBER_TAG: u8 = 0x11;
-pub(crate) const STRING_TAG: u8 = 0x1a;
-pub(crate) const BOOL_TAG: u8 = 0x20;
-pub(crate) const STRUCT_TAG: u8 = 0x2a;
-pub(crate) const LIST_TAG: u8 = 0x32;
-/// The tags of the fields of an entry of `Struct.fields`.
-pub(crate) const KEY_TAG: u8 = 0x0a;
-pub(crate) const ENTRY_VALUE_TAG: u8 = 0x12;
+pub const RECORD_TAG: u8 = 0x0a;
+/// The tag of `Value.null_value`.
+pub const NULL_TAG: u8 = 0x08;
+/// The tag of `Value.number_value`.
+pub const NUMBER_TAG: u8 = 0x11;
+/// The tag of `Value.string_value`.
+pub const STRING_TAG: u8 = 0x1a;
+/// The tag of `Value.bool_value`.
+pub const BOOL_TAG: u8 = 0x20;
+/// The tag of `Value.struct_value`.
+pub const STRUCT_TAG: u8 = 0x2a;
+/// The tag of `Value.list_value`.
+pub const LIST_TAG: u8 = 0x32;
+/// The tag of the key of an entry of `Struct.fields`.
+pub const KEY_TAG: u8 = 0x0a;
+/// The tag of the value of an entry of `Struct.fields`.
+pub const ENTRY_VALUE_TAG: u8 = 0x12;
 /// A varint of a 64-bit number has at most this many bytes.
-pub(crate) const MAX_VARINT_BYTES: usize = 10;
+pub const MAX_VARINT_BYTES: usize = 10;
 
 /// Reads a varint; returns it and the number of its bytes.
-pub(crate) fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
+pub fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
     // Nearly every item is shorter than 128 bytes.
     let first = *bytes.first()?;
     if first < 0x80 {
@@ -37,7 +43,7 @@ pub(crate) fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
 }
 
 /// Appends a varint.
-pub(crate) fn put_varint(bytes: &mut impl BufMut, mut value: u64) {
+pub fn put_varint(bytes: &mut impl BufMut, mut value: u64) {
     while value >= 0x80 {
         bytes.put_u8(low_byte(value) | 0x80);
         value >>= 7;

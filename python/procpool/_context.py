@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Protocol
+
+from . import _native
 
 
 class Cancelled(BaseException):
@@ -47,25 +48,10 @@ class CurrentItem:
     """The rest of the caller's trace context."""
 
 
-class _Running(Protocol):
-    def current(self) -> CurrentItem | None: ...
-
-    def cancelled(self) -> bool: ...
-
-
-# Set once by the worker, before it runs anything; a process has at most one worker.
-_running: _Running | None = None
-
-
-def set_running(running: _Running) -> None:
-    """Set the source of the running item. For the worker only."""
-    global _running
-    _running = running
-
-
 def current() -> CurrentItem | None:
     """Return the running item; None outside of one, such as when the module is used without a worker."""
-    return None if _running is None else _running.current()
+    parts = _native.current()
+    return None if parts is None else CurrentItem(*parts)
 
 
 def cancelled() -> bool:
@@ -74,4 +60,4 @@ def cancelled() -> bool:
     `Cancelled` has been raised in the function then, once. This is for what that does not reach: other threads, and
     code that caught it.
     """
-    return _running is not None and _running.cancelled()
+    return _native.cancelled()

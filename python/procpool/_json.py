@@ -1,4 +1,4 @@
-"""Python values as JSON in blobs, and back, by the rules of `_values`: values keep their meaning.
+"""Python values as JSON in blobs, and back, by the rules of encoded values: values keep their meaning.
 
 The two differ in what the format itself carries: JSON has integers of any size, and tells 1 from 1.0.
 
@@ -14,8 +14,15 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from ._values import NotEncodableError, bad_key, lone_surrogate, not_finite, short_repr, simplify
-from ._wire import MalformedError
+from ._plain import (
+    MalformedError,
+    NotEncodableError,
+    bad_key,
+    lone_surrogate,
+    not_finite,
+    short_repr,
+    simplify,
+)
 
 MAX_LEVELS = 127
 """How deep lists and dicts may be nested in a result: `serde_json`, among others, refuses more."""
@@ -27,21 +34,18 @@ _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _TOO_DEEP = f"nested more than {MAX_LEVELS} lists or dicts deep, which some readers refuse; is it a cycle?"
 
 
-def decode_json(data: bytes, start: int, end: int) -> Any:
-    """Decode a JSON text within other bytes. Of two entries with the same key, the last one wins.
+def decode_json(text: str) -> Any:
+    """Decode a JSON text. Of two entries with the same key, the last one wins.
 
     Raises:
         MalformedError: If it is none, or no Python value keeps its meaning.
 
     """
     try:
-        text = data[start:end].decode()
         value = _DECODER.decode(text)
         if _SURROGATE_ESCAPE.search(text):
             # It may be one of a pair; a lone one could never be sent back.
             _ENCODER.encode(value).encode()
-    except UnicodeDecodeError:
-        raise MalformedError("it is not JSON: a text is not UTF-8") from None
     except UnicodeEncodeError as error:
         raise MalformedError(f"it is not JSON: {lone_surrogate(error)}") from None
     except RecursionError:

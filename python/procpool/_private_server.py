@@ -20,6 +20,11 @@ from typing import Any
 from . import _pickling
 
 _START_SCRIPT = Path(__file__).with_name("_start_worker.py")
+# It has one user, who is there.
+_SETTINGS = {
+    "pass-environment": "*",
+    "kill-grace-period": "1s",
+}
 _STOP_PATIENCE_SECONDS = 10.0
 
 
@@ -41,7 +46,17 @@ class PrivateServer:
         startup = self._folder / "startup"
         initialization = None if initializer is None else _pickling.dumps((initializer, tuple(initargs)))
         startup.write_bytes(pickle.dumps((sys.path, initialization)))
-        options = {"listen": self.address, "processes": str(processes), "exit-with": str(os.getpid()), **settings}
+        ready, write_end = os.pipe()
+        options = {
+            "listen": self.address,
+            "processes": str(processes),
+            "exit-with": str(os.getpid()),
+            "ready-fd": str(write_end),
+            "worker-output": "inherit",
+            "log-level": "error",
+            **_SETTINGS,
+            **settings,
+        }
         if max_items_per_worker is not None:
             options["max-items-per-worker"] = str(max_items_per_worker)
         worker = [sys.executable, *subprocess._args_from_interpreter_flags(), str(_START_SCRIPT), str(startup)]  # type: ignore[attr-defined]
@@ -50,12 +65,21 @@ class PrivateServer:
             self._process = subprocess.Popen(
                 [_find_program(), "serve", "--allow-pickle", *flags, "--", *worker],
                 stdin=subprocess.DEVNULL,
+                pass_fds=[write_end],
                 # Ctrl-C is for this process, which may go on.
                 process_group=0,
             )
         except BaseException:
+            os.close(ready)
             self._remove_folder()
             raise
+        finally:
+            os.close(write_end)
+        with open(ready, "rb") as lines:
+            if not lines.readline():
+                code = self._process.wait()
+                self._remove_folder()
+                raise OSError(f"the pool's server could not start and has ended with exit code {code}: see stderr")
 
     @property
     def pid(self) -> int:

@@ -6,6 +6,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent))
 sys.path.insert(0, str(Path(__file__).parent))
 
+try:
+    import procpool._native  # noqa: F401
+except ImportError as error:
+    pytest.exit(f"the native module is missing; run: cargo xtask native ({error})", returncode=2)
+
 from fake_server import FakeServer
 
 

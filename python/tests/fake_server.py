@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import select
@@ -17,9 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import worker_pb2
 from google.protobuf import struct_pb2
-
-from procpool._proto import worker_pb2
 
 MAP = worker_pb2.CALL_STYLE_MAP
 STAR = worker_pb2.CALL_STYLE_STAR
@@ -137,7 +137,7 @@ class FakeServer:
     ) -> None:
         self.dump_pipe = dump_pipe
         self.journal_bytes = journal_bytes
-        self.memory_fd = os.memfd_create("page")
+        self.memory_fd = os.memfd_create("page", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self.memory_fd, 4096 + journal_bytes)
         self.dump_reader, self.dump_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.directory = tempfile.TemporaryDirectory()
@@ -204,6 +204,8 @@ class FakeServer:
         )
         data = worker_pb2.ServerFrame(welcome=welcome).SerializeToString()
         fds = [self.memory_fd] if journal_bytes else []
+        if journal_bytes:
+            fcntl.fcntl(self.memory_fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
         fds += [self.dump_writer] if self.dump_pipe else []
         socket.send_fds(self.socket, [struct.pack(">I", len(data)) + data], fds)
 

@@ -90,6 +90,11 @@ def joined(*parts: str, **named: str) -> str:
     return ",".join([*parts, *(f"{key}={value}" for key, value in sorted(named.items()))])
 
 
+def keywords(**named):
+    """Return what it was given by name."""
+    return named
+
+
 def produce(name):
     """Return something awkward."""
     cyclic = []

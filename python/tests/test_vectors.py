@@ -1,16 +1,13 @@
-"""The golden vectors that every SDK reads, and frames that are none."""
+"""The golden vectors that every SDK reads: the frames of a real worker, and frames that are none."""
 
 import json
-import socket
 import struct
-import threading
 from pathlib import Path
 
 import pytest
+import worker_pb2
+from fake_server import FakeServer
 from google.protobuf import json_format
-
-from procpool._proto import worker_pb2
-from procpool.worker.channel import Channel, ChannelClosedError, ProtocolError
 
 VECTORS = Path(__file__).parent.parent.parent / "ipc" / "vectors"
 INDEX = json.loads((VECTORS / "vectors.json").read_text())
@@ -27,29 +24,6 @@ def vectors(sender=None, outcome=None):
     return pytest.mark.parametrize("vector", chosen, ids=lambda vector: vector["file"])
 
 
-def read(data: bytes, max_frame_bytes: int = INDEX["max_frame_bytes"]) -> list:
-    """Send these bytes and a hang-up to a Channel that has had its Welcome; return what it made of them."""
-    ours, theirs = socket.socketpair()
-    with ours:
-        channel = Channel(theirs)
-        welcome = worker_pb2.ServerFrame(
-            welcome=worker_pb2.Welcome(protocol_version=1, max_frame_bytes=max_frame_bytes)
-        ).SerializeToString()
-        # In one piece, so that the Channel has to keep what came with Welcome.
-        ours.sendall(struct.pack(">I", len(welcome)) + welcome + data)
-        ours.shutdown(socket.SHUT_WR)
-        try:
-            channel.receive_welcome()
-            frames = []
-            with pytest.raises(ChannelClosedError):
-                for frame, large in channel.frames():
-                    assert large is None
-                    frames.append(frame)
-            return frames
-        finally:
-            channel.close()
-
-
 @vectors(outcome="frame")
 def test_frames_are_what_the_index_says(vector):
     data = (VECTORS / vector["file"]).read_bytes()
@@ -61,73 +35,40 @@ def test_frames_are_what_the_index_says(vector):
     assert message.SerializeToString() == data[4:]
 
 
-@vectors(sender="server", outcome="frame")
-def test_the_channel_reads_frames(vector):
-    data = (VECTORS / vector["file"]).read_bytes()
-    expected = worker_pb2.ServerFrame.FromString(data[4:])
-    assert read(data * 3) == [expected] * 3
+@pytest.fixture
+def target(tmp_path):
+    """A module that fits the small frames of the vectors."""
+    source = tmp_path / "one_function.py"
+    source.write_text("def echo(item): return item\n")
+    return source
 
 
-@vectors(sender="worker", outcome="frame")
-def test_the_channel_writes_frames(vector):
-    data = (VECTORS / vector["file"]).read_bytes()
-    frame = worker_pb2.WorkerFrame.FromString(data[4:])
-    ours, theirs = socket.socketpair()
-    with ours:
-        channel = Channel(theirs)
-        if frame.WhichOneof("frame") == "results":
-            items = frame.results.items
-            frame.results.ClearField("items")
-            channel.send_results(frame.results, items)
-        else:
-            channel.send(frame)
-        assert ours.recv(1 << 16) == data
-        channel.close()
-
-
-@vectors(outcome="too_long")
-def test_too_long_frames_are_refused(vector):
-    with pytest.raises(ProtocolError, match="over the limit"):
-        read((VECTORS / vector["file"]).read_bytes())
+@pytest.mark.parametrize("outcome", ["too_long", "malformed", "unknown"])
+def test_a_worker_ends_at_a_frame_that_is_none(target, outcome):
+    chosen = [vector for vector in INDEX["vectors"] if (vector["sender"], vector["outcome"]) == ("server", outcome)]
+    assert chosen
+    for vector in chosen:
+        with FakeServer(target, max_frame_bytes=INDEX["max_frame_bytes"]) as server:
+            server.until_ready()
+            server.socket.sendall((VECTORS / vector["file"]).read_bytes())
+            assert server.receive() is None
+            assert server.wait_for_exit() == 70
+            assert "the server broke the protocol" in server.error_output()
 
 
 @vectors(outcome="truncated")
-def test_a_stream_that_ends_within_a_frame_is_closed(vector):
-    assert read((VECTORS / vector["file"]).read_bytes()) == []
-
-
-@vectors(sender="server", outcome="malformed")
-def test_malformed_frames_are_refused(vector):
-    with pytest.raises(ProtocolError, match="is not a ServerFrame"):
-        read((VECTORS / vector["file"]).read_bytes())
-
-
-@vectors(sender="server", outcome="unknown")
-def test_unknown_frames_are_frames_of_no_kind(vector):
-    (frame,) = read((VECTORS / vector["file"]).read_bytes())
-    assert frame.WhichOneof("frame") is None
+def test_a_worker_ends_quietly_when_the_server_goes_in_the_middle_of_a_frame(target, vector):
+    with FakeServer(target, max_frame_bytes=INDEX["max_frame_bytes"]) as server:
+        server.until_ready()
+        server.socket.sendall((VECTORS / vector["file"]).read_bytes())
+        server.socket.shutdown(1)
+        assert server.receive() is None
+        assert server.wait_for_exit() == 0
 
 
 def test_large_frames_arrive_whole():
-    run = worker_pb2.ServerFrame(run=worker_pb2.Run(chunk=1, items=b"x" * 3_000_000)).SerializeToString()
-    data = struct.pack(">I", len(run)) + run
-    ours, theirs = socket.socketpair()
-    with ours:
-        channel = Channel(theirs)
-        welcome = worker_pb2.ServerFrame(
-            welcome=worker_pb2.Welcome(protocol_version=1, max_frame_bytes=4 << 20)
-        ).SerializeToString()
-        sender = threading.Thread(
-            target=lambda: (ours.sendall(struct.pack(">I", len(welcome)) + welcome + data * 3), ours.shutdown(1))
-        )
-        sender.start()
-        channel.receive_welcome()
-        frames = channel.frames()
+    with FakeServer(max_frame_bytes=8 << 20) as server:
+        server.until_ready()
+        items = ["x" * 3_000_000, "y" * 70_000, "z"]
         for _ in range(3):
-            frame, large = next(frames)
-            assert (frame.run.chunk, frame.run.items) == (1, b"")
-            assert large.data[large.start : large.end] == b"x" * 3_000_000
-        with pytest.raises(ChannelClosedError):
-            next(frames)
-        sender.join()
-        channel.close()
+            assert server.values("echo", items) == items

@@ -5,39 +5,23 @@
 //! frame lock it briefly. So which items have begun is always known exactly, and frames are sent in the order of the
 //! events.
 
-use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use procpool_ipc::page::monotonic_ns;
-use procpool_ipc::proto::server_frame::Frame as ServerFrame;
 use procpool_ipc::proto::worker_frame::Frame as WorkerFrame;
-use procpool_ipc::proto::{Pong, Recall, Recalled, Run, Started};
 use procpool_ipc::{FrameDecoder, decode_server_frame, receive};
-use procpool_items::ItemKind;
 use rustix::event::EventfdFlags;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
-use crate::chunk::{kind_of, protocol_error};
-use crate::common::RawCommon;
 use crate::error::WorkerError;
 use crate::failure::Failure;
-use crate::results::{Finished, MAX_PENDING_NS, Sender};
+use crate::results::{MAX_PENDING_NS, Sender};
+use crate::state::{CancelHook, Next, Phase, QueuedRun, State};
+use crate::wait::{TICK, Waiter};
 
-/// The most queued chunks. The server sends one or two ahead.
-const MAX_QUEUED_CHUNKS: usize = 256;
-
-/// Whether the running item, or the last one that ran, is cancelled.
-static CANCELLED: AtomicBool = AtomicBool::new(false);
-
-/// Returns whether the running item is cancelled: its caller is gone, or it timed out. A long function should check
-/// this now and then and return early; its result is dropped.
-pub fn cancelled() -> bool {
-    CANCELLED.load(Ordering::Relaxed)
-}
-
-/// Called when the running item is cancelled.
-pub(crate) type CancelHook = Box<dyn Fn() + Send>;
+/// Called when the server is gone.
+pub(crate) type DisconnectHook = Box<dyn Fn() + Send + Sync>;
 
 /// The state that the threads share.
 pub(crate) struct Channel {
@@ -46,65 +30,8 @@ pub(crate) struct Channel {
     pub(crate) reader: Mutex<FrameDecoder>,
     /// An eventfd that wakes the I/O thread.
     pub(crate) wakeup: OwnedFd,
+    disconnect_hook: Option<DisconnectHook>,
     state: Mutex<State>,
-}
-
-struct State {
-    sender: Sender,
-    cancel_hook: Option<CancelHook>,
-    queue: VecDeque<QueuedRun>,
-    /// The common arguments that Run frames may name.
-    commons: HashMap<u64, Arc<RawCommon>>,
-    current: Option<Current>,
-    /// The main thread is busy, not waiting for frames.
-    is_running: bool,
-    /// How often the main thread has become busy.
-    num_periods: u64,
-    /// The I/O thread sleeps until it is woken.
-    io_thread_sleeps: bool,
-    phase: Phase,
-    /// Why the connection failed, until the main thread takes it.
-    failure: Option<WorkerError>,
-}
-
-/// The phase of the worker's life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// It runs chunks as they arrive.
-    Serving,
-    /// It finishes the running item and begins no other.
-    Stopping,
-    /// The main thread is done.
-    Ended,
-}
-
-/// A Run frame, and the common argument that it names.
-pub(crate) struct QueuedRun {
-    pub(crate) run: Arc<Run>,
-    /// Kept here, since `DropCommon` may arrive before the chunk has run.
-    pub(crate) common: Option<Arc<RawCommon>>,
-}
-
-/// The running chunk.
-struct Current {
-    chunk: u64,
-    kind: ItemKind,
-    first_sequence: u64,
-    stamp_start: bool,
-    /// How many of its items have begun.
-    num_begun: u32,
-    /// The offset from which on no item will begin.
-    end: u32,
-    was_recalled: bool,
-    /// When the running item began, or the one before it finished.
-    since_ns: u64,
-}
-
-/// What the main thread does next.
-enum Next {
-    Chunk(Box<QueuedRun>),
-    Nothing,
-    End,
 }
 
 /// The state that the I/O thread needs.
@@ -130,29 +57,31 @@ impl Channel {
         sender: Sender,
         decoder: FrameDecoder,
         cancel_hook: Option<CancelHook>,
+        disconnect_hook: Option<DisconnectHook>,
     ) -> Result<Self, WorkerError> {
         Ok(Self {
             socket: sender.socket(),
             reader: Mutex::new(decoder),
             wakeup: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
-            state: Mutex::new(State {
-                sender,
-                cancel_hook,
-                queue: VecDeque::new(),
-                commons: HashMap::new(),
-                current: None,
-                is_running: false,
-                num_periods: 0,
-                io_thread_sleeps: false,
-                phase: Phase::Serving,
-                failure: None,
-            }),
+            disconnect_hook,
+            state: Mutex::new(State::new(sender, cancel_hook)),
         })
+    }
+
+    /// Has waits for work end after [`TICK`] with nothing.
+    pub(crate) fn tick(&self) -> Result<(), WorkerError> {
+        Ok(set_socket_timeout(&self.socket, Timeout::Recv, Some(TICK))?)
     }
 
     /// Sends a frame that has no user data.
     pub(crate) fn send(&self, frame: WorkerFrame) -> Result<(), WorkerError> {
         Ok(self.lock().sender.send(frame)?)
+    }
+
+    /// Ends the phase in which the worker finds its functions.
+    pub(crate) fn serve(&self) {
+        self.lock().phase = Phase::Serving;
+        self.wake();
     }
 
     /// Marks the main thread as busy.
@@ -173,102 +102,79 @@ impl Channel {
         self.wake();
     }
 
+    /// Calls the hook for a server that is gone.
+    pub(crate) fn disconnected(&self) {
+        self.disconnect_hook.iter().for_each(|hook| hook());
+    }
+
     /// Waits for the next chunk and returns it; `None` after Shutdown or the end of the connection.
-    pub(crate) fn next_chunk(&self) -> Result<Option<QueuedRun>, WorkerError> {
+    pub(crate) fn next_chunk(&self, waiter: &Waiter) -> Result<Option<QueuedRun>, WorkerError> {
         loop {
-            match self.poll_chunk()? {
+            match self.locked(waiter, |state| self.poll_chunk(state))?? {
                 Next::Chunk(queued) => return Ok(Some(*queued)),
                 Next::End => return Ok(None),
                 Next::Nothing => {}
             }
-            if self.wait_for_frames()? == Received::End {
+            if self.wait_for_frames(waiter)? == Received::End {
+                self.disconnected();
                 return Ok(None);
             }
         }
     }
 
-    fn poll_chunk(&self) -> Result<Next, WorkerError> {
-        let mut state = self.lock();
-        if let Some(failure) = state.failure.take() {
-            return Err(failure);
+    fn poll_chunk(&self, state: &mut State) -> Result<Next, WorkerError> {
+        let next = state.poll_chunk()?;
+        if matches!(next, Next::Chunk(_)) {
+            self.wake_io_thread(state);
         }
-        if state.phase != Phase::Serving {
-            return Ok(Next::End);
-        }
-        let Some(queued) = state.queue.pop_front() else {
-            state.is_running = false;
-            return Ok(Next::Nothing);
-        };
-        CANCELLED.store(false, Ordering::Relaxed);
-        let run = &queued.run;
-        state.current = Some(Current {
-            chunk: run.chunk,
-            kind: kind_of(run)?,
-            first_sequence: run.first_sequence,
-            stamp_start: run.stamp_start,
-            num_begun: 0,
-            end: run.count,
-            was_recalled: false,
-            since_ns: 0,
-        });
-        state.enter_work();
-        self.wake_io_thread(&mut state);
-        Ok(Next::Chunk(Box::new(queued)))
+        Ok(next)
     }
 
     /// Waits until frames have arrived; the I/O thread may have read them.
-    fn wait_for_frames(&self) -> Result<Received, WorkerError> {
+    fn wait_for_frames(&self, waiter: &Waiter) -> Result<Received, WorkerError> {
         let mut decoder = match self.reader.try_lock() {
             Ok(decoder) => decoder,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => {
                 self.wake();
-                drop(self.reader.lock());
+                waiter.wait(|| drop(self.reader.lock()))?;
                 // The frames that the I/O thread has read meanwhile come first.
                 return Ok(Received::Frames);
             }
         };
         // Some may have arrived with the Welcome.
         self.handle_frames(&mut decoder)?;
-        if self.has_work_or_ended() { Ok(Received::Frames) } else { self.receive(&mut decoder) }
-    }
-
-    fn has_work_or_ended(&self) -> bool {
-        let state = self.lock();
-        !state.queue.is_empty() || state.phase != Phase::Serving || state.failure.is_some()
+        if self.locked(waiter, |state| state.has_work_or_ended())? {
+            Ok(Received::Frames)
+        } else {
+            self.receive(&mut decoder, waiter)
+        }
     }
 
     /// Begins the first item of the chunk; returns `false` if none may begin.
-    pub(crate) fn begin(&self) -> Result<bool, WorkerError> {
-        self.lock().begin_next(monotonic_ns())
+    pub(crate) fn begin(&self, waiter: &Waiter) -> Result<bool, WorkerError> {
+        self.locked(waiter, |state| state.begin_next(monotonic_ns()))?
     }
 
     /// Stores the result of the item that ran and begins the next one; returns `false` if the chunk ends here.
-    pub(crate) fn finish(&self, result: Result<&[u8], Failure>) -> Result<bool, WorkerError> {
-        let mut now_ns = monotonic_ns();
-        let mut state = self.lock();
-        let had_pending = state.sender.pending_since_ns().is_some();
-        let finished = state.current().finished(now_ns);
-        match result {
-            Ok(content) => state.sender.push_result(finished, content)?,
-            Err(failure) => state.sender.push_failure(finished, failure)?,
-        }
-        match state.sender.pending_since_ns() {
-            // Either the oldest result has waited long enough, or this item ran so long that a flush costs little.
-            Some(since_ns) if now_ns - since_ns + finished.busy_ns >= MAX_PENDING_NS => state.sender.flush()?,
-            Some(_) => {
-                let is_begun = state.begin_next(now_ns)?;
-                if is_begun && !had_pending {
-                    // The next item may run long; then the I/O thread sends this result.
-                    self.wake_io_thread(&mut state);
-                }
-                return Ok(is_begun);
+    pub(crate) fn finish(&self, waiter: &Waiter, result: Result<&[u8], Failure>) -> Result<bool, WorkerError> {
+        let now_ns = monotonic_ns();
+        let finish = |state: &mut State, result| -> Result<bool, WorkerError> {
+            let step = state.finish(result, now_ns)?;
+            if step.has_new_pending {
+                self.wake_io_thread(state);
             }
-            None => {}
+            Ok(step.is_begun)
+        };
+        if !waiter.has_hook() {
+            return finish(&mut self.lock(), result);
         }
-        // Sending took time, which must not count for the next item.
-        now_ns = monotonic_ns();
-        state.begin_next(now_ns)
+        if let Some(mut state) = self.try_lock()
+            && !state.finish_sends(&result, now_ns)
+        {
+            return finish(&mut state, result);
+        }
+        waiter.wait(|| finish(&mut self.lock(), result))?
     }
 
     /// Sends results that have waited long enough.
@@ -307,19 +213,22 @@ impl Channel {
     pub(crate) fn fail(&self, failure: WorkerError) -> bool {
         let mut state = self.lock();
         state.failure.get_or_insert(failure);
-        state.is_running
+        state.is_running || state.phase == Phase::Loading
     }
 
-    /// Receives once, blocking until data arrives, and handles the complete frames.
-    pub(crate) fn receive(&self, decoder: &mut FrameDecoder) -> Result<Received, WorkerError> {
-        let count = loop {
-            match receive(&self.socket, decoder) {
-                Ok(count) => break count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                // The server died with our frames unread.
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break 0,
-                Err(error) => return Err(error.into()),
+    /// Receives once, blocking until data arrives, and handles the complete frames. A wait that ends for a signal, or
+    /// because it has taken long, has received none.
+    pub(crate) fn receive(&self, decoder: &mut FrameDecoder, waiter: &Waiter) -> Result<Received, WorkerError> {
+        use std::io::ErrorKind;
+
+        let count = match waiter.wait(|| receive(&self.socket, decoder))? {
+            Ok(count) => count,
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {
+                return Ok(Received::Frames);
             }
+            // The server died with our frames unread.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => 0,
+            Err(error) => return Err(error.into()),
         };
         if count == 0 {
             return Ok(Received::End);
@@ -356,116 +265,24 @@ impl Channel {
         // consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl State {
-    fn enter_work(&mut self) {
-        self.is_running = true;
-        self.num_periods += 1;
-    }
-
-    fn current(&mut self) -> &mut Current {
-        self.current.as_mut().expect("a chunk runs while its items do")
-    }
-
-    /// Begins the next item of the chunk, or ends the chunk and sends its remaining results.
-    fn begin_next(&mut self, now_ns: u64) -> Result<bool, WorkerError> {
-        let may_begin = self.phase == Phase::Serving && self.failure.is_none();
-        let current = self.current.as_mut().expect("a chunk runs while its items do");
-        if !may_begin || current.num_begun >= current.end {
-            self.current = None;
-            // Before the server gets the results: it may go away then, and the process need not exit at once.
-            self.is_running = false;
-            self.sender.flush()?;
-            return Ok(false);
+    fn try_lock(&self) -> Option<MutexGuard<'_, State>> {
+        match self.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
         }
-        let offset = current.num_begun;
-        current.num_begun += 1;
-        current.since_ns = now_ns;
-        match self.sender.page() {
-            Some(page) => {
-                if current.stamp_start {
-                    page.stamp_start(now_ns);
-                }
-                page.begin(current.first_sequence + u64::from(offset));
-            }
-            None => self.sender.send(WorkerFrame::Started(Started { chunk: current.chunk, offset }))?,
-        }
-        Ok(true)
     }
 
-    /// Handles a frame. Returns the common argument that it drops.
-    fn handle(&mut self, frame: ServerFrame) -> Result<Option<Arc<RawCommon>>, WorkerError> {
-        match frame {
-            ServerFrame::Run(run) => {
-                if self.queue.len() == MAX_QUEUED_CHUNKS {
-                    return Err(WorkerError::Protocol(format!("it sent over {MAX_QUEUED_CHUNKS} chunks ahead")));
-                }
-                let common = match run.common {
-                    0 => None,
-                    name => {
-                        let unknown = || protocol_error(&run, &format!("names the unknown common argument {name}"));
-                        Some(self.commons.get(&name).cloned().ok_or_else(unknown)?)
-                    }
-                };
-                self.queue.push_back(QueuedRun { run: Arc::new(run), common });
-            }
-            ServerFrame::Recall(recall) => self.recall(&recall)?,
-            ServerFrame::Ping(ping) => self.sender.send(WorkerFrame::Pong(Pong { nonce: ping.nonce }))?,
-            ServerFrame::Shutdown(_) => self.phase = Phase::Stopping,
-            ServerFrame::SetCommon(set) => {
-                self.commons.insert(set.common, Arc::new(RawCommon::from_frame(set)?));
-            }
-            ServerFrame::DropCommon(dropped) => return Ok(self.commons.remove(&dropped.common)),
-            ServerFrame::Welcome(_) => return Err(WorkerError::Protocol("it sent a second Welcome".to_owned())),
-        }
-        Ok(None)
-    }
-
-    fn recall(&mut self, recall: &Recall) -> Result<(), WorkerError> {
-        let first_not_begun = match &mut self.current {
-            Some(current) if current.chunk == recall.chunk => {
-                // A cancel here can only hit the last item of this chunk: no other begins.
-                if recall.cancel && recall.cancel_offset.is_none_or(|offset| current.is_last_begun(offset)) {
-                    CANCELLED.store(true, Ordering::Relaxed);
-                    self.cancel_hook.iter().for_each(|hook| hook());
-                }
-                if current.was_recalled {
-                    return Ok(());
-                }
-                current.was_recalled = true;
-                current.end = current.num_begun;
-                current.num_begun
-            }
-            _ => {
-                let Some(position) = self.queue.iter().position(|queued| queued.run.chunk == recall.chunk) else {
-                    // It is finished, or was recalled before.
-                    return Ok(());
-                };
-                self.queue.remove(position);
-                0
-            }
-        };
-        Ok(self.sender.send(WorkerFrame::Recalled(Recalled { chunk: recall.chunk, first_not_begun }))?)
-    }
-}
-
-impl Current {
-    /// Returns whether the item at this offset was the last one to begin.
-    fn is_last_begun(&self, offset: u32) -> bool {
-        self.num_begun.checked_sub(1) == Some(offset)
-    }
-
-    /// Describes the item that has just finished.
-    fn finished(&mut self, now_ns: u64) -> Finished {
-        let offset = self.num_begun - 1;
-        Finished {
-            chunk: self.chunk,
-            offset,
-            sequence: self.first_sequence + u64::from(offset),
-            kind: self.kind,
-            now_ns,
-            busy_ns: now_ns.saturating_sub(self.since_ns),
+    /// Does something under the lock on the main thread. The I/O thread may have it for long, while it sends.
+    fn locked<T: Send>(
+        &self,
+        waiter: &Waiter,
+        action: impl FnOnce(&mut State) -> T + Send,
+    ) -> Result<T, WorkerError> {
+        match self.try_lock() {
+            Some(mut state) => Ok(action(&mut state)),
+            None => waiter.wait(|| action(&mut self.lock())),
         }
     }
 }

@@ -14,7 +14,8 @@ use crate::input::{Input, Style};
 pub(crate) struct Chunk {
     /// The encoded list of items; in the style Apply, of the arguments.
     pub(crate) items: Bytes,
-    pub(crate) has_kwargs: bool,
+    /// The keyword arguments, as an encoded `Struct`.
+    pub(crate) kwargs: Bytes,
     encoding: Encoding,
     style: Style,
 }
@@ -34,14 +35,14 @@ impl Chunk {
             CallStyle::Unspecified => return Err(protocol_error(run, "has no call style")),
         };
         if style != Style::Apply {
-            return Ok(Self { items: run.items.clone(), has_kwargs: false, encoding, style });
+            return Ok(Self { items: run.items.clone(), kwargs: Bytes::new(), encoding, style });
         }
         // The content of the one item is an ApplyArguments message, whatever the kind.
         let list = ItemSlab::parse(ItemKind::Blobs, run.items.clone()).ok().filter(|list| list.len() == 1);
         let item = list.ok_or_else(|| protocol_error(run, "does not have exactly one item"))?.item(0);
         let arguments = ApplyArguments::decode(item)
             .map_err(|error| protocol_error(run, &format!("has malformed arguments: {error}")))?;
-        Ok(Self { items: arguments.args, has_kwargs: !arguments.kwargs.is_empty(), encoding, style })
+        Ok(Self { items: arguments.args, kwargs: arguments.kwargs, encoding, style })
     }
 
     /// Returns the items one after the other.
@@ -54,12 +55,20 @@ impl Chunk {
 
     /// Returns the input of the function for an item.
     pub(crate) fn input<'a>(
-        &self,
+        &'a self,
         content: &'a [u8],
         common: Option<&'a RawCommon>,
         max_result_bytes: usize,
     ) -> Input<'a> {
-        Input { encoding: self.encoding, style: self.style, content, common, max_result_bytes }
+        Input {
+            encoding: self.encoding,
+            style: self.style,
+            content,
+            kwargs: &self.kwargs,
+            common,
+            chunk_bytes: self.items.len(),
+            max_result_bytes,
+        }
     }
 }
 

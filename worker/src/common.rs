@@ -3,7 +3,7 @@
 use std::any::{Any, TypeId};
 use std::fmt;
 use std::ops::Deref;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use procpool_ipc::proto::{ItemKind, SetCommon};
@@ -69,15 +69,16 @@ type Decoded = Result<Arc<dyn Any + Send + Sync>, String>;
 /// A common argument before decoding.
 pub struct RawCommon {
     encoding: Encoding,
-    content: Bytes,
+    content: Mutex<Bytes>,
     /// The type and the result of the first decoding.
     decoded: OnceLock<(TypeId, Decoded)>,
+    attachment: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 impl RawCommon {
     /// Returns an argument as a function gets it; for tests of a function.
     pub fn new(encoding: Encoding, content: impl Into<Bytes>) -> Self {
-        Self { encoding, content: content.into(), decoded: OnceLock::new() }
+        Self { encoding, content: Mutex::new(content.into()), decoded: OnceLock::new(), attachment: OnceLock::new() }
     }
 
     pub(crate) fn from_frame(set: SetCommon) -> Result<Self, WorkerError> {
@@ -98,8 +99,20 @@ impl RawCommon {
     }
 
     /// Returns the encoded value, the JSON text or the bytes.
-    pub fn content(&self) -> &Bytes {
-        &self.content
+    pub fn content(&self) -> Bytes {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Releases the memory of the content, which is empty from now on: for those who have put what they made of it into
+    /// [`RawCommon::attachment`].
+    pub fn release_content(&self) {
+        *self.content.lock().unwrap_or_else(PoisonError::into_inner) = Bytes::new();
+    }
+
+    /// Returns the place for what an adapter to another language makes of it. It is dropped with the argument, on any
+    /// thread.
+    pub fn attachment(&self) -> &OnceLock<Box<dyn Any + Send + Sync>> {
+        &self.attachment
     }
 
     /// Returns the decoded argument, the same for every item of the call.
@@ -130,9 +143,10 @@ impl RawCommon {
 
     fn decode_text<T: DeserializeOwned>(&self) -> Result<T, String> {
         let unusable = |error: &dyn fmt::Display| format!("`common` cannot be used: {error}");
+        let content = self.content();
         match self.encoding {
-            Encoding::Values => value::from_bytes(&self.content).map_err(|error| unusable(&error)),
-            Encoding::Json => json::from_slice(&self.content).map_err(|error| unusable(&error)),
+            Encoding::Values => value::from_bytes(&content).map_err(|error| unusable(&error)),
+            Encoding::Json => json::from_slice(&content).map_err(|error| unusable(&error)),
             Encoding::Bytes => Err(unusable(&"the function takes a value: send common_value, or JSON")),
         }
     }
@@ -140,7 +154,10 @@ impl RawCommon {
 
 impl fmt::Debug for RawCommon {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { encoding, content, .. } = self;
-        formatter.debug_struct("RawCommon").field("encoding", encoding).field("bytes", &content.len()).finish()
+        formatter
+            .debug_struct("RawCommon")
+            .field("encoding", &self.encoding)
+            .field("bytes", &self.content().len())
+            .finish_non_exhaustive()
     }
 }

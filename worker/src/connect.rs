@@ -1,5 +1,6 @@
 //! Connects a worker to its server and receives the first frame. Only this module reads the environment.
 
+use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -24,10 +25,19 @@ pub(crate) struct Connection {
     pub(crate) decoder: FrameDecoder,
     pub(crate) welcome: Welcome,
     pub(crate) page: Option<PageWriter>,
+    /// The write end of the pipe for stack dumps.
+    pub(crate) dump_pipe: Option<OwnedFd>,
 }
 
 /// Connects to the server that the environment names.
-pub(crate) fn socket_of_environment() -> Result<OwnedFd, WorkerError> {
+///
+/// [`Worker::run`](crate::Worker::run) does this; a program that needs the socket itself passes it on to
+/// [`Worker::run_on`](crate::Worker::run_on). Works once per process.
+///
+/// # Errors
+///
+/// If neither `PROCPOOL_FD` nor `PROCPOOL_SOCKET` is set, or there is no such socket.
+pub fn connect() -> Result<OwnedFd, WorkerError> {
     if let Some(number) = std::env::var_os("PROCPOOL_FD") {
         return inherited_socket(&number);
     }
@@ -54,19 +64,19 @@ impl Connection {
         rustix::fs::fcntl_setfl(&socket, flags - OFlags::NONBLOCK)?;
 
         let mut decoder = FrameDecoder::new(DEFAULT_MAX_FRAME_BYTES);
-        let mut page_file = None;
+        let mut descriptors = VecDeque::new();
         let frame = loop {
             if let Some(frame) = decoder.next_frame()? {
                 break frame;
             }
             // A plain read would lose the descriptor that comes with the first byte.
             let mut piece = [0; 512];
-            let (count, descriptors) = recv_with_fds(&socket, &mut piece)?;
+            let (count, received) = recv_with_fds(&socket, &mut piece)?;
             if count == 0 {
                 return Err(WorkerError::Io(io::ErrorKind::UnexpectedEof.into()));
             }
             decoder.buffer().extend_from_slice(&piece[..count]);
-            page_file = page_file.or_else(|| descriptors.into_iter().next());
+            descriptors.extend(received);
         };
         let ServerFrame::Welcome(welcome) = decode_server_frame(frame)? else {
             return Err(WorkerError::Protocol("its first frame is not Welcome".to_owned()));
@@ -74,10 +84,10 @@ impl Connection {
         check(&welcome)?;
         decoder.set_max_frame_bytes(welcome.max_frame_bytes);
         // Without the page, the worker sends Started frames, which cost more.
-        let page = page_file
-            .filter(|_| welcome.journal_bytes > 0)
-            .and_then(|page_file| PageWriter::map(page_file, welcome.journal_bytes).ok());
-        Ok(Self { socket, decoder, welcome, page })
+        let page_file = if welcome.journal_bytes > 0 { descriptors.pop_front() } else { None };
+        let page = page_file.and_then(|page_file| PageWriter::map(page_file, welcome.journal_bytes).ok());
+        let dump_pipe = if welcome.dump_pipe { descriptors.pop_front() } else { None };
+        Ok(Self { socket, decoder, welcome, page, dump_pipe })
     }
 }
 

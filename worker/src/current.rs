@@ -18,6 +18,8 @@ pub struct CurrentItem {
     pub function: String,
     /// The index of the item in the caller's list.
     pub index: u64,
+    /// The number of its chunk, unique in the life of the server.
+    pub chunk: u64,
     /// Which execution of the item this is, from 1.
     pub attempt: u32,
     /// The W3C trace context to continue: requests of the function send it in the header of this name. Empty: none.
@@ -32,6 +34,7 @@ pub fn current() -> Option<CurrentItem> {
     Some(CurrentItem {
         function: run.function.clone(),
         index: run.first_index + u64::from(OFFSET.load(Ordering::Relaxed)),
+        chunk: run.chunk,
         attempt: run.attempt,
         traceparent: run.traceparent.clone(),
         tracestate: run.tracestate.clone(),

@@ -1,5 +1,6 @@
 //! Why a worker ended.
 
+use std::error::Error;
 use std::io;
 
 use procpool_ipc::FrameError;
@@ -33,6 +34,12 @@ pub enum WorkerError {
     /// The initialiser failed.
     #[error("the worker's initialiser failed: {0}")]
     Initializer(String),
+    /// The functions could not be found.
+    #[error("cannot load the functions: {0}")]
+    Loader(Box<dyn Error + Send + Sync>),
+    /// The hook around waiting failed.
+    #[error("the worker was interrupted while it waited: {0}")]
+    Hook(Box<dyn Error + Send + Sync>),
     /// The server violated the protocol.
     #[error("the server broke the protocol: {0}")]
     Protocol(String),

@@ -55,13 +55,22 @@ impl Failure {
     }
 
     /// The function cannot be called with these keyword arguments.
-    pub(crate) fn invalid_kwargs(message: impl Into<String>) -> Self {
+    pub fn invalid_kwargs(message: impl Into<String>) -> Self {
         Self::invalid_item(message).of_part(CallPart::Kwargs)
     }
 
     /// The result cannot be sent.
     pub fn not_encodable(message: impl Into<String>) -> Self {
         Self::new(FailureKind::NotEncodable, message)
+    }
+
+    /// The result cannot be sent, because of an error that is not a Rust type.
+    pub fn not_encodable_as(
+        type_name: impl Into<String>,
+        message: impl Into<String>,
+        traceback: impl Into<String>,
+    ) -> Self {
+        Self::with_place(FailureKind::NotEncodable, type_name.into(), message.into(), traceback.into())
     }
 
     /// The function failed with an error that is not a Rust type.

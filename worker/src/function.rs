@@ -43,6 +43,7 @@ type Call = dyn FnMut(Input<'_>, &mut Lent<'_>) -> Result<Output, Failure> + Sen
 pub struct Function {
     pub(crate) description: proto::Function,
     non_finite: NonFinite,
+    takes_kwargs: bool,
     call: Box<Call>,
 }
 
@@ -126,7 +127,7 @@ impl Function {
                 Failure::invalid_common("the function takes bytes in common: call it with a common_blob")
             })?;
             let blob = lent.items.slice_ref(blob_of(input)?);
-            Ok(Output::Owned(function(common.content().clone(), blob).map_err(Failure::raised)?.into()))
+            Ok(Output::Owned(function(common.content(), blob).map_err(Failure::raised)?.into()))
         })
     }
 
@@ -153,7 +154,7 @@ impl Function {
             "{name:?} is no name for a function: use 1 to {MAX_NAME_BYTES} bytes without control characters"
         );
         let description = proto::Function { name, ..proto::Function::default() };
-        Self { description, non_finite: NonFinite::Error, call: Box::new(call) }
+        Self { description, non_finite: NonFinite::Error, takes_kwargs: false, call: Box::new(call) }
     }
 
     /// Sets the documentation.
@@ -193,8 +194,19 @@ impl Function {
         self
     }
 
+    /// Has the function take keyword arguments, in [`Input::kwargs`]; otherwise a call with any fails. For functions
+    /// that see the undecoded input.
+    #[must_use]
+    pub fn takes_kwargs(mut self) -> Self {
+        self.takes_kwargs = true;
+        self
+    }
+
     /// Runs the function for an item.
     pub(crate) fn call(&mut self, input: Input<'_>, items: &Bytes, buffer: &mut Vec<u8>) -> Result<Output, Failure> {
+        if !input.kwargs.is_empty() && !self.takes_kwargs {
+            return Err(Failure::invalid_kwargs("functions of this worker take no keyword arguments: give them by position"));
+        }
         (self.call)(input, &mut Lent { items, buffer, non_finite: self.non_finite })
     }
 

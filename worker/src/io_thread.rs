@@ -14,9 +14,11 @@ use std::time::Duration;
 use procpool_ipc::page::monotonic_ns;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use crate::channel::{Channel, Outlook, Phase, Received};
+use crate::channel::{Channel, Outlook, Received};
 use crate::error::WorkerError;
 use crate::results::MAX_PENDING_NS;
+use crate::state::Phase;
+use crate::wait::Waiter;
 
 /// How often this thread polls an idle worker before it sleeps. So a worker that gets one short call after the other
 /// does no wake-ups.
@@ -32,7 +34,9 @@ pub(crate) fn run_io_thread(channel: &Channel) {
         if outlook.phase == Phase::Ended {
             return;
         }
-        let step = if outlook.is_running {
+        let step = if outlook.phase == Phase::Loading {
+            watch_for_hang_up(channel)
+        } else if outlook.is_running {
             num_idle_polls = 0;
             if outlook.num_periods == last_period {
                 serve_socket(channel, &outlook)
@@ -49,6 +53,7 @@ pub(crate) fn run_io_thread(channel: &Channel) {
             let is_disconnect = error.is_disconnect();
             let is_running = channel.fail(error);
             if is_disconnect && is_running {
+                channel.disconnected();
                 exit_with_server();
             }
             // The main thread checks for the failure when its item is done.
@@ -77,10 +82,26 @@ fn serve_socket(channel: &Channel, outlook: &Outlook) -> Result<(), WorkerError>
     if was_woken {
         drain_wakeups(channel);
     }
-    if is_readable && channel.receive(&mut decoder)? == Received::End {
-        return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+    if is_readable && channel.receive(&mut decoder, &Waiter::default())? == Received::End {
+        return Err(end_of_connection());
     }
     Ok(())
+}
+
+/// Waits until the worker has found its functions or the server is gone. Nothing is read meanwhile: no answer may come
+/// before Hello.
+fn watch_for_hang_up(channel: &Channel) -> Result<(), WorkerError> {
+    let hang_up = PollFlags::RDHUP;
+    let mut descriptors = [PollFd::new(&channel.wakeup, PollFlags::IN), PollFd::new(&channel.socket, hang_up)];
+    poll(&mut descriptors, None)?;
+    if !descriptors[0].revents().is_empty() {
+        drain_wakeups(channel);
+    }
+    if descriptors[1].revents().is_empty() { Ok(()) } else { Err(end_of_connection()) }
+}
+
+fn end_of_connection() -> WorkerError {
+    std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()
 }
 
 fn wait_for_wakeup(channel: &Channel, timeout_ns: Option<u64>) -> Result<(), WorkerError> {

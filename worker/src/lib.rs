@@ -55,6 +55,7 @@
 
 #![warn(missing_docs)]
 
+mod adapter;
 mod arguments;
 mod channel;
 mod chunk;
@@ -68,15 +69,19 @@ mod function;
 mod input;
 mod io_thread;
 mod results;
+mod state;
+mod wait;
 mod worker;
 
+pub use adapter::{Adapter, DumpSignal};
 pub use arguments::Arguments;
-pub use channel::cancelled;
 pub use common::{Common, RawCommon};
+pub use connect::connect;
 pub use current::{CurrentItem, current};
 pub use encoding::Encoding;
 pub use error::WorkerError;
 pub use failure::Failure;
 pub use function::{Callable, Function};
 pub use input::{Input, Style};
+pub use state::cancelled;
 pub use worker::Worker;

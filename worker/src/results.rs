@@ -83,6 +83,14 @@ impl Sender {
         write_all(&self.socket, &mut [IoSlice::new(&bytes)])
     }
 
+    /// Returns whether a result of this length fits the journal as it is.
+    pub(crate) fn can_journal(&self, content_len: usize) -> bool {
+        let (_, header_len) = record_header(content_len);
+        let Some(page) = &self.page else { return false };
+        let length = page.journal().len() + header_len + content_len;
+        length + RESULTS_OVERHEAD <= self.max_frame_bytes && header_len + content_len <= page.num_bytes_free()
+    }
+
     /// Adds a result to the journal, or sends it at once if it does not fit.
     pub(crate) fn push_result(&mut self, finished: Finished, content: &[u8]) -> rustix::io::Result<()> {
         let (header, header_len) = record_header(content.len());

@@ -13,16 +13,19 @@ use procpool_ipc::proto::{self, Hello, Ready};
 use procpool_ipc::{PROTOCOL_VERSION, encode_worker_frame};
 use serde::Serialize;
 
+use crate::adapter::{Adapter, DumpSignal};
 use crate::arguments::Arguments;
-use crate::channel::{CancelHook, Channel, QueuedRun};
+use crate::channel::Channel;
 use crate::chunk::{Chunk, protocol_error};
-use crate::connect::{Connection, socket_of_environment};
+use crate::connect::{Connection, connect};
 use crate::current::Running;
 use crate::error::WorkerError;
 use crate::failure::{Failure, catch_panic, remember_panics};
 use crate::function::{Callable, Function, Output};
 use crate::io_thread::run_io_thread;
 use crate::results::Sender;
+use crate::state::{CancelHook, QueuedRun};
+use crate::wait::Waiter;
 
 /// A buffer that has grown beyond this for one result is shrunk.
 const MAX_KEPT_BUFFER_BYTES: usize = 1 << 20;
@@ -35,6 +38,7 @@ pub struct Worker {
     functions: HashMap<String, Function>,
     initializer: Option<Initializer>,
     cancel_hook: Option<CancelHook>,
+    adapter: Adapter,
 }
 
 impl Worker {
@@ -50,12 +54,16 @@ impl Worker {
     /// If there is one of this name already.
     #[must_use]
     pub fn register(mut self, function: Function) -> Self {
+        self.add(function);
+        self
+    }
+
+    fn add(&mut self, function: Function) {
         let name = function.name().to_owned();
         let previous = self.functions.insert(name, function);
         if let Some(previous) = previous {
             panic!("there are two functions {:?}", previous.name());
         }
-        self
     }
 
     /// Adds a function that does not return a `Result`: [`Function::new`].
@@ -125,6 +133,13 @@ impl Worker {
         self
     }
 
+    /// Sets what an adapter to another language needs.
+    #[must_use]
+    pub fn adapter(mut self, adapter: Adapter) -> Self {
+        self.adapter = adapter;
+        self
+    }
+
     /// Runs the worker on the calling thread until the server ends it, and returns the exit code: 1 after an error,
     /// which is written to stderr.
     pub fn main(self) -> ExitCode {
@@ -147,7 +162,7 @@ impl Worker {
     ///
     /// If the program was not started by a pool, its initialiser fails, or the connection does.
     pub fn run(self) -> Result<(), WorkerError> {
-        self.run_on(socket_of_environment()?)
+        self.run_on(connect()?)
     }
 
     /// Like [`Worker::run`], with a connected socket. A process runs one worker at a time.
@@ -164,16 +179,17 @@ impl Worker {
 
     fn serve(mut self, socket: OwnedFd) -> Result<(), WorkerError> {
         remember_panics();
-        let Connection { socket, decoder, welcome, page } = Connection::open(socket)?;
-        let hello = self.hello(page.is_some());
-        let hello_length = encode_worker_frame(hello.clone()).len();
-        if hello_length > welcome.max_frame_bytes as usize {
-            return Err(WorkerError::HelloTooLong { length: hello_length, limit: welcome.max_frame_bytes });
-        }
+        let Connection { socket, decoder, welcome, page, dump_pipe } = Connection::open(socket)?;
+        let uses_progress_page = page.is_some();
         let sender = Sender::new(socket, welcome.max_frame_bytes, page);
         let max_result_bytes = sender.max_result_bytes();
-        let channel = Channel::new(sender, decoder, self.cancel_hook.take())?;
-        channel.send(hello)?;
+        let channel = Channel::new(sender, decoder, self.cancel_hook.take(), self.adapter.disconnect_hook.take())?;
+        let waiter = std::mem::take(&mut self.adapter.waiter);
+        if waiter.has_hook() {
+            channel.tick()?;
+        }
+        let dump_signal =
+            self.adapter.dump_hook.take().zip(dump_pipe).and_then(|(register, dump_pipe)| register(dump_pipe));
 
         std::thread::scope(|scope| {
             // Ends the I/O thread however this ends.
@@ -182,24 +198,46 @@ impl Worker {
                 .name("procpool-io".to_owned())
                 .stack_size(256 << 10)
                 .spawn_scoped(scope, || run_io_thread(&channel))?;
+            self.load()?;
+            let hello = self.hello(uses_progress_page, dump_signal);
+            let hello_length = encode_worker_frame(hello.clone()).len();
+            if hello_length > welcome.max_frame_bytes as usize {
+                return Err(WorkerError::HelloTooLong { length: hello_length, limit: welcome.max_frame_bytes });
+            }
+            waiter.wait(|| channel.send(hello))??;
+            channel.serve();
             self.initialize(&channel)?;
-            channel.send(WorkerFrame::Ready(Ready {}))?;
-            self.run_chunks(&channel, max_result_bytes)
+            waiter.wait(|| channel.send(WorkerFrame::Ready(Ready {})))??;
+            self.run_chunks(&channel, &waiter, max_result_bytes)
+        })
+        .inspect_err(|error| {
+            if error.is_disconnect() {
+                channel.disconnected();
+            }
         })
     }
 
-    fn hello(&self, uses_progress_page: bool) -> WorkerFrame {
+    fn load(&mut self) -> Result<(), WorkerError> {
+        let Some(loader) = self.adapter.loader.take() else { return Ok(()) };
+        loader().map_err(WorkerError::Loader)?.into_iter().for_each(|function| self.add(function));
+        Ok(())
+    }
+
+    fn hello(&self, uses_progress_page: bool, dump_signal: Option<DumpSignal>) -> WorkerFrame {
         let mut functions: Vec<proto::Function> =
             self.functions.values().map(|function| function.description.clone()).collect();
         functions.sort_by(|left, right| left.name.cmp(&right.name));
+        let sdk = self.adapter.sdk.as_deref().unwrap_or(concat!("procpool-worker ", env!("CARGO_PKG_VERSION")));
+        let (dump_signal, dump_end) = dump_signal.map_or_else(Default::default, |dump| (dump.number, dump.end));
         WorkerFrame::Hello(Hello {
             protocol_version: PROTOCOL_VERSION,
-            sdk: concat!("procpool-worker ", env!("CARGO_PKG_VERSION")).to_owned(),
+            sdk: sdk.to_owned(),
             pid: std::process::id(),
             functions,
             uses_progress_page,
             takes_common: true,
-            ..Hello::default()
+            dump_signal,
+            dump_end,
         })
     }
 
@@ -211,11 +249,16 @@ impl Worker {
         outcome.map_err(|failure| WorkerError::Initializer(failure.into_message()))
     }
 
-    fn run_chunks(&mut self, channel: &Channel, max_result_bytes: usize) -> Result<(), WorkerError> {
+    fn run_chunks(
+        &mut self,
+        channel: &Channel,
+        waiter: &Waiter,
+        max_result_bytes: usize,
+    ) -> Result<(), WorkerError> {
         let mut buffer = Vec::new();
         loop {
-            match channel.next_chunk()? {
-                Some(queued) => self.run_chunk(channel, &queued, &mut buffer, max_result_bytes)?,
+            match channel.next_chunk(waiter)? {
+                Some(queued) => self.run_chunk((channel, waiter), &queued, &mut buffer, max_result_bytes)?,
                 None => return Ok(()),
             }
             clear_buffer(&mut buffer);
@@ -224,7 +267,7 @@ impl Worker {
 
     fn run_chunk(
         &mut self,
-        channel: &Channel,
+        (channel, waiter): (&Channel, &Waiter),
         QueuedRun { run, common }: &QueuedRun,
         buffer: &mut Vec<u8>,
         max_result_bytes: usize,
@@ -234,7 +277,7 @@ impl Worker {
         let mut function = self.functions.get_mut(&run.function);
         let running = Running::new(run);
         let mut offset = 0;
-        let mut is_begun = channel.begin()?;
+        let mut is_begun = channel.begin(waiter)?;
         while is_begun {
             running.set_offset(offset);
             offset += 1;
@@ -244,18 +287,15 @@ impl Worker {
             clear_buffer(buffer);
             let output = match &mut function {
                 None => Err(Failure::unknown_function(&run.function)),
-                Some(_) if chunk.has_kwargs => Err(Failure::invalid_kwargs(
-                    "functions of this worker take no keyword arguments: give them by position",
-                )),
                 Some(function) => {
                     let input = chunk.input(content, common.as_deref(), max_result_bytes);
                     catch_panic(|| function.call(input, &chunk.items, buffer))
                 }
             };
             is_begun = match output {
-                Ok(Output::InBuffer) => channel.finish(Ok(buffer)),
-                Ok(Output::Owned(bytes)) => channel.finish(Ok(&bytes)),
-                Err(failure) => channel.finish(Err(failure)),
+                Ok(Output::InBuffer) => channel.finish(waiter, Ok(buffer)),
+                Ok(Output::Owned(bytes)) => channel.finish(waiter, Ok(&bytes)),
+                Err(failure) => channel.finish(waiter, Err(failure)),
             }?;
         }
         Ok(())

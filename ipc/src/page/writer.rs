@@ -109,6 +109,11 @@ impl PageWriter {
         true
     }
 
+    /// Returns how many bytes of records the journal can still take.
+    pub fn num_bytes_free(&self) -> usize {
+        self.mapped_bytes - JOURNAL_OFFSET - self.journal_used
+    }
+
     /// Returns the records in the journal, in the form of `Results.items`.
     pub fn journal(&self) -> &[u8] {
         // SAFETY: the range is within the mapping and was written by `append`; it can't change while it is borrowed.

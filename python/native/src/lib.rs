@@ -5,6 +5,7 @@
 mod client;
 mod fork;
 mod pickle;
+mod values;
 mod worker;
 
 #[pyo3::pymodule(name = "_native")]
@@ -16,6 +17,7 @@ mod native {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         crate::fork::watch();
         crate::pickle::add_to(module)?;
+        crate::values::add_to(module)?;
         crate::worker::add_to(module)?;
         crate::client::add_to(module)
     }

@@ -1,10 +1,7 @@
 """The worker: a process that runs the functions of one module for a procpool server.
 
-Started by the server as `python -m procpool.worker MODULE_OR_FILE`. It speaks the frames of
-`proto/procpool/worker/v1/worker.proto`, whose comments are the contract.
-
-Overview: the main thread runs the items, one after the other (`runner`). One more thread reads the frames of the server
-(`session`), so that a Recall or a Ping is answered while an item runs; a third sends results that have waited for a
-millisecond while an item runs (`session` too). A lock (`biased_lock`) protects what the three share; the main thread
-has it whenever it is not in the user's function.
+Started by the server as `python -m procpool.worker MODULE_OR_FILE`. What happens for every item is in the native module
+(`python/native/src/worker`), over the Rust SDK, which speaks the frames of `proto/procpool/worker/v1/worker.proto`. Here
+is what happens once: the command line, the import of the module (`loader`, `source`); and what is rare: the description
+of an exception (`errors`).
 """

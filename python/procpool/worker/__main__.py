@@ -10,18 +10,14 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from types import FrameType
+from typing import Any, NoReturn
 
-from .. import _context
-from .._proto import worker_pb2
+from .. import _native
 from .._version import __version__
-from .channel import PROTOCOL_VERSION, Channel, ChannelClosedError, NotStartedByServerError
 from .errors import one_line
 from .loader import LoadError, WorkerFunction, find_functions, find_initializer, load_module
-from .memory import give_memory_back
-from .page import NoPage, ProgressPage
-from .runner import Runner
-from .session import Session, exit_after, exit_at_once
 
 # A thread that waits for the interpreter gets it after this time. Python's own 5 ms would be the time that results
 # and answers to the server wait while an item computes.
@@ -30,83 +26,132 @@ _SWITCH_INTERVAL_SECONDS = 0.0005
 DUMP_SIGNAL = 16
 """The signal on which the stacks are dumped: SIGSTKFLT, which Linux does not use."""
 
+_CONNECTION_VARIABLES = ("PROCPOOL_FD", "PROCPOOL_SOCKET")
+
 _EXIT_LOAD_FAILED = 1
 _EXIT_USAGE = 2
+_EXIT_PROTOCOL = 70
+"""After a protocol error of the server, or a bug of this worker (EX_SOFTWARE)."""
 
 
 def main() -> None:
     """Run a worker until the server shuts it down or goes away."""
-    arguments = _parse_arguments()
+    by_value = os.environ.get("PROCPOOL_ALLOW_PICKLE") == "1"
+    arguments = _parse_arguments(by_value)
+    _run(_Program(arguments.module, arguments.init), by_value)
+
+
+def run_by_value(initialization: bytes | None) -> None:
+    """Run a worker of a private pool: what it runs comes with each call.
+
+    `initialization` is the pickle of a function and a tuple of arguments, to call before the first item.
+    """
+    program = _Program(None, None)
+    if initialization is not None:
+        program.initializer = lambda: _call_pickled(initialization)
+    _run(program, by_value=True)
+
+
+def _call_pickled(initialization: bytes) -> None:
+    function, arguments = _native.loads(initialization)
+    function(*arguments)
+
+
+def _run(program: _Program, by_value: bool) -> None:
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
         print("procpool.worker: needs the global interpreter lock; start Python with PYTHON_GIL=1", file=sys.stderr)
         sys.exit(_EXIT_USAGE)
+    _prepare_process()
     try:
-        channel = Channel.open()
-    except NotStartedByServerError as error:
-        print(_how_to_start(arguments.module, error), file=sys.stderr)
+        _native.run_worker(
+            sdk=f"procpool-python/{__version__} (Python {sys.version.split()[0]})",
+            load=program.load,
+            initialize=program.initialize,
+            register_dump=_register_dump,
+            by_value=by_value,
+        )
+    except _native.NotStartedError as error:
+        print(_how_to_start(program.target, error), file=sys.stderr)
         sys.exit(_EXIT_USAGE)
-    try:
-        _serve(channel, arguments.module, arguments.init)
-    except ChannelClosedError:
-        exit_at_once(0)
-    except Exception as error:
-        # Not sys.exit: threads of user code could keep the process alive, and the server waiting.
-        exit_after(error)
+    except _native.WorkerError as error:
+        print(f"procpool.worker: {error}", file=sys.stderr)
+        _exit_after_error()
+    except Exception:
+        # Such as one that a signal handler of the user's raised while the worker waited.
+        traceback.print_exc()
+        _exit_after_error()
 
 
-def _parse_arguments() -> argparse.Namespace:
+def _parse_arguments(by_value: bool) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m procpool.worker",
         description="Run the public functions of a Python module for a procpool server, which starts this program.",
         epilog="Example: procpool serve --processes 4 -- python -m procpool.worker my_functions.py",
     )
-    parser.add_argument("module", metavar="MODULE_OR_FILE", help="a module such as package.module, or a .py file")
+    parser.add_argument(
+        "module",
+        metavar="MODULE_OR_FILE",
+        # Without one, there are the functions that callers send.
+        nargs="?" if by_value else None,
+        help="a module such as package.module, or a .py file",
+    )
     parser.add_argument(
         "--init", metavar="FUNCTION", help="a function of the module to call once, before the first item"
     )
     parser.add_argument("--version", action="version", version=f"procpool {__version__}")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.init is not None and arguments.module is None:
+        parser.error("--init needs the module of the function")
+    return arguments
 
 
-def _how_to_start(module: str, error: NotStartedByServerError) -> str:
+def _how_to_start(module: str | None, error: Exception) -> str:
     return (
         f"procpool.worker: {error}\n"
         "A worker is started by the server, which gives it a socket:\n"
-        f"    procpool serve --processes 4 -- python -m procpool.worker {module}"
+        f"    procpool serve --processes 4 -- python -m procpool.worker {module or ''}".rstrip()
     )
 
 
-def _serve(channel: Channel, target: str, initializer_name: str | None) -> None:
-    _prepare_process()
-    welcome, descriptors = channel.receive_welcome()
-    session = Session(channel, _map_page(descriptors.page, welcome.journal_bytes))
-    _context.set_running(session)
-    session.interrupter.install()
-    can_dump = _register_dump(descriptors.dump_pipe)
+class _Program:
+    """The user's module, and what to run of it."""
 
-    # From now on the process ends when the server does, however long the import takes. This thread holds the lock, so
-    # that no Pong overtakes Hello.
-    session.start_threads()
-    initializer, functions = _load(target, initializer_name)
-    session.send(hello=_hello(session, functions, can_dump))
-    session.lock.release()
-    if initializer is not None:
-        _call_initializer(initializer)
-    # Objects that exist now stay: the collector need not visit them again, nor copy their pages after a fork.
-    gc.collect()
-    gc.freeze()
-    session.lock.acquire()
-    session.send(ready=worker_pb2.Ready())
-    session.lock.release()
+    def __init__(self, target: str | None, initializer_name: str | None) -> None:
+        self.target = target
+        self._initializer_name = initializer_name
+        self.initializer: Callable[[], Any] | None = None
 
-    runner = Runner(session, functions)
-    while (chunk := session.queue.get()) is not None:
-        runner.run_chunk(chunk)
-        # An idle worker keeps no memory of its last chunk.
-        del chunk
-        if runner.has_had_large and session.queue.empty():
-            runner.has_had_large = False
-            give_memory_back()
+    def load(self) -> list[WorkerFunction]:
+        """Import the module and return its functions; end the process if that fails."""
+        for variable in _CONNECTION_VARIABLES:
+            # Only this worker may use them, and none of the programs that it starts.
+            os.environ.pop(variable, None)
+        if self.target is None:
+            return []
+        try:
+            module = load_module(self.target)
+            if self._initializer_name is not None:
+                self.initializer = find_initializer(module, self._initializer_name)
+            return list(find_functions(module, self._initializer_name).values())
+        except LoadError as error:
+            print(f"procpool.worker: {error}", file=sys.stderr)
+        except BaseException as error:
+            traceback.print_exc()
+            print(f"procpool.worker: can't import {self.target}: {one_line(error)}", file=sys.stderr)
+        _exit_unloaded()
+
+    def initialize(self) -> None:
+        """Call the initialiser; end the process if it fails."""
+        try:
+            if self.initializer is not None:
+                self.initializer()
+        except BaseException as error:
+            traceback.print_exc()
+            print(f"procpool.worker: the initialiser failed: {one_line(error)}", file=sys.stderr)
+            _exit_unloaded()
+        # Objects that exist now stay: the collector need not visit them again, nor copy their pages after a fork.
+        gc.collect()
+        gc.freeze()
 
 
 def _prepare_process() -> None:
@@ -125,27 +170,13 @@ def _ignore_signal(_number: int, _frame: FrameType | None) -> None:
     pass
 
 
-def _map_page(memory_fd: int | None, journal_bytes: int) -> ProgressPage:
-    if memory_fd is None:
-        return NoPage()
-    try:
-        return ProgressPage(memory_fd, journal_bytes) if journal_bytes else NoPage()
-    except (OSError, ValueError) as error:
-        print(f"procpool.worker: can't map the progress page, continuing without it: {error}", file=sys.stderr)
-        return NoPage()
-    finally:
-        os.close(memory_fd)
-
-
-def _register_dump(pipe_fd: int | None) -> bool:
-    """Install a signal handler that writes the stacks of all threads to the pipe, even from C code; return whether it
-    is.
+def _register_dump(pipe_fd: int) -> tuple[int, str]:
+    """Install a signal handler that writes the stacks of all threads to the pipe, even from C code; return the signal
+    and how a dump ends.
     """
-    if pipe_fd is None:
-        return False
     # It does not need the interpreter lock, and the pipe does not block.
     faulthandler.register(DUMP_SIGNAL, file=pipe_fd, all_threads=True)
-    return True
+    return DUMP_SIGNAL, _end_of_dump()
 
 
 def _end_of_dump() -> str:
@@ -156,54 +187,15 @@ def _end_of_dump() -> str:
     return f" in {frame.f_code.co_name}\n"
 
 
-def _load(target: str, initializer_name: str | None):
-    try:
-        module = load_module(target)
-        initializer = None if initializer_name is None else find_initializer(module, initializer_name)
-        return initializer, find_functions(module, initializer_name)
-    except LoadError as error:
-        print(f"procpool.worker: {error}", file=sys.stderr)
-    except BaseException as error:
-        traceback.print_exc()
-        print(f"procpool.worker: can't import {target}: {one_line(error)}", file=sys.stderr)
-    _exit_unloaded()
-
-
-def _call_initializer(initializer) -> None:
-    try:
-        initializer()
-    except BaseException as error:
-        traceback.print_exc()
-        print(f"procpool.worker: the initialiser failed: {one_line(error)}", file=sys.stderr)
-        _exit_unloaded()
-
-
-def _exit_unloaded() -> None:
+def _exit_unloaded() -> NoReturn:
     sys.stdout.flush()
     # Not sys.exit: threads that the module started could keep the process alive, and the server waiting.
     os._exit(_EXIT_LOAD_FAILED)
 
 
-def _hello(session: Session, functions: dict[str, WorkerFunction], can_dump: bool) -> worker_pb2.Hello:
-    return worker_pb2.Hello(
-        protocol_version=PROTOCOL_VERSION,
-        sdk=f"procpool-python/{__version__} (Python {sys.version.split()[0]})",
-        pid=os.getpid(),
-        functions=[
-            worker_pb2.Function(
-                name=function.name,
-                signature=function.signature,
-                doc=function.doc,
-                example=function.example,
-                idempotent=function.idempotent,
-            )
-            for function in functions.values()
-        ],
-        uses_progress_page=session.page.is_shared,
-        takes_common=True,
-        dump_signal=DUMP_SIGNAL if can_dump else 0,
-        dump_end=_end_of_dump() if can_dump else "",
-    )
+def _exit_after_error() -> NoReturn:
+    # As above.
+    os._exit(_EXIT_PROTOCOL)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from .. import _pickling
+
 MAX_TRACEBACK_BYTES = 64 << 10
 MAX_MESSAGE_BYTES = 16 << 10
 MAX_TYPE_BYTES = 256
 MAX_LINE_BYTES = 512
+MAX_DATA_BYTES = 64 << 10
 
 _OWN_FILES = str(Path(__file__).parent) + "/"
 
@@ -44,6 +47,15 @@ def describe(error: BaseException) -> ErrorText:
         message=shorten(message, MAX_MESSAGE_BYTES),
         traceback=shorten(trace, MAX_TRACEBACK_BYTES),
     )
+
+
+def pickled(error: BaseException) -> bytes:
+    """Return the pickle of an exception; empty if it has none, or a long one."""
+    try:
+        data = _pickling.dumps(error)
+    except Exception:
+        return b""
+    return data if len(data) <= MAX_DATA_BYTES else b""
 
 
 def one_line(error: BaseException) -> str:

@@ -34,8 +34,9 @@ enum Argument<'a> {
 /// If it can't be called with this item.
 pub(super) fn decode(input: &Input<'_>, num_arguments: usize) -> Result<CommandInput, Failure> {
     let mut arguments = arguments(input)?;
-    if let Some(common) = input.common {
-        let common = common_argument(common)?;
+    let content = input.common.map(RawCommon::content);
+    if let Some((common, content)) = input.common.zip(content.as_deref()) {
+        let common = common_argument(common.encoding(), content)?;
         if input.style == Style::Map && num_arguments == 1 {
             return Ok(CommandInput::CommonAndStdin([text(common)?], stdin(arguments.remove(0))?));
         }
@@ -67,9 +68,8 @@ fn text(argument: Argument<'_>) -> Result<Vec<u8>, Failure> {
     Ok(text)
 }
 
-fn common_argument(common: &RawCommon) -> Result<Argument<'_>, Failure> {
-    let content = common.content();
-    let argument = match common.encoding() {
+fn common_argument(encoding: Encoding, content: &[u8]) -> Result<Argument<'_>, Failure> {
+    let argument = match encoding {
         Encoding::Values => value_argument(content),
         Encoding::Json => json_argument(content),
         Encoding::Bytes => Ok(Argument::Bytes(content)),

@@ -1,0 +1,119 @@
+//! Raises `Cancelled` in the running function, and nowhere else.
+//!
+//! The thread that reads from the server sends the main thread a signal. Its handler, which Python runs on the main
+//! thread between two bytecodes, raises. The signal also ends waits in system calls, which an exception that another
+//! thread sets does not.
+//!
+//! Why no other code is hit: the handler raises only within [`cancellable`], which surrounds the call and nothing else,
+//! and only while the SDK says that the running item is cancelled. The SDK resets that on the main thread, before the
+//! first item of the next chunk, and begins no other item of a chunk that it has cancelled.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+/// How long the signal is repeated: one that arrives after the interpreter's last check, but before a system call that
+/// waits, does not end that.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(20);
+const MAX_SIGNALS: u32 = 100;
+
+/// The main thread is within the call of an item.
+static IS_RUNNING: AtomicBool = AtomicBool::new(false);
+/// `Cancelled` was raised in the running item, or in the last one.
+static WAS_RAISED: AtomicBool = AtomicBool::new(false);
+/// How many items were cancelled so far.
+static NUM_CANCELS: AtomicU64 = AtomicU64::new(0);
+
+/// A real-time signal: programs and libraries rarely use the upper ones. Handlers do not survive exec.
+fn cancel_signal() -> libc::c_int {
+    libc::SIGRTMAX() - 3
+}
+
+/// Installs the signal handler. On the main thread.
+pub(super) fn install(py: Python<'_>) -> PyResult<()> {
+    let handler = wrap_pyfunction!(raise_if_cancelled, py)?;
+    py.import("signal")?.call_method1("signal", (cancel_signal(), handler)).map(drop)
+}
+
+#[pyfunction]
+fn raise_if_cancelled(py: Python<'_>, _signal: &Bound<'_, PyAny>, _frame: &Bound<'_, PyAny>) -> PyResult<()> {
+    if IS_RUNNING.load(Ordering::SeqCst) { check(py) } else { Ok(()) }
+}
+
+fn check(py: Python<'_>) -> PyResult<()> {
+    if procpool_worker::cancelled() && !WAS_RAISED.swap(true, Ordering::SeqCst) { Err(cancelled(py)) } else { Ok(()) }
+}
+
+fn cancelled(py: Python<'_>) -> PyErr {
+    let error = class(py).and_then(Bound::call0);
+    error.map_or_else(|error| error, PyErr::from_value)
+}
+
+fn class(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static CANCELLED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let class = CANCELLED
+        .get_or_try_init(py, || PyResult::Ok(py.import("procpool._context")?.getattr("Cancelled")?.unbind()))?;
+    Ok(class.bind(py))
+}
+
+/// Returns whether the exception is `Cancelled`.
+pub(super) fn is_cancelled(py: Python<'_>, error: &PyErr) -> bool {
+    class(py).is_ok_and(|class| error.matches(py, class).unwrap_or(false))
+}
+
+/// Runs what belongs to the item, during which `Cancelled` may be raised, at most once.
+pub(super) fn cancellable<T, E: From<PyErr>>(py: Python<'_>, run: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    /// Ends the item also if it panics.
+    struct Running;
+
+    impl Drop for Running {
+        fn drop(&mut self) {
+            IS_RUNNING.store(false, Ordering::SeqCst);
+        }
+    }
+
+    WAS_RAISED.store(false, Ordering::SeqCst);
+    IS_RUNNING.store(true, Ordering::SeqCst);
+    let _running = Running;
+    // The signal may have been handled just before.
+    check(py)?;
+    run()
+}
+
+/// Returns the hook that interrupts the running item. On the main thread.
+#[expect(unsafe_code, reason = "a signal for one thread of this process has no safe function")]
+pub(super) fn interrupter() -> impl Fn() + Send + 'static {
+    // SAFETY: it has no preconditions.
+    let main_thread = unsafe { libc::pthread_self() };
+    move || {
+        let number = NUM_CANCELS.fetch_add(1, Ordering::SeqCst) + 1;
+        signal(main_thread);
+        // Without the thread, nearly every item ends at the first signal.
+        let _ = thread::Builder::new().stack_size(64 << 10).spawn(move || signal_again(main_thread, number));
+    }
+}
+
+/// Repeats the signal until it was handled, or the item has ended.
+fn signal_again(main_thread: libc::pthread_t, number: u64) {
+    for _ in 0..MAX_SIGNALS {
+        thread::sleep(SIGNAL_INTERVAL);
+        let is_pending = IS_RUNNING.load(Ordering::SeqCst)
+            && procpool_worker::cancelled()
+            && !WAS_RAISED.load(Ordering::SeqCst)
+            && NUM_CANCELS.load(Ordering::SeqCst) == number;
+        if !is_pending {
+            return;
+        }
+        signal(main_thread);
+    }
+}
+
+#[expect(unsafe_code, reason = "there is no safe function for it")]
+fn signal(main_thread: libc::pthread_t) {
+    // SAFETY: the main thread lives as long as the process. A handler is installed, so the signal does not end it; it can
+    // only fail for a thread or a signal that does not exist.
+    unsafe { libc::pthread_kill(main_thread, cancel_signal()) };
+}
