@@ -155,7 +155,7 @@ fn item_error_from(index: u64, code: Code, message: String, mut details: Details
             let type_name = details.take("type");
             let own_words = message.strip_prefix(&type_name).and_then(|rest| rest.strip_prefix(": "));
             let traceback = details.stack_entries.join("\n");
-            let (message, data) = (own_words.unwrap_or(&message).to_owned(), details.data);
+            let (message, data) = (own_words.unwrap_or(&message).to_owned(), Vec::from(details.data).into());
             ItemErrorKind::Raised { message, type_name, traceback, data }
         }
         Some(Reason::ResultNotEncodable) => ItemErrorKind::ResultNotEncodable,

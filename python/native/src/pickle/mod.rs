@@ -55,8 +55,8 @@ pub(crate) fn write_or_dump<'py>(
 }
 
 /// Returns the object of a pickle.
-pub(crate) fn load(py: Python<'_>, pickle: &[u8]) -> PyResult<Py<PyAny>> {
-    Ok(Loader::new(py).load(pickle)?.unbind())
+pub(crate) fn load<'py>(py: Python<'py>, pickle: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    Loader::new(py).load(pickle)
 }
 
 /// Loads many pickles, with buffers of its own.
@@ -89,7 +89,7 @@ fn dumps<'py>(py: Python<'py>, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py
 
 /// Returns the object of a pickle.
 #[pyfunction]
-fn loads(py: Python<'_>, pickle: &[u8]) -> PyResult<Py<PyAny>> {
+fn loads<'py>(py: Python<'py>, pickle: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     load(py, pickle)
 }
 

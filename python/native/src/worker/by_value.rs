@@ -65,7 +65,7 @@ fn run(py: Python<'_>, shape: Shape, kept: &Kept, input: &Input<'_>, buffer: &mu
     })?;
     match pickle::append(py, &result, buffer) {
         Ok(()) => check_length(buffer.len(), input),
-        Err(error) => Err(not_pickled(&result, error)),
+        Err(error) => Err(not_pickled(&result, &error)),
     }
 }
 
@@ -86,9 +86,8 @@ fn call<'py>(
             Ok(function.call1(arguments)?)
         }
         Shape::Apply => {
-            let (arguments, kwargs): (Bound<'py, PyTuple>, Bound<'py, PyDict>) = item
-                .extract()
-                .map_err(|_| wrong("the item must be a tuple of a tuple of arguments and a dict"))?;
+            let (arguments, kwargs): (Bound<'py, PyTuple>, Bound<'py, PyDict>) =
+                item.extract().map_err(|_| wrong("the item must be a tuple of a tuple of arguments and a dict"))?;
             drop(item);
             Ok(function.call(arguments, Some(&kwargs))?)
         }
@@ -134,15 +133,12 @@ fn unpickled<T>(py: Python<'_>, loaded: PyResult<T>, part: Part) -> Result<T, Ca
 }
 
 /// Returns the failure of an item whose result can't be pickled, as `multiprocessing` words it.
-fn not_pickled(result: &Bound<'_, PyAny>, error: PyErr) -> Failure {
+fn not_pickled(result: &Bound<'_, PyAny>, error: &PyErr) -> Failure {
     let py = result.py();
     let reason = error.value(py).clone();
     let made = || py.import("multiprocessing.pool")?.getattr("MaybeEncodingError")?.call1((reason, result));
     match made() {
-        Ok(made) => {
-            let traceback = describe(py, error).traceback;
-            raised_by_value(py, PyErr::from_value(made)).with_traceback(traceback)
-        }
+        Ok(made) => raised_by_value(py, PyErr::from_value(made)),
         // Its `repr` raises.
         Err(error) => raised_by_value(py, error),
     }

@@ -19,7 +19,11 @@ fn errors(py: Python<'_>) -> PyResult<&Errors> {
     static ERRORS: PyOnceLock<Errors> = PyOnceLock::new();
     ERRORS.get_or_try_init(py, || {
         let module = py.import("procpool.worker.errors")?;
-        Ok(Errors { pickled: module.getattr("pickled")?.unbind(), describe: module.getattr("describe")?.unbind(), shorten: module.getattr("shorten")?.unbind() })
+        Ok(Errors {
+            pickled: module.getattr("pickled")?.unbind(),
+            describe: module.getattr("describe")?.unbind(),
+            shorten: module.getattr("shorten")?.unbind(),
+        })
     })
 }
 
