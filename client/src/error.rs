@@ -3,8 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why one item has no result.
@@ -68,7 +66,7 @@ pub enum ItemErrorKind {
         traceback: String,
         /// The error in the form of its language, such as a pickled exception; empty if the worker sent none, or it was too
         /// long. Decode it only if you trust the worker.
-        data: Bytes,
+        data: Box<[u8]>,
     },
     /// The result cannot be encoded.
     ResultNotEncodable,
