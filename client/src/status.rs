@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use bytes::Bytes;
 use procpool_proto::google::rpc;
 use procpool_proto::{Reason, code_name, v1 as proto};
 use prost::Message as _;
@@ -25,7 +24,7 @@ struct Details {
     retry_after: Option<Duration>,
     stack_entries: Vec<String>,
     debug_detail: String,
-    data: Bytes,
+    data: Box<[u8]>,
     violations: Vec<FieldViolation>,
 }
 
@@ -61,7 +60,7 @@ impl Details {
                 }
             }
             "procpool.v1.ErrorData" => {
-                self.data = proto::ErrorData::decode(value).map(|detail| detail.data).unwrap_or_default();
+                self.data = proto::ErrorData::decode(value).map(|detail| detail.data[..].into()).unwrap_or_default();
             }
             "google.rpc.BadRequest" => {
                 if let Ok(bad_request) = rpc::BadRequest::decode(value) {
@@ -259,6 +258,7 @@ pub(crate) fn deadline_exceeded() -> CallError {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use procpool_proto::google::rpc::{BadRequest, DebugInfo, ErrorInfo, RetryInfo};
     use prost_types::Any;
 

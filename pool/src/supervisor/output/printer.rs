@@ -180,12 +180,12 @@ mod tests {
         let (_, stderr) = io::pipe().unwrap();
         let (printer, thread) = Printer::start_on(stdout, stderr.into()).unwrap();
         let batch = || Batch { stdout: vec![b'x'; 100_000], stderr: b"nobody reads this\n".to_vec() };
-        let mut printed = 0;
+        let mut num_bytes = 0;
         while let Some(room) = printer.room() {
             printer.print_in(room, batch());
-            printed += 100_000;
-            assert!(printed < 100_000_000, "memory is bounded");
-            if printed > 200_000 {
+            num_bytes += 100_000;
+            assert!(num_bytes < 100_000_000, "memory is bounded");
+            if num_bytes > 200_000 {
                 // It is stuck in the first one by then.
                 tokio::task::yield_now().await;
             }
@@ -201,7 +201,7 @@ mod tests {
         assert!(printer.close().await);
         drop(printer);
         thread.join().unwrap();
-        assert_eq!(reads.join().unwrap(), printed + 100_000);
+        assert_eq!(reads.join().unwrap(), num_bytes + 100_000);
     }
 
     #[tokio::test(start_paused = true)]

@@ -116,6 +116,7 @@ const PANIC_REASON: &str = "its supervision panicked, which is a bug in the serv
 
 /// A worker that lives.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "what it can, may and has been told are independent")]
 pub(super) struct Session<P> {
     worker: WorkerId,
     process: Arc<P>,
