@@ -56,7 +56,7 @@ impl Codec {
 
     /// Encodes all items of a list, a tuple or any other iterable.
     pub(crate) fn encode_all(self, items: &Bound<'_, PyAny>) -> PyResult<EncodedList> {
-        let (mut list, mut count) = (Vec::new(), 0);
+        let (mut list, mut count) = (Vec::new(), 0_usize);
         let mut push = |item: &Bound<'_, PyAny>| {
             self.push(item, &mut list)?;
             count += 1;
