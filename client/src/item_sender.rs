@@ -130,6 +130,8 @@ impl ItemSender {
                         None => std::future::pending::<()>().await,
                     }
                 }
+                // Their end is to be seen also if no more are allowed; to look at a list takes nothing from an iterator.
+                let are_lists = matches!(batches, Some(Batches::Lists(_)));
                 let batch = tokio::select! {
                     biased;
                     changed = credit.changed() => match changed {
@@ -137,7 +139,7 @@ impl ItemSender {
                         // The reading side is gone, and with it what stops this body.
                         Err(_) => std::future::pending().await,
                     },
-                    batch = next_batch(&mut batches, num_sent, num_allowed), if num_allowed > 0 => batch,
+                    batch = next_batch(&mut batches, num_sent, num_allowed), if num_allowed > 0 || are_lists => batch,
                 };
                 match batch {
                     Batch::Items { list, count } => {

@@ -74,6 +74,7 @@ mod client;
 mod connect;
 mod connection;
 mod encoded;
+mod encoded_calls;
 mod error;
 mod item_sender;
 mod payload;

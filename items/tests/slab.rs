@@ -1,7 +1,9 @@
 //! Finding items in encoded lists, good and bad, and laying them end to end.
 
 use bytes::Bytes;
-use procpool_items::{ItemKind, ItemSlab, Records, SlabBuilder, SlabError, SlabProblem};
+use procpool_items::{
+    ItemKind, ItemSlab, Records, SlabBuilder, SlabError, SlabProblem, begin_record, end_record, push_record,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message;
@@ -131,4 +133,21 @@ proptest! {
             prop_assert_eq!(parsed.map(|slab| slab.len()), count);
         }
     }
+}
+
+#[test]
+fn records_written_in_place_are_those_of_the_builder() {
+    let lengths = [0, 1, 127, 128, 129, 16_383, 16_384, 70_000];
+    let (mut builder, mut in_place, mut pushed) = (SlabBuilder::new(), Vec::new(), Vec::new());
+    for length in lengths {
+        let content = vec![7; length];
+        builder.push(&content);
+        let start = begin_record(&mut in_place);
+        in_place.extend_from_slice(&content);
+        end_record(&mut in_place, start);
+        push_record(&mut pushed, &content);
+    }
+    let expected = builder.take();
+    assert_eq!(in_place, expected);
+    assert_eq!(pushed, expected);
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod calls;
+mod encoded;
 mod imap_stream;
 mod retries;
 mod support;
