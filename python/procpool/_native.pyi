@@ -43,7 +43,7 @@ class Client:
         items: Iterable[Any],
         *,
         codec: _Codec,
-        style: Literal["map", "starmap", "apply"] = "map",
+        star: bool = False,
         common: bytes | None = None,
         content_type: str = "",
         chunk_size: int = 0,

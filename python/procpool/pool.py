@@ -339,8 +339,12 @@ class Pool:
             raise ValueError(f"buffersize must be at least 1, not {buffersize}")
         options = _options(chunksize, timeout, on_error, max_attempts) | {"fail_fast": False}
         items = iterable if isinstance(iterable, (list, tuple, range)) else iter(iterable)
-        stream = self._client.stream(**target, **options, ordered=is_ordered, window=buffersize or 0)
-        iterator: IMapIterator[Any] = IMapIterator(self, stream, Feed(stream, items), is_ordered, on_error == "return")
+        # Results that the iterator holds are a part of the buffer.
+        max_batch = 0 if buffersize is None else max(1, buffersize // 4)
+        window = 0 if buffersize is None else buffersize - max_batch + 1
+        stream = self._client.stream(**target, **options, ordered=is_ordered, window=window)
+        feed, returns_errors = Feed(stream, items), on_error == "return"
+        iterator: IMapIterator[Any] = IMapIterator(self, stream, feed, is_ordered, returns_errors, max_batch)
         self._calls.iterators.add(iterator)
         return iterator
 

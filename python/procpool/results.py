@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ._native import CallError as NativeCallError
@@ -130,11 +130,15 @@ class IMapIterator(Iterator[T]):
     cancels the rest.
     """
 
-    def __init__(self, pool: Pool, stream: Any, feed: Feed, is_ordered: bool, returns_errors: bool) -> None:
+    def __init__(
+        self, pool: Pool, stream: Any, feed: Feed, is_ordered: bool, returns_errors: bool, max_batch: int
+    ) -> None:
         self._pool = pool
         self._stream = stream
         self._is_ordered = is_ordered
         self._returns_errors = returns_errors
+        # What is here already counts as taken: so it is not much.
+        self._max_batch = max_batch
         self._feed = feed
         self._lock = threading.Lock()
         # The next one is the last.
@@ -193,7 +197,7 @@ class IMapIterator(Iterator[T]):
         if self._ends is not None:
             raise self._ends.pop(0) if self._ends else StopIteration
         try:
-            batch = self._stream.next(timeout)
+            batch = self._stream.next(timeout, self._max_batch)
         except TimeoutError:
             raise ResultTimeoutError(f"there is no result after {timeout} s") from None
         except NativeCallError as error:
@@ -225,22 +229,26 @@ class Feed:
     It has no part in the iterator of the results, so that this can be dropped.
     """
 
-    def __init__(self, stream: Any, items: Iterable[Any]) -> None:
+    def __init__(self, stream: Any, items: Iterator[Any] | list[Any] | tuple[Any, ...] | range) -> None:
         self.error: BaseException | None = None
         """What the iterable has raised."""
         self._stream = stream
-        # At the end of this process it may wait in the iterable.
+        # A daemon: at the end of this process it may wait in the iterable.
         threading.Thread(target=self._send, args=(items,), name="procpool-feed", daemon=True).start()
 
-    def _send(self, items: Iterable[Any]) -> None:
+    def _send(self, items: Iterator[Any] | list[Any] | tuple[Any, ...] | range) -> None:
         stream = self._stream
         try:
             if isinstance(items, (list, tuple, range)):
                 for start in range(0, len(items), _ITEMS_AT_A_TIME):
-                    stream.send_many(items[start : start + _ITEMS_AT_A_TIME])
+                    stream.send_many(list(items[start : start + _ITEMS_AT_A_TIME]))
             else:
-                for item in items:
-                    stream.send(item)
+                # No item is taken before there is room for it.
+                while True:
+                    for _ in range(stream.room()):
+                        stream.send(next(items))
+        except StopIteration:
+            stream.finish()
         except Closed:
             # Nobody wants more.
             return

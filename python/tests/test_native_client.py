@@ -60,10 +60,10 @@ def test_the_answer_may_be_larger_than_a_message(client):
 
 
 def test_json_goes_in_bytes(client):
-    call = client.start("power", [b"[2,3]", b"[3,2]"], codec="bytes", style="starmap", content_type="application/json")
+    call = client.start("power", [b"[2,3]", b"[3,2]"], codec="bytes", star=True, content_type="application/json")
     results, _ = call.result()
     assert [json.loads(result) for result in results] == [8, 9]
-    call = client.start("power", [b"[2,5]"], codec="bytes", style="starmap", content_type="application/json")
+    call = client.start("power", [b"[2,5]"], codec="bytes", star=True, content_type="application/json")
     assert json.loads(call.result()[0][0]) == 32
 
 

@@ -2,18 +2,21 @@
 
 use procpool_client::EncodedList;
 use procpool_items::{ItemKind, begin_record, end_record, push_record};
-use pyo3::exceptions::{PyNotImplementedError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use super::monitor::STEPS_BETWEEN_SIGNALS;
 use crate::pickle::{self, Loader};
+use crate::values;
 
 /// How items become bytes, and bytes results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Codec {
     /// A pickle each.
     Pickle,
+    /// A JSON value each, as protobuf has them.
+    Values,
     /// Bytes as they are.
     Bytes,
 }
@@ -23,14 +26,16 @@ impl Codec {
         match name {
             "pickle" => Ok(Self::Pickle),
             "bytes" => Ok(Self::Bytes),
-            "values" => Err(PyNotImplementedError::new_err("the codec 'values' is not there yet")),
+            "values" => Ok(Self::Values),
             _ => Err(PyValueError::new_err(format!("{name:?} is no codec; use 'pickle', 'values' or 'bytes'"))),
         }
     }
 
-    #[expect(clippy::unused_self, reason = "a codec for values will have another")]
     pub(crate) fn kind(self) -> ItemKind {
-        ItemKind::Blobs
+        match self {
+            Self::Values => ItemKind::Values,
+            Self::Pickle | Self::Bytes => ItemKind::Blobs,
+        }
     }
 
     /// Appends an item to an encoded list. After an error nothing has been appended.
@@ -40,6 +45,11 @@ impl Codec {
                 Ok(bytes) => push_record(list, bytes.as_bytes()),
                 Err(_) => push_record(list, &item.extract::<Vec<u8>>()?),
             },
+            Self::Values => {
+                let start = begin_record(list);
+                values::append(item, false, list).inspect_err(|_| list.truncate(start))?;
+                end_record(list, start);
+            }
             Self::Pickle => {
                 let start = begin_record(list);
                 match pickle::write_or_dump(item.py(), item, list).inspect_err(|_| list.truncate(start))? {
@@ -75,6 +85,7 @@ impl Codec {
     pub(crate) fn decoder(self, py: Python<'_>) -> Decoder<'_> {
         match self {
             Self::Pickle => Decoder::Pickle(Loader::new(py)),
+            Self::Values => Decoder::Values(py),
             Self::Bytes => Decoder::Bytes(py),
         }
     }
@@ -83,6 +94,7 @@ impl Codec {
 /// Decodes results.
 pub(crate) enum Decoder<'py> {
     Pickle(Loader<'py>),
+    Values(Python<'py>),
     Bytes(Python<'py>),
 }
 
@@ -90,6 +102,7 @@ impl<'py> Decoder<'py> {
     pub(crate) fn decode(&mut self, result: &[u8]) -> PyResult<Bound<'py, PyAny>> {
         match self {
             Self::Pickle(loader) => loader.load(result),
+            Self::Values(py) => values::load(*py, result),
             Self::Bytes(py) => Ok(PyBytes::new(*py, result).into_any()),
         }
     }

@@ -31,18 +31,27 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
 #[pyfunction]
 #[pyo3(signature = (value, *, nan_as_null = false))]
 fn encode_value(value: &Bound<'_, PyAny>, nan_as_null: bool) -> PyResult<Vec<u8>> {
-    let py = value.py();
     let mut buffer = Vec::new();
-    match encode(value, nan_as_null, &mut buffer) {
-        Ok(()) => Ok(buffer),
-        Err(EncodeError::Python(error)) => Err(error),
-        Err(EncodeError::NotEncodable { problem, path }) => Err(plain::not_encodable(py, &problem, path)),
-    }
+    append(value, nan_as_null, &mut buffer)?;
+    Ok(buffer)
 }
 
 /// Returns the object of an encoded `Value`.
 #[pyfunction]
 fn decode_value<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    load(py, data)
+}
+
+/// Appends the object as an encoded `Value`; after an error, a part of it may have been appended.
+pub(crate) fn append(object: &Bound<'_, PyAny>, nan_as_null: bool, buffer: &mut Vec<u8>) -> PyResult<()> {
+    encode(object, nan_as_null, buffer).map_err(|error| match error {
+        EncodeError::Python(error) => error,
+        EncodeError::NotEncodable { problem, path } => plain::not_encodable(object.py(), &problem, path),
+    })
+}
+
+/// Returns the object of an encoded `Value`.
+pub(crate) fn load<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     value(py, data).map_err(|error| match error {
         DecodeError::Python(error) => error,
         DecodeError::Malformed(problem) => plain::malformed(py, problem),
