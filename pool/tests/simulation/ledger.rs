@@ -306,9 +306,11 @@ impl Ledger {
         let state = self.state();
         let deaths = &state.items[&key].deaths_before;
         assert!(deaths.len() + state.num_deaf >= 3, "item {key:?} has killed nobody: {deaths:?}");
-        // Where no other slot works, one is enough.
+        // Where no other slot works, one is enough. And a worker in another one may have had it when it became deaf.
         let num_bad = u32::from(state.has_bad_slot);
-        let has_others = state.fewest_slots > 1 + num_bad && deaths.iter().skip(1).all(|death| death.has_other);
+        let has_others = state.num_deaf == 0
+            && state.fewest_slots > 1 + num_bad
+            && deaths.iter().skip(1).all(|death| death.has_other);
         let place = |death: &DeathBefore| (death.slot, death.finished_there);
         let is_one_slot = deaths.iter().all(|death| place(death) == place(&deaths[0]));
         assert!(
