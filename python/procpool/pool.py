@@ -61,7 +61,6 @@ class Pool:
             settings: More settings of a private server, as `procpool serve` has them: `{"item_timeout": "10s"}`.
 
         """
-        self._state = _RUN
         self._server: PrivateServer | None = None
         if isinstance(processes, str):
             if initializer is not None or maxtasksperchild is not None or settings is not None:
@@ -79,6 +78,7 @@ class Pool:
         self._functions = FunctionPickles()
         self._calls = Calls()
         self._end = weakref.finalize(self, _end, self._calls, self._client, self._server)
+        self._state = _RUN
 
     def num_workers(self) -> int:
         """Return the number of workers; for a server that is used by others, too, how many CPUs this machine has."""

@@ -58,8 +58,8 @@ def test_map(executor):
 
 def test_shutdown():
     executor = procpool.Executor(1)
-    done, waiting = executor.submit(functions.sleep, 0.1), [executor.submit(functions.sleep, 60) for _ in range(3)]
-    done.result(30)
+    assert executor.submit(functions.square, 3).result(30) == 9
+    waiting = [executor.submit(functions.sleep, 60) for _ in range(3)]
     executor.shutdown(cancel_futures=True)
     assert all(future.cancelled() for future in waiting)
     with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):

@@ -110,8 +110,8 @@ def test_ctrl_c_ends_a_call_and_not_the_pool():
         import random, threading
         for seed in range(100):
             pause = random.Random(seed).random() * 0.02
-            threading.Timer(pause, os.kill, (os.getpid(), signal.SIGINT)).start()
             try:
+                threading.Timer(pause, os.kill, (os.getpid(), signal.SIGINT)).start()
                 while True:
                     pool.map(functions.sleep, [0.001] * 4)
             except KeyboardInterrupt:

@@ -12,7 +12,7 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use super::call_error::{CallError, Part};
 use super::cancel::cancellable;
-use super::failure::{describe, raised_by_value, shorten, too_much};
+use super::failure::{describe, raised_by_value, shorten};
 use super::forked::end_if_child;
 use super::results::check_length;
 use super::{cancel, common, memory};
@@ -82,7 +82,11 @@ fn call<'py>(
     match shape {
         Shape::Map => Ok(crate::values::objects::call(&function, &item, None)?),
         Shape::StarMap => {
-            let arguments = item.cast_into::<PyTuple>().map_err(|_| wrong("the item must be a tuple of arguments"))?;
+            // As `itertools.starmap` does, and for the same exception.
+            let arguments = match item.cast_into::<PyTuple>() {
+                Ok(arguments) => arguments,
+                Err(other) => py.get_type::<PyTuple>().call1((other.into_inner(),))?.cast_into().map_err(PyErr::from)?,
+            };
             Ok(function.call1(arguments)?)
         }
         Shape::Apply => {
@@ -116,19 +120,17 @@ fn decode_function<'py>(py: Python<'py>, kept: &Kept, pickle: &[u8]) -> Result<B
     Ok(function)
 }
 
-/// Makes an invalid part of the call of what cannot be unpickled; a cancelled item stays one.
+/// Says what cannot be unpickled, and why: it fails the item as what a function raises does; a cancelled item stays one.
 fn unpickled<T>(py: Python<'_>, loaded: PyResult<T>, part: Part) -> Result<T, CallError> {
     loaded.map_err(|error| {
         if cancel::is_cancelled(py, &error) {
             return CallError::Raised(error);
         }
         let what = if matches!(part, Part::Common) { "the function" } else { "the item" };
-        if let Some(name) = too_much(py, &error) {
-            return CallError::TooMuch { part, problem: format!("{what} can't be unpickled: {name}") };
-        }
         let text = describe(py, error);
         let last_line = text.traceback.trim_end().rsplit('\n').next().unwrap_or_default();
-        CallError::Invalid { part, problem: shorten(py, format!("{what} can't be unpickled: {last_line}")) }
+        let message = shorten(py, format!("{what} can't be unpickled: {last_line}"));
+        CallError::Unpicklable(Failure::raised_as(String::new(), message, text.traceback))
     })
 }
 

@@ -20,6 +20,8 @@ pub(super) enum CallError {
     Invalid { part: Part, problem: String },
     /// This is too large for the memory of this process, as it is now.
     TooMuch { part: Part, problem: String },
+    /// The function or the item is a pickle that cannot be read.
+    Unpicklable(Failure),
     /// The function raised, or the item was cancelled.
     Raised(PyErr),
 }
@@ -46,6 +48,7 @@ impl CallError {
                 Part::Kwargs => Failure::invalid_kwargs(problem),
                 Part::Common => Failure::invalid_common(problem),
             },
+            Self::Unpicklable(failure) => failure,
             Self::Raised(error) => failure::raised(py, error),
         }
     }

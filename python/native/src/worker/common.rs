@@ -39,7 +39,7 @@ pub(super) fn object<'py>(
     let outcome = match &decoded {
         Ok(object) => Ok(object.clone().unbind()),
         Err(CallError::Invalid { problem, .. }) => Err(problem.clone()),
-        Err(CallError::TooMuch { .. } | CallError::Raised(_)) => return decoded,
+        Err(CallError::TooMuch { .. } | CallError::Unpicklable(_) | CallError::Raised(_)) => return decoded,
     };
     // Only the main thread decodes, so there is none yet.
     let _ = common.attachment().set(Box::new(Decoded { outcome, num_bytes }));
