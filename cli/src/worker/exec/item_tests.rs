@@ -15,22 +15,22 @@ fn list(blobs: &[&[u8]]) -> Vec<u8> {
 }
 
 fn decoded(encoding: Encoding, style: Style, content: &[u8], num_arguments: usize) -> Result<CommandInput, String> {
-    let input = Input { encoding, style, content, kwargs: &[], common: None, chunk_bytes: 0, max_result_bytes: 1 << 20 };
+    let input =
+        Input { encoding, style, content, kwargs: &[], common: None, chunk_bytes: 0, max_result_bytes: 1 << 20 };
     decode(&input, num_arguments).map_err(|failure| format!("{failure:?}"))
 }
 
 fn decoded_with(common: &RawCommon, style: Style, item: &Value, num_arguments: usize) -> Result<CommandInput, String> {
     let content = value::to_bytes(item).unwrap();
-    let input =
-        Input {
-            encoding: Encoding::Values,
-            style,
-            content: &content,
-            kwargs: &[],
-            common: Some(common),
-            chunk_bytes: 0,
-            max_result_bytes: 1 << 20,
-        };
+    let input = Input {
+        encoding: Encoding::Values,
+        style,
+        content: &content,
+        kwargs: &[],
+        common: Some(common),
+        chunk_bytes: 0,
+        max_result_bytes: 1 << 20,
+    };
     decode(&input, num_arguments).map_err(|failure| format!("{failure:?}"))
 }
 

@@ -84,9 +84,7 @@ pub(crate) fn call<'py>(
     unsafe {
         let result = match second {
             None => ffi::PyObject_CallFunctionObjArgs(function.as_ptr(), first.as_ptr(), end),
-            Some(second) => {
-                ffi::PyObject_CallFunctionObjArgs(function.as_ptr(), first.as_ptr(), second.as_ptr(), end)
-            }
+            Some(second) => ffi::PyObject_CallFunctionObjArgs(function.as_ptr(), first.as_ptr(), second.as_ptr(), end),
         };
         Bound::from_owned_ptr_or_err(function.py(), result)
     }

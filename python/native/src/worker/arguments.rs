@@ -95,11 +95,7 @@ struct Json {
     malformed: Py<PyAny>,
 }
 
-fn decode_json<'py>(
-    py: Python<'py>,
-    content: &[u8],
-    part: Part,
-) -> Result<Bound<'py, PyAny>, CallError> {
+fn decode_json<'py>(py: Python<'py>, content: &[u8], part: Part) -> Result<Bound<'py, PyAny>, CallError> {
     static JSON: PyOnceLock<Json> = PyOnceLock::new();
     let json = JSON.get_or_try_init(py, || {
         let malformed = py.import("procpool._plain")?.getattr("MalformedError")?.unbind();
@@ -110,9 +106,7 @@ fn decode_json<'py>(
     };
     let text = explain(py, objects::text(py, text).map_err(DecodeError::from), part)?;
     match objects::call(json.decode.bind(py), &text, None) {
-        Err(error) if error.get_type(py).is(&json.malformed) => {
-            Err(malformed(py, &error.value(py).to_string(), part))
-        }
+        Err(error) if error.get_type(py).is(&json.malformed) => Err(malformed(py, &error.value(py).to_string(), part)),
         decoded => explain(py, decoded.map_err(DecodeError::from), part),
     }
 }

@@ -90,9 +90,8 @@ fn call<'py>(
             Ok(function.call1(arguments)?)
         }
         Shape::Apply => {
-            let (arguments, kwargs): (Bound<'py, PyTuple>, Bound<'py, PyDict>) = item
-                .extract()
-                .map_err(|_| wrong("the item must be a tuple of a tuple of arguments and a dict"))?;
+            let (arguments, kwargs): (Bound<'py, PyTuple>, Bound<'py, PyDict>) =
+                item.extract().map_err(|_| wrong("the item must be a tuple of a tuple of arguments and a dict"))?;
             drop(item);
             Ok(function.call(arguments, Some(&kwargs))?)
         }

@@ -25,12 +25,7 @@ pub(super) fn of(described: &Bound<'_, PyAny>) -> PyResult<Function> {
     Ok(if described.getattr("idempotent")?.extract()? { made.idempotent() } else { made })
 }
 
-fn run(
-    function: &Bound<'_, PyAny>,
-    input: &Input<'_>,
-    nan_as_null: bool,
-    buffer: &mut Vec<u8>,
-) -> Result<(), Failure> {
+fn run(function: &Bound<'_, PyAny>, input: &Input<'_>, nan_as_null: bool, buffer: &mut Vec<u8>) -> Result<(), Failure> {
     let py = function.py();
     let result = cancellable(py, || call(function, input)).map_err(|error| error.into_failure(py))?;
     results::encode(&result, input, nan_as_null, buffer)
