@@ -229,8 +229,8 @@ fn the_pipe_for_dumps_comes_with_the_welcome() {
 }
 
 fn apply(server: &mut FakeServer, function: &str) {
-    let kwargs = value::struct_to_bytes(&json!({"scale": 2}), value::NonFinite::Error).unwrap();
-    let args = value::list_to_bytes([1], value::NonFinite::Error).unwrap();
+    let kwargs = value::struct_to_bytes(&json!({"scale": 2}), value::NonFinite::Error).expect("it is a map");
+    let args = value::list_to_bytes([1], value::NonFinite::Error).expect("1 is a value");
     let arguments = ApplyArguments { args, kwargs: kwargs.into() }.encode_to_vec();
     server.run_frame(Run {
         function: function.to_owned(),
