@@ -5,18 +5,16 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path[:0] = [str(Path(__file__).parent.parent / "tests"), str(Path(__file__).parent.parent)]
 
-from fake_server import BLOBS, FakeServer
-
-from procpool._values import encode_record
+from fake_server import BLOBS, FakeServer, encode_list
 
 COUNT = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
 ROUNDS = 7
 
 
 def measure_items(server: FakeServer, name: str, values: list) -> None:
-    encoded = b"".join(map(encode_record, values))
+    encoded = encode_list(values)
     rounds = []
     for _ in range(ROUNDS):
         started = time.perf_counter_ns()

@@ -126,7 +126,7 @@ class FakeServer:
 
     def __init__(
         self,
-        target: str | Path = FUNCTIONS,
+        target: str | Path | None = FUNCTIONS,
         *options: str,
         journal_bytes: int = 64 << 10,
         max_frame_bytes: int = 65 << 20,
@@ -168,7 +168,7 @@ class FakeServer:
             self.send_welcome(journal_bytes, max_frame_bytes)
 
     def _start(self, target, options, environment, pass_fds) -> subprocess.Popen:
-        command = [sys.executable, "-m", "procpool.worker", str(target), *options]
+        command = [sys.executable, "-m", "procpool.worker", *([] if target is None else [str(target)]), *options]
         return subprocess.Popen(
             command,
             env=environment,

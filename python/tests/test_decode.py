@@ -68,10 +68,21 @@ def test_a_worker_that_dies_while_it_decodes_dies_of_that_item(journal_bytes, is
         assert begun == [0]
 
 
+def varint(number):
+    encoded = b""
+    while number >= 0x80:
+        encoded += bytes([number & 0x7F | 0x80])
+        number >>= 7
+    return encoded + bytes([number])
+
+
+# Texts of one character, which take a moment each and hardly any memory.
+NUM_MANY = 12_000_000
+MANY = b"\x32" + varint(5 * NUM_MANY) + b"\x0a\x03\x1a\x01x" * NUM_MANY
+
+
 def test_an_item_that_is_being_decoded_can_be_cancelled(server):
-    # Four million values: seconds of work.
-    items = encode_blobs([b"\x32" + varint(4 * 4_000_000) + b"\x0a\x02\x20\x01" * 4_000_000])
-    run = server.start_run("no_op", [None], encoded=items)
+    run = server.start_run("no_op", [None], encoded=encode_blobs([MANY]))
     while server.word(0) != run.first_sequence:
         pass
     cancel(server, run)
@@ -82,22 +93,12 @@ def test_an_item_that_is_being_decoded_can_be_cancelled(server):
 
 
 def test_a_common_argument_that_was_cancelled_is_decoded_by_the_next_item(server):
-    count = 1_000_000
     name = next(names)
-    value = b"\x32" + varint(4 * count) + b"\x0a\x02\x20\x01" * count
-    server.send(set_common=worker_pb2.SetCommon(common=name, kind=worker_pb2.ITEM_KIND_VALUES, value=value))
+    server.send(set_common=worker_pb2.SetCommon(common=name, kind=worker_pb2.ITEM_KIND_VALUES, value=MANY))
     run = server.start_run("num_common", [0], common=name)
     while server.word(0) != run.first_sequence:
         pass
     cancel(server, run)
     server.expect("recalled")
     assert server.finish(run).failures[0].type == "procpool.Cancelled"
-    assert server.values("num_common", [1], common=name) == [count]
-
-
-def varint(number):
-    encoded = b""
-    while number >= 0x80:
-        encoded += bytes([number & 0x7F | 0x80])
-        number >>= 7
-    return encoded + bytes([number])
+    assert server.values("num_common", [1], common=name) == [NUM_MANY]

@@ -91,7 +91,7 @@ fn proto(tools: &Tools) -> Result<()> {
         Some(release) => exec(command(tools.buf()).args(["breaking", "--against", &release]))?,
         None => println!("there is no release yet that the .proto files could break"),
     }
-    let generated = root().join("python/procpool/_proto");
+    let generated = root().join("python/procpool/v1");
     let read = || -> Result<Vec<(String, String)>> {
         let mut files = Vec::new();
         for entry in std::fs::read_dir(&generated)? {

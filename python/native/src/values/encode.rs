@@ -7,7 +7,7 @@ use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyRange, PyString, PyTuple};
 
-use super::objects::each_entry;
+use super::objects::{each_entry, int_value};
 use super::plain::{describe, simplify};
 use super::{LEVELS_ABOVE, MAX_LEVELS, MAX_SAFE_INTEGER, TOO_DEEP};
 
@@ -110,9 +110,9 @@ impl Encoder<'_> {
     }
 
     fn int(&mut self, number: &Bound<'_, PyInt>) -> Encoded {
-        match number.extract::<i64>() {
+        match int_value(number) {
             #[expect(clippy::cast_precision_loss, reason = "there is none within the bounds")]
-            Ok(value) if value.unsigned_abs() <= MAX_SAFE_INTEGER => self.number(value as f64),
+            Some(value) if value.unsigned_abs() <= MAX_SAFE_INTEGER => self.number(value as f64),
             _ => Err(EncodeError::because(describe("too_large", number)?)),
         }
     }

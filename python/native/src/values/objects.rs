@@ -1,4 +1,4 @@
-//! Objects whose size is the caller's to choose. PyO3's constructors panic when memory is short; these raise.
+//! Objects whose size is the caller's to choose. The constructors of `PyO3` panic when memory is short; these raise.
 
 #![expect(unsafe_code, reason = "PyO3 has no constructors that return an error")]
 
@@ -32,6 +32,14 @@ pub(crate) fn bytes<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, P
 pub(crate) fn integer(py: Python<'_>, value: i64) -> PyResult<Bound<'_, PyAny>> {
     // SAFETY: a new reference is returned, or NULL with an exception.
     unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyLong_FromLongLong(value)) }
+}
+
+/// Returns the value of an int, if it has at most 64 bits.
+pub(crate) fn int_value(number: &Bound<'_, pyo3::types::PyInt>) -> Option<i64> {
+    let mut overflow = 0;
+    // SAFETY: the object lives and is an int, so there is no error but the overflow, which is no exception.
+    let value = unsafe { ffi::PyLong_AsLongLongAndOverflow(number.as_ptr(), &raw mut overflow) };
+    if overflow == 0 { Some(value) } else { None }
 }
 
 /// Returns a float.

@@ -85,7 +85,9 @@ fn call<'py>(
             // As `itertools.starmap` does, and for the same exception.
             let arguments = match item.cast_into::<PyTuple>() {
                 Ok(arguments) => arguments,
-                Err(other) => py.get_type::<PyTuple>().call1((other.into_inner(),))?.cast_into().map_err(PyErr::from)?,
+                Err(other) => {
+                    py.get_type::<PyTuple>().call1((other.into_inner(),))?.cast_into().map_err(PyErr::from)?
+                }
             };
             Ok(function.call1(arguments)?)
         }

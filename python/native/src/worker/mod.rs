@@ -14,6 +14,7 @@ mod function;
 mod memory;
 mod process;
 mod results;
+mod signals;
 
 use pyo3::prelude::*;
 

@@ -9,7 +9,7 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 
 use super::forked::{close_in_children, end_if_child};
-use super::{by_value, cancel, function, memory};
+use super::{by_value, cancel, function, memory, signals};
 
 create_exception!(procpool._native, NotStartedError, PyException, "The program was not started by a server.");
 create_exception!(procpool._native, WorkerError, PyException, "The worker can't go on.");
@@ -32,9 +32,14 @@ pub(super) fn run_worker(
     let socket = connect().map_err(|error| NotStartedError::new_err(error.to_string()))?;
     close_in_children(socket.as_raw_fd());
     cancel::install(py)?;
+    let mask = signals::block();
     let adapter = Adapter::new()
         .sdk(sdk)
-        .loader(move || Python::attach(|py| load_functions(load.bind(py), by_value)))
+        .loader(move || {
+            // The thread of the SDK runs by now.
+            mask.restore();
+            Python::attach(|py| load_functions(load.bind(py), by_value))
+        })
         .dump_stacks(move |pipe| Python::attach(|py| register(register_dump.bind(py), pipe.into_raw_fd())))
         .on_wait(wait)
         .on_disconnect(exit_at_once);
@@ -45,7 +50,10 @@ pub(super) fn run_worker(
             PyResult::Ok(())
         })
     });
-    worker.run_on(socket).map_err(raised_or)
+    let outcome = worker.run_on(socket);
+    // It may have failed before.
+    mask.restore();
+    outcome.map_err(raised_or)
 }
 
 fn load_functions(load: &Bound<'_, PyAny>, by_value: bool) -> PyResult<Vec<Function>> {
