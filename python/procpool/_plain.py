@@ -1,7 +1,7 @@
 """What becomes of objects that are not of a plain type, and why some can't be sent.
 
 The native module and `_json` encode plain types themselves: None, bool, int, float, str, list, tuple, range and dict.
-What becomes of which value is in docs/python.md for users, and in items/tests/values.json for tests.
+What becomes of which value is in docs/python-workers.md for users, and in items/tests/values.json for tests.
 """
 
 from __future__ import annotations

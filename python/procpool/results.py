@@ -96,13 +96,15 @@ class AsyncResult(Generic[T]):
                 return
             try:
                 values, failures = self._call.result()
-                for failure in failures:
-                    values[failure.index] = exception_of_item(failure)
-                self._value = self._take(values)
+                if failures and not self._returns_errors:
+                    # A result that can't be unpickled here: the server knows of no failure.
+                    self._error = exception_of_item(failures[0])
+                else:
+                    for failure in failures:
+                        values[failure.index] = exception_of_item(failure)
+                    self._value = self._take(values)
             except NativeCallError as error:
                 self._error = self._pool._exception_of_call(error)
-            except Exception as error:  # A result that can't be unpickled.
-                self._error = error
             self._has_outcome = True
 
     def deliver(self) -> None:

@@ -82,10 +82,12 @@ def test_starmap_and_apply_call_with_arguments(server):
         ((1,), {"b": 2}),
         ((), {}),
     ]
-    for how in ("starmap", "apply"):
-        failure = outcome(server, pow, [3], how).failures[0]
-        assert failure.kind == INVALID
-        assert "must be a tuple" in failure.message
+    assert results(server, pow, [[2, 3], iter([2, 4])], "starmap") == [8, 16]
+    failure = outcome(server, pow, [3], "starmap").failures[0]
+    assert (failure.type, failure.message) == ("TypeError", "'int' object is not iterable")
+    failure = outcome(server, pow, [3], "apply").failures[0]
+    assert failure.kind == INVALID
+    assert "must be a tuple" in failure.message
 
 
 def test_what_the_function_raises_is_its_error(server):
@@ -114,12 +116,13 @@ class Unloadable:
 )
 def test_what_cannot_be_unpickled_fails_the_item_and_never_the_worker(server, how, line):
     failure = outcome(server, Unloadable(how), [1]).failures[0]
-    assert (failure.kind, failure.part) == (INVALID, worker_pb2.CALL_PART_COMMON)
+    assert (failure.kind, failure.type) == (worker_pb2.FAILURE_KIND_RAISED, "")
+    assert "Traceback" in failure.traceback
     assert failure.message.startswith("the function can't be unpickled: ")
     assert line in failure.message
     answers = outcome(server, abs, [-1, Unloadable(how), -2])
     assert list(answers.failures) == [1]
-    assert (answers.failures[1].kind, answers.failures[1].part) == (INVALID, worker_pb2.CALL_PART_UNSPECIFIED)
+    assert answers.failures[1].kind == worker_pb2.FAILURE_KIND_RAISED
     assert answers.failures[1].message.startswith("the item can't be unpickled: ")
     assert pickle.loads(answers.items[2]) == 2
 
@@ -128,7 +131,8 @@ def test_what_cannot_be_unpickled_fails_the_item_and_never_the_worker(server, ho
 def test_rubbish_is_no_pickle(server, rubbish):
     name = send_common(server, rubbish, kind=BLOBS, content_type=TYPE)
     answers = server.run("procpool:map", [pickle.dumps(1)] * 2, kind=BLOBS, content_type=TYPE, common=name)
-    assert [failure.part for failure in answers.failures.values()] == [worker_pb2.CALL_PART_COMMON] * 2
+    assert all("the function can't be unpickled" in failure.message for failure in answers.failures.values())
+    assert len(answers.failures) == 2
     name = send_common(server, pickle.dumps(abs), kind=BLOBS, content_type=TYPE)
     answers = server.run("procpool:map", [rubbish, pickle.dumps(-1)], kind=BLOBS, content_type=TYPE, common=name)
     assert list(answers.failures) == [0]
