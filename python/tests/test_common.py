@@ -114,8 +114,10 @@ def test_the_worker_exits_when_the_server_breaks_the_protocol(breach):
         name = next(names)
         if breach == "no kind":
             server.send(set_common=worker_pb2.SetCommon(common=name, value=b""))
-        elif breach == "dropped":
-            drop_common(server, send_common(server, 1))
-        server.start_run("pair", [1], common=name, encoded=encode_blobs([b"\x08\x00"]))
+        else:
+            if breach == "dropped":
+                name = send_common(server, 1)
+                drop_common(server, name)
+            server.start_run("pair", [1], common=name, encoded=encode_blobs([b"\x08\x00"]))
         assert server.wait_for_exit() == 70
         assert "the server broke the protocol" in server.error_output()

@@ -8,7 +8,8 @@
 //! and only while the SDK says that the running item is cancelled. The SDK resets that on the main thread, before the
 //! first item of the next chunk, and begins no other item of a chunk that it has cancelled.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::Duration;
 
@@ -24,8 +25,6 @@ const MAX_SIGNALS: u32 = 100;
 static IS_RUNNING: AtomicBool = AtomicBool::new(false);
 /// `Cancelled` was raised in the running item, or in the last one.
 static WAS_RAISED: AtomicBool = AtomicBool::new(false);
-/// How many items were cancelled so far.
-static NUM_CANCELS: AtomicU64 = AtomicU64::new(0);
 
 /// A real-time signal: programs and libraries rarely use the upper ones. Handlers do not survive exec.
 fn cancel_signal() -> libc::c_int {
@@ -83,31 +82,54 @@ pub(super) fn cancellable<T, E: From<PyErr>>(py: Python<'_>, run: impl FnOnce() 
     run()
 }
 
-/// Returns the hook that interrupts the running item. On the main thread.
+/// Sends the signal to the main thread.
+pub(super) struct Interrupter {
+    main_thread: libc::pthread_t,
+    wakeups: SyncSender<()>,
+}
+
+/// Repeats the signal, on a thread of its own.
+pub(super) struct Repeater {
+    main_thread: libc::pthread_t,
+    wakeups: Receiver<()>,
+}
+
+/// Returns what interrupts items, and what repeats the signal until the other one is dropped. On the main thread.
 #[expect(unsafe_code, reason = "a signal for one thread of this process has no safe function")]
-pub(super) fn interrupter() -> impl Fn() + Send + 'static {
+pub(super) fn interrupter() -> (Interrupter, Repeater) {
     // SAFETY: it has no preconditions.
     let main_thread = unsafe { libc::pthread_self() };
-    move || {
-        let number = NUM_CANCELS.fetch_add(1, Ordering::SeqCst) + 1;
-        signal(main_thread);
-        // Without the thread, nearly every item ends at the first signal.
-        let _ = thread::Builder::new().stack_size(64 << 10).spawn(move || signal_again(main_thread, number));
+    let (sender, receiver) = mpsc::sync_channel(1);
+    (Interrupter { main_thread, wakeups: sender }, Repeater { main_thread, wakeups: receiver })
+}
+
+impl Interrupter {
+    /// Interrupts the running item.
+    pub(super) fn interrupt(&self) {
+        signal(self.main_thread);
+        // If it is full, the repeater will look anyway.
+        let _ = self.wakeups.try_send(());
     }
 }
 
-/// Repeats the signal until it was handled, or the item has ended.
-fn signal_again(main_thread: libc::pthread_t, number: u64) {
-    for _ in 0..MAX_SIGNALS {
-        thread::sleep(SIGNAL_INTERVAL);
-        let is_pending = IS_RUNNING.load(Ordering::SeqCst)
-            && procpool_worker::cancelled()
-            && !WAS_RAISED.load(Ordering::SeqCst)
-            && NUM_CANCELS.load(Ordering::SeqCst) == number;
-        if !is_pending {
-            return;
+impl Repeater {
+    pub(super) fn run(self) {
+        while self.wakeups.recv().is_ok() {
+            self.repeat();
         }
-        signal(main_thread);
+    }
+
+    /// Repeats the signal until it was handled, or the item has ended.
+    fn repeat(&self) {
+        for _ in 0..MAX_SIGNALS {
+            thread::sleep(SIGNAL_INTERVAL);
+            let is_pending =
+                IS_RUNNING.load(Ordering::SeqCst) && procpool_worker::cancelled() && !WAS_RAISED.load(Ordering::SeqCst);
+            if !is_pending {
+                return;
+            }
+            signal(self.main_thread);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::os::fd::{AsRawFd as _, IntoRawFd as _};
+use std::thread;
 
 use procpool_worker::{Adapter, DumpSignal, Function, Worker, connect};
 use pyo3::create_exception;
@@ -43,14 +44,20 @@ pub(super) fn run_worker(
         .dump_stacks(move |pipe| Python::attach(|py| register(register_dump.bind(py), pipe.into_raw_fd())))
         .on_wait(wait)
         .on_disconnect(exit_at_once);
-    let worker = Worker::new().adapter(adapter).on_cancel(cancel::interrupter()).initializer(move || {
+    let (interrupter, repeater) = cancel::interrupter();
+    let hook = move || interrupter.interrupt();
+    let worker = Worker::new().adapter(adapter).on_cancel(hook).initializer(move || {
         Python::attach(|py| {
             initialize.bind(py).call0()?;
             end_if_child();
             PyResult::Ok(())
         })
     });
-    let outcome = worker.run_on(socket);
+    let outcome = thread::scope(|scope| {
+        scope.spawn(move || repeater.run());
+        // It drops the interrupter, which ends the repeater.
+        worker.run_on(socket)
+    });
     // It may have failed before.
     mask.restore();
     outcome.map_err(raised_or)
