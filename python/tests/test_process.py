@@ -354,7 +354,8 @@ def test_an_idle_worker_sleeps(server):
     server.finish(run)
     before, ticks = switches(), cpu_ticks()
     time.sleep(0.5)  # The time in which it shall do nothing.
-    assert switches() - before < 20
+    # The I/O thread looks a few times before it sleeps; one that polled would be seen 500 times.
+    assert switches() - before < 100
     assert cpu_ticks() - ticks <= 2
 
 

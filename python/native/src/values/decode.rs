@@ -7,8 +7,8 @@ use procpool_items::wire::{
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyList};
 
+use super::limits::{LEVELS_ABOVE, MAX_LEVELS, MAX_SAFE_INTEGER, TOO_DEEP};
 use super::objects::{float, integer, text};
-use super::{LEVELS_ABOVE, MAX_LEVELS, MAX_SAFE_INTEGER, TOO_DEEP};
 
 /// How many values are decoded between two looks at signals: a large item can be interrupted.
 const VALUES_PER_CHECK: u32 = 4096;

@@ -7,9 +7,9 @@ use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyRange, PyString, PyTuple};
 
+use super::limits::{LEVELS_ABOVE, MAX_LEVELS, MAX_SAFE_INTEGER, TOO_DEEP};
 use super::objects::{each_entry, int_value};
 use super::plain::{describe, simplify};
-use super::{LEVELS_ABOVE, MAX_LEVELS, MAX_SAFE_INTEGER, TOO_DEEP};
 
 /// The most bytes that a tag or a length takes.
 const MAX_HEADER_BYTES: usize = 11;

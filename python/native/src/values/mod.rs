@@ -5,6 +5,7 @@
 
 mod decode;
 mod encode;
+mod limits;
 pub(crate) mod objects;
 mod plain;
 
@@ -12,14 +13,6 @@ use pyo3::prelude::*;
 
 pub(crate) use self::decode::{DecodeError, dict, list, value};
 pub(crate) use self::encode::{EncodeError, encode};
-
-/// How deep messages may be nested: protobuf's readers refuse more. A list is two levels, a dict three.
-const MAX_LEVELS: u32 = 100;
-/// A value is in a list in a response, which may be within other messages.
-const LEVELS_ABOVE: u32 = 4;
-const TOO_DEEP: &str = "nested more than 48 lists or 32 dicts deep, which most readers refuse; is it a cycle?";
-/// The largest integer that cannot be a rounded one: 2^53 + 1, rounded to a double, is 2^53.
-const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
 /// Adds what tests call.
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
