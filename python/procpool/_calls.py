@@ -87,7 +87,7 @@ class Calls:
         while (token := queue.get(None)) is not None:
             with self._changed:
                 # It may have ended before it is known here.
-                self._changed.wait_for(lambda: token in self._by_token)  # noqa: B023
+                self._changed.wait_for(lambda: token in self._by_token)
                 result = self._by_token[token]
             try:
                 result.deliver()

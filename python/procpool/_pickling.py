@@ -14,4 +14,5 @@ def dumps(value: Any) -> bytes:
     # Imported here, since many workers never need it.
     import cloudpickle
 
-    return cloudpickle.dumps(value, protocol=_PROTOCOL)
+    pickled: bytes = cloudpickle.dumps(value, protocol=_PROTOCOL)
+    return pickled

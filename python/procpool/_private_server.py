@@ -75,7 +75,7 @@ class PrivateServer:
             raise
         finally:
             os.close(write_end)
-        with open(ready, "rb") as lines:
+        with os.fdopen(ready, "rb") as lines:
             if not lines.readline():
                 code = self._process.wait()
                 self._remove_folder()

@@ -88,7 +88,10 @@ async def _result(start: Callable[..., AsyncResult[T]]) -> T:
             set_outcome(outcome)
 
     def later(set_outcome: Callable[[Any], None]) -> Callable[[Any], None]:
-        return lambda outcome: loop.call_soon_threadsafe(set_if_wanted, set_outcome, outcome)
+        def set_later(outcome: Any) -> None:
+            loop.call_soon_threadsafe(set_if_wanted, set_outcome, outcome)
+
+        return set_later
 
     result = start(callback=later(waiter.set_result), error_callback=later(waiter.set_exception))
     try:
@@ -120,7 +123,7 @@ class Results(AsyncIterator[T]):
             raise
         if is_over:
             raise StopAsyncIteration
-        return value
+        return value  # type: ignore[no-any-return]
 
     def _next(self) -> tuple[bool, Any]:
         try:

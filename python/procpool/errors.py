@@ -8,7 +8,9 @@ at all: a `CallError`.
 from __future__ import annotations
 
 import multiprocessing
-from typing import Any
+
+from ._native import CallError as NativeCallError
+from ._native import Failure
 
 __all__ = [
     "CallError",
@@ -97,7 +99,7 @@ class TerminatedError(ResultTimeoutError, ProcpoolError):
     """
 
 
-def exception_of_item(failure: Any) -> BaseException:
+def exception_of_item(failure: Failure) -> BaseException:
     """Return the exception for a failed item: the function's own, if it can be had, with the remote traceback as its
     cause.
     """
@@ -108,7 +110,7 @@ def exception_of_item(failure: Any) -> BaseException:
             error.type_name, error.traceback = failure.type, failure.traceback
             _set_place(error, failure)
         if failure.traceback:
-            from multiprocessing.pool import RemoteTraceback
+            from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]
 
             error.__cause__ = RemoteTraceback(f'\n"""\n{failure.traceback}"""')
         return error
@@ -131,7 +133,7 @@ def exception_of_item(failure: Any) -> BaseException:
     return error
 
 
-def _set_place(error: ItemError, failure: Any) -> None:
+def _set_place(error: ItemError, failure: Failure) -> None:
     error.index, error.attempt = failure.index, failure.attempt or 0
 
 
@@ -146,9 +148,9 @@ def _rebuilt(data: bytes) -> BaseException | None:
     return error if isinstance(error, BaseException) else None
 
 
-def exception_of_call(error: Any) -> BaseException:
+def exception_of_call(error: NativeCallError) -> BaseException:
     """Return the exception for a call without an answer, as the native module raises it."""
-    if error.kind == "item_failed":
+    if error.failure is not None:
         return exception_of_item(error.failure)
     if error.kind == "cancelled":
         return TerminatedError(error.message)

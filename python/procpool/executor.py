@@ -54,7 +54,7 @@ class Executor(futures.Executor):
         # dask divides its work by it.
         self._max_workers = self._pool.num_workers()
         self._lock = threading.Lock()
-        self._futures: set[Future[Any]] = set()
+        self._futures: set[futures.Future[Any]] = set()
         self._is_shut_down = False
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
@@ -125,7 +125,7 @@ class Executor(futures.Executor):
         else:
             threading.Thread(target=self._pool.join, name="procpool-shutdown").start()
 
-    def _forget(self, future: Future[Any]) -> None:
+    def _forget(self, future: futures.Future[Any]) -> None:
         with self._lock:
             self._futures.discard(future)
 

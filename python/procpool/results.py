@@ -168,8 +168,8 @@ class IMapIterator(Iterator[T]):
                 break
             except IndexError:
                 self._read(timeout)
-        if type(value) is not Failure:
-            return value
+        if not isinstance(value, Failure):
+            return value  # type: ignore[no-any-return]
         error = exception_of_item(value)
         if self._returns_errors:
             return error  # type: ignore[return-value]
@@ -214,7 +214,8 @@ class IMapIterator(Iterator[T]):
     def drain(self) -> None:
         """Wait for all results, and keep them: nobody can get more from a pool that has ended."""
         with self._lock:
-            kept, ends = self._ready[::-1], []
+            kept = self._ready[::-1]
+            ends: list[BaseException] = []
             try:
                 while True:
                     kept += self._next_batch(None)

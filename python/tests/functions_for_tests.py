@@ -120,7 +120,7 @@ def produce(name):
         "point": Point(1, Point(2, [Color.RED, Level.HIGH])),
         "pair": Pair(1, "x"),
         "date": datetime.date(2026, 1, 2),
-        "datetime": datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc),
+        "datetime": datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC),
         "decimal": decimal.Decimal("1.5"),
         "scalar": Scalar(),
         "broken": Broken(),

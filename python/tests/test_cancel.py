@@ -2,12 +2,10 @@
 
 import os
 import signal
-import time
 
 import pytest
 import worker_pb2
 from fake_server import FUNCTIONS, FakeServer, decode_list
-
 
 
 def cancel(server, run, offset=None):

