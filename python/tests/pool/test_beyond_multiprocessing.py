@@ -102,6 +102,15 @@ def test_istarmap(pool):
     assert sorted(pool.istarmap_unordered(functions.power, ((n, 2) for n in range(5)))) == [0, 1, 4, 9, 16]
 
 
+def test_progress(pool, capfd):
+    reported = []
+    assert pool.map(functions.sleep, [0.05] * 8, chunksize=1, progress=lambda *now: reported.append(now)) == [0.05] * 8
+    assert reported[-1] == (8, 8)
+    assert reported == sorted(reported)
+    assert pool.starmap(functions.power, [(2, 3)], progress=True) == [8]
+    assert "1" in capfd.readouterr().err
+
+
 def test_running_work_is_cancelled(pool):
     result = pool.apply_async(functions.sleep, (60,))
     result.cancel()
