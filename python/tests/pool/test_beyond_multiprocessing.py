@@ -102,6 +102,11 @@ def test_istarmap(pool):
     assert sorted(pool.istarmap_unordered(functions.power, ((n, 2) for n in range(5)))) == [0, 1, 4, 9, 16]
 
 
+def test_items_and_results_may_be_longer_than_the_messages_of_other_servers(pool):
+    [returned] = pool.map(functions.identity, [bytes(80 << 20)])
+    assert len(returned) == 80 << 20
+
+
 def test_progress(pool, capfd):
     reported = []
     assert pool.map(functions.sleep, [0.05] * 8, chunksize=1, progress=lambda *now: reported.append(now)) == [0.05] * 8
