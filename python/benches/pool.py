@@ -88,7 +88,7 @@ def main() -> None:
     print(f"{'':34} {'multiprocessing':>16} {'procpool':>12} {'ratio':>7}")
     for name, times in measured.items():
         theirs, ours = times["multiprocessing"], times["procpool"]
-        print(f"{name:34} {theirs * 1e3:13.3f} ms {ours * 1e3:9.3f} ms {theirs / ours:6.2f}×")
+        print(f"{name:34} {theirs * 1e3:13.3f} ms {ours * 1e3:9.3f} ms {theirs / ours:6.2f} x")
 
 
 if __name__ == "__main__":

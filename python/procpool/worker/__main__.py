@@ -36,7 +36,7 @@ _EXIT_PROTOCOL = 70
 
 def main() -> None:
     """Run a worker until the server shuts it down or goes away."""
-    by_value = os.environ.get("PROCPOOL_ALLOW_PICKLE") == "1"
+    by_value = _takes_pickles()
     arguments = _parse_arguments(by_value)
     if arguments.check:
         from .check import check
@@ -50,10 +50,16 @@ def run_by_value(initialization: bytes | None) -> None:
 
     `initialization` is the pickle of a function and a tuple of arguments, to call before the first item.
     """
+    _takes_pickles()
     program = _Program(None, None)
     if initialization is not None:
         program.initializer = lambda: _call_pickled(initialization)
     _run(program, by_value=True)
+
+
+def _takes_pickles() -> bool:
+    """Return whether the server lets this worker run what comes with a call. A server that it starts is asked anew."""
+    return os.environ.pop("PROCPOOL_ALLOW_PICKLE", None) == "1"
 
 
 def _call_pickled(initialization: bytes) -> None:

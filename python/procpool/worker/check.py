@@ -16,7 +16,7 @@ EXIT_FAILED = 1
 
 
 def check(target: str, initializer_name: str | None, call: list[str]) -> int:
-    """Print the functions of a module; or the result of one as JSON, with arguments that are JSON, too. Return the exit code."""
+    """Print the functions of a module, or the result of one; it and the arguments are JSON. Return the exit code."""
     try:
         module = load_module(target)
         initializer = None if initializer_name is None else find_initializer(module, initializer_name)

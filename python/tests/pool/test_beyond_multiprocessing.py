@@ -173,3 +173,9 @@ class Homebound:
 def fail_elsewhere(home):
     if os.getpid() != home:
         raise ValueError("not here")
+
+
+def test_what_a_worker_starts_does_not_inherit_what_it_may(pool):
+    assert pool.map(os.environ.get, ["PROCPOOL_ALLOW_PICKLE", "PROCPOOL_FD"]) == [None, None]
+    # All else is as it is here.
+    assert pool.map(os.environ.get, ["PATH"]) == [os.environ["PATH"]]
