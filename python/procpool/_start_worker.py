@@ -6,16 +6,21 @@ package may be found only with that search path.
 
 import pickle
 import sys
-from pathlib import Path
 
 
 def start() -> None:
     """Take over the search path, and run the worker."""
-    path, initialization = pickle.loads(Path(sys.argv[1]).read_bytes())
+    path, initialization = _read(sys.argv[1])
     sys.path[:] = path
-    from procpool.worker.__main__ import run_by_value
+    from procpool.worker.by_value import run_by_value
 
     run_by_value(initialization)
+
+
+def _read(path: str) -> tuple[list[str], bytes | None]:
+    with open(path, "rb") as file:  # noqa: PTH123 - pathlib takes as long to import as all the rest
+        read: tuple[list[str], bytes | None] = pickle.load(file)
+    return read
 
 
 start()
