@@ -37,7 +37,7 @@ class PrivateServer:
         initializer: Callable[..., object] | None,
         initargs: tuple[Any, ...],
         max_items_per_worker: int | None,
-        settings: dict[str, str],
+        settings: dict[str, object],
     ) -> None:
         self._owner = os.getpid()
         self._folder = Path(tempfile.mkdtemp(prefix="procpool-"))
@@ -47,7 +47,7 @@ class PrivateServer:
         initialization = None if initializer is None else _pickling.dumps((initializer, tuple(initargs)))
         startup.write_bytes(pickle.dumps((sys.path, initialization)))
         ready, write_end = os.pipe()
-        options = {
+        options: dict[str, object] = {
             "listen": self.address,
             "processes": str(processes),
             "exit-with": str(os.getpid()),
@@ -60,7 +60,7 @@ class PrivateServer:
         if max_items_per_worker is not None:
             options["max-items-per-worker"] = str(max_items_per_worker)
         worker = [sys.executable, *subprocess._args_from_interpreter_flags(), str(_START_SCRIPT), str(startup)]  # type: ignore[attr-defined]
-        flags = [f"--{name}={value}" for name, value in options.items()]
+        flags = [f"--{name}={value}" for name, values in options.items() for value in _listed(values)]
         try:
             self._process = subprocess.Popen(
                 [_find_program(), "serve", "--allow-pickle", *flags, "--", *worker],
@@ -107,6 +107,10 @@ class PrivateServer:
 
     def _remove_folder(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _listed(value: object) -> list[object]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _find_program() -> str:
