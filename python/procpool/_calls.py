@@ -9,10 +9,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ._native import CompletionQueue
+from ._progress import Progress, reporter
 from .results import AsyncResult, IMapIterator
 
 T = TypeVar("T")
 _PATIENCE_SECONDS = 5.0
+_REPORT_INTERVAL_SECONDS = 0.1
 Callbacks = tuple[Callable[[Any], object] | None, Callable[[BaseException], object] | None]
 
 
@@ -28,10 +30,15 @@ class Calls:
         self._queue: CompletionQueue | None = None
         self._thread: threading.Thread | None = None
 
-    def wait_for(self, result: AsyncResult[T]) -> T:
-        """Return the result of a call that nobody else knows of."""
+    def wait_for(self, result: AsyncResult[T], progress: Progress = False) -> T:
+        """Return the result of a call that nobody else knows of, and report how far it is meanwhile."""
         self._waited_for.add(result)
         try:
+            if progress:
+                with reporter(progress) as report:
+                    while not result.ready():
+                        result.wait(_REPORT_INTERVAL_SECONDS)
+                        report(*result.progress())
             return result.get()
         except BaseException:
             # After Ctrl-C nobody wants it.

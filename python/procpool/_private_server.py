@@ -20,8 +20,13 @@ from typing import Any
 from . import _pickling
 
 _START_SCRIPT = Path(__file__).with_name("_start_worker.py")
-# It has one user, who is there.
+# It has one user, who has all items in memory and wants all results there: the limits are those of the formats.
 _SETTINGS = {
+    "max-message-bytes": "2047MiB",
+    "max-request-bytes-in-flight": "4095MiB",
+    "max-queued-bytes": "4095MiB",
+    "max-result-bytes": "4095MiB",
+    "max-queued-items": "1000000000",
     "pass-environment": "*",
     "kill-grace-period": "1s",
 }

@@ -12,6 +12,7 @@ from ._calls import Callbacks, Calls
 from ._native import CallError as NativeCallError
 from ._native import Client
 from ._private_server import PrivateServer
+from ._progress import Progress
 from ._reference import FunctionPickles
 from .errors import CallError, exception_of_call
 from .results import AsyncResult, Feed, IMapIterator
@@ -37,6 +38,9 @@ class Pool:
     - `timeout`: how many seconds one item may run; its worker is replaced then.
     - `on_error`: "return" puts the exception of a failed item in its place, instead of raising the first one.
     - `max_attempts`: how often an item may run in all, if its worker dies.
+
+    `map` and `starmap` take `progress`: True shows how far the call is on stderr, a function is called with how many items
+    have ended, and of how many.
     """
 
     def __init__(
@@ -131,9 +135,11 @@ class Pool:
         timeout: float | None = None,
         on_error: OnError = "raise",
         max_attempts: int = 0,
+        progress: Progress = False,
     ) -> list[T]:
         """Return `[func(item) for item in iterable]`, run by the workers."""
-        return self._calls.wait_for(self._map(func, iterable, "map", chunksize, timeout, on_error, max_attempts))
+        result = self._map(func, iterable, "map", chunksize, timeout, on_error, max_attempts)
+        return self._calls.wait_for(result, progress)
 
     def map_async(
         self,
@@ -160,9 +166,11 @@ class Pool:
         timeout: float | None = None,
         on_error: OnError = "raise",
         max_attempts: int = 0,
+        progress: Progress = False,
     ) -> list[T]:
         """Return `[func(*item) for item in iterable]`, run by the workers."""
-        return self._calls.wait_for(self._map(func, iterable, "starmap", chunksize, timeout, on_error, max_attempts))
+        result = self._map(func, iterable, "starmap", chunksize, timeout, on_error, max_attempts)
+        return self._calls.wait_for(result, progress)
 
     def starmap_async(
         self,

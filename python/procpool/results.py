@@ -85,6 +85,10 @@ class AsyncResult(Generic[T]):
         self._settle()
         return self._error is None
 
+    def progress(self) -> tuple[int, int]:
+        """Return how many items have ended, as far as is known here, and how many there are."""
+        return self._call.num_received(), self._call.num_items()
+
     def cancel(self) -> None:
         """Give the call up: what has not begun never runs, and what runs is told to end. `get` raises then."""
         self._call.cancel()

@@ -12,6 +12,7 @@ mod simulate;
 mod sources;
 mod steps;
 mod tools;
+mod wheel;
 
 use std::num::NonZeroUsize;
 

@@ -36,8 +36,12 @@ _EXIT_PROTOCOL = 70
 
 def main() -> None:
     """Run a worker until the server shuts it down or goes away."""
-    by_value = os.environ.get("PROCPOOL_ALLOW_PICKLE") == "1"
+    by_value = _takes_pickles()
     arguments = _parse_arguments(by_value)
+    if arguments.check:
+        from .check import check
+
+        sys.exit(check(arguments.module, arguments.init, arguments.call))
     _run(_Program(arguments.module, arguments.init), by_value)
 
 
@@ -46,10 +50,16 @@ def run_by_value(initialization: bytes | None) -> None:
 
     `initialization` is the pickle of a function and a tuple of arguments, to call before the first item.
     """
+    _takes_pickles()
     program = _Program(None, None)
     if initialization is not None:
         program.initializer = lambda: _call_pickled(initialization)
     _run(program, by_value=True)
+
+
+def _takes_pickles() -> bool:
+    """Return whether the server lets this worker run what comes with a call. A server that it starts is asked anew."""
+    return os.environ.pop("PROCPOOL_ALLOW_PICKLE", None) == "1"
 
 
 def _call_pickled(initialization: bytes) -> None:
@@ -98,10 +108,20 @@ def _parse_arguments(by_value: bool) -> argparse.Namespace:
     parser.add_argument(
         "--init", metavar="FUNCTION", help="a function of the module to call once, before the first item"
     )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="show the functions of the module, or call one in this process, without a server: for debugging",
+    )
+    parser.add_argument(
+        "call", metavar="FUNCTION ARGUMENT", nargs="*", help="with --check: what to call, and its arguments as JSON"
+    )
     parser.add_argument("--version", action="version", version=f"procpool {__version__}")
     arguments = parser.parse_args()
-    if arguments.init is not None and arguments.module is None:
-        parser.error("--init needs the module of the function")
+    if arguments.module is None and (arguments.init is not None or arguments.check):
+        parser.error("--init and --check need the module of the function")
+    if arguments.call and not arguments.check:
+        parser.error("a function is called only with --check; without, the server says what runs")
     return arguments
 
 

@@ -17,7 +17,8 @@ def program() -> str:
     return str(max(built, key=lambda path: path.stat().st_mtime))
 
 
-os.environ.setdefault("PROCPOOL_PROGRAM", program())
+if "PROCPOOL_INSTALLED" not in os.environ:
+    os.environ.setdefault("PROCPOOL_PROGRAM", program())
 
 import procpool
 

@@ -102,6 +102,20 @@ def test_istarmap(pool):
     assert sorted(pool.istarmap_unordered(functions.power, ((n, 2) for n in range(5)))) == [0, 1, 4, 9, 16]
 
 
+def test_items_and_results_may_be_longer_than_the_messages_of_other_servers(pool):
+    [returned] = pool.map(functions.identity, [bytes(80 << 20)])
+    assert len(returned) == 80 << 20
+
+
+def test_progress(pool, capfd):
+    reported = []
+    assert pool.map(functions.sleep, [0.05] * 8, chunksize=1, progress=lambda *now: reported.append(now)) == [0.05] * 8
+    assert reported[-1] == (8, 8)
+    assert reported == sorted(reported)
+    assert pool.starmap(functions.power, [(2, 3)], progress=True) == [8]
+    assert "1" in capfd.readouterr().err
+
+
 def test_running_work_is_cancelled(pool):
     result = pool.apply_async(functions.sleep, (60,))
     result.cancel()
@@ -159,3 +173,9 @@ class Homebound:
 def fail_elsewhere(home):
     if os.getpid() != home:
         raise ValueError("not here")
+
+
+def test_what_a_worker_starts_does_not_inherit_what_it_may(pool):
+    assert pool.map(os.environ.get, ["PROCPOOL_ALLOW_PICKLE", "PROCPOOL_FD"]) == [None, None]
+    # All else is as it is here.
+    assert pool.map(os.environ.get, ["PATH"]) == [os.environ["PATH"]]

@@ -1,6 +1,7 @@
 //! A call that runs in the background and has all results at its end.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use procpool_client::{CallError as Error, Client, EncodedBatch, EncodedList};
 use pyo3::exceptions::PyRuntimeError;
@@ -34,7 +35,8 @@ pub(crate) struct Request {
 
 impl Request {
     /// Makes the call. Several results come as they finish: no answer has to hold them all, and none waits for another.
-    async fn answer(self, client: Client) -> Result<Vec<Batch>, Error> {
+    /// `num_received` counts them.
+    async fn answer(self, client: Client, num_received: &AtomicUsize) -> Result<Vec<Batch>, Error> {
         let Self { function, items, star, fail_fast, options, .. } = self;
         if items.count == 0 {
             return Ok(Vec::new());
@@ -44,6 +46,7 @@ impl Request {
             let call = if star { call.star() } else { call };
             let batch: EncodedBatch =
                 if fail_fast { call.encoded().await? } else { call.collect_errors().encoded().await? };
+            num_received.store(1, Ordering::Relaxed);
             return Ok(vec![Batch::new(batch)]);
         }
         let is_large = items.bytes.len() > MAX_REQUEST_BYTES;
@@ -62,6 +65,7 @@ impl Request {
         let taken = results.taken();
         while let Some(batch) = results.next_batch().await? {
             num_taken += batch.results.count as u64;
+            num_received.fetch_add(batch.results.count, Ordering::Relaxed);
             if let Some(taken) = &taken {
                 taken.report(num_taken);
             }
@@ -84,6 +88,7 @@ struct Running {
     task: AbortHandle,
     codec: Codec,
     count: usize,
+    num_received: Arc<AtomicUsize>,
 }
 
 enum State {
@@ -124,11 +129,13 @@ impl Call {
         let (codec, count) = (request.codec, request.items.count);
         let state = Arc::new(Monitor::new(State::Running));
         let end = End { state: Arc::clone(&state), notifier };
+        let num_received = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&num_received);
         let task = runtime.spawn(async move {
-            let answer = request.answer(client).await;
+            let answer = request.answer(client, &counted).await;
             end.set(State::Ended(answer));
         });
-        Self { running: Local::new(Running { state, task: task.abort_handle(), codec, count }) }
+        Self { running: Local::new(Running { state, task: task.abort_handle(), codec, count, num_received }) }
     }
 
     fn running(&self) -> PyResult<&Running> {
@@ -148,6 +155,16 @@ impl Call {
     /// Returns whether the call has ended.
     fn ready(&self) -> PyResult<bool> {
         Ok(self.running()?.state.lock().has_ended())
+    }
+
+    /// Returns how many items there are.
+    fn num_items(&self) -> PyResult<usize> {
+        Ok(self.running()?.count)
+    }
+
+    /// Returns how many items have ended, as far as it is known here.
+    fn num_received(&self) -> PyResult<usize> {
+        Ok(self.running()?.num_received.load(Ordering::Relaxed))
     }
 
     /// Waits for the end, and returns the results, with None for each item that failed, and the failures. They are handed
