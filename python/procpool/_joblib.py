@@ -12,9 +12,8 @@ import cloudpickle
 from joblib import cpu_count, register_parallel_backend
 from joblib._parallel_backends import AutoBatchingMixin, FallbackToBackend, ParallelBackendBase, SequentialBackend
 
-from . import _joblib_batches
 from ._idle_pool import IdlePool
-from ._joblib_batches import BatchPickler
+from ._joblib_batches import BatchPickler, dumps_results
 from .pool import Pool
 
 _idle = IdlePool()
@@ -78,7 +77,7 @@ class ProcpoolBackend(AutoBatchingMixin, ParallelBackendBase):
         try:
             assert self._pool is not None and self._pickler is not None, "joblib configures first"
             pickled = self._pickler.dumps(func)
-            return self._pool.apply_async(_joblib_batches.run, (pickled,), callback=callback, error_callback=callback)
+            return self._pool.apply_async(_run, (pickled,), callback=callback, error_callback=callback)
         except Exception as error:
             callback(error)
             return None
@@ -123,6 +122,13 @@ class ProcpoolBackend(AutoBatchingMixin, ParallelBackendBase):
             return int(cpu_count())
         with Pool(self._address) as pool:
             return pool.num_workers()
+
+
+def _run(pickled: bytes) -> bytes:
+    """Run a batch, in a worker; return the pickle of its results."""
+    # A batch may have parallel calls itself.
+    register()
+    return dumps_results(pickle.loads(pickled)())
 
 
 def register() -> None:

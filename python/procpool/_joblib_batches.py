@@ -68,9 +68,8 @@ class BatchPickler:
             self._files._clean_temporary_resources(allow_non_empty=True)
 
 
-def run(pickled: bytes) -> bytes:
-    """Run a batch, in a worker; return the pickle of its results."""
-    results = pickle.loads(pickled)()
+def dumps_results(results: Any) -> bytes:
+    """Return the pickle of the results of a batch."""
     return _dumps(results, {} if np is None else {np.ndarray: _reduce_result, np.memmap: _reduce_result})
 
 

@@ -5,6 +5,7 @@ It ends with its pool, and with this process, whatever way that ends: it watches
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 import shutil
@@ -50,7 +51,9 @@ class PrivateServer:
         self.address = f"unix:{socket}"
         startup = self._folder / "startup"
         initialization = None if initializer is None else _pickling.dumps((initializer, tuple(initargs)))
-        startup.write_bytes(pickle.dumps((sys.path, initialization)))
+        # So that workers may use a Manager of this process.
+        key = bytes(multiprocessing.current_process().authkey)
+        startup.write_bytes(pickle.dumps((sys.path, key, initialization)))
         ready, write_end = os.pipe()
         options: dict[str, object] = {
             "listen": self.address,
