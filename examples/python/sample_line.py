@@ -19,7 +19,7 @@ def log_probability(parameters):
 def sample(pool):
     sampler = emcee.EnsembleSampler(16, 2, log_probability, pool=pool)
     sampler.random_state = np.random.RandomState(3).get_state()
-    sampler.run_mcmc(np.random.default_rng(4).normal([2, 1], 0.1, (16, 2)), 100)
+    sampler.run_mcmc(np.random.default_rng(4).normal([2, 1], 0.1, (16, 2)), 50)
     return sampler.get_chain(flat=True)
 
 

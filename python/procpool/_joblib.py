@@ -18,6 +18,9 @@ from .pool import Pool
 
 _idle = IdlePool()
 
+# pytest changes it with every test: workers would be replaced as often.
+_NOT_FOR_WORKERS = frozenset({"PYTEST_CURRENT_TEST"})
+
 
 class ProcpoolBackend(AutoBatchingMixin, ParallelBackendBase):
     """Runs the batches of joblib in a pool: its own, or the server at `address`."""
@@ -112,7 +115,8 @@ class ProcpoolBackend(AutoBatchingMixin, ParallelBackendBase):
     def _private_pool(self, n_jobs: int, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> Pool:
         limits = self._prepare_worker_env(n_jobs)
         # Workers are as this process was when they were started.
-        now = (dict(os.environ), tuple(sys.path), os.getcwd())  # noqa: PTH109
+        environment = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_WORKERS}
+        now = (environment, tuple(sys.path), os.getcwd())  # noqa: PTH109
         self._key = (n_jobs, limits, now, initializer and cloudpickle.dumps((initializer, initargs)))
         settings = {"environment": [f"{name}={value}" for name, value in limits.items()]}
         return _idle.take(self._key) or Pool(n_jobs, initializer, initargs, settings=settings)

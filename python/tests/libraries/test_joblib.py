@@ -1,6 +1,8 @@
 """What joblib's own tests don't say of a backend: where large arrays go, who is kept, and who hears of a failure."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -150,3 +152,29 @@ def test_a_server_that_runs_already():
             assert Parallel()(delayed(describe)(np.ones(200_000)) for _ in range(4)) == [("memmap", 200_000.0, False)] * 4
         # It is somebody else's, and goes on.
         assert pool.apply(abs, (-1,)) == 1
+
+
+FORKING = """
+import os
+import joblib
+import procpool
+
+procpool.register_joblib()
+
+def call():
+    return set(joblib.Parallel(n_jobs=2, backend="procpool")(joblib.delayed(os.getpid)() for _ in range(8)))
+
+first = call()
+child = os.fork()
+if child == 0:
+    # It has workers of its own.
+    os._exit(0 if not call() & first else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), len(first | call()) <= 2)
+"""
+
+
+def test_a_forked_process_has_workers_of_its_own():
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", FORKING]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert (done.stdout, done.stderr) == ("0 True\n", "")
