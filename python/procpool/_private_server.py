@@ -5,6 +5,7 @@ It ends with its pool, and with this process, whatever way that ends: it watches
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 import shutil
@@ -42,7 +43,7 @@ class PrivateServer:
         initializer: Callable[..., object] | None,
         initargs: tuple[Any, ...],
         max_items_per_worker: int | None,
-        settings: dict[str, str],
+        settings: dict[str, object],
     ) -> None:
         self._owner = os.getpid()
         self._folder = Path(tempfile.mkdtemp(prefix="procpool-"))
@@ -50,9 +51,11 @@ class PrivateServer:
         self.address = f"unix:{socket}"
         startup = self._folder / "startup"
         initialization = None if initializer is None else _pickling.dumps((initializer, tuple(initargs)))
-        startup.write_bytes(pickle.dumps((sys.path, initialization)))
+        # So that workers may use a Manager of this process.
+        key = bytes(multiprocessing.current_process().authkey)
+        startup.write_bytes(pickle.dumps((sys.path, key, initialization)))
         ready, write_end = os.pipe()
-        options = {
+        options: dict[str, object] = {
             "listen": self.address,
             "processes": str(processes),
             "exit-with": str(os.getpid()),
@@ -65,7 +68,7 @@ class PrivateServer:
         if max_items_per_worker is not None:
             options["max-items-per-worker"] = str(max_items_per_worker)
         worker = [sys.executable, *subprocess._args_from_interpreter_flags(), str(_START_SCRIPT), str(startup)]  # type: ignore[attr-defined]
-        flags = [f"--{name}={value}" for name, value in options.items()]
+        flags = [f"--{name}={value}" for name, values in options.items() for value in _listed(values)]
         try:
             self._process = subprocess.Popen(
                 [_find_program(), "serve", "--allow-pickle", *flags, "--", *worker],
@@ -112,6 +115,10 @@ class PrivateServer:
 
     def _remove_folder(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _listed(value: object) -> list[object]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _find_program() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -33,20 +32,8 @@ class FunctionPickles:
         if not callable(function):
             raise TypeError(f"the function must be callable or the name of one, not {type(function).__name__}")
         if type(function) is not FunctionType or function.__closure__ or function.__name__ == "<lambda>":
-            return _dumps(function)
+            return _pickling.dumps(function)
         pickled = self._kept.get(function)
         if pickled is None:
-            pickled = self._kept[function] = _dumps(function)
+            pickled = self._kept[function] = _pickling.dumps(function)
         return pickled
-
-
-def _dumps(function: Callable[..., Any]) -> bytes:
-    if getattr(function, "__module__", None) != "__main__":
-        try:
-            pickled = pickle.dumps(function, protocol=pickle.HIGHEST_PROTOCOL)
-        except Exception:  # A lambda, or what holds one.
-            return _pickling.dumps(function)
-        # What it holds may be of the main module.
-        if b"__main__" not in pickled:
-            return pickled
-    return _pickling.dumps(function)

@@ -62,7 +62,8 @@ class Pool:
             initargs: Its arguments.
             maxtasksperchild: A worker that has run as many items is replaced.
             context: Has no meaning here: workers are new processes. It is for code that gives one.
-            settings: More settings of a private server, as `procpool serve` has them: `{"item_timeout": "10s"}`.
+            settings: More settings of a private server, as `procpool serve` has them: `{"item_timeout": "10s"}`. A list
+                stands for a setting that may be given several times.
 
         """
         self._server: PrivateServer | None = None
@@ -75,7 +76,7 @@ class Pool:
             address, self._processes = processes, 0
         else:
             self._processes = _checked(processes, initializer, maxtasksperchild)
-            named = {name.replace("_", "-"): str(value) for name, value in (settings or {}).items()}
+            named = {name.replace("_", "-"): value for name, value in (settings or {}).items()}
             self._server = PrivateServer(self._processes, initializer, tuple(initargs), maxtasksperchild, named)
             address = self._server.address
         self._client = Client(address)
@@ -85,8 +86,17 @@ class Pool:
         self._state = _RUN
 
     def num_workers(self) -> int:
-        """Return the number of workers; for a server that is used by others, too, how many CPUs this machine has."""
-        return self._processes or len(os.sched_getaffinity(0))
+        """Return the number of workers: of a server that is used by others, too, as many as it has now."""
+        if self._processes:
+            return self._processes
+        try:
+            return self._client.limits()["num_slots"]
+        except NativeCallError as error:
+            raise self._exception_of_call(error) from None
+
+    def is_alive(self) -> bool:
+        """Tell whether calls may be made: the pool is open, and its own server, if it has one, runs."""
+        return self._state == _RUN and (self._server is None or self._server.exit_code() is None)
 
     # The verbs of multiprocessing.
 

@@ -1,24 +1,11 @@
 """Pools of every kind, for tests of what they have in common."""
 
 import multiprocessing
-import os
-from pathlib import Path
 
+import built_program
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent.parent
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-
-
-def program() -> str:
-    """Returns the newest program procpool that was built."""
-    built = [path for path in [TARGET / "release/procpool", TARGET / "debug/procpool"] if path.exists()]
-    assert built, "build the program first: cargo build"
-    return str(max(built, key=lambda path: path.stat().st_mtime))
-
-
-if "PROCPOOL_INSTALLED" not in os.environ:
-    os.environ.setdefault("PROCPOOL_PROGRAM", program())
+built_program.use_it()
 
 import procpool
 

@@ -169,6 +169,21 @@ def test_an_initializer(pool_type):
         assert set(pool.map(functions.setting, range(20), 1)) == {"ready"}
 
 
+def test_a_manager_is_shared_with_the_workers(any_pool):
+    with multiprocessing.Manager() as manager:
+        shared = manager.dict()
+        any_pool.starmap(functions.put, [(shared, number) for number in range(5)])
+        assert dict(shared) == {number: number * number for number in range(5)}
+
+
+def test_an_initializer_may_get_what_a_manager_shares(pool_type):
+    with multiprocessing.Manager() as manager:
+        shared = manager.dict()
+        with pool_type(1, functions.put, (shared, 7)) as pool:
+            assert pool.apply(functions.square, (3,)) == 9
+        assert dict(shared) == {7: 49}
+
+
 def test_workers_are_replaced(pool_type):
     with pool_type(1, maxtasksperchild=2) as pool:
         pids = [pool.apply(functions.pid) for _ in range(6)]
