@@ -9,9 +9,23 @@ use crate::command::{command, root, run};
 use crate::tools::Tools;
 
 /// What the tests need besides the package.
-const TEST_PACKAGES: [&str; 4] = ["grpcio-tools==1.71.2", "numpy==2.2.6", "pytest==8.4.2", "pytest-timeout==2.4.0"];
+const TEST_PACKAGES: [&str; 4] = ["grpcio-tools==1.71.2", "numpy==2.4.6", "pytest==8.4.2", "pytest-timeout==2.4.0"];
+/// What the package is used with, and the examples use.
+const LIBRARIES: [&str; 11] = [
+    "chess==1.11.2",
+    "dask==2026.8.0",
+    "emcee==3.1.6",
+    "ipykernel==7.4.0",
+    "joblib==1.6.0",
+    "nbclient==0.11.0",
+    "nbformat==5.11.1",
+    "pillow==13.0.0",
+    "scikit-learn==1.9.1",
+    "scipy==1.17.1",
+    "tqdm==4.70.1",
+];
 
-/// Builds the wheel, installs it, and runs the tests of the pool with it.
+/// Builds the wheel, installs it, and runs the tests of the pool and of what it is used with.
 ///
 /// # Errors
 ///
@@ -22,9 +36,12 @@ pub(crate) fn test(tools: &Tools) -> Result<()> {
     run(command("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
     let python = venv.join("bin/python");
     let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
-    run(command(&python).args(install).args(TEST_PACKAGES).arg(wheel))?;
-    let pytest = ["-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "--timeout=120", "python/tests/pool"];
-    run(command("timeout").args(["--kill-after=10s", "10m"]).arg(python).args(pytest).env("PROCPOOL_INSTALLED", "1"))
+    run(command(&python).args(install).args(TEST_PACKAGES).args(LIBRARIES).arg(wheel))?;
+    let pytest = ["-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "--timeout=120"];
+    let tests = ["python/tests/pool", "python/tests/libraries"];
+    let mut run_tests = command("timeout");
+    run_tests.args(["--kill-after=10s", "20m"]).arg(python).args(pytest).args(tests);
+    run(run_tests.env("PROCPOOL_INSTALLED", "1"))
 }
 
 /// Builds the wheel in a folder; returns its path.
