@@ -15,14 +15,15 @@ result (`cancelled`). A module of plain functions needs none of that::
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-from ._context import Cancelled, CurrentItem, call_metadata, cancelled, current
-from ._function import function
 from ._version import __version__
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
+    from ._cancelled import Cancelled
+    from ._context import CurrentItem, call_metadata, cancelled, current
+    from ._function import function
     from .errors import (
         CallError,
         FunctionNotFoundError,
@@ -65,21 +66,31 @@ __all__ = [
     "register_joblib",
 ]
 
-# Workers need none of it, and start sooner without.
+# Where what is not in `errors` is. Nothing is imported before it is used: workers start sooner so.
 _MODULES = {
     "AsyncResult": "results",
+    "Cancelled": "_cancelled",
+    "CurrentItem": "_context",
     "Executor": "executor",
     "Future": "executor",
     "IMapIterator": "results",
     "Pool": "pool",
+    "call_metadata": "_context",
+    "cancelled": "_context",
+    "current": "_context",
+    "function": "_function",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is for callers when it is first used."""
+    """Import what is first used now."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_MODULES.get(name, 'errors')}", __name__), name)
+    from importlib import import_module
+
+    value = getattr(import_module(f".{_MODULES.get(name, 'errors')}", __name__), name)
+    globals()[name] = value
+    return value
 
 
 def register_joblib() -> None:

@@ -59,7 +59,7 @@ def test_a_worker_that_may_not_has_none_and_needs_a_module(shared_server):
         assert "MODULE_OR_FILE" in server.error_output()
     with FakeServer(None, "--init", "f", env=ALLOWED) as server:
         assert server.wait_for_exit() == 2
-        assert "--init needs the module" in server.error_output()
+        assert "--init and --check need the module" in server.error_output()
 
 
 @pytest.mark.parametrize(

@@ -247,7 +247,7 @@ pub enum Effect {
         /// How many.
         count: u64,
     },
-    /// Every item has its outcome, and all were delivered but for [`Delivery::Whole`]. The job is forgotten.
+    /// Every item has its outcome, and all were delivered but for [`crate::Delivery::Whole`]. The job is forgotten.
     CompleteJob {
         /// The job.
         job: JobId,

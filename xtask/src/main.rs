@@ -70,6 +70,8 @@ enum Chore {
         #[arg(long)]
         release: bool,
     },
+    /// Build the Python package as a wheel, and run the tests of the pool with it in an environment of its own.
+    Wheel,
     /// Run the simulations of the scheduler and of the pool's driver, optimised and with their checks, for these seeds;
     /// those that fail do not stop the others.
     Simulate {
@@ -101,6 +103,7 @@ fn main() -> Result<()> {
         Chore::Measure { fail_on_circles } => measure::run(&fail_on_circles),
         Chore::Generate => tools::set_up()?.generate_python(),
         Chore::Native { release } => native::build(release),
+        Chore::Wheel => wheel::test(&tools::set_up()?),
         Chore::Simulate { seeds, only, processes } => {
             let processes = processes.or_else(|| std::thread::available_parallelism().ok());
             simulate::run(&seeds, only, processes.map_or(1, NonZeroUsize::get))

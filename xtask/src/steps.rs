@@ -30,7 +30,7 @@ const WITHOUT_CIRCLES: [&str; 15] = [
     "python",
 ];
 
-const STEPS: [Step; 17] = [
+const STEPS: [Step; 16] = [
     ("format", "rustfmt agrees", format),
     ("proto", "buf agrees, and the generated Python code is what the .proto files say", proto),
     ("lint", "ruff and mypy agree with the Python package", lint),
@@ -45,7 +45,6 @@ const STEPS: [Step; 17] = [
     ("doctest", "the examples in the documentation", doctest),
     ("release", "the release build, with the native module of the Python package", release),
     ("python", "the tests of the Python package", python),
-    ("wheel", "the Python package as a wheel, in an environment of its own", crate::wheel::test),
     ("chaos", "workers and servers are killed under load, and every item is accounted for", chaos),
     ("e2e", "the built program with grpcurl, Python and our own client", e2e),
 ];

@@ -3,93 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import faulthandler
-import gc
-import io
-import os
-import signal
 import sys
-import traceback
-from collections.abc import Callable
-from types import FrameType
-from typing import Any, NoReturn
 
-from .. import _native
 from .._version import __version__
-from .errors import one_line
 from .loader import LoadError, WorkerFunction, find_functions, find_initializer, load_module
-
-# A thread that waits for the interpreter gets it after this time. Python's own 5 ms would be the time that results
-# and answers to the server wait while an item computes.
-_SWITCH_INTERVAL_SECONDS = 0.0005
-
-DUMP_SIGNAL = 16
-"""The signal on which the stacks are dumped: SIGSTKFLT, which Linux does not use."""
-
-_CONNECTION_VARIABLES = ("PROCPOOL_FD", "PROCPOOL_SOCKET")
-
-_EXIT_LOAD_FAILED = 1
-_EXIT_USAGE = 2
-_EXIT_PROTOCOL = 70
-"""After a protocol error of the server, or a bug of this worker (EX_SOFTWARE)."""
+from .process import Program, exit_unloaded, exit_with, run, takes_pickles
 
 
 def main() -> None:
     """Run a worker until the server shuts it down or goes away."""
-    by_value = _takes_pickles()
+    by_value = takes_pickles()
     arguments = _parse_arguments(by_value)
     if arguments.check:
         from .check import check
 
         sys.exit(check(arguments.module, arguments.init, arguments.call))
-    _run(_Program(arguments.module, arguments.init), by_value)
-
-
-def run_by_value(initialization: bytes | None) -> None:
-    """Run a worker of a private pool: what it runs comes with each call.
-
-    `initialization` is the pickle of a function and a tuple of arguments, to call before the first item.
-    """
-    _takes_pickles()
-    program = _Program(None, None)
-    if initialization is not None:
-        program.initializer = lambda: _call_pickled(initialization)
-    _run(program, by_value=True)
-
-
-def _takes_pickles() -> bool:
-    """Return whether the server lets this worker run what comes with a call. A server that it starts is asked anew."""
-    return os.environ.pop("PROCPOOL_ALLOW_PICKLE", None) == "1"
-
-
-def _call_pickled(initialization: bytes) -> None:
-    function, arguments = _native.loads(initialization)
-    function(*arguments)
-
-
-def _run(program: _Program, by_value: bool) -> None:
-    if not getattr(sys, "_is_gil_enabled", lambda: True)():
-        print("procpool.worker: needs the global interpreter lock; start Python with PYTHON_GIL=1", file=sys.stderr)
-        sys.exit(_EXIT_USAGE)
-    _prepare_process()
-    try:
-        _native.run_worker(
-            sdk=f"procpool-python/{__version__} (Python {sys.version.split()[0]})",
-            load=program.load,
-            initialize=program.initialize,
-            register_dump=_register_dump,
-            by_value=by_value,
-        )
-    except _native.NotStartedError as error:
-        print(_how_to_start(program.target, error), file=sys.stderr)
-        sys.exit(_EXIT_USAGE)
-    except _native.WorkerError as error:
-        print(f"procpool.worker: {error}", file=sys.stderr)
-        _exit_after_error()
-    except Exception:
-        # Such as one that a signal handler of the user's raised while the worker waited.
-        traceback.print_exc()
-        _exit_after_error()
+    run(Program() if arguments.module is None else _ModuleProgram(arguments.module, arguments.init), by_value)
 
 
 def _parse_arguments(by_value: bool) -> argparse.Namespace:
@@ -125,97 +54,24 @@ def _parse_arguments(by_value: bool) -> argparse.Namespace:
     return arguments
 
 
-def _how_to_start(module: str | None, error: Exception) -> str:
-    return (
-        f"procpool.worker: {error}\n"
-        "A worker is started by the server, which gives it a socket:\n"
-        f"    procpool serve --processes 4 -- python -m procpool.worker {module or ''}".rstrip()
-    )
-
-
-class _Program:
+class _ModuleProgram(Program):
     """The user's module, and what to run of it."""
 
-    def __init__(self, target: str | None, initializer_name: str | None) -> None:
-        self.target = target
+    def __init__(self, name: str, initializer_name: str | None) -> None:
+        self.name = name
         self._initializer_name = initializer_name
-        self.initializer: Callable[[], Any] | None = None
 
-    def load(self) -> list[WorkerFunction]:
+    def functions(self) -> list[WorkerFunction]:
         """Import the module and return its functions; end the process if that fails."""
-        for variable in _CONNECTION_VARIABLES:
-            # Only this worker may use them, and none of the programs that it starts.
-            os.environ.pop(variable, None)
-        if self.target is None:
-            return []
         try:
-            module = load_module(self.target)
+            module = load_module(self.name)
             if self._initializer_name is not None:
                 self.initializer = find_initializer(module, self._initializer_name)
             return list(find_functions(module, self._initializer_name).values())
         except LoadError as error:
-            print(f"procpool.worker: {error}", file=sys.stderr)
+            exit_with(str(error))
         except BaseException as error:
-            traceback.print_exc()
-            print(f"procpool.worker: can't import {self.target}: {one_line(error)}", file=sys.stderr)
-        _exit_unloaded()
-
-    def initialize(self) -> None:
-        """Call the initialiser; end the process if it fails."""
-        try:
-            if self.initializer is not None:
-                self.initializer()
-        except BaseException as error:
-            traceback.print_exc()
-            print(f"procpool.worker: the initialiser failed: {one_line(error)}", file=sys.stderr)
-            _exit_unloaded()
-        # Objects that exist now stay: the collector need not visit them again, nor copy their pages after a fork.
-        gc.collect()
-        gc.freeze()
-
-
-def _prepare_process() -> None:
-    faulthandler.enable()
-    # Before the import, so that a module can change it.
-    sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
-    # Ctrl-C is for the server, which ends its workers. A handler and not SIG_IGN, which programs started by user code
-    # would inherit.
-    signal.signal(signal.SIGINT, _ignore_signal)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # The server logs what is printed, line by line, as it is printed.
-        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
-
-
-def _ignore_signal(_number: int, _frame: FrameType | None) -> None:
-    pass
-
-
-def _register_dump(pipe_fd: int) -> tuple[int, str]:
-    """Install a signal handler that writes the stacks of all threads to the pipe, even from C code; return the signal
-    and how a dump ends.
-    """
-    # It does not need the interpreter lock, and the pipe does not block.
-    faulthandler.register(DUMP_SIGNAL, file=pipe_fd, all_threads=True)
-    return DUMP_SIGNAL, _end_of_dump()
-
-
-def _end_of_dump() -> str:
-    """Return the end of a dump: the main thread comes last, and its outermost frame last of all."""
-    frame = sys._getframe()
-    while frame.f_back is not None:
-        frame = frame.f_back
-    return f" in {frame.f_code.co_name}\n"
-
-
-def _exit_unloaded() -> NoReturn:
-    sys.stdout.flush()
-    # Not sys.exit: threads that the module started could keep the process alive, and the server waiting.
-    os._exit(_EXIT_LOAD_FAILED)
-
-
-def _exit_after_error() -> NoReturn:
-    # As above.
-    os._exit(_EXIT_PROTOCOL)
+            exit_unloaded(f"can't import {self.name}", error)
 
 
 if __name__ == "__main__":

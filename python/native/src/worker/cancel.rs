@@ -54,7 +54,7 @@ fn cancelled(py: Python<'_>) -> PyErr {
 fn class(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static CANCELLED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let class = CANCELLED
-        .get_or_try_init(py, || PyResult::Ok(py.import("procpool._context")?.getattr("Cancelled")?.unbind()))?;
+        .get_or_try_init(py, || PyResult::Ok(py.import("procpool._cancelled")?.getattr("Cancelled")?.unbind()))?;
     Ok(class.bind(py))
 }
 
