@@ -36,8 +36,10 @@ class Calls:
         try:
             if progress:
                 with reporter(progress) as report:
-                    while not result.ready():
+                    has_ended = False
+                    while not has_ended:
                         result.wait(_REPORT_INTERVAL_SECONDS)
+                        has_ended = result.ready()
                         report(*result.progress())
             return result.get()
         except BaseException:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import pickle
 import sys
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _PROTOCOL = 5
 _LARGE_BYTES = 1 << 20

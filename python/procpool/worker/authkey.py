@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
-from types import ModuleType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
 
 _MODULE = "multiprocessing.process"
 
@@ -26,6 +28,9 @@ class _KeyFinder:
         if name != _MODULE:
             return None
         sys.meta_path.remove(self)
+        # Many workers never come here.
+        from importlib.util import find_spec
+
         spec = find_spec(name)
         if spec is None or spec.loader is None:
             return spec

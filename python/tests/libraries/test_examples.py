@@ -51,7 +51,7 @@ def test_fit_decay():
 
 def test_sample_line():
     needs("emcee")
-    assert run("sample_line.py") == ["slope 2.0, intercept 1.0", "the chain of a serial run: True"]
+    assert run("sample_line.py") == ["slope 2.0, intercept 1.1", "the chain of a serial run: True"]
 
 
 def test_thumbnails(tmp_path):

@@ -116,6 +116,14 @@ def test_progress(pool, capfd):
     assert "1" in capfd.readouterr().err
 
 
+def test_progress_of_a_call_that_has_ended_before_somebody_looks(pool):
+    result = pool.map_async(functions.square, range(3))
+    assert result.get(30) == [0, 1, 4]
+    reported = []
+    assert pool._calls.wait_for(result, lambda *now: reported.append(now)) == [0, 1, 4]
+    assert reported == [(3, 3)]
+
+
 def test_running_work_is_cancelled(pool):
     result = pool.apply_async(functions.sleep, (60,))
     result.cancel()
