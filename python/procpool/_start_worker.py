@@ -18,4 +18,6 @@ def start() -> None:
     run_by_value(initialization)
 
 
-start()
+# multiprocessing imports it anew in what it spawns from a worker.
+if __name__ == "__main__":
+    start()
