@@ -65,7 +65,14 @@ class Calls:
         return result
 
     def wait(self) -> None:
-        """Wait until all have ended; what an iterator would return is kept for whoever asks it later."""
+        """Wait until all have ended; what an iterator would return is kept for whoever asks it later.
+
+        Raises:
+            RuntimeError: A callback would wait for itself.
+
+        """
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("a callback can't join its pool: it would wait for itself; call close() or terminate() there")
         for iterator in list(self.iterators):
             iterator.drain()
         for result in list(self._waited_for):
@@ -85,9 +92,10 @@ class Calls:
             return
         if self._thread is not threading.current_thread():
             with self._changed:
-                self._changed.wait_for(lambda: not self._by_token, _PATIENCE_SECONDS)
+                has_called_back = self._changed.wait_for(lambda: not self._by_token, _PATIENCE_SECONDS)
             self._queue.close()
-            self._thread.join(_PATIENCE_SECONDS)
+            if has_called_back:
+                self._thread.join(_PATIENCE_SECONDS)
         else:
             # A callback ends the pool: what is behind it in the queue is called back after it.
             self._queue.close()
@@ -100,8 +108,9 @@ class Calls:
                 result = self._by_token[token]
             try:
                 result.deliver()
-            except Exception:
-                # As multiprocessing: what a callback raises is printed, and no other suffers.
+            except BaseException:
+                # As multiprocessing: what a callback raises is printed, and no other suffers. SystemExit would end this
+                # thread, and nobody would be called back any more.
                 threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
             finally:
                 with self._changed:

@@ -14,7 +14,9 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,9 @@ _SETTINGS = {
     "kill-grace-period": "1s",
 }
 _STOP_PATIENCE_SECONDS = 10.0
+_SIGNAL_INTERVAL_SECONDS = 0.05
+# The kernel's limit for the path of a Unix socket, without the zero byte.
+_MAX_SOCKET_PATH = 107
 
 
 class PrivateServer:
@@ -46,7 +51,8 @@ class PrivateServer:
         settings: dict[str, object],
     ) -> None:
         self._owner = os.getpid()
-        self._folder = Path(tempfile.mkdtemp(prefix="procpool-"))
+        self._is_stopped = False
+        self._folder = _make_folder()
         socket = self._folder / "socket"
         self.address = f"unix:{socket}"
         startup = self._folder / "startup"
@@ -83,11 +89,16 @@ class PrivateServer:
             raise
         finally:
             os.close(write_end)
-        with os.fdopen(ready, "rb") as lines:
-            if not lines.readline():
-                code = self._process.wait()
-                self._remove_folder()
-                raise OSError(f"the pool's server could not start and has ended with exit code {code}: see stderr")
+        try:
+            with os.fdopen(ready, "rb") as lines:
+                code = None if lines.readline() else self._process.wait()
+        except BaseException:
+            # Ctrl-C.
+            self.stop()
+            raise
+        if code is not None:
+            self._remove_folder()
+            raise OSError(f"the pool's server could not start and has ended with exit code {code}: see stderr")
 
     @property
     def pid(self) -> int:
@@ -96,21 +107,19 @@ class PrivateServer:
 
     def exit_code(self) -> int | None:
         """Return the exit code of the server, if it has ended although nobody has told it to."""
-        return self._process.poll()
+        return None if self._is_stopped else self._process.poll()
 
     def stop(self) -> None:
         """End the server and its workers at once. A process that was forked from this one's does nothing."""
         if os.getpid() != self._owner:
             return
-        if self._process.poll() is None:
-            # The second one says that it is meant.
-            self._process.send_signal(signal.SIGTERM)
-            self._process.send_signal(signal.SIGTERM)
-            try:
-                self._process.wait(_STOP_PATIENCE_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        self._is_stopped = True
+        deadline = time.monotonic() + _STOP_PATIENCE_SECONDS
+        while self._process.poll() is None:
+            # The second one says that it is meant. Two that are sent at once may arrive as one.
+            self._process.send_signal(signal.SIGTERM if time.monotonic() < deadline else signal.SIGKILL)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_SIGNAL_INTERVAL_SECONDS)
         self._remove_folder()
 
     def _remove_folder(self) -> None:
@@ -119,6 +128,14 @@ class PrivateServer:
 
 def _listed(value: object) -> list[object]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _make_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="procpool-"))
+    if len(os.fsencode(folder / "socket")) <= _MAX_SOCKET_PATH:
+        return folder
+    folder.rmdir()
+    return Path(tempfile.mkdtemp(prefix="procpool-", dir="/tmp"))
 
 
 def _find_program() -> str:

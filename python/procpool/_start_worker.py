@@ -25,4 +25,6 @@ def _read(path: str) -> tuple[list[str], bytes, bytes | None]:
     return read
 
 
-start()
+# multiprocessing imports it anew in what it spawns from a worker.
+if __name__ == "__main__":
+    start()

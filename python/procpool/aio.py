@@ -93,7 +93,15 @@ async def _result(start: Callable[..., AsyncResult[T]]) -> T:
 
         return set_later
 
-    result = start(callback=later(waiter.set_result), error_callback=later(waiter.set_exception))
+    def set_exception(error: BaseException) -> None:
+        if isinstance(error, StopIteration):
+            # A future refuses it. A coroutine that raises it ends so, too.
+            stopped = RuntimeError("the function raised StopIteration")
+            stopped.__cause__ = error
+            error = stopped
+        waiter.set_exception(error)
+
+    result = start(callback=later(waiter.set_result), error_callback=later(set_exception))
     try:
         return await waiter
     finally:

@@ -143,7 +143,9 @@ def _rebuilt(data: bytes) -> BaseException | None:
 
     try:
         error = pickle.loads(data)
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         return None
     return error if isinstance(error, BaseException) else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from typing import Any, TypeVar
@@ -12,6 +13,20 @@ from .pool import Pool
 from .results import AsyncResult
 
 T = TypeVar("T")
+
+# Of executors. A pool is here until what it runs has ended, even if nobody has its executor any more.
+_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+
+
+def _finish() -> None:
+    """Wait, at the end of the program, for what executors run: as those of `concurrent.futures` do."""
+    for pool in list(_pools):
+        pool.close()
+        pool.join()
+
+
+# `concurrent.futures` uses it, too: `atexit` would be after the end of threads that are not daemons.
+threading._register_atexit(_finish)  # type: ignore[attr-defined]
 
 
 class Future(futures.Future[T]):
@@ -53,6 +68,7 @@ class Executor(futures.Executor):
         self._pool = Pool(max_workers, initializer, initargs, max_tasks_per_child, mp_context, settings=settings)
         # dask divides its work by it.
         self._max_workers = self._pool.num_workers()
+        _pools.add(self._pool)
         self._lock = threading.Lock()
         self._futures: set[futures.Future[Any]] = set()
         self._is_shut_down = False

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from ._calls import Callbacks, Calls
 from ._native import CallError as NativeCallError
-from ._native import Client
+from ._native import Client, ConnectError
 from ._private_server import PrivateServer
 from ._progress import Progress
 from ._reference import FunctionPickles
@@ -79,7 +79,10 @@ class Pool:
             named = {name.replace("_", "-"): value for name, value in (settings or {}).items()}
             self._server = PrivateServer(self._processes, initializer, tuple(initargs), maxtasksperchild, named)
             address = self._server.address
-        self._client = Client(address)
+        try:
+            self._client = Client(address)
+        except ConnectError as error:
+            raise ValueError(str(error)) from None
         self._functions = FunctionPickles()
         self._calls = Calls()
         self._end = weakref.finalize(self, _end, self._calls, self._client, self._server)
@@ -392,7 +395,7 @@ class Pool:
 
     def _exception_of_call(self, error: NativeCallError) -> BaseException:
         """Return the exception for a call without an answer, with what is known of the server."""
-        code = self._server.exit_code() if self._server is not None and self._state == _RUN else None
+        code = self._server.exit_code() if self._server is not None else None
         if code is not None:
             raised = CallError(f"the pool's server has ended with exit code {code}, see what it wrote to stderr: {error}")
             raised.reason = "SERVER_ENDED"

@@ -66,7 +66,9 @@ class AsyncResult(Generic[T]):
         """Wait until there is a result, or for so many seconds."""
         if self._called_back is None:
             self._call.wait(timeout)
-        else:
+        elif not self._called_back.is_set():
+            # It raises in a fork of the process that made the call, where nobody calls back.
+            self._call.ready()
             self._called_back.wait(timeout)
 
     def ready(self) -> bool:
@@ -109,14 +111,20 @@ class AsyncResult(Generic[T]):
                     self._value = self._take(values)
             except NativeCallError as error:
                 self._error = self._pool._exception_of_call(error)
+            except KeyboardInterrupt:
+                # Ctrl-C while a large result is unpickled: the next one who asks may have it.
+                raise
+            except BaseException as error:
+                # Whatever unpickling a result has raised, such as SystemExit.
+                self._error = error
             self._has_outcome = True
 
     def deliver(self) -> None:
         """Call back; on the thread that is there for it."""
         if self._called_back is None:
             return
-        self._settle()
         try:
+            self._settle()
             if self._error is None and self._callback is not None:
                 self._callback(self._value)  # type: ignore[arg-type]
             elif self._error is not None and self._error_callback is not None:
@@ -152,6 +160,10 @@ class IMapIterator(Iterator[T]):
         # What is raised behind the results, before StopIteration; None: that is not known yet.
         self._ends: list[BaseException] | None = None
 
+    def __del__(self) -> None:
+        # The thread that feeds the stream keeps it while it waits in its input.
+        self._stream.cancel()
+
     def __iter__(self) -> IMapIterator[T]:
         return self
 
@@ -171,7 +183,9 @@ class IMapIterator(Iterator[T]):
                 value = self._ready.pop()
                 break
             except IndexError:
-                self._read(timeout)
+                # Another thread may have taken it. What is raised below does not come of this.
+                pass
+            self._read(timeout)
         if not isinstance(value, Failure):
             return value  # type: ignore[no-any-return]
         error = exception_of_item(value)

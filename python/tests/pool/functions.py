@@ -74,3 +74,10 @@ def setting(_=None):
 
 def fail_to_set_up():
     raise ValueError("no luck")
+
+
+def spawn():
+    import multiprocessing
+
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.map_async(abs, [-1, -2]).get(30)

@@ -63,3 +63,12 @@ def test_to_cancel_the_task_cancels_the_call():
         assert await pool.map(functions.square, range(4)) == [0, 1, 4, 9]
 
     run(main)
+
+
+def test_stop_iteration_does_not_hang():
+    async def main():
+        async with procpool.aio.Pool(1) as pool:
+            with pytest.raises(RuntimeError, match="raised StopIteration"):
+                await asyncio.wait_for(pool.apply(lambda: next(iter([]))), 60)
+
+    asyncio.run(main())

@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+import subprocess
+import sys
 import threading
 from concurrent import futures
 
@@ -89,3 +91,17 @@ def test_from_many_threads(executor):
     for thread in threads:
         thread.join()
     assert len(results) == 400
+
+
+@pytest.mark.parametrize("end", ["", "del executor, future"])
+def test_the_end_of_the_program_waits_for_futures(end):
+    script = f"""
+import time
+import procpool
+executor = procpool.Executor(1)
+future = executor.submit(time.sleep, 0.5)
+future.add_done_callback(lambda future: print("done", future.result()))
+{end}
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert result.stdout == "done None\n", result.stderr
