@@ -5,6 +5,7 @@ It ends with its pool, and with this process, whatever way that ends: it watches
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pickle
 import shutil
@@ -57,7 +58,7 @@ class PrivateServer:
         startup = self._folder / "startup"
         initialization = None if initializer is None else _pickling.dumps((initializer, tuple(initargs)))
         startup.write_bytes(pickle.dumps((sys.path, initialization)))
-        ready, write_end = os.pipe()
+        ready, write_end = _pipe()
         options = {
             "listen": self.address,
             "processes": str(processes),
@@ -102,9 +103,14 @@ class PrivateServer:
         """The process id of the server."""
         return self._process.pid
 
-    def exit_code(self) -> int | None:
-        """Return the exit code of the server, if it has ended although nobody has told it to."""
-        return None if self._is_stopped else self._process.poll()
+    def exit_code(self, timeout: float = 0.0) -> int | None:
+        """Return the exit code of the server, if it ends within so many seconds although nobody has told it to."""
+        if self._is_stopped:
+            return None
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
 
     def stop(self) -> None:
         """End the server and its workers at once. A process that was forked from this one's does nothing."""
@@ -123,7 +129,17 @@ class PrivateServer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
+def _pipe() -> tuple[int, int]:
+    """Return a pipe beyond the standard streams: a daemon may have closed those, and subprocess replaces them."""
+    ends = os.pipe()
+    copies = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in ends]
+    for end in ends:
+        os.close(end)
+    return copies[0], copies[1]
+
+
 def _make_folder() -> Path:
+    """Make the folder of the socket, in /tmp if the usual place has too long a path."""
     folder = Path(tempfile.mkdtemp(prefix="procpool-"))
     if len(os.fsencode(folder / "socket")) <= _MAX_SOCKET_PATH:
         return folder

@@ -196,3 +196,15 @@ def test_ctrl_c_while_a_pool_starts_leaves_nothing(tmp_path):
     )
     assert result.stdout == "-15\n", result.stderr
     assert list(tmp_path.glob("procpool-*")) == []
+
+
+def test_a_program_without_standard_streams(tmp_path):
+    script = f"""
+        import os
+        os.closerange(0, 3)
+        import procpool
+        results = procpool.Pool(1).map(abs, [-1])
+        open({str(tmp_path / "results")!r}, "w").write(str(results))
+        """
+    assert run(script).returncode == 0
+    assert (tmp_path / "results").read_text() == "[1]"
