@@ -29,7 +29,7 @@ _SETTINGS = {
     "kill-grace-period": "1s",
     # multiprocessing sends items of any size.
     "max-message-bytes": "1GiB",
-    "max-request-bytes-in-flight": "1GiB",
+    "max-request-bytes-in-flight": "2GiB",
     "max-queued-bytes": "2GiB",
     "max-result-bytes": "2GiB",
 }
