@@ -5,6 +5,7 @@ It ends with its pool, and with this process, whatever way that ends: it watches
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import pickle
@@ -60,7 +61,7 @@ class PrivateServer:
         # So that workers may use a Manager of this process.
         key = bytes(multiprocessing.current_process().authkey)
         startup.write_bytes(pickle.dumps((sys.path, key, initialization)))
-        ready, write_end = os.pipe()
+        ready, write_end = _pipe()
         options: dict[str, object] = {
             "listen": self.address,
             "processes": str(processes),
@@ -105,9 +106,14 @@ class PrivateServer:
         """The process id of the server."""
         return self._process.pid
 
-    def exit_code(self) -> int | None:
-        """Return the exit code of the server, if it has ended although nobody has told it to."""
-        return None if self._is_stopped else self._process.poll()
+    def exit_code(self, timeout: float = 0.0) -> int | None:
+        """Return the exit code of the server, if it ends within so many seconds although nobody has told it to."""
+        if self._is_stopped:
+            return None
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
 
     def stop(self) -> None:
         """End the server and its workers at once. A process that was forked from this one's does nothing."""
@@ -130,7 +136,17 @@ def _listed(value: object) -> list[object]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
+def _pipe() -> tuple[int, int]:
+    """Return a pipe beyond the standard streams: a daemon may have closed those, and subprocess replaces them."""
+    ends = os.pipe()
+    copies = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in ends]
+    for end in ends:
+        os.close(end)
+    return copies[0], copies[1]
+
+
 def _make_folder() -> Path:
+    """Make the folder of the socket, in /tmp if the usual place has too long a path."""
     folder = Path(tempfile.mkdtemp(prefix="procpool-"))
     if len(os.fsencode(folder / "socket")) <= _MAX_SOCKET_PATH:
         return folder

@@ -21,6 +21,7 @@ T = TypeVar("T")
 OnError = Literal["raise", "return"]
 
 _PICKLE_TYPE = "application/x-python-pickle"
+_EXIT_PATIENCE_SECONDS = 1.0
 _RUN, _CLOSED, _TERMINATED = "RUN", "CLOSE", "TERMINATE"
 
 
@@ -395,7 +396,9 @@ class Pool:
 
     def _exception_of_call(self, error: NativeCallError) -> BaseException:
         """Return the exception for a call without an answer, with what is known of the server."""
-        code = self._server.exit_code() if self._server is not None else None
+        # The connections of a process that is killed break before it has an exit code.
+        patience = _EXIT_PATIENCE_SECONDS if error.kind == "connection_lost" else 0.0
+        code = self._server.exit_code(patience) if self._server is not None else None
         if code is not None:
             raised = CallError(f"the pool's server has ended with exit code {code}, see what it wrote to stderr: {error}")
             raised.reason = "SERVER_ENDED"

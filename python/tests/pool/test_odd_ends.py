@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -81,12 +82,13 @@ def test_a_callback_cannot_join_its_pool():
 def test_a_server_with_open_calls_stops_at_once(monkeypatch):
     monkeypatch.setattr("procpool._private_server._STOP_PATIENCE_SECONDS", PATIENCE)
     pool = procpool.Pool(1)
-    result = pool.map_async(functions.sleep, [PATIENCE] * 4)
-    server = pool._server
-    server.stop()
-    assert server._process.returncode == 0
+    results = pool.imap(functions.sleep, [0, 2 * PATIENCE])
+    next(results)
+    began = time.monotonic()
+    pool._server.stop()
+    assert time.monotonic() - began < PATIENCE / 2
     with pytest.raises(procpool.CallError):
-        result.get(PATIENCE)
+        next(results)
     pool.terminate()
 
 
@@ -111,9 +113,13 @@ def test_a_dropped_iterator_over_a_blocked_input_is_cancelled():
 
 
 def test_an_error_of_an_iterator_has_no_context(pool):
-    with pytest.raises(procpool.ResultTimeoutError) as caught:
-        pool.imap(functions.sleep, [1]).next(timeout=0)
-    assert not isinstance(caught.value.__context__, IndexError)
+    def items():
+        yield 1
+        raise KeyError(2)
+
+    with pytest.raises(KeyError) as caught:
+        list(pool.imap(abs, items()))
+    assert caught.value.__context__ is None
 
 
 def test_a_killed_server_is_named_after_close_too():
@@ -196,3 +202,15 @@ def test_ctrl_c_while_a_pool_starts_leaves_nothing(tmp_path):
     )
     assert result.stdout == "-15\n", result.stderr
     assert list(tmp_path.glob("procpool-*")) == []
+
+
+def test_a_program_without_standard_streams(tmp_path):
+    script = f"""
+        import os
+        os.closerange(0, 3)
+        import procpool
+        results = procpool.Pool(1).map(abs, [-1])
+        open({str(tmp_path / "results")!r}, "w").write(str(results))
+        """
+    assert run(script).returncode == 0
+    assert (tmp_path / "results").read_text() == "[1]"
