@@ -23,7 +23,7 @@ PRINTED = {
     "procpool map lookup": "1\n2\n",
     "procpool apply power 2 10": "1024\n",
     "procpool functions": "is_prime",
-    "procpool workers dump 3": "Thread",
+    "procpool workers dump 3": "thread 0x",
     "procpool workers  ": "ready",
     "procpool jobs": "pool default: 0 jobs\n",
     "printf 'base,exponent": "1024\n27\n",
@@ -84,7 +84,7 @@ def server_command(heading: str) -> str:
 
 
 def test_the_tour_with_grpcurl_and_the_command_line(tmp_path):
-    with start(server_command("Five minutes")) as server:
+    with start(server_command("A server for everybody")) as server:
         server.wait_ready(4)
         sections = ["With grpcurl", "With the command line", "Lists from files and pipes", "For whoever runs the server"]
         for command in [command for section in sections for command in commands(section)]:
@@ -97,7 +97,7 @@ def test_the_tour_with_python(tmp_path):
     """As it stands there: the stubs live beside the worker package, which is installed here."""
     [program] = blocks("With Python", "python")
     (tmp_path / "proto").symlink_to(ROOT / "proto")
-    with start(server_command("Five minutes")) as server:
+    with start(server_command("A server for everybody")) as server:
         server.wait_ready(4)
         for command in commands("With Python"):
             # What it installs is set up for the tests, and part of them.
@@ -129,7 +129,7 @@ def test_every_line_of_rust_is_compiled_somewhere(line):
 
 
 def test_the_example_is_the_file_that_it_names():
-    [block] = blocks("Five minutes", "python")
+    [block] = blocks("A server for everybody", "python")
     name, *lines = block.splitlines()
     source = (ROOT / name.removeprefix("# ")).read_text()
     assert "\n".join(lines) in source
