@@ -15,6 +15,7 @@ from .results import AsyncResult, IMapIterator
 T = TypeVar("T")
 _PATIENCE_SECONDS = 5.0
 _REPORT_INTERVAL_SECONDS = 0.1
+_GONE = object()
 Callbacks = tuple[Callable[[Any], object] | None, Callable[[BaseException], object] | None]
 
 
@@ -24,7 +25,8 @@ class Calls:
     def __init__(self) -> None:
         self.iterators: weakref.WeakSet[IMapIterator[Any]] = weakref.WeakSet()
         self._changed = threading.Condition()
-        self._by_token: dict[int, AsyncResult[Any]] = {}
+        # None while it is being started: it may have ended before it is known here.
+        self._by_token: dict[int, AsyncResult[Any] | None] = {}
         self._waited_for: set[AsyncResult[Any]] = set()
         self._last_token = 0
         self._queue: CompletionQueue | None = None
@@ -54,15 +56,23 @@ class Calls:
         with self._changed:
             self._last_token += 1
             token = self._last_token
+            self._by_token[token] = None
             if self._queue is None:
                 self._queue = CompletionQueue()
                 self._thread = threading.Thread(target=self._run, args=(self._queue,), name="procpool-calls", daemon=True)
                 self._thread.start()
-        result = start(self._queue, token)
-        with self._changed:
-            self._by_token[token] = result
-            self._changed.notify_all()
-        return result
+        result: AsyncResult[T] | None = None
+        try:
+            result = start(self._queue, token)
+            return result
+        finally:
+            with self._changed:
+                if result is None:
+                    # It was not started, or nobody can have it, such as after Ctrl-C.
+                    del self._by_token[token]
+                else:
+                    self._by_token[token] = result
+                self._changed.notify_all()
 
     def wait(self) -> None:
         """Wait until all have ended; what an iterator would return is kept for whoever asks it later.
@@ -85,7 +95,7 @@ class Calls:
         for iterator in list(self.iterators):
             iterator.cancel()
         with self._changed:
-            results = [*self._by_token.values(), *self._waited_for]
+            results = [*filter(None, self._by_token.values()), *self._waited_for]
         for result in results:
             result.cancel()
         if self._queue is None or self._thread is None:
@@ -103,9 +113,10 @@ class Calls:
     def _run(self, queue: CompletionQueue) -> None:
         while (token := queue.get(None)) is not None:
             with self._changed:
-                # It may have ended before it is known here.
-                self._changed.wait_for(lambda: token in self._by_token)
-                result = self._by_token[token]
+                self._changed.wait_for(lambda: self._by_token.get(token, _GONE) is not None)
+                result = self._by_token.get(token)
+            if result is None:
+                continue
             try:
                 result.deliver()
             except BaseException:

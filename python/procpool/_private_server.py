@@ -15,14 +15,17 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from . import _pickling
 
+_PROGRAM = "PROCPOOL_PROGRAM"
 _START_SCRIPT = Path(__file__).with_name("_start_worker.py")
 # It has one user, who has all items in memory and wants all results there: the limits are those of the formats.
 _SETTINGS = {
@@ -51,22 +54,23 @@ class PrivateServer:
         max_items_per_worker: int | None,
         settings: dict[str, object],
     ) -> None:
+        program = _find_program()
         self._owner = os.getpid()
         self._is_stopped = False
+        self._process: subprocess.Popen[bytes] | None = None
+        # What can't be found or pickled is said before anything is made.
+        initialization = None if initializer is None else _pickling.dumps((initializer, tuple(initargs)))
         self._folder = _make_folder()
         socket = self._folder / "socket"
         self.address = f"unix:{socket}"
         startup = self._folder / "startup"
-        initialization = None if initializer is None else _pickling.dumps((initializer, tuple(initargs)))
         # So that workers may use a Manager of this process.
         key = bytes(multiprocessing.current_process().authkey)
         startup.write_bytes(pickle.dumps((sys.path, key, initialization)))
-        ready, write_end = _pipe()
         options: dict[str, object] = {
             "listen": self.address,
             "processes": str(processes),
             "exit-with": str(os.getpid()),
-            "ready-fd": str(write_end),
             "worker-output": "inherit",
             "log-level": "error",
             **_SETTINGS,
@@ -75,40 +79,44 @@ class PrivateServer:
         if max_items_per_worker is not None:
             options["max-items-per-worker"] = str(max_items_per_worker)
         worker = [sys.executable, *subprocess._args_from_interpreter_flags(), str(_START_SCRIPT), str(startup)]  # type: ignore[attr-defined]
+        ready, write_end = _pipe()
+        options["ready-fd"] = str(write_end)
         flags = [f"--{name}={value}" for name, values in options.items() for value in _listed(values)]
-        try:
-            self._process = subprocess.Popen(
-                [_find_program(), "serve", "--allow-pickle", *flags, "--", *worker],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[write_end],
-                # Ctrl-C is for this process, which may go on.
-                process_group=0,
-            )
-        except BaseException:
-            os.close(ready)
-            self._remove_folder()
-            raise
-        finally:
-            os.close(write_end)
-        try:
-            with os.fdopen(ready, "rb") as lines:
-                code = None if lines.readline() else self._process.wait()
-        except BaseException:
-            # Ctrl-C.
-            self.stop()
-            raise
-        if code is not None:
+        command = [program, "serve", "--allow-pickle", *flags, "--", *worker]
+        with os.fdopen(ready, "rb") as lines:
+            try:
+                try:
+                    with _interrupted_later():
+                        self._process = subprocess.Popen(
+                            command,
+                            stdin=subprocess.DEVNULL,
+                            env=_environment(),
+                            pass_fds=[write_end],
+                            # Ctrl-C is for this process, which may go on.
+                            process_group=0,
+                        )
+                finally:
+                    os.close(write_end)
+                is_ready = bool(lines.readline())
+            except BaseException:
+                # Such as Ctrl-C.
+                self.stop()
+                raise
+        if not is_ready:
+            code = self._process.wait()
             self._remove_folder()
             raise OSError(f"the pool's server could not start and has ended with exit code {code}: see stderr")
 
     @property
     def pid(self) -> int:
         """The process id of the server."""
+        assert self._process is not None, "it has started"
         return self._process.pid
 
     def exit_code(self, timeout: float = 0.0) -> int | None:
         """Return the exit code of the server, if it ends within so many seconds although nobody has told it to."""
-        if self._is_stopped:
+        if self._process is None or self._is_stopped or os.getpid() != self._owner:
+            # A fork of this process can't wait for it.
             return None
         try:
             return self._process.wait(timeout)
@@ -121,7 +129,7 @@ class PrivateServer:
             return
         self._is_stopped = True
         deadline = time.monotonic() + _STOP_PATIENCE_SECONDS
-        while self._process.poll() is None:
+        while self._process is not None and self._process.poll() is None:
             # The second one says that it is meant. Two that are sent at once may arrive as one.
             self._process.send_signal(signal.SIGTERM if time.monotonic() < deadline else signal.SIGKILL)
             with suppress(subprocess.TimeoutExpired):
@@ -130,6 +138,28 @@ class PrivateServer:
 
     def _remove_folder(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@contextmanager
+def _interrupted_later() -> Iterator[None]:
+    """Keep Ctrl-C until the end of the block: within it a process would have been started that nobody knows of."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    kept: list[FrameType | None] = []
+    signal.signal(signal.SIGINT, lambda _number, frame: kept.append(frame))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if kept:
+        before(signal.SIGINT, kept[0])
+
+
+def _environment() -> dict[str, str]:
+    """Return what the server and its workers get: all but what would be a setting, such as `PROCPOOL_CONFIG`."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PROCPOOL_") or name == _PROGRAM}
 
 
 def _listed(value: object) -> list[object]:
@@ -156,7 +186,7 @@ def _make_folder() -> Path:
 
 def _find_program() -> str:
     """Return the program `procpool`: the one that came with this package, or the one on PATH."""
-    named = os.environ.get("PROCPOOL_PROGRAM")
+    named = os.environ.get(_PROGRAM)
     if named:
         return named
     installed = Path(sysconfig.get_path("scripts")) / "procpool"

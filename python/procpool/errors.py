@@ -99,12 +99,15 @@ class TerminatedError(ResultTimeoutError, ProcpoolError):
     """
 
 
-def exception_of_item(failure: Failure) -> BaseException:
+def exception_of_item(failure: Failure, is_by_value: bool) -> BaseException:
     """Return the exception for a failed item: the function's own, if it can be had, with the remote traceback as its
     cause.
+
+    That comes as a pickle, which could do anything here. It is read only if the function was sent by value: then both
+    ends trust each other.
     """
     if failure.kind == "raised":
-        error = _rebuilt(failure.data) if failure.data else None
+        error = _rebuilt(failure.data) if is_by_value and failure.data else None
         if error is None:
             error = RemoteError(f"{failure.type}: {failure.message}" if failure.type else failure.message)
             error.type_name, error.traceback = failure.type, failure.traceback
@@ -150,10 +153,10 @@ def _rebuilt(data: bytes) -> BaseException | None:
     return error if isinstance(error, BaseException) else None
 
 
-def exception_of_call(error: NativeCallError) -> BaseException:
-    """Return the exception for a call without an answer, as the native module raises it."""
+def exception_of_call(error: NativeCallError, is_by_value: bool) -> BaseException:
+    """Return the exception for a call without an answer, as the native module raises it; `is_by_value` as above."""
     if error.failure is not None:
-        return exception_of_item(error.failure)
+        return exception_of_item(error.failure, is_by_value)
     if error.kind == "cancelled":
         return TerminatedError(error.message)
     if error.kind == "function_not_found":

@@ -96,7 +96,7 @@ class Pool:
         try:
             return self._client.limits()["num_slots"]
         except NativeCallError as error:
-            raise self._exception_of_call(error) from None
+            raise self.exception_of_call(error, is_by_value=False) from None
 
     def is_alive(self) -> bool:
         """Tell whether calls may be made: the pool is open, and its own server, if it has one, runs."""
@@ -366,7 +366,10 @@ class Pool:
         window = 0 if buffersize is None else buffersize - max_batch + 1
         stream = self._client.stream(**target, **options, ordered=is_ordered, window=window)
         feed, returns_errors = Feed(stream, items), on_error == "return"
-        iterator: IMapIterator[Any] = IMapIterator(self, stream, feed, is_ordered, returns_errors, max_batch)
+        is_by_value = not isinstance(func, str)
+        iterator: IMapIterator[Any] = IMapIterator(
+            self, stream, feed, is_ordered, returns_errors, is_by_value, max_batch
+        )
         self._calls.iterators.add(iterator)
         return iterator
 
@@ -379,23 +382,25 @@ class Pool:
         callbacks: Callbacks | None,
     ) -> AsyncResult[T]:
         """Start a call. `callbacks`: None if the caller waits for it."""
+        is_by_value = arguments["codec"] == "pickle"
         try:
             if callbacks is None:
-                return AsyncResult(self, self._client.start(items=items, **arguments), take, returns_errors)
+                return AsyncResult(self, self._client.start(items=items, **arguments), take, returns_errors, is_by_value)
             return self._calls.start(
                 lambda queue, token: AsyncResult(
                     self,
                     self._client.start(items=items, queue=queue, token=token, **arguments),
                     take,
                     returns_errors,
+                    is_by_value,
                     *callbacks,
                 )
             )
         except NativeCallError as error:
-            raise self._exception_of_call(error) from None
+            raise self.exception_of_call(error, is_by_value) from None
 
-    def _exception_of_call(self, error: NativeCallError) -> BaseException:
-        """Return the exception for a call without an answer, with what is known of the server."""
+    def exception_of_call(self, error: NativeCallError, is_by_value: bool) -> BaseException:
+        """Return the exception for a call without an answer, with what is known of the server. For the results of calls."""
         # The connections of a process that is killed break before it has an exit code.
         patience = _EXIT_PATIENCE_SECONDS if error.kind == "connection_lost" else 0.0
         code = self._server.exit_code(patience) if self._server is not None else None
@@ -403,7 +408,7 @@ class Pool:
             raised = CallError(f"the pool's server has ended with exit code {code}, see what it wrote to stderr: {error}")
             raised.reason = "SERVER_ENDED"
             return raised
-        return exception_of_call(error)
+        return exception_of_call(error, is_by_value)
 
 
 def _checked(processes: int | None, initializer: object, maxtasksperchild: int | None) -> int:

@@ -30,6 +30,7 @@ class AsyncResult(Generic[T]):
         call: Any,
         take: Callable[[list[Any]], T],
         returns_errors: bool,
+        is_by_value: bool,
         callback: Callable[[T], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> None:
@@ -38,6 +39,7 @@ class AsyncResult(Generic[T]):
         self._call = call
         self._take = take
         self._returns_errors = returns_errors
+        self._is_by_value = is_by_value
         self._callback = callback
         self._error_callback = error_callback
         self._lock = threading.Lock()
@@ -104,13 +106,13 @@ class AsyncResult(Generic[T]):
                 values, failures = self._call.result()
                 if failures and not self._returns_errors:
                     # A result that can't be unpickled here: the server knows of no failure.
-                    self._error = exception_of_item(failures[0])
+                    self._error = exception_of_item(failures[0], self._is_by_value)
                 else:
                     for failure in failures:
-                        values[failure.index] = exception_of_item(failure)
+                        values[failure.index] = exception_of_item(failure, self._is_by_value)
                     self._value = self._take(values)
             except NativeCallError as error:
-                self._error = self._pool._exception_of_call(error)
+                self._error = self._pool.exception_of_call(error, self._is_by_value)
             except KeyboardInterrupt:
                 # Ctrl-C while a large result is unpickled: the next one who asks may have it.
                 raise
@@ -145,17 +147,25 @@ class IMapIterator(Iterator[T]):
     """
 
     def __init__(
-        self, pool: Pool, stream: Any, feed: Feed, is_ordered: bool, returns_errors: bool, max_batch: int
+        self,
+        pool: Pool,
+        stream: Any,
+        feed: Feed,
+        is_ordered: bool,
+        returns_errors: bool,
+        is_by_value: bool,
+        max_batch: int,
     ) -> None:
         self._pool = pool
         self._stream = stream
         self._is_ordered = is_ordered
         self._returns_errors = returns_errors
+        self._is_by_value = is_by_value
         # What is here already counts as taken: so it is not much.
         self._max_batch = max_batch
         self._feed = feed
         self._lock = threading.Lock()
-        # The next one is the last.
+        # The results that are here, the next one last.
         self._ready: list[Any] = []
         # What is raised behind the results, before StopIteration; None: that is not known yet.
         self._ends: list[BaseException] | None = None
@@ -188,7 +198,7 @@ class IMapIterator(Iterator[T]):
             self._read(timeout)
         if not isinstance(value, Failure):
             return value  # type: ignore[no-any-return]
-        error = exception_of_item(value)
+        error = exception_of_item(value, self._is_by_value)
         if self._returns_errors:
             return error  # type: ignore[return-value]
         raise error
@@ -222,7 +232,7 @@ class IMapIterator(Iterator[T]):
             raise ResultTimeoutError(f"there is no result after {timeout} s") from None
         except NativeCallError as error:
             self._ends = []
-            raise self._pool._exception_of_call(error) from None
+            raise self._pool.exception_of_call(error, self._is_by_value) from None
         if batch is None:
             # What the input has raised comes after the results of what came before it.
             self._ends = [] if self._feed.error is None else [self._feed.error]

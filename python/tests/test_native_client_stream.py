@@ -6,22 +6,9 @@ import pickle
 import threading
 
 import pytest
-from native_server import serve, wait_until
+from native_server import wait_until
 
 from procpool import _native
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    with serve(tmp_path_factory.mktemp("server")) as address:
-        yield address
-
-
-@pytest.fixture
-def client(address):
-    client = _native.Client(address)
-    yield client
-    client.close()
 
 
 def feed(stream, items):
